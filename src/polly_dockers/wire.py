@@ -1,0 +1,213 @@
+"""Every JSON shape on a socket: the error envelope, the token endpoint, OCI documents and ``/api/v1``.
+
+Both sides use these types: the server encodes them, the commands decode them. Unknown fields are ignored when
+decoding, so that an older client understands a newer server. Times are RFC 3339 in UTC with the suffix ``Z``;
+sizes are bytes; a ``path`` is what ``docker pull`` takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["admin", "writer", "reader"]
+Access = Literal["private", "public"]
+Status = Literal["active", "inactive"]
+TokenScope = Literal["full", "registry"]
+
+
+class ErrorItem(msgspec.Struct, omit_defaults=True):
+    """One error of the envelope (distribution-spec, "Error Codes")."""
+
+    code: str
+    message: str
+    detail: dict[str, Any] | None = None
+
+
+class Errors(msgspec.Struct):
+    """``{"errors": [...]}``: the body of every answer of 4xx and 5xx, under /v2 and under /api/v1 alike."""
+
+    errors: list[ErrorItem]
+
+
+class ServerInfo(msgspec.Struct):
+    """``GET /api/v1``: what this server is; the only thing that anyone may read without signing in."""
+
+    product: str
+    version: str
+    registry: str
+    """The host that stands before every image path, ``HOST`` or ``HOST:PORT``."""
+    url: str
+    """Where the server is reached, ``https://HOST[:PORT]``."""
+
+
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /api/v1/tokens``: ask for an access token."""
+
+    scope: TokenScope = "registry"
+    expires_in: int = 43_200
+    """Seconds, 60 to 31,536,000 (a year)."""
+    label: str = ""
+    """What the owner sees in the list of tokens, at most 200 characters."""
+
+
+class TokenCreated(msgspec.Struct):
+    """A new access token; ``token`` is shown this once and stored hashed."""
+
+    id: str
+    token: str
+    scope: TokenScope
+    expires_at: str
+    email: str
+
+
+class TokenItem(msgspec.Struct):
+    """An access token as its owner sees it in ``GET /api/v1/tokens``."""
+
+    id: str
+    label: str
+    scope: TokenScope
+    created_at: str
+    expires_at: str
+    last_used_at: str | None
+    current: bool
+    """Whether this is the token that the request was made with."""
+
+
+class Tokens(msgspec.Struct):
+    """``GET /api/v1/tokens``: the caller's access tokens that are good now, newest first."""
+
+    items: list[TokenItem]
+
+
+class MembershipItem(msgspec.Struct):
+    """An organisation of the caller, and the role there."""
+
+    organisation: str
+    role: Role
+
+
+class Me(msgspec.Struct):
+    """``GET /api/v1/me``: who is asking."""
+
+    email: str
+    organisations: list[MembershipItem]
+    token: TokenItem
+
+
+class PasswordChange(msgspec.Struct, forbid_unknown_fields=True):
+    """``PUT /api/v1/me/password``: the request is made with Basic (email, password as it is now)."""
+
+    password: str
+
+
+class RepositoryCreate(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /api/v1/organisations/{org}/repositories``."""
+
+    name: str
+    description: str
+    access: Access = "private"
+
+
+class RepositoryUpdate(msgspec.Struct, forbid_unknown_fields=True):
+    """``PATCH /api/v1/organisations/{org}/repository?name=``: what is left out stays as it is."""
+
+    description: str | None = None
+    access: Access | None = None
+    sparse_indexes: Literal["allow", "deny"] | None = None
+
+
+class RepositoryItem(msgspec.Struct):
+    """A docker repository."""
+
+    name: str
+    path: str
+    description: str
+    access: Access
+    sparse_indexes: Literal["allow", "deny"]
+    tags: int
+    commits: int
+    size: int
+    created_by: str
+    created_at: str
+    pushed_at: str | None
+
+
+class Repositories(msgspec.Struct):
+    """A page of repositories; ``next`` is the ``cursor`` of the next page, None at the end."""
+
+    items: list[RepositoryItem]
+    total: int
+    next: str | None = None
+
+
+class CommitItem(msgspec.Struct):
+    """A commit: one push of a tag."""
+
+    tag: str
+    commit: str
+    """The digest of its manifest, whole."""
+    status: Status
+    size: int
+    """Bytes of all that the manifest names, each digest once: config, layers, children and manifests."""
+    platforms: list[str]
+    """``linux/amd64``, ``linux/arm64/v8`` …; empty where the image tells none."""
+    media_type: str
+    pushed_at: str
+    pushed_by: str
+    path: str
+    """``HOST/org/name@sha256:…``, good for ``docker pull`` whether the commit is active or not."""
+
+
+class Commits(msgspec.Struct):
+    """A page of commits; ``repository`` is the full path without tag."""
+
+    repository: str
+    items: list[CommitItem]
+    total: int
+    next: str | None = None
+
+
+class MemberItem(msgspec.Struct):
+    """A member of an organisation."""
+
+    email: str
+    role: Role
+    joined_at: str
+
+
+class Members(msgspec.Struct):
+    """A page of members by email; ``next`` as in Repositories."""
+
+    items: list[MemberItem]
+    total: int
+    next: str | None = None
+
+
+class MemberAdd(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /api/v1/organisations/{org}/members``.
+
+    ``password`` becomes the first password where the email has no account on this server yet; an account that
+    exists keeps its own, and the answer is the same, so that nobody learns which emails have accounts.
+    """
+
+    email: str
+    role: Role
+    password: str
+
+
+class MemberUpdate(msgspec.Struct, forbid_unknown_fields=True):
+    """``PATCH /api/v1/organisations/{org}/members?email=``."""
+
+    role: Role
+
+
+class RegistryToken(msgspec.Struct, omit_defaults=True):
+    """The answer of the token endpoint (distribution: docs/spec/auth/token and oauth)."""
+
+    token: str
+    access_token: str
+    expires_in: int
+    issued_at: str
+    scope: str | None = None
