@@ -1,0 +1,217 @@
+"""The two ways to the rows on SQLite: ``read`` inline, ``write`` through one thread that commits for many.
+
+A read is 20 to 70 µs, so it runs on the event loop, on a connection that stays open and inside one snapshot. All
+writes of a process go to one thread, which takes everything that waits, runs it in one ``BEGIN IMMEDIATE`` with a
+savepoint for each caller, and answers after the commit: one fsync for many pushes. Processes that share the file
+queue on an ``flock`` before they begin: the kernel wakes the next one at once, where SQLite's busy handler polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
+
+import pysqlite3.dbapi2 as sqlite
+from sqlalchemy import create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from polly_dockers.errors import StorageFull, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FILE: Final = "polly.db"
+
+SAFE_SQLITE: Final = (3, 51, 3)
+"""Older ones can corrupt a WAL database that has several connections ("WAL-reset bug", sqlite.org/wal.html)."""
+
+BATCH: Final = 256
+"""Callers that share one commit, at most: it bounds how long the first of them waits."""
+
+
+def now() -> int:
+    """Microseconds since 1970 by the database's clock, which for SQLite is this machine's."""
+    return time.time_ns() // 1000
+
+
+def check_library() -> None:
+    """Refuse an SQLite that could lose rows; raises Unavailable."""
+    if sqlite.sqlite_version_info < SAFE_SQLITE:
+        wanted = ".".join(map(str, SAFE_SQLITE))
+        msg = (
+            f"SQLite {sqlite.sqlite_version} can corrupt a database under several processes; {wanted} or newer is "
+            "needed. Run: pip install --upgrade 'pysqlite3>=0.6'"
+        )
+        raise Unavailable(msg)
+
+
+def open_engine(path: Path) -> Engine:
+    """An engine on the file, each connection set up for durable WAL; transactions are begun by hand."""
+    check_library()
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}",
+        module=sqlite,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"check_same_thread": False, "timeout": 30, "cached_statements": 512},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver is untyped
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "cache_size=-16384",
+            "temp_store=MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _reported(error: BaseException) -> BaseException:
+    """The error as a caller should see it: what the disk or the lock did, in words."""
+    text = str(error)
+    if isinstance(error, DBAPIError):
+        if "disk is full" in text or "disk I/O error" in text:
+            return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
+        if "database is locked" in text:
+            return Unavailable("The database is busy; try again.")
+    if isinstance(error, OSError):
+        return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
+    return error
+
+
+class _Work:
+    """One caller's function, and where its answer goes."""
+
+    __slots__ = ("error", "future", "run", "value")
+
+    def __init__(self, run: Callable[[Connection], object], future: asyncio.Future[Any]) -> None:
+        self.run = run
+        self.future = future
+        self.value: object = None
+        self.error: BaseException | None = None
+
+
+class Database:
+    """The rows of one data folder. One for each process, made after the fork, closed at its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._engine = open_engine(folder / FILE)
+        self._reader = self._engine.connect()
+        self._driver: Any = self._reader.connection.driver_connection
+        self._lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
+        self._thread.start()
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``fn(connection, …)`` returns, from one snapshot of the rows. It may not write.
+
+        Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does.
+        """
+        try:
+            self._driver.execute("BEGIN")
+            try:
+                return fn(self._reader, *args, **kwargs)
+            finally:
+                self._driver.execute("COMMIT")
+        except (DBAPIError, OSError) as error:
+            raise _reported(error) from error
+
+    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``fn(connection, …)`` returns, once its changes are on the disk; if it raises, it changed nothing.
+
+        Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does. A caller that is cancelled
+        while it waits may or may not have been carried out.
+        """
+        loop = asyncio.get_running_loop()
+        work = _Work(lambda connection: fn(connection, *args, **kwargs), loop.create_future())
+        self._queue.put(work)
+        return cast("T", await work.future)
+
+    def close(self) -> None:
+        """Finish what waits, then let go of the file."""
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.close()
+        self._engine.dispose()
+        os.close(self._lock)
+
+    def _write_all(self) -> None:
+        connection = self._engine.connect()
+        while (work := self._queue.get()) is not None:
+            batch = [work]
+            while len(batch) < BATCH and not self._queue.empty():
+                if (more := self._queue.get()) is None:
+                    self._queue.put(None)
+                    break
+                batch.append(more)
+            self._commit(connection, batch)
+            batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
+        connection.close()
+
+    def _commit(self, connection: Connection, batch: list[_Work]) -> None:
+        try:
+            with self._alone(), _transaction(connection):
+                for work in batch:
+                    _run(connection, work)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
+            for work in batch:
+                work.error = _reported(error)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock that the writers of all processes queue on. It dies with its process."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        with contextlib.suppress(DBAPIError):  # SQLite has rolled back by itself where the disk was full
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+
+
+def _run(connection: Connection, work: _Work) -> None:
+    connection.exec_driver_sql("SAVEPOINT caller")
+    try:
+        work.value = work.run(connection)
+    except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
+        work.error = _reported(error)
+        connection.exec_driver_sql("ROLLBACK TO caller")
+    connection.exec_driver_sql("RELEASE caller")
+
+
+def _answer(batch: list[_Work]) -> None:
+    for work in batch:
+        if work.future.done():
+            continue
+        if work.error is None:
+            work.future.set_result(work.value)
+        else:
+            work.future.set_exception(work.error)

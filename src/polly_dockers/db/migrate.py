@@ -1,0 +1,69 @@
+"""Bring a data folder's tables to this version, or say that they are of a newer one."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from polly_dockers.db.engine import FILE, open_engine
+from polly_dockers.errors import Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+SCRIPTS: Final = Path(__file__).with_name("migrations")
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+def exists(folder: Path) -> bool:
+    """Whether the folder has a database."""
+    return (folder / FILE).exists()
+
+
+def upgrade(folder: Path) -> str | None:
+    """Make or upgrade the tables in one transaction; the revision that they came from, None for new ones.
+
+    Raises Unavailable for tables of a newer version, and changes nothing then. Several processes may call it at once.
+    """
+    lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    engine = open_engine(folder / FILE)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+            scripts = ScriptDirectory.from_config(_config())
+            known = {script.revision for script in scripts.walk_revisions()}
+            if found is not None and found not in known:
+                msg = (
+                    f"The data folder {folder} was written by a newer version of polly-server (revision {found}). "
+                    "Upgrade it (pip install --upgrade 'polly-dockers[server]'), or restore a backup of this version."
+                )
+                raise Unavailable(msg)
+            if found != scripts.get_current_head():
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    command.upgrade(_config(connection), "head")
+                    connection.exec_driver_sql("COMMIT")
+                except BaseException:
+                    connection.exec_driver_sql("ROLLBACK")
+                    raise
+            return found
+    finally:
+        engine.dispose()
+        os.close(lock)

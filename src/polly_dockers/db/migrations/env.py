@@ -1,0 +1,15 @@
+"""Alembic's entry: run the migrations over the connection that db.migrate hands in."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from polly_dockers.db.schema import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transactional_ddl=False,
+)
+context.run_migrations()

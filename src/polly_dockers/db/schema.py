@@ -1,0 +1,263 @@
+"""The tables. One schema for SQLite and PostgreSQL; migrations/ builds it, and a test proves that both agree.
+
+Times are microseconds since 1970 UTC. Ids are never used twice (AUTOINCREMENT on SQLite), so that a token or a
+cursor that outlives its row opens no other one.
+
+::
+
+    organisations ─< members >─ users ─< access_tokens
+          │
+    repositories ─< repository_blobs >─ blobs          a digest grants nothing: a blob is reached by its link
+          │              │
+          ├─< manifests ─┴< manifest_blobs             what keeps a link alive
+          │       └─< manifest_children                an index and its manifests
+          ├─< commits                                  appended, never changed
+          ├─< tags                                     the active commit of each tag
+          ├─< repository_deltas                        what pushes added and nobody folded yet
+          └─< uploads
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+_AUTO: dict[str, Any] = {"sqlite_autoincrement": True}
+
+
+def _bytewise(length: int | None = None) -> String:
+    """Text that sorts by its bytes everywhere: BINARY on SQLite, COLLATE "C" on PostgreSQL."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+organisations: Final = Table(
+    "organisations",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("slug", _bytewise(63), nullable=False, unique=True),
+    Column("create_on_push", Integer, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+    **_AUTO,
+)
+
+users: Final = Table(
+    "users",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("email", _bytewise(254), nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("password_version", Integer, nullable=False, server_default="1"),
+    Column("created_at", BigInteger, nullable=False),
+    **_AUTO,
+)
+
+members: Final = Table(
+    "members",
+    metadata,
+    Column("organisation_id", ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("role", Integer, nullable=False),
+    Column("joined_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("organisation_id", "user_id"),
+    Index(None, "user_id"),
+)
+
+access_tokens: Final = Table(
+    "access_tokens",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("parent_id", ForeignKey("access_tokens.id", ondelete="CASCADE")),
+    Column("scope", String(16), nullable=False),
+    Column("secret_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("label", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger),
+    Index(None, "user_id", "created_at"),
+    Index(None, "parent_id"),
+    Index(None, "expires_at"),
+)
+
+throttles: Final = Table(
+    "throttles",
+    metadata,
+    Column("key", _bytewise(300), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Index(None, "since"),
+)
+
+signing_keys: Final = Table(
+    "signing_keys",
+    metadata,
+    Column("kid", String(64), primary_key=True),
+    Column("private_key", LargeBinary(32), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+repositories: Final = Table(
+    "repositories",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("organisation_id", ForeignKey("organisations.id", ondelete="RESTRICT"), nullable=False),
+    Column("name", _bytewise(255), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("access", String(16), nullable=False),
+    Column("sparse_indexes", String(16), nullable=False, server_default="deny"),
+    Column("created_by", ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("pushed_at", BigInteger),
+    Column("active_at", BigInteger, nullable=False),
+    Column("tags", BigInteger, nullable=False, server_default="0"),
+    Column("commits", BigInteger, nullable=False, server_default="0"),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("organisation_id", "name"),
+    Index(None, "organisation_id", "created_at", "id"),
+    Index(None, "organisation_id", "active_at", "id"),
+    **_AUTO,
+)
+
+repository_deltas: Final = Table(
+    "repository_deltas",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("tags", BigInteger, nullable=False),
+    Column("commits", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("pushed_at", BigInteger),
+    Index(None, "repository_id"),
+    **_AUTO,
+)
+
+blobs: Final = Table(
+    "blobs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("digest", _bytewise(135), nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("storage_key", String(255), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    **_AUTO,
+)
+
+repository_blobs: Final = Table(
+    "repository_blobs",
+    metadata,
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("blob_id", ForeignKey("blobs.id", ondelete="RESTRICT"), nullable=False),
+    Column("leased_until", BigInteger, nullable=False),
+    PrimaryKeyConstraint("repository_id", "blob_id"),
+    Index(None, "blob_id"),
+)
+
+manifests: Final = Table(
+    "manifests",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", _bytewise(135), nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Column("artifact_type", String(255)),
+    Column("subject", _bytewise(135)),
+    Column("annotations", Text),
+    Column("platforms", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("total_size", BigInteger, nullable=False),
+    Column("pushed_by", ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
+    Column("pushed_at", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("repository_id", "digest"),
+    Index(None, "repository_id", "subject", "id"),
+    **_AUTO,
+)
+
+manifest_blobs: Final = Table(
+    "manifest_blobs",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("blob_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("manifest_id", "blob_id"),
+    ForeignKeyConstraint(
+        ["repository_id", "blob_id"],
+        ["repository_blobs.repository_id", "repository_blobs.blob_id"],
+        ondelete="RESTRICT",
+    ),
+    Index(None, "repository_id", "blob_id"),
+)
+
+manifest_children: Final = Table(
+    "manifest_children",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False),
+    Column("child_id", ForeignKey("manifests.id", ondelete="RESTRICT"), nullable=False),
+    PrimaryKeyConstraint("manifest_id", "child_id"),
+    Index(None, "child_id"),
+)
+
+commits: Final = Table(
+    "commits",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("tag", _bytewise(128), nullable=False),
+    Column("manifest_id", ForeignKey("manifests.id", ondelete="RESTRICT"), nullable=False),
+    Column("pushed_by", ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
+    Column("pushed_at", BigInteger, nullable=False),
+    Index(None, "repository_id", "pushed_at", "id"),
+    Index(None, "repository_id", "tag", "pushed_at", "id"),
+    Index(None, "manifest_id"),
+    **_AUTO,
+)
+
+tags: Final = Table(
+    "tags",
+    metadata,
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("name", _bytewise(128), nullable=False),
+    Column("manifest_id", ForeignKey("manifests.id", ondelete="RESTRICT"), nullable=False),
+    Column("commit_id", ForeignKey("commits.id", ondelete="RESTRICT"), nullable=False),
+    PrimaryKeyConstraint("repository_id", "name"),
+    Index(None, "manifest_id"),
+    Index(None, "commit_id"),
+)
+
+uploads: Final = Table(
+    "uploads",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("digest", _bytewise(135)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Index(None, "updated_at"),
+)

@@ -1,0 +1,226 @@
+"""The words of the domain as values: parsed once at the edge, frozen, and trusted from there on.
+
+Essential reading: distribution-spec 1.1.1, "Pulling manifests" (grammar of names and tags) and image-spec 1.1,
+descriptor.md, "Digests".
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from polly_dockers.errors import BadRequest, DigestInvalid, NameInvalid, TagInvalid
+
+MAX_NAME: Final = 255
+"""Characters of host + "/" + name, at most: "Many clients impose a limit of 255 characters"."""
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
+_SLUG = re.compile(rf"{_COMPONENT}\Z")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
+_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
+_EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0,187}[a-z0-9])?\Z")
+
+
+class Digest(str):
+    """``algorithm:hex``: sha256 or sha512, lower-case, of the exact length. The name of content, and of a commit."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The digest that ``text`` spells; raises DigestInvalid."""
+        if not _DIGEST.match(text):
+            msg = "This is no digest: write sha256: and 64, or sha512: and 128, hexadecimal digits in lower case."
+            raise DigestInvalid(msg, detail={"digest": text[:200]})
+        return cls(text)
+
+    @property
+    def algorithm(self) -> str:
+        """``sha256`` or ``sha512``."""
+        return self[:6]
+
+    @property
+    def hex(self) -> str:
+        """The hexadecimal part."""
+        return self[7:]
+
+
+class Tag(str):
+    """A tag: 1 to 128 of letters, digits, ``_``, ``.`` and ``-``; the first is no ``.`` or ``-``."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The tag that ``text`` spells; raises TagInvalid."""
+        if not _TAG.match(text):
+            msg = "This is no tag: use up to 128 letters, digits, '_', '.' and '-', and start with none of '.' and '-'."
+            raise TagInvalid(msg, detail={"tag": text[:200]})
+        return cls(text)
+
+    @property
+    def attached(self) -> bool:
+        """Whether it is the tag of a signature, attestation or fallback referrers (``sha256-<hex>[.sig …]``)."""
+        return self.startswith(("sha256-", "sha512-"))
+
+
+class RepositoryName(str):
+    """``<organisation>/<name>``, whole; ``<name>`` may hold more slashes."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The repository name that ``text`` spells; raises NameInvalid."""
+        if len(text) > MAX_NAME or not _NAME.match(text) or "/" not in text:
+            raise NameInvalid(name_advice(text), detail={"name": text[:300]})
+        return cls(text)
+
+    @classmethod
+    def of(cls, organisation: str, name: str) -> Self:
+        """The repository ``name`` of ``organisation``; raises NameInvalid."""
+        if not name or not _NAME.match(name):
+            raise NameInvalid(name_advice(name), detail={"name": name[:300]})
+        return cls.parse(f"{organisation}/{name}")
+
+    @property
+    def organisation(self) -> str:
+        """The slug of the organisation."""
+        return self.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """What follows the organisation."""
+        return self.partition("/")[2]
+
+
+def name_advice(text: str) -> str:
+    """One sentence that says what is wrong with a name, and a name that would be right where there is one."""
+    if len(text) > MAX_NAME:
+        return f"The name has {len(text)} characters; with the host before it, it may have {MAX_NAME}."
+    near = re.sub(r"[^a-z0-9._/-]+", "-", text.lower()).strip("/._-")
+    near = "/".join(part.strip("._-") for part in near.split("/") if part.strip("._-"))
+    hint = f" {near!r} would be right." if near and near != text and _NAME.match(near) else ""
+    return (
+        f"{text[:100]!r} is no name for a docker repository: it is <organisation>/<name>, each part of lower-case "
+        f"letters and digits, with '.', '_' or '-' between them.{hint}"
+    )
+
+
+def parse_slug(text: str) -> str:
+    """The slug of an organisation: one component of a name, at most 63 characters; raises NameInvalid."""
+    if len(text) > 63 or not _SLUG.match(text):  # noqa: PLR2004 - said in the docstring and in the message
+        msg = (
+            f"{text[:100]!r} is no name for an organisation: use at most 63 lower-case letters and digits, with '.', "
+            "'_' or '-' between them, such as 'acme'."
+        )
+        raise NameInvalid(msg)
+    return text
+
+
+def parse_email(text: str) -> str:
+    """An email address, in lower case; raises BadRequest. It names a user, and no mail is sent to it."""
+    email = text.strip().lower()
+    if not _EMAIL.match(email) or ".." in email:
+        msg = f"{text[:100]!r} is no email address; one looks like ann@acme.example."
+        raise BadRequest(msg)
+    return email
+
+
+class Role(enum.IntEnum):
+    """What a member may do; each includes those before it."""
+
+    reader = 1
+    writer = 2
+    admin = 3
+
+    @classmethod
+    def parse(cls, text: str) -> Role:
+        """The role of that name; raises BadRequest."""
+        try:
+            return cls[text]
+        except KeyError:
+            msg = f"{text[:50]!r} is no role: choose reader, writer or admin."
+            raise BadRequest(msg) from None
+
+
+class Action(enum.StrEnum):
+    """What a request does to a repository, in the words of the Docker token's scope."""
+
+    pull = "pull"
+    push = "push"
+    delete = "delete"
+
+
+ROLE_FOR: Final = {Action.pull: Role.reader, Action.push: Role.writer, Action.delete: Role.admin}
+"""The least role that may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a registry token allows in one repository, by its name and by the id it had when the token was made."""
+
+    repository_id: int | None
+    """None where there was no such repository yet: the token opens only one that its own user makes."""
+    actions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks: a user by a credential, or nobody (``user_id`` None). Rights are never in here but as a limit."""
+
+    user_id: int | None = None
+    access_token: str | None = None
+    """The id of the access token that it all goes back to; None for a password."""
+    password_version: int | None = None
+    grants: dict[str, Grant] = field(default_factory=dict)
+    catalog: bool = False
+
+
+ANYBODY: Final = Actor()
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A piece of content that a manifest names (image-spec, descriptor.md)."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    platform: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One push of a tag."""
+
+    id: int
+    tag: str
+    digest: Digest
+    active: bool
+    size: int
+    platforms: tuple[str, ...]
+    media_type: str
+    pushed_at: int
+    """Microseconds since 1970 UTC, as every time in a row."""
+    pushed_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A docker repository with its totals."""
+
+    id: int
+    name: RepositoryName
+    description: str
+    access: str
+    sparse_indexes: str
+    tags: int
+    commits: int
+    size: int
+    created_by: str
+    created_at: int
+    pushed_at: int | None
