@@ -1,0 +1,80 @@
+"""``polly login``, ``logout``, ``whoami`` and ``password``: their options and their help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polly_dockers.cli.command import Call, Group, Output
+
+_STDIN = typer.Option("--password-stdin", help="Read the password from stdin.")
+
+
+def login(
+    call: Call,
+    email: Annotated[str | None, typer.Option(metavar="EMAIL", help="Your email address.")] = None,
+    password_stdin: Annotated[bool, _STDIN] = False,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="Inside a job: POLLY_SERVER, and POLLY_TOKEN or POLLY_EMAIL and POLLY_PASSWORD, say who.",
+        ),
+    ] = False,
+    expires: Annotated[str, typer.Option(metavar="TIME", help="How long you stay signed in: 30m, 12h, 7d.")] = "90d",
+) -> None:
+    """Sign in to a server.
+
+    An access token is kept in a file that only you can read; the password is not kept.
+    --profile gives the server a name, --org says which of your organisations is meant from now on.
+    """
+    from polly_dockers.cli import signin
+
+    signin.login(call, email, expires, password_stdin=password_stdin, auto=auto)
+
+
+def logout(call: Call) -> None:
+    """Sign out, and end the access token on the server.
+
+    Where the server can't be reached, the token is forgotten all the same, and the exit code is 1.
+    """
+    from polly_dockers.cli import signin
+
+    signin.logout(call)
+
+
+def whoami(call: Call, output: Output = "table") -> None:
+    """Show user, organisations and roles, server, and expiry."""
+    from polly_dockers.cli import signin
+
+    signin.whoami(call, output)
+
+
+def password(
+    call: Call,
+    password_stdin: Annotated[
+        bool,
+        typer.Option("--password-stdin", help="Read two lines from stdin: the password as it is, and the new one."),
+    ] = False,
+) -> None:
+    """Change your password.
+
+    You are signed out everywhere else, and stay signed in here.
+    """
+    from polly_dockers.cli import signin
+
+    signin.change_password(call, password_stdin=password_stdin)
+
+
+def register(group: Group) -> None:
+    """Make these the commands of the group."""
+    group.command(
+        "login",
+        "polly login --server registry.acme.example\n"
+        "polly login --server 127.0.0.1:5000 --email ann@acme.example --password-stdin < password.txt\n"
+        "polly login --auto",
+    )(login)
+    group.command("logout", "polly logout")(logout)
+    group.command("whoami", "polly whoami\npolly whoami --output json")(whoami)
+    group.command("password", "polly password")(password)

@@ -1,0 +1,57 @@
+"""Questions to a person, on stderr, so that stdout stays the data's. Ctrl-C at any of them ends the command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def choose(message: str, choices: Sequence[str], default: str | None = None) -> str:
+    """Return one of the choices, taken with the arrow keys."""
+    return str(_answer("select", message, choices=list(choices), default=default))
+
+
+def text(message: str, *, before: str = "", default: str = "", check: Callable[[str], str | None] | None = None) -> str:
+    """Return what was typed. ``before`` stands before the cursor; ``check`` returns what is wrong with an answer."""
+    return str(
+        _answer("text", message, instruction=before or None, default=default, validate=_validator(check))
+    ).strip()
+
+
+def one_of(message: str, known: Sequence[str], *, before: str = "") -> str:
+    """Return what was typed; what is known and fits is offered while typing."""
+    if not known:
+        return text(message, before=before)
+    whole = f"{message} {before}".rstrip()
+    return str(_answer("autocomplete", whole, choices=list(known), validate=_validator(None))).strip()
+
+
+def password(message: str) -> str:
+    """Return a password, which is not shown."""
+    return str(_answer("password", message))
+
+
+def yes(message: str, *, default: bool = False) -> bool:
+    """Return whether the answer was yes."""
+    return bool(_answer("confirm", message, default=default))
+
+
+def _validator(check: Callable[[str], str | None] | None) -> Callable[[str], bool | str]:
+    def validate(answer: str) -> bool | str:
+        if not answer.strip():
+            return "An answer is needed here; Ctrl-C leaves."
+        return (check and check(answer)) or True
+
+    return validate
+
+
+def _answer(kind: str, message: str, **options: Any) -> Any:
+    import sys
+
+    import questionary
+    from prompt_toolkit.output import create_output
+
+    question = getattr(questionary, kind)(message, output=create_output(stdout=sys.stderr), **options)
+    return question.unsafe_ask()

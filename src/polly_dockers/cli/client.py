@@ -1,0 +1,269 @@
+"""A typed client of ``/api/v1``: every request of the commands, and every way in which one can fail."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import urllib.request
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+import urllib3
+
+from polly_dockers import __version__, wire
+from polly_dockers.cli import server_url
+from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError
+from polly_dockers.cli.terminal import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+PRODUCT = "polly-docker-repository"
+PAGE = 1_000
+_TIMEOUT = urllib3.Timeout(connect=10, read=60)
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
+_UNAUTHORIZED = 401
+_TOO_MANY = 429
+_REDIRECTS = range(300, 400)
+_FAILURES = range(400, 600)
+
+
+class Client:
+    """One server, and who is asking: nobody, an access token, or an email with its password."""
+
+    def __init__(self, server: str, *, token: str = "", email: str = "", password: str = "") -> None:
+        """Take a normal address (``server_url.normal``) and, where somebody signs in, token or email and password."""
+        self.server = server
+        self._email = email
+        self._headers = {"accept": "application/json", "user-agent": f"polly/{__version__}"}
+        if token:
+            self._headers["authorization"] = f"Bearer {token}"
+        elif email:
+            self._headers |= urllib3.make_headers(basic_auth=f"{email}:{password}".encode().decode("latin-1"))
+        self._pool = _pool(server)
+
+    def info(self) -> wire.ServerInfo:
+        """Return what the server is. Raises CommandError when it is no Polly or names a registry that is no host."""
+        no_polly = CommandError(
+            f"{self.server} answers, but it is no Polly Docker Repository. Check the address; your administrator "
+            "knows it."
+        )
+        try:
+            info = self._ask("GET", "", wire.ServerInfo)
+        except RequestError as error:
+            if error.codes or error.status in {_TOO_MANY, *range(500, 600)}:
+                raise
+            raise no_polly from error
+        except _UnexpectedError as error:
+            raise no_polly from error
+        if info.product != PRODUCT or not server_url.is_registry(info.registry):
+            raise no_polly
+        return info
+
+    def me(self) -> wire.Me:
+        """Return who is asking."""
+        return self._ask("GET", "/me", wire.Me)
+
+    def create_token(self, scope: wire.TokenScope, expires_in: int, label: str) -> wire.TokenCreated:
+        """Return a new access token, good for so many seconds at most."""
+        body = wire.TokenRequest(scope=scope, expires_in=expires_in, label=label[:200])
+        created = self._ask("POST", "/tokens", wire.TokenCreated, body=body)
+        if not _TOKEN.fullmatch(created.token):
+            raise _UnexpectedError(self.server, "/tokens")
+        return created
+
+    def revoke_token(self, token_id: str) -> None:
+        """End an access token (``current``: the one that asks); it is no error that it has ended already."""
+        try:
+            self._send("DELETE", f"/tokens/{quote(token_id, safe='')}")
+        except RequestError as error:
+            if "TOKEN_UNKNOWN" not in error.codes:
+                raise
+
+    def change_password(self, password: str) -> None:
+        """Set the password of the email that is asking."""
+        self._send("PUT", "/me/password", body=wire.PasswordChange(password))
+
+    def create_repository(self, organisation: str, body: wire.RepositoryCreate) -> wire.RepositoryItem:
+        """Return the new docker repository."""
+        return self._ask("POST", f"{_path(organisation)}/repositories", wire.RepositoryItem, body=body)
+
+    def repository(self, organisation: str, name: str) -> wire.RepositoryItem:
+        """Return a docker repository."""
+        return self._ask("GET", f"{_path(organisation)}/repository", wire.RepositoryItem, {"name": name})
+
+    def update_repository(self, organisation: str, name: str, body: wire.RepositoryUpdate) -> wire.RepositoryItem:
+        """Change what the body names, and return the docker repository."""
+        path = f"{_path(organisation)}/repository"
+        return self._ask("PATCH", path, wire.RepositoryItem, {"name": name}, body)
+
+    def repositories(self, organisation: str, count: int | None, **query: str) -> wire.Repositories:
+        """Return so many docker repositories (None: all) as one page; ``query`` as in docs/api.md."""
+        path = f"{_path(organisation)}/repositories"
+        return _collected(lambda page: self._ask("GET", path, wire.Repositories, query | page), count)
+
+    def commits(self, organisation: str, repository: str, count: int | None, **query: str) -> wire.Commits:
+        """Return so many commits (None: all) as one page; ``query`` as in docs/api.md."""
+        path, query = f"{_path(organisation)}/commits", {"repository": repository} | query
+        return _collected(lambda page: self._ask("GET", path, wire.Commits, query | page), count)
+
+    def members(self, organisation: str) -> wire.Members:
+        """Return all members as one page."""
+        path = f"{_path(organisation)}/members"
+        return _collected(lambda page: self._ask("GET", path, wire.Members, page), None)
+
+    def add_member(self, organisation: str, body: wire.MemberAdd) -> wire.MemberItem:
+        """Return the new member."""
+        return self._ask("POST", f"{_path(organisation)}/members", wire.MemberItem, body=body)
+
+    def set_role(self, organisation: str, email: str, role: wire.Role) -> wire.MemberItem:
+        """Return the member with the new role."""
+        body = wire.MemberUpdate(role)
+        return self._ask("PATCH", f"{_path(organisation)}/members", wire.MemberItem, {"email": email}, body)
+
+    def remove_member(self, organisation: str, email: str) -> None:
+        """Take the member out of the organisation."""
+        self._send("DELETE", f"{_path(organisation)}/members", {"email": email})
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        query: dict[str, str] | None = None,
+        body: msgspec.Struct | None = None,
+    ) -> T:
+        try:
+            return msgspec.json.decode(self._send(method, path, query, body), type=answer)
+        except msgspec.MsgspecError as error:
+            raise _UnexpectedError(self.server, path) from error
+
+    def _send(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: msgspec.Struct | None = None
+    ) -> bytes:
+        url = f"{self.server}/api/v1{path}{'?' + urlencode(query) if query else ''}"
+        content = None if body is None else msgspec.json.encode(body)
+        headers = self._headers | ({"content-type": "application/json"} if content else {})
+        try:
+            response = self._pool.request(
+                method, url, body=content, headers=headers, redirect=False, retries=False, timeout=_TIMEOUT
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+        if response.status in _REDIRECTS:
+            target = clean(response.headers.get("location", "another address"))
+            raise RequestError(f"{self.server} sends on to {target}. Sign in there: polly login --server URL",
+                               response.status)  # fmt: skip
+        if response.status in _FAILURES:
+            raise self._refusal(response)
+        return response.data
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return UnreachableError(
+                f"The certificate of {self.server} can't be trusted: {reason.verify_message}. If your organisation has "
+                "a certificate authority of its own, name its file: POLLY_CA_FILE=/path/to/ca.pem"
+            )
+        if isinstance(reason, ssl.SSLError):
+            return UnreachableError(
+                f"{self.server} does not speak TLS ({reason.reason}). If it is meant to be reached without, "
+                f"run: polly login --server http://{server_url.host(self.server)}"
+            )
+        return UnreachableError(
+            f"{self.server} does not answer ({_cause(reason)}). Check the address (polly login --server URL), "
+            "the network and the proxy; or try again later."
+        )
+
+    def _refusal(self, response: urllib3.BaseHTTPResponse) -> RequestError:
+        try:
+            errors = msgspec.json.decode(response.data, type=wire.Errors).errors
+        except msgspec.MsgspecError:
+            errors = []
+        message = " ".join(filter(None, (clean(each.message) for each in errors)))
+        codes = tuple(each.code for each in errors)
+        request = clean(response.headers.get("x-request-id", ""))
+        if not message:
+            message = (
+                f"{self.server} answered {response.status}. Try again later; if it lasts, tell your administrator."
+            )
+        if response.status >= _FAILURES.stop - 100 and request:
+            message += f" (request {request})"
+        if response.status == _UNAUTHORIZED and codes and not self._email:
+            message += f" To sign in again, run: polly login --server {self.server}"
+        wait = response.headers.get("retry-after", "")
+        if response.status == _TOO_MANY and wait.isdigit() and wait not in message:
+            message += f" Try again in {wait} seconds."
+        return RequestError(message, response.status, codes)
+
+
+class _UnexpectedError(CommandError):
+    """The answer is not of the shape that this version knows."""
+
+    def __init__(self, server: str, path: str) -> None:
+        super().__init__(
+            f"{server} answered /api/v1{path} in a form that polly {__version__} does not know. "
+            "Install the version of polly that the server has: polly whoami says which server it is."
+        )
+
+
+def _path(organisation: str) -> str:
+    return f"/organisations/{quote(organisation, safe='')}"
+
+
+P = TypeVar("P", wire.Repositories, wire.Commits, wire.Members)
+
+
+def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:
+    """Return the first page with the items of all pages that follow, up to ``count`` items."""
+    page = first = ask({"limit": str(PAGE if count is None else min(count, PAGE))})
+    while page.next and (count is None or len(first.items) < count):
+        limit = PAGE if count is None else min(count - len(first.items), PAGE)
+        page = ask({"limit": str(limit), "cursor": page.next})
+        first.items.extend(page.items)
+    return first
+
+
+def _pool(server: str) -> urllib3.PoolManager:
+    scheme, _, host = server.partition("://")
+    context = ssl.create_default_context() if scheme == "https" else None
+    authority = os.environ.get("POLLY_CA_FILE")
+    if context and authority:
+        try:
+            context.load_verify_locations(authority)
+        except OSError as error:
+            raise CommandError(f"POLLY_CA_FILE={authority} is no file of certificates in PEM form: {error}.") from error
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if proxy and not urllib.request.proxy_bypass(host):
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        credentials = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.make_headers(proxy_basic_auth=credentials) if credentials else None
+        try:
+            return urllib3.ProxyManager(proxy, proxy_headers=headers, ssl_context=context)
+        except urllib3.exceptions.HTTPError as error:
+            raise CommandError(f"The proxy {proxy!r} of the environment can't be used: {error}.") from error
+    return urllib3.PoolManager(ssl_context=context)
+
+
+def _cause(error: object) -> str:
+    """Say in a few words why there was no answer."""
+    for each in _causes(error):
+        if isinstance(each, TimeoutError | urllib3.exceptions.TimeoutError):
+            return "it took too long"
+        if isinstance(each, urllib3.exceptions.NameResolutionError):
+            return "no such host"
+        if isinstance(each, urllib3.exceptions.ProxyError):
+            return "the proxy refused or can't be reached"
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror.lower()
+    return clean(str(error)).rstrip(".")[:200]
+
+
+def _causes(error: object) -> Iterator[object]:
+    while isinstance(error, BaseException):
+        yield error
+        error = getattr(error, "reason", None) or error.__cause__ or error.__context__

@@ -1,0 +1,234 @@
+"""What all commands have in common: options, help with examples, questions, and how they end.
+
+A command is a function whose first argument is the ``Call``; its other arguments are its options. ``Group.command``
+adds the options that every command has, and the one place where errors become messages and exit codes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from polly_dockers.cli import terminal
+from polly_dockers.cli.failures import CommandError, UsageError
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.session import Session
+
+Output: TypeAlias = Annotated[
+    Literal["table", "json"],
+    typer.Option("--output", metavar="table|json", help="A table for people, or JSON for programs."),
+]
+_PANEL = "Options of every command"
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141
+
+
+@dataclass
+class Call:
+    """One call of a command: the options that every command has, and what a person was asked."""
+
+    profile: str | None = None
+    server: str | None = None
+    org: str | None = None
+    no_input: bool = False
+    guided: bool = False
+    """Whether the command was chosen from a menu."""
+    alone: bool = False
+    """Whether a group was called without a command."""
+    line: list[str] = field(default_factory=list)
+    """The same command in one line, to be shown where something was asked."""
+    asked: bool = False
+
+    @cached_property
+    def session(self) -> Session:
+        """Who is signed in where. Raises CommandError when nobody is."""
+        from polly_dockers.cli import session
+
+        return session.resolve(self.profile, self.server, self.org, no_input=self.no_input)
+
+    def may_ask(self) -> bool:
+        """Tell whether a person can be asked."""
+        return not self.no_input and terminal.asks()
+
+    def need(self, option: str, question: Callable[[], str]) -> str:
+        """Return the answer to the question for a missing option. Raises UsageError where nobody can be asked."""
+        if not self.may_ask():
+            raise UsageError(f"{option} is missing.")
+        self.asked = True
+        return question()
+
+    def remember(self, command: str, **options: str | bool | None) -> None:
+        """Note the command in one line: True is a flag, None and False are left out."""
+        common = {"profile": self.profile, "server": self.server, "org": self.org}
+        self.line = command.split()
+        for name, value in {**common, **options}.items():
+            if value not in {None, False}:
+                self.line.append("--" + name.replace("_", "-"))
+                self.line += [value] if isinstance(value, str) else []
+
+    def finish(self) -> None:
+        """Show the command in one line, where the person had to answer something."""
+        if self.asked and self.line:
+            terminal.say(f"The same in one line: {shlex.join(self.line)}")
+
+
+_COMMON: dict[str, tuple[Any, Any]] = {
+    "profile": (
+        Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME", help="The name of a signed-in server; also POLLY_PROFILE.", rich_help_panel=_PANEL
+            ),
+        ],
+        None,
+    ),
+    "server": (
+        Annotated[
+            str | None,
+            typer.Option(metavar="URL", help="The address of the server; also POLLY_SERVER.", rich_help_panel=_PANEL),
+        ],
+        None,
+    ),
+    "org": (
+        Annotated[
+            str | None, typer.Option(metavar="NAME", help="The organisation; also POLLY_ORG.", rich_help_panel=_PANEL)
+        ],
+        None,
+    ),
+    "no_input": (
+        Annotated[
+            bool, typer.Option("--no-input", help="Never ask; fail if something is missing.", rich_help_panel=_PANEL)
+        ],
+        False,
+    ),
+}
+
+
+class _Help:
+    """Help in sections: the command's own options, those of every command, and examples."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for each in self.get_params(ctx):  # type: ignore[attr-defined]
+            record = each.get_help_record(ctx)
+            if record:
+                sections.setdefault(getattr(each, "rich_help_panel", None) or "Options", []).append(record)
+        for title in sorted(sections, key=lambda each: each == _PANEL):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+        if isinstance(self, TyperGroup):
+            self.format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        del ctx
+        examples = (self.epilog or "").splitlines()  # type: ignore[attr-defined]
+        if examples:
+            with formatter.section("Example" if len(examples) == 1 else "Examples"):
+                formatter.write("".join(f"  {each}\n" for each in examples))
+
+
+class _Command(_Help, TyperCommand):
+    """A command with such a help."""
+
+
+class _Group(_Help, TyperGroup):
+    """A group with such a help."""
+
+
+class Group:
+    """A group of commands; called alone on a terminal it asks which one."""
+
+    def __init__(self, name: str, help: str, examples: str, question: str) -> None:  # noqa: A002
+        """Take the whole name (``polly dockers``), what help says, examples (a line each), and the question."""
+        self.name = name
+        self.question = question
+        self.commands: dict[str, Callable[..., None]] = {}
+        self.app = typer.Typer(
+            cls=_Group,
+            help=help,
+            epilog=examples,
+            rich_markup_mode=None,
+            add_completion=False,
+            context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+        )
+
+    def command(self, name: str, examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Register the function as a command; its docstring is the help, ``examples`` (a line each) stand below."""
+
+        def register(function: Callable[..., None]) -> Callable[..., None]:
+            self.commands[name] = function
+            self.app.command(name, epilog=examples, cls=_Command)(_bounded(function))
+            return function
+
+        return register
+
+    def add(self, group: Group) -> None:
+        """Put a group below this one."""
+        name = group.name.rpartition(" ")[2]
+        self.app.add_typer(group.app, name=name)
+        self.commands[name] = group.ask
+
+    def alone(self, **extra: tuple[Any, Any]) -> None:
+        """Let the group ask which command is meant where none is given; ``extra`` are options of the group alone."""
+
+        def callback(call: Call, **_: Any) -> None:
+            if call.alone:
+                self.ask(call)
+
+        self.app.callback(invoke_without_command=True)(_bounded(callback, extra))
+
+    def ask(self, call: Call) -> None:
+        """Ask which command is meant, and run it with questions for all that it needs."""
+        if not call.may_ask():
+            raise UsageError(f"Which command? {', '.join(self.commands)}; see {self.name} --help.")
+        from polly_dockers.cli import ask
+
+        call.guided = call.asked = True
+        self.commands[ask.choose(self.question, list(self.commands))](call)
+
+
+def _bounded(function: Callable[..., None], extra: dict[str, tuple[Any, Any]] | None = None) -> Callable[..., None]:
+    """Return the function as typer takes it: with the common options, and with every known error made a message."""
+    hints = get_type_hints(function, include_extras=True)
+    own = [each for each in list(inspect.signature(function).parameters.values())[1:] if each.kind != each.VAR_KEYWORD]
+    annotations = {each.name: hints[each.name] for each in own}
+    defaults = {each.name: each.default for each in own}
+    annotations["context"], defaults["context"] = typer.Context, inspect.Parameter.empty
+    for name, (annotation, default) in ((extra or {}) | _COMMON).items():
+        annotations[name], defaults[name] = annotation, default
+
+    @wraps(function)
+    def bounded(context: typer.Context, **values: Any) -> None:
+        common: dict[str, Any] = context.ensure_object(dict)  # the groups' own: `polly --no-input dockers list`
+        common |= {name: value for name in _COMMON if (value := values.pop(name))}
+        call = Call(**{name: common[name] for name in _COMMON if name in common})
+        call.alone = context.invoked_subcommand is None
+        try:
+            function(call, **values)
+            sys.stdout.flush()
+            call.finish()
+        except CommandError as error:
+            terminal.say(f"Error: {error.message}")
+            raise typer.Exit(error.code) from error
+        except (KeyboardInterrupt, EOFError) as error:
+            raise typer.Exit(_INTERRUPTED) from error
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_PIPE_CLOSED) from error
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    bounded.__annotations__ = annotations
+    bounded.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, kind, default=defaults[name], annotation=annotations[name]) for name in annotations]
+    )
+    return bounded

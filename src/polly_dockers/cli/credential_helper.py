@@ -1,0 +1,125 @@
+"""``docker-credential-polly``: what Docker, podman, skopeo and buildah ask for a password.
+
+The protocol is that of docker-credential-helpers: the action is the argument, its input is on stdin, its answer or its
+error is on stdout, and an error is exit code 1. ``get`` hands out a registry token that ends within the hour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+
+from polly_dockers import __version__
+from polly_dockers.cli import credentials, profiles, server_url
+from polly_dockers.cli.failures import CommandError
+
+NOT_FOUND = "credentials not found in native keychain"
+"""The words by which clients know that they may go on without signing in (credentials/error.go)."""
+
+
+def run() -> None:
+    """Answer one question of a client, and end the process."""
+    action = sys.argv[1] if len(sys.argv) == 2 else ""  # noqa: PLR2004
+    answers = {"get": _get, "store": _store, "erase": _erase, "list": _list, "version": _version}
+    if action not in answers:
+        sys.stderr.write(
+            f"usage: docker-credential-polly {{{','.join(answers)}}}; Docker calls it, see polly dockers configure\n"
+        )
+        sys.exit(2)
+    try:
+        print(answers[action](), end="")
+        sys.stdout.flush()
+    except CommandError as error:
+        print(error.message)
+        sys.exit(1)
+    except (KeyboardInterrupt, BrokenPipeError):
+        os._exit(130)
+    except Exception as error:
+        if os.environ.get("POLLY_DEBUG"):
+            raise
+        print(f"docker-credential-polly failed: {type(error).__name__}: {error}; POLLY_DEBUG=1 shows where")
+        sys.exit(1)
+
+
+def _get() -> str:
+    host = _host(sys.stdin.read())
+    server, token, _ = _signed_in(host)
+    return json.dumps({"ServerURL": host, "Username": credentials.USER, "Secret": credentials.secret(server, token)})
+
+
+def _store() -> str:
+    """Keep nothing: who signs in as the user that is known here gets fresh tokens anyway."""
+    try:
+        login = json.loads(sys.stdin.read())
+        host, user = _host(login["ServerURL"]), login["Username"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CommandError("store takes JSON with ServerURL, Username and Secret") from error
+    try:
+        _, _, email = _signed_in(host)
+    except CommandError as error:
+        raise CommandError(
+            f"docker-credential-polly keeps no passwords. To sign in to {host}, run: polly login --server {host}"
+        ) from error
+    if user not in {credentials.USER, email}:
+        raise CommandError(
+            f"{email} is signed in to {host}. To be {user} instead, run: polly login --server {host} --email {user}"
+        )
+    return ""
+
+
+def _erase() -> str:
+    server, token, _ = _signed_in(_host(sys.stdin.read()))
+    token_id = credentials.forget(server, token)
+    if token_id:
+        from polly_dockers.cli.client import Client
+
+        with contextlib.suppress(CommandError):  # it ends by itself within the hour
+            Client(server, token=token).revoke_token(token_id)
+    return ""
+
+
+def _list() -> str:
+    hosts = {each.registry: credentials.USER for each in profiles.load().by_name.values()}
+    if os.environ.get("POLLY_SERVER") and os.environ.get("POLLY_TOKEN"):
+        hosts[server_url.host(server_url.normal(os.environ["POLLY_SERVER"]))] = credentials.USER
+    return json.dumps(hosts)
+
+
+def _version() -> str:
+    return f"docker-credential-polly (polly-dockers) {__version__}\n"
+
+
+def _host(text: str) -> str:
+    """Return ``HOST[:PORT]`` of what a client sends; some send ``https://HOST/v1/``."""
+    host = text.strip().rpartition("://")[2].partition("/")[0]
+    if not host:
+        raise CommandError("no credentials server URL")
+    return host
+
+
+def _signed_in(host: str) -> tuple[str, str, str]:
+    """Return (server, token, email) for the host of an image. Raises CommandError with the words for "unknown"."""
+    token, address = os.environ.get("POLLY_TOKEN", "").strip(), os.environ.get("POLLY_SERVER")
+    if token and address:
+        server = server_url.normal(address)
+        if host == server_url.host(server) or host == _registry(server):
+            return server, token, ""
+    known = profiles.load()
+    names = [os.environ.get("POLLY_PROFILE", ""), known.current, *known.by_name]
+    for name in names:
+        profile = known.by_name.get(name)
+        if profile and profile.registry == host:
+            return profile.server, profile.token, profile.email
+    raise CommandError(NOT_FOUND)
+
+
+def _registry(server: str) -> str:
+    from polly_dockers.cli.client import Client
+
+    return Client(server).info().registry
+
+
+if __name__ == "__main__":
+    run()

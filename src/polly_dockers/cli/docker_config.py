@@ -1,0 +1,144 @@
+"""Docker's ``config.json``: the one entry that makes Docker ask ``docker-credential-polly``.
+
+Docker takes the helper of ``credHelpers`` before everything else (docker/cli, cli/config/configfile/file.go,
+``getConfiguredCredentialStore``), so a login that lies in ``auths`` for the same host is left as it is: it counts
+again after ``--undo``. podman, skopeo and buildah read the same file when REGISTRY_AUTH_FILE is not set and no
+``auth.json`` of their own knows the host (containers/image, pkg/docker/config/config.go, ``getAuthFilePaths``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Any
+
+from polly_dockers.cli import files, terminal
+from polly_dockers.cli.failures import CommandError
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+
+HELPER = "polly"
+
+
+def configure(call: Call, *, undo: bool) -> None:
+    """Set the entry for the registry of the session, or take it out.
+
+    Raises CommandError where the file is not what Docker writes; it is left as it is then.
+    """
+    host = call.session.registry
+    where = path()
+    changed = change(where, host, undo=undo)
+    call.remember("polly dockers configure", undo=undo)
+    if undo:
+        terminal.success(f"{where} no longer names polly for {host}" if changed else f"{where} did not name polly")
+        return
+    terminal.success(f"Docker asks polly for {host} from now on ({where}{'' if changed else ', as before'})")
+    terminal.say("podman, skopeo and buildah read the same file. `polly dockers configure --undo` takes it out again.")
+    _warn(host)
+
+
+def path() -> str:
+    """Return where Docker's configuration is: ``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``."""
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    return os.path.join(folder, "config.json")
+
+
+def change(where: str, host: str, *, undo: bool) -> bool:
+    """Set ``credHelpers[host]``, or remove it where it is ours; return whether the file had to change.
+
+    Everything else stays: keys, their order, mode, owner, a symbolic link. Raises CommandError.
+    """
+    target = os.path.realpath(where)
+    try:
+        text, mode, owner = _read(target)
+        document = _parsed(where, text)
+        helpers = document.get("credHelpers")
+        helpers = {} if helpers is None else helpers
+        if (helpers.get(host) == HELPER) is not undo:
+            return False
+        if undo:
+            del helpers[host]
+        else:
+            helpers[host] = HELPER
+        document["credHelpers"] = helpers
+        if not helpers:
+            del document["credHelpers"]
+        indent = re.search(r"\n([ \t]+)", text)
+        if owner is None:
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        files.replace(target, json.dumps(document, indent=indent[1] if indent else "\t", ensure_ascii=False), mode)
+        if owner and hasattr(os, "chown") and owner != (os.geteuid(), os.getegid()):
+            os.chown(target, *owner)
+    except OSError as error:
+        raise CommandError(
+            f"{where} can't be changed: {error.strerror}. DOCKER_CONFIG names another folder."
+        ) from error
+    return True
+
+
+def _read(target: str) -> tuple[str, int, tuple[int, int] | None]:
+    """Return text, mode and owner; of a file that is not there, what Docker would make."""
+    try:
+        with open(target, encoding="utf-8", newline="") as file:
+            status = os.fstat(file.fileno())
+            return file.read(), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
+    except FileNotFoundError:
+        return "", files.PRIVATE, None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise CommandError(f"{target}, line {line}: not UTF-8. It is left as it is; mend it and try again.") from error
+
+
+def _parsed(where: str, text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text) if text.strip() else {}
+    except json.JSONDecodeError as error:
+        raise CommandError(
+            f"{where}, line {error.lineno}, column {error.colno}: no JSON ({error.msg}). It is left as it is; mend it "
+            "and try again."
+        ) from error
+    if not isinstance(document, dict):
+        raise CommandError(f"{where}, line 1: no JSON object. It is left as it is; mend it and try again.")
+    if not isinstance(document.get("credHelpers"), dict | type(None)):
+        line = text[: text.find('"credHelpers"')].count("\n") + 1
+        raise CommandError(
+            f'{where}, line {line}: "credHelpers" is no JSON object. It is left as it is; mend it and try again.'
+        )
+    return document
+
+
+def _warn(host: str) -> None:
+    """Say what would keep clients from asking the helper."""
+    import shutil
+
+    if not shutil.which("docker-credential-polly"):
+        terminal.say("Warning: docker-credential-polly is not on the PATH, and Docker looks for it there.")
+    override = os.environ.get("REGISTRY_AUTH_FILE")
+    if override:
+        terminal.say(f"Warning: podman, skopeo and buildah read REGISTRY_AUTH_FILE={override} alone.")
+    for each in _auth_files():
+        try:
+            with open(each, encoding="utf-8") as file:
+                older = host in json.load(file).get("auths", {})
+        except (OSError, ValueError, AttributeError, TypeError):
+            continue
+        if older:
+            terminal.say(
+                f"Warning: podman, skopeo and buildah find an older login in {each} first; "
+                f"to remove it: podman logout {host}"
+            )
+
+
+def _auth_files() -> list[str]:
+    """Return what podman, skopeo and buildah read before Docker's file."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    uid = os.getuid() if hasattr(os, "getuid") else 0
+    folders = [
+        runtime or f"/run/containers/{uid}",
+        os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"),
+    ]
+    first = os.path.join(folders[0], "containers" if runtime else "", "auth.json")
+    return [first, os.path.join(folders[1], "containers", "auth.json")]

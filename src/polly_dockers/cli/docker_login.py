@@ -1,0 +1,112 @@
+"""What ``polly dockers login`` and ``logout`` print for a shell, or run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from polly_dockers.cli import credentials, durations, profiles, render, terminal
+from polly_dockers.cli.failures import CommandError
+
+if TYPE_CHECKING:
+    from polly_dockers import wire
+    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
+
+_AT_ONCE = {
+    "sh": 'eval "$(polly dockers login)"',
+    "fish": "polly dockers login --shell fish | source",
+    "powershell": "polly dockers login --shell powershell | Out-String | Invoke-Expression",
+}
+
+
+def login(call: Call, expires: str, shell: str, *, run: bool) -> None:
+    """Print the docker login for a new registry token, or run it.
+
+    Raises UsageError for a wrong span of time, CommandError where the server or docker refuses.
+    """
+    lifetime = durations.seconds(expires)
+    session = call.session
+    docker = _docker() if run else []
+    registry = session.registry
+    created = session.client.create_token("registry", lifetime, f"polly dockers login on {socket.gethostname()}")
+    call.remember("polly dockers login", exec=run, expires=None if expires == "12h" else expires)
+    if run:
+        command = [*docker, *_arguments(registry)]
+        code = subprocess.run(command, input=created.token.encode(), check=False).returncode  # noqa: S603
+        if code:
+            session.client.revoke_token(created.id)
+            raise CommandError(f"{shlex.join(command)} ended with exit code {code}.")
+    _remember(session, created)
+    if not run:
+        print(shell_command(shell, registry, created.token))
+        if terminal.shows():
+            terminal.say(f"Paste it, or run it at once: {_AT_ONCE[shell]}")
+    terminal.say(f"Good until {render.date(created.expires_at)}; to end it sooner: polly dockers logout")
+
+
+def logout(call: Call, *, run: bool) -> None:
+    """Print the docker logout, or run it; and end the tokens that ``login`` has handed out from this profile.
+
+    Raises CommandError where a token could not be ended, or docker refuses.
+    """
+    session = call.session
+    registry = session.registry
+    if run:
+        command = [*_docker(), "logout", registry]
+        code = subprocess.run(command, check=False).returncode  # noqa: S603
+        if code:
+            raise CommandError(f"{shlex.join(command)} ended with exit code {code}.")
+    else:
+        print(f"docker logout {registry}", flush=True)
+    for token_id in list(session.stored.docker_tokens) if session.stored else []:
+        session.client.revoke_token(token_id)
+        with profiles.edit() as known:
+            if session.profile in known.by_name:
+                known.by_name[session.profile].docker_tokens.pop(token_id, None)
+
+
+def shell_command(shell: str, registry: str, token: str) -> str:
+    """Return the docker login as one command of the shell; ``sudo`` may be put before docker.
+
+    The token is no argument of any process: a here-document in sh, bash and zsh, which also is whole when ``$(…)``
+    has taken the last line end; a file that only the user can read in fish, which has no here-documents and where a
+    pipe would give ``sudo`` the wrong command; a pipe from a string in PowerShell.
+    """
+    docker = shlex.join(["docker", *_arguments(registry)])
+    return {
+        "sh": f"{docker} <<'EOF'\n{token}\nEOF",
+        "fish": f"{docker} < (echo {token} | psub)",
+        "powershell": f"'{token}' | {docker}",
+    }[shell]
+
+
+def _arguments(registry: str) -> list[str]:
+    return ["login", "-u", credentials.USER, "--password-stdin", registry]
+
+
+def _docker() -> list[str]:
+    import shutil
+
+    command = shlex.split(os.environ.get("POLLY_DOCKER") or "docker")
+    if not command or not shutil.which(command[0]):
+        raise CommandError(
+            f"There is no {' '.join(command)!r} to run. Install Docker, or name a program: POLLY_DOCKER=/path/to/docker"
+        )
+    return command
+
+
+def _remember(session: Session, created: wire.TokenCreated) -> None:
+    """Note the token with the profile, so that ``logout`` can end it; those that have ended are dropped."""
+    if session.stored is None:
+        return
+    now = datetime.now(UTC)
+    with profiles.edit() as known:
+        profile = known.by_name.get(session.profile)
+        if profile and profile.token == session.token:
+            good = {each: end for each, end in profile.docker_tokens.items() if datetime.fromisoformat(end) > now}
+            profile.docker_tokens = good | {created.id: created.expires_at}

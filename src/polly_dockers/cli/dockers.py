@@ -1,0 +1,167 @@
+"""``polly dockers …``: the options and the help of the commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from polly_dockers.cli.command import Call, Group, Output
+
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name", metavar="NAME", help="The docker repository: its name, or the whole HOST/organisation/name."
+    ),
+]
+Public = Annotated[
+    bool | None,
+    typer.Option("--public/--private", help="Whoever reaches the server may pull; or members only."),
+]
+All = Annotated[bool, typer.Option("--all", help="All of them, newest first.")]
+Latest = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N newest.")]
+Oldest = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N oldest, oldest first.")]
+Exec = Annotated[bool, typer.Option("--exec", help="Run docker at once; POLLY_DOCKER says which.")]
+
+group = Group(
+    "polly dockers",
+    "Docker repositories, their commits, and Docker's login.",
+    "polly dockers create --name new_repo --description 'new docker repository'\n"
+    "polly dockers commit-list --name new_repo\n"
+    'eval "$(polly dockers login)"',
+    "What would you like to do with Polly dockers?",
+)
+group.alone()
+
+
+@group.command(
+    "create",
+    "polly dockers create --name new_repo --description 'new docker repository'\n"
+    "polly dockers create --name papers/2026 --description 'images of the paper' --public",
+)
+def create(
+    call: Call,
+    name: Name = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None,
+    public: Public = None,
+    output: Output = "table",
+) -> None:
+    """Make a docker repository.
+
+    It is private unless --public is given.
+    """
+    from polly_dockers.cli import repositories
+
+    repositories.create(call, name, description, public=public, output=output)
+
+
+@group.command(
+    "list",
+    "polly dockers list\npolly dockers list --all\npolly dockers list --search paper --output json",
+)
+def list_(
+    call: Call,
+    all_: All = False,
+    latest: Latest = None,
+    oldest: Oldest = None,
+    search: Annotated[str | None, typer.Option(metavar="TEXT", help="Part of the name or of the description.")] = None,
+    output: Output = "table",
+) -> None:
+    """List docker repositories.
+
+    Without --all, --latest or --oldest: the 20 that were pushed to last.
+    """
+    from polly_dockers.cli import repositories
+
+    repositories.list_(call, repositories.Choice(call, latest, oldest, every=all_), search, output)
+
+
+@group.command(
+    "commit-list",
+    "polly dockers commit-list --name new_repo\n"
+    "polly dockers commit-list --name new_repo --tag latest --all\n"
+    "polly dockers commit-list --name new_repo --oldest 1 --output json",
+)
+def commit_list(
+    call: Call,
+    name: Name = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only the commits of this tag.")] = None,
+    all_: All = False,
+    latest: Latest = None,
+    oldest: Oldest = None,
+    output: Output = "table",
+) -> None:
+    """List every push of a docker repository.
+
+    Each can be pulled, the overwritten ones too. Without --all, --latest or --oldest: the 20 newest.
+    """
+    from polly_dockers.cli import repositories
+
+    repositories.commit_list(call, name, tag, repositories.Choice(call, latest, oldest, every=all_), output)
+
+
+@group.command(
+    "update",
+    "polly dockers update --name new_repo --description 'what it is for now'\n"
+    "polly dockers update --name new_repo --public",
+)
+def update(
+    call: Call,
+    name: Name = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="The new description.")] = None,
+    public: Public = None,
+    sparse_indexes: Annotated[
+        Literal["allow", "deny"] | None,
+        typer.Option(help="Whether an image of several platforms may be pushed with some of them missing."),
+    ] = None,
+    output: Output = "table",
+) -> None:
+    """Change the description, who may pull, what may be pushed."""
+    from polly_dockers.cli import repositories
+
+    repositories.update(call, name, description, sparse_indexes, public=public, output=output)
+
+
+@group.command(
+    "login",
+    'eval "$(polly dockers login)"\npolly dockers login --exec\npolly dockers login --shell fish | source',
+)
+def login(
+    call: Call,
+    exec_: Exec = False,
+    expires: Annotated[str, typer.Option(metavar="TIME", help="How long it is good: 30m, 12h, 7d.")] = "12h",
+    shell: Annotated[
+        Literal["sh", "fish", "powershell"], typer.Option(help="For which shell; sh is bash and zsh too.")
+    ] = "sh",
+) -> None:
+    """Print the docker login to run.
+
+    It works with sudo before it, and keeps the token out of the list of processes.
+    The token is good for images only, and ends by itself.
+    """
+    from polly_dockers.cli import docker_login
+
+    docker_login.login(call, expires, shell, run=exec_)
+
+
+@group.command("logout", 'eval "$(polly dockers logout)"\npolly dockers logout --exec')
+def logout(call: Call, exec_: Exec = False) -> None:
+    """Print the docker logout to run.
+
+    What `polly dockers login` handed out before is good no more.
+    """
+    from polly_dockers.cli import docker_login
+
+    docker_login.logout(call, run=exec_)
+
+
+@group.command("configure", "polly dockers configure\npolly dockers configure --undo")
+def configure(call: Call, undo: Annotated[bool, typer.Option("--undo", help="Take it out again.")] = False) -> None:
+    """Let Docker sign in by itself.
+
+    Docker, podman, skopeo and buildah ask polly from now on, for as long as you are signed in here.
+    Nothing secret is written to Docker's config.json.
+    """
+    from polly_dockers.cli import docker_config
+
+    docker_config.configure(call, undo=undo)

@@ -1,0 +1,58 @@
+"""Names of docker repositories as people type and paste them. The server decides; this answers sooner."""
+
+from __future__ import annotations
+
+import re
+
+from polly_dockers.cli.failures import UsageError
+
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+_LONGEST = 255
+
+
+def split(text: str, registry: str) -> tuple[str | None, str]:
+    """Return (organisation, name) of ``HOST/org/name``, and (None, name) of a bare ``name``.
+
+    Raises UsageError for the path of another server and for an image with its tag or digest.
+    """
+    bare = re.sub(r"^https?://", "", text.strip())
+    first, _, rest = bare.partition("/")
+    if first == registry and rest:
+        organisation, _, name = rest.partition("/")
+        if not name:
+            raise UsageError(f"--name {text!r} names no docker repository. Right is {registry}/{organisation}/NAME.")
+        return organisation, _checked(name, registry, organisation)
+    if rest and re.fullmatch(r".+:[0-9]+|.+\.[a-z]{2,}|localhost", first):
+        raise UsageError(f"--name {text!r} is on another server than {registry}. See `polly dockers list`.")
+    return None, _checked(bare, registry, "")
+
+
+def _checked(name: str, registry: str, organisation: str) -> str:
+    repository, mark, version = name.partition("@") if "@" in name else name.partition(":")
+    if mark and _NAME.fullmatch(repository):
+        kind = "digest" if mark == "@" else "tag"
+        raise UsageError(f"--name {name!r} has the {kind} {version!r} at its end. Right is --name {repository}.")
+    if not _NAME.fullmatch(name):
+        form = suggestion(name)
+        better = f" Try --name {form}." if form else ""
+        raise UsageError(
+            f"--name {name!r} is no name of a docker repository: lower-case letters and digits, between them single "
+            f'".", "_" or "-", and "/" between the parts.{better}'
+        )
+    if len(f"{registry}/{organisation}/{name}") > _LONGEST:
+        raise UsageError(
+            f"--name is too long: HOST/organisation/name may have {_LONGEST} characters, "
+            f"and {registry}/{organisation}/ is before it."
+        )
+    return name
+
+
+def suggestion(name: str) -> str:
+    """Return a right name that is close to a wrong one, empty where there is none."""
+    parts = (
+        re.sub(r"[^a-z0-9]+", lambda run: run[0][0] if run[0][0] in "._-" else "-", part.lower()).strip("._-")
+        for part in name.split("/")
+    )
+    form = "/".join(filter(None, parts))
+    return form if _NAME.fullmatch(form) else ""

@@ -1,0 +1,233 @@
+"""Docker repositories and their commits: what ``polly dockers create, list, commit-list`` and ``update`` do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polly_dockers import wire
+from polly_dockers.cli import ask, names, render, terminal
+from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.render import Column
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from polly_dockers.cli.command import Call
+
+_SHORT = 20
+_REPOSITORY = (
+    Column("docker repository", own_line=True),
+    Column("created by"),
+    Column("created at"),
+    Column("docker access"),
+    Column("description", optional=True, longest=40),
+    Column("tags", optional=True, right=True),
+    Column("commits", optional=True, right=True),
+    Column("size", optional=True, right=True),
+    Column("last push", optional=True),
+)
+_COMMIT = (
+    Column("tag"),
+    Column("pushed by"),
+    Column("pushed at"),
+    Column("commit_hash", own_line=True),
+    Column("tag status", colours=(("active", render.GREEN), ("inactive", render.YELLOW))),
+    Column("size", optional=True, right=True),
+    Column("platforms", optional=True),
+)
+
+
+class Choice:
+    """How many are listed, and from which end."""
+
+    def __init__(self, call: Call, latest: int | None, oldest: int | None, *, every: bool) -> None:
+        """Take --latest, --oldest and --all. Raises UsageError when more than one is given."""
+        given = [name for name, value in (("--all", every), ("--latest", latest), ("--oldest", oldest)) if value]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} can't be together: choose one.")
+        self.every, self.latest, self.oldest = every, latest, oldest
+        self.given = bool(given)
+        self._call = call
+
+    def ask(self, question: str) -> None:
+        """Ask for it, where the command was chosen from a menu."""
+        if self.given or not self._call.guided:
+            return
+        which = ask.choose(question, ["all", "latest", "oldest"])
+        self.given, self.every = True, which == "all"
+        if not self.every:
+            count = int(ask.text("How many?", default="10", check=_wrong_number))
+            self.latest, self.oldest = (count, None) if which == "latest" else (None, count)
+
+    @property
+    def count(self) -> int | None:
+        """How many: None for all."""
+        return None if self.every else self.latest or self.oldest or _SHORT
+
+    @property
+    def order(self) -> Literal["newest", "oldest"]:
+        """From which end."""
+        return "oldest" if self.oldest else "newest"
+
+    def options(self) -> dict[str, str | bool | None]:
+        """Return it as options for the command in one line."""
+        return {
+            "all": self.every,
+            "latest": str(self.latest) if self.latest else None,
+            "oldest": str(self.oldest) if self.oldest else None,
+        }
+
+    def tell(self, shown: int, total: int, what: str) -> None:
+        """Say how many there are, where that is not plain to see."""
+        if not self.given or shown < total:
+            more = "; --all lists all of them" if shown < total else ""
+            terminal.say(f"{shown} of {total} {what}{more}.")
+
+
+def create(call: Call, name: str | None, description: str | None, *, public: bool | None, output: str) -> None:
+    """Make a docker repository, and print it. Raises UsageError for what is missing or can't be."""
+    session = call.session
+    asking = name is None or description is None or call.guided
+    if name is None:
+        before = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
+        question = "Enter the name of the docker repository?"
+        name = call.need("--name", lambda: ask.text(question, before=before, check=lambda text: _wrong(call, text)))
+    organisation, name = session.repository(name)
+    if description is None:
+        question = "Enter the description of the docker repository?"
+        description = call.need("--description", lambda: ask.text(question))
+    _check_description(description)
+    if public is None and asking and call.may_ask():
+        public = ask.yes("Should the docker repository be public?")
+    body = wire.RepositoryCreate(name, description, "public" if public else "private")
+    item = session.client.create_repository(organisation, body)
+    call.remember("polly dockers create", name=name, description=description, public=public, private=public is False)
+    terminal.success("docker repository generation")
+    if output == "json":
+        render.document(item)
+    else:
+        render.show([Column("docker name", own_line=True), Column("description")], [(item.path, item.description)])
+
+
+def list_(call: Call, choice: Choice, search: str | None, output: str) -> None:
+    """Print docker repositories: by the last push without a choice, else by their creation."""
+    session = call.session
+    organisation = session.organisation
+    choice.ask("How many docker repository you want to list?")
+    query = {"order": choice.order, "sort": "created" if choice.given else "pushed"}
+    page = session.client.repositories(organisation, choice.count, **query, **({"search": search} if search else {}))
+    call.remember("polly dockers list", **choice.options(), search=search)
+    if output == "json":
+        render.document(page.items)
+    elif page.items:
+        render.show(_REPOSITORY, [_repository_row(each) for each in page.items])
+    elif not search:
+        terminal.say(f"{organisation} has no docker repository yet. To make one: polly dockers create --name NAME")
+        return
+    choice.tell(len(page.items), page.total, "docker repositories")
+
+
+def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, output: str) -> None:
+    """Print the commits of a docker repository, and how to pull them."""
+    session = call.session
+    organisation, name = session.repository(name if name is not None else _ask_name(call))
+    choice.ask("How many commits you want to list?")
+    query = {"order": choice.order} | ({"tag": tag} if tag is not None else {})
+    page = session.client.commits(organisation, name, choice.count, **query)
+    call.remember("polly dockers commit-list", name=name, tag=tag, **choice.options())
+    path = terminal.clean(page.repository)
+    if output == "json":
+        render.document(page.items)
+    elif page.items:
+        terminal.say(f"Commits for the docker repository {path}")
+        render.show(_COMMIT, [_commit_row(each) for each in page.items])
+        terminal.say("To pull the docker for:")
+        terminal.say(f"active tag: docker pull {path}:tag")
+        terminal.say(f"inactive tag: docker pull {path}@commit_hash")
+    else:
+        terminal.say(f"{path} has no commit yet. To make one: docker push {path}:TAG")
+        return
+    choice.tell(len(page.items), page.total, "commits")
+
+
+def update(
+    call: Call, name: str | None, description: str | None, sparse: str | None, *, public: bool | None, output: str
+) -> None:
+    """Change what is given of a docker repository, and print it. Raises UsageError where nothing is given."""
+    session = call.session
+    if name is None:
+        name = _ask_name(call)
+    organisation, name = session.repository(name)
+    if description is None and public is None and sparse is None:
+        if not call.may_ask():
+            raise UsageError("What should change? --description, --public, --private or --sparse-indexes is missing.")
+        description, public = _ask_changes(call, session.client.repository(organisation, name))
+        if description is None and public is None:
+            terminal.say("Nothing is changed.")
+            return
+    if description is not None:
+        _check_description(description)
+    access: wire.Access | None = None if public is None else "public" if public else "private"
+    body = wire.RepositoryUpdate(description, access, sparse)  # type: ignore[arg-type]
+    item = session.client.update_repository(organisation, name, body)
+    call.remember(
+        "polly dockers update", name=name, description=description, public=public, private=public is False,
+        sparse_indexes=sparse,
+    )  # fmt: skip
+    terminal.success("Docker information updated")
+    if output == "json":
+        render.document(item)
+    else:
+        render.show(_REPOSITORY, [_repository_row(item)])
+
+
+def _ask_name(call: Call) -> str:
+    def question() -> str:
+        session = call.session
+        known = [each.name for each in session.client.repositories(session.organisation, 1000, sort="pushed").items]
+        before = f"{session.registry}/{session.organisation}/"
+        return ask.one_of("Enter the name of the docker repository?", known, before=before)
+
+    return call.need("--name", question)
+
+
+def _ask_changes(call: Call, item: wire.RepositoryItem) -> tuple[str | None, bool | None]:
+    """Ask what should change; None for what stays."""
+    call.asked = True
+    other = "private" if item.access == "public" else "public"
+    path = terminal.clean(item.path)
+    public = (other == "public") if ask.yes(f"{path} is {item.access}. Make it {other}?") else None
+    before = terminal.clean(item.description)
+    description = ask.text("Enter the description of the docker repository?", default=before)
+    return (None if description == before else description), public
+
+
+def _wrong(call: Call, name: str) -> str | None:
+    try:
+        names.split(name, call.session.registry)
+    except UsageError as error:
+        return error.message
+    return None
+
+
+def _wrong_number(text: str) -> str | None:
+    return None if text.isascii() and text.isdigit() and int(text) else "A whole number from 1, please."
+
+
+def _check_description(text: str) -> None:
+    if not text.strip():
+        raise UsageError("--description is empty. Say in a few words what the docker repository is for.")
+
+
+def _repository_row(item: wire.RepositoryItem) -> render.Row:
+    return (
+        item.path, item.created_by, render.date(item.created_at), item.access, item.description, str(item.tags),
+        str(item.commits), render.size(item.size), render.date(item.pushed_at),
+    )  # fmt: skip
+
+
+def _commit_row(item: wire.CommitItem) -> render.Row:
+    return (
+        item.tag, item.pushed_by, render.date(item.pushed_at), item.commit, item.status, render.size(item.size),
+        ", ".join(item.platforms) or "-",
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""The address of a server as a person types it."""
+
+from __future__ import annotations
+
+import re
+
+from polly_dockers.cli.failures import UsageError
+
+_HOST = (
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]+\])"
+)
+_ADDRESS = re.compile(rf"(?:(https?)://)?({_HOST})(?::([0-9]{{1,5}}))?/*", re.IGNORECASE)
+_REGISTRY = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
+_LOCAL = ("localhost", "127.", "[::1]")
+_PORTS = 65_535
+
+
+def normal(text: str) -> str:
+    """Return ``https://HOST[:PORT]`` for what a person types; a loopback address without a scheme is http.
+
+    Raises UsageError for what is no address of a server.
+    """
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None or not 0 < int(match[3] or 1) <= _PORTS:
+        raise UsageError(
+            f"{text!r} is no address of a server. Right are registry.acme.example, "
+            "https://registry.acme.example:8443 and 127.0.0.1:5000: no path, no user name."
+        )
+    host = match[2].lower()
+    scheme = (match[1] or ("http" if host.startswith(_LOCAL) else "https")).lower()
+    port = "" if match[3] is None or int(match[3]) == {"http": 80, "https": 443}[scheme] else f":{int(match[3])}"
+    return f"{scheme}://{host}{port}"
+
+
+def host(url: str) -> str:
+    """Return ``HOST[:PORT]`` of a normal address."""
+    return url.partition("://")[2]
+
+
+def is_plain(url: str) -> bool:
+    """Tell whether secrets would cross a network unencrypted: http to another machine."""
+    return url.startswith("http://") and not host(url).startswith(_LOCAL)
+
+
+def is_registry(text: str) -> bool:
+    """Tell whether the text is ``HOST[:PORT]`` and nothing else, so that it is safe in a shell's command."""
+    return _REGISTRY.fullmatch(text) is not None

@@ -1,0 +1,189 @@
+"""Signing in and out, and who is signed in."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from polly_dockers.cli import ask, credentials, durations, profiles, render, server_url, terminal
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+
+_UNAUTHORIZED = 401
+
+
+def login(call: Call, email: str | None, expires: str, *, password_stdin: bool, auto: bool) -> None:
+    """Sign in, and keep the access token as a profile.
+
+    Raises UsageError for what is missing and can't be asked, CommandError for what the server refuses.
+    """
+    lifetime = durations.seconds(expires)
+    server = _server(call, auto=auto)
+    if server_url.is_plain(server):
+        terminal.say(f"Warning: {server} is not encrypted; whoever is on the way can read your password and images.")
+    info = Client(server).info()
+    token = os.environ.get("POLLY_TOKEN", "").strip() if auto else ""
+    if token:
+        me = Client(server, token=token).me()
+        profile = profiles.Profile(server, info.registry, me.email, token, me.token.expires_at)
+    else:
+        email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
+        client = Client(server, email=email, password=password)
+        created = client.create_token("full", lifetime, f"polly login on {socket.gethostname()}")
+        profile = profiles.Profile(server, info.registry, created.email, created.token, created.expires_at)
+    organisation = call.org or os.environ.get("POLLY_ORG")
+    if organisation:
+        profile.organisation = _member_of(profile, organisation)
+    with profiles.edit() as known:
+        name = call.profile or os.environ.get("POLLY_PROFILE") or _profile_name(known, server, info.registry)
+        known.by_name[name] = profile
+        known.current = name
+    call.remember("polly login", server=server, email=None if token else profile.email)
+    terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
+    terminal.say("Use the command polly --help to learn how to use the CLI")
+
+
+def logout(call: Call) -> None:
+    """End the access token on the server, and forget the profile, even where the server can't be reached.
+
+    Raises CommandError where the token may still be good.
+    """
+    session = call.session
+    if session.stored is None:
+        raise UsageError("POLLY_TOKEN in the environment says who you are; there is nothing to sign out of.")
+    failure: CommandError | None = None
+    try:
+        session.client.revoke_token("current")
+    except RequestError as error:
+        failure = None if error.status == _UNAUTHORIZED else error
+    except UnreachableError as error:
+        failure = error
+    with profiles.edit() as known:
+        known.remove(session.profile)
+    credentials.forget(session.server, session.token)
+    if failure:
+        raise CommandError(
+            f"You are signed out here, but the token could not be ended on the server: {failure.message} "
+            f"It ends by itself on {render.date(session.stored.expires_at)}."
+        )
+    terminal.success(f"Logged out of {session.server}")
+
+
+def whoami(call: Call, output: str) -> None:
+    """Print user, organisations with roles, server and expiry."""
+    session = call.session
+    me = session.client.me()
+    if output == "json":
+        render.document(
+            {
+                "email": me.email,
+                "organisations": me.organisations,
+                "server": session.server,
+                "registry": session.registry,
+                "profile": session.profile or None,
+                "expires_at": me.token.expires_at,
+            }
+        )
+        return
+    wanted = session.chosen
+    places = [(each.organisation, str(each.role)) for each in me.organisations if wanted in {"", each.organisation}]
+    columns = [render.Column(each) for each in ("user", "organisation", "role", "server", "expires")]
+    until = render.date(me.token.expires_at)
+    render.show(columns, [(me.email, *place, session.server, until) for place in places or [("-", "-")]])
+
+
+def change_password(call: Call, *, password_stdin: bool) -> None:
+    """Set a new password, and sign in again with it, because the server ends all tokens.
+
+    Raises UsageError for a repetition that differs, CommandError for what the server refuses.
+    """
+    session = call.session
+    email = session.client.me().email
+    if password_stdin:
+        old, new = _line("the password as it is"), _line("the new password")
+    elif call.may_ask():
+        old, new = ask.password("Enter your password as it is"), ask.password("Enter the new password")
+        if ask.password("Enter the new password again") != new:
+            raise UsageError("The two new passwords differ; nothing is changed.")
+    else:
+        _missing("--password-stdin", "stdin is read for the password as it is and the new one, a line each")
+    Client(session.server, email=email, password=old).change_password(new)
+    terminal.success("Password changed")
+    stored = session.stored
+    if stored is None:
+        terminal.say("POLLY_TOKEN has ended with it.")
+        return
+    client = Client(session.server, email=email, password=new)
+    created = client.create_token("full", durations.seconds("90d"), f"polly login on {socket.gethostname()}")
+    credentials.forget(session.server, session.token)
+    with profiles.edit() as known:
+        profile = known.by_name.setdefault(session.profile, stored)
+        profile.token, profile.expires_at, profile.docker_tokens = created.token, created.expires_at, {}
+    terminal.say("You are signed out everywhere else.")
+
+
+def _server(call: Call, *, auto: bool) -> str:
+    address = call.server or os.environ.get("POLLY_SERVER")
+    if not address:
+        known = profiles.load()
+        name = call.profile or os.environ.get("POLLY_PROFILE") or known.current
+        stored = known.by_name.get(name)
+        if stored:
+            return stored.server
+        if auto:
+            _missing("--server", "or POLLY_SERVER in the environment")
+        address = call.need("--server", lambda: ask.text("Enter the address of the server", check=_wrong_server))
+    return server_url.normal(address)
+
+
+def _wrong_server(text: str) -> str | None:
+    try:
+        server_url.normal(text)
+    except UsageError as error:
+        return error.message
+    return None
+
+
+def _credentials(call: Call, server: str, email: str | None, *, password_stdin: bool, auto: bool) -> tuple[str, str]:
+    if auto:
+        email, password = email or os.environ.get("POLLY_EMAIL"), os.environ.get("POLLY_PASSWORD")
+        if not email or not password:
+            _missing("POLLY_TOKEN", "or POLLY_EMAIL and POLLY_PASSWORD, in the environment")
+        return email, password
+    known = next((each.email for each in profiles.load().by_name.values() if each.server == server), "")
+    if not email:
+        email = call.need("--email", lambda: ask.text("Enter your email", default=known))
+    if password_stdin:
+        return email, _line("the password")
+    if not call.may_ask():
+        _missing("--password-stdin", "the password is read from stdin then")
+    call.asked = True
+    return email, ask.password("Enter your password")
+
+
+def _member_of(profile: profiles.Profile, organisation: str) -> str:
+    mine = [each.organisation for each in Client(profile.server, token=profile.token).me().organisations]
+    if organisation not in mine:
+        raise CommandError(f"You are no member of {organisation!r}. Your organisations: {', '.join(mine) or 'none'}.")
+    return organisation
+
+
+def _profile_name(known: profiles.Profiles, server: str, registry: str) -> str:
+    """Return the name that the server has already, or the host of its images."""
+    return next((name for name, each in known.by_name.items() if each.server == server), registry)
+
+
+def _line(what: str) -> str:
+    line = sys.stdin.readline().rstrip("\r\n")
+    if not line:
+        raise UsageError(f"stdin is empty where {what} is read.")
+    return line
+
+
+def _missing(option: str, what: str) -> NoReturn:
+    raise UsageError(f"{option} is missing: {what}.")

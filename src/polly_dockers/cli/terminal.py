@@ -1,0 +1,44 @@
+"""What the commands know of the terminal, and what they say on stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+_SEQUENCE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def asks() -> bool:
+    """Tell whether a person can be asked: keyboard and stderr are a terminal; stdout may be a pipe."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def shows() -> bool:
+    """Tell whether stdout is a terminal, whose width counts."""
+    return sys.stdout.isatty()
+
+
+def colours() -> bool:
+    """Tell whether stdout may be coloured (https://no-color.org)."""
+    return shows() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def clean(text: str) -> str:
+    """Return text of other people without what could move the cursor, change colours or turn the direction of reading.
+
+    Line ends and tabs become spaces.
+    """
+    return " ".join(_UNSAFE.sub("", re.sub(r"\s", " ", _SEQUENCE.sub("", text))).split())
+
+
+def say(text: str) -> None:
+    """Print a line for the person, on stderr."""
+    sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)
+
+
+def success(text: str) -> None:
+    """Say that it worked, in the words that people know."""
+    say(f"Success: {text}")
