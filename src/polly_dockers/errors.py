@@ -24,9 +24,9 @@ class PollyError(Exception):
         self.message = message
         self.detail = dict(detail or {})
 
-    def headers(self) -> dict[str, str]:
-        """Headers that belong to the answer beside the envelope."""
-        return {}
+
+class ClientGone(Exception):  # noqa: N818 - it says what is the case
+    """The client went away in the middle of a body: nobody is left to be told."""
 
 
 # --- 400: what was sent is wrong -------------------------------------------------------------------------------
@@ -145,13 +145,12 @@ class RangeInvalid(PollyError):
 
     code, status = "RANGE_INVALID", 416
 
-    def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, message: str, *, upload: tuple[str, str, int] | None = None, total: int | None = None) -> None:
         super().__init__(message)
-        self._headers = dict(headers or {})
-
-    def headers(self) -> dict[str, str]:
-        """Location and Range of the upload as it stands, or Content-Range of the blob."""
-        return self._headers
+        self.upload = upload
+        """Repository name, id and size of the upload as it stands: the answer says where to go on."""
+        self.total = total
+        """Size of the blob that the range lies outside of."""
 
 
 class TooManyRequests(PollyError):
@@ -162,10 +161,6 @@ class TooManyRequests(PollyError):
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-
-    def headers(self) -> dict[str, str]:
-        """Retry-After in seconds."""
-        return {"Retry-After": str(self.retry_after)}
 
 
 # --- 404: what is not there -----------------------------------------------------------------------------------

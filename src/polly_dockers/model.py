@@ -176,7 +176,8 @@ class Actor:
     access_token: str | None = None
     """The id of the access token that it all goes back to; None for a password."""
     password_version: int | None = None
-    grants: dict[str, Grant] = field(default_factory=dict)
+    grants: dict[str, Grant] | None = field(default_factory=dict)
+    """What its registry token was made for; None where it is no registry token, and nothing but rights limit it."""
     catalog: bool = False
 
 

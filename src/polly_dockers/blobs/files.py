@@ -17,7 +17,7 @@ import hashlib
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import BlobUploadUnknown, StorageFull, TooManyRequests
@@ -49,16 +49,17 @@ def _disk() -> Iterator[None]:
 
 
 class FileSegment:
-    """The open end of an upload's file."""
+    """The open end of an upload's file, locked."""
 
-    def __init__(self, run: Callable[..., Any], fd: int, offset: int) -> None:
-        self._run_in_thread = run
+    def __init__(self, store: FileBlobStore, path: Path, fd: int, offset: int) -> None:
+        self._store = store
+        self._path = path
         self._fd = fd
         self._offset = offset
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append on a thread, hashing the same bytes there."""
-        await self._run_in_thread(self._write, data, hasher)
+        await self._store.run(self._write, data, hasher)
 
     def _write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         with _disk():
@@ -72,12 +73,45 @@ class FileSegment:
             for piece in data:
                 hasher.update(piece)
 
+    async def digest(self, algorithm: str) -> Digest:
+        """Read the file again on a thread."""
+        return await self._store.run(self._digest, algorithm)
+
+    def _digest(self, algorithm: str) -> Digest:
+        hasher = hashlib.new(algorithm)
+        at = 0
+        with _disk():
+            while at < self._offset:
+                piece = os.pread(self._fd, min(READ, self._offset - at), at)
+                hasher.update(piece)
+                at += len(piece)
+        return Digest(f"{algorithm}:{hasher.hexdigest()}")
+
+    async def commit(self, digest: Digest) -> str:
+        """Sync, rename, sync the folders, on a thread."""
+        return await self._store.run(self._commit, digest)
+
+    def _commit(self, digest: Digest) -> str:
+        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
+        target = self._store.blobs / key
+        with _disk():
+            if os.fstat(self._fd).st_size != self._offset:
+                os.ftruncate(self._fd, self._offset)
+            os.fsync(self._fd)
+            self._store.make_folders(target)
+            try:
+                self._path.rename(target)
+            except FileNotFoundError:
+                raise _gone() from None
+            _sync_folder(target.parent)
+        return key
+
 
 class FileBlob:
     """A blob's file, open."""
 
-    def __init__(self, run: Callable[..., Any], fd: int) -> None:
-        self._run_in_thread = run
+    def __init__(self, store: FileBlobStore, fd: int) -> None:
+        self._store = store
         self._fd = fd
         self.size = os.fstat(fd).st_size
 
@@ -87,8 +121,7 @@ class FileBlob:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Read on a thread: the file may not be in memory."""
-        data: bytes = await self._run_in_thread(os.pread, self._fd, length, offset)
-        return data
+        return await self._store.run(os.pread, self._fd, length, offset)
 
     def close(self) -> None:
         """Close the file."""
@@ -99,93 +132,81 @@ class FileBlobStore:
     """A BlobStore in a folder of a local file system, shared by the processes of one machine."""
 
     def __init__(self, folder: Path) -> None:
-        self._blobs = folder / "blobs"
+        self.blobs = folder / "blobs"
         self._uploads = folder / "uploads"
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
-        for made in (self._blobs, self._uploads):
+        self._durable: set[Path] = set()
+        for made in (self.blobs, self._uploads):
             made.mkdir(mode=0o700, exist_ok=True)
         _sync_folder(folder)
 
-    async def _run(self, fn: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, fn, *args)
+    async def run(self, fn: Callable[..., T], *args: object) -> T:
+        """``fn(*args)`` on one of the store's threads.
+
+        A caller that is cancelled waits for it all the same, so that no descriptor is closed under a thread.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._pool, fn, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def make_folders(self, target: Path) -> None:
+        """Make the folders of a blob durable. Another process may have made one and not synced it yet."""
+        for folder in (target.parent.parent, target.parent):
+            if folder not in self._durable:
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir(mode=0o700)
+                _sync_folder(folder.parent)
+                self._durable.add(folder)
 
     @contextlib.asynccontextmanager
     async def append(self, upload: str, offset: int) -> AsyncIterator[FileSegment]:
-        """Open the upload's file, lock it, and cut it to ``offset``."""
-        with _disk():
-            fd = os.open(self._uploads / upload, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Open the upload's file and lock it. What lies beyond ``offset`` is written over, or cut off by commit."""
+        path = self._uploads / upload
+        fd = await self._hold(path)
         try:
-            await _lock(fd)
-            with _disk():
-                present = os.fstat(fd).st_size
-                if present > offset:
-                    os.ftruncate(fd, offset)
-            if present < offset:
+            if os.fstat(fd).st_size < offset:
                 raise _gone()
-            yield FileSegment(self._run, fd, offset)
+            yield FileSegment(self, path, fd, offset)
         finally:
             os.close(fd)
 
-    async def digest(self, upload: str, algorithm: str, size: int) -> Digest:
-        """Read the upload's file again."""
-        return await self._run(self._digest, upload, algorithm, size)
-
-    def _digest(self, upload: str, algorithm: str, size: int) -> Digest:
-        hasher = hashlib.new(algorithm)
-        try:
-            with _disk(), (self._uploads / upload).open("rb") as file:
-                while size and (piece := file.read(min(READ, size))):
-                    hasher.update(piece)
-                    size -= len(piece)
-        except FileNotFoundError:
-            if size:
-                raise _gone() from None
-        if size:
-            raise _gone()
-        return Digest(f"{algorithm}:{hasher.hexdigest()}")
-
-    async def commit(self, upload: str, digest: Digest, size: int) -> str:
-        """Sync, rename, sync the folders."""
-        return await self._run(self._commit, upload, digest, size)
-
-    def _commit(self, upload: str, digest: Digest, size: int) -> str:
-        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
-        target = self._blobs / key
-        source = self._uploads / upload
-        with _disk():
-            fd = os.open(source, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if size == 0 else 0), 0o600)
+    async def _hold(self, path: Path) -> int:
+        """The upload's file, locked. The lock dies with its descriptor, and so with its process."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + PATIENCE
+        while True:
+            with _disk():
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                present = os.fstat(fd).st_size
-                if present < size:
-                    raise _gone()
-                if present > size:
-                    os.ftruncate(fd, size)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            for folder in (target.parent.parent, target.parent):
-                with contextlib.suppress(FileExistsError):
-                    folder.mkdir(mode=0o700)
-                    _sync_folder(folder.parent)
-            source.rename(target)
-            _sync_folder(target.parent)
-        return key
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                    return fd
+            except (BlockingIOError, FileNotFoundError):
+                pass  # another request holds it, or has just made a blob of it
+            os.close(fd)
+            if clock() > deadline:
+                msg = "Another request is still sending bytes of this upload; wait for it, or start a new one."
+                raise TooManyRequests(msg, retry_after=1)
+            await asyncio.sleep(0.02)
 
     async def abort(self, upload: str) -> None:
         """Unlink the upload's file."""
-        await self._run(self._unlink, self._uploads / upload)
+        await self.run(self._unlink, self._uploads / upload)
 
     async def open(self, key: str) -> FileBlob:
         """Open the file; in the usual case that touches no disk, so it needs no thread."""
         try:
-            fd = os.open(self._blobs / key, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.blobs / key, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise BlobMissing(key) from None
-        return FileBlob(self._run, fd)
+        return FileBlob(self, fd)
 
     async def delete(self, key: str) -> None:
         """Unlink the blob's file."""
-        await self._run(self._unlink, self._blobs / key)
+        await self.run(self._unlink, self.blobs / key)
 
     @staticmethod
     def _unlink(path: Path) -> None:
@@ -194,7 +215,7 @@ class FileBlobStore:
 
     async def check(self) -> None:
         """Write a file, sync it, and take it away again."""
-        await self._run(self._check)
+        await self.run(self._check)
 
     def _check(self) -> None:
         probe = self._uploads / f"check-{secrets.token_hex(8)}"
@@ -216,21 +237,6 @@ class FileBlobStore:
 
 def _gone() -> BlobUploadUnknown:
     return BlobUploadUnknown("The bytes of this upload are not here any more; start it again.")
-
-
-async def _lock(fd: int) -> None:
-    """Wait for the request that holds the upload; its lock dies with its descriptor."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if asyncio.get_running_loop().time() > deadline:
-                msg = "Another request is still sending bytes of this upload; wait for it, or start a new one."
-                raise TooManyRequests(msg, retry_after=1) from None
-            await asyncio.sleep(0.02)
-        else:
-            return
 
 
 def _sync_folder(folder: Path) -> None:

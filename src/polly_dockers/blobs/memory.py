@@ -20,15 +20,32 @@ if TYPE_CHECKING:
 class MemorySegment:
     """The end of a bytearray."""
 
-    def __init__(self, data: bytearray) -> None:
-        self._data = data
+    def __init__(self, store: MemoryBlobStore, upload: str, offset: int) -> None:
+        self._store = store
+        self._upload = upload
+        self._offset = offset
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append."""
         for piece in data:
-            self._data += piece
+            self._store.uploads[self._upload][self._offset :] = piece
+            self._offset += len(piece)
             if hasher is not None:
                 hasher.update(piece)
+
+    async def digest(self, algorithm: str) -> Digest:
+        """Hash the bytes again."""
+        return Digest(f"{algorithm}:{hashlib.new(algorithm, self._bytes()).hexdigest()}")
+
+    async def commit(self, digest: Digest) -> str:
+        """Move the bytes under a new key."""
+        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
+        self._store.blobs[key] = self._bytes()
+        del self._store.uploads[self._upload]
+        return key
+
+    def _bytes(self) -> bytes:
+        return bytes(self._store.uploads[self._upload][: self._offset])
 
 
 class MemoryBlob:
@@ -67,29 +84,11 @@ class MemoryBlobStore:
         data = self.uploads.setdefault(upload, bytearray())
         if len(data) < offset:
             raise _gone()
-        del data[offset:]
         self._held.add(upload)
         try:
-            yield MemorySegment(data)
+            yield MemorySegment(self, upload, offset)
         finally:
             self._held.discard(upload)
-
-    async def digest(self, upload: str, algorithm: str, size: int) -> Digest:
-        """Hash the bytes again."""
-        return Digest(f"{algorithm}:{hashlib.new(algorithm, self._first(upload, size)).hexdigest()}")
-
-    async def commit(self, upload: str, digest: Digest, size: int) -> str:
-        """Move the bytes under a new key."""
-        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
-        self.blobs[key] = self._first(upload, size)
-        self.uploads.pop(upload, None)
-        return key
-
-    def _first(self, upload: str, size: int) -> bytes:
-        data = self.uploads.get(upload, bytearray())
-        if len(data) < size:
-            raise _gone()
-        return bytes(data[:size])
 
     async def abort(self, upload: str) -> None:
         """Forget the upload."""

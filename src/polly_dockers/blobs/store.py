@@ -37,6 +37,17 @@ class Segment(Protocol):
         """Append, and let the hasher take the same bytes on the way; not durable before ``commit``."""
         ...
 
+    async def digest(self, algorithm: str) -> Digest:
+        """The digest of the whole upload up to here, read again."""
+        ...
+
+    async def commit(self, digest: Digest) -> str:
+        """Make the upload up to here durable under a new key, and return the key; the upload is over.
+
+        The caller vouches for the digest.
+        """
+        ...
+
 
 class Blob(Protocol):
     """A blob that is open for reading."""
@@ -63,20 +74,9 @@ class BlobStore(Protocol):
     """Where bytes are kept."""
 
     def append(self, upload: str, offset: int) -> AbstractAsyncContextManager[Segment]:
-        """Hold the upload and continue it at ``offset``; bytes beyond are forgotten.
+        """Hold the upload and continue it at ``offset``; bytes beyond it are forgotten.
 
         Raises TooManyRequests while another request holds it, BlobUploadUnknown where fewer bytes are there.
-        """
-        ...
-
-    async def digest(self, upload: str, algorithm: str, size: int) -> Digest:
-        """The digest of the first ``size`` bytes of the upload, read again."""
-        ...
-
-    async def commit(self, upload: str, digest: Digest, size: int) -> str:
-        """Make the first ``size`` bytes of the upload durable under a new key, and return the key.
-
-        The caller vouches for the digest. Raises BlobUploadUnknown where fewer bytes are there.
         """
         ...
 

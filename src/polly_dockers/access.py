@@ -1,0 +1,235 @@
+"""Who may do what: every decision about a repository or an organisation is made here, and nowhere else.
+
+Rights are read with the rows on every request, so that removing a member, revoking a token or making a repository
+private takes effect on the next one. A registry token only limits what its user may do; it never adds to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import and_, bindparam, case, or_, select
+
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import access_tokens, members, organisations, repositories, users
+from polly_dockers.errors import Denied, NameUnknown, OrganisationUnknown, Unauthorized
+from polly_dockers.model import ROLE_FOR, Action, Actor, RepositoryName, Role
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row, Select
+
+ALIVE: Final = case(
+    (
+        or_(
+            access_tokens.c.id.is_not(None),
+            and_(bindparam("token").is_(None), users.c.password_version == bindparam("password_version")),
+        ),
+        1,
+    ),
+    else_=0,
+)
+COLUMNS: Final = (
+    organisations.c.id.label("organisation_id"),
+    organisations.c.create_on_push,
+    repositories.c.id.label("repository_id"),
+    repositories.c.access,
+    repositories.c.sparse_indexes,
+    repositories.c.created_by,
+    members.c.role,
+    ALIVE.label("alive"),
+)
+FROM: Final = (
+    organisations.outerjoin(
+        repositories,
+        and_(repositories.c.organisation_id == organisations.c.id, repositories.c.name == bindparam("name")),
+    )
+    .outerjoin(
+        members, and_(members.c.organisation_id == organisations.c.id, members.c.user_id == bindparam("user_id"))
+    )
+    .outerjoin(users, users.c.id == bindparam("user_id"))
+    .outerjoin(
+        access_tokens,
+        and_(
+            access_tokens.c.id == bindparam("token"),
+            access_tokens.c.user_id == bindparam("user_id"),
+            access_tokens.c.expires_at > bindparam("now"),
+        ),
+    )
+)
+WHERE: Final = organisations.c.slug == bindparam("organisation")
+RIGHTS: Final[Select[tuple[object, ...]]] = select(*COLUMNS).select_from(FROM).where(WHERE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A repository that the caller may work on, in the way that was asked for."""
+
+    organisation_id: int
+    repository_id: int
+    name: RepositoryName
+    user_id: int
+    """0 for nobody, who only pulls."""
+    sparse_indexes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A repository that is not there, in an organisation whose member asks to push: it may be made on the way."""
+
+    organisation_id: int
+    user_id: int
+    create_on_push: bool
+
+
+def parameters(actor: Actor, name: RepositoryName) -> dict[str, object]:
+    """What the columns and joins above are bound to."""
+    return {
+        "organisation": name.organisation,
+        "name": name.name,
+        "user_id": actor.user_id,
+        "token": actor.access_token,
+        "password_version": actor.password_version,
+        "now": now(),
+    }
+
+
+def reach(
+    connection: Connection, actor: Actor, name: RepositoryName, action: Action, *, public: bool = False
+) -> Reached:
+    """The repository, for the action; ``public`` is the server's setting public_repositories.
+
+    Raises Unauthorized for what is forbidden and what does not exist alike, NameUnknown for a member.
+    """
+    return found(connection.execute(RIGHTS, parameters(actor, name)).first(), actor, name, action, public=public)
+
+
+def found(
+    row: Row[tuple[object, ...]] | None, actor: Actor, name: RepositoryName, action: Action, *, public: bool
+) -> Reached:
+    """As ``reach``, for a row that holds COLUMNS."""
+    reached = look(row, actor, name, action, public=public)
+    if isinstance(reached, Absent):
+        raise NameUnknown(_missing(name, action), detail={"name": name})
+    return reached
+
+
+def look(
+    row: Row[tuple[object, ...]] | None, actor: Actor, name: RepositoryName, action: Action, *, public: bool
+) -> Reached | Absent:
+    """As ``found``; a repository that is not there is handed back for its member to be told or to make."""
+    if actor.user_id is not None and row is not None and not row.alive:
+        raise ended()
+    grant = actor.grants.get(name) if actor.grants is not None else None
+    if actor.grants is not None and (grant is None or action not in grant.actions):
+        raise forbidden(name, action)
+    if row is None or not _may(row, action, public=public):
+        raise forbidden(name, action)
+    if row.repository_id is None:
+        return Absent(row.organisation_id, actor.user_id or 0, bool(row.create_on_push))
+    if grant is not None and grant.repository_id != row.repository_id:
+        made_since = grant.repository_id is None and row.created_by == actor.user_id
+        if not made_since:
+            raise forbidden(name, action)
+    return Reached(
+        row.organisation_id, row.repository_id, name, actor.user_id or 0, sparse_indexes=row.sparse_indexes == "allow"
+    )
+
+
+def _may(row: Row[tuple[object, ...]], action: Action, *, public: bool) -> bool:
+    if row.role is not None and row.role >= ROLE_FOR[action]:
+        return True
+    return public and action is Action.pull and row.access == "public"
+
+
+def grantable(
+    connection: Connection, actor: Actor, name: RepositoryName, *, public: bool
+) -> tuple[int | None, frozenset[str]]:
+    """The repository's id and what the user may do with it, for a registry token; nothing: an empty set."""
+    row = connection.execute(RIGHTS, parameters(actor, name)).first()
+    if row is None or (actor.user_id is not None and not row.alive):
+        return None, frozenset()
+    actions = frozenset(action.value for action in Action if _may(row, action, public=public))
+    return row.repository_id, actions
+
+
+def may_pull(connection: Connection, actor: Actor, name: RepositoryName, *, public: bool) -> int | None:
+    """The id of a repository that its user may pull from, whatever the token was made for (mounts); else None."""
+    repository_id, actions = grantable(connection, actor, name, public=public)
+    return repository_id if Action.pull in actions else None
+
+
+def member(connection: Connection, actor: Actor, organisation: str, least: Role) -> tuple[int, Role]:
+    """The organisation's id and the caller's role in it.
+
+    Raises Unauthorized for a token that has ended, OrganisationUnknown where the caller is no member, Denied
+    where the role is lower than ``least``.
+    """
+    name = RepositoryName(f"{organisation}/")
+    row = connection.execute(RIGHTS, parameters(actor, name)).first()
+    if row is not None and not row.alive:
+        raise ended()
+    if row is None or row.role is None:
+        msg = f"You are a member of no organisation {organisation[:100]!r}. Run polly whoami to see yours."
+        raise OrganisationUnknown(msg)
+    role = Role(row.role)
+    if role < least:
+        msg = (
+            f"This takes the role {least.name} in {organisation}, and you are {role.name}. An admin can change that: "
+            "polly members set-role."
+        )
+        raise Denied(msg)
+    return row.organisation_id, role
+
+
+_ALIVE: Final = (
+    select(ALIVE)
+    .select_from(
+        users.outerjoin(
+            access_tokens,
+            and_(
+                access_tokens.c.id == bindparam("token"),
+                access_tokens.c.user_id == users.c.id,
+                access_tokens.c.expires_at > bindparam("now"),
+            ),
+        )
+    )
+    .where(users.c.id == bindparam("user_id"))
+)
+
+
+def alive(connection: Connection, actor: Actor) -> bool:
+    """Whether the credential that the caller goes back to is good now."""
+    bound = {
+        "user_id": actor.user_id,
+        "token": actor.access_token,
+        "password_version": actor.password_version,
+        "now": now(),
+    }
+    return bool(connection.execute(_ALIVE, bound).scalar_one_or_none())
+
+
+def forbidden(name: RepositoryName, action: Action) -> Unauthorized:
+    """The answer for what is forbidden and for what does not exist."""
+    wanted = {Action.pull: "pull", Action.push: "pull,push", Action.delete: "delete"}[action]
+    verb = {Action.pull: "pull from", Action.push: "push to", Action.delete: "delete in"}[action]
+    msg = (
+        f"You may not {verb} {name}, or it does not exist. Sign in with polly dockers login; polly whoami shows your "
+        "organisations and roles."
+    )
+    return Unauthorized(msg, scope=f"repository:{name}:{wanted}", reason="insufficient_scope")
+
+
+def ended() -> Unauthorized:
+    """The answer for a credential that was revoked, changed, or has expired."""
+    msg = "Your sign-in has ended or was revoked. Run polly login, then polly dockers login."
+    return Unauthorized(msg, reason="invalid_token")
+
+
+def _missing(name: RepositoryName, action: Action) -> str:
+    if action is Action.push:
+        return (
+            f"There is no docker repository {name} yet. Make it first: polly dockers create --name {name.name} "
+            '--description "what it is for"'
+        )
+    return f"There is no docker repository {name}. polly dockers list --all shows those of {name.organisation}."

@@ -1,0 +1,274 @@
+"""Organisations, users, members and access tokens: who is here, and how they sign in."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import access
+from polly_dockers.db import accounts as rows
+from polly_dockers.db.accounts import AccessToken, Member
+from polly_dockers.db.engine import now
+from polly_dockers.errors import (
+    BadRequest,
+    LastAdmin,
+    MemberExists,
+    MemberUnknown,
+    OrganisationExists,
+    OrganisationUnknown,
+    TokenUnknown,
+    TooManyRequests,
+    Unauthorized,
+)
+from polly_dockers.model import Actor, Role, parse_email, parse_slug
+from polly_dockers.passwords import NOBODY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.registry import Registry
+
+PREFIX: Final = "polly_"
+"""What every access token begins with, so that secret scanners find it."""
+
+SECOND: Final = 1_000_000
+WINDOW: Final = 15 * 60 * SECOND
+ATTEMPTS_PAIR: Final = 10
+ATTEMPTS_WIDE: Final = 100
+"""Wrong passwords within the window: for one account from one address, and for either alone."""
+
+TOUCH: Final = 3600 * SECOND
+"""How stale the time of a token's last use may be: a sign-in by it writes no more often."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A user with the credential that they showed."""
+
+    actor: Actor
+    email: str
+    token: AccessToken | None
+    """None for a password."""
+
+
+# --- signing in ------------------------------------------------------------------------------------------------
+
+
+async def sign_in(registry: Registry, user: str, secret: str, address: str) -> SignedIn:
+    """By an access token (whatever ``user`` says) or by email and password.
+
+    Raises Unauthorized, the same for an unknown account and a wrong password and after the same work, and
+    TooManyRequests for an account or an address with too many wrong passwords.
+    """
+    if secret.startswith(PREFIX):
+        return await sign_in_by_token(registry, secret)
+    try:
+        email = parse_email(user)
+    except BadRequest:
+        email = ""
+    keys = [f"pair:{email}:{address}", f"account:{email}", f"address:{address}"]
+    await registry.db.write(_count, keys)
+    found = await registry.db.read(rows.user, email)
+    right = await registry.passwords.verify(found.password_hash if found else NOBODY, secret)
+    if found is None or not right:
+        msg = "Wrong email or password. For docker login run polly dockers login and paste what it prints."
+        raise Unauthorized(msg)
+    await registry.db.write(rows.forgive, keys)
+    return SignedIn(
+        Actor(user_id=found.id, password_version=found.password_version, grants=None), found.email, None
+    )
+
+
+def _count(connection: Connection, keys: Sequence[str]) -> None:
+    """Count before checking, so that attempts sent at once are counted too."""
+    for key, allowed in zip(keys, (ATTEMPTS_PAIR, ATTEMPTS_WIDE, ATTEMPTS_WIDE), strict=True):
+        attempts, since = rows.count_attempt(connection, key, WINDOW)
+        if attempts > allowed:
+            wait = max(1, (since + WINDOW - now()) // SECOND)
+            msg = f"Too many wrong passwords. Wait {wait} seconds; an admin can reset a password meanwhile."
+            raise TooManyRequests(msg, retry_after=wait)
+
+
+async def sign_in_by_token(registry: Registry, secret: str) -> SignedIn:
+    """By an access token; raises Unauthorized."""
+    token = await registry.db.read(rows.token_by_hash, _hash(secret))
+    if token is None:
+        raise access.ended()
+    if token.last_used_at is None or token.last_used_at < now() - TOUCH:
+        await registry.db.write(rows.touch_token, token.id)
+    return SignedIn(Actor(user_id=token.user_id, access_token=token.id, grants=None), token.email, token)
+
+
+def _hash(secret: str) -> bytes:
+    """Access tokens are random, so one SHA-256 is enough for them."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+# --- access tokens ---------------------------------------------------------------------------------------------
+
+
+async def create_token(
+    registry: Registry, caller: SignedIn, *, scope: str, seconds: int, label: str
+) -> tuple[AccessToken, str]:
+    """A new access token and its secret, which is shown this once.
+
+    A full token gets tokens for the registry only, which end when it does; a password gets either.
+    """
+    at = now()
+    expires_at = at + seconds * SECOND
+    if caller.token is not None:
+        if scope != "registry":
+            msg = "A token of scope full is made with a password only: run polly login."
+            raise BadRequest(msg)
+        expires_at = min(expires_at, caller.token.expires_at)
+    token = AccessToken(
+        id=secrets.token_hex(8),
+        user_id=caller.actor.user_id or 0,
+        email=caller.email,
+        scope=scope,
+        label=label,
+        created_at=at,
+        expires_at=expires_at,
+        last_used_at=None,
+    )
+    secret = PREFIX + secrets.token_urlsafe(32)
+    await registry.db.write(rows.add_token, token, _hash(secret), caller.token.id if caller.token else None)
+    return token, secret
+
+
+async def tokens(registry: Registry, caller: SignedIn) -> list[AccessToken]:
+    """The caller's access tokens that are good now, newest first."""
+    return await registry.db.read(rows.token_list, caller.actor.user_id or 0)
+
+
+async def revoke_token(registry: Registry, caller: SignedIn, token_id: str) -> None:
+    """Revoke one of the caller's tokens and those made with it; raises TokenUnknown."""
+    if not await registry.db.write(rows.delete_token, caller.actor.user_id or 0, token_id):
+        msg = "You have no access token of that id; it may have expired."
+        raise TokenUnknown(msg)
+
+
+async def memberships(registry: Registry, caller: SignedIn) -> list[tuple[str, Role]]:
+    """The caller's organisations and roles."""
+    return await registry.db.read(rows.memberships, caller.actor.user_id or 0)
+
+
+async def change_password(registry: Registry, caller: SignedIn, password: str) -> None:
+    """Store another password for the caller; every access token of theirs ends."""
+    hashed = await registry.passwords.hash(password)
+    await registry.db.write(rows.set_password, caller.actor.user_id or 0, hashed)
+
+
+# --- members ---------------------------------------------------------------------------------------------------
+
+
+async def members(
+    registry: Registry, actor: Actor, organisation: str, *, after: str, newest_first: bool, limit: int
+) -> tuple[list[Member], int]:
+    """Up to ``limit`` members of the organisation in the order of their emails, and how many there are."""
+
+    def query(connection: Connection) -> tuple[list[Member], int]:
+        found, _ = access.member(connection, actor, organisation, Role.reader)
+        return rows.member_page(connection, found, after=after, newest_first=newest_first, limit=limit)
+
+    return await registry.db.read(query)
+
+
+async def add_member(
+    registry: Registry, actor: Actor, organisation: str, *, email: str, role: Role, password: str
+) -> Member:
+    """Make the user of that email a member; raises MemberExists.
+
+    Where there is no such user yet, one is made with the password. A user who is there keeps theirs; the work and
+    the answer are the same, so that nobody learns which emails have accounts.
+    """
+    email = parse_email(email)
+    hashed = await registry.passwords.hash(password)
+
+    def change(connection: Connection) -> Member:
+        found, _ = access.member(connection, actor, organisation, Role.admin)
+        return put_member(connection, found, organisation, email, role, hashed)
+
+    return await registry.db.write(change)
+
+
+def put_member(
+    connection: Connection, organisation_id: int, organisation: str, email: str, role: Role, password_hash: str
+) -> Member:
+    """Insert the member, and the user where there is none; raises MemberExists."""
+    known = rows.user(connection, email)
+    user_id = known.id if known is not None else rows.add_user(connection, email, password_hash)
+    if rows.member(connection, organisation_id, email) is not None:
+        msg = f"{email} is a member of {organisation} already. polly members set-role changes the role."
+        raise MemberExists(msg)
+    rows.add_member(connection, organisation_id, user_id, role)
+    made = rows.member(connection, organisation_id, email)
+    assert made is not None  # noqa: S101 - inserted in this transaction
+    return made
+
+
+async def set_role(registry: Registry, actor: Actor, organisation: str, email: str, role: Role) -> Member:
+    """Give a member another role; raises MemberUnknown, and LastAdmin where no admin would be left."""
+
+    def change(connection: Connection) -> Member:
+        found, _ = access.member(connection, actor, organisation, Role.admin)
+        return change_role(connection, found, organisation, email, role)
+
+    return await registry.db.write(change)
+
+
+def change_role(
+    connection: Connection, organisation_id: int, organisation: str, email: str, role: Role | None
+) -> Member:
+    """Set a member's role, or take the member out with None; the member as before that, or with the new role."""
+    found = rows.member(connection, organisation_id, email.strip().lower())
+    if found is None:
+        msg = f"{email[:100]} is no member of {organisation}. polly members list shows who is."
+        raise MemberUnknown(msg)
+    leaves = found.role is Role.admin and role is not Role.admin
+    if leaves and rows.count_admins(connection, organisation_id) == 1:
+        msg = f"{found.email} is the only admin of {organisation}; make another member admin first."
+        raise LastAdmin(msg)
+    if role is None:
+        rows.remove_member(connection, organisation_id, found.user_id)
+        return found
+    rows.set_role(connection, organisation_id, found.user_id, role)
+    return Member(found.user_id, found.email, role, found.joined_at)
+
+
+async def remove_member(registry: Registry, actor: Actor, organisation: str, email: str) -> None:
+    """Take a member out, which holds from their next request on; raises MemberUnknown and LastAdmin."""
+
+    def change(connection: Connection) -> None:
+        found, _ = access.member(connection, actor, organisation, Role.admin)
+        change_role(connection, found, organisation, email, None)
+
+    await registry.db.write(change)
+
+
+# --- for who runs the server: no actor, for whoever holds the data folder may do all --------------------------------
+
+
+def create_organisation(connection: Connection, slug: str, *, create_on_push: bool = False) -> int:
+    """Make an organisation; its id. Raises NameInvalid and OrganisationExists."""
+    slug = parse_slug(slug)
+    if rows.organisation_id(connection, slug) is not None:
+        msg = f"There is an organisation {slug} already. polly-server org list shows all."
+        raise OrganisationExists(msg)
+    made = rows.add_organisation(connection, slug)
+    if create_on_push:
+        rows.set_create_on_push(connection, made, on=True)
+    return made
+
+
+def organisation_of(connection: Connection, slug: str) -> int:
+    """The id of an organisation; raises OrganisationUnknown."""
+    found = rows.organisation_id(connection, slug)
+    if found is None:
+        msg = f"There is no organisation {slug[:100]!r}. polly-server org list shows all; org create makes one."
+        raise OrganisationUnknown(msg)
+    return found

@@ -1,0 +1,196 @@
+"""The settings of a server: one frozen Config, read once by an entry point.
+
+An option of the command line wins over the environment (``POLLY_…``), that over the TOML file, that over the
+default. docs/configuration.md lists them all, and a test compares it with this file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from polly_dockers.errors import BadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting; the comment behind each is its documentation."""
+
+    data: Path = Path("data")
+    """Folder of the database and the blobs."""
+    listen: str = "127.0.0.1:5000"
+    """HOST:PORT to listen on; [::]:PORT for IPv6."""
+    public_url: str = ""
+    """How people reach the server, https://HOST[:PORT]; decides the host in every path that is printed."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate and its chain."""
+    tls_key: Path | None = None
+    """PEM file of the private key."""
+    workers: int = 2
+    """Worker processes."""
+    metrics_listen: str = ""
+    """HOST:PORT of /metrics; empty: /metrics on the main address, for loopback clients only."""
+    public_repositories: str = "deny"
+    """allow: admins may make repositories public; deny: nothing is reached without signing in."""
+    blob_delete: str = "allow"
+    """allow or deny DELETE of a blob over the registry protocol."""
+    manifest_delete: str = "allow"
+    """allow or deny DELETE of a tag or manifest over the registry protocol."""
+    max_manifest_bytes: int = 8 << 20
+    """A larger manifest is refused with 413; at least 4194304."""
+    token_seconds: int = 600
+    """How long a registry token is good, 60 to 3600."""
+    lease_seconds: int = 86_400
+    """How long a blob that no manifest names is kept for its push."""
+    trusted_proxies: str = ""
+    """Addresses, apart by commas, whose X-Forwarded-For names the client; empty: none."""
+    graceful_seconds: int = 60
+    """How long requests in flight may take to end after SIGTERM."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    log_format: str = "json"
+    """json, or text for people."""
+
+    @property
+    def tls(self) -> bool:
+        """Whether the server itself speaks TLS."""
+        return self.tls_cert is not None
+
+    @property
+    def url(self) -> str:
+        """The public URL, or what follows from ``listen``."""
+        return self.public_url or f"{'https' if self.tls else 'http'}://{self.listen}"
+
+    @property
+    def registry(self) -> str:
+        """The host that stands before every image path."""
+        return urlsplit(self.url).netloc
+
+
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "public_repositories": ("allow", "deny"),
+    "blob_delete": ("allow", "deny"),
+    "manifest_delete": ("allow", "deny"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("json", "text"),
+}
+_BOUNDS: Final[dict[str, tuple[int, int]]] = {
+    "workers": (1, 256),
+    "max_manifest_bytes": (4 << 20, 64 << 20),
+    "token_seconds": (60, 3600),
+    "lease_seconds": (60, 30 * 86_400),
+    "graceful_seconds": (0, 3600),
+}
+
+
+def load(options: Mapping[str, object], environment: Mapping[str, str], file: Path | None = None) -> Config:
+    """The settings from the three sources; raises BadRequest that names the setting and where it was read.
+
+    ``options`` holds what the command line gave, by field name, None for what it did not give. ``file`` is the
+    TOML file; without it, ``POLLY_CONFIG`` names one.
+    """
+    if file is None and environment.get("POLLY_CONFIG"):
+        file = Path(environment["POLLY_CONFIG"])
+    given: dict[str, Any] = {}
+    for name, value in (_toml(file) if file else {}).items():
+        given[name] = _checked(name, value, f"{file}: {name}")
+    for setting in fields(Config):
+        variable = f"POLLY_{setting.name.upper()}"
+        if environment.get(variable):
+            given[setting.name] = _checked(setting.name, environment[variable], variable)
+        option = options.get(setting.name)
+        if option is not None:
+            given[setting.name] = _checked(setting.name, option, "--" + setting.name.replace("_", "-"))
+    config = Config(**given)
+    if (config.tls_cert is None) != (config.tls_key is None):
+        msg = "TLS takes both: give --tls-cert with the certificate and --tls-key with its private key."
+        raise BadRequest(msg)
+    return config
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"The settings file {file} can't be read: {error.strerror}."
+        raise BadRequest(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"The settings file {file} is no TOML: {error}."
+        raise BadRequest(msg) from error
+    known = {setting.name for setting in fields(Config)}
+    for name in values:
+        if name not in known:
+            msg = f"{file} sets {name!r}, which is no setting; the settings are {', '.join(sorted(known))}."
+            raise BadRequest(msg)
+    return values
+
+
+def _checked(name: str, value: object, where: str) -> object:
+    """The value as the field's type; raises BadRequest."""
+    text = str(value).strip()
+    if name in _CHOICES:
+        if text not in _CHOICES[name]:
+            msg = f"{where} is {text!r}: choose {' or '.join(_CHOICES[name])}."
+            raise BadRequest(msg)
+        return text
+    if name in _BOUNDS:
+        low, high = _BOUNDS[name]
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            msg = f"{where} is {text!r}: give a whole number from {low} to {high}."
+            raise BadRequest(msg)
+        return number
+    return _PARSERS.get(name, lambda text, _where: text)(text, where)
+
+
+def _path(text: str, where: str) -> Path:
+    if not text:
+        msg = f"{where} is empty: give a path."
+        raise BadRequest(msg)
+    return Path(text)
+
+
+def split_address(text: str, where: str = "the address") -> tuple[str, int]:
+    """HOST and PORT of ``HOST:PORT``; raises BadRequest."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
+        msg = f"{where} is {text!r}: give HOST:PORT, such as 127.0.0.1:5000 or 0.0.0.0:443."
+        raise BadRequest(msg)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _address(text: str, where: str) -> str:
+    if text:
+        split_address(text, where)
+    return text
+
+
+def _url(text: str, where: str) -> str:
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid or parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
+        msg = f"{where} is {text!r}: give https://HOST or https://HOST:PORT, with nothing behind it."
+        raise BadRequest(msg)
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+_PARSERS: Final[dict[str, Callable[[str, str], object]]] = {
+    "data": _path,
+    "tls_cert": _path,
+    "tls_key": _path,
+    "listen": _address,
+    "metrics_listen": _address,
+    "public_url": _url,
+}

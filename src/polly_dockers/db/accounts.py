@@ -1,0 +1,266 @@
+"""Rows of organisations, users, members, access tokens, throttles and signing keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
+
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import access_tokens, members, organisations, signing_keys, throttles, users
+from polly_dockers.model import Role
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person, by the email that names them."""
+
+    id: int
+    email: str
+    password_hash: str
+    password_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """An access token without its secret, of which only a hash is kept."""
+
+    id: str
+    user_id: int
+    email: str
+    scope: str
+    label: str
+    created_at: int
+    expires_at: int
+    last_used_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of an organisation."""
+
+    user_id: int
+    email: str
+    role: Role
+    joined_at: int
+
+
+def add_organisation(connection: Connection, slug: str) -> int:
+    """Insert an organisation; its id."""
+    made = insert(organisations).values(slug=slug, created_at=now()).returning(organisations.c.id)
+    return connection.execute(made).scalar_one()
+
+
+def organisation_id(connection: Connection, slug: str) -> int | None:
+    """The id of an organisation."""
+    return connection.execute(select(organisations.c.id).where(organisations.c.slug == slug)).scalar_one_or_none()
+
+
+def set_create_on_push(connection: Connection, organisation: int, *, on: bool) -> None:
+    """Whether a push to a repository that is missing makes it."""
+    connection.execute(update(organisations).where(organisations.c.id == organisation).values(create_on_push=int(on)))
+
+
+def organisation_list(connection: Connection) -> list[Row[Any]]:
+    """Rows (slug, members, created_at, create_on_push) of all organisations, by slug."""
+    query = (
+        select(
+            organisations.c.slug,
+            func.count(members.c.user_id).label("members"),
+            organisations.c.created_at,
+            organisations.c.create_on_push,
+        )
+        .select_from(organisations.outerjoin(members))
+        .group_by(organisations.c.id)
+        .order_by(organisations.c.slug)
+    )
+    return list(connection.execute(query).all())
+
+
+_USER: Final = select(users.c.id, users.c.email, users.c.password_hash, users.c.password_version)
+_USER_BY_EMAIL: Final = _USER.where(users.c.email == bindparam("email"))
+
+
+def user(connection: Connection, email: str) -> User | None:
+    """The user of that email."""
+    row = connection.execute(_USER_BY_EMAIL, {"email": email}).first()
+    return User(*row) if row is not None else None
+
+
+def user_by_id(connection: Connection, user_id: int) -> User:
+    """The user of that id, who is there."""
+    return User(*connection.execute(_USER.where(users.c.id == user_id)).one())
+
+
+def add_user(connection: Connection, email: str, password_hash: str) -> int:
+    """Insert a user; the id."""
+    made = insert(users).values(email=email, password_hash=password_hash, created_at=now()).returning(users.c.id)
+    return connection.execute(made).scalar_one()
+
+
+def set_password(connection: Connection, user_id: int, password_hash: str) -> None:
+    """Store another password; what was signed in by the old one has ended."""
+    connection.execute(
+        update(users)
+        .where(users.c.id == user_id)
+        .values(password_hash=password_hash, password_version=users.c.password_version + 1)
+    )
+    connection.execute(delete(access_tokens).where(access_tokens.c.user_id == user_id))
+
+
+def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role]]:
+    """The organisations of a user, by slug, with the role in each."""
+    query = (
+        select(organisations.c.slug, members.c.role)
+        .join(members, members.c.organisation_id == organisations.c.id)
+        .where(members.c.user_id == user_id)
+        .order_by(organisations.c.slug)
+    )
+    return [(slug, Role(role)) for slug, role in connection.execute(query)]
+
+
+_MEMBER: Final = select(users.c.id, users.c.email, members.c.role, members.c.joined_at).join(
+    members, members.c.user_id == users.c.id
+)
+
+
+def member(connection: Connection, organisation: int, email: str) -> Member | None:
+    """The member of that email."""
+    query = _MEMBER.where(members.c.organisation_id == organisation, users.c.email == email)
+    row = connection.execute(query).first()
+    return Member(row.id, row.email, Role(row.role), row.joined_at) if row is not None else None
+
+
+def member_page(
+    connection: Connection, organisation: int, *, after: str, newest_first: bool, limit: int
+) -> tuple[list[Member], int]:
+    """Members after an email in the order of emails (backwards with ``newest_first``), and how many there are."""
+    query = _MEMBER.where(members.c.organisation_id == organisation)
+    if after:
+        query = query.where(users.c.email < after if newest_first else users.c.email > after)
+    order = users.c.email.desc() if newest_first else users.c.email
+    rows = connection.execute(query.order_by(order).limit(limit)).all()
+    total = select(func.count()).select_from(members).where(members.c.organisation_id == organisation)
+    found = [Member(row.id, row.email, Role(row.role), row.joined_at) for row in rows]
+    return found, connection.execute(total).scalar_one()
+
+
+def add_member(connection: Connection, organisation: int, user_id: int, role: Role) -> None:
+    """Insert a member."""
+    made = {"organisation_id": organisation, "user_id": user_id, "role": int(role), "joined_at": now()}
+    connection.execute(insert(members), made)
+
+
+def set_role(connection: Connection, organisation: int, user_id: int, role: Role) -> None:
+    """Give a member another role."""
+    same = (members.c.organisation_id == organisation) & (members.c.user_id == user_id)
+    connection.execute(update(members).where(same).values(role=int(role)))
+
+
+def remove_member(connection: Connection, organisation: int, user_id: int) -> None:
+    """Take a user out of an organisation."""
+    same = (members.c.organisation_id == organisation) & (members.c.user_id == user_id)
+    connection.execute(delete(members).where(same))
+
+
+def count_admins(connection: Connection, organisation: int) -> int:
+    """How many admins an organisation has."""
+    query = select(func.count()).select_from(members)
+    same = (members.c.organisation_id == organisation) & (members.c.role == int(Role.admin))
+    return connection.execute(query.where(same)).scalar_one()
+
+
+_TOKEN: Final = select(
+    access_tokens.c.id,
+    access_tokens.c.user_id,
+    users.c.email,
+    access_tokens.c.scope,
+    access_tokens.c.label,
+    access_tokens.c.created_at,
+    access_tokens.c.expires_at,
+    access_tokens.c.last_used_at,
+).join(users, users.c.id == access_tokens.c.user_id)
+_TOKEN_BY_HASH: Final = _TOKEN.where(
+    access_tokens.c.secret_hash == bindparam("secret_hash"), access_tokens.c.expires_at > bindparam("now")
+)
+
+
+def add_token(
+    connection: Connection, token: AccessToken, secret_hash: bytes, parent_id: str | None
+) -> None:
+    """Insert an access token; those of the user that have expired go."""
+    at = now()
+    gone = (access_tokens.c.user_id == token.user_id) & (access_tokens.c.expires_at <= at)
+    connection.execute(delete(access_tokens).where(gone))
+    connection.execute(
+        insert(access_tokens),
+        {
+            "id": token.id,
+            "user_id": token.user_id,
+            "parent_id": parent_id,
+            "scope": token.scope,
+            "secret_hash": secret_hash,
+            "label": token.label,
+            "created_at": token.created_at,
+            "expires_at": token.expires_at,
+        },
+    )
+
+
+def token_by_hash(connection: Connection, secret_hash: bytes) -> AccessToken | None:
+    """The access token whose secret has that SHA-256, while it is good."""
+    row = connection.execute(_TOKEN_BY_HASH, {"secret_hash": secret_hash, "now": now()}).first()
+    return AccessToken(*row) if row is not None else None
+
+
+def token_list(connection: Connection, user_id: int) -> list[AccessToken]:
+    """The user's access tokens that are good now, newest first."""
+    query = _TOKEN.where(access_tokens.c.user_id == user_id, access_tokens.c.expires_at > now())
+    rows = connection.execute(query.order_by(access_tokens.c.created_at.desc(), access_tokens.c.id))
+    return [AccessToken(*row) for row in rows]
+
+
+def touch_token(connection: Connection, token_id: str) -> None:
+    """Note that the token is used now."""
+    connection.execute(update(access_tokens).where(access_tokens.c.id == token_id).values(last_used_at=now()))
+
+
+def delete_token(connection: Connection, user_id: int, token_id: str) -> bool:
+    """Revoke a token and all that were made with it; False where the user has none of that id."""
+    same = (access_tokens.c.id == token_id) & (access_tokens.c.user_id == user_id)
+    return connection.execute(delete(access_tokens).where(same)).rowcount == 1
+
+
+def count_attempt(connection: Connection, key: str, window: int) -> tuple[int, int]:
+    """Count an attempt; how many there were within the ``window`` (microseconds), and when it began."""
+    at = now()
+    row = connection.execute(select(throttles.c.failures, throttles.c.since).where(throttles.c.key == key)).first()
+    if row is None:
+        connection.execute(delete(throttles).where(throttles.c.since < at - window))
+        connection.execute(insert(throttles), {"key": key, "failures": 1, "since": at})
+        return 1, at
+    failures, since = (1, at) if row.since < at - window else (row.failures + 1, row.since)
+    connection.execute(update(throttles).where(throttles.c.key == key).values(failures=failures, since=since))
+    return failures, since
+
+
+def forgive(connection: Connection, keys: list[str]) -> None:
+    """Forget the attempts counted under the keys: the last one was right."""
+    connection.execute(delete(throttles).where(or_(*(throttles.c.key == key for key in keys))))
+
+
+def keys(connection: Connection) -> dict[str, bytes]:
+    """Signing keys by id, the newest last."""
+    query = select(signing_keys.c.kid, signing_keys.c.private_key).order_by(
+        signing_keys.c.created_at, signing_keys.c.kid
+    )
+    return {kid: bytes(raw) for kid, raw in connection.execute(query)}
+
+
+def add_key(connection: Connection, kid: str, private_key: bytes) -> None:
+    """Insert a signing key."""
+    connection.execute(insert(signing_keys), {"kid": kid, "private_key": private_key, "created_at": now()})

@@ -1,0 +1,175 @@
+"""Rows of blobs, of their links to repositories, and of uploads that are under way.
+
+A digest grants nothing by itself: every question here is about one repository.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import and_, bindparam, delete, insert, select, update
+
+from polly_dockers.db import repositories
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import blobs, members, repository_blobs, uploads
+from polly_dockers.db.schema import repositories as repository_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.model import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedBlob:
+    """A blob that a repository has."""
+
+    id: int
+    digest: str
+    size: int
+    storage_key: str
+    leased_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload as it stands: ``digest`` is that of its first ``size`` bytes, None where it was not computed."""
+
+    id: str
+    repository_id: int
+    user_id: int
+    size: int
+    digest: str | None
+
+
+_FIND: Final = (
+    select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.storage_key, repository_blobs.c.leased_until)
+    .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+    .where(repository_blobs.c.repository_id == bindparam("repository_id"))
+)
+_FIND_ONE: Final = _FIND.where(blobs.c.digest == bindparam("digest"))
+
+
+def find(connection: Connection, repository_id: int, digest: Digest) -> LinkedBlob | None:
+    """The blob, where the repository has it."""
+    row = connection.execute(_FIND_ONE, {"repository_id": repository_id, "digest": digest}).first()
+    return LinkedBlob(*row) if row is not None else None
+
+
+def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, LinkedBlob]:
+    """Those of the digests that the repository has as blobs, by digest."""
+    found: dict[str, LinkedBlob] = {}
+    wanted = sorted(set(digests))
+    for at in range(0, len(wanted), 500):
+        query = _FIND.where(blobs.c.digest.in_(wanted[at : at + 500]))
+        for row in connection.execute(query, {"repository_id": repository_id}):
+            found[row.digest] = LinkedBlob(*row)
+    return found
+
+
+def add(
+    connection: Connection, *, repository_id: int, digest: Digest, size: int, storage_key: str, lease: int
+) -> str | None:
+    """Make a row of the bytes under the key and link it to the repository, leased for ``lease`` seconds.
+
+    Returns a key that is not needed, for its digest was there already; else None.
+    """
+    row = connection.execute(select(blobs.c.id, blobs.c.size).where(blobs.c.digest == digest)).first()
+    if row is not None:
+        link(connection, repository_id=repository_id, blob_id=row.id, size=row.size, lease=lease)
+        return storage_key
+    made = insert(blobs).values(digest=digest, size=size, storage_key=storage_key, created_at=now())
+    blob_id = connection.execute(made.returning(blobs.c.id)).scalar_one()
+    link(connection, repository_id=repository_id, blob_id=blob_id, size=size, lease=lease)
+    return None
+
+
+def link(connection: Connection, *, repository_id: int, blob_id: int, size: int, lease: int) -> None:
+    """Link the blob to the repository, or renew its lease."""
+    until = now() + lease * 1_000_000
+    same = and_(repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob_id)
+    renewed = connection.execute(update(repository_blobs).where(same).values(leased_until=until))
+    if renewed.rowcount == 0:
+        connection.execute(
+            insert(repository_blobs), {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until}
+        )
+        repositories.add_delta(connection, repository_id, size=size)
+
+
+def unlink(connection: Connection, repository_id: int, blob: LinkedBlob) -> None:
+    """Take the blob out of the repository. Raises IntegrityError while a manifest names it."""
+    connection.execute(
+        delete(repository_blobs).where(
+            repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob.id
+        )
+    )
+    repositories.add_delta(connection, repository_id, size=-blob.size)
+
+
+def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> LinkedBlob | None:
+    """The blob, where any repository of the user's organisations has it."""
+    query = (
+        _FIND_LINKS.join(members, members.c.organisation_id == repository_rows.c.organisation_id)
+        .where(members.c.user_id == user_id, blobs.c.digest == digest)
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return LinkedBlob(*row) if row is not None else None
+
+
+_FIND_LINKS: Final = (
+    select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.storage_key, repository_blobs.c.leased_until)
+    .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+    .join(repository_rows, repository_rows.c.id == repository_blobs.c.repository_id)
+)
+
+
+_ADD_UPLOAD: Final = insert(uploads)
+
+
+def add_upload(connection: Connection, upload: Upload) -> None:
+    """Insert an upload."""
+    at = now()
+    connection.execute(
+        _ADD_UPLOAD,
+        {
+            "id": upload.id,
+            "repository_id": upload.repository_id,
+            "user_id": upload.user_id,
+            "size": upload.size,
+            "digest": upload.digest,
+            "created_at": at,
+            "updated_at": at,
+        },
+    )
+
+
+_UPLOAD: Final = select(
+    uploads.c.id, uploads.c.repository_id, uploads.c.user_id, uploads.c.size, uploads.c.digest
+).where(
+    uploads.c.id == bindparam("id"),
+    uploads.c.repository_id == bindparam("repository_id"),
+    uploads.c.user_id == bindparam("user_id"),
+)
+
+
+def upload(connection: Connection, upload_id: str, repository_id: int, user_id: int) -> Upload | None:
+    """The upload, where it is of this repository and this user."""
+    row = connection.execute(
+        _UPLOAD, {"id": upload_id, "repository_id": repository_id, "user_id": user_id}
+    ).first()
+    return Upload(*row) if row is not None else None
+
+
+def advance_upload(connection: Connection, upload_id: str, *, size: int, digest: str | None) -> bool:
+    """Say how far the upload has come; False where it is over."""
+    query = update(uploads).where(uploads.c.id == upload_id).values(size=size, digest=digest, updated_at=now())
+    return connection.execute(query).rowcount == 1
+
+
+def end_upload(connection: Connection, upload_id: str) -> bool:
+    """Delete the row of an upload; False where it was over already."""
+    return connection.execute(delete(uploads).where(uploads.c.id == upload_id)).rowcount == 1

@@ -1,0 +1,204 @@
+"""Rows of repositories and their totals.
+
+A push appends what it changed to ``repository_deltas`` and locks no row of the repository; the deltas are folded
+into it before a list is read, and now and then by the server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, or_, select, tuple_, update
+
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import members, organisations, repositories, repository_deltas, users
+from polly_dockers.model import Repository, RepositoryName
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row, Select
+
+FOLD: Final = 2000
+"""Deltas that one transaction folds, at most."""
+
+
+def add(
+    connection: Connection, *, organisation_id: int, name: str, description: str, access: str, user_id: int
+) -> int | None:
+    """Insert a repository; its id, or None where the name is taken."""
+    taken = select(repositories.c.id).where(
+        repositories.c.organisation_id == organisation_id, repositories.c.name == name
+    )
+    if connection.execute(taken).first() is not None:
+        return None
+    at = now()
+    row = insert(repositories).values(
+        organisation_id=organisation_id,
+        name=name,
+        description=description,
+        access=access,
+        created_by=user_id,
+        created_at=at,
+        active_at=at,
+    )
+    return connection.execute(row.returning(repositories.c.id)).scalar_one()
+
+
+def change(connection: Connection, repository_id: int, **values: str) -> None:
+    """Set columns of a repository."""
+    connection.execute(update(repositories).where(repositories.c.id == repository_id).values(**values))
+
+
+_ADD_DELTA: Final = insert(repository_deltas)
+
+
+def add_delta(
+    connection: Connection, repository_id: int, *, tags: int = 0, commits: int = 0, size: int = 0, pushed: bool = False
+) -> None:
+    """Record what a push or a deletion changed."""
+    connection.execute(
+        _ADD_DELTA,
+        {
+            "repository_id": repository_id,
+            "tags": tags,
+            "commits": commits,
+            "size": size,
+            "pushed_at": now() if pushed else None,
+        },
+    )
+
+
+_PENDING: Final = select(exists(select(literal(1)).select_from(repository_deltas)))
+
+
+def deltas_wait(connection: Connection) -> bool:
+    """Whether there is anything to fold."""
+    return bool(connection.execute(_PENDING).scalar_one())
+
+
+def fold_deltas(connection: Connection) -> int:
+    """Fold up to FOLD deltas into their repositories; how many there were."""
+    oldest = select(repository_deltas.c.id).order_by(repository_deltas.c.id).limit(FOLD).scalar_subquery()
+    taken = connection.execute(
+        delete(repository_deltas)
+        .where(repository_deltas.c.id.in_(oldest))
+        .returning(
+            repository_deltas.c.repository_id,
+            repository_deltas.c.tags,
+            repository_deltas.c.commits,
+            repository_deltas.c.size,
+            repository_deltas.c.pushed_at,
+        )
+    ).all()
+    sums: dict[int, list[int]] = {}
+    for repository_id, *numbers in taken:
+        total = sums.setdefault(repository_id, [0, 0, 0, 0])
+        for at in range(3):
+            total[at] += numbers[at]
+        total[3] = max(total[3], numbers[3] or 0)
+    for repository_id in sorted(sums):
+        tags, commits, size, pushed_at = sums[repository_id]
+        values: dict[str, Any] = {
+            "tags": repositories.c.tags + tags,
+            "commits": repositories.c.commits + commits,
+            "size": repositories.c.size + size,
+        }
+        if pushed_at:
+            values |= {"pushed_at": pushed_at, "active_at": pushed_at}
+        connection.execute(update(repositories).where(repositories.c.id == repository_id).values(values))
+    return len(taken)
+
+
+_LISTED: Final[Select[Any]] = select(
+    repositories.c.id,
+    organisations.c.slug,
+    repositories.c.name,
+    repositories.c.description,
+    repositories.c.access,
+    repositories.c.sparse_indexes,
+    repositories.c.tags,
+    repositories.c.commits,
+    repositories.c.size,
+    users.c.email,
+    repositories.c.created_at,
+    repositories.c.pushed_at,
+    repositories.c.active_at,
+).select_from(
+    repositories.join(organisations, organisations.c.id == repositories.c.organisation_id).join(
+        users, users.c.id == repositories.c.created_by
+    )
+)
+
+
+def _repository(row: Row[Any]) -> Repository:
+    return Repository(
+        id=row.id,
+        name=RepositoryName(f"{row.slug}/{row.name}"),
+        description=row.description,
+        access=row.access,
+        sparse_indexes=row.sparse_indexes,
+        tags=row.tags,
+        commits=row.commits,
+        size=row.size,
+        created_by=row.email,
+        created_at=row.created_at,
+        pushed_at=row.pushed_at,
+    )
+
+
+def one(connection: Connection, repository_id: int) -> Repository:
+    """The repository of that id, which is there."""
+    return _repository(connection.execute(_LISTED.where(repositories.c.id == repository_id)).one())
+
+
+def page(
+    connection: Connection,
+    organisation_id: int,
+    *,
+    by_push: bool,
+    newest_first: bool,
+    limit: int,
+    after: tuple[int, int] | None,
+    search: str,
+) -> tuple[list[Repository], tuple[int, int] | None, int]:
+    """A keyset page of an organisation's repositories, the key of the next page, and how many match in all."""
+    at = repositories.c.active_at if by_push else repositories.c.created_at
+    matching = and_(repositories.c.organisation_id == organisation_id, _matches(search))
+    query = _LISTED.where(matching)
+    if after is not None:
+        key = tuple_(at, repositories.c.id)
+        query = query.where(key < tuple_(*after) if newest_first else key > tuple_(*after))
+    order = (at.desc(), repositories.c.id.desc()) if newest_first else (at, repositories.c.id)
+    rows = connection.execute(query.order_by(*order).limit(limit + 1)).all()
+    total = connection.execute(select(func.count()).select_from(repositories).where(matching)).scalar_one()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    key_of = (rows[-1].active_at if by_push else rows[-1].created_at, rows[-1].id) if more else None
+    return [_repository(row) for row in rows], key_of, total
+
+
+def _matches(search: str) -> Any:  # noqa: ANN401 - a column expression
+    if not search:
+        return literal(value=True)
+    return or_(
+        repositories.c.name.icontains(search, autoescape=True),
+        repositories.c.description.icontains(search, autoescape=True),
+    )
+
+
+def names_after(connection: Connection, user_id: int, last: tuple[str, str], limit: int) -> list[str]:
+    """Full names of the repositories that the user may pull as a member, in order, after ``last``."""
+    query = (
+        select(organisations.c.slug, repositories.c.name)
+        .select_from(
+            members.join(organisations, organisations.c.id == members.c.organisation_id).join(
+                repositories, repositories.c.organisation_id == organisations.c.id
+            )
+        )
+        .where(
+            members.c.user_id == bindparam("user"),
+            tuple_(organisations.c.slug, repositories.c.name) > tuple_(*last),
+        )
+        .order_by(organisations.c.slug, repositories.c.name)
+        .limit(limit)
+    )
+    return [f"{slug}/{name}" for slug, name in connection.execute(query, {"user": user_id})]

@@ -1,0 +1,89 @@
+"""The Docker token flow: what a scope asks for, cut to what its user may do, as a registry token."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import access
+from polly_dockers.db.engine import now
+from polly_dockers.errors import BadRequest, NameInvalid, Unauthorized
+from polly_dockers.model import Actor, Grant, RepositoryName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.accounts import SignedIn
+    from polly_dockers.registry import Registry
+
+MAX_SCOPES: Final = 100
+SHORTEST: Final = 60
+"""Seconds: "the minimum … a token … SHOULD" last for the clients of the token flow (docs/spec/auth/token)."""
+
+_SCOPE: Final = re.compile(r"(?P<type>[a-z0-9]+)(?:\([a-z0-9]+\))?:(?P<name>.+):(?P<actions>[a-z*,]*)\Z")
+
+
+def parse_scopes(texts: Iterable[str]) -> tuple[dict[RepositoryName, set[str]], bool]:
+    """Repositories with the actions asked for, and whether the catalogue is; what is unknown is ignored.
+
+    Raises BadRequest for more than MAX_SCOPES.
+    """
+    asked: dict[RepositoryName, set[str]] = {}
+    catalog = False
+    words = [word for text in texts for word in text.split()]
+    if len(words) > MAX_SCOPES:
+        msg = f"A token takes at most {MAX_SCOPES} scopes; {len(words)} were asked for."
+        raise BadRequest(msg)
+    for word in words:
+        match = _SCOPE.match(word)
+        if match is None:
+            continue
+        if match["type"] == "repository":
+            try:
+                name = RepositoryName.parse(match["name"])
+            except NameInvalid:
+                continue
+            asked.setdefault(name, set()).update(match["actions"].split(","))
+        elif match["type"] == "registry" and match["name"] == "catalog":
+            catalog = True
+    return asked, catalog
+
+
+async def grant(registry: Registry, caller: SignedIn | None, scopes: Sequence[str]) -> tuple[str, int, str]:
+    """A registry token, how many seconds it is good, and the scope that it has.
+
+    "Grant the intersection": fewer rights make a narrower token. Nobody (None) gets one for public repositories
+    only; raises Unauthorized where there is nothing that anybody may pull.
+    """
+    asked, catalog = parse_scopes(scopes)
+    actor = caller.actor if caller is not None else Actor()
+    grants = await registry.db.read(_intersect, registry, actor, asked)
+    if caller is None and not any(given.actions for given in grants.values()):
+        msg = "Sign in first: run polly dockers login and paste what it prints."
+        raise Unauthorized(msg)
+    seconds = registry.config.token_seconds
+    if caller is not None and caller.token is not None:
+        seconds = max(SHORTEST, min(seconds, (caller.token.expires_at - now()) // 1_000_000))
+    limited = Actor(
+        user_id=actor.user_id,
+        access_token=actor.access_token,
+        password_version=actor.password_version,
+        grants=grants,
+        catalog=catalog and caller is not None,
+    )
+    words = [f"repository:{name}:{','.join(sorted(given.actions))}" for name, given in grants.items() if given.actions]
+    return registry.signer.sign(limited, seconds), seconds, " ".join(words)
+
+
+def _intersect(
+    connection: Connection, registry: Registry, actor: Actor, asked: dict[RepositoryName, set[str]]
+) -> dict[str, Grant]:
+    grants: dict[str, Grant] = {}
+    for name, wanted in asked.items():
+        repository_id, allowed = access.grantable(connection, actor, name, public=registry.public)
+        given = allowed if "*" in wanted else allowed & wanted
+        if given:
+            grants[name] = Grant(repository_id, frozenset(given))
+    return grants

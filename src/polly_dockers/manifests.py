@@ -1,0 +1,228 @@
+"""Manifests as documents: bytes in, what the registry must know about them out. Nothing here touches a store.
+
+Essential reading: image-spec 1.1, manifest.md and image-index.md; Docker's "Image Manifest V2, Schema 2"; and
+CVE-2021-41190 for why a document that could be read as two things is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from polly_dockers.errors import DigestInvalid, ManifestInvalid
+from polly_dockers.model import Descriptor, Digest
+
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+IMAGES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+CONFIGS: Final = frozenset(
+    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
+)
+"""Config types that tell the platform of an image."""
+
+MAX_CONFIG: Final = 4 << 20
+"""Bytes of a config blob that is read for its platform, at most."""
+
+_KEYS: Final = frozenset(
+    {
+        "annotations",
+        "artifactType",
+        "config",
+        "data",
+        "digest",
+        "fsLayers",
+        "layers",
+        "manifests",
+        "mediaType",
+        "platform",
+        "schemaVersion",
+        "size",
+        "subject",
+        "urls",
+    }
+)
+_WORD: Final = re.compile(r"[A-Za-z0-9._-]{1,50}\Z")
+_FOLDED: Final = {key.lower(): key for key in _KEYS}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a manifest says."""
+
+    media_type: str
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    """Those that have to be in the repository: layers that may not be distributed are left out."""
+    children: tuple[Descriptor, ...]
+    """The entries of an index: manifests, and blobs in the indexes that hold a build cache."""
+    subject: Digest | None
+    artifact_type: str | None
+    annotations: dict[str, str]
+    size: int
+
+    @property
+    def index(self) -> bool:
+        """Whether it is an index (or a Docker manifest list)."""
+        return self.media_type in INDEXES
+
+
+def parse(body: bytes, content_type: str) -> Manifest:
+    """The manifest in ``body``, of the type that the request gives it; raises ManifestInvalid and DigestInvalid.
+
+    An empty ``content_type`` leaves it to the ``mediaType`` of the document.
+    """
+    document = _document(body)
+    media_type = _media_type(document, content_type.partition(";")[0].strip())
+    if document.get("schemaVersion") != 2 or isinstance(document["schemaVersion"], bool):  # noqa: PLR2004
+        msg = "schemaVersion is not 2; images of schema 1 are pushed again by any Docker of these years."
+        raise ManifestInvalid(msg)
+    for key in ("manifests", "fsLayers", "history") if media_type in IMAGES else ("layers", "config", "fsLayers"):
+        if key in document:
+            msg = f"{media_type} has no {key!r}: a document that reads as two types is refused (CVE-2021-41190)."
+            raise ManifestInvalid(msg)
+    subject = _descriptor(document["subject"], "subject") if document.get("subject") is not None else None
+    annotations = _annotations(document)
+    artifact_type = document.get("artifactType")
+    if artifact_type is not None and not isinstance(artifact_type, str):
+        msg = "artifactType is no text."
+        raise ManifestInvalid(msg)
+    config, layers, children = None, (), ()
+    if media_type in IMAGES:
+        config = _descriptor(document.get("config"), "config")
+        layers = tuple(item for item in _descriptors(document, "layers") if _distributable(item.media_type))
+        artifact_type = artifact_type or config.media_type
+    else:
+        children = _descriptors(document, "manifests")
+    return Manifest(
+        media_type=media_type,
+        config=config,
+        layers=layers,
+        children=children,
+        subject=subject.digest if subject else None,
+        artifact_type=artifact_type or None,
+        annotations=annotations,
+        size=len(body),
+    )
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    """The JSON object; every key stands in it once, so that no two readers see two documents."""
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        msg = f"The manifest is no JSON in UTF-8: {reason[:200]}."
+        raise ManifestInvalid(msg) from error
+    if not isinstance(document, dict):
+        msg = "The manifest is no JSON object."
+        raise ManifestInvalid(msg)
+    _exact_keys(document)
+    return document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        msg = "a key stands twice in one object"
+        raise ValueError(msg)
+    return found
+
+
+def _no_constant(text: str) -> None:
+    msg = f"{text} is no JSON"
+    raise ValueError(msg)
+
+
+def _exact_keys(part: dict[str, Any]) -> None:
+    """Go reads keys in any case, others exactly: a variant of a known key is refused."""
+    for key in part:
+        known = _FOLDED.get(key.lower())
+        if known is not None and known != key:
+            msg = f"The key {key[:50]!r} is to be written {known!r}."
+            raise ManifestInvalid(msg)
+
+
+def _media_type(document: dict[str, Any], content_type: str) -> str:
+    stated = document.get("mediaType")
+    if stated is not None and not isinstance(stated, str):
+        msg = "mediaType is no text."
+        raise ManifestInvalid(msg)
+    media_type = content_type or stated or ""
+    if stated and stated != media_type:
+        msg = f"The Content-Type is {media_type[:200]!r}, and the manifest's mediaType is {stated[:200]!r}."
+        raise ManifestInvalid(msg)
+    if media_type not in IMAGES | INDEXES:
+        msg = (
+            f"{media_type[:200]!r} is no type of manifest that is kept here; those are {OCI_MANIFEST}, {OCI_INDEX}, "
+            f"{DOCKER_MANIFEST} and {DOCKER_LIST}."
+        )
+        raise ManifestInvalid(msg)
+    return media_type
+
+
+def _annotations(document: dict[str, Any]) -> dict[str, str]:
+    found = document.get("annotations")
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        msg = "annotations is no object of texts."
+        raise ManifestInvalid(msg)
+    return found
+
+
+def _descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
+    items = document.get(key)
+    if not isinstance(items, list):
+        msg = f"{key!r} is missing or no list."
+        raise ManifestInvalid(msg)
+    return tuple(_descriptor(item, f"{key}[{at}]") for at, item in enumerate(items))
+
+
+def _descriptor(item: object, where: str) -> Descriptor:
+    if not isinstance(item, dict):
+        msg = f"{where!r} is missing or no descriptor."
+        raise ManifestInvalid(msg)
+    _exact_keys(item)
+    media_type, size, digest = item.get("mediaType"), item.get("size"), item.get("digest")
+    if not isinstance(media_type, str) or not media_type:
+        msg = f"{where} has no mediaType."
+        raise ManifestInvalid(msg)
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 62:
+        msg = f"{where} has no size in bytes."
+        raise ManifestInvalid(msg)
+    try:
+        parsed = Digest.parse(digest if isinstance(digest, str) else "")
+    except DigestInvalid as error:
+        msg = f"{where} has no digest that is kept here: sha256 or sha512."
+        raise ManifestInvalid(msg) from error
+    return Descriptor(parsed, size, media_type, _platform(item.get("platform")))
+
+
+def _platform(item: object) -> str | None:
+    """``os/architecture[/variant]``; None where it does not tell, as for BuildKit's attestations."""
+    if not isinstance(item, dict):
+        return None
+    parts = [item.get("os"), item.get("architecture"), item.get("variant")]
+    texts = [part for part in parts if isinstance(part, str) and _WORD.match(part)]
+    if len(texts) < 2 or "unknown" in texts[:2]:  # noqa: PLR2004 - os and architecture
+        return None
+    return "/".join(texts)
+
+
+def platform_of_config(body: bytes) -> str | None:
+    """The platform that an image's config names; None for a config that is something else."""
+    try:
+        return _platform(json.loads(body))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _distributable(media_type: str) -> bool:
+    """Whether a layer has to be here: "non-distributable" ones are fetched elsewhere (image-spec, layer.md)."""
+    return ".nondistributable." not in media_type and ".foreign." not in media_type

@@ -1,0 +1,63 @@
+"""Passwords: argon2id, on threads of their own, so that a sign-in never holds the loop for anyone."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from polly_dockers.errors import BadRequest
+
+SHORTEST: Final = 8
+"""Characters: NIST SP 800-63B, section 3.1.1.2."""
+LONGEST: Final = 1024
+
+_HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+"""OWASP's parameters for argon2id: 19 MiB, two passes."""
+
+NOBODY: Final = _HASHER.hash("nobody has this password")
+"""What an unknown account is checked against, so that it takes as long as a known one."""
+
+
+def check_strength(password: str) -> None:
+    """Raise BadRequest for a password that is too short or too long to keep."""
+    if not SHORTEST <= len(password) <= LONGEST:
+        msg = f"A password has {SHORTEST} to {LONGEST} characters; this one has {len(password)}."
+        raise BadRequest(msg)
+
+
+def hash_now(password: str) -> str:
+    """The hash to store; raises BadRequest as ``check_strength``. Takes some 20 ms."""
+    check_strength(password)
+    return _HASHER.hash(password)
+
+
+class Passwords:
+    """Hashing and checking for a process that serves requests."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="polly-passwords")
+
+    async def hash(self, password: str) -> str:
+        """The hash to store; raises BadRequest as ``check_strength``."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, hash_now, password)
+
+    async def verify(self, stored: str, password: str) -> bool:
+        """Whether the password is the one that was stored."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, _verify, stored, password)
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _verify(stored: str, password: str) -> bool:
+    if len(password) > LONGEST:
+        return False
+    try:
+        return _HASHER.verify(stored, password)
+    except (VerificationError, InvalidHashError):
+        return False

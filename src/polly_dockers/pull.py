@@ -1,0 +1,125 @@
+"""Pulling manifests and blobs, by one query each for rights, repository and content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import and_, bindparam, select
+
+from polly_dockers import access
+from polly_dockers.db import blobs as blob_rows
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import blobs, manifests, repositories, repository_blobs, tags
+from polly_dockers.errors import BlobUnknown, ManifestUnknown
+from polly_dockers.model import Action, Digest
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.access import Reached
+    from polly_dockers.blobs.store import Blob
+    from polly_dockers.db.blobs import LinkedBlob
+    from polly_dockers.model import Actor, RepositoryName, Tag
+    from polly_dockers.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it was pushed, byte for byte."""
+
+    digest: Digest
+    media_type: str
+    body: bytes
+
+
+_CONTENT: Final = (manifests.c.digest, manifests.c.media_type, manifests.c.body)
+_BY_DIGEST: Final = (
+    select(*access.COLUMNS, *_CONTENT)
+    .select_from(
+        access.FROM.outerjoin(
+            manifests,
+            and_(manifests.c.repository_id == repositories.c.id, manifests.c.digest == bindparam("reference")),
+        )
+    )
+    .where(access.WHERE)
+)
+_BY_TAG: Final = (
+    select(*access.COLUMNS, *_CONTENT)
+    .select_from(
+        access.FROM.outerjoin(
+            tags, and_(tags.c.repository_id == repositories.c.id, tags.c.name == bindparam("reference"))
+        ).outerjoin(manifests, manifests.c.id == tags.c.manifest_id)
+    )
+    .where(access.WHERE)
+)
+_BLOB: Final = (
+    select(
+        *access.COLUMNS,
+        blobs.c.id.label("blob_id"),
+        blobs.c.digest,
+        blobs.c.size,
+        blobs.c.storage_key,
+        repository_blobs.c.leased_until,
+    )
+    .select_from(
+        access.FROM.outerjoin(blobs, blobs.c.digest == bindparam("reference")).outerjoin(
+            repository_blobs,
+            and_(repository_blobs.c.repository_id == repositories.c.id, repository_blobs.c.blob_id == blobs.c.id),
+        )
+    )
+    .where(access.WHERE)
+)
+
+
+async def manifest(
+    registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest
+) -> StoredManifest:
+    """The manifest of a tag or of a digest: of a commit that is active, or of any that is not.
+
+    Raises ManifestUnknown.
+    """
+    return await registry.db.read(_manifest, registry, actor, name, reference)
+
+
+def _manifest(
+    connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest
+) -> StoredManifest:
+    bound = access.parameters(actor, name) | {"reference": reference}
+    row = connection.execute(_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG, bound).first()
+    access.found(row, actor, name, Action.pull, public=registry.public)
+    if row is None or row.digest is None:
+        what = "commit or manifest" if isinstance(reference, Digest) else "tag"
+        msg = f"{name} has no {what} {reference}. polly dockers commit-list --name {name.name} shows what it has."
+        raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
+    return StoredManifest(Digest(row.digest), row.media_type, bytes(row.body))
+
+
+async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest) -> LinkedBlob:
+    """A blob that the repository has, its lease renewed where it runs low; raises BlobUnknown.
+
+    Whoever asks may be about to name it in a manifest: a HEAD is a promise that the blob will be there.
+    """
+    reached, found = await registry.db.read(_blob, registry, actor, name, digest)
+    lease = registry.config.lease_seconds
+    if reached.user_id and found.leased_until < now() + lease * 500_000:
+        await registry.db.write(
+            blob_rows.link, repository_id=reached.repository_id, blob_id=found.id, size=found.size, lease=lease
+        )
+    return found
+
+
+def _blob(
+    connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, digest: Digest
+) -> tuple[Reached, LinkedBlob]:
+    row = connection.execute(_BLOB, access.parameters(actor, name) | {"reference": digest}).first()
+    reached = access.found(row, actor, name, Action.pull, public=registry.public)
+    if row is None or row.leased_until is None:
+        msg = f"{name} has no blob {digest}."
+        raise BlobUnknown(msg, detail={"name": name, "digest": digest})
+    return reached, blob_rows.LinkedBlob(row.blob_id, row.digest, row.size, row.storage_key, row.leased_until)
+
+
+async def open_blob(registry: Registry, found: LinkedBlob) -> Blob:
+    """The blob's bytes; the caller closes it."""
+    return await registry.blobs.open(found.storage_key)

@@ -1,0 +1,177 @@
+"""Pushing manifests: checked against what the repository has, kept as they came, committed to their tags."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import access
+from polly_dockers import manifests as documents
+from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.db import blobs as blob_rows
+from polly_dockers.db import manifests as rows
+from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid
+from polly_dockers.model import Action, Digest
+from polly_dockers.uploads import reach_for_push
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.access import Reached
+    from polly_dockers.db.blobs import LinkedBlob
+    from polly_dockers.manifests import Manifest
+    from polly_dockers.model import Actor, RepositoryName, Tag
+    from polly_dockers.registry import Registry
+
+LARGE: Final = 1 << 16
+"""Bytes of a manifest from which parsing it leaves the loop to others."""
+
+NAMED: Final = 20
+"""Missing digests that one error names, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A manifest that is kept."""
+
+    digest: Digest
+    subject: Digest | None
+    tags: tuple[Tag, ...]
+
+
+async def manifest(
+    registry: Registry,
+    actor: Actor,
+    name: RepositoryName,
+    *,
+    body: bytes,
+    content_type: str,
+    digest: Digest | None,
+    tags: Sequence[Tag],
+) -> Pushed:
+    """Keep a manifest under its digest, and set ``tags`` to it, each a commit where that changes it.
+
+    ``digest`` is what the client calls it; None: its sha256. Raises DigestInvalid where it has another,
+    ManifestInvalid where it is none, ManifestBlobUnknown where it names what the repository lacks.
+    """
+    reached = await reach_for_push(registry, actor, name)
+    computed = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
+    if digest is not None and digest.algorithm == "sha512":
+        computed = Digest(f"sha512:{hashlib.sha512(body).hexdigest()}")
+    if digest is not None and digest != computed:
+        msg = f"The manifest that arrived has the digest {computed}, not {digest}; nothing was stored."
+        raise DigestInvalid(msg, detail={"computed": computed, "given": digest})
+    if len(body) < LARGE:
+        parsed = documents.parse(body, content_type)
+    else:
+        parsed = await asyncio.to_thread(documents.parse, body, content_type)
+    platform = await _platform(registry, reached, parsed)
+    await registry.db.write(_store, registry, actor, name, computed, parsed, body, platform, tags)
+    return Pushed(computed, parsed.subject, tuple(tags))
+
+
+async def _platform(registry: Registry, reached: Reached, parsed: Manifest) -> str | None:
+    """The platform that an image's config names. A config that is missing is found out in the transaction."""
+    config = parsed.config
+    if config is None or config.media_type not in documents.CONFIGS or config.size > documents.MAX_CONFIG:
+        return None
+    found = await registry.db.read(blob_rows.find, reached.repository_id, config.digest)
+    if found is None or found.size > documents.MAX_CONFIG:
+        return None
+    try:
+        blob = await registry.blobs.open(found.storage_key)
+    except BlobMissing:
+        return None
+    try:
+        return documents.platform_of_config(await blob.read(0, found.size))
+    finally:
+        blob.close()
+
+
+def _store(
+    connection: Connection,
+    registry: Registry,
+    actor: Actor,
+    name: RepositoryName,
+    digest: Digest,
+    parsed: Manifest,
+    body: bytes,
+    platform: str | None,
+    tags: Sequence[Tag],
+) -> None:
+    """Check the references, insert what is new, and commit the tags, in one transaction."""
+    reached = access.reach(connection, actor, name, Action.push, public=registry.public)
+    manifest_id = rows.find_id(connection, reached.repository_id, digest)
+    if manifest_id is None:
+        if parsed.index:
+            blob_ids, child_ids, platforms = _index_references(connection, reached, parsed)
+        else:
+            blob_ids, child_ids = _image_references(connection, reached, parsed), []
+            platforms = [platform] if platform else []
+        manifest_id = rows.add(
+            connection,
+            repository_id=reached.repository_id,
+            user_id=reached.user_id,
+            digest=digest,
+            manifest=parsed,
+            body=body,
+            platforms=platforms,
+            blob_ids=blob_ids,
+            child_ids=child_ids,
+        )
+    for tag in tags:
+        rows.set_tag(
+            connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
+        )
+
+
+def _image_references(connection: Connection, reached: Reached, parsed: Manifest) -> list[int]:
+    named = [*parsed.layers, *([parsed.config] if parsed.config else [])]
+    found = blob_rows.find_all(connection, reached.repository_id, (item.digest for item in named))
+    missing = sorted({item.digest for item in named} - set(found))
+    if missing:
+        raise _unknown(missing)
+    for item in named:
+        _same_size(item.digest, item.size, found[item.digest].size)
+    return [blob.id for blob in found.values()]
+
+
+def _index_references(
+    connection: Connection, reached: Reached, parsed: Manifest
+) -> tuple[list[int], list[int], list[str]]:
+    """Ids of the blobs and of the manifests that an index holds, and its platforms."""
+    digests = [item.digest for item in parsed.children]
+    children = rows.find_all(connection, reached.repository_id, digests)
+    found: dict[str, LinkedBlob] = blob_rows.find_all(
+        connection, reached.repository_id, (digest for digest in digests if digest not in children)
+    )
+    missing = sorted(set(digests) - set(children) - set(found))
+    if missing and not reached.sparse_indexes:
+        raise _unknown(missing)
+    for item in parsed.children:
+        if item.digest in children:
+            _same_size(item.digest, item.size, children[item.digest].size)
+    platforms = [item.platform for item in parsed.children if item.platform]
+    if not platforms:
+        platforms = [platform for child in children.values() for platform in child.platforms.split()]
+    return (
+        [blob.id for blob in found.values()],
+        [child.id for child in children.values()],
+        list(dict.fromkeys(platforms)),
+    )
+
+
+def _same_size(digest: str, stated: int, actual: int) -> None:
+    if stated != actual:
+        msg = f"The manifest says that {digest} has {stated} bytes; it has {actual}. No client could pull it."
+        raise ManifestInvalid(msg)
+
+
+def _unknown(missing: list[str]) -> ManifestBlobUnknown:
+    rest = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    msg = f"The repository lacks what the manifest names: {', '.join(missing[:NAMED])}{rest}. Push that first."
+    return ManifestBlobUnknown(msg, detail={"missing": missing[:NAMED]})

@@ -1,0 +1,55 @@
+"""What every use case works with: the settings, the rows, the bytes, and what a process keeps in its memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from polly_dockers.blobs.store import BlobStore, Hasher
+    from polly_dockers.config import Config
+    from polly_dockers.db.engine import Database
+    from polly_dockers.passwords import Passwords
+    from polly_dockers.signer import Signer
+
+KEPT: Final = 1024
+
+
+class Hashers:
+    """The running SHA-256 of uploads that this process has fed, so that the next request goes on with them.
+
+    An upload whose next request comes to another process is hashed again from its file at its end: that is rare
+    (one request of every common client carries the whole blob) and keeps the state of the hash out of the rows.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[int, Hasher]] = OrderedDict()
+
+    def take(self, upload: str, size: int) -> Hasher | None:
+        """The hasher that has seen exactly the first ``size`` bytes; the caller has it alone."""
+        at, hasher = self._kept.pop(upload, (-1, None))
+        return hasher if at == size else None
+
+    def keep(self, upload: str, size: int, hasher: Hasher) -> None:
+        """Keep it for the next request; the one unused for longest makes room."""
+        self._kept[upload] = (size, hasher)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A running registry in one process."""
+
+    config: Config
+    db: Database
+    blobs: BlobStore
+    signer: Signer
+    passwords: Passwords
+    hashers: Hashers = field(default_factory=Hashers)
+
+    @property
+    def public(self) -> bool:
+        """Whether repositories may be public here."""
+        return self.config.public_repositories == "allow"

@@ -1,0 +1,75 @@
+"""Deleting tags, manifests and blobs: what a person asks for, and never more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polly_dockers import access
+from polly_dockers.db import blobs as blob_rows
+from polly_dockers.db import manifests as rows
+from polly_dockers.errors import BlobUnknown, Denied, ManifestUnknown, Unsupported
+from polly_dockers.model import Action, Digest
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.model import Actor, RepositoryName, Tag
+    from polly_dockers.registry import Registry
+
+
+async def manifest(registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest) -> None:
+    """Delete a tag (its commits stay, inactive) or a manifest (its tags and commits go too).
+
+    Raises Unsupported where the server's setting forbids it, ManifestUnknown where it is not there, Denied for a
+    manifest that an index of the repository holds.
+    """
+    if registry.config.manifest_delete == "deny":
+        msg = "This server keeps every tag and manifest: its setting manifest_delete is deny."
+        raise Unsupported(msg)
+    await registry.db.write(_manifest, registry, actor, name, reference)
+
+
+def _manifest(
+    connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest
+) -> None:
+    reached = access.reach(connection, actor, name, Action.delete, public=registry.public)
+    if not isinstance(reference, Digest):
+        if not rows.delete_tag(connection, reached.repository_id, reference):
+            msg = f"{name} has no tag {reference}."
+            raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
+        return
+    manifest_id = rows.find_id(connection, reached.repository_id, reference)
+    if manifest_id is None:
+        msg = f"{name} has no manifest {reference}."
+        raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
+    indexes = rows.indexes_of(connection, manifest_id)
+    if indexes and not reached.sparse_indexes:
+        msg = f"{reference} is part of the index {indexes[0]}, which could not be pulled without it. Delete that first."
+        raise Denied(msg, detail={"indexes": indexes[:20]})
+    if indexes:
+        rows.forget_children(connection, manifest_id)
+    rows.delete_manifest(connection, reached.repository_id, manifest_id)
+
+
+async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest) -> None:
+    """Take a blob out of the repository.
+
+    Raises Unsupported where the server's setting forbids it, BlobUnknown where it is not there, Denied while a
+    manifest names it.
+    """
+    if registry.config.blob_delete == "deny":
+        msg = "This server deletes no blobs by request: its setting blob_delete is deny."
+        raise Unsupported(msg)
+    await registry.db.write(_blob, registry, actor, name, digest)
+
+
+def _blob(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, digest: Digest) -> None:
+    reached = access.reach(connection, actor, name, Action.delete, public=registry.public)
+    found = blob_rows.find(connection, reached.repository_id, digest)
+    if found is None:
+        msg = f"{name} has no blob {digest}."
+        raise BlobUnknown(msg, detail={"name": name, "digest": digest})
+    if rows.blob_is_named(connection, reached.repository_id, found.id):
+        msg = f"A manifest of {name} names {digest}. Delete that manifest first; its commits go with it."
+        raise Denied(msg)
+    blob_rows.unlink(connection, reached.repository_id, found)

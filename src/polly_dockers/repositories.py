@@ -1,0 +1,150 @@
+"""Making repositories, changing what is said of them, and listing them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import access
+from polly_dockers.db import repositories as rows
+from polly_dockers.errors import BadRequest, Denied, NameExists, NameInvalid
+from polly_dockers.history import fold
+from polly_dockers.model import MAX_NAME, Action, Actor, Repository, RepositoryName, Role
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.registry import Registry
+
+MAX_DESCRIPTION: Final = 1000
+"""Characters."""
+
+
+def _check_description(text: str) -> str:
+    text = text.strip()
+    if not text or len(text) > MAX_DESCRIPTION:
+        msg = f"The description has {len(text)} characters: say in 1 to {MAX_DESCRIPTION} what the repository is for."
+        raise BadRequest(msg)
+    return text
+
+
+def _check_public(registry: Registry, wanted: str | None, role: Role) -> None:
+    """ "Only an admin makes a repository public, and only where the server's setting" allows it."""
+    if wanted != "public":
+        return
+    if not registry.public:
+        msg = "This server keeps all repositories private: its setting public_repositories is deny."
+        raise Denied(msg)
+    if role < Role.admin:
+        msg = f"Only an admin makes a repository public, and you are {role.name}. Ask one: polly members list."
+        raise Denied(msg)
+
+
+async def create(
+    registry: Registry, actor: Actor, organisation: str, *, name: str, description: str, public: bool
+) -> Repository:
+    """Make a repository.
+
+    Raises NameInvalid, NameExists, BadRequest for the description, Denied, OrganisationUnknown.
+    """
+    description = _check_description(description)
+
+    def change(connection: Connection) -> Repository:
+        found, role = access.member(connection, actor, organisation, Role.writer)
+        full = RepositoryName.of(organisation, name)
+        if len(registry.config.registry) + 1 + len(full) > MAX_NAME:
+            msg = f"{registry.config.registry}/{full} has more than {MAX_NAME} characters; Docker takes no more."
+            raise NameInvalid(msg)
+        _check_public(registry, "public" if public else None, role)
+        made = rows.add(
+            connection,
+            organisation_id=found,
+            name=full.name,
+            description=description,
+            access="public" if public else "private",
+            user_id=actor.user_id or 0,
+        )
+        if made is None:
+            msg = f"There is a docker repository {full} already. polly dockers list --search {full.name} shows it."
+            raise NameExists(msg)
+        return rows.one(connection, made)
+
+    return await registry.db.write(change)
+
+
+async def update(
+    registry: Registry,
+    actor: Actor,
+    organisation: str,
+    name: str,
+    *,
+    description: str | None,
+    wanted_access: str | None,
+    sparse_indexes: str | None,
+) -> Repository:
+    """Change what is given and leave the rest. Access is for admins. Raises as ``create``, and NameUnknown."""
+    full = RepositoryName.of(organisation, name)
+    values: dict[str, str] = {}
+    if description is not None:
+        values["description"] = _check_description(description)
+    if wanted_access is not None:
+        values["access"] = wanted_access
+    if sparse_indexes is not None:
+        values["sparse_indexes"] = sparse_indexes
+    if not values:
+        msg = "Nothing to change was given: description, access or sparse_indexes."
+        raise BadRequest(msg)
+
+    def change(connection: Connection) -> Repository:
+        _, role = access.member(connection, actor, organisation, Role.writer)
+        reached = access.reach(connection, actor, full, Action.pull)
+        if wanted_access is not None and wanted_access != rows.one(connection, reached.repository_id).access:
+            if role < Role.admin:
+                msg = f"Only an admin changes the access of a repository, and you are {role.name}."
+                raise Denied(msg)
+            _check_public(registry, wanted_access, role)
+        rows.change(connection, reached.repository_id, **values)
+        return rows.one(connection, reached.repository_id)
+
+    await fold(registry)
+    return await registry.db.write(change)
+
+
+async def one(registry: Registry, actor: Actor, organisation: str, name: str) -> Repository:
+    """A repository of an organisation that the caller is a member of; raises OrganisationUnknown, NameUnknown."""
+    full = RepositoryName.of(organisation, name)
+
+    def query(connection: Connection) -> Repository:
+        access.member(connection, actor, organisation, Role.reader)
+        return rows.one(connection, access.reach(connection, actor, full, Action.pull).repository_id)
+
+    await fold(registry)
+    return await registry.db.read(query)
+
+
+async def page(
+    registry: Registry,
+    actor: Actor,
+    organisation: str,
+    *,
+    by_push: bool,
+    newest_first: bool,
+    limit: int,
+    after: tuple[int, int] | None,
+    search: str,
+) -> tuple[list[Repository], tuple[int, int] | None, int]:
+    """A page of the organisation's repositories, the key of the next page, and how many match in all."""
+
+    def query(connection: Connection) -> tuple[list[Repository], tuple[int, int] | None, int]:
+        found, _ = access.member(connection, actor, organisation, Role.reader)
+        return rows.page(
+            connection,
+            found,
+            by_push=by_push,
+            newest_first=newest_first,
+            limit=limit,
+            after=after,
+            search=search,
+        )
+
+    await fold(registry)
+    return await registry.db.read(query)

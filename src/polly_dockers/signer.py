@@ -1,0 +1,113 @@
+"""Registry tokens: short-lived JWTs, signed by one algorithm with keys of our own.
+
+A token names its user and its repositories by ids that are never used twice (Harbor #22900), and the credential
+that it goes back to, which every request checks. What a header says of keys beside ``kid`` is ignored
+(distribution CVE-2025-24976), and ``crit`` is refused by PyJWT.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from polly_dockers.errors import Unauthorized
+from polly_dockers.model import Actor, Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALGORITHM: Final = "EdDSA"
+ISSUER: Final = "polly"
+LEEWAY: Final = 60
+"""Seconds by which clocks of nodes may differ."""
+REMEMBERED: Final = 4096
+"""Verified tokens that a process remembers; their claims can't change until they expire."""
+
+
+def new_key() -> tuple[str, bytes]:
+    """A key id and the 32 bytes of a new private key."""
+    return secrets.token_hex(8), Ed25519PrivateKey.generate().private_bytes_raw()
+
+
+class Signer:
+    """Makes and reads registry tokens."""
+
+    def __init__(self, keys: Mapping[str, bytes], audience: str) -> None:
+        """``keys``: private keys by id, the newest last; it signs, all verify."""
+        self._keys = {kid: Ed25519PrivateKey.from_private_bytes(raw) for kid, raw in keys.items()}
+        self._kid = next(reversed(self._keys))
+        self._public = {kid: key.public_key() for kid, key in self._keys.items()}
+        self._audience = audience
+        self._verified: dict[str, tuple[float, Actor]] = {}
+
+    def sign(self, actor: Actor, seconds: int) -> str:
+        """A token for what the actor's grants say, good for ``seconds``."""
+        issued = int(time.time())
+        access: list[dict[str, Any]] = [
+            {"type": "repository", "name": name, "id": grant.repository_id, "actions": sorted(grant.actions)}
+            for name, grant in (actor.grants or {}).items()
+        ]
+        if actor.catalog:
+            access.append({"type": "registry", "name": "catalog", "actions": ["*"]})
+        claims = {
+            "iss": ISSUER,
+            "aud": self._audience,
+            "sub": str(actor.user_id or ""),
+            "iat": issued,
+            "exp": issued + seconds,
+            "jti": secrets.token_hex(8),
+            "token": actor.access_token,
+            "password_version": actor.password_version,
+            "access": access,
+        }
+        return jwt.encode(claims, self._keys[self._kid], algorithm=ALGORITHM, headers={"kid": self._kid})
+
+    def read(self, token: str) -> Actor:
+        """Who the token was made for; raises Unauthorized for one that is not ours or has expired."""
+        known = self._verified.get(token)
+        if known is not None and known[0] > time.time():
+            return known[1]
+        try:
+            key = self._public.get(str(jwt.get_unverified_header(token).get("kid")))
+            if key is None:
+                raise _invalid()
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=self._audience,
+                issuer=ISSUER,
+                leeway=LEEWAY,
+                options={"require": ["iss", "aud", "sub", "iat", "exp"]},
+            )
+        except jwt.PyJWTError as error:
+            raise _invalid() from error
+        actor = _actor(claims)
+        if len(self._verified) >= REMEMBERED:
+            self._verified.clear()
+        self._verified[token] = (claims["exp"] + LEEWAY, actor)
+        return actor
+
+
+def _actor(claims: dict[str, Any]) -> Actor:
+    grants = {
+        item["name"]: Grant(item["id"], frozenset(item["actions"]))
+        for item in claims["access"]
+        if item["type"] == "repository"
+    }
+    return Actor(
+        user_id=int(claims["sub"]) if claims["sub"] else None,
+        access_token=claims["token"],
+        password_version=claims["password_version"],
+        grants=grants,
+        catalog=any(item["type"] == "registry" for item in claims["access"]),
+    )
+
+
+def _invalid() -> Unauthorized:
+    msg = "This registry token is not valid here, or has expired. Docker gets a new one by itself; or sign in again."
+    return Unauthorized(msg, reason="invalid_token")
