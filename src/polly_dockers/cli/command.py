@@ -69,7 +69,8 @@ class Call:
 
     def remember(self, command: str, **options: str | bool | None) -> None:
         """Note the command in one line: True is a flag, None and False are left out."""
-        common = {"profile": self.profile, "server": self.server, "org": self.org}
+        chosen = self.__dict__["session"].chosen if "session" in self.__dict__ else self.org
+        common = {"profile": self.profile, "server": self.server, "org": chosen or None}
         self.line = command.split()
         for name, value in {**common, **options}.items():
             if value not in {None, False}:

@@ -65,7 +65,7 @@ def load() -> Profiles:
     try:
         with open(path(), encoding="utf-8") as file:
             return _decoded(json.load(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Profiles()
     except OSError as error:
         raise CommandError(f"{path()} can't be read: {error.strerror}.") from error

@@ -203,10 +203,11 @@ def _ask_changes(call: Call, item: wire.RepositoryItem) -> tuple[str | None, boo
 
 
 def _wrong(call: Call, name: str) -> str | None:
+    """Return what is wrong with a name, short enough for the line below a question."""
     try:
         names.split(name, call.session.registry)
-    except UsageError as error:
-        return error.message
+    except UsageError:
+        return f"No name of a docker repository; right is {names.suggestion(name) or 'team/new_repo'}"
     return None
 
 

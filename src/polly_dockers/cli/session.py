@@ -20,7 +20,7 @@ class Session:
     profile: str = ""
     stored: profiles.Profile | None = None
     chosen: str = ""
-    """The organisation of --org or POLLY_ORG."""
+    """The organisation of --org or POLLY_ORG, or the answer to the question."""
     may_ask: bool = False
     client: Client = field(init=False)
 
@@ -49,7 +49,8 @@ class Session:
         if len(mine) == 1:
             return mine[0]
         if self.may_ask:
-            return ask.choose("Which organisation?", mine)
+            self.chosen = ask.choose("Which organisation?", mine)
+            return self.chosen
         raise UsageError(f"--org is missing: you are in several organisations ({', '.join(mine)}).")
 
     def repository(self, text: str) -> tuple[str, str]:

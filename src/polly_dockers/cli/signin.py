@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -36,13 +37,12 @@ def login(call: Call, email: str | None, expires: str, *, password_stdin: bool, 
         client = Client(server, email=email, password=password)
         created = client.create_token("full", lifetime, f"polly login on {socket.gethostname()}")
         profile = profiles.Profile(server, info.registry, created.email, created.token, created.expires_at)
-    organisation = call.org or os.environ.get("POLLY_ORG")
-    if organisation:
-        profile.organisation = _member_of(profile, organisation)
-    with profiles.edit() as known:
-        name = call.profile or os.environ.get("POLLY_PROFILE") or _profile_name(known, server, info.registry)
-        known.by_name[name] = profile
-        known.current = name
+    try:
+        _keep(call, profile)
+    except CommandError:
+        if not token:
+            _end(profile)
+        raise
     call.remember("polly login", server=server, email=None if token else profile.email)
     terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
     terminal.say("Use the command polly --help to learn how to use the CLI")
@@ -127,6 +127,27 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     terminal.say("You are signed out everywhere else.")
 
 
+def _keep(call: Call, profile: profiles.Profile) -> None:
+    """Save the profile as the current one, under the name asked for, the one it has, or the host of its images."""
+    organisation = call.org or os.environ.get("POLLY_ORG")
+    if organisation:
+        mine = [each.organisation for each in Client(profile.server, token=profile.token).me().organisations]
+        if organisation not in mine:
+            raise CommandError(f"You are no member of {organisation!r}, but of: {', '.join(mine) or 'none'}.")
+        profile.organisation = organisation
+    with profiles.edit() as known:
+        had = (name for name, each in known.by_name.items() if each.server == profile.server)
+        name = call.profile or os.environ.get("POLLY_PROFILE") or next(had, profile.registry)
+        known.by_name[name] = profile
+        known.current = name
+
+
+def _end(profile: profiles.Profile) -> None:
+    """End a token that could not be kept; if that fails too, it ends by itself."""
+    with contextlib.suppress(CommandError):
+        Client(profile.server, token=profile.token).revoke_token("current")
+
+
 def _server(call: Call, *, auto: bool) -> str:
     address = call.server or os.environ.get("POLLY_SERVER")
     if not address:
@@ -164,18 +185,6 @@ def _credentials(call: Call, server: str, email: str | None, *, password_stdin: 
         _missing("--password-stdin", "the password is read from stdin then")
     call.asked = True
     return email, ask.password("Enter your password")
-
-
-def _member_of(profile: profiles.Profile, organisation: str) -> str:
-    mine = [each.organisation for each in Client(profile.server, token=profile.token).me().organisations]
-    if organisation not in mine:
-        raise CommandError(f"You are no member of {organisation!r}. Your organisations: {', '.join(mine) or 'none'}.")
-    return organisation
-
-
-def _profile_name(known: profiles.Profiles, server: str, registry: str) -> str:
-    """Return the name that the server has already, or the host of its images."""
-    return next((name for name, each in known.by_name.items() if each.server == server), registry)
 
 
 def _line(what: str) -> str:

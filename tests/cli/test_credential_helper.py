@@ -1,0 +1,222 @@
+"""``docker-credential-polly`` and ``polly dockers configure``, with the clients that ask for credentials."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .conftest import HELPER, SECONDS, Server, User, mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///none/docker.sock"}
+NOT_FOUND = "credentials not found in native keychain"
+
+
+def cache(user: User) -> Path:
+    """Return the one file of the cache."""
+    [path] = (user.home / ".cache/polly/registry-tokens").glob("*.json")
+    return path
+
+
+def change_cache(user: User, **values: float) -> None:
+    """Turn the clock of the cached token."""
+    cache(user).write_text(json.dumps(json.loads(cache(user).read_text()) | values))
+
+
+def test_get_hands_out_a_token_and_keeps_it_for_the_next(ann: User, server: Server) -> None:
+    """User name POLLY, a token that is not that of the sign-in, the same one again, in a file of mode 0600."""
+    first = ann.helper("get", f"{server.registry}\n").json()
+    assert (first["ServerURL"], first["Username"]) == (server.registry, "POLLY")
+    assert first["Secret"] not in {"", ann.token()}
+    assert ann.helper("get", f"https://{server.registry}/v1/").json()["Secret"] == first["Secret"]
+    assert (mode(cache(ann)), mode(cache(ann).parent)) == (0o600, 0o700)
+    assert ann.token() not in cache(ann).read_text()
+
+
+def test_a_fresh_cache_needs_no_server_and_imports_little(ann: User, server: Server) -> None:
+    """Docker waits for the helper before each request: nothing but the standard library is imported."""
+    ann.helper("get", server.registry)
+    code = (
+        "import sys; sys.argv = ['docker-credential-polly', 'get']\n"
+        "from polly_dockers.cli.credential_helper import run\n"
+        "run()\n"
+        "slow = {'msgspec', 'typer', 'urllib3', 'rich', 'platformdirs', 'ssl', 'http'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = ann.run(HELPER[0], "-c", code, stdin=server.registry)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_token_that_is_nearly_over_is_renewed(ann: User, server: Server) -> None:
+    """When two thirds of its time are over; where the server is gone, the old one is handed out until its end."""
+    first = ann.helper("get", server.registry).json()["Secret"]
+    change_cache(ann, renew_at=0)
+    second = ann.helper("get", server.registry).json()["Secret"]
+    assert second != first
+    change_cache(ann, renew_at=0)
+    document = json.loads(ann.profiles.read_text())
+    gone = json.loads(ann.profiles.read_text())
+    gone["profiles"][gone["current"]]["server"] = "http://127.0.0.1:1"
+    ann.profiles.write_text(json.dumps(gone))
+    done = ann.helper("get", server.registry)
+    assert (done.code, "does not answer" in done.out) == (1, True)
+    ann.profiles.write_text(json.dumps(document))
+    cache(ann).write_text("half a fi")
+    assert ann.helper("get", server.registry).code == 0
+
+
+def test_twenty_at_once_get_one_token(ann: User, server: Server) -> None:
+    """Docker pulls layers side by side; one process asks the server, the others wait for it."""
+
+    def ask(_: int) -> str:
+        command, env = [*HELPER, "get"], ann.env
+        done = subprocess.run(
+            command, input=server.registry, capture_output=True, text=True, env=env, timeout=SECONDS, check=True
+        )
+        return str(json.loads(done.stdout)["Secret"])
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len(set(pool.map(ask, range(20)))) == 1
+
+
+def test_a_host_that_is_not_known_is_not_found(ann: User, nobody: User, server: Server) -> None:
+    """The words of the protocol, by which Docker goes on without signing in."""
+    for user, host in ((ann, "registry.none.example"), (nobody, server.registry)):
+        done = user.helper("get", host)
+        assert (done.code, done.out) == (1, f"{NOT_FOUND}\n")
+    assert ann.helper("get", "").out == "no credentials server URL\n"
+
+
+def test_another_user_gets_another_token(person: Callable[..., User], server: Server) -> None:
+    """After signing in as somebody else nobody is handed the token of before."""
+    ann, bob = person(), person("reader", signed_in=False)
+    first = ann.helper("get", server.registry).json()["Secret"]
+    ann.ok("login", "--server", server.url, "--email", bob.email, "--password-stdin", stdin=bob.password)
+    assert ann.helper("get", server.registry).json()["Secret"] != first
+
+
+def test_store_keeps_nothing(ann: User, nobody: User, server: Server) -> None:
+    """Docker calls it after a login: fine for the user who is signed in, refused with the way out for another."""
+
+    def login(user: str) -> str:
+        return json.dumps({"ServerURL": server.registry, "Username": user, "Secret": "secret-secret"})
+
+    assert ann.helper("store", login("POLLY")).code == ann.helper("store", login(ann.email)).code == 0
+    done = ann.helper("store", login("bob@acme.example"))
+    assert (done.code, "polly login --server" in done.out) == (1, True)
+    done = nobody.helper("store", login("POLLY"))
+    assert (done.code, "polly login --server" in done.out) == (1, True)
+    assert ann.helper("store", "no JSON").code == 1
+    assert not any("secret-secret" in each.read_text() for each in ann.home.rglob("*") if each.is_file())
+
+
+def test_erase_ends_the_token(ann: User, server: Server) -> None:
+    """It is removed from the cache; the next get hands out another."""
+    first = ann.helper("get", server.registry).json()["Secret"]
+    assert ann.helper("erase", server.registry).code == 0
+    assert list((ann.home / ".cache/polly/registry-tokens").glob("*.json")) == []
+    assert ann.helper("get", server.registry).json()["Secret"] != first
+    assert ann.helper("erase", "registry.none.example").out == f"{NOT_FOUND}\n"
+
+
+def test_list_and_version(ann: User, nobody: User, server: Server) -> None:
+    """The hosts of the profiles; a line that names the program; usage for anything else."""
+    assert ann.helper("list").json() == {server.registry: "POLLY"}
+    assert nobody.helper("list").json() == {}
+    assert nobody.helper("version").out.startswith("docker-credential-polly ")
+    assert nobody.helper("steal").code == 2
+
+
+def test_configure_keeps_the_rest_of_the_file(ann: User, server: Server) -> None:
+    """Keys, order, mode and a symbolic link stay; --undo gives back the very bytes."""
+    folder, real = ann.home / ".docker", ann.home / "dotfiles.json"
+    folder.mkdir()
+    before = json.dumps({"zeta": 1, "auths": {server.registry: {"auth": "YTpi"}}, "alpha": {"ü": [1.5]}}, indent="\t", ensure_ascii=False)
+    real.write_text(before)
+    real.chmod(0o640)
+    (folder / "config.json").symlink_to(real)
+    assert "Success: Docker asks polly for" in ann.ok("dockers", "configure").err
+    document = json.loads(real.read_text())
+    assert list(document) == ["zeta", "auths", "alpha", "credHelpers"]
+    assert document["credHelpers"] == {server.registry: "polly"}
+    assert document["auths"] == {server.registry: {"auth": "YTpi"}}
+    assert (folder / "config.json").is_symlink()
+    assert mode(real) == 0o640
+    assert "as before" in ann.ok("dockers", "configure").err
+    ann.ok("dockers", "configure", "--undo")
+    assert real.read_text() == before
+    assert "did not name polly" in ann.ok("dockers", "configure", "--undo").err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{\n "auths": {},\n oops\n}', "line 3"),
+        ("[]", "no JSON object"),
+        ('{\n "auths": {},\n "credHelpers": ["x"]\n}', 'line 3: "credHelpers" is no JSON object'),
+        (b'{"a":\n"\xff"}', "line 2: not UTF-8"),
+    ],
+)
+def test_a_config_that_is_no_json_is_left_as_it_is(ann: User, content: str | bytes, told: str) -> None:
+    """Exit code 1 and the line; not a byte is changed."""
+    path = ann.home / "docker/config.json"
+    path.parent.mkdir()
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = path.read_bytes()
+    done = ann.polly("dockers", "configure", DOCKER_CONFIG=str(path.parent))
+    assert done.code == 1
+    assert told in done.err
+    assert "left as it is" in done.err
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_configure_warns_of_what_would_be_read_first(ann: User, server: Server) -> None:
+    """An older login of podman, or REGISTRY_AUTH_FILE, hides the helper from podman, skopeo and buildah."""
+    auth = ann.home / ".config/containers/auth.json"
+    auth.parent.mkdir(parents=True)
+    auth.write_text(json.dumps({"auths": {server.registry: {"auth": "YTpi"}}}))
+    done = ann.ok("dockers", "configure", REGISTRY_AUTH_FILE="/x.json")
+    assert f"podman logout {server.registry}" in done.err
+    assert "REGISTRY_AUTH_FILE=/x.json" in done.err
+
+
+@pytest.fixture
+def storage() -> Iterator[list[str]]:
+    """Return options for a storage in a short path: podman allows 50 characters."""
+    with tempfile.TemporaryDirectory(prefix="polly-") as folder:
+        yield ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+
+
+def test_clients_sign_in_by_the_helper(ann: User, images: list[str], server: Server, storage: list[str]) -> None:
+    """skopeo, podman and buildah: nothing but the helper signs them in."""
+    ann.ok("dockers", "configure")
+    reference = f"{server.registry}/{ann.env['TEST_ORG']}/team/gpu"
+    commands = [
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}@{images[1]}"],
+        ["skopeo", "list-tags", "--tls-verify=false", f"docker://{reference}"],
+        ["podman", *storage, "search", "--tls-verify=false", "--list-tags", reference],
+        ["podman", *storage, "login", "--get-login", server.registry],
+        ["buildah", *storage, "login", "--get-login", server.registry],
+    ]
+    for command in commands:
+        assert shutil.which(command[0]), f"{command[0]} is missing"
+        done = ann.run(*command, **NO_ENGINE)
+        assert done.code == 0, (command, done.err, done.out)
+    done = ann.run("sh", "-c", ann.ok("dockers", "login").out, **NO_ENGINE)  # it calls store
+    assert done.code == 0, done.err
+    written = (ann.home / ".docker/config.json").read_text()
+    assert ann.token() not in written
+    assert '"auth"' not in written
+    ann.ok("dockers", "configure", "--undo")
+    for command in commands[:3]:
+        assert ann.run(*command, **NO_ENGINE).code != 0

@@ -1,0 +1,202 @@
+"""``polly login``, ``logout``, ``whoami``, ``password``; profiles and the environment."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from .conftest import Server, User, mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+
+def test_login_says_who_is_signed_in_and_keeps_no_password(person: Callable[..., User], server: Server) -> None:
+    """The words are those that people know, stdout is empty, and the file holds a token and is the user's alone."""
+    ann = person(signed_in=False)
+    done = ann.login(server)
+    assert done.out == ""
+    assert done.err.splitlines() == [
+        f"Success: Logged in to Polly as {ann.email}",
+        "Use the command polly --help to learn how to use the CLI",
+    ]
+    assert ann.password not in ann.profiles.read_text()
+    assert (mode(ann.profiles), mode(ann.profiles.parent)) == (0o600, 0o700)
+
+
+def test_the_file_is_private_whatever_the_umask(person: Callable[..., User], server: Server) -> None:
+    """A umask of 000 does not make the token readable for others."""
+    ann = person(signed_in=False)
+    command = f"umask 000; polly login --server {server.url} --email {ann.email} --password-stdin"
+    assert ann.run("sh", "-c", command, stdin=ann.password).code == 0
+    assert (mode(ann.profiles), mode(ann.profiles.parent)) == (0o600, 0o700)
+
+
+def test_whoami_shows_user_organisation_role_server_and_expiry(ann: User, server: Server) -> None:
+    """On a pipe it is aligned text with the whole address, in JSON the same with times in UTC."""
+    header, row = ann.ok("whoami").out.splitlines()
+    assert header.split() == ["user", "organisation", "role", "server", "expires"]
+    assert row.split()[:4] == [ann.email, ann.env["TEST_ORG"], "admin", server.url]
+    document = ann.ok("whoami", "--output", "json").json()
+    assert document["email"] == ann.email
+    assert document["organisations"] == [{"organisation": ann.env["TEST_ORG"], "role": "admin"}]
+    assert (document["server"], document["registry"]) == (server.url, server.registry)
+    assert document["expires_at"].endswith("Z")
+
+
+def test_a_wrong_password_is_refused_and_nothing_is_kept(person: Callable[..., User], server: Server) -> None:
+    """Exit code 1, one line, and no file."""
+    ann = person(signed_in=False)
+    done = ann.polly("login", "--server", server.url, "--email", ann.email, "--password-stdin", stdin="wrong\n")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: ")
+    assert len(done.err.splitlines()) == 1
+    assert not ann.profiles.exists()
+
+
+def test_what_login_lacks_on_a_pipe_is_named(nobody: User, server: Server) -> None:
+    """Without a server, an email or a password there is no waiting: exit code 2 and the option's name."""
+    steps = [([], "--server"), (["--server", server.url], "--email")]
+    steps.append((["--server", server.url, "--email", "ann@acme.example"], "--password-stdin"))
+    for arguments, missing in steps:
+        done = nobody.polly("login", *arguments)
+        assert done.code == 2
+        assert f"{missing} is missing" in done.err
+    done = nobody.polly("login", *steps[2][0], "--password-stdin", stdin="")
+    assert (done.code, "stdin is empty" in done.err) == (2, True)
+
+
+def test_logout_ends_the_token_on_the_server(ann: User, server: Server) -> None:
+    """The token that was kept is good no more, and the profile is gone."""
+    token = ann.token()
+    assert "Success: Logged out" in ann.ok("logout").err
+    done = ann.polly("whoami", POLLY_SERVER=server.url, POLLY_TOKEN=token)
+    assert done.code == 1
+    assert f"polly login --server {server.url}" in done.err
+    done = ann.polly("whoami")
+    assert (done.code, "You are not signed in" in done.err) == (1, True)
+
+
+def test_logout_forgets_the_token_where_the_server_is_gone(ann: User) -> None:
+    """Nothing answers on the port: the profile is removed, the exit code 1 says that the token may still be good."""
+    document = json.loads(ann.profiles.read_text())
+    document["profiles"][document["current"]]["server"] = "http://127.0.0.1:1"
+    ann.profiles.write_text(json.dumps(document))
+    done = ann.polly("logout")
+    assert done.code == 1
+    assert "signed out here" in done.err
+    assert "ends by itself" in done.err
+    assert json.loads(ann.profiles.read_text())["profiles"] == {}
+
+
+def test_logout_works_after_the_token_has_ended(ann: User, server: Server) -> None:
+    """A token that was revoked elsewhere is what logout wants: exit code 0."""
+    other = ann.profiles.read_text()
+    ann.ok("logout")
+    ann.profiles.write_text(other)
+    assert ann.polly("logout", POLLY_SERVER=server.url).code == 0
+
+
+def test_an_expired_sign_in_says_how_to_renew_it(ann: User, server: Server) -> None:
+    """A token that the server does not take names the login to run."""
+    done = ann.polly("dockers", "list", POLLY_SERVER=server.url, POLLY_TOKEN="polly_wrong")
+    assert done.code == 1
+    assert f"polly login --server {server.url}" in done.err
+
+
+def test_profiles_name_servers(person: Callable[..., User], server: Server) -> None:
+    """Two users of one server under two names: --profile and POLLY_PROFILE choose, the last login is the current one."""
+    ann, bob = person(), person("reader", signed_in=False)
+    ann.ok(
+        "login", "--profile", "bob", "--server", server.url, "--email", bob.email, "--password-stdin", stdin=bob.password
+    )
+    who = {
+        "": ann.ok("whoami", "--output", "json"),
+        "option": ann.ok("whoami", "--output", "json", "--profile", server.registry),
+        "variable": ann.ok("whoami", "--output", "json", POLLY_PROFILE=server.registry),
+        "before": ann.ok("--profile", server.registry, "whoami", "--output", "json"),
+    }
+    assert [each.json()["email"] for each in who.values()] == [bob.email, ann.email, ann.email, ann.email]
+    done = ann.polly("whoami", "--profile", "carl")
+    assert done.code == 1
+    assert f"There are: {server.registry}, bob" in done.err
+
+
+def test_the_environment_needs_no_file(ann: User, nobody: User, server: Server) -> None:
+    """POLLY_SERVER and POLLY_TOKEN are enough for every command, where the home folder can't even be written."""
+    token = ann.token()
+    env = {"POLLY_SERVER": server.url, "POLLY_TOKEN": token, "XDG_CONFIG_HOME": "/dev/null/x", "XDG_CACHE_HOME": "/dev/null/x"}
+    assert nobody.ok("whoami", "--output", "json", **env).json()["profile"] is None
+    assert token not in nobody.ok("dockers", "login", **env).out
+    secret = nobody.helper("get", server.registry, **env).json()["Secret"]
+    assert secret not in {"", token}
+    done = nobody.polly("whoami", POLLY_TOKEN=token)
+    assert (done.code, "POLLY_SERVER is not" in done.err) == (2, True)
+
+
+def test_auto_takes_the_environment(ann: User, nobody: User, server: Server) -> None:
+    """A token, or email and password where there is none; a variable that is missing is named."""
+    nobody.ok("login", "--auto", POLLY_SERVER=server.url, POLLY_TOKEN=ann.token())
+    assert nobody.token() == ann.token()
+    nobody.ok("login", "--auto", POLLY_SERVER=server.url, POLLY_EMAIL=ann.email, POLLY_PASSWORD=ann.password)
+    assert nobody.token() != ann.token()
+    assert nobody.ok("whoami", "--output", "json").json()["email"] == ann.email
+    done = nobody.polly("login", "--auto", POLLY_SERVER=server.url)
+    assert (done.code, "POLLY_TOKEN is missing" in done.err) == (2, True)
+
+
+def test_several_organisations_want_a_choice(ann: User, server: Server) -> None:
+    """On a pipe a command without --org names them and ends with 2; option, variable and login --org choose."""
+    other, (email, password) = server.new_org()
+    admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
+    admin.login(server)
+    admin.ok("members", "add", "--email", ann.email, "--role", "reader")
+    done = ann.polly("dockers", "list")
+    assert done.code == 2
+    assert other in done.err
+    assert ann.env["TEST_ORG"] in done.err
+    for chosen in (["--org", other], []):
+        env = {} if chosen else {"POLLY_ORG": other}
+        assert other in ann.ok("dockers", "list", *chosen, **env).err
+    ann.login(server, "--org", other)
+    assert other in ann.ok("dockers", "list").err
+    done = ann.polly(
+        "login", "--server", server.url, "--email", ann.email, "--password-stdin", "--org", "none", stdin=ann.password
+    )
+    assert done.code == 1
+    assert f"{other}" in done.err
+
+
+def test_password_is_changed_and_one_stays_signed_in(person: Callable[..., User], server: Server) -> None:
+    """The old password is good no more, the new one is, and this profile goes on."""
+    bob = person("writer")
+    done = bob.polly("password", "--password-stdin", stdin="wrong\na new long password 7\n")
+    assert done.code == 1
+    bob.ok("password", "--password-stdin", stdin=f"{bob.password}\na new long password 7\n")
+    bob.ok("whoami")
+    arguments = ["login", "--server", server.url, "--email", bob.email, "--password-stdin"]
+    assert bob.polly(*arguments, stdin=bob.password).code == 1
+    assert bob.polly(*arguments, stdin="a new long password 7").code == 0
+    assert bob.polly("password").code == 2
+
+
+def test_a_broken_file_of_profiles_is_named(ann: User) -> None:
+    """The message has the path, the line and what to do."""
+    ann.profiles.write_text('{"current": "",\n oops')
+    done = ann.polly("whoami")
+    assert done.code == 1
+    assert f"{ann.profiles} is not a file of profiles (line 2)" in done.err
+    assert "polly login" in done.err
+
+
+def test_a_folder_that_cannot_be_written_is_named(person: Callable[..., User], server: Server) -> None:
+    """login says which folder, and what needs none."""
+    ann = person(signed_in=False)
+    done = ann.polly(
+        "login", "--server", server.url, "--email", ann.email, "--password-stdin",
+        stdin=ann.password, XDG_CONFIG_HOME="/dev/null/x",
+    )  # fmt: skip
+    assert done.code == 1
+    assert "/dev/null/x/polly can't be written" in done.err
+    assert "POLLY_TOKEN" in done.err
