@@ -17,7 +17,7 @@ from polly_dockers.model import Action, Digest
 from polly_dockers.uploads import reach_for_push
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from sqlalchemy import Connection
 
@@ -48,17 +48,19 @@ async def manifest(
     actor: Actor,
     name: RepositoryName,
     *,
-    body: bytes,
+    read: Callable[[], Awaitable[bytes]],
     content_type: str,
     digest: Digest | None,
     tags: Sequence[Tag],
 ) -> Pushed:
     """Keep a manifest under its digest, and set ``tags`` to it, each a commit where that changes it.
 
+    ``read`` gives the bytes, and is called once it is clear that the user may push.
     ``digest`` is what the client calls it; None: its sha256. Raises DigestInvalid where it has another,
     ManifestInvalid where it is none, ManifestBlobUnknown where it names what the repository lacks.
     """
     reached = await reach_for_push(registry, actor, name)
+    body = await read()
     computed = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
     if digest is not None and digest.algorithm == "sha512":
         computed = Digest(f"sha512:{hashlib.sha512(body).hexdigest()}")
@@ -130,13 +132,16 @@ def _store(
 
 
 def _image_references(connection: Connection, reached: Reached, parsed: Manifest) -> list[int]:
-    named = [*parsed.layers, *([parsed.config] if parsed.config else [])]
+    """Ids of the config and the layers. Where the repository takes sparse indexes, layers may be missing too."""
+    configs = [parsed.config] if parsed.config else []
+    named = [*configs, *parsed.layers]
     found = blob_rows.find_all(connection, reached.repository_id, (item.digest for item in named))
-    missing = sorted({item.digest for item in named} - set(found))
+    missing = sorted({item.digest for item in (configs if reached.sparse_indexes else named)} - set(found))
     if missing:
         raise _unknown(missing)
     for item in named:
-        _same_size(item.digest, item.size, found[item.digest].size)
+        if item.digest in found:
+            _same_size(item.digest, item.size, found[item.digest].size)
     return [blob.id for blob in found.values()]
 
 

@@ -55,15 +55,20 @@ class Body(Protocol):
 
 async def reach_for_push(registry: Registry, actor: Actor, name: RepositoryName) -> Reached:
     """The repository for a push; made on the way where the organisation has switched that on."""
+    found = await registry.db.read(_look, registry, actor, name)
+    if isinstance(found, Reached):
+        return found
     return await registry.db.write(_reach_or_make, registry, actor, name)
 
 
-def _reach_or_make(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Reached:
+def _look(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Reached | Absent:
     row = connection.execute(access.RIGHTS, access.parameters(actor, name)).first()
-    found = access.look(row, actor, name, Action.push, public=registry.public)
-    if isinstance(found, Absent):
-        if not found.create_on_push:
-            return access.found(row, actor, name, Action.push, public=registry.public)
+    return access.look(row, actor, name, Action.push, public=registry.public)
+
+
+def _reach_or_make(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Reached:
+    found = _look(connection, registry, actor, name)
+    if isinstance(found, Absent) and found.create_on_push:
         repository_rows.add(
             connection,
             organisation_id=found.organisation_id,
@@ -72,8 +77,7 @@ def _reach_or_make(connection: Connection, registry: Registry, actor: Actor, nam
             access="private",
             user_id=found.user_id,
         )
-        return access.reach(connection, actor, name, Action.push, public=registry.public)
-    return found
+    return access.reach(connection, actor, name, Action.push, public=registry.public)
 
 
 async def start(registry: Registry, actor: Actor, name: RepositoryName) -> Upload:

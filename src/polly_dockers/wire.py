@@ -211,3 +211,7 @@ class RegistryToken(msgspec.Struct, omit_defaults=True):
     expires_in: int
     issued_at: str
     scope: str | None = None
+
+
+encode = msgspec.json.Encoder(enc_hook=str).encode
+"""JSON bytes of any of these; the domain's own kinds of text (a digest, a name) are written as text."""

@@ -1,0 +1,291 @@
+"""polly-server: make a registry, run it, and look after its organisations and users on the machine that holds it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+from polly_dockers import __version__, accounts, config, serve
+from polly_dockers.db import accounts as rows
+from polly_dockers.errors import MemberUnknown, PollyError
+from polly_dockers.model import Role, parse_email, parse_slug
+from polly_dockers.passwords import hash_now
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+app: Final = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", help=__doc__)
+org: Final = typer.Typer(no_args_is_help=True, help="Organisations: the first part of every image path.")
+user: Final = typer.Typer(no_args_is_help=True, help="Users and their roles in organisations.")
+app.add_typer(org, name="org")
+app.add_typer(user, name="user")
+
+Data = Annotated[
+    Path, typer.Option("--data", envvar="POLLY_DATA", help="Folder of the database and the blobs.")
+]
+Org = Annotated[str, typer.Option("--org", help="Slug of the organisation, such as acme.")]
+Email = Annotated[str, typer.Option("--email", help="Email that names the user.")]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
+]
+RoleOption = Annotated[str, typer.Option("--role", help="reader pulls; writer also pushes; admin also manages.")]
+
+
+def run() -> NoReturn:
+    """The entry point: a failure is one line on stderr and exit 1."""
+    try:
+        app()
+    except PollyError as error:
+        print(f"polly-server: {error.message}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer's form
+    if value:
+        print(f"polly-server {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    *,
+    _version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+    = False,
+) -> None:
+    """Run the Polly Docker Repository and look after it."""
+
+
+def _password(*, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        print("polly-server: there is no terminal to ask for the password; give --password-stdin.", file=sys.stderr)
+        raise SystemExit(2)
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return password
+
+
+@app.command(epilog="Example: polly-server init --data data --org acme --email ann@acme.example --password-stdin")
+def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False) -> None:
+    """Make the database, an organisation and its first admin."""
+    parse_slug(org)
+    email = parse_email(email)
+    hashed = hash_now(_password(from_stdin=password_stdin))
+    serve.prepare(data)
+    serve.change(data, lambda connection: _first(connection, org, email, hashed))
+    print(f"Organisation {org} with the admin {email} is in {data}. Start it: polly-server run --data {data}")
+
+
+def _first(connection: Connection, slug: str, email: str, hashed: str) -> None:
+    made = accounts.create_organisation(connection, slug)
+    accounts.put_member(connection, made, slug, email, Role.admin, hashed)
+
+
+@app.command(
+    "run",
+    epilog="Example: polly-server run --data data --listen 0.0.0.0:443 --public-url https://registry.acme.example "
+    "--tls-cert cert.pem --tls-key key.pem",
+)
+def run_server(  # noqa: PLR0913 - one for each setting
+    *,
+    data: Annotated[str | None, typer.Option(help="Folder of the database and the blobs. [default: data]")] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT. [default: 127.0.0.1:5000]")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="How people reach the server; decides the host in every path printed.")
+    ] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate and its chain.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM file of the private key.")] = None,
+    workers: Annotated[str | None, typer.Option(help="Worker processes. [default: 2]")] = None,
+    metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT of /metrics, apart from the rest.")] = None,
+    public_repositories: Annotated[str | None, typer.Option(help="allow or deny. [default: deny]")] = None,
+    blob_delete: Annotated[str | None, typer.Option(help="allow or deny. [default: allow]")] = None,
+    manifest_delete: Annotated[str | None, typer.Option(help="allow or deny. [default: allow]")] = None,
+    max_manifest_bytes: Annotated[str | None, typer.Option(help="[default: 8388608]")] = None,
+    token_seconds: Annotated[str | None, typer.Option(help="Life of a registry token. [default: 600]")] = None,
+    lease_seconds: Annotated[str | None, typer.Option(help="Life of an unnamed blob. [default: 86400]")] = None,
+    trusted_proxies: Annotated[str | None, typer.Option(help="Addresses that may say X-Forwarded-For.")] = None,
+    graceful_seconds: Annotated[str | None, typer.Option(help="Wait for requests at the end. [default: 60]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error. [default: info]")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or text. [default: json]")] = None,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file of these settings.")] = None,
+    demo: Annotated[
+        bool, typer.Option(help="Without an organisation yet, make demo with an admin, and say how to begin.")
+    ] = False,
+) -> None:
+    """Serve the registry until SIGTERM, which lets requests in flight end.
+
+    Every option is also a variable POLLY_… of the environment, and a line of the TOML file; the option wins over the
+    variable, the variable over the file.
+    """
+    options = {name: value for name, value in locals().items() if name not in {"config_file", "demo"}}
+    settings = config.load(options, os.environ, config_file)
+    password = _make_demo(settings) if demo else None
+    serve.run(settings, lambda: _say_ready(settings, password))
+
+
+DEMO_ORG: Final = "demo"
+DEMO_EMAIL: Final = "admin@demo.example"
+
+
+def _make_demo(settings: config.Config) -> str | None:
+    """Make the organisation demo where there is none; the password of its admin, else None."""
+    serve.check_address(settings)
+    serve.prepare(settings.data)
+    password = secrets.token_urlsafe(12)
+
+    def make(connection: Connection) -> bool:
+        if rows.organisation_list(connection):
+            return False
+        _first(connection, DEMO_ORG, DEMO_EMAIL, hash_now(password))
+        return True
+
+    return password if serve.change(settings.data, make) else None
+
+
+def _say_ready(settings: config.Config, password: str | None) -> None:
+    """Tell on stdout that the server is there, and, once, how to begin."""
+    print(f"Polly Docker Repository {__version__} at {settings.url}, data in {settings.data.resolve()}")
+    if password is not None:
+        path = f"{settings.registry}/{DEMO_ORG}/hello"
+        print(f"""
+The organisation {DEMO_ORG} is new. Its admin is {DEMO_EMAIL}, the password {password}
+(shown this once). Paste in another terminal, in this folder:
+
+  export PATH="$PWD/.venv/bin:$PATH"
+  echo '{password}' | polly login --server {settings.url} --email {DEMO_EMAIL} --password-stdin
+  polly dockers create --name hello --description "My first docker"
+  eval "$(polly dockers login)"
+  printf 'FROM scratch\\nCOPY README.md /\\n' | docker build -q -t {path}:v1 -f - .
+  docker push {path}:v1
+  polly dockers commit-list --name hello
+""")
+    sys.stdout.flush()
+
+
+# --- organisations ---------------------------------------------------------------------------------------------
+
+
+@org.command("create", epilog="Example: polly-server org create --data data --org biolab")
+def org_create(
+    org: Org,
+    data: Data = Path("data"),
+    *,
+    create_on_push: Annotated[bool, typer.Option(help="A push to a repository that is missing makes it.")] = False,
+) -> None:
+    """Make an organisation. Give it an admin with polly-server user add."""
+    serve.require(data)
+    serve.change(data, lambda connection: accounts.create_organisation(connection, org, create_on_push=create_on_push))
+    print(f"Organisation {org} is made. Give it an admin: polly-server user add --org {org} --email … --role admin")
+
+
+@org.command("update", epilog="Example: polly-server org update --data data --org biolab --create-on-push")
+def org_update(
+    org: Org,
+    *,
+    create_on_push: Annotated[bool, typer.Option(help="Whether a push to a missing repository makes it.")],
+    data: Data = Path("data"),
+) -> None:
+    """Change the settings of an organisation."""
+    serve.require(data)
+
+    def update(connection: Connection) -> None:
+        rows.set_create_on_push(connection, accounts.organisation_of(connection, org), on=create_on_push)
+
+    serve.change(data, update)
+    print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
+
+
+@org.command("list", epilog="Example: polly-server org list --data data")
+def org_list(data: Data = Path("data")) -> None:
+    """List the organisations: slug, members, when they were made, whether a push makes repositories."""
+    serve.require(data)
+    found = serve.change(data, rows.organisation_list)
+    width = max((len(row.slug) for row in found), default=0)
+    for row in found:
+        made = datetime.datetime.fromtimestamp(row.created_at / 1_000_000, datetime.UTC)
+        members = f"{row.members} member{'' if row.members == 1 else 's'}"
+        suffix = "  create-on-push" if row.create_on_push else ""
+        print(f"{row.slug:<{width}}  {members:>11}  {made:%Y-%m-%d}{suffix}")
+    if not found:
+        print("There is no organisation yet: polly-server org create.", file=sys.stderr)
+
+
+# --- users -----------------------------------------------------------------------------------------------------
+
+
+@user.command(
+    "add",
+    epilog="Example: polly-server user add --data data --org acme --email bob@acme.example --role writer "
+    "--password-stdin",
+)
+def user_add(
+    org: Org, email: Email, role: RoleOption, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
+) -> None:
+    """Make a user a member of an organisation. The password is for a user who is new; others keep theirs."""
+    serve.require(data)
+    email, wanted = parse_email(email), Role.parse(role)
+    hashed = hash_now(_password(from_stdin=password_stdin))
+
+    def add(connection: Connection) -> bool:
+        known = rows.user(connection, email) is not None
+        accounts.put_member(connection, accounts.organisation_of(connection, org), org, email, wanted, hashed)
+        return known
+
+    known = serve.change(data, add)
+    note = " The account was there already and keeps its password." if known else ""
+    print(f"{email} is {wanted.name} in {org}.{note}")
+
+
+@user.command("set-role", epilog="Example: polly-server user set-role --org acme --email bob@acme.example --role admin")
+def user_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("data")) -> None:
+    """Give a member another role."""
+    serve.require(data)
+    wanted = Role.parse(role)
+
+    def change(connection: Connection) -> None:
+        accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, wanted)
+
+    serve.change(data, change)
+    print(f"{email.strip().lower()} is {wanted.name} in {org}.")
+
+
+@user.command("remove", epilog="Example: polly-server user remove --data data --org acme --email bob@acme.example")
+def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
+    """Take a user out of an organisation, from the next request on. What they pushed stays."""
+    serve.require(data)
+
+    def change(connection: Connection) -> None:
+        accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, None)
+
+    serve.change(data, change)
+    print(f"{email.strip().lower()} is no member of {org} any more.")
+
+
+@user.command("reset-password", epilog="Example: polly-server user reset-password --email bob@acme.example")
+def user_reset_password(
+    email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
+) -> None:
+    """Give a user another password. All their sign-ins and access tokens end."""
+    serve.require(data)
+    email = parse_email(email)
+    hashed = hash_now(_password(from_stdin=password_stdin))
+
+    def change(connection: Connection) -> None:
+        found = rows.user(connection, email)
+        if found is None:
+            msg = f"There is no user {email}. polly-server user add makes one."
+            raise MemberUnknown(msg)
+        rows.set_password(connection, found.id, hashed)
+        rows.forgive(connection, [f"account:{email}"])
+
+    serve.change(data, change)
+    print(f"{email} has a new password; all sign-ins of {email} have ended.")

@@ -1,0 +1,116 @@
+"""Blobs on the wire: pull, push in one request or many, mount, delete."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from polly_dockers import pull, removal, uploads
+from polly_dockers.errors import BlobUnknown, DigestInvalid
+from polly_dockers.model import Digest, RepositoryName
+from polly_dockers.web import send
+from polly_dockers.web.exchange import Exchange
+from polly_dockers.web.failures import upload_headers
+from polly_dockers.web.signin import registry_actor
+
+
+async def get(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """GET and HEAD of a blob, ranges and If-None-Match included."""
+    actor, request = registry_actor(exchange), exchange.request
+    digest = Digest.parse(reference)
+    found = await pull.blob(exchange.registry, actor, name, digest)
+    headers = exchange.headers() | {
+        "Docker-Content-Digest": digest,
+        "ETag": f'"{digest}"',
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+    }
+    if matches(request.headers.get("If-None-Match"), digest):
+        return web.Response(status=304, headers=headers)
+    if request.method == "HEAD":
+        return web.Response(headers=headers | {"Content-Length": str(found.size)})
+    part = send.parse_range(request.headers.get("Range"), found.size)
+    offset, count = part or (0, found.size)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {offset}-{offset + count - 1}/{found.size}"
+    blob = await pull.open_blob(exchange.registry, found)
+    try:
+        return await send.send(
+            request, blob, offset=offset, count=count, status=206 if part else 200, headers=headers
+        )
+    finally:
+        blob.close()
+
+
+def matches(header: str | None, digest: str) -> bool:
+    """Whether If-None-Match names the digest (RFC 9110, 13.1.2: the weak comparison)."""
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
+    return digest in tags or "*" in tags
+
+
+async def start(exchange: Exchange, name: RepositoryName, _reference: str) -> web.StreamResponse:
+    """POST: begin an upload, push a blob whole (``digest``), or mount one (``mount``, ``from``)."""
+    actor, registry = registry_actor(exchange), exchange.registry
+    wanted, mount = exchange.query("digest"), exchange.query("mount")
+    if wanted is not None:
+        digest = Digest.parse(wanted)
+        await uploads.push(registry, actor, name, digest, exchange.body())
+        return _created(name, digest)
+    if mount is not None:
+        mounted = await uploads.mount(registry, actor, name, mount, exchange.query("from"))
+        if mounted is not None:
+            return _created(name, mounted)
+    upload = await uploads.start(registry, actor, name)
+    return web.Response(status=202, headers=upload_headers(name, upload.id, 0))
+
+
+async def status(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """GET of an upload: how far it is."""
+    upload = await uploads.find(exchange.registry, registry_actor(exchange), name, reference)
+    return web.Response(status=204, headers=upload_headers(name, upload.id, upload.size))
+
+
+async def append(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """PATCH: the next bytes of an upload."""
+    actor = registry_actor(exchange)
+    upload = await uploads.append(
+        exchange.registry, actor, name, reference, exchange.body(), exchange.content_range()
+    )
+    return web.Response(status=202, headers=upload_headers(name, upload.id, upload.size))
+
+
+async def finish(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """PUT: the last bytes of an upload, and the digest of the whole."""
+    actor = registry_actor(exchange)
+    wanted = exchange.query("digest")
+    if wanted is None:
+        msg = "The PUT that ends an upload names the blob: ?digest=sha256:…"
+        raise DigestInvalid(msg)
+    digest = Digest.parse(wanted)
+    await uploads.finish(
+        exchange.registry, actor, name, reference, digest, exchange.body(), exchange.content_range()
+    )
+    return _created(name, digest)
+
+
+async def cancel(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """DELETE of an upload."""
+    await uploads.cancel(exchange.registry, registry_actor(exchange), name, reference)
+    return web.Response(status=204)
+
+
+async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """DELETE of a blob."""
+    actor = registry_actor(exchange)
+    try:
+        digest = Digest.parse(reference)
+    except DigestInvalid as error:
+        raise BlobUnknown(error.message) from error
+    await removal.blob(exchange.registry, actor, name, digest)
+    return web.Response(status=202)
+
+
+def _created(name: RepositoryName, digest: Digest) -> web.Response:
+    headers = {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest}
+    return web.Response(status=201, headers=headers)

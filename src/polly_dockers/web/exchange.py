@@ -1,0 +1,190 @@
+"""A request on its way: what every handler is given, and the ways to read its body."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import re
+import secrets
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from polly_dockers.errors import BadRequest, ClientGone, NameInvalid, SizeInvalid, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from polly_dockers.registry import Registry
+
+T = TypeVar("T")
+
+JSON_LIMIT: Final = 1 << 20
+FORM_LIMIT: Final = 1 << 16
+IDLE: Final = 60.0
+"""Seconds within which the next bytes of a body have to come."""
+
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?\Z")
+_FORBIDDEN: Final = re.compile(r"%2f|%5c|%00|[\x00-\x20\x7f]|/\.\.?(?:/|\Z)", re.IGNORECASE)
+_CHUNK: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/[0-9*]+)?\Z")
+
+
+class Exchange:
+    """One request and what is known of it before a handler runs."""
+
+    __slots__ = ("id", "path", "query_string", "registry", "request", "user_id")
+
+    def __init__(self, request: web.BaseRequest, registry: Registry) -> None:
+        self.request = request
+        self.registry = registry
+        self.id = secrets.token_hex(8)
+        self.user_id: int | None = None
+        """Who was signed in, for the log."""
+        path, _, self.query_string = request.raw_path.partition("?")
+        self.path = path
+
+    def headers(self) -> dict[str, str]:
+        """What stands in every answer."""
+        return {
+            "Server": "polly",
+            "X-Request-Id": self.id,
+            "X-Content-Type-Options": "nosniff",
+            "Docker-Distribution-Api-Version": "registry/2.0",
+        }
+
+    def check_path(self) -> None:
+        """Decode the path; raise NameInvalid for one that two readers could read as two (protocol 7)."""
+        if _FORBIDDEN.search(self.path):
+            msg = "An encoded slash, a backslash, NUL, '.' or '..' has no place in this path."
+            raise NameInvalid(msg)
+        if "%" in self.path:
+            self.path = unquote(self.path, errors="surrogateescape")
+            if _FORBIDDEN.search(self.path):
+                msg = "This path is encoded twice."
+                raise NameInvalid(msg)
+
+    def queries(self) -> list[tuple[str, str]]:
+        """The query's parameters; raises BadRequest for more than 200."""
+        if not self.query_string:
+            return []
+        try:
+            return parse_qsl(self.query_string, keep_blank_values=True, max_num_fields=200)
+        except ValueError as error:
+            msg = "The query has more than 200 parameters."
+            raise BadRequest(msg) from error
+
+    def query(self, name: str) -> str | None:
+        """A parameter's first value."""
+        return next((value for key, value in self.queries() if key == name), None)
+
+    @property
+    def address(self) -> str:
+        """Who the client is: the peer, or what a trusted proxy says of it."""
+        peer = self.request.transport.get_extra_info("peername") if self.request.transport else None
+        address = str(peer[0]) if peer else "unknown"
+        if address in self.registry.config.trusted_proxies.replace(",", " ").split():
+            forwarded = self.request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+            try:
+                return str(ipaddress.ip_address(forwarded))
+            except ValueError:
+                return address
+        return address
+
+    @property
+    def base(self) -> str:
+        """``https://HOST[:PORT]`` as the client reaches the server: the public URL, else by its Host header."""
+        config = self.registry.config
+        host = self.request.headers.get("Host", "")
+        if config.public_url or not _HOST.match(host):
+            return config.url
+        return f"{'https' if config.tls else 'http'}://{host}"
+
+    def body(self) -> RequestBody:
+        """The body as a stream."""
+        return RequestBody(self.request)
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body; raises TooLarge over ``limit`` bytes, ClientGone where it is cut short."""
+        stream = self.body()
+        if stream.length is not None and stream.length > limit:
+            raise _too_large(limit)
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in stream:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def json(self, kind: type[T]) -> T:
+        """The body as a shape of ``wire``; raises BadRequest that says which field is wrong."""
+        if self.request.content_type != "application/json":
+            msg = "Send the body as JSON, with Content-Type: application/json."
+            raise BadRequest(msg)
+        try:
+            return msgspec.json.decode(await self.read(JSON_LIMIT), type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            msg = f"The body is not as documented: {str(error)[:300]}."
+            raise BadRequest(msg) from error
+
+    async def form(self) -> list[tuple[str, str]]:
+        """The body as form fields; raises BadRequest."""
+        try:
+            text = (await self.read(FORM_LIMIT)).decode("utf-8")
+            return parse_qsl(text, keep_blank_values=True, max_num_fields=200)
+        except ValueError as error:
+            msg = "The body is no form (application/x-www-form-urlencoded)."
+            raise BadRequest(msg) from error
+
+    def content_range(self) -> tuple[int, int] | None:
+        """First and last byte of the chunk that the body is; raises SizeInvalid for a malformed header."""
+        header = self.request.headers.get("Content-Range")
+        if header is None:
+            return None
+        match = _CHUNK.match(header.strip())
+        if match is None:
+            msg = f"Content-Range {header[:100]!r} is malformed: write START-END, both inclusive."
+            raise SizeInvalid(msg)
+        return int(match[1]), int(match[2])
+
+
+class RequestBody:
+    """A request's body as it arrives (uploads.Body)."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self.length: int | None = request.content_length
+        if self.length is None and request.headers.get("Transfer-Encoding") is None:
+            self.length = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces of up to the buffer's size; raises ClientGone where the body ends before its end."""
+        request = self._request
+        if self.length == 0:
+            return
+        try:
+            if request.headers.get("Expect", "").lower() == "100-continue" and not request.content.total_bytes:
+                await request._payload_writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # noqa: SLF001
+                request._payload_writer.output_size = 0  # type: ignore[attr-defined] # noqa: SLF001
+            while True:
+                async with asyncio.timeout(IDLE):
+                    piece = await request.content.readany()
+                if not piece:
+                    break
+                yield piece
+        except (ConnectionError, ClientPayloadError, HttpProcessingError, TimeoutError, EOFError) as error:
+            raise ClientGone from error
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes, which is the limit here.")
+
+
+def dump(document: Any) -> bytes:  # noqa: ANN401 - any JSON
+    """JSON of plain values, compact."""
+    return json.dumps(document, separators=(",", ":")).encode()

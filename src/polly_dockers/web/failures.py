@@ -1,0 +1,58 @@
+"""The one place that writes the error envelope."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+from aiohttp import web
+
+from polly_dockers.errors import PollyError, RangeInvalid, TooManyRequests, Unauthorized, Unavailable
+from polly_dockers.wire import ErrorItem, Errors, encode
+
+if TYPE_CHECKING:
+    from polly_dockers.web.exchange import Exchange
+
+
+def answer(exchange: Exchange, error: PollyError) -> web.Response:
+    """The answer that tells the client of the error, with the request's id and the headers that belong to it."""
+    detail = {**error.detail, "request_id": exchange.id}
+    body = encode(Errors([ErrorItem(error.code, error.message, detail)]))
+    return web.Response(
+        status=error.status, body=body, headers=_headers(exchange, error), content_type="application/json"
+    )
+
+
+def _headers(exchange: Exchange, error: PollyError) -> dict[str, str]:
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": challenge(exchange, error)}
+    if isinstance(error, TooManyRequests):
+        return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, Unavailable):
+        return {"Retry-After": "1"}
+    if isinstance(error, RangeInvalid) and error.upload is not None:
+        return upload_headers(*error.upload)
+    if isinstance(error, RangeInvalid) and error.total is not None:
+        return {"Content-Range": f"bytes */{error.total}"}
+    return {}
+
+
+def challenge(exchange: Exchange, error: Unauthorized) -> str:
+    """Where to get a token and for what: RFC 6750, section 3, and distribution's docs/spec/auth/token."""
+    if exchange.path.startswith("/api/"):
+        return 'Basic realm="polly", charset="UTF-8"'
+    parts = [f'realm="{exchange.base}/token"', f'service="{exchange.registry.config.registry}"']
+    if error.scope is not None:
+        parts.append(f'scope="{error.scope}"')
+    if error.reason is not None:
+        parts.append(f'error="{error.reason}"')
+    return "Bearer " + ",".join(parts)
+
+
+def upload_headers(name: str, upload_id: str, size: int) -> dict[str, str]:
+    """Where an upload goes on, and how far it is: "0-0" for an empty one, as every registry says."""
+    return {
+        "Location": f"/v2/{name}/blobs/uploads/{upload_id}",
+        "Range": f"0-{max(size - 1, 0)}",
+        "Docker-Upload-UUID": upload_id,
+    }

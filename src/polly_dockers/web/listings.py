@@ -1,0 +1,72 @@
+"""Lists on the wire: tags, referrers, the catalogue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from polly_dockers import history
+from polly_dockers.errors import PaginationNumberInvalid
+from polly_dockers.manifests import OCI_INDEX
+from polly_dockers.model import Digest, RepositoryName
+from polly_dockers.web.exchange import Exchange, dump
+from polly_dockers.web.signin import registry_actor
+
+if TYPE_CHECKING:
+    from polly_dockers.model import Actor
+
+WHOLE: Final = 10_000
+"""Entries that a list gives at once, at most; more are reached by its Link."""
+
+
+def _count(exchange: Exchange) -> int:
+    """The parameter ``n``, clamped; raises PaginationNumberInvalid."""
+    text = exchange.query("n")
+    if text is None:
+        return WHOLE
+    if not text.isascii() or not text.isdigit():
+        msg = f"n is {text[:50]!r}: give a whole number from 0."
+        raise PaginationNumberInvalid(msg)
+    return min(int(text[:9]), WHOLE)
+
+
+def _link(path: str, n: int, last: str) -> str:
+    """RFC 5988, relative: crane takes no Link of another host."""
+    return f"<{quote(path)}?{urlencode({'n': n, 'last': last})}>; rel=\"next\""
+
+
+async def tags(exchange: Exchange, name: RepositoryName, _reference: str) -> web.StreamResponse:
+    """``tags/list``."""
+    n, last = _count(exchange), exchange.query("last") or ""
+    found = await history.tags(exchange.registry, registry_actor(exchange), name, last=last, limit=n + 1)
+    headers = {}
+    if len(found) > n > 0:
+        headers["Link"] = _link(f"/v2/{name}/tags/list", n, found[n - 1])
+    body = dump({"name": name, "tags": found[:n]})
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+async def catalog(exchange: Exchange, actor: Actor) -> web.StreamResponse:
+    """``_catalog``: the caller's own repositories."""
+    n, last = _count(exchange), exchange.query("last") or ""
+    found = await history.catalog(exchange.registry, actor, last=last, limit=n + 1)
+    headers = {}
+    if len(found) > n > 0:
+        headers["Link"] = _link("/v2/_catalog", n, found[n - 1])
+    return web.Response(
+        body=dump({"repositories": found[:n]}), content_type="application/json", headers=headers
+    )
+
+
+async def referrers(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """``referrers/<digest>``: an index, empty where nothing refers to it."""
+    digest = Digest.parse(reference)
+    wanted = [value for key, value in exchange.queries() if key == "artifactType"]
+    found = await history.referrers(exchange.registry, registry_actor(exchange), name, digest, wanted)
+    headers = {"Content-Type": OCI_INDEX}
+    if wanted:
+        headers["OCI-Filters-Applied"] = "artifactType"
+    body = dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found})
+    return web.Response(body=body, headers=headers)

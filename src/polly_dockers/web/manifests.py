@@ -1,0 +1,80 @@
+"""Manifests on the wire: the very bytes that were pushed, of the type that they were pushed with."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from polly_dockers import pull, push, removal
+from polly_dockers.errors import BadRequest
+from polly_dockers.model import Digest, RepositoryName, Tag
+from polly_dockers.web.blobs import matches
+from polly_dockers.web.exchange import Exchange
+from polly_dockers.web.signin import registry_actor
+
+MAX_TAGS = 100
+"""Values of ``tag`` in one PUT, at most."""
+
+
+def _reference(text: str) -> Digest | Tag:
+    """A digest where it holds a colon, which no tag does; raises DigestInvalid or TagInvalid."""
+    return Digest.parse(text) if ":" in text else Tag.parse(text)
+
+
+async def get(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """GET and HEAD of a manifest; the stored type, whatever Accept says."""
+    actor, request = registry_actor(exchange), exchange.request
+    found = await pull.manifest(exchange.registry, actor, name, _reference(reference))
+    headers = {
+        "Docker-Content-Digest": found.digest,
+        "ETag": f'"{found.digest}"',
+        "Content-Type": found.media_type,
+    }
+    if matches(request.headers.get("If-None-Match"), found.digest):
+        return web.Response(status=304, headers=headers)
+    if request.method == "HEAD":
+        return web.Response(headers=headers | {"Content-Length": str(len(found.body))})
+    return web.Response(headers=headers, body=found.body)
+
+
+async def put(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """PUT of a manifest, to a tag or to its digest, with more tags in the query."""
+    actor = registry_actor(exchange)
+    target = _reference(reference)
+    tags = [Tag.parse(value) for key, value in exchange.queries() if key == "tag"]
+    if len(tags) > MAX_TAGS:
+        msg = f"One PUT sets at most {MAX_TAGS} tags; {len(tags)} were given."
+        raise BadRequest(msg)
+    digest = target if isinstance(target, Digest) else None
+    if isinstance(target, Tag):
+        tags.insert(0, target)
+        wanted = exchange.query("digest")
+        digest = Digest.parse(wanted) if wanted is not None else None
+    limit = exchange.registry.config.max_manifest_bytes
+    pushed = await push.manifest(
+        exchange.registry,
+        actor,
+        name,
+        read=lambda: exchange.read(limit),
+        content_type=exchange.request.headers.get("Content-Type", ""),
+        digest=digest,
+        tags=list(dict.fromkeys(tags)),
+    )
+    response = web.Response(
+        status=201,
+        headers={
+            "Location": f"/v2/{name}/manifests/{pushed.digest}",
+            "Docker-Content-Digest": pushed.digest,
+        },
+    )
+    if pushed.subject is not None:
+        response.headers["OCI-Subject"] = pushed.subject
+    for tag in pushed.tags if not isinstance(target, Tag) else ():
+        response.headers.add("OCI-Tag", tag)
+    return response
+
+
+async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+    """DELETE of a tag or of a manifest."""
+    actor = registry_actor(exchange)
+    await removal.manifest(exchange.registry, actor, name, _reference(reference))
+    return web.Response(status=202)

@@ -1,0 +1,90 @@
+"""/v2: which handler answers which path. Names hold slashes, so a path is split from its end, by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from polly_dockers import access
+from polly_dockers.errors import NotFound, Unauthorized, Unsupported
+from polly_dockers.model import RepositoryName
+from polly_dockers.web import blobs, listings, manifests, signin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from polly_dockers.web.exchange import Exchange
+
+    Handler = Callable[[Exchange, RepositoryName, str], Awaitable[web.StreamResponse]]
+
+_BLOB: Mapping[str, Handler] = {"GET": blobs.get, "HEAD": blobs.get, "DELETE": blobs.delete}
+_MANIFEST: Mapping[str, Handler] = {
+    "GET": manifests.get,
+    "HEAD": manifests.get,
+    "PUT": manifests.put,
+    "DELETE": manifests.delete,
+}
+_START: Mapping[str, Handler] = {"POST": blobs.start}
+_UPLOAD: Mapping[str, Handler] = {
+    "GET": blobs.status,
+    "HEAD": blobs.status,
+    "PATCH": blobs.append,
+    "PUT": blobs.finish,
+    "DELETE": blobs.cancel,
+}
+_TAGS: Mapping[str, Handler] = {"GET": listings.tags, "HEAD": listings.tags}
+_REFERRERS: Mapping[str, Handler] = {"GET": listings.referrers, "HEAD": listings.referrers}
+
+
+async def answer(exchange: Exchange) -> web.StreamResponse:
+    """Answer a request below /v2."""
+    exchange.check_path()
+    parts = exchange.path.split("/")
+    if len(parts) <= 3:  # noqa: PLR2004 - "", "v2" and one more
+        return await _top(exchange, parts[2] if len(parts) == 3 else "")  # noqa: PLR2004
+    found = _split(parts)
+    if found is None:
+        msg = f"Nothing is at {exchange.path[:200]}. Under /v2/<name>/ are manifests, blobs, tags/list and referrers."
+        raise NotFound(msg)
+    name, handlers, reference = found
+    handler = handlers.get(exchange.request.method)
+    if handler is None:
+        msg = f"{exchange.request.method} is not for this address; it takes {', '.join(handlers)}."
+        raise Unsupported(msg)
+    return await handler(exchange, RepositoryName.parse(name), reference)
+
+
+def _split(parts: list[str]) -> tuple[str, Mapping[str, Handler], str] | None:
+    """Repository name, handlers by method, and the last part: a reference, a digest, an upload's id."""
+    kind, last = parts[-2], parts[-1]
+    if kind == "manifests":
+        return "/".join(parts[2:-2]), _MANIFEST, last
+    if kind == "uploads" and parts[-3] == "blobs":
+        return "/".join(parts[2:-3]), _UPLOAD if last else _START, last
+    if kind == "blobs":
+        return ("/".join(parts[2:-2]), _START, "") if last == "uploads" else ("/".join(parts[2:-2]), _BLOB, last)
+    if kind == "tags" and last == "list":
+        return "/".join(parts[2:-2]), _TAGS, last
+    if kind == "referrers":
+        return "/".join(parts[2:-2]), _REFERRERS, last
+    return None
+
+
+async def _top(exchange: Exchange, last: str) -> web.StreamResponse:
+    """``/v2/`` and ``/v2/_catalog``."""
+    if exchange.request.method not in {"GET", "HEAD"}:
+        msg = f"{exchange.request.method} is not for this address; it takes GET."
+        raise Unsupported(msg)
+    actor = signin.registry_actor(exchange)
+    if last == "_catalog":
+        return await listings.catalog(exchange, actor)
+    if last:
+        msg = f"Nothing is at {exchange.path[:200]}."
+        raise NotFound(msg)
+    if actor.user_id is None:
+        msg = "Sign in first: run polly dockers login and paste what it prints."
+        raise Unauthorized(msg)
+    if not await exchange.registry.db.read(access.alive, actor):
+        raise access.ended()
+    return web.Response(body=b"{}", content_type="application/json")

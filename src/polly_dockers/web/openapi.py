@@ -1,0 +1,194 @@
+"""The description of /api/v1 as OpenAPI 3.1, made from the types of ``wire``."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final
+
+import msgspec
+
+from polly_dockers import __version__, wire
+
+_ORG: Final = {"name": "org", "in": "path", "required": True, "schema": {"type": "string"}}
+_PAGE: Final = (
+    ("limit", False, {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+    ("order", False, {"type": "string", "enum": ["newest", "oldest"]}),
+    ("cursor", False, {"type": "string"}),
+)
+_TEXT: Final = {"type": "string"}
+_FULL: Final = ({"token": []},)
+_PASSWORD: Final = ({"password": []},)
+
+_Parameter = tuple[str, bool, dict[str, Any]]
+
+
+def _operation(
+    summary: str,
+    answers: dict[int, type | None],
+    *,
+    errors: tuple[int, ...] = (),
+    body: type | None = None,
+    query: tuple[_Parameter, ...] = (),
+    path: tuple[dict[str, Any], ...] = (),
+    security: tuple[dict[str, list[str]], ...] = _FULL,
+) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, shape in answers.items():
+        content = {"content": {"application/json": {"schema": _ref(shape)}}} if shape is not None else {}
+        responses[str(status)] = {"description": summary, **content}
+    refused = (400, *((401, 429) if security else ()), *errors)
+    for status in sorted(refused):
+        responses[str(status)] = {
+            "description": "An error; its message says the way out.",
+            "content": {"application/json": {"schema": _ref(wire.Errors)}},
+        }
+    operation: dict[str, Any] = {"summary": summary, "responses": responses, "security": list(security)}
+    parameters = [
+        *path,
+        *({"name": name, "in": "query", "required": needed, "schema": schema} for name, needed, schema in query),
+    ]
+    if parameters:
+        operation["parameters"] = parameters
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+    return operation
+
+
+def _ref(shape: type) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{shape.__name__}"}
+
+
+def _paths() -> dict[str, Any]:
+    org = (_ORG,)
+    name, email = (("name", True, _TEXT),), (("email", True, _TEXT),)
+    sort = ("sort", False, {"type": "string", "enum": ["created", "pushed"]})
+    return {
+        "/api/v1": {"get": _operation("What this server is", {200: wire.ServerInfo}, security=())},
+        "/api/v1/tokens": {
+            "get": _operation("Your access tokens", {200: wire.Tokens}),
+            "post": _operation(
+                "Make an access token",
+                {201: wire.TokenCreated},
+                body=wire.TokenRequest,
+                errors=(413,),
+                security=(*_PASSWORD, *_FULL),
+            ),
+        },
+        "/api/v1/tokens/{id}": {
+            "delete": _operation(
+                "Revoke an access token, or the current one",
+                {204: None},
+                errors=(404,),
+                path=({"name": "id", "in": "path", "required": True, "schema": _TEXT},),
+            )
+        },
+        "/api/v1/me": {"get": _operation("Who is asking", {200: wire.Me})},
+        "/api/v1/me/password": {
+            "put": _operation(
+                "Change your password", {204: None}, body=wire.PasswordChange, errors=(413,), security=_PASSWORD
+            )
+        },
+        "/api/v1/organisations/{org}/repositories": {
+            "get": _operation(
+                "Docker repositories",
+                {200: wire.Repositories},
+                errors=(404,),
+                query=(*_PAGE, sort, ("search", False, _TEXT)),
+                path=org,
+            ),
+            "post": _operation(
+                "Make a docker repository",
+                {201: wire.RepositoryItem},
+                body=wire.RepositoryCreate,
+                errors=(403, 404, 409, 413),
+                path=org,
+            ),
+        },
+        "/api/v1/organisations/{org}/repository": {
+            "get": _operation(
+                "A docker repository", {200: wire.RepositoryItem}, errors=(404,), query=name, path=org
+            ),
+            "patch": _operation(
+                "Change a docker repository",
+                {200: wire.RepositoryItem},
+                body=wire.RepositoryUpdate,
+                errors=(403, 404, 413),
+                query=name,
+                path=org,
+            ),
+        },
+        "/api/v1/organisations/{org}/commits": {
+            "get": _operation(
+                "Commits of a docker repository",
+                {200: wire.Commits},
+                errors=(404,),
+                query=(("repository", True, _TEXT), ("tag", False, _TEXT), *_PAGE),
+                path=org,
+            )
+        },
+        "/api/v1/organisations/{org}/members": {
+            "get": _operation("Members", {200: wire.Members}, errors=(404,), query=_PAGE, path=org),
+            "post": _operation(
+                "Add a member",
+                {201: wire.MemberItem},
+                body=wire.MemberAdd,
+                errors=(403, 404, 409, 413),
+                path=org,
+            ),
+            "patch": _operation(
+                "Change a member's role",
+                {200: wire.MemberItem},
+                body=wire.MemberUpdate,
+                errors=(403, 404, 409, 413),
+                query=email,
+                path=org,
+            ),
+            "delete": _operation(
+                "Remove a member", {204: None}, errors=(403, 404, 409), query=email, path=org
+            ),
+        },
+    }
+
+
+_SHAPES: Final = (
+    wire.Commits,
+    wire.Errors,
+    wire.Me,
+    wire.MemberAdd,
+    wire.MemberItem,
+    wire.MemberUpdate,
+    wire.Members,
+    wire.PasswordChange,
+    wire.Repositories,
+    wire.RepositoryCreate,
+    wire.RepositoryItem,
+    wire.RepositoryUpdate,
+    wire.ServerInfo,
+    wire.TokenCreated,
+    wire.TokenRequest,
+    wire.Tokens,
+)
+
+
+@functools.cache
+def document() -> bytes:
+    """The document, as JSON."""
+    _, components = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Polly Docker Repository",
+                "version": __version__,
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "paths": _paths(),
+            "components": {
+                "schemas": components,
+                "securitySchemes": {
+                    "token": {"type": "http", "scheme": "bearer", "description": "An access token of scope full."},
+                    "password": {"type": "http", "scheme": "basic", "description": "Email and password."},
+                },
+            },
+        }
+    )

@@ -1,0 +1,126 @@
+"""Sending a blob: through the kernel where the connection is plain and the blob is a file, else in pieces of 1 MiB."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from polly_dockers.errors import RangeInvalid
+
+if TYPE_CHECKING:
+    from polly_dockers.blobs.store import Blob
+
+PIECE: Final = 1 << 20
+SMALL: Final = 1 << 16
+"""Bytes up to which a blob is read whole and answered in one go."""
+STALLED: Final = 120.0
+"""Seconds within which a reader has to take some bytes."""
+
+_RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*\Z")
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First byte and count of a Range header; None: the whole (no header, or one of several ranges).
+
+    "a server MAY ignore the Range header field" (RFC 9110, 14.2). Raises RangeInvalid where it can't be satisfied.
+    """
+    if header is None or not header.startswith("bytes=") or "," in header:
+        return None
+    match = _RANGE.match(header)
+    if match is None or (not match[1] and not match[2]):
+        msg = f"The range {header[:100]!r} is malformed; write bytes=FIRST-LAST."
+        raise RangeInvalid(msg, total=size)
+    if not match[1]:
+        start, end = max(size - int(match[2]), 0), size - 1
+        satisfiable = int(match[2]) > 0 and size > 0
+    else:
+        start = int(match[1])
+        end = min(int(match[2]), size - 1) if match[2] else size - 1
+        satisfiable = start < size and end >= start
+    if not satisfiable:
+        msg = f"The blob has {size} bytes; {header[:100]} lies outside of them."
+        raise RangeInvalid(msg, total=size)
+    return start, end - start + 1
+
+
+async def send(
+    request: web.BaseRequest, blob: Blob, *, offset: int, count: int, status: int, headers: dict[str, str]
+) -> web.StreamResponse:
+    """Answer with ``count`` bytes of the blob from ``offset``."""
+    if count <= SMALL:
+        fd = blob.fileno()
+        data = os.pread(fd, count, offset) if fd is not None else await blob.read(offset, count)
+        return web.Response(status=status, headers=headers, body=data)
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = count
+    await response.prepare(request)
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError
+    fd = blob.fileno()
+    if fd is not None and transport.get_extra_info("sslcontext") is None:
+        await _by_kernel(transport, fd, offset, count)
+    else:
+        await _by_pieces(response, blob, offset, count)
+    await response.write_eof()
+    return response
+
+
+async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, count: int) -> None:
+    while count:
+        piece = await blob.read(offset, min(PIECE, count))
+        if not piece:
+            raise ConnectionResetError
+        async with asyncio.timeout(STALLED):
+            await response.write(piece)
+        offset += len(piece)
+        count -= len(piece)
+
+
+async def _by_kernel(transport: asyncio.Transport, fd: int, offset: int, count: int) -> None:
+    """sendfile on a duplicate of the connection's descriptor: uvloop lends out none that a transport holds."""
+    pause = 0.0
+    while transport.get_write_buffer_size():
+        await asyncio.sleep(pause)
+        pause = 0.001
+        if transport.is_closing():
+            raise ConnectionResetError
+    out = os.dup(transport.get_extra_info("socket").fileno())
+    try:
+        while count:
+            try:
+                sent = os.sendfile(out, fd, offset, min(count, PIECE))
+            except BlockingIOError:
+                await _writable(transport, out)
+                continue
+            if sent == 0 or transport.is_closing():
+                raise ConnectionResetError
+            offset += sent
+            count -= sent
+            if count:
+                await asyncio.sleep(0)
+    finally:
+        os.close(out)
+
+
+async def _writable(transport: asyncio.Transport, fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(fd, _wake, ready)
+    try:
+        async with asyncio.timeout(STALLED):
+            await ready
+    except TimeoutError:
+        transport.abort()
+        raise ConnectionResetError from None
+    finally:
+        loop.remove_writer(fd)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -1,0 +1,175 @@
+"""The front door: every request comes in here, and every answer goes out with its id, its headers and a log line."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import web
+
+from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.config import split_address
+from polly_dockers.db.accounts import organisation_list
+from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError, Unsupported
+from polly_dockers.web import api, failures, metrics, oci, tokens
+from polly_dockers.web.exchange import Exchange, dump
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from polly_dockers.registry import Registry
+
+log: Final = structlog.get_logger("polly.request")
+
+_FORWARDED: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
+"""A request that carries one of these came through a proxy: its peer says nothing of who asks."""
+
+
+class Site:
+    """Answers the requests of one process."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        listen = registry.config.metrics_listen
+        self._metrics_port = split_address(listen)[1] if listen else None
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request; a failure becomes the error envelope."""
+        exchange = Exchange(request, self._registry)
+        started = time.perf_counter()
+        kind, handler = self._route(exchange)
+        metrics.IN_FLIGHT.inc()
+        try:
+            response = await self._answer(exchange, handler)
+        finally:
+            metrics.IN_FLIGHT.dec()
+        if not response.prepared:
+            response.headers.update(exchange.headers())
+        self._note(exchange, kind, response, time.perf_counter() - started)
+        return response
+
+    def _route(self, exchange: Exchange) -> tuple[str, Callable[[Exchange], Awaitable[web.StreamResponse]]]:
+        path = exchange.path
+        if self._metrics_port is not None and self._came_to_metrics(exchange):
+            return "metrics", _metrics if path == "/metrics" else _nothing
+        if path.startswith("/v2/") or path == "/v2":
+            return "v2", oci.answer
+        if path.startswith("/api/"):
+            return "api", api.answer
+        return _FIXED.get(path, ("other", _nothing))
+
+    def _came_to_metrics(self, exchange: Exchange) -> bool:
+        transport = exchange.request.transport
+        name = transport.get_extra_info("sockname") if transport is not None else None
+        return bool(name) and name[1] == self._metrics_port
+
+    @staticmethod
+    async def _answer(
+        exchange: Exchange, handler: Callable[[Exchange], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(exchange)
+        except PollyError as error:
+            return failures.answer(exchange, error)
+        except (ClientGone, ConnectionError, asyncio.CancelledError):
+            raise
+        except BlobMissing as error:
+            log.error("blob missing", request_id=exchange.id, key=str(error))  # noqa: TRY400 - says it all
+            return failures.answer(exchange, InternalError("The server has lost these bytes; its operator is told."))
+        except Exception:
+            log.exception("fault", request_id=exchange.id, path=exchange.path[:500])
+            msg = f"A fault of the server; its log tells more under {exchange.id}."
+            return failures.answer(exchange, InternalError(msg))
+
+    @staticmethod
+    def _note(exchange: Exchange, kind: str, response: web.StreamResponse, seconds: float) -> None:
+        request = exchange.request
+        method = request.method if request.method in _METHODS else "OTHER"
+        metrics.REQUESTS.labels(kind, method, str(response.status)).inc()
+        metrics.SECONDS.labels(kind, method).observe(seconds)
+        received, sent = request.content_length or 0, response.content_length or 0
+        metrics.RECEIVED.inc(received)
+        if method != "HEAD":
+            metrics.SENT.inc(sent)
+        log.info(
+            "request",
+            request_id=exchange.id,
+            method=method,
+            path=exchange.path[:500],
+            status=response.status,
+            ms=round(seconds * 1000, 2),
+            received=received,
+            sent=sent,
+            user=exchange.user_id,
+            address=exchange.address,
+        )
+
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _only_get(exchange: Exchange) -> None:
+    if exchange.request.method not in {"GET", "HEAD"}:
+        msg = f"{exchange.request.method} is not for this address; it takes GET."
+        raise Unsupported(msg)
+
+
+async def _nothing(exchange: Exchange) -> web.StreamResponse:
+    msg = f"Nothing is at {exchange.path[:200]}. Images are under /v2/, the commands' interface is at /api/v1."
+    raise NotFound(msg)
+
+
+async def _welcome(exchange: Exchange) -> web.StreamResponse:
+    """GET /: for a person who opens the address of the registry in a browser."""
+    _only_get(exchange)
+    host = exchange.registry.config.registry
+    text = (
+        f"Polly Docker Repository at {host}\n\n"
+        "Images live at  " + host + "/<organisation>/<docker>:<tag>\n\n"
+        f"  polly login --server {exchange.registry.config.url}\n"
+        "  polly dockers login\n"
+        "  polly dockers list --all\n"
+    )
+    return web.Response(text=text)
+
+
+async def _alive(exchange: Exchange) -> web.StreamResponse:
+    """GET /healthz: the process answers."""
+    _only_get(exchange)
+    return web.Response(body=b'{"status":"ok"}', content_type="application/json")
+
+
+async def _ready(exchange: Exchange) -> web.StreamResponse:
+    """GET /readyz: the database and the storage answer; raises Unavailable or StorageFull where they do not."""
+    _only_get(exchange)
+    await exchange.registry.db.read(organisation_list)
+    await exchange.registry.blobs.check()
+    return web.Response(body=dump({"status": "ok"}), content_type="application/json")
+
+
+async def _metrics(exchange: Exchange) -> web.StreamResponse:
+    _only_get(exchange)
+    return web.Response(body=metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+async def _metrics_on_loopback(exchange: Exchange) -> web.StreamResponse:
+    """GET /metrics on the main address: for clients on this machine that came by no proxy."""
+    request = exchange.request
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    here = bool(peer) and ipaddress.ip_address(peer[0]).is_loopback
+    listen = exchange.registry.config.metrics_listen
+    if listen or not here or any(header in request.headers for header in _FORWARDED):
+        return await _nothing(exchange)
+    return await _metrics(exchange)
+
+
+_FIXED: Final[dict[str, tuple[str, Callable[[Exchange], Awaitable[web.StreamResponse]]]]] = {
+    "/": ("welcome", _welcome),
+    "/token": ("token", tokens.token),
+    "/healthz": ("health", _alive),
+    "/readyz": ("health", _ready),
+    "/metrics": ("metrics", _metrics_on_loopback),
+}

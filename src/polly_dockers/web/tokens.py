@@ -1,0 +1,63 @@
+"""The token endpoint: GET with Basic, and the OAuth2 form (distribution: docs/spec/auth/token.md and oauth.md)."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+
+from aiohttp import web
+
+from polly_dockers import accounts, grants
+from polly_dockers.errors import BadRequest, Unsupported
+from polly_dockers.web import signin
+from polly_dockers.wire import RegistryToken, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polly_dockers.accounts import SignedIn
+    from polly_dockers.web.exchange import Exchange
+
+
+async def token(exchange: Exchange) -> web.Response:
+    """Answer GET and POST of /token."""
+    if exchange.request.method == "POST":
+        return await _by_form(exchange)
+    if exchange.request.method not in {"GET", "HEAD"}:
+        msg = "The token endpoint takes GET and POST."
+        raise Unsupported(msg)
+    scopes = [value for key, value in exchange.queries() if key == "scope"]
+    return await _grant(exchange, await signin.by_basic(exchange), scopes)
+
+
+async def _by_form(exchange: Exchange) -> web.Response:
+    """ "grant_type: (REQUIRED) … either password or refresh_token"; an access token serves as the latter."""
+    fields = await exchange.form()
+    first = {key: value for key, value in reversed(fields)}
+    kind = first.get("grant_type")
+    if kind == "password":
+        signed_in = await accounts.sign_in(
+            exchange.registry, first.get("username", ""), first.get("password", ""), exchange.address
+        )
+    elif kind == "refresh_token":
+        signed_in = await accounts.sign_in_by_token(exchange.registry, first.get("refresh_token", ""))
+    else:
+        msg = "grant_type is password (with username and password) or refresh_token (with an access token)."
+        raise BadRequest(msg)
+    exchange.user_id = signed_in.actor.user_id
+    return await _grant(exchange, signed_in, [value for key, value in fields if key == "scope"])
+
+
+async def _grant(exchange: Exchange, signed_in: SignedIn | None, scopes: Sequence[str]) -> web.Response:
+    secret, seconds, scope = await grants.grant(exchange.registry, signed_in, scopes)
+    answer = RegistryToken(
+        token=secret,
+        access_token=secret,
+        expires_in=seconds,
+        issued_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        scope=scope or None,
+    )
+    return web.Response(
+        body=encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"}
+    )

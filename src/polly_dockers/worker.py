@@ -1,0 +1,124 @@
+"""A worker process: its own event loop, connections and threads, on the sockets that gunicorn hands it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Final
+
+import structlog
+import uvloop
+from aiohttp import web
+from gunicorn.workers.base import Worker
+
+from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.config import Config, split_address
+from polly_dockers.db import accounts
+from polly_dockers.db.engine import Database
+from polly_dockers.history import fold
+from polly_dockers.passwords import Passwords
+from polly_dockers.registry import Registry
+from polly_dockers.signer import Signer
+from polly_dockers.web.site import Site
+
+log: Final = structlog.get_logger("polly.worker")
+
+READ_BUFFER: Final = 256 << 10
+"""Bytes of a body that wait for their reader, for each connection."""
+FOLD_EVERY: Final = 5.0
+"""Seconds between two foldings of what pushes added to totals."""
+
+
+async def open_registry(config: Config) -> Registry:
+    """A registry on the data folder, for this process and its running loop."""
+    database = Database(config.data)
+    keys = await database.read(accounts.keys)
+    return Registry(
+        config=config,
+        db=database,
+        blobs=FileBlobStore(config.data),
+        signer=Signer(keys, config.registry),
+        passwords=Passwords(),
+    )
+
+
+class PollyWorker(Worker):  # type: ignore[misc]
+    """Serves until gunicorn says to stop, then lets the requests in flight end."""
+
+    def run(self) -> None:
+        """Called by gunicorn after the fork."""
+        self.booted = False
+        uvloop.run(self._run())
+        sys.exit(0)
+
+    def init_signals(self) -> None:
+        """Nothing yet: the loop takes the signals when it runs."""
+        for name in ("HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "ABRT"):
+            signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        config: Config = self.app.settings
+        registry = await open_registry(config)
+        runner = web.ServerRunner(
+            web.Server(
+                Site(registry),  # type: ignore[arg-type]
+                access_log=None,
+                auto_decompress=False,
+                read_bufsize=READ_BUFFER,
+                keepalive_timeout=75.0,
+                lingering_time=10.0,
+                logger=logging.getLogger("aiohttp.server"),
+            ),
+            shutdown_timeout=config.graceful_seconds,
+        )
+        await runner.setup()
+        metrics_port = split_address(config.metrics_listen)[1] if config.metrics_listen else None
+        for listener in self.sockets:
+            plain = listener.sock.getsockname()[1] == metrics_port
+            context = None if plain or not config.tls else self.app.tls_context()
+            await web.SockSite(runner, listener.sock, ssl_context=context, backlog=4096).start()
+        self.booted = True
+        background = asyncio.create_task(_fold_now_and_then(registry))
+        heartbeat = loop.call_soon(self._beat, loop, stop)
+        try:
+            await stop.wait()
+        finally:
+            heartbeat.cancel()
+            background.cancel()
+            beat = asyncio.create_task(self._keep_beating())
+            await runner.cleanup()
+            beat.cancel()
+            registry.db.close()
+            registry.blobs.close()
+            registry.passwords.close()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+        """Tell gunicorn that this process lives; stop where gunicorn does not."""
+        self.notify()
+        if self.ppid != os.getppid():
+            stop.set()
+        else:
+            loop.call_later(1.0, self._beat, loop, stop)
+
+    async def _keep_beating(self) -> None:
+        while True:
+            self.notify()
+            await asyncio.sleep(1.0)
+
+
+async def _fold_now_and_then(registry: Registry) -> None:
+    while True:
+        await asyncio.sleep(FOLD_EVERY)
+        try:
+            await fold(registry)
+        except Exception:
+            log.exception("totals were not folded")
