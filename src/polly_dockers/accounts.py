@@ -78,9 +78,7 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
         msg = "Wrong email or password. For docker login run polly dockers login and paste what it prints."
         raise Unauthorized(msg)
     await registry.db.write(rows.forgive, keys)
-    return SignedIn(
-        Actor(user_id=found.id, password_version=found.password_version, grants=None), found.email, None
-    )
+    return SignedIn(Actor(user_id=found.id, password_version=found.password_version, grants=None), found.email, None)
 
 
 def _count(connection: Connection, keys: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ class PollyError(Exception):
         self.detail = dict(detail or {})
 
 
-class ClientGone(Exception):  # noqa: N818 - it says what is the case
+class ClientGone(Exception):
     """The client went away in the middle of a body: nobody is left to be told."""
 
 

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from polly_dockers.registry import Registry
 
 
-async def tags(
-    registry: Registry, actor: Actor, name: RepositoryName, *, last: str, limit: int
-) -> list[str]:
+async def tags(registry: Registry, actor: Actor, name: RepositoryName, *, last: str, limit: int) -> list[str]:
     """Up to ``limit`` tags in the order of their bytes, after ``last``."""
     return await registry.db.read(_tags, registry, actor, name, last, limit)
 

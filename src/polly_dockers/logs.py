@@ -1,5 +1,7 @@
-"""Logs on stderr: one JSON object a line, or text for people. Secrets never reach them: nothing here logs a header,
-a query or a body, and what a client wrote is escaped by the encoder."""
+"""Logs on stderr: one JSON object a line, or text for people.
+
+Secrets never reach them: nothing logs a header, a query or a body, and what a client wrote is escaped.
+"""
 
 from __future__ import annotations
 

@@ -72,9 +72,7 @@ _BLOB: Final = (
 )
 
 
-async def manifest(
-    registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest
-) -> StoredManifest:
+async def manifest(registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest) -> StoredManifest:
     """The manifest of a tag or of a digest: of a commit that is active, or of any that is not.
 
     Raises ManifestUnknown.

@@ -28,7 +28,7 @@ def _check_description(text: str) -> str:
 
 
 def _check_public(registry: Registry, wanted: str | None, role: Role) -> None:
-    """ "Only an admin makes a repository public, and only where the server's setting" allows it."""
+    """Raise Denied unless an admin makes a repository public, on a server whose setting allows it."""
     if wanted != "public":
         return
     if not registry.public:

@@ -43,7 +43,8 @@ def prepare(folder: Path) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> Unavailable:
     reason = error.strerror or str(error)
-    return Unavailable(f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR.")
+    msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
+    return Unavailable(msg)
 
 
 def _ensure_key(connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import secrets
 import sys
@@ -26,9 +26,7 @@ user: Final = typer.Typer(no_args_is_help=True, help="Users and their roles in o
 app.add_typer(org, name="org")
 app.add_typer(user, name="user")
 
-Data = Annotated[
-    Path, typer.Option("--data", envvar="POLLY_DATA", help="Folder of the database and the blobs.")
-]
+Data = Annotated[Path, typer.Option("--data", envvar="POLLY_DATA", help="Folder of the database and the blobs.")]
 Org = Annotated[str, typer.Option("--org", help="Slug of the organisation, such as acme.")]
 Email = Annotated[str, typer.Option("--email", help="Email that names the user.")]
 PasswordStdin = Annotated[
@@ -58,8 +56,9 @@ def _version(value: bool) -> None:  # noqa: FBT001 - typer's form
 @app.callback()
 def _main(
     *,
-    _version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
-    = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Run the Polly Docker Repository and look after it."""
 
@@ -95,7 +94,7 @@ def _first(connection: Connection, slug: str, email: str, hashed: str) -> None:
     epilog="Example: polly-server run --data data --listen 0.0.0.0:443 --public-url https://registry.acme.example "
     "--tls-cert cert.pem --tls-key key.pem",
 )
-def run_server(  # noqa: PLR0913 - one for each setting
+def run_server(
     *,
     data: Annotated[str | None, typer.Option(help="Folder of the database and the blobs. [default: data]")] = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT. [default: 127.0.0.1:5000]")] = None,
@@ -211,7 +210,7 @@ def org_list(data: Data = Path("data")) -> None:
     found = serve.change(data, rows.organisation_list)
     width = max((len(row.slug) for row in found), default=0)
     for row in found:
-        made = datetime.datetime.fromtimestamp(row.created_at / 1_000_000, datetime.UTC)
+        made = dt.datetime.fromtimestamp(row.created_at / 1_000_000, dt.UTC)
         members = f"{row.members} member{'' if row.members == 1 else 's'}"
         suffix = "  create-on-push" if row.create_on_push else ""
         print(f"{row.slug:<{width}}  {members:>11}  {made:%Y-%m-%d}{suffix}")
@@ -271,9 +270,7 @@ def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
 
 
 @user.command("reset-password", epilog="Example: polly-server user reset-password --email bob@acme.example")
-def user_reset_password(
-    email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
-) -> None:
+def user_reset_password(email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False) -> None:
     """Give a user another password. All their sign-ins and access tokens end."""
     serve.require(data)
     email = parse_email(email)

@@ -97,9 +97,7 @@ async def find(registry: Registry, actor: Actor, name: RepositoryName, upload_id
     return await registry.db.read(_find, registry, actor, name, upload_id)
 
 
-def _find(
-    connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, upload_id: str
-) -> Upload:
+def _find(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> Upload:
     reached = access.reach(connection, actor, name, Action.push, public=registry.public)
     found = rows.upload(connection, upload_id, reached.repository_id, reached.user_id)
     if found is None:
@@ -218,7 +216,7 @@ def _mount(
 
 
 def _check_range(name: RepositoryName, upload: Upload, content_range: tuple[int, int] | None, body: Body) -> None:
-    """ "Chunks MUST be uploaded in order, with the first byte of a chunk being the last chunk's <end-of-range> + 1". """
+    """Refuse a chunk out of order: it "MUST be … the last chunk's <end-of-range> + 1"."""
     if content_range is None:
         return
     start, end = content_range
@@ -238,9 +236,7 @@ async def _still(registry: Registry, actor: Actor, name: RepositoryName, upload:
         raise RangeInvalid(msg, upload=(name, held.id, held.size))
 
 
-async def _take(
-    registry: Registry, upload: Upload, segment: Segment, body: Body
-) -> tuple[int, Hasher | None]:
+async def _take(registry: Registry, upload: Upload, segment: Segment, body: Body) -> tuple[int, Hasher | None]:
     """Append the whole body, or note how far it came and raise ClientGone."""
     hasher = hashlib.sha256() if upload.size == 0 else registry.hashers.take(upload.id, upload.size)
     size, cut = await _write(segment, body, hasher, upload.size)

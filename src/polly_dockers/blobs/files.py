@@ -182,7 +182,7 @@ class FileBlobStore:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                if path.stat().st_ino == os.fstat(fd).st_ino:
                     return fd
             except (BlockingIOError, FileNotFoundError):
                 pass  # another request holds it, or has just made a blob of it

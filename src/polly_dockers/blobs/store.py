@@ -101,5 +101,5 @@ class BlobStore(Protocol):
         ...
 
 
-class BlobMissing(Exception):  # noqa: N818 - it says what is the case
+class BlobMissing(Exception):
     """A row names a key that the store does not have: a fault that ``check`` finds, never a client's."""

@@ -189,9 +189,7 @@ _TOKEN_BY_HASH: Final = _TOKEN.where(
 )
 
 
-def add_token(
-    connection: Connection, token: AccessToken, secret_hash: bytes, parent_id: str | None
-) -> None:
+def add_token(connection: Connection, token: AccessToken, secret_hash: bytes, parent_id: str | None) -> None:
     """Insert an access token; those of the user that have expired go."""
     at = now()
     gone = (access_tokens.c.user_id == token.user_id) & (access_tokens.c.expires_at <= at)

@@ -158,9 +158,7 @@ _UPLOAD: Final = select(
 
 def upload(connection: Connection, upload_id: str, repository_id: int, user_id: int) -> Upload | None:
     """The upload, where it is of this repository and this user."""
-    row = connection.execute(
-        _UPLOAD, {"id": upload_id, "repository_id": repository_id, "user_id": user_id}
-    ).first()
+    row = connection.execute(_UPLOAD, {"id": upload_id, "repository_id": repository_id, "user_id": user_id}).first()
     return Upload(*row) if row is not None else None
 
 

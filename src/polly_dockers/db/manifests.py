@@ -93,9 +93,7 @@ def add(
 def _total_size(connection: Connection, manifest_id: int) -> int:
     """Bytes of the manifest, of every manifest below it and of every blob that they name, each counted once."""
     below = select(bindparam("root", manifest_id).label("id")).cte("below", recursive=True)
-    below = below.union(
-        select(manifest_children.c.child_id).join(below, manifest_children.c.manifest_id == below.c.id)
-    )
+    below = below.union(select(manifest_children.c.child_id).join(below, manifest_children.c.manifest_id == below.c.id))
     own = select(func.coalesce(func.sum(manifests.c.size), 0)).where(manifests.c.id.in_(select(below.c.id)))
     named = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id.in_(select(below.c.id)))
     content = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(named))
@@ -251,9 +249,7 @@ def commit_page(
     if after is not None:
         key = tuple_(commits.c.pushed_at, commits.c.id)
         query = query.where(key < tuple_(*after) if newest_first else key > tuple_(*after))
-    order = (
-        (commits.c.pushed_at.desc(), commits.c.id.desc()) if newest_first else (commits.c.pushed_at, commits.c.id)
-    )
+    order = (commits.c.pushed_at.desc(), commits.c.id.desc()) if newest_first else (commits.c.pushed_at, commits.c.id)
     rows = connection.execute(query.order_by(*order).limit(limit + 1)).all()
     more = len(rows) > limit
     rows = rows[:limit]
@@ -276,8 +272,8 @@ def commit_page(
 
 def count_commits(connection: Connection, repository_id: int, tag: str) -> int:
     """How many commits a tag has."""
-    query = select(func.count()).select_from(commits).where(
-        commits.c.repository_id == repository_id, commits.c.tag == tag
+    query = (
+        select(func.count()).select_from(commits).where(commits.c.repository_id == repository_id, commits.c.tag == tag)
     )
     return connection.execute(query).scalar_one()
 

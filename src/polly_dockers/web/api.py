@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime
+import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
-
 
 from aiohttp import web
 
@@ -69,7 +68,7 @@ def _json(value: Any, status: int = 200) -> web.Response:  # noqa: ANN401 - any 
 
 
 def _time(microseconds: int) -> str:
-    at = datetime.datetime.fromtimestamp(microseconds / 1_000_000, datetime.UTC)
+    at = dt.datetime.fromtimestamp(microseconds / 1_000_000, dt.UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -100,9 +99,9 @@ def _cursor(exchange: Exchange) -> list[str]:
     text = exchange.query("cursor")
     if not text:
         return []
+    if len(text) > MAX_CURSOR:
+        raise _bad_cursor()
     try:
-        if len(text) > MAX_CURSOR:
-            raise ValueError
         return base64.urlsafe_b64decode(text.encode("ascii") + b"==").decode("utf-8").split("\0")
     except (binascii.Error, ValueError) as error:
         raise _bad_cursor() from error
@@ -153,9 +152,7 @@ def _token_item(token: AccessToken, caller: SignedIn) -> wire.TokenItem:
 
 async def create_token(exchange: Exchange) -> web.StreamResponse:
     """POST /api/v1/tokens."""
-    caller = (
-        await signin.by_password(exchange) if signin.basic(exchange) else await signin.by_full_token(exchange)
-    )
+    caller = await signin.by_password(exchange) if signin.basic(exchange) else await signin.by_full_token(exchange)
     wanted = await exchange.json(wire.TokenRequest)
     if not 60 <= wanted.expires_in <= YEAR:  # noqa: PLR2004 - said in the message
         msg = f"expires_in is {wanted.expires_in}: give seconds from 60 to {YEAR} (a year)."
@@ -179,9 +176,8 @@ async def tokens(exchange: Exchange) -> web.StreamResponse:
 async def revoke_token(exchange: Exchange, token_id: str) -> web.StreamResponse:
     """DELETE /api/v1/tokens/{id}."""
     caller = await signin.by_full_token(exchange)
-    if token_id == "current" and caller.token is not None:
-        token_id = caller.token.id
-    await accounts.revoke_token(exchange.registry, caller, token_id)
+    this = caller.token.id if caller.token is not None else ""
+    await accounts.revoke_token(exchange.registry, caller, {"current": this}.get(token_id, token_id))
     return web.Response(status=204)
 
 

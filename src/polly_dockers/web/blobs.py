@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
 from polly_dockers import pull, removal, uploads
 from polly_dockers.errors import BlobUnknown, DigestInvalid
 from polly_dockers.model import Digest, RepositoryName
 from polly_dockers.web import send
-from polly_dockers.web.exchange import Exchange
 from polly_dockers.web.failures import upload_headers
 from polly_dockers.web.signin import registry_actor
+
+if TYPE_CHECKING:
+    from polly_dockers.web.exchange import Exchange
 
 
 async def get(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
@@ -34,9 +38,7 @@ async def get(exchange: Exchange, name: RepositoryName, reference: str) -> web.S
         headers["Content-Range"] = f"bytes {offset}-{offset + count - 1}/{found.size}"
     blob = await pull.open_blob(exchange.registry, found)
     try:
-        return await send.send(
-            request, blob, offset=offset, count=count, status=206 if part else 200, headers=headers
-        )
+        return await send.send(request, blob, offset=offset, count=count, status=206 if part else 200, headers=headers)
     finally:
         blob.close()
 
@@ -74,9 +76,7 @@ async def status(exchange: Exchange, name: RepositoryName, reference: str) -> we
 async def append(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
     """PATCH: the next bytes of an upload."""
     actor = registry_actor(exchange)
-    upload = await uploads.append(
-        exchange.registry, actor, name, reference, exchange.body(), exchange.content_range()
-    )
+    upload = await uploads.append(exchange.registry, actor, name, reference, exchange.body(), exchange.content_range())
     return web.Response(status=202, headers=upload_headers(name, upload.id, upload.size))
 
 
@@ -88,9 +88,7 @@ async def finish(exchange: Exchange, name: RepositoryName, reference: str) -> we
         msg = "The PUT that ends an upload names the blob: ?digest=sha256:…"
         raise DigestInvalid(msg)
     digest = Digest.parse(wanted)
-    await uploads.finish(
-        exchange.registry, actor, name, reference, digest, exchange.body(), exchange.content_range()
-    )
+    await uploads.finish(exchange.registry, actor, name, reference, digest, exchange.body(), exchange.content_range())
     return _created(name, digest)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
 from aiohttp import web
 
 from polly_dockers.errors import PollyError, RangeInvalid, TooManyRequests, Unauthorized, Unavailable

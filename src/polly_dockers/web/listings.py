@@ -34,7 +34,7 @@ def _count(exchange: Exchange) -> int:
 
 def _link(path: str, n: int, last: str) -> str:
     """RFC 5988, relative: crane takes no Link of another host."""
-    return f"<{quote(path)}?{urlencode({'n': n, 'last': last})}>; rel=\"next\""
+    return f'<{quote(path)}?{urlencode({"n": n, "last": last})}>; rel="next"'
 
 
 async def tags(exchange: Exchange, name: RepositoryName, _reference: str) -> web.StreamResponse:
@@ -55,9 +55,7 @@ async def catalog(exchange: Exchange, actor: Actor) -> web.StreamResponse:
     headers = {}
     if len(found) > n > 0:
         headers["Link"] = _link("/v2/_catalog", n, found[n - 1])
-    return web.Response(
-        body=dump({"repositories": found[:n]}), content_type="application/json", headers=headers
-    )
+    return web.Response(body=dump({"repositories": found[:n]}), content_type="application/json", headers=headers)
 
 
 async def referrers(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
 from polly_dockers import pull, push, removal
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import Digest, RepositoryName, Tag
 from polly_dockers.web.blobs import matches
-from polly_dockers.web.exchange import Exchange
 from polly_dockers.web.signin import registry_actor
+
+if TYPE_CHECKING:
+    from polly_dockers.web.exchange import Exchange
 
 MAX_TAGS = 100
 """Values of ``tag`` in one PUT, at most."""

@@ -19,9 +19,7 @@ SECONDS: Final = Histogram(
 )
 RECEIVED: Final = Counter("polly_received_bytes_total", "Bytes of request bodies that were announced.")
 SENT: Final = Counter("polly_sent_bytes_total", "Bytes of bodies that were answered.")
-IN_FLIGHT: Final = Gauge(
-    "polly_requests_in_flight", "Requests that are being answered.", multiprocess_mode="livesum"
-)
+IN_FLIGHT: Final = Gauge("polly_requests_in_flight", "Requests that are being answered.", multiprocess_mode="livesum")
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 

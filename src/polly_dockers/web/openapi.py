@@ -105,9 +105,7 @@ def _paths() -> dict[str, Any]:
             ),
         },
         "/api/v1/organisations/{org}/repository": {
-            "get": _operation(
-                "A docker repository", {200: wire.RepositoryItem}, errors=(404,), query=name, path=org
-            ),
+            "get": _operation("A docker repository", {200: wire.RepositoryItem}, errors=(404,), query=name, path=org),
             "patch": _operation(
                 "Change a docker repository",
                 {200: wire.RepositoryItem},
@@ -143,9 +141,7 @@ def _paths() -> dict[str, Any]:
                 query=email,
                 path=org,
             ),
-            "delete": _operation(
-                "Remove a member", {204: None}, errors=(403, 404, 409), query=email, path=org
-            ),
+            "delete": _operation("Remove a member", {204: None}, errors=(403, 404, 409), query=email, path=org),
         },
     }
 

@@ -82,7 +82,7 @@ async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, coun
 
 
 async def _by_kernel(transport: asyncio.Transport, fd: int, offset: int, count: int) -> None:
-    """sendfile on a duplicate of the connection's descriptor: uvloop lends out none that a transport holds."""
+    """Sendfile on a duplicate of the connection's descriptor: uvloop lends out none that a transport holds."""
     pause = 0.0
     while transport.get_write_buffer_size():
         await asyncio.sleep(pause)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import TYPE_CHECKING
-
 
 from aiohttp import web
 
@@ -32,9 +31,9 @@ async def token(exchange: Exchange) -> web.Response:
 
 
 async def _by_form(exchange: Exchange) -> web.Response:
-    """ "grant_type: (REQUIRED) … either password or refresh_token"; an access token serves as the latter."""
+    """Answer the OAuth2 form; an access token serves as the refresh token."""
     fields = await exchange.form()
-    first = {key: value for key, value in reversed(fields)}
+    first = dict(reversed(fields))
     kind = first.get("grant_type")
     if kind == "password":
         signed_in = await accounts.sign_in(
@@ -55,9 +54,7 @@ async def _grant(exchange: Exchange, signed_in: SignedIn | None, scopes: Sequenc
         token=secret,
         access_token=secret,
         expires_in=seconds,
-        issued_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        issued_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         scope=scope or None,
     )
-    return web.Response(
-        body=encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"}
-    )
+    return web.Response(body=encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"})

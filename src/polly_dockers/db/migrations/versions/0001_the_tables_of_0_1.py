@@ -1,4 +1,4 @@
-"""The tables of 0.1"""
+"""The tables of 0.1."""
 
 from __future__ import annotations
 
