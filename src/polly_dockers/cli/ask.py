@@ -15,9 +15,8 @@ def choose(message: str, choices: Sequence[str], default: str | None = None) -> 
 
 def text(message: str, *, before: str = "", default: str = "", check: Callable[[str], str | None] | None = None) -> str:
     """Return what was typed. ``before`` stands before the cursor; ``check`` returns what is wrong with an answer."""
-    return str(
-        _answer("text", message, instruction=before or None, default=default, validate=_validator(check))
-    ).strip()
+    whole = f"{message} {before}".rstrip()
+    return str(_answer("text", whole, default=default, validate=_validator(check))).strip()
 
 
 def one_of(message: str, known: Sequence[str], *, before: str = "") -> str:

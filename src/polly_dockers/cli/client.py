@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import ssl
 import urllib.request
 from typing import TYPE_CHECKING, TypeVar
@@ -18,7 +19,7 @@ from polly_dockers.cli.failures import CommandError, RequestError, UnreachableEr
 from polly_dockers.cli.terminal import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 T = TypeVar("T")
 PRODUCT = "polly-docker-repository"
@@ -28,6 +29,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _UNAUTHORIZED = 401
 _TOO_MANY = 429
 _REDIRECTS = range(300, 400)
+_REFUSALS = range(400, 500)
 _FAILURES = range(400, 600)
 
 
@@ -54,7 +56,7 @@ class Client:
         try:
             info = self._ask("GET", "", wire.ServerInfo)
         except RequestError as error:
-            if error.codes or error.status in {_TOO_MANY, *range(500, 600)}:
+            if error.codes or error.status not in _REFUSALS:
                 raise
             raise no_polly from error
         except _UnexpectedError as error:
@@ -162,19 +164,19 @@ class Client:
         return response.data
 
     def _unreachable(self, error: Exception) -> UnreachableError:
-        reason = getattr(error, "reason", None) or error
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            return UnreachableError(
-                f"The certificate of {self.server} can't be trusted: {reason.verify_message}. If your organisation has "
-                "a certificate authority of its own, name its file: POLLY_CA_FILE=/path/to/ca.pem"
-            )
-        if isinstance(reason, ssl.SSLError):
-            return UnreachableError(
-                f"{self.server} does not speak TLS ({reason.reason}). If it is meant to be reached without, "
-                f"run: polly login --server http://{server_url.host(self.server)}"
-            )
+        for reason in _chain(error):
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                return UnreachableError(
+                    f"The certificate of {self.server} can't be trusted: {reason.verify_message}. If your organisation "
+                    "has a certificate authority of its own, name its file: POLLY_CA_FILE=/path/to/ca.pem"
+                )
+            if isinstance(reason, ssl.SSLError):
+                return UnreachableError(
+                    f"{self.server} does not speak TLS ({reason.reason}). If it is meant to be reached without, "
+                    f"run: polly login --server http://{server_url.host(self.server)}"
+                )
         return UnreachableError(
-            f"{self.server} does not answer ({_cause(reason)}). Check the address (polly login --server URL), "
+            f"{self.server} does not answer ({_cause(error)}). Check the address (polly login --server URL), "
             "the network and the proxy; or try again later."
         )
 
@@ -190,7 +192,7 @@ class Client:
             message = (
                 f"{self.server} answered {response.status}. Try again later; if it lasts, tell your administrator."
             )
-        if response.status >= _FAILURES.stop - 100 and request:
+        if response.status not in _REFUSALS and request:
             message += f" (request {request})"
         if response.status == _UNAUTHORIZED and codes and not self._email:
             message += f" To sign in again, run: polly login --server {self.server}"
@@ -249,21 +251,24 @@ def _pool(server: str) -> urllib3.PoolManager:
     return urllib3.PoolManager(ssl_context=context)
 
 
-def _cause(error: object) -> str:
+def _cause(error: Exception) -> str:
     """Say in a few words why there was no answer."""
-    for each in _causes(error):
-        if isinstance(each, TimeoutError | urllib3.exceptions.TimeoutError):
-            return "it took too long"
-        if isinstance(each, urllib3.exceptions.NameResolutionError):
-            return "no such host"
-        if isinstance(each, urllib3.exceptions.ProxyError):
-            return "the proxy refused or can't be reached"
+    chain = _chain(error)
+    proxy = "the proxy: " if any(isinstance(each, urllib3.exceptions.ProxyError) for each in chain) else ""
+    for each in chain:
+        if isinstance(each, socket.gaierror) and each.errno == socket.EAI_NONAME:
+            return f"{proxy}no such host"
         if isinstance(each, OSError) and each.strerror:
-            return each.strerror.lower()
-    return clean(str(error)).rstrip(".")[:200]
+            return f"{proxy}{each.strerror.lower()}"
+        if isinstance(each, TimeoutError):
+            return f"{proxy}it took too long"
+    return proxy + clean(str(error)).rstrip(".")[:200]
 
 
-def _causes(error: object) -> Iterator[object]:
-    while isinstance(error, BaseException):
-        yield error
-        error = getattr(error, "reason", None) or error.__cause__ or error.__context__
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """Return the error and what caused it, the first cause first."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.insert(0, error)
+        error = error.__cause__ or error.__context__
+    return chain

@@ -1,0 +1,194 @@
+"""Servers that are none, connections that break, and commands that are interrupted."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .conftest import POLLY, SECONDS, Server, User
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+INFO = '{"product": "polly-docker-repository", "version": "1", "registry": "%s", "url": "http://127.0.0.1"}'
+
+
+@contextmanager
+def answering(status: int, body: str, headers: dict[str, str] | None = None, tls: Path | None = None) -> Iterator[str]:
+    """Run a server that gives one answer to everything, and hand out ``HOST:PORT``."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.send_response(status)
+            for name, value in ({"content-length": str(len(body))} | (headers or {})).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the library's names
+
+        def log_message(self, *_: Any) -> None:
+            """Stay quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def login(user: User, server: str, **env: str) -> str:
+    """Try to sign in, which must fail with exit code 1 and one line (after a warning for plain http); return it."""
+    done = user.polly("login", "--server", server, "--email", "ann@acme.example", "--password-stdin", stdin="x", **env)
+    assert (done.code, done.out) == (1, "")
+    [line] = [line for line in done.err.splitlines() if not line.startswith("Warning: ")]
+    assert not user.profiles.exists()
+    return line
+
+
+def test_a_server_that_does_not_answer(nobody: User) -> None:
+    """Nothing listens there, or the name does not exist: one line with the cause and the way out."""
+    assert "127.0.0.1:1 does not answer (connection refused)" in login(nobody, "127.0.0.1:1")
+    assert "registry.invalid does not answer (" in login(nobody, "registry.invalid")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, "<html>Welcome</html>"), (404, "not here"), (200, "{}"), (200, '{"product": "x", "version": "1", "registry": "r", "url": "u"}'), (200, INFO % "host; rm -rf ~")],
+)  # fmt: skip
+def test_a_server_that_is_no_polly(nobody: User, status: int, body: str) -> None:
+    """A web page, another product, and one whose registry would be a command in a shell."""
+    with answering(status, body) as address:
+        assert "is no Polly Docker Repository" in login(nobody, address)
+
+
+def test_a_proxy_error_and_a_redirect_are_told(nobody: User) -> None:
+    """502 without an envelope; a redirect is not followed with a password, but named."""
+    with answering(502, "Bad Gateway") as address:
+        assert "answered 502" in login(nobody, address)
+    with answering(308, "", {"location": "https://registry.acme.example/api/v1"}) as address:
+        assert "sends on to https://registry.acme.example/api/v1" in login(nobody, address)
+
+
+def test_too_many_attempts_say_when_to_try_again(nobody: User) -> None:
+    """Retry-After reaches the person."""
+    body = '{"errors": [{"code": "TOOMANYREQUESTS", "message": "Too many wrong passwords."}]}'
+    with answering(429, body, {"retry-after": "7"}) as address:
+        assert "Too many wrong passwords. Try again in 7 seconds." in login(nobody, address)
+
+
+def test_an_answer_cut_short(nobody: User) -> None:
+    """The connection ends in the middle of the body."""
+    with answering(200, INFO, {"content-length": "9999"}) as address:
+        assert "does not answer" in login(nobody, address)
+
+
+def test_an_answer_of_another_version(nobody: User) -> None:
+    """A form that is not known names the versions' difference."""
+    with answering(200, '{"items": 7}') as address:
+        done = nobody.polly("whoami", POLLY_SERVER=address, POLLY_TOKEN="polly_x")
+    assert (done.code, "in a form that polly" in done.err) == (1, True)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with a key and the certificate of 127.0.0.1 that it signed itself."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", f"{path}.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_text(path.read_text() + path.with_name("both.pem.crt").read_text())
+    return path
+
+
+def test_tls_failures_name_the_way_out(nobody: User, certificate: Path) -> None:
+    """A certificate nobody vouches for, a certificate file that is none, and a server without TLS."""
+    with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
+        assert "POLLY_CA_FILE" in login(nobody, f"https://{address}")
+        assert "is no file of certificates" in login(nobody, f"https://{address}", POLLY_CA_FILE="/dev/null")
+    with answering(200, INFO % "127.0.0.1:5000") as address:
+        line = login(nobody, f"https://{address}")
+        assert f"polly login --server http://{address}" in line
+
+
+@pytest.mark.parametrize("variable", ["POLLY_CA_FILE", "SSL_CERT_FILE"])
+def test_an_authority_of_ones_own(nobody: User, certificate: Path, variable: str) -> None:
+    """With its certificate named, the server is reached, and it is the next answer that fails."""
+    with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
+        assert "in a form that polly" in login(nobody, f"https://{address}", **{variable: f"{certificate}.crt"})
+
+
+def test_the_proxy_of_the_environment_is_used(nobody: User) -> None:
+    """HTTP_PROXY is asked for other hosts, and not for those of NO_PROXY."""
+    with answering(200, "<html>the proxy</html>") as proxy:
+        line = login(nobody, "http://registry.invalid", HTTP_PROXY=f"http://{proxy}", NO_PROXY="")
+        assert line == "Error: http://registry.invalid answers, but it is no Polly Docker Repository. " \
+            "Check the address; your administrator knows it."  # fmt: skip
+        assert "does not answer" in login(nobody, "http://registry.invalid", HTTP_PROXY=f"http://{proxy}", NO_PROXY=".invalid")
+
+
+
+
+@pytest.mark.parametrize("junk", ["", "ftp://x", "http://", "a b", "https://ann:pw@host", "host/path", "host:99999", "-x"])
+def test_addresses_that_are_none(nobody: User, junk: str) -> None:
+    """Exit code 2 and what would be right."""
+    done = nobody.polly("login", f"--server={junk}", "--no-input")
+    assert done.code == 2
+    assert "Right are registry.acme.example" in done.err or "--server is missing" in done.err
+
+
+def test_a_closed_pipe_ends_quietly(ann: User, images: list[str]) -> None:
+    """``polly … | true``: no traceback, no message of Python."""
+    del images
+    script = "{ polly dockers list --output json; echo $? > code; } | true"
+    done = ann.run("sh", "-c", script)
+    assert (ann.home / "code").read_text().strip() in {"0", "141"}
+    assert "Broken" not in done.err
+    assert "Exception" not in done.err
+
+
+def test_interrupt_ends_quietly(nobody: User) -> None:
+    """SIGINT while the server keeps silent: exit code 130, nothing said."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = "{}:{}".format(*silent.getsockname())
+        env = nobody.env | {"POLLY_SERVER": address, "POLLY_TOKEN": "polly_x"}
+        process = subprocess.Popen([*POLLY, "whoami"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        silent.settimeout(SECONDS)
+        silent.accept()
+        process.send_signal(2)
+        out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_a_bug_is_one_line(nobody: User) -> None:
+    """What nobody foresaw says how to see more; POLLY_DEBUG=1 shows it."""
+    code = "import sys; from polly_dockers.cli import main, signin; signin.whoami = lambda *_: 1 / 0; sys.argv = ['polly', 'whoami']; main.run()"
+    done = nobody.run(POLLY[0], "-c", code)
+    assert done.code == 1
+    [line] = done.err.splitlines()
+    assert "ZeroDivisionError" in line
+    assert "POLLY_DEBUG=1" in line
+
+
+def test_wrong_options_are_wrong_usage(ann: User, server: Server) -> None:
+    """Exit code 2 for an unknown command, an unknown option, a value that is none."""
+    del server
+    for arguments in (["nothing"], ["dockers", "lst"], ["dockers", "list", "--al"], ["dockers", "list", "--output", "xml"]):
+        done = ann.polly(*arguments)
+        assert (done.code, done.out) == (2, "")
+    assert "Did you mean 'list'" in ann.polly("dockers", "lst").err

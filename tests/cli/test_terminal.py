@@ -1,0 +1,233 @@
+"""The commands on a terminal: tables at 80 and at 200 columns, and questions answered with the arrow keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .conftest import Server, Terminal, User
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DOWN, TAB, ENTER, INTERRUPT = "\x1b[B", "\t", "\r", "\x03"
+
+
+def test_list_at_80_columns_breaks_nothing(ann: User, images: list[str], server: Server) -> None:
+    """The path stands on a line of its own, and the other three columns below it; no cell is broken."""
+    del images
+    terminal = ann.terminal("dockers", "list")
+    assert terminal.end() == 0
+    lines = terminal.lines()
+    assert lines[0] == "docker repository"
+    assert lines[1].split("  ")[1] == "created by"
+    assert lines[3] == f"{server.registry}/{ann.env['TEST_ORG']}/team/gpu"
+    assert lines[4].split()[0] == ann.email
+    assert lines[4].endswith("private")
+    assert lines[5] == "1 of 1 docker repositories."
+
+
+def test_list_at_200_columns_has_every_column(ann: User, images: list[str]) -> None:
+    """Nothing is left out where there is room."""
+    del images
+    terminal = ann.terminal("dockers", "list", columns=200)
+    assert terminal.end() == 0
+    header, _, row, _ = terminal.lines()
+    assert [title for title in header.split("  ") if title] == [
+        "docker repository", "created by", "created at", "docker access", "description", "tags", "commits", " size",
+        "last push",
+    ] or header.split()[-2:] == ["last", "push"]  # fmt: skip
+    assert "for the GPU machines" in row
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_commit_list_never_cuts_a_digest(ann: User, images: list[str], columns: int) -> None:
+    """Each of 71 characters is whole on one line; active is green, inactive yellow."""
+    terminal = ann.terminal("dockers", "commit-list", "--name", "team/gpu", columns=columns)
+    assert terminal.end() == 0
+    for digest in images:
+        assert any(digest in line for line in terminal.lines())
+    assert "\x1b[32mactive\x1b[0m" in terminal.raw
+    assert "\x1b[33minactive\x1b[0m" in terminal.raw
+    assert terminal.lines()[0].startswith("Commits for the docker repository ")
+    assert terminal.lines()[-4] == "To pull the docker for:"
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_can_be_refused(ann: User, images: list[str], env: dict[str, str]) -> None:
+    """NO_COLOR and TERM=dumb leave no escape sequence."""
+    del images
+    terminal = ann.terminal("dockers", "commit-list", "--name", "team/gpu", **env)
+    assert terminal.end() == 0
+    assert "\x1b" not in terminal.raw
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_polly_alone_asks_its_way_to_a_new_repository(ann: User, server: Server, columns: int) -> None:
+    """Two menus by arrow keys, three questions, and at the end the same command in one line."""
+    terminal = ann.terminal(columns=columns)
+    terminal.see("What would you like to do?")
+    terminal.type(DOWN * 4 + ENTER)
+    terminal.see("What would you like to do with Polly dockers?")
+    terminal.type(ENTER)
+    terminal.see(f"Enter the name of the docker repository? {server.registry}/{ann.env['TEST_ORG']}/")
+    terminal.type("new_repo" + ENTER)
+    terminal.see("Enter the description of the docker repository?")
+    terminal.type("it's new" + ENTER)
+    terminal.see("Should the docker repository be public?")
+    terminal.type("n")
+    assert terminal.end() == 0
+    shown = "".join(terminal.screen.display).replace(" ", "")
+    assert "Success:dockerrepositorygeneration" in shown
+    line = """polly dockers create --name new_repo --description 'it'"'"'s new' --private"""
+    assert f"Thesameinoneline:{line.replace(' ', '')}" in shown
+    [item] = ann.ok("dockers", "list", "--output", "json").json()
+    assert (item["name"], item["description"], item["access"]) == ("new_repo", "it's new", "private")
+
+
+def test_a_wrong_name_is_told_while_typing(ann: User) -> None:
+    """The question stays until the answer is a name; Ctrl-C leaves with 130 and no word."""
+    terminal = ann.terminal("dockers", "create")
+    terminal.see("Enter the name")
+    terminal.type("My Repo" + ENTER)
+    terminal.see("right is my-repo")
+    terminal.type(INTERRUPT)
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.raw
+    assert ann.ok("dockers", "list", "--output", "json").json() == []
+
+
+def test_names_that_exist_are_offered(ann: User, images: list[str]) -> None:
+    """A few letters are enough to choose from what is there."""
+    terminal = ann.terminal("dockers", "commit-list")
+    terminal.see("Enter the name of the docker repository?")
+    terminal.type("gp")
+    terminal.see("team/gpu")
+    terminal.type(TAB + ENTER)
+    assert terminal.end() == 0
+    assert images[1] in terminal.text()
+    assert "polly dockers commit-list --name team/gpu" in terminal.text()
+
+
+def test_how_many_is_asked(ann: User, images: list[str]) -> None:
+    """all, latest or oldest, then a number."""
+    del images
+    terminal = ann.terminal("dockers")
+    terminal.see("with Polly dockers?")
+    terminal.type(DOWN + ENTER)
+    terminal.see("How many docker repository you want to list?")
+    terminal.type(DOWN * 2 + ENTER)
+    terminal.see("How many? 10")
+    terminal.type("\x7f\x7f1" + ENTER)
+    assert terminal.end() == 0
+    assert "polly dockers list --oldest 1" in terminal.text()
+
+
+def test_update_offers_the_other_access(ann: User) -> None:
+    """It says what the access is, and offers the other; no answer changes nothing."""
+    ann.ok("dockers", "create", "--name", "one", "--description", "as it is")
+    terminal = ann.terminal("dockers", "update", "--name", "one")
+    terminal.see("one is private. Make it public?")
+    terminal.type("n")
+    terminal.see("Enter the description")
+    terminal.type(ENTER)
+    assert terminal.end() == 0
+    assert "Nothing is changed." in terminal.text()
+    terminal = ann.terminal("dockers", "update", "--name", "one")
+    terminal.see("Make it public?")
+    terminal.type("n")
+    terminal.see("as it is")
+    terminal.type(" now" + ENTER)
+    assert terminal.end() == 0
+    assert "Success: Docker information updated" in terminal.text()
+    assert ann.ok("dockers", "list", "--output", "json").json()[0]["description"] == "as it is now"
+
+
+def test_login_asks_for_what_is_missing(person: Callable[..., User], server: Server) -> None:
+    """Server, email and password; the password is not on the screen."""
+    ann = person(signed_in=False)
+    terminal = ann.terminal("login")
+    terminal.see("Enter the address of the server")
+    terminal.type("no server" + ENTER)
+    terminal.see("is no address")
+    terminal.type("\x15" + server.url + ENTER)
+    terminal.see("Enter your email")
+    terminal.type(ann.email + ENTER)
+    terminal.see("Enter your password")
+    terminal.type(ann.password + ENTER)
+    assert terminal.end() == 0
+    assert f"Success: Logged in to Polly as {ann.email}" in terminal.text()
+    assert ann.password not in terminal.raw
+
+
+def test_a_new_password_is_typed_twice(person: Callable[..., User]) -> None:
+    """Two that differ change nothing."""
+    bob = person("writer")
+    terminal = bob.terminal("password")
+    for question, answer in (
+        ("as it is", bob.password),
+        ("the new password", "one long password"),
+        ("the new password again", "another long password"),
+    ):
+        terminal.see(question)
+        terminal.type(answer + ENTER)
+    assert terminal.end() == 2
+    assert "differ; nothing is changed" in terminal.text()
+    bob.ok("whoami")
+
+
+def test_members_are_asked_for(person: Callable[..., User]) -> None:
+    """A menu, an email from those that exist, a role by arrow keys."""
+    ann, bob = person(), person("reader")
+    terminal = ann.terminal("members")
+    terminal.see("with the members?")
+    terminal.type(DOWN * 2 + ENTER)
+    terminal.see("Enter the email of the member?")
+    terminal.type(bob.email + ENTER)
+    terminal.see("Which role?")
+    terminal.type(DOWN + ENTER)
+    assert terminal.end() == 0
+    assert f"polly members set-role --email {bob.email} --role writer" in "".join(terminal.lines())
+
+
+def test_an_organisation_is_asked_for(ann: User, server: Server) -> None:
+    """Where the user is in several, and nothing says which."""
+    other, (email, password) = server.new_org()
+    admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
+    admin.login(server)
+    admin.ok("members", "add", "--email", ann.email, "--role", "reader")
+    terminal = ann.terminal("dockers", "list")
+    terminal.see("Which organisation?")
+    terminal.type(ENTER)
+    assert terminal.end() == 0
+    assert "has no docker repository yet" in terminal.text()
+
+
+def test_no_input_asks_nothing_on_a_terminal(ann: User) -> None:
+    """Exit code 2, wherever the option stands."""
+    for arguments in (["--no-input"], ["dockers", "--no-input"], ["dockers", "create", "--no-input"], ["--no-input", "dockers", "create"]):
+        terminal = ann.terminal(*arguments)
+        assert terminal.end() == 2
+        assert "Error: " in terminal.text()
+        assert "?" not in terminal.raw.replace("Which command?", "")
+
+
+def test_groups_alone_on_a_pipe_say_what_there_is(ann: User) -> None:
+    """Exit code 2 and the names of the commands."""
+    done = ann.polly("dockers")
+    assert done.code == 2
+    assert "create, list, commit-list, update, login, logout, configure" in done.err
+    assert ann.polly().code == 2
+
+
+def test_stdout_may_be_a_pipe_while_questions_are_asked(ann: User) -> None:
+    """Questions are on stderr: what goes down the pipe is the table alone."""
+    script = "polly dockers create --description x > out"
+    terminal = Terminal(["sh", "-c", f"cd {ann.home}; {script}"], 80, ann.env | {"TERM": "xterm-256color"})
+    terminal.see("Enter the name")
+    terminal.type("piped" + ENTER)
+    terminal.see("be public?")
+    terminal.type("n")
+    assert terminal.end() == 0
+    assert (ann.home / "out").read_text().startswith("docker name")
