@@ -73,7 +73,8 @@ class Server:
 
     def start(self) -> None:
         """Start the server and wait until it says that it listens."""
-        command = [BIN / "polly-server", "run", "--data", self.data, "--listen", self.registry, *self.options]
+        place = ("--data", str(self.data), "--listen", self.registry)
+        command = [str(BIN / "polly-server"), "run", *place, *self.options]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None

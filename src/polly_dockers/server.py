@@ -96,25 +96,29 @@ def _first(connection: Connection, slug: str, email: str, hashed: str) -> None:
 )
 def run_server(
     *,
-    data: Annotated[str | None, typer.Option(help="Folder of the database and the blobs. [default: data]")] = None,
-    listen: Annotated[str | None, typer.Option(help="HOST:PORT. [default: 127.0.0.1:5000]")] = None,
+    data: Annotated[str | None, typer.Option(show_default="data", help="Folder of the database and the blobs.")] = None,
+    listen: Annotated[str | None, typer.Option(show_default="127.0.0.1:5000", help="HOST:PORT.")] = None,
     public_url: Annotated[
         str | None, typer.Option(help="How people reach the server; decides the host in every path printed.")
     ] = None,
     tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate and its chain.")] = None,
     tls_key: Annotated[str | None, typer.Option(help="PEM file of the private key.")] = None,
-    workers: Annotated[str | None, typer.Option(help="Worker processes. [default: 2]")] = None,
+    workers: Annotated[str | None, typer.Option(show_default="2", help="Worker processes.")] = None,
     metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT of /metrics, apart from the rest.")] = None,
-    public_repositories: Annotated[str | None, typer.Option(help="allow or deny. [default: deny]")] = None,
-    blob_delete: Annotated[str | None, typer.Option(help="allow or deny. [default: allow]")] = None,
-    manifest_delete: Annotated[str | None, typer.Option(help="allow or deny. [default: allow]")] = None,
-    max_manifest_bytes: Annotated[str | None, typer.Option(help="[default: 8388608]")] = None,
-    token_seconds: Annotated[str | None, typer.Option(help="Life of a registry token. [default: 600]")] = None,
-    lease_seconds: Annotated[str | None, typer.Option(help="Life of an unnamed blob. [default: 86400]")] = None,
+    public_repositories: Annotated[str | None, typer.Option(show_default="deny", help="allow or deny.")] = None,
+    blob_delete: Annotated[str | None, typer.Option(show_default="allow", help="allow or deny.")] = None,
+    manifest_delete: Annotated[str | None, typer.Option(show_default="allow", help="allow or deny.")] = None,
+    max_manifest_bytes: Annotated[
+        str | None, typer.Option(show_default="8388608", help="Larger manifests are refused.")
+    ] = None,
+    token_seconds: Annotated[str | None, typer.Option(show_default="600", help="Life of a registry token.")] = None,
+    lease_seconds: Annotated[str | None, typer.Option(show_default="86400", help="Life of an unnamed blob.")] = None,
     trusted_proxies: Annotated[str | None, typer.Option(help="Addresses that may say X-Forwarded-For.")] = None,
-    graceful_seconds: Annotated[str | None, typer.Option(help="Wait for requests at the end. [default: 60]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error. [default: info]")] = None,
-    log_format: Annotated[str | None, typer.Option(help="json or text. [default: json]")] = None,
+    graceful_seconds: Annotated[
+        str | None, typer.Option(show_default="60", help="Wait for requests at the end.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(show_default="info", help="debug, info, warning, error.")] = None,
+    log_format: Annotated[str | None, typer.Option(show_default="json", help="json or text.")] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML file of these settings.")] = None,
     demo: Annotated[
         bool, typer.Option(help="Without an organisation yet, make demo with an admin, and say how to begin.")
@@ -163,7 +167,7 @@ The organisation {DEMO_ORG} is new. Its admin is {DEMO_EMAIL}, the password {pas
   echo '{password}' | polly login --server {settings.url} --email {DEMO_EMAIL} --password-stdin
   polly dockers create --name hello --description "My first docker"
   eval "$(polly dockers login)"
-  printf 'FROM scratch\\nCOPY README.md /\\n' | docker build -q -t {path}:v1 -f - .
+  printf 'FROM scratch\\nCOPY . /docs\\n' | docker build -q -t {path}:v1 -f - docs
   docker push {path}:v1
   polly dockers commit-list --name hello
 """)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -22,12 +21,11 @@ from polly_dockers.history import fold
 from polly_dockers.passwords import Passwords
 from polly_dockers.registry import Registry
 from polly_dockers.signer import Signer
+from polly_dockers.web.protocol import HttpServer
 from polly_dockers.web.site import Site
 
 log: Final = structlog.get_logger("polly.worker")
 
-READ_BUFFER: Final = 256 << 10
-"""Bytes of a body that wait for their reader, for each connection."""
 FOLD_EVERY: Final = 5.0
 """Seconds between two foldings of what pushes added to totals."""
 
@@ -68,18 +66,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         config: Config = self.app.settings
         registry = await open_registry(config)
-        runner = web.ServerRunner(
-            web.Server(
-                Site(registry),  # type: ignore[arg-type]
-                access_log=None,
-                auto_decompress=False,
-                read_bufsize=READ_BUFFER,
-                keepalive_timeout=75.0,
-                lingering_time=10.0,
-                logger=logging.getLogger("aiohttp.server"),
-            ),
-            shutdown_timeout=config.graceful_seconds,
-        )
+        runner = web.ServerRunner(HttpServer(Site(registry)), shutdown_timeout=config.graceful_seconds)
         await runner.setup()
         metrics_port = split_address(config.metrics_listen)[1] if config.metrics_listen else None
         for listener in self.sockets:

@@ -182,7 +182,7 @@ class FileBlobStore:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.stat().st_ino == os.fstat(fd).st_ino:
+                if _is_still(path, fd):
                     return fd
             except (BlockingIOError, FileNotFoundError):
                 pass  # another request holds it, or has just made a blob of it
@@ -233,6 +233,11 @@ class FileBlobStore:
     def close(self) -> None:
         """Wait for the threads."""
         self._pool.shutdown()
+
+
+def _is_still(path: Path, fd: int) -> bool:
+    """Whether the path names the file that is open: another request may have made a blob of it."""
+    return path.stat().st_ino == os.fstat(fd).st_ino
 
 
 def _gone() -> BlobUploadUnknown:

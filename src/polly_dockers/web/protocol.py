@@ -1,0 +1,67 @@
+"""aiohttp's low-level server, with our own words for what is no HTTP at all."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from polly_dockers.errors import BadRequest, ClientGone, InternalError
+from polly_dockers.wire import ErrorItem, Errors, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log: Final = structlog.get_logger("polly.request")
+
+READ_BUFFER: Final = 256 << 10
+"""Bytes of a body that wait for their reader, for each connection."""
+
+
+class _Protocol(RequestHandler):
+    """One connection. A request that can't be parsed, or whose client left, comes to ``handle_error``."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it holds what the client sent
+    ) -> web.StreamResponse:
+        """The envelope, and the end of the connection."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(exc, (ClientGone, ConnectionError)):
+            log.error("fault of the server", exc_info=exc)
+        error = BadRequest("This is no HTTP request.") if status < HTTPStatus.INTERNAL_SERVER_ERROR else None
+        told = error or InternalError("A fault of the server; its log tells more.")
+        response = web.Response(
+            status=status,
+            body=encode(Errors([ErrorItem(told.code, told.message)])),
+            content_type="application/json",
+            headers={"Server": "polly"},
+        )
+        response.force_close()
+        _ = request
+        return response
+
+
+class HttpServer(web.Server):
+    """Makes a protocol for each connection."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(
+            handler,
+            access_log=None,
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER,
+            keepalive_timeout=75.0,
+            lingering_time=10.0,
+        )
+
+    def __call__(self) -> RequestHandler:
+        """A protocol."""
+        return _Protocol(self, loop=self._loop, **self._kwargs)
