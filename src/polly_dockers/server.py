@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from polly_dockers import __version__, accounts, config, serve
+from polly_dockers import __version__, accounts, backup, config, serve
 from polly_dockers.db import accounts as rows
 from polly_dockers.errors import MemberUnknown, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
@@ -172,6 +172,17 @@ The organisation {DEMO_ORG} is new. Its admin is {DEMO_EMAIL}, the password {pas
   polly dockers commit-list --name hello
 """)
     sys.stdout.flush()
+
+
+@app.command("backup", epilog="Example: polly-server backup --data data --to /mnt/backup/polly")
+def run_backup(
+    to: Annotated[Path, typer.Option("--to", help="Folder of the backup; a second one copies what is new.")],
+    data: Data = Path("data"),
+) -> None:
+    """Copy the registry while it runs. To restore, run polly-server on a copy of that folder."""
+    serve.require(data)
+    done = backup.backup(data, to)
+    print(f"{done.blobs} blobs ({done.size} bytes) copied to {to}, {done.kept} were there; the database is of now.")
 
 
 # --- organisations ---------------------------------------------------------------------------------------------
