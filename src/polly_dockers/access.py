@@ -209,15 +209,20 @@ def alive(connection: Connection, actor: Actor) -> bool:
     return bool(connection.execute(_ALIVE, bound).scalar_one_or_none())
 
 
+def scope(name: RepositoryName, action: Action) -> str:
+    """What a token for the action is asked for (distribution: docs/spec/auth/scope.md)."""
+    actions = {Action.pull: "pull", Action.push: "pull,push", Action.delete: "delete"}[action]
+    return f"repository:{name}:{actions}"
+
+
 def forbidden(name: RepositoryName, action: Action) -> Unauthorized:
     """The answer for what is forbidden and for what does not exist."""
-    wanted = {Action.pull: "pull", Action.push: "pull,push", Action.delete: "delete"}[action]
     verb = {Action.pull: "pull from", Action.push: "push to", Action.delete: "delete in"}[action]
     msg = (
         f"You may not {verb} {name}, or it does not exist. Sign in with polly dockers login; polly whoami shows your "
         "organisations and roles."
     )
-    return Unauthorized(msg, scope=f"repository:{name}:{wanted}", reason="insufficient_scope")
+    return Unauthorized(msg, scope=scope(name, action), reason="insufficient_scope")
 
 
 def ended() -> Unauthorized:

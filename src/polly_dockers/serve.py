@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from polly_dockers.config import Config, split_address
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import migrate
+from polly_dockers.db.blobs import distrust_uploads
 from polly_dockers.db.engine import Database
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
@@ -117,6 +118,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     """
     require(config.data)
     prepare(config.data)
+    change(config.data, distrust_uploads)
     if config.tls:
         tls_context(config)
     listeners = [_listen(config.listen)]

@@ -168,6 +168,11 @@ def advance_upload(connection: Connection, upload_id: str, *, size: int, digest:
     return connection.execute(query).rowcount == 1
 
 
+def distrust_uploads(connection: Connection) -> None:
+    """Forget the digests of uploads: what their files hold was not synced, and the power may have gone away."""
+    connection.execute(update(uploads).where(uploads.c.digest.is_not(None)).values(digest=None))
+
+
 def end_upload(connection: Connection, upload_id: str) -> bool:
     """Delete the row of an upload; False where it was over already."""
     return connection.execute(delete(uploads).where(uploads.c.id == upload_id)).rowcount == 1

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from polly_dockers import access
 from polly_dockers.errors import NotFound, Unauthorized, Unsupported
-from polly_dockers.model import RepositoryName
+from polly_dockers.model import Action, RepositoryName
 from polly_dockers.web import blobs, listings, manifests, signin
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ _UPLOAD: Mapping[str, Handler] = {
 _TAGS: Mapping[str, Handler] = {"GET": listings.tags, "HEAD": listings.tags}
 _REFERRERS: Mapping[str, Handler] = {"GET": listings.referrers, "HEAD": listings.referrers}
 
+_ACTIONS: Mapping[str, Action] = {
+    "POST": Action.push,
+    "PUT": Action.push,
+    "PATCH": Action.push,
+    "DELETE": Action.delete,
+}
+
 
 async def answer(exchange: Exchange) -> web.StreamResponse:
     """Answer a request below /v2."""
@@ -52,7 +59,12 @@ async def answer(exchange: Exchange) -> web.StreamResponse:
     if handler is None:
         msg = f"{exchange.request.method} is not for this address; it takes {', '.join(handlers)}."
         raise Unsupported(msg)
-    return await handler(exchange, RepositoryName.parse(name), reference)
+    repository = RepositoryName.parse(name)
+    try:
+        return await handler(exchange, repository, reference)
+    except Unauthorized as error:
+        error.scope = error.scope or access.scope(repository, _ACTIONS.get(exchange.request.method, Action.pull))
+        raise
 
 
 def _split(parts: list[str]) -> tuple[str, Mapping[str, Handler], str] | None:
