@@ -7,7 +7,7 @@ private takes effect on the next one. A registry token only limits what its user
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, case, or_, select
 
@@ -105,7 +105,7 @@ def reach(
 
 
 def found(
-    row: Row[tuple[object, ...]] | None, actor: Actor, name: RepositoryName, action: Action, *, public: bool
+    row: Row[*tuple[Any, ...]] | None, actor: Actor, name: RepositoryName, action: Action, *, public: bool
 ) -> Reached:
     """As ``reach``, for a row that holds COLUMNS."""
     reached = look(row, actor, name, action, public=public)
@@ -115,7 +115,7 @@ def found(
 
 
 def look(
-    row: Row[tuple[object, ...]] | None, actor: Actor, name: RepositoryName, action: Action, *, public: bool
+    row: Row[*tuple[Any, ...]] | None, actor: Actor, name: RepositoryName, action: Action, *, public: bool
 ) -> Reached | Absent:
     """As ``found``; a repository that is not there is handed back for its member to be told or to make."""
     if actor.user_id is not None and row is not None and not row.alive:
@@ -136,7 +136,7 @@ def look(
     )
 
 
-def _may(row: Row[tuple[object, ...]], action: Action, *, public: bool) -> bool:
+def _may(row: Row[*tuple[Any, ...]], action: Action, *, public: bool) -> bool:
     if row.role is not None and row.role >= ROLE_FOR[action]:
         return True
     return public and action is Action.pull and row.access == "public"

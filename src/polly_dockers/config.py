@@ -149,7 +149,8 @@ def _checked(name: str, value: object, where: str) -> object:
             msg = f"{where} is {text!r}: give a whole number from {low} to {high}."
             raise BadRequest(msg)
         return number
-    return _PARSERS.get(name, lambda text, _where: text)(text, where)
+    parser = _PARSERS.get(name)
+    return parser(text, where) if parser is not None else text
 
 
 def _path(text: str, where: str) -> Path:

@@ -92,7 +92,9 @@ def parse(body: bytes, content_type: str) -> Manifest:
     if artifact_type is not None and not isinstance(artifact_type, str):
         msg = "artifactType is no text."
         raise ManifestInvalid(msg)
-    config, layers, children = None, (), ()
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] = ()
+    children: tuple[Descriptor, ...] = ()
     if media_type in IMAGES:
         config = _descriptor(document.get("config"), "config")
         layers = tuple(item for item in _descriptors(document, "layers") if _distributable(item.media_type))

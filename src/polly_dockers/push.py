@@ -176,7 +176,7 @@ def _same_size(digest: str, stated: int, actual: int) -> None:
         raise ManifestInvalid(msg)
 
 
-def _unknown(missing: list[str]) -> ManifestBlobUnknown:
+def _unknown(missing: Sequence[str]) -> ManifestBlobUnknown:
     rest = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
     msg = f"The repository lacks what the manifest names: {', '.join(missing[:NAMED])}{rest}. Push that first."
     return ManifestBlobUnknown(msg, detail={"missing": missing[:NAMED]})

@@ -52,7 +52,7 @@ class Member:
 def add_organisation(connection: Connection, slug: str) -> int:
     """Insert an organisation; its id."""
     made = insert(organisations).values(slug=slug, created_at=now()).returning(organisations.c.id)
-    return connection.execute(made).scalar_one()
+    return int(connection.execute(made).scalar_one())
 
 
 def organisation_id(connection: Connection, slug: str) -> int | None:
@@ -65,7 +65,7 @@ def set_create_on_push(connection: Connection, organisation: int, *, on: bool) -
     connection.execute(update(organisations).where(organisations.c.id == organisation).values(create_on_push=int(on)))
 
 
-def organisation_list(connection: Connection) -> list[Row[Any]]:
+def organisation_list(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
     """Rows (slug, members, created_at, create_on_push) of all organisations, by slug."""
     query = (
         select(
@@ -99,7 +99,7 @@ def user_by_id(connection: Connection, user_id: int) -> User:
 def add_user(connection: Connection, email: str, password_hash: str) -> int:
     """Insert a user; the id."""
     made = insert(users).values(email=email, password_hash=password_hash, created_at=now()).returning(users.c.id)
-    return connection.execute(made).scalar_one()
+    return int(connection.execute(made).scalar_one())
 
 
 def set_password(connection: Connection, user_id: int, password_hash: str) -> None:

@@ -34,9 +34,9 @@ def find_id(connection: Connection, repository_id: int, digest: str) -> int | No
     return connection.execute(query).scalar_one_or_none()
 
 
-def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Row[Any]]:
+def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Row[*tuple[Any, ...]]]:
     """Rows (id, digest, size, platforms) of those digests that the repository has as manifests, by digest."""
-    found: dict[str, Row[Any]] = {}
+    found: dict[str, Row[*tuple[Any, ...]]] = {}
     wanted = sorted(set(digests))
     for at in range(0, len(wanted), 500):
         query = select(manifests.c.id, manifests.c.digest, manifests.c.size, manifests.c.platforms).where(
@@ -73,7 +73,7 @@ def add(
         pushed_at=now(),
         body=body,
     )
-    manifest_id = connection.execute(made.returning(manifests.c.id)).scalar_one()
+    manifest_id = int(connection.execute(made.returning(manifests.c.id)).scalar_one())
     named = [
         {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id}
         for blob_id in sorted(set(blob_ids))
@@ -191,7 +191,7 @@ def tag_names(connection: Connection, repository_id: int, last: str, limit: int)
     return list(connection.execute(query).scalars())
 
 
-def referrers(connection: Connection, repository_id: int, subject: str) -> list[Row[Any]]:
+def referrers(connection: Connection, repository_id: int, subject: str) -> list[Row[*tuple[Any, ...]]]:
     """Rows (digest, media_type, size, artifact_type, annotations) of the manifests whose subject is the digest."""
     query = (
         select(

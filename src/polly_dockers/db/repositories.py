@@ -40,7 +40,7 @@ def add(
         created_at=at,
         active_at=at,
     )
-    return connection.execute(row.returning(repositories.c.id)).scalar_one()
+    return int(connection.execute(row.returning(repositories.c.id)).scalar_one())
 
 
 def change(connection: Connection, repository_id: int, **values: str) -> None:
@@ -129,7 +129,7 @@ _LISTED: Final[Select[Any]] = select(
 )
 
 
-def _repository(row: Row[Any]) -> Repository:
+def _repository(row: Row[*tuple[Any, ...]]) -> Repository:
     return Repository(
         id=row.id,
         name=RepositoryName(f"{row.slug}/{row.name}"),

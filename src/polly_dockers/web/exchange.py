@@ -170,7 +170,7 @@ class RequestBody:
         try:
             if request.headers.get("Expect", "").lower() == "100-continue" and not request.content.total_bytes:
                 await request._payload_writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # noqa: SLF001
-                request._payload_writer.output_size = 0  # type: ignore[attr-defined] # noqa: SLF001
+                request._payload_writer.output_size = 0  # noqa: SLF001
             while True:
                 async with asyncio.timeout(IDLE):
                     piece = await request.content.readany()

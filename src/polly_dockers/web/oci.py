@@ -63,7 +63,8 @@ async def answer(exchange: Exchange) -> web.StreamResponse:
     try:
         return await handler(exchange, repository, reference)
     except Unauthorized as error:
-        error.scope = error.scope or access.scope(repository, _ACTIONS.get(exchange.request.method, Action.pull))
+        action = Action.push if handlers is _UPLOAD else _ACTIONS.get(exchange.request.method, Action.pull)
+        error.scope = error.scope or access.scope(repository, action)
         raise
 
 

@@ -16,8 +16,8 @@ _PAGE: Final = (
     ("cursor", False, {"type": "string"}),
 )
 _TEXT: Final = {"type": "string"}
-_FULL: Final = ({"token": []},)
-_PASSWORD: Final = ({"password": []},)
+_FULL: Final[tuple[dict[str, list[str]], ...]] = ({"token": []},)
+_PASSWORD: Final[tuple[dict[str, list[str]], ...]] = ({"password": []},)
 
 _Parameter = tuple[str, bool, dict[str, Any]]
 

@@ -64,7 +64,7 @@ class Site:
     def _came_to_metrics(self, exchange: Exchange) -> bool:
         transport = exchange.request.transport
         name = transport.get_extra_info("sockname") if transport is not None else None
-        return bool(name) and name[1] == self._metrics_port
+        return name is not None and name[1] == self._metrics_port
 
     @staticmethod
     async def _answer(
@@ -159,7 +159,7 @@ async def _metrics_on_loopback(exchange: Exchange) -> web.StreamResponse:
     """GET /metrics on the main address: for clients on this machine that came by no proxy."""
     request = exchange.request
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    here = bool(peer) and ipaddress.ip_address(peer[0]).is_loopback
+    here = peer is not None and ipaddress.ip_address(peer[0]).is_loopback
     listen = exchange.registry.config.metrics_listen
     if listen or not here or any(header in request.headers for header in _FORWARDED):
         return await _nothing(exchange)
