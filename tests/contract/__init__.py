@@ -1,0 +1,1 @@
+"""What every implementation keeps to, and the client that tests of the wire speak through."""
