@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import HELPER, SECONDS, Server, User, mode
+from cli.people import HELPER, SECONDS, Server, User, mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///none/docker.sock"}
 NOT_FOUND = "credentials not found in native keychain"
+
+
+@pytest.fixture(scope="module")
+def organisation(server: Server) -> tuple[str, tuple[str, str]]:
+    """Return an organisation for all tests here: none of them minds what is in it."""
+    return server.new_org()
 
 
 def cache(user: User) -> Path:
@@ -140,7 +146,11 @@ def test_configure_keeps_the_rest_of_the_file(ann: User, server: Server) -> None
     """Keys, order, mode and a symbolic link stay; --undo gives back the very bytes."""
     folder, real = ann.home / ".docker", ann.home / "dotfiles.json"
     folder.mkdir()
-    before = json.dumps({"zeta": 1, "auths": {server.registry: {"auth": "YTpi"}}, "alpha": {"ü": [1.5]}}, indent="\t", ensure_ascii=False)
+    before = json.dumps(
+        {"zeta": 1, "auths": {server.registry: {"auth": "YTpi"}}, "alpha": {"ü": [1.5]}},
+        indent="\t",
+        ensure_ascii=False,
+    )
     real.write_text(before)
     real.chmod(0o640)
     (folder / "config.json").symlink_to(real)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import Server, User
-
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cli.people import Server, User
 
 FAKE = """#!/bin/sh
 echo "$(basename "$0") $*" >> calls
@@ -19,6 +19,12 @@ case "$*" in *--password-stdin*) cat >> stdin;; esac
 [ "$(basename "$0")" = sudo ] && exec "$@" < stdin
 exit 0
 """
+
+
+@pytest.fixture(scope="module")
+def organisation(server: Server) -> tuple[str, tuple[str, str]]:
+    """Return an organisation for all tests here: none of them minds what is in it."""
+    return server.new_org()
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ def test_the_printed_command_works_by_eval(docker: User, server: Server, shell: 
 
 @pytest.mark.parametrize("sudo", ["", "sudo "])
 def test_fish_has_a_form_of_its_own(docker: User, server: Server, sudo: str) -> None:
-    """fish knows no here-documents; sudo may stand before docker there too."""
+    """Fish knows no here-documents; sudo may stand before docker there too."""
     assert shutil.which("fish"), "fish is missing"
     printed = docker.ok("dockers", "login", "--shell", "fish").out
     assert docker.run("fish", "-c", sudo + printed).code == 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .conftest import Server, User
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cli.people import Server, User
 
 
 def test_a_member_is_added_and_can_sign_in(ann: User, nobody: User, server: Server) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from .conftest import Server, User, mode
+from cli.people import Server, User, mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
 
 
 def test_login_says_who_is_signed_in_and_keeps_no_password(person: Callable[..., User], server: Server) -> None:
@@ -106,10 +105,18 @@ def test_an_expired_sign_in_says_how_to_renew_it(ann: User, server: Server) -> N
 
 
 def test_profiles_name_servers(person: Callable[..., User], server: Server) -> None:
-    """Two users of one server under two names: --profile and POLLY_PROFILE choose, the last login is the current one."""
+    """Two users of one server: --profile and POLLY_PROFILE choose, the last login is the current one."""
     ann, bob = person(), person("reader", signed_in=False)
     ann.ok(
-        "login", "--profile", "bob", "--server", server.url, "--email", bob.email, "--password-stdin", stdin=bob.password
+        "login",
+        "--profile",
+        "bob",
+        "--server",
+        server.url,
+        "--email",
+        bob.email,
+        "--password-stdin",
+        stdin=bob.password,
     )
     who = {
         "": ann.ok("whoami", "--output", "json"),
@@ -126,7 +133,12 @@ def test_profiles_name_servers(person: Callable[..., User], server: Server) -> N
 def test_the_environment_needs_no_file(ann: User, nobody: User, server: Server) -> None:
     """POLLY_SERVER and POLLY_TOKEN are enough for every command, where the home folder can't even be written."""
     token = ann.token()
-    env = {"POLLY_SERVER": server.url, "POLLY_TOKEN": token, "XDG_CONFIG_HOME": "/dev/null/x", "XDG_CACHE_HOME": "/dev/null/x"}
+    env = {
+        "POLLY_SERVER": server.url,
+        "POLLY_TOKEN": token,
+        "XDG_CONFIG_HOME": "/dev/null/x",
+        "XDG_CACHE_HOME": "/dev/null/x",
+    }
     assert nobody.ok("whoami", "--output", "json", **env).json()["profile"] is None
     assert token not in nobody.ok("dockers", "login", **env).out
     secret = nobody.helper("get", server.registry, **env).json()["Secret"]
@@ -191,7 +203,7 @@ def test_a_broken_file_of_profiles_is_named(ann: User) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named(person: Callable[..., User], server: Server) -> None:
-    """login says which folder, and what needs none."""
+    """Login says which folder, and what needs none."""
     ann = person(signed_in=False)
     done = ann.polly(
         "login", "--server", server.url, "--email", ann.email, "--password-stdin",

@@ -8,11 +8,24 @@ import typer
 
 from polly_dockers.cli.command import Call, Group, Output
 
+group = Group(
+    "polly",
+    "A private registry for Docker images that never forgets a push: sign in, and look after docker repositories.",
+    "polly login --server registry.acme.example\npolly dockers list\npolly dockers create --help",
+    "What would you like to do?",
+)
 _STDIN = typer.Option("--password-stdin", help="Read the password from stdin.")
 
 
+@group.command(
+    "login",
+    "polly login --server registry.acme.example\n"
+    "polly login --server 127.0.0.1:5000 --email ann@acme.example --password-stdin < password.txt\n"
+    "polly login --auto",
+)
 def login(
     call: Call,
+    *,
     email: Annotated[str | None, typer.Option(metavar="EMAIL", help="Your email address.")] = None,
     password_stdin: Annotated[bool, _STDIN] = False,
     auto: Annotated[
@@ -34,6 +47,7 @@ def login(
     signin.login(call, email, expires, password_stdin=password_stdin, auto=auto)
 
 
+@group.command("logout", "polly logout")
 def logout(call: Call) -> None:
     """Sign out, and end the access token on the server.
 
@@ -44,15 +58,18 @@ def logout(call: Call) -> None:
     signin.logout(call)
 
 
-def whoami(call: Call, output: Output = "table") -> None:
+@group.command("whoami", "polly whoami\npolly whoami --output json")
+def whoami(call: Call, *, output: Output = "table") -> None:
     """Show user, organisations and roles, server, and expiry."""
     from polly_dockers.cli import signin
 
     signin.whoami(call, output)
 
 
+@group.command("password", "polly password")
 def password(
     call: Call,
+    *,
     password_stdin: Annotated[
         bool,
         typer.Option("--password-stdin", help="Read two lines from stdin: the password as it is, and the new one."),
@@ -65,16 +82,3 @@ def password(
     from polly_dockers.cli import signin
 
     signin.change_password(call, password_stdin=password_stdin)
-
-
-def register(group: Group) -> None:
-    """Make these the commands of the group."""
-    group.command(
-        "login",
-        "polly login --server registry.acme.example\n"
-        "polly login --server 127.0.0.1:5000 --email ann@acme.example --password-stdin < password.txt\n"
-        "polly login --auto",
-    )(login)
-    group.command("logout", "polly logout")(logout)
-    group.command("whoami", "polly whoami\npolly whoami --output json")(whoami)
-    group.command("password", "polly password")(password)

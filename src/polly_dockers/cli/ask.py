@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,9 +47,7 @@ def _validator(check: Callable[[str], str | None] | None) -> Callable[[str], boo
     return validate
 
 
-def _answer(kind: str, message: str, **options: Any) -> Any:
-    import sys
-
+def _answer(kind: str, message: str, **options: object) -> object:
     import questionary
     from prompt_toolkit.output import create_output
 

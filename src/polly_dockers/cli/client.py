@@ -157,7 +157,8 @@ class Client:
             raise self._unreachable(error) from error
         if response.status in _REDIRECTS:
             target = clean(response.headers.get("location", "another address"))
-            raise RequestError(f"{self.server} sends on to {target}. Sign in there: polly login --server URL",
+            msg = f"{self.server} sends on to {target}. Sign in there: polly login --server URL"
+            raise RequestError(msg,
                                response.status)  # fmt: skip
         if response.status in _FAILURES:
             raise self._refusal(response)
@@ -237,7 +238,8 @@ def _pool(server: str) -> urllib3.PoolManager:
         try:
             context.load_verify_locations(authority)
         except OSError as error:
-            raise CommandError(f"POLLY_CA_FILE={authority} is no file of certificates in PEM form: {error}.") from error
+            msg = f"POLLY_CA_FILE={authority} is no file of certificates in PEM form: {error}."
+            raise CommandError(msg) from error
     proxies = urllib.request.getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
     if proxy and not urllib.request.proxy_bypass(host):
@@ -247,7 +249,8 @@ def _pool(server: str) -> urllib3.PoolManager:
         try:
             return urllib3.ProxyManager(proxy, proxy_headers=headers, ssl_context=context)
         except urllib3.exceptions.HTTPError as error:
-            raise CommandError(f"The proxy {proxy!r} of the environment can't be used: {error}.") from error
+            msg = f"The proxy {proxy!r} of the environment can't be used: {error}."
+            raise CommandError(msg) from error
     return urllib3.PoolManager(ssl_context=context)
 
 

@@ -10,7 +10,6 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
@@ -22,6 +21,8 @@ from polly_dockers.cli import terminal
 from polly_dockers.cli.failures import CommandError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polly_dockers.cli.session import Session
 
 Output: TypeAlias = Annotated[
@@ -63,7 +64,8 @@ class Call:
     def need(self, option: str, question: Callable[[], str]) -> str:
         """Return the answer to the question for a missing option. Raises UsageError where nobody can be asked."""
         if not self.may_ask():
-            raise UsageError(f"{option} is missing.")
+            msg = f"{option} is missing."
+            raise UsageError(msg)
         self.asked = True
         return question()
 
@@ -118,7 +120,7 @@ _COMMON: dict[str, tuple[Any, Any]] = {
 class _Help:
     """Help in sections: the command's own options, those of every command, and examples."""
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer gives them no public name
         sections: dict[str, list[tuple[str, str]]] = {}
         for each in self.get_params(ctx):  # type: ignore[attr-defined]
             record = each.get_help_record(ctx)
@@ -130,7 +132,7 @@ class _Help:
         if isinstance(self, TyperGroup):
             self.format_commands(ctx, formatter)
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer gives them no public name
         del ctx
         examples = (self.epilog or "").splitlines()  # type: ignore[attr-defined]
         if examples:
@@ -182,7 +184,7 @@ class Group:
     def alone(self, **extra: tuple[Any, Any]) -> None:
         """Let the group ask which command is meant where none is given; ``extra`` are options of the group alone."""
 
-        def callback(call: Call, **_: Any) -> None:
+        def callback(call: Call, **_: object) -> None:
             if call.alone:
                 self.ask(call)
 
@@ -191,7 +193,8 @@ class Group:
     def ask(self, call: Call) -> None:
         """Ask which command is meant, and run it with questions for all that it needs."""
         if not call.may_ask():
-            raise UsageError(f"Which command? {', '.join(self.commands)}; see {self.name} --help.")
+            msg = f"Which command? {', '.join(self.commands)}; see {self.name} --help."
+            raise UsageError(msg)
         from polly_dockers.cli import ask
 
         call.guided = call.asked = True
@@ -209,7 +212,7 @@ def _bounded(function: Callable[..., None], extra: dict[str, tuple[Any, Any]] | 
         annotations[name], defaults[name] = annotation, default
 
     @wraps(function)
-    def bounded(context: typer.Context, **values: Any) -> None:
+    def bounded(context: typer.Context, **values: object) -> None:
         common: dict[str, Any] = context.ensure_object(dict)  # the groups' own: `polly --no-input dockers list`
         common |= {name: value for name in _COMMON if (value := values.pop(name))}
         call = Call(**{name: common[name] for name in _COMMON if name in common})

@@ -12,7 +12,7 @@ import os
 import sys
 
 from polly_dockers import __version__
-from polly_dockers.cli import credentials, profiles, server_url
+from polly_dockers.cli import credentials, profiles
 from polly_dockers.cli.failures import CommandError
 
 NOT_FOUND = "credentials not found in native keychain"
@@ -55,17 +55,16 @@ def _store() -> str:
         login = json.loads(sys.stdin.read())
         host, user = _host(login["ServerURL"]), login["Username"]
     except (ValueError, TypeError, KeyError) as error:
-        raise CommandError("store takes JSON with ServerURL, Username and Secret") from error
+        msg = "store takes JSON with ServerURL, Username and Secret"
+        raise CommandError(msg) from error
     try:
         _, _, email = _signed_in(host)
     except CommandError as error:
-        raise CommandError(
-            f"docker-credential-polly keeps no passwords. To sign in to {host}, run: polly login --server {host}"
-        ) from error
+        msg = f"docker-credential-polly keeps no passwords. To sign in to {host}, run: polly login --server {host}"
+        raise CommandError(msg) from error
     if user not in {credentials.USER, email}:
-        raise CommandError(
-            f"{email} is signed in to {host}. To be {user} instead, run: polly login --server {host} --email {user}"
-        )
+        msg = f"{email} is signed in to {host}. To be {user} instead, run: polly login --server {host} --email {user}"
+        raise CommandError(msg)
     return ""
 
 
@@ -83,6 +82,8 @@ def _erase() -> str:
 def _list() -> str:
     hosts = {each.registry: credentials.USER for each in profiles.load().by_name.values()}
     if os.environ.get("POLLY_SERVER") and os.environ.get("POLLY_TOKEN"):
+        from polly_dockers.cli import server_url
+
         hosts[server_url.host(server_url.normal(os.environ["POLLY_SERVER"]))] = credentials.USER
     return json.dumps(hosts)
 
@@ -95,7 +96,8 @@ def _host(text: str) -> str:
     """Return ``HOST[:PORT]`` of what a client sends; some send ``https://HOST/v1/``."""
     host = text.strip().rpartition("://")[2].partition("/")[0]
     if not host:
-        raise CommandError("no credentials server URL")
+        msg = "no credentials server URL"
+        raise CommandError(msg)
     return host
 
 
@@ -103,6 +105,8 @@ def _signed_in(host: str) -> tuple[str, str, str]:
     """Return (server, token, email) for the host of an image. Raises CommandError with the words for "unknown"."""
     token, address = os.environ.get("POLLY_TOKEN", "").strip(), os.environ.get("POLLY_SERVER")
     if token and address:
+        from polly_dockers.cli import server_url
+
         server = server_url.normal(address)
         if host == server_url.host(server) or host == _registry(server):
             return server, token, ""

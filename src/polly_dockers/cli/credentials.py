@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from polly_dockers.cli import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USER = "POLLY"
 LIFETIME = 3_600
@@ -39,8 +41,8 @@ def secret(server: str, token: str) -> str:
     if cached and time.time() < cached.renew_at:
         return cached.token
     try:
-        files.make_private_folder(os.path.dirname(path))
-        lock = files.locked(f"{path}.lock")
+        files.make_private_folder(path.parent)
+        lock = files.locked(_lock(path))
     except OSError:
         return _minted(server, token).token  # nowhere to keep it: it works all the same
     with lock:
@@ -54,13 +56,13 @@ def forget(server: str, token: str) -> str | None:
     """Remove the cached token, and return its id so that it can be revoked; None where there is none."""
     path = _path(server, token)
     cached = _read(path)
-    for each in (path, f"{path}.lock"):
+    for each in (path, _lock(path)):
         with contextlib.suppress(OSError):
-            os.unlink(each)
+            each.unlink()
     return cached.id if cached else None
 
 
-def _renewed(path: str, server: str, token: str, cached: Cached | None) -> str:
+def _renewed(path: Path, server: str, token: str, cached: Cached | None) -> str:
     from polly_dockers.cli.failures import UnreachableError
 
     try:
@@ -88,15 +90,18 @@ def _minted(server: str, token: str) -> Cached:
     return Cached(created.id, created.token, now + (ends_at - now) * 2 / 3, ends_at)
 
 
-def _path(server: str, token: str) -> str:
+def _path(server: str, token: str) -> Path:
     name = hashlib.sha256(f"{server}\n{token}".encode()).hexdigest()[:32]
-    return os.path.join(files.cache_folder(), "registry-tokens", f"{name}.json")
+    return files.cache_folder() / "registry-tokens" / f"{name}.json"
 
 
-def _read(path: str) -> Cached | None:
+def _lock(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def _read(path: Path) -> Cached | None:
     try:
-        with open(path, encoding="utf-8") as file:
-            cached = json.load(file)
+        cached = json.loads(path.read_text(encoding="utf-8"))
         return Cached(str(cached["id"]), str(cached["token"]), float(cached["renew_at"]), float(cached["ends_at"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

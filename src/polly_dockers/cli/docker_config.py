@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polly_dockers.cli import files, terminal
@@ -40,18 +42,18 @@ def configure(call: Call, *, undo: bool) -> None:
     _warn(host)
 
 
-def path() -> str:
+def path() -> Path:
     """Return where Docker's configuration is: ``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``."""
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
-    return os.path.join(folder, "config.json")
+    folder = os.environ.get("DOCKER_CONFIG")
+    return (Path(folder) if folder else Path.home() / ".docker") / "config.json"
 
 
-def change(where: str, host: str, *, undo: bool) -> bool:
+def change(where: Path, host: str, *, undo: bool) -> bool:
     """Set ``credHelpers[host]``, or remove it where it is ours; return whether the file had to change.
 
     Everything else stays: keys, their order, mode, owner, a symbolic link. Raises CommandError.
     """
-    target = os.path.realpath(where)
+    target = where.resolve()
     try:
         text, mode, owner = _read(target)
         document = _parsed(where, text)
@@ -68,52 +70,51 @@ def change(where: str, host: str, *, undo: bool) -> bool:
             del document["credHelpers"]
         indent = re.search(r"\n([ \t]+)", text)
         if owner is None:
-            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.replace(target, json.dumps(document, indent=indent[1] if indent else "\t", ensure_ascii=False), mode)
         if owner and hasattr(os, "chown") and owner != (os.geteuid(), os.getegid()):
             os.chown(target, *owner)
     except OSError as error:
-        raise CommandError(
-            f"{where} can't be changed: {error.strerror}. DOCKER_CONFIG names another folder."
-        ) from error
+        msg = f"{where} can't be changed: {error.strerror}. DOCKER_CONFIG names another folder."
+        raise CommandError(msg) from error
     return True
 
 
-def _read(target: str) -> tuple[str, int, tuple[int, int] | None]:
+def _read(target: Path) -> tuple[str, int, tuple[int, int] | None]:
     """Return text, mode and owner; of a file that is not there, what Docker would make."""
     try:
-        with open(target, encoding="utf-8", newline="") as file:
+        with target.open(encoding="utf-8", newline="") as file:
             status = os.fstat(file.fileno())
             return file.read(), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
     except FileNotFoundError:
         return "", files.PRIVATE, None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise CommandError(f"{target}, line {line}: not UTF-8. It is left as it is; mend it and try again.") from error
+        msg = f"{target}, line {line}: not UTF-8. It is left as it is; mend it and try again."
+        raise CommandError(msg) from error
 
 
-def _parsed(where: str, text: str) -> dict[str, Any]:
+def _parsed(where: Path, text: str) -> dict[str, Any]:
     try:
         document = json.loads(text) if text.strip() else {}
     except json.JSONDecodeError as error:
-        raise CommandError(
+        msg = (
             f"{where}, line {error.lineno}, column {error.colno}: no JSON ({error.msg}). It is left as it is; mend it "
             "and try again."
-        ) from error
+        )
+        raise CommandError(msg) from error
     if not isinstance(document, dict):
-        raise CommandError(f"{where}, line 1: no JSON object. It is left as it is; mend it and try again.")
+        msg = f"{where}, line 1: no JSON object. It is left as it is; mend it and try again."
+        raise CommandError(msg)
     if not isinstance(document.get("credHelpers"), dict | type(None)):
         line = text[: text.find('"credHelpers"')].count("\n") + 1
-        raise CommandError(
-            f'{where}, line {line}: "credHelpers" is no JSON object. It is left as it is; mend it and try again.'
-        )
+        msg = f'{where}, line {line}: "credHelpers" is no JSON object. It is left as it is; mend it and try again.'
+        raise CommandError(msg)
     return document
 
 
 def _warn(host: str) -> None:
     """Say what would keep clients from asking the helper."""
-    import shutil
-
     if not shutil.which("docker-credential-polly"):
         terminal.say("Warning: docker-credential-polly is not on the PATH, and Docker looks for it there.")
     override = os.environ.get("REGISTRY_AUTH_FILE")
@@ -121,8 +122,7 @@ def _warn(host: str) -> None:
         terminal.say(f"Warning: podman, skopeo and buildah read REGISTRY_AUTH_FILE={override} alone.")
     for each in _auth_files():
         try:
-            with open(each, encoding="utf-8") as file:
-                older = host in json.load(file).get("auths", {})
+            older = host in json.loads(each.read_text(encoding="utf-8")).get("auths", {})
         except (OSError, ValueError, AttributeError, TypeError):
             continue
         if older:
@@ -132,13 +132,10 @@ def _warn(host: str) -> None:
             )
 
 
-def _auth_files() -> list[str]:
+def _auth_files() -> list[Path]:
     """Return what podman, skopeo and buildah read before Docker's file."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    runtime, config = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("XDG_CONFIG_HOME")
     uid = os.getuid() if hasattr(os, "getuid") else 0
-    folders = [
-        runtime or f"/run/containers/{uid}",
-        os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"),
-    ]
-    first = os.path.join(folders[0], "containers" if runtime else "", "auth.json")
-    return [first, os.path.join(folders[1], "containers", "auth.json")]
+    first = Path(runtime) / "containers" if runtime else Path(f"/run/containers/{uid}")
+    second = (Path(config) if config else Path.home() / ".config") / "containers"
+    return [first / "auth.json", second / "auth.json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 from datetime import UTC, datetime
@@ -37,10 +38,11 @@ def login(call: Call, expires: str, shell: str, *, run: bool) -> None:
     call.remember("polly dockers login", exec=run, expires=None if expires == "12h" else expires)
     if run:
         command = [*docker, *_arguments(registry)]
-        code = subprocess.run(command, input=created.token.encode(), check=False).returncode  # noqa: S603
+        code = subprocess.run(command, input=created.token.encode(), check=False).returncode
         if code:
             session.client.revoke_token(created.id)
-            raise CommandError(f"{shlex.join(command)} ended with exit code {code}.")
+            msg = f"{shlex.join(command)} ended with exit code {code}."
+            raise CommandError(msg)
     _remember(session, created)
     if not run:
         print(shell_command(shell, registry, created.token))
@@ -58,9 +60,10 @@ def logout(call: Call, *, run: bool) -> None:
     registry = session.registry
     if run:
         command = [*_docker(), "logout", registry]
-        code = subprocess.run(command, check=False).returncode  # noqa: S603
+        code = subprocess.run(command, check=False).returncode
         if code:
-            raise CommandError(f"{shlex.join(command)} ended with exit code {code}.")
+            msg = f"{shlex.join(command)} ended with exit code {code}."
+            raise CommandError(msg)
     else:
         print(f"docker logout {registry}", flush=True)
     for token_id in list(session.stored.docker_tokens) if session.stored else []:
@@ -90,13 +93,12 @@ def _arguments(registry: str) -> list[str]:
 
 
 def _docker() -> list[str]:
-    import shutil
-
     command = shlex.split(os.environ.get("POLLY_DOCKER") or "docker")
     if not command or not shutil.which(command[0]):
-        raise CommandError(
+        msg = (
             f"There is no {' '.join(command)!r} to run. Install Docker, or name a program: POLLY_DOCKER=/path/to/docker"
         )
+        raise CommandError(msg)
     return command
 
 
@@ -109,4 +111,5 @@ def _remember(session: Session, created: wire.TokenCreated) -> None:
         profile = known.by_name.get(session.profile)
         if profile and profile.token == session.token:
             good = {each: end for each, end in profile.docker_tokens.items() if datetime.fromisoformat(end) > now}
-            profile.docker_tokens = good | {created.id: created.expires_at}
+            tokens = good | {created.id: created.expires_at}
+            known.by_name[session.profile] = profile._replace(docker_tokens=tokens)

@@ -41,6 +41,7 @@ group.alone()
 )
 def create(
     call: Call,
+    *,
     name: Name = None,
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None,
     public: Public = None,
@@ -61,6 +62,7 @@ def create(
 )
 def list_(
     call: Call,
+    *,
     all_: All = False,
     latest: Latest = None,
     oldest: Oldest = None,
@@ -84,6 +86,7 @@ def list_(
 )
 def commit_list(
     call: Call,
+    *,
     name: Name = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only the commits of this tag.")] = None,
     all_: All = False,
@@ -107,6 +110,7 @@ def commit_list(
 )
 def update(
     call: Call,
+    *,
     name: Name = None,
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="The new description.")] = None,
     public: Public = None,
@@ -128,6 +132,7 @@ def update(
 )
 def login(
     call: Call,
+    *,
     exec_: Exec = False,
     expires: Annotated[str, typer.Option(metavar="TIME", help="How long it is good: 30m, 12h, 7d.")] = "12h",
     shell: Annotated[
@@ -145,7 +150,7 @@ def login(
 
 
 @group.command("logout", 'eval "$(polly dockers logout)"\npolly dockers logout --exec')
-def logout(call: Call, exec_: Exec = False) -> None:
+def logout(call: Call, *, exec_: Exec = False) -> None:
     """Print the docker logout to run.
 
     What `polly dockers login` handed out before is good no more.
@@ -156,7 +161,7 @@ def logout(call: Call, exec_: Exec = False) -> None:
 
 
 @group.command("configure", "polly dockers configure\npolly dockers configure --undo")
-def configure(call: Call, undo: Annotated[bool, typer.Option("--undo", help="Take it out again.")] = False) -> None:
+def configure(call: Call, *, undo: Annotated[bool, typer.Option("--undo", help="Take it out again.")] = False) -> None:
     """Let Docker sign in by itself.
 
     Docker, podman, skopeo and buildah ask polly from now on, for as long as you are signed in here.

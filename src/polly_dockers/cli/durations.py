@@ -15,5 +15,6 @@ def seconds(text: str, option: str = "--expires") -> int:
     match = re.fullmatch(r"([0-9]{1,9})([mhd])", text.strip().lower())
     result = int(match[1]) * _SECONDS[match[2]] if match else 0
     if not _SECONDS["m"] <= result <= _LONGEST:
-        raise UsageError(f"{option} {text!r} is no span of time from 1m to 365d. Right are 30m, 12h and 7d.")
+        msg = f"{option} {text!r} is no span of time from 1m to 365d. Right are 30m, 12h and 7d."
+        raise UsageError(msg)
     return result

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,50 +23,52 @@ if TYPE_CHECKING:
 PRIVATE = 0o600
 
 
-def config_folder() -> str:
+def config_folder() -> Path:
     """Return the folder of the profiles."""
-    if os.name == "nt":
-        return os.path.join(os.environ.get("APPDATA") or os.path.expanduser("~"), "polly")
-    return os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "polly")
+    return _folder("APPDATA", "XDG_CONFIG_HOME", ".config")
 
 
-def cache_folder() -> str:
+def cache_folder() -> Path:
     """Return the folder of the registry tokens that Docker is handed."""
-    if os.name == "nt":
-        return os.path.join(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~"), "polly", "Cache")
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "polly")
+    folder = _folder("LOCALAPPDATA", "XDG_CACHE_HOME", ".cache")
+    return folder / "Cache" if os.name == "nt" else folder
 
 
-def make_private_folder(folder: str) -> None:
+def _folder(windows: str, variable: str, below_home: str) -> Path:
+    named = os.environ.get(windows if os.name == "nt" else variable)
+    return (Path(named) if named else Path.home() / below_home) / "polly"
+
+
+def make_private_folder(folder: Path) -> None:
     """Make the folder with mode 0700 where it is missing, and take other people's rights off it where it is not."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
-        if os.stat(folder).st_mode & 0o077:
-            os.chmod(folder, 0o700)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
 
 
-def replace(path: str, text: str, mode: int = PRIVATE) -> None:
+def replace(path: Path, text: str, mode: int = PRIVATE) -> None:
     """Write the text as the whole new content of the file: after a crash there is the old file or the new one.
 
     The bytes are on the disk before the name points at them, and the mode is right from the first byte, whatever the
     umask. Raises OSError.
     """
-    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             if hasattr(os, "fchmod"):
                 os.fchmod(descriptor, mode)
             file.write(text)
             file.flush()
             os.fsync(descriptor)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
         raise
     if os.name != "nt":
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
@@ -73,7 +76,7 @@ def replace(path: str, text: str, mode: int = PRIVATE) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: str) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock file: one process at a time is inside. The kernel frees it when the process ends."""
     if os.name == "nt":
         yield  # a lost update is all that can happen: every write is a replacement

@@ -24,7 +24,7 @@ group.alone()
 
 
 @group.command("list", "polly members list\npolly members list --org acme --output json")
-def list_(call: Call, output: Output = "table") -> None:
+def list_(call: Call, *, output: Output = "table") -> None:
     """List the members by their email address."""
     from polly_dockers.cli import memberships
 
@@ -38,6 +38,7 @@ def list_(call: Call, output: Output = "table") -> None:
 )
 def add(
     call: Call,
+    *,
     email: Email = None,
     role: RoleOption = None,
     password_stdin: Annotated[
@@ -55,7 +56,7 @@ def add(
 
 
 @group.command("set-role", "polly members set-role --email bob@acme.example --role admin")
-def set_role(call: Call, email: Email = None, role: RoleOption = None, output: Output = "table") -> None:
+def set_role(call: Call, *, email: Email = None, role: RoleOption = None, output: Output = "table") -> None:
     """Change what a member may do, from the next request on."""
     from polly_dockers.cli import memberships
 
@@ -63,7 +64,7 @@ def set_role(call: Call, email: Email = None, role: RoleOption = None, output: O
 
 
 @group.command("remove", "polly members remove --email bob@acme.example")
-def remove(call: Call, email: Email = None) -> None:
+def remove(call: Call, *, email: Email = None) -> None:
     """Take a member out, from the next request on."""
     from polly_dockers.cli import memberships
 

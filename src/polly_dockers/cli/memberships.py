@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from typing import TYPE_CHECKING, get_args
 
@@ -36,7 +37,8 @@ def add(call: Call, email: str | None, role: wire.Role | None, output: str, *, p
     made_up = "" if password_stdin else _password()
     password = made_up or sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise UsageError("stdin is empty where the first password is read.")
+        msg = "stdin is empty where the first password is read."
+        raise UsageError(msg)
     organisation = session.organisation
     item = session.client.add_member(organisation, wire.MemberAdd(email, role, password))
     call.remember("polly members add", email=email, role=role)
@@ -93,8 +95,6 @@ def _ask_role(call: Call) -> wire.Role:
 
 
 def _password() -> str:
-    import secrets
-
     return secrets.token_urlsafe(15)
 
 

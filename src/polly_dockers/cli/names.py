@@ -21,10 +21,12 @@ def split(text: str, registry: str) -> tuple[str | None, str]:
     if first == registry and rest:
         organisation, _, name = rest.partition("/")
         if not name:
-            raise UsageError(f"--name {text!r} names no docker repository. Right is {registry}/{organisation}/NAME.")
+            msg = f"--name {text!r} names no docker repository. Right is {registry}/{organisation}/NAME."
+            raise UsageError(msg)
         return organisation, _checked(name, registry, organisation)
     if rest and re.fullmatch(r".+:[0-9]+|.+\.[a-z]{2,}|localhost", first):
-        raise UsageError(f"--name {text!r} is on another server than {registry}. See `polly dockers list`.")
+        msg = f"--name {text!r} is on another server than {registry}. See `polly dockers list`."
+        raise UsageError(msg)
     return None, _checked(bare, registry, "")
 
 
@@ -32,19 +34,22 @@ def _checked(name: str, registry: str, organisation: str) -> str:
     repository, mark, version = name.partition("@") if "@" in name else name.partition(":")
     if mark and _NAME.fullmatch(repository):
         kind = "digest" if mark == "@" else "tag"
-        raise UsageError(f"--name {name!r} has the {kind} {version!r} at its end. Right is --name {repository}.")
+        msg = f"--name {name!r} has the {kind} {version!r} at its end. Right is --name {repository}."
+        raise UsageError(msg)
     if not _NAME.fullmatch(name):
         form = suggestion(name)
         better = f" Try --name {form}." if form else ""
-        raise UsageError(
+        msg = (
             f"--name {name!r} is no name of a docker repository: lower-case letters and digits, between them single "
             f'".", "_" or "-", and "/" between the parts.{better}'
         )
+        raise UsageError(msg)
     if len(f"{registry}/{organisation}/{name}") > _LONGEST:
-        raise UsageError(
+        msg = (
             f"--name is too long: HOST/organisation/name may have {_LONGEST} characters, "
             f"and {registry}/{organisation}/ is before it."
         )
+        raise UsageError(msg)
     return name
 
 

@@ -6,11 +6,16 @@ then the widest column stands on a line of its own; then every cell does.
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import sys
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from polly_dockers.cli import terminal
 
@@ -41,20 +46,13 @@ Row = tuple[str, ...]
 
 def show(columns: Sequence[Column], rows: Iterable[Row]) -> None:
     """Print the table on stdout, in the form that fits where stdout goes."""
-    import shutil
-
     width = shutil.get_terminal_size().columns if terminal.shows() else None
     for line in table(columns, [tuple(map(terminal.clean, row)) for row in rows], width, coloured=terminal.colours()):
         print(line)
 
 
-def document(value: Any) -> None:
+def document(value: object) -> None:
     """Print what ``/api/v1`` answered, indented, on stdout; text of other people can't act on a terminal."""
-    import json
-    import re
-
-    import msgspec
-
     text = json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
     print(re.sub("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", lambda found: f"\\u{ord(found[0]):04x}", text))
 

@@ -44,7 +44,8 @@ class Choice:
         """Take --latest, --oldest and --all. Raises UsageError when more than one is given."""
         given = [name for name, value in (("--all", every), ("--latest", latest), ("--oldest", oldest)) if value]
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} can't be together: choose one.")
+            msg = f"{' and '.join(given)} can't be together: choose one."
+            raise UsageError(msg)
         self.every, self.latest, self.oldest = every, latest, oldest
         self.given = bool(given)
         self._call = call
@@ -160,7 +161,8 @@ def update(
     organisation, name = session.repository(name)
     if description is None and public is None and sparse is None:
         if not call.may_ask():
-            raise UsageError("What should change? --description, --public, --private or --sparse-indexes is missing.")
+            msg = "What should change? --description, --public, --private or --sparse-indexes is missing."
+            raise UsageError(msg)
         description, public = _ask_changes(call, session.client.repository(organisation, name))
         if description is None and public is None:
             terminal.say("Nothing is changed.")
@@ -217,7 +219,8 @@ def _wrong_number(text: str) -> str | None:
 
 def _check_description(text: str) -> None:
     if not text.strip():
-        raise UsageError("--description is empty. Say in a few words what the docker repository is for.")
+        msg = "--description is empty. Say in a few words what the docker repository is for."
+        raise UsageError(msg)
 
 
 def _repository_row(item: wire.RepositoryItem) -> render.Row:

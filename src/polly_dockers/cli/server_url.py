@@ -22,10 +22,11 @@ def normal(text: str) -> str:
     """
     match = _ADDRESS.fullmatch(text.strip())
     if match is None or not 0 < int(match[3] or 1) <= _PORTS:
-        raise UsageError(
+        msg = (
             f"{text!r} is no address of a server. Right are registry.acme.example, "
             "https://registry.acme.example:8443 and 127.0.0.1:5000: no path, no user name."
         )
+        raise UsageError(msg)
     host = match[2].lower()
     scheme = (match[1] or ("http" if host.startswith(_LOCAL) else "https")).lower()
     port = "" if match[3] is None or int(match[3]) == {"http": 80, "https": 443}[scheme] else f":{int(match[3])}"

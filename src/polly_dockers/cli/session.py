@@ -25,6 +25,7 @@ class Session:
     client: Client = field(init=False)
 
     def __post_init__(self) -> None:
+        """Open the client."""
         self.client = Client(self.server, token=self.token)
 
     @cached_property
@@ -43,21 +44,22 @@ class Session:
             return chosen
         mine = [each.organisation for each in self.client.me().organisations]
         if not mine:
-            raise CommandError(
-                "You are no member of an organisation. Its administrator runs: polly members add --email YOUR_EMAIL"
-            )
+            msg = "You are no member of an organisation. Its administrator runs: polly members add --email YOUR_EMAIL"
+            raise CommandError(msg)
         if len(mine) == 1:
             return mine[0]
         if self.may_ask:
             self.chosen = ask.choose("Which organisation?", mine)
             return self.chosen
-        raise UsageError(f"--org is missing: you are in several organisations ({', '.join(mine)}).")
+        msg = f"--org is missing: you are in several organisations ({', '.join(mine)})."
+        raise UsageError(msg)
 
     def repository(self, text: str) -> tuple[str, str]:
         """Return (organisation, name) of what was given as ``--name``: a name, or a whole ``HOST/org/name``."""
         organisation, name = names.split(text, self.registry)
         if organisation and self.chosen and organisation != self.chosen:
-            raise UsageError(f"--name is in the organisation {organisation}, --org says {self.chosen}.")
+            msg = f"--name is in the organisation {organisation}, --org says {self.chosen}."
+            raise UsageError(msg)
         return organisation or self.organisation, name
 
 
@@ -74,7 +76,8 @@ def resolve(profile: str | None, server: str | None, org: str | None, *, no_inpu
     token = environment.get("POLLY_TOKEN", "").strip()
     if token and not profile:
         if not address:
-            raise UsageError("POLLY_TOKEN is set and POLLY_SERVER is not: which server is the token for?")
+            msg = "POLLY_TOKEN is set and POLLY_SERVER is not: which server is the token for?"
+            raise UsageError(msg)
         return Session(server_url.normal(address), token, chosen=organisation, may_ask=may_ask)
     known = profiles.load()
     name = _name(known, named, address)
@@ -86,16 +89,20 @@ def _name(known: profiles.Profiles, named: str | None, address: str | None) -> s
     if named:
         if named not in known.by_name:
             have = f" There are: {known.names()}." if known.by_name else ""
-            raise CommandError(f"There is no profile {named!r}.{have} To make it, run: polly login --profile {named}")
+            msg = f"There is no profile {named!r}.{have} To make it, run: polly login --profile {named}"
+            raise CommandError(msg)
         return named
     if address:
         url = server_url.normal(address)
         matching = [name for name, each in known.by_name.items() if each.server == url]
         if not matching:
-            raise CommandError(f"You are not signed in to {url}. Run: polly login --server {url}")
+            msg = f"You are not signed in to {url}. Run: polly login --server {url}"
+            raise CommandError(msg)
         return known.current if known.current in matching else matching[0]
     if known.current:
         return known.current
     if known.by_name:
-        raise UsageError(f"--profile is missing: you are signed in to several servers ({known.names()}).")
-    raise CommandError("You are not signed in. Run: polly login --server URL")
+        msg = f"--profile is missing: you are signed in to several servers ({known.names()})."
+        raise UsageError(msg)
+    msg = "You are not signed in. Run: polly login --server URL"
+    raise CommandError(msg)

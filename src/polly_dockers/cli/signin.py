@@ -31,12 +31,12 @@ def login(call: Call, email: str | None, expires: str, *, password_stdin: bool, 
     token = os.environ.get("POLLY_TOKEN", "").strip() if auto else ""
     if token:
         me = Client(server, token=token).me()
-        profile = profiles.Profile(server, info.registry, me.email, token, me.token.expires_at)
+        profile = profiles.Profile(server, info.registry, me.email, token, me.token.expires_at, {})
     else:
         email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
         client = Client(server, email=email, password=password)
         created = client.create_token("full", lifetime, f"polly login on {socket.gethostname()}")
-        profile = profiles.Profile(server, info.registry, created.email, created.token, created.expires_at)
+        profile = profiles.Profile(server, info.registry, created.email, created.token, created.expires_at, {})
     try:
         _keep(call, profile)
     except CommandError:
@@ -55,7 +55,8 @@ def logout(call: Call) -> None:
     """
     session = call.session
     if session.stored is None:
-        raise UsageError("POLLY_TOKEN in the environment says who you are; there is nothing to sign out of.")
+        msg = "POLLY_TOKEN in the environment says who you are; there is nothing to sign out of."
+        raise UsageError(msg)
     failure: CommandError | None = None
     try:
         session.client.revoke_token("current")
@@ -67,10 +68,11 @@ def logout(call: Call) -> None:
         known.remove(session.profile)
     credentials.forget(session.server, session.token)
     if failure:
-        raise CommandError(
+        msg = (
             f"You are signed out here, but the token could not be ended on the server: {failure.message} "
             f"It ends by itself on {render.date(session.stored.expires_at)}."
         )
+        raise CommandError(msg)
     terminal.success(f"Logged out of {session.server}")
 
 
@@ -109,7 +111,8 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     elif call.may_ask():
         old, new = ask.password("Enter your password as it is"), ask.password("Enter the new password")
         if ask.password("Enter the new password again") != new:
-            raise UsageError("The two new passwords differ; nothing is changed.")
+            msg = "The two new passwords differ; nothing is changed."
+            raise UsageError(msg)
     else:
         _missing("--password-stdin", "stdin is read for the password as it is and the new one, a line each")
     Client(session.server, email=email, password=old).change_password(new)
@@ -122,8 +125,9 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     created = client.create_token("full", durations.seconds("90d"), f"polly login on {socket.gethostname()}")
     credentials.forget(session.server, session.token)
     with profiles.edit() as known:
-        profile = known.by_name.setdefault(session.profile, stored)
-        profile.token, profile.expires_at, profile.docker_tokens = created.token, created.expires_at, {}
+        known.by_name[session.profile] = stored._replace(
+            token=created.token, expires_at=created.expires_at, docker_tokens={}
+        )
     terminal.say("You are signed out everywhere else.")
 
 
@@ -133,8 +137,9 @@ def _keep(call: Call, profile: profiles.Profile) -> None:
     if organisation:
         mine = [each.organisation for each in Client(profile.server, token=profile.token).me().organisations]
         if organisation not in mine:
-            raise CommandError(f"You are no member of {organisation!r}, but of: {', '.join(mine) or 'none'}.")
-        profile.organisation = organisation
+            msg = f"You are no member of {organisation!r}, but of: {', '.join(mine) or 'none'}."
+            raise CommandError(msg)
+        profile = profile._replace(organisation=organisation)
     with profiles.edit() as known:
         had = (name for name, each in known.by_name.items() if each.server == profile.server)
         name = call.profile or os.environ.get("POLLY_PROFILE") or next(had, profile.registry)
@@ -190,9 +195,11 @@ def _credentials(call: Call, server: str, email: str | None, *, password_stdin: 
 def _line(what: str) -> str:
     line = sys.stdin.readline().rstrip("\r\n")
     if not line:
-        raise UsageError(f"stdin is empty where {what} is read.")
+        msg = f"stdin is empty where {what} is read."
+        raise UsageError(msg)
     return line
 
 
 def _missing(option: str, what: str) -> NoReturn:
-    raise UsageError(f"{option} is missing: {what}.")
+    msg = f"{option} is missing: {what}."
+    raise UsageError(msg)

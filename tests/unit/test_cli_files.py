@@ -1,0 +1,146 @@
+"""The files of the commands: profiles, Docker's config.json, and how they are replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from polly_dockers.cli import docker_config, files, profiles
+from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.profiles import Profile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOST = "registry.acme.example"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the files in a folder of the test."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path
+
+
+def profile(**changes: str) -> Profile:
+    """Return a profile."""
+    values = {"server": f"https://{HOST}", "registry": HOST, "email": "ann@acme.example", "token": "polly_x"}
+    return Profile(**(values | {"expires_at": "2030-01-01T00:00:00Z"} | changes), docker_tokens={})
+
+
+def test_profiles_come_back_as_they_were_saved(home: Path) -> None:
+    """Names, the current one, and what a newer version added is no trouble."""
+    with profiles.edit() as known:
+        known.by_name["work"] = profile()
+        known.current = "work"
+    assert profiles.load().by_name == {"work": profile()}
+    document = json.loads((home / "polly/profiles.json").read_text())
+    document["profiles"]["work"]["of_the_future"] = 1
+    (home / "polly/profiles.json").write_text(json.dumps(document))
+    assert profiles.load().by_name["work"] == profile()
+
+
+def test_without_a_file_there_are_none() -> None:
+    """A new user is nobody."""
+    assert profiles.load().by_name == {}
+
+
+def test_the_one_that_is_left_is_the_current_one() -> None:
+    """Of two that are left none is."""
+    known = profiles.Profiles("a", {name: profile() for name in "abc"})
+    known.remove("a")
+    assert known.current == ""
+    known.current = "b"
+    known.remove("b")
+    assert known.current == "c"
+
+
+def test_a_failure_in_between_changes_nothing(home: Path) -> None:
+    """Whoever edits and fails leaves the file as it was."""
+    with profiles.edit() as known:
+        known.by_name["work"] = profile()
+    before = (home / "polly/profiles.json").read_bytes()
+    with pytest.raises(KeyError), profiles.edit() as known:
+        del known.by_name["work"], known.by_name["none"]
+    assert (home / "polly/profiles.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"profiles": []}', '{"profiles": {"a": {}}}', '{"profiles": {"a": {"server": 1}}}']
+)
+def test_a_broken_file_is_named(home: Path, text: str) -> None:
+    """Its path and the way out."""
+    (home / "polly").mkdir()
+    (home / "polly/profiles.json").write_text(text)
+    with pytest.raises(CommandError, match=r"profiles.json is not a file of profiles.*polly login"):
+        profiles.load()
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    """With the mode that was asked for, whatever the umask, and with nothing left beside it."""
+    before = os.umask(0)
+    try:
+        files.replace(tmp_path / "file", "one")
+        files.replace(tmp_path / "file", "two", 0o640)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").read_text() == "two"
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_replacement_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full: the error comes out, the old content stays, no temporary file."""
+    files.replace(tmp_path / "file", "one")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.replace(tmp_path / "file", "two")
+    assert (tmp_path / "file").read_text() == "one"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_new_docker_config_is_private(tmp_path: Path) -> None:
+    """Docker would make it so."""
+    path = tmp_path / "new/config.json"
+    assert docker_config.change(path, HOST, undo=False)
+    assert json.loads(path.read_text()) == {"credHelpers": {HOST: "polly"}}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not docker_config.change(path, HOST, undo=False)
+
+
+@pytest.mark.parametrize("indent", ["\t", "  ", "    "])
+def test_a_docker_config_comes_back_by_undo(tmp_path: Path, indent: str) -> None:
+    """Byte for byte, whatever the indentation; helpers of others stay."""
+    path = tmp_path / "config.json"
+    document = {"b": 1, "credHelpers": {"gcr.io": "gcloud"}, "a": {"credsStore": "x"}}
+    path.write_text(json.dumps(document, indent=indent))
+    before = path.read_text()
+    assert docker_config.change(path, HOST, undo=False)
+    assert json.loads(path.read_text())["credHelpers"] == {"gcr.io": "gcloud", HOST: "polly"}
+    assert docker_config.change(path, HOST, undo=True)
+    assert path.read_text() == before
+
+
+def test_undo_leaves_the_helper_of_another(tmp_path: Path) -> None:
+    """What polly did not write it does not remove."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"credHelpers": {HOST: "pass"}}))
+    assert not docker_config.change(path, HOST, undo=True)
+    assert json.loads(path.read_text()) == {"credHelpers": {HOST: "pass"}}
+
+
+def test_an_empty_or_null_part_is_no_trouble(tmp_path: Path) -> None:
+    """Docker writes such files."""
+    for text in ("", "  \n", "{}", '{"credHelpers": null}'):
+        path = tmp_path / "config.json"
+        path.write_text(text)
+        assert docker_config.change(path, HOST, undo=False)
+        assert json.loads(path.read_text()) == {"credHelpers": {HOST: "polly"}}

@@ -1,0 +1,141 @@
+"""Tables, dates and sizes of the commands."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polly_dockers.cli import render
+from polly_dockers.cli.render import Column, table
+from polly_dockers.cli.terminal import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COLUMNS = (
+    Column("path", own_line=True),
+    Column("by"),
+    Column("count", optional=True, right=True),
+    Column("notes", optional=True, longest=12),
+)
+ROWS = [("host/org/one", "ann", "7", "some words that are many"), ("host/org/two/three", "bob", "1234", "")]
+
+
+def test_a_pipe_gets_every_column_whole() -> None:
+    """No rule, no colour, nothing cut."""
+    assert table(COLUMNS, ROWS, None, coloured=True) == [
+        "path                by   count  notes",
+        "host/org/one        ann      7  some words that are many",
+        "host/org/two/three  bob   1234",
+    ]
+
+
+def test_a_wide_terminal_cuts_between_words_only() -> None:
+    """What has a longest length ends with a mark after a whole word."""
+    lines = table(COLUMNS, ROWS, 80, coloured=False)
+    assert lines[2] == "host/org/one        ann      7  some words …"
+
+
+def test_columns_leave_from_the_right() -> None:
+    """As the terminal is narrower, then the widest has a line of its own, then every cell."""
+    assert table(COLUMNS, ROWS, 32, coloured=False)[0] == "path                by   count"
+    assert table(COLUMNS, ROWS, 25, coloured=False)[0] == "path                by"
+    assert table(COLUMNS, ROWS, 22, coloured=False)[:2] == ["path", "  by   count"]
+    assert table(COLUMNS, ROWS, 6, coloured=False)[:2] == ["path", "  by"]
+    assert table(COLUMNS, ROWS, 4, coloured=False)[:4] == ["path", "  host/org/one", "by", "  ann"]
+
+
+@given(
+    st.lists(st.tuples(*[st.text("abc/:.", min_size=1, max_size=30)] * 4), min_size=1, max_size=4),
+    st.integers(1, 120),
+)
+def test_a_needed_cell_is_always_whole(rows: list[render.Row], width: int) -> None:
+    """Whatever the width: the first two cells of each row are in one line of the table, unbroken."""
+    lines = table(COLUMNS, rows, width, coloured=False)
+    for row in rows:
+        assert all(any(cell in line for line in lines) for cell in row[:2])
+
+
+@given(
+    st.lists(st.tuples(*[st.text("abc", min_size=1, max_size=20)] * 4), min_size=1, max_size=4), st.integers(47, 120)
+)
+def test_no_line_is_wider_than_the_terminal(rows: list[render.Row], width: int) -> None:
+    """Where all that is needed fits in, nothing sticks out."""
+    assert all(len(line) <= width for line in table(COLUMNS, rows, width, coloured=False))
+
+
+def test_wide_letters_take_two_cells() -> None:
+    """Chinese letters and combining marks don't move the columns."""
+    rows = [("漢字", "a", "1", ""), ("e\u0301", "b", "1", "")]
+    lines = table(COLUMNS, rows, None, coloured=False)
+    assert lines[1].index("a") == len("漢字  ")
+    assert lines[2].index("b") == len("path  ") + 1
+
+
+def test_colours_are_around_the_cell_alone() -> None:
+    """The room that aligns is outside."""
+    columns = (Column("status", colours=(("active", render.GREEN),)), Column("x"))
+    assert table(columns, [("active", "1")], 80, coloured=True)[2] == "\x1b[32mactive\x1b[0m  1"
+
+
+@pytest.fixture
+def berlin() -> Iterator[None]:
+    """Be in another time zone for a while."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "Europe/Berlin"
+    time.tzset()
+    yield
+    os.environ.pop("TZ") if before is None else os.environ.update(TZ=before)
+    time.tzset()
+
+
+def test_dates_are_local(berlin: None) -> None:
+    """As in the pictures of the original, in the time zone of the person."""
+    del berlin
+    assert render.date("2020-07-09T13:56:49Z") == "July 9, 2020, 03:56:49 PM"
+    assert render.date("2020-12-31T23:30:00.123456Z") == "January 1, 2021, 12:30:00 AM"
+    assert render.date(None) == "never"
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (12_345_678, "12.3 MB"),
+        (999_950, "1.0 MB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes_are_decimal(count: int, shown: str) -> None:
+    """As docker shows them."""
+    assert render.size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ntext\there", "plain text here"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;http://x\x1b\\link", "link"),
+        ("\x9b2Jc1", "2Jc1"),
+        ("turn\u202eed", "turned"),
+        ("é 漢", "é 漢"),
+    ],
+)
+def test_clean_leaves_what_can_be_read(text: str, shown: str) -> None:
+    """Escape sequences, control characters and marks of direction go."""
+    assert clean(text) == shown
+
+
+@given(st.text())
+def test_clean_never_leaves_a_control_character(text: str) -> None:
+    """Whatever comes from the server."""
+    assert not any(ord(each) < 32 or 127 <= ord(each) < 160 for each in clean(text))
