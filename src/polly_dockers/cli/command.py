@@ -161,7 +161,7 @@ class Group:
             help=help,
             epilog=examples,
             rich_markup_mode=None,
-            add_completion=False,
+            add_completion=" " not in name,  # at the root
             context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
         )
 
