@@ -103,7 +103,9 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The code of the error envelope."""
+        """The code of the error envelope; none without a body."""
+        if not self.body:
+            return ""
         (error,) = self.json()["errors"]
         return str(error["code"])
 
@@ -256,11 +258,14 @@ class Person:
         assert answer.status == 200, answer.body
         return str(answer.json()["token"])
 
-    def repo(self, name: str, actions: str = "pull,push,delete", *, secret: str | None = None) -> Repo:
-        """A client for ``<org>/<name>`` (``name`` may be whole already)."""
-        whole = name if "/" in name else f"{self.org}/{name}"
-        token = self.registry_token(f"repository:{whole}:{actions}", secret=secret)
-        return Repo(self.port, f"Bearer {token}", whole)
+    def repo(self, name: str, actions: str = "pull,push,delete") -> Repo:
+        """A client for a repository of the organisation."""
+        return self.at(f"{self.org}/{name}", actions)
+
+    def at(self, path: str, actions: str = "pull,push,delete", *, secret: str | None = None) -> Repo:
+        """A client for ``<organisation>/<name>``, signed in by ``secret`` where one is given."""
+        token = self.registry_token(f"repository:{path}:{actions}", secret=secret)
+        return Repo(self.port, f"Bearer {token}", path)
 
     def create(self, name: str | None = None, **more: str) -> str:
         """Make a repository; its name without the organisation."""

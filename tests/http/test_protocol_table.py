@@ -268,8 +268,8 @@ def clients(server: Server) -> dict[str, Client]:
     repo.push_blob(BLOB)
     everyone: dict[str, Client] = {"nobody": Repo(server.port, None, repo.name), "admin": repo}
     for role in ("reader", "writer"):
-        everyone[role] = member(server, role).repo(repo.name)
-    everyone["stranger"] = stranger(server).repo(repo.name)
+        everyone[role] = member(server, role).at(repo.name)
+    everyone["stranger"] = stranger(server).at(repo.name)
     return everyone
 
 
