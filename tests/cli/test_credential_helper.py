@@ -167,6 +167,19 @@ def test_configure_keeps_the_rest_of_the_file(ann: User, server: Server) -> None
     assert "did not name polly" in ann.ok("dockers", "configure", "--undo").err
 
 
+def test_undo_works_after_signing_out(ann: User) -> None:
+    """Then every entry that names polly goes, and those of others stay."""
+    path = ann.home / ".docker/config.json"
+    ann.ok("dockers", "configure")
+    document = json.loads(path.read_text())
+    document["credHelpers"]["gcr.io"] = "gcloud"
+    path.write_text(json.dumps(document))
+    ann.ok("logout")
+    assert ann.polly("dockers", "configure").code == 1
+    assert "no longer names polly\n" in ann.ok("dockers", "configure", "--undo").err
+    assert json.loads(path.read_text()) == {"credHelpers": {"gcr.io": "gcloud"}}
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -147,6 +147,12 @@ def test_the_environment_needs_no_file(ann: User, nobody: User, server: Server) 
     assert (done.code, "POLLY_SERVER is not" in done.err) == (2, True)
 
 
+def test_junk_is_no_token(nobody: User, server: Server) -> None:
+    """A token that was copied with a line end in its middle is told, with exit code 2."""
+    done = nobody.polly("whoami", POLLY_SERVER=server.url, POLLY_TOKEN="polly_a\nb: c")
+    assert (done.code, "Copy it again" in done.err) == (2, True)
+
+
 def test_auto_takes_the_environment(ann: User, nobody: User, server: Server) -> None:
     """A token, or email and password where there is none; a variable that is missing is named."""
     nobody.ok("login", "--auto", POLLY_SERVER=server.url, POLLY_TOKEN=ann.token())

@@ -15,7 +15,7 @@ import urllib3
 
 from polly_dockers import __version__, wire
 from polly_dockers.cli import server_url
-from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError
+from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError, UsageError
 from polly_dockers.cli.terminal import clean
 
 if TYPE_CHECKING:
@@ -37,7 +37,13 @@ class Client:
     """One server, and who is asking: nobody, an access token, or an email with its password."""
 
     def __init__(self, server: str, *, token: str = "", email: str = "", password: str = "") -> None:
-        """Take a normal address (``server_url.normal``) and, where somebody signs in, token or email and password."""
+        """Take a normal address (``server_url.normal``) and, where somebody signs in, token or email and password.
+
+        Raises UsageError for what is no token.
+        """
+        if token and not _TOKEN.fullmatch(token):
+            msg = "The access token has characters that no token has. Copy it again, from polly_ to its end."
+            raise UsageError(msg)
         self.server = server
         self._email = email
         self._headers = {"accept": "application/json", "user-agent": f"polly/{__version__}"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polly_dockers.cli import files, terminal
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.failures import CommandError, UsageError
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
@@ -30,16 +30,28 @@ def configure(call: Call, *, undo: bool) -> None:
 
     Raises CommandError where the file is not what Docker writes; it is left as it is then.
     """
-    host = call.session.registry
     where = path()
+    host = _host(call, undo=undo)
     changed = change(where, host, undo=undo)
     call.remember("polly dockers configure", undo=undo)
     if undo:
-        terminal.success(f"{where} no longer names polly for {host}" if changed else f"{where} did not name polly")
+        terminal.success(
+            f"{where} no longer names polly{host and f' for {host}'}" if changed else f"{where} did not name polly"
+        )
         return
     terminal.success(f"Docker asks polly for {host} from now on ({where}{'' if changed else ', as before'})")
     terminal.say("podman, skopeo and buildah read the same file. `polly dockers configure --undo` takes it out again.")
     _warn(host)
+
+
+def _host(call: Call, *, undo: bool) -> str:
+    """Return the registry of the session; to undo for somebody who has signed out, "" for all."""
+    try:
+        return call.session.registry
+    except CommandError as error:
+        if undo and not isinstance(error, UsageError):
+            return ""
+        raise
 
 
 def path() -> Path:
@@ -49,7 +61,7 @@ def path() -> Path:
 
 
 def change(where: Path, host: str, *, undo: bool) -> bool:
-    """Set ``credHelpers[host]``, or remove it where it is ours; return whether the file had to change.
+    """Set ``credHelpers[host]``, or remove it where it is ours (of every host for ""); return whether that changed it.
 
     Everything else stays: keys, their order, mode, owner, a symbolic link. Raises CommandError.
     """
@@ -59,11 +71,12 @@ def change(where: Path, host: str, *, undo: bool) -> bool:
         document = _parsed(where, text)
         helpers = document.get("credHelpers")
         helpers = {} if helpers is None else helpers
-        if (helpers.get(host) == HELPER) is not undo:
+        ours = [each for each, helper in helpers.items() if helper == HELPER and host in {"", each}]
+        if bool(ours) is not undo:
             return False
-        if undo:
-            del helpers[host]
-        else:
+        for each in ours:
+            del helpers[each]
+        if not undo:
             helpers[host] = HELPER
         document["credHelpers"] = helpers
         if not helpers:
