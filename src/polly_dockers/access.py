@@ -13,11 +13,12 @@ from sqlalchemy import and_, bindparam, case, or_, select
 
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import access_tokens, members, organisations, repositories, users
+from polly_dockers.db.statement import Statement
 from polly_dockers.errors import Denied, NameUnknown, OrganisationUnknown, Unauthorized
 from polly_dockers.model import ROLE_FOR, Action, Actor, RepositoryName, Role
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import Connection, Row
 
 ALIVE: Final = case(
     (
@@ -58,7 +59,7 @@ FROM: Final = (
     )
 )
 WHERE: Final = organisations.c.slug == bindparam("organisation")
-RIGHTS: Final[Select[tuple[object, ...]]] = select(*COLUMNS).select_from(FROM).where(WHERE)
+RIGHTS: Final = Statement(select(*COLUMNS).select_from(FROM).where(WHERE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def reach(
 
     Raises Unauthorized for what is forbidden and what does not exist alike, NameUnknown for a member.
     """
-    return found(connection.execute(RIGHTS, parameters(actor, name)).first(), actor, name, action, public=public)
+    return found(RIGHTS.first(connection, parameters(actor, name)), actor, name, action, public=public)
 
 
 def found(
@@ -146,7 +147,7 @@ def grantable(
     connection: Connection, actor: Actor, name: RepositoryName, *, public: bool
 ) -> tuple[int | None, frozenset[str]]:
     """The repository's id and what the user may do with it, for a registry token; nothing: an empty set."""
-    row = connection.execute(RIGHTS, parameters(actor, name)).first()
+    row = RIGHTS.first(connection, parameters(actor, name))
     if row is None or (actor.user_id is not None and not row.alive):
         return None, frozenset()
     actions = frozenset(action.value for action in Action if _may(row, action, public=public))
@@ -166,7 +167,7 @@ def member(connection: Connection, actor: Actor, organisation: str, least: Role)
     where the role is lower than ``least``.
     """
     name = RepositoryName(f"{organisation}/")
-    row = connection.execute(RIGHTS, parameters(actor, name)).first()
+    row = RIGHTS.first(connection, parameters(actor, name))
     if row is not None and not row.alive:
         raise ended()
     if row is None or row.role is None:
@@ -182,8 +183,8 @@ def member(connection: Connection, actor: Actor, organisation: str, least: Role)
     return row.organisation_id, role
 
 
-_ALIVE: Final = (
-    select(ALIVE)
+_ALIVE: Final = Statement(
+    select(ALIVE.label("alive"))
     .select_from(
         users.outerjoin(
             access_tokens,
@@ -206,7 +207,8 @@ def alive(connection: Connection, actor: Actor) -> bool:
         "password_version": actor.password_version,
         "now": now(),
     }
-    return bool(connection.execute(_ALIVE, bound).scalar_one_or_none())
+    row = _ALIVE.first(connection, bound)
+    return row is not None and bool(row.alive)
 
 
 def scope(name: RepositoryName, action: Action) -> str:

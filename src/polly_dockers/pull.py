@@ -11,6 +11,7 @@ from polly_dockers import access
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import blobs, manifests, repositories, repository_blobs, tags
+from polly_dockers.db.statement import Statement
 from polly_dockers.errors import BlobUnknown, ManifestUnknown
 from polly_dockers.model import Action, Digest
 
@@ -34,7 +35,7 @@ class StoredManifest:
 
 
 _CONTENT: Final = (manifests.c.digest, manifests.c.media_type, manifests.c.body)
-_BY_DIGEST: Final = (
+_BY_DIGEST: Final = Statement(
     select(*access.COLUMNS, *_CONTENT)
     .select_from(
         access.FROM.outerjoin(
@@ -44,7 +45,7 @@ _BY_DIGEST: Final = (
     )
     .where(access.WHERE)
 )
-_BY_TAG: Final = (
+_BY_TAG: Final = Statement(
     select(*access.COLUMNS, *_CONTENT)
     .select_from(
         access.FROM.outerjoin(
@@ -53,7 +54,7 @@ _BY_TAG: Final = (
     )
     .where(access.WHERE)
 )
-_BLOB: Final = (
+_BLOB: Final = Statement(
     select(
         *access.COLUMNS,
         blobs.c.id.label("blob_id"),
@@ -84,13 +85,13 @@ def _manifest(
     connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest
 ) -> StoredManifest:
     bound = access.parameters(actor, name) | {"reference": reference}
-    row = connection.execute(_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG, bound).first()
+    row = (_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG).first(connection, bound)
     access.found(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.digest is None:
         what = "commit or manifest" if isinstance(reference, Digest) else "tag"
         msg = f"{name} has no {what} {reference}. polly dockers commit-list --name {name.name} shows what it has."
         raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
-    return StoredManifest(Digest(row.digest), row.media_type, bytes(row.body))
+    return StoredManifest(Digest(row.digest), row.media_type, row.body)
 
 
 async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest) -> LinkedBlob:
@@ -110,7 +111,7 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
 def _blob(
     connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, digest: Digest
 ) -> tuple[Reached, LinkedBlob]:
-    row = connection.execute(_BLOB, access.parameters(actor, name) | {"reference": digest}).first()
+    row = _BLOB.first(connection, access.parameters(actor, name) | {"reference": digest})
     reached = access.found(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.leased_until is None:
         msg = f"{name} has no blob {digest}."

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import socket
 import ssl
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from gunicorn.app.base import BaseApplication
 
 from polly_dockers.config import Config, split_address
 from polly_dockers.db import accounts as rows
@@ -19,6 +19,7 @@ from polly_dockers.db.engine import Database
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
 from polly_dockers.signer import new_key
+from polly_dockers.worker import PollyWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,38 +126,35 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     if config.metrics_listen:
         listeners.append(_listen(config.metrics_listen))
     set_up(config)
-    shared = Path(tempfile.mkdtemp(prefix="polly-metrics-"))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
-    try:
-        _arbiter(config, listeners, on_ready)
-    finally:
-        shutil.rmtree(shared, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="polly-metrics-") as shared:
+        _arbiter(config, listeners, Path(shared), on_ready)
     raise SystemExit(0)
 
 
-def _arbiter(config: Config, listeners: list[socket.socket], on_ready: Callable[[], None]) -> None:
+class _Server(BaseApplication):  # type: ignore[misc]
+    """What gunicorn asks for its options, and a worker for its settings."""
+
+    def __init__(self, config: Config, metrics_folder: Path, options: dict[str, Any]) -> None:
+        self.settings = config
+        self.metrics_folder = metrics_folder
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[[], None]:
+        return lambda: None
+
+    def tls_context(self) -> ssl.SSLContext:
+        return tls_context(self.settings)
+
+
+def _arbiter(
+    config: Config, listeners: list[socket.socket], metrics_folder: Path, on_ready: Callable[[], None]
+) -> None:
     """Gunicorn forks, watches and ends the workers."""
-    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - reads the environment that is set just before
-    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - likewise
-
-    from polly_dockers.worker import PollyWorker  # noqa: PLC0415 - likewise
-
-    class Server(BaseApplication):  # type: ignore[misc]
-        settings = config
-
-        def load_config(self) -> None:
-            for name, value in options.items():
-                self.cfg.set(name, value)
-
-        def load(self) -> Callable[[], None]:
-            return lambda: None
-
-        def tls_context(self) -> ssl.SSLContext:
-            return tls_context(config)
-
-    def child_exit(_arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
     options = {
         "bind": [f"fd://{listener.detach()}" for listener in listeners],
         "workers": config.workers,
@@ -167,6 +165,5 @@ def _arbiter(config: Config, listeners: list[socket.socket], on_ready: Callable[
         "loglevel": "warning",
         "control_socket_disable": True,
         "when_ready": lambda _arbiter: on_ready(),
-        "child_exit": child_exit,
     }
-    Server().run()
+    _Server(config, metrics_folder, options).run()

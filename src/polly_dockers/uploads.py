@@ -62,7 +62,7 @@ async def reach_for_push(registry: Registry, actor: Actor, name: RepositoryName)
 
 
 def _look(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Reached | Absent:
-    row = connection.execute(access.RIGHTS, access.parameters(actor, name)).first()
+    row = access.RIGHTS.first(connection, access.parameters(actor, name))
     return access.look(row, actor, name, Action.push, public=registry.public)
 
 

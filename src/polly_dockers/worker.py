@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
@@ -21,11 +22,17 @@ from polly_dockers.history import fold
 from polly_dockers.passwords import Passwords
 from polly_dockers.registry import Registry
 from polly_dockers.signer import Signer
+from polly_dockers.web.metrics import Counts
 from polly_dockers.web.protocol import HttpServer
 from polly_dockers.web.site import Site
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 log: Final = structlog.get_logger("polly.worker")
 
+COUNT_EVERY: Final = 1.0
+"""Seconds between two writings of what this process has counted."""
 FOLD_EVERY: Final = 5.0
 """Seconds between two foldings of what pushes added to totals."""
 
@@ -66,7 +73,9 @@ class PollyWorker(Worker):  # type: ignore[misc]
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         config: Config = self.app.settings
         registry = await open_registry(config)
-        runner = web.ServerRunner(HttpServer(Site(registry)), shutdown_timeout=config.graceful_seconds)
+        counts = Counts(self.app.metrics_folder)
+        site = Site(registry, counts)
+        runner = web.ServerRunner(HttpServer(site), shutdown_timeout=config.graceful_seconds)
         await runner.setup()
         metrics_port = split_address(config.metrics_listen)[1] if config.metrics_listen else None
         for listener in self.sockets:
@@ -74,16 +83,22 @@ class PollyWorker(Worker):  # type: ignore[misc]
             context = None if plain or not config.tls else self.app.tls_context()
             await web.SockSite(runner, listener.sock, ssl_context=context, backlog=4096).start()
         self.booted = True
-        background = asyncio.create_task(_fold_now_and_then(registry))
+        background = [
+            asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
+            asyncio.create_task(_now_and_then(COUNT_EVERY, counts.write)),
+        ]
         heartbeat = loop.call_soon(self._beat, loop, stop)
         try:
             await stop.wait()
         finally:
             heartbeat.cancel()
-            background.cancel()
+            for task in background:
+                task.cancel()
             beat = asyncio.create_task(self._keep_beating())
             await runner.cleanup()
             beat.cancel()
+            site.requests.flush()
+            counts.write()
             registry.db.close()
             registry.blobs.close()
             registry.passwords.close()
@@ -102,10 +117,13 @@ class PollyWorker(Worker):  # type: ignore[misc]
             await asyncio.sleep(1.0)
 
 
-async def _fold_now_and_then(registry: Registry) -> None:
+async def _now_and_then(seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:
+    """Do some work again and again; a failure is for the log, and for the next time."""
     while True:
-        await asyncio.sleep(FOLD_EVERY)
+        await asyncio.sleep(seconds)
         try:
-            await fold(registry)
+            done = work()
+            if done is not None:
+                await done
         except Exception:
-            log.exception("totals were not folded")
+            log.exception("background work failed")

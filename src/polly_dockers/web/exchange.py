@@ -86,7 +86,8 @@ class Exchange:
         """Who the client is: the peer, or what a trusted proxy says of it."""
         peer = self.request.transport.get_extra_info("peername") if self.request.transport else None
         address = str(peer[0]) if peer else "unknown"
-        if address in self.registry.config.trusted_proxies.replace(",", " ").split():
+        proxies = self.registry.config.trusted_proxies
+        if proxies and address in proxies.replace(",", " ").split():
             forwarded = self.request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
             try:
                 return str(ipaddress.ip_address(forwarded))

@@ -14,6 +14,7 @@ from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.config import split_address
 from polly_dockers.db.accounts import organisation_list
 from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError, Unsupported
+from polly_dockers.logs import RequestLog
 from polly_dockers.web import api, failures, metrics, oci, tokens
 from polly_dockers.web.exchange import Exchange, dump
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from polly_dockers.registry import Registry
+    from polly_dockers.web.metrics import Counts
 
 log: Final = structlog.get_logger("polly.request")
 
@@ -31,8 +33,10 @@ _FORWARDED: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
 class Site:
     """Answers the requests of one process."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, counts: Counts) -> None:
         self._registry = registry
+        self._counts = counts
+        self.requests = RequestLog(registry.config)
         listen = registry.config.metrics_listen
         self._metrics_port = split_address(listen)[1] if listen else None
 
@@ -41,11 +45,11 @@ class Site:
         exchange = Exchange(request, self._registry)
         started = time.perf_counter()
         kind, handler = self._route(exchange)
-        metrics.IN_FLIGHT.inc()
+        self._counts.in_flight += 1
         try:
             response = await self._answer(exchange, handler)
         finally:
-            metrics.IN_FLIGHT.dec()
+            self._counts.in_flight -= 1
         if not response.prepared:
             response.headers.update(exchange.headers())
         self._note(exchange, kind, response, time.perf_counter() - started)
@@ -54,17 +58,23 @@ class Site:
     def _route(self, exchange: Exchange) -> tuple[str, Callable[[Exchange], Awaitable[web.StreamResponse]]]:
         path = exchange.path
         if self._metrics_port is not None and self._came_to_metrics(exchange):
-            return "metrics", _metrics if path == "/metrics" else _nothing
+            return "metrics", self._metrics if path == "/metrics" else _nothing
         if path.startswith("/v2/") or path == "/v2":
             return "v2", oci.answer
         if path.startswith("/api/"):
             return "api", api.answer
+        if path == "/metrics" and self._metrics_port is None and _came_from_here(exchange):
+            return "metrics", self._metrics
         return _FIXED.get(path, ("other", _nothing))
 
     def _came_to_metrics(self, exchange: Exchange) -> bool:
         transport = exchange.request.transport
         name = transport.get_extra_info("sockname") if transport is not None else None
         return name is not None and name[1] == self._metrics_port
+
+    async def _metrics(self, exchange: Exchange) -> web.StreamResponse:
+        _only_get(exchange)
+        return web.Response(body=self._counts.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     @staticmethod
     async def _answer(
@@ -84,18 +94,12 @@ class Site:
             msg = f"A fault of the server; its log tells more under {exchange.id}."
             return failures.answer(exchange, InternalError(msg))
 
-    @staticmethod
-    def _note(exchange: Exchange, kind: str, response: web.StreamResponse, seconds: float) -> None:
+    def _note(self, exchange: Exchange, kind: str, response: web.StreamResponse, seconds: float) -> None:
         request = exchange.request
         method = request.method if request.method in _METHODS else "OTHER"
-        metrics.REQUESTS.labels(kind, method, str(response.status)).inc()
-        metrics.SECONDS.labels(kind, method).observe(seconds)
         received, sent = request.content_length or 0, response.content_length or 0
-        metrics.RECEIVED.inc(received)
-        if method != "HEAD":
-            metrics.SENT.inc(sent)
-        log.info(
-            "request",
+        self._counts.note(kind, method, response.status, seconds, received, 0 if method == "HEAD" else sent)
+        self.requests.add(
             request_id=exchange.id,
             method=method,
             path=exchange.path[:500],
@@ -150,20 +154,12 @@ async def _ready(exchange: Exchange) -> web.StreamResponse:
     return web.Response(body=dump({"status": "ok"}), content_type="application/json")
 
 
-async def _metrics(exchange: Exchange) -> web.StreamResponse:
-    _only_get(exchange)
-    return web.Response(body=metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
-
-
-async def _metrics_on_loopback(exchange: Exchange) -> web.StreamResponse:
-    """GET /metrics on the main address: for clients on this machine that came by no proxy."""
+def _came_from_here(exchange: Exchange) -> bool:
+    """Whether the client is on this machine and came by no proxy."""
     request = exchange.request
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     here = peer is not None and ipaddress.ip_address(peer[0]).is_loopback
-    listen = exchange.registry.config.metrics_listen
-    if listen or not here or any(header in request.headers for header in _FORWARDED):
-        return await _nothing(exchange)
-    return await _metrics(exchange)
+    return here and not any(header in request.headers for header in _FORWARDED)
 
 
 _FIXED: Final[dict[str, tuple[str, Callable[[Exchange], Awaitable[web.StreamResponse]]]]] = {
@@ -171,5 +167,4 @@ _FIXED: Final[dict[str, tuple[str, Callable[[Exchange], Awaitable[web.StreamResp
     "/token": ("token", tokens.token),
     "/healthz": ("health", _alive),
     "/readyz": ("health", _ready),
-    "/metrics": ("metrics", _metrics_on_loopback),
 }
