@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import tempfile
@@ -11,70 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
+from polly_dockers import datafolder
 from polly_dockers.config import Config, split_address
-from polly_dockers.db import accounts as rows
-from polly_dockers.db import migrate
 from polly_dockers.db.blobs import distrust_uploads
-from polly_dockers.db.engine import Database
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
-from polly_dockers.signer import new_key
 from polly_dockers.worker import PollyWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
-
-    from sqlalchemy import Connection
-
-    T = TypeVar("T")
-
-
-def prepare(folder: Path) -> None:
-    """Make the data folder and its database, or bring them to this version.
-
-    Raises Unavailable for a folder that can't be written, or is of a newer version.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        migrate.upgrade(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    change(folder, _ensure_key)
-
-
-def _unwritable(folder: Path, error: OSError) -> Unavailable:
-    reason = error.strerror or str(error)
-    msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
-    return Unavailable(msg)
-
-
-def _ensure_key(connection: Connection) -> None:
-    if not rows.keys(connection):
-        rows.add_key(connection, *new_key())
-
-
-def require(folder: Path) -> None:
-    """Raise Unavailable where the folder holds no registry."""
-    if not migrate.exists(folder):
-        msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {folder} --org … --email …"
-        raise Unavailable(msg)
-
-
-def change(folder: Path, fn: Callable[[Connection], T]) -> T:
-    """Carry out ``fn`` in one transaction on the database of the folder, beside a server that runs."""
-
-    async def write() -> T:
-        try:
-            database = Database(folder)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-        try:
-            return await database.write(fn)
-        finally:
-            database.close()
-
-    return asyncio.run(write())
 
 
 def _listen(address: str) -> socket.socket:
@@ -117,9 +61,9 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
 
     Raises Unavailable for an address, a certificate or a data folder that can't be used.
     """
-    require(config.data)
-    prepare(config.data)
-    change(config.data, distrust_uploads)
+    datafolder.require(config.data)
+    datafolder.prepare(config.data)
+    datafolder.change(config.data, distrust_uploads)
     if config.tls:
         tls_context(config)
     listeners = [_listen(config.listen)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from polly_dockers import __version__, accounts, backup, config, serve
+from polly_dockers import __version__, accounts, backup, config, datafolder
 from polly_dockers.db import accounts as rows
 from polly_dockers.errors import MemberUnknown, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
@@ -79,8 +79,8 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
     parse_slug(org)
     email = parse_email(email)
     hashed = hash_now(_password(from_stdin=password_stdin))
-    serve.prepare(data)
-    serve.change(data, lambda connection: _first(connection, org, email, hashed))
+    datafolder.prepare(data)
+    datafolder.change(data, lambda connection: _first(connection, org, email, hashed))
     print(f"Organisation {org} with the admin {email} is in {data}. Start it: polly-server run --data {data}")
 
 
@@ -131,6 +131,9 @@ def run_server(
     """
     options = {name: value for name, value in locals().items() if name not in {"config_file", "demo"}}
     settings = config.load(options, os.environ, config_file)
+    from polly_dockers import serve  # noqa: PLC0415 - gunicorn and aiohttp are for this command alone
+
+    serve.check_address(settings)
     password = _make_demo(settings) if demo else None
     serve.run(settings, lambda: _say_ready(settings, password))
 
@@ -141,8 +144,7 @@ DEMO_EMAIL: Final = "admin@demo.example"
 
 def _make_demo(settings: config.Config) -> str | None:
     """Make the organisation demo where there is none; the password of its admin, else None."""
-    serve.check_address(settings)
-    serve.prepare(settings.data)
+    datafolder.prepare(settings.data)
     password = secrets.token_urlsafe(12)
 
     def make(connection: Connection) -> bool:
@@ -151,7 +153,7 @@ def _make_demo(settings: config.Config) -> str | None:
         _first(connection, DEMO_ORG, DEMO_EMAIL, hash_now(password))
         return True
 
-    return password if serve.change(settings.data, make) else None
+    return password if datafolder.change(settings.data, make) else None
 
 
 def _say_ready(settings: config.Config, password: str | None) -> None:
@@ -180,7 +182,7 @@ def run_backup(
     data: Data = Path("data"),
 ) -> None:
     """Copy the registry while it runs. To restore, run polly-server on a copy of that folder."""
-    serve.require(data)
+    datafolder.require(data)
     done = backup.backup(data, to)
     print(f"{done.blobs} blobs ({done.size} bytes) copied to {to}, {done.kept} were there; the database is of now.")
 
@@ -196,8 +198,10 @@ def org_create(
     create_on_push: Annotated[bool, typer.Option(help="A push to a repository that is missing makes it.")] = False,
 ) -> None:
     """Make an organisation. Give it an admin with polly-server user add."""
-    serve.require(data)
-    serve.change(data, lambda connection: accounts.create_organisation(connection, org, create_on_push=create_on_push))
+    datafolder.require(data)
+    datafolder.change(
+        data, lambda connection: accounts.create_organisation(connection, org, create_on_push=create_on_push)
+    )
     print(f"Organisation {org} is made. Give it an admin: polly-server user add --org {org} --email … --role admin")
 
 
@@ -209,20 +213,20 @@ def org_update(
     data: Data = Path("data"),
 ) -> None:
     """Change the settings of an organisation."""
-    serve.require(data)
+    datafolder.require(data)
 
     def update(connection: Connection) -> None:
         rows.set_create_on_push(connection, accounts.organisation_of(connection, org), on=create_on_push)
 
-    serve.change(data, update)
+    datafolder.change(data, update)
     print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
 
 
 @org.command("list", epilog="Example: polly-server org list --data data")
 def org_list(data: Data = Path("data")) -> None:
     """List the organisations: slug, members, when they were made, whether a push makes repositories."""
-    serve.require(data)
-    found = serve.change(data, rows.organisation_list)
+    datafolder.require(data)
+    found = datafolder.change(data, rows.organisation_list)
     width = max((len(row.slug) for row in found), default=0)
     for row in found:
         made = dt.datetime.fromtimestamp(row.created_at / 1_000_000, dt.UTC)
@@ -245,7 +249,7 @@ def user_add(
     org: Org, email: Email, role: RoleOption, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
 ) -> None:
     """Make a user a member of an organisation. The password is for a user who is new; others keep theirs."""
-    serve.require(data)
+    datafolder.require(data)
     email, wanted = parse_email(email), Role.parse(role)
     hashed = hash_now(_password(from_stdin=password_stdin))
 
@@ -254,7 +258,7 @@ def user_add(
         accounts.put_member(connection, accounts.organisation_of(connection, org), org, email, wanted, hashed)
         return known
 
-    known = serve.change(data, add)
+    known = datafolder.change(data, add)
     note = " The account was there already and keeps its password." if known else ""
     print(f"{email} is {wanted.name} in {org}.{note}")
 
@@ -262,32 +266,32 @@ def user_add(
 @user.command("set-role", epilog="Example: polly-server user set-role --org acme --email bob@acme.example --role admin")
 def user_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("data")) -> None:
     """Give a member another role."""
-    serve.require(data)
+    datafolder.require(data)
     wanted = Role.parse(role)
 
     def change(connection: Connection) -> None:
         accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, wanted)
 
-    serve.change(data, change)
+    datafolder.change(data, change)
     print(f"{email.strip().lower()} is {wanted.name} in {org}.")
 
 
 @user.command("remove", epilog="Example: polly-server user remove --data data --org acme --email bob@acme.example")
 def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
     """Take a user out of an organisation, from the next request on. What they pushed stays."""
-    serve.require(data)
+    datafolder.require(data)
 
     def change(connection: Connection) -> None:
         accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, None)
 
-    serve.change(data, change)
+    datafolder.change(data, change)
     print(f"{email.strip().lower()} is no member of {org} any more.")
 
 
 @user.command("reset-password", epilog="Example: polly-server user reset-password --email bob@acme.example")
 def user_reset_password(email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False) -> None:
     """Give a user another password. All their sign-ins and access tokens end."""
-    serve.require(data)
+    datafolder.require(data)
     email = parse_email(email)
     hashed = hash_now(_password(from_stdin=password_stdin))
 
@@ -299,5 +303,5 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
         rows.set_password(connection, found.id, hashed)
         rows.forgive(connection, [f"account:{email}"])
 
-    serve.change(data, change)
+    datafolder.change(data, change)
     print(f"{email} has a new password; all sign-ins of {email} have ended.")

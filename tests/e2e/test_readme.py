@@ -29,7 +29,7 @@ MASKS = (
     (r"size: \d+", "size: <size>"),
     (r"/\S+/(data|config\.json)\b", r"<folder>/\1"),
     (r"DEPRECATED: The legacy builder(.*\n)+?\n", ""),
-    (r"\b[A-Za-z0-9]{20}$", "<password>"),
+    (r"(?<=  )[A-Za-z0-9_-]{20}$", "<password>"),
     (r"'[A-Za-z0-9_-]{16}'|password [A-Za-z0-9_-]{16}", "<password>"),
     (r"[ ]{2,}", "  "),
     (r"[ ]+$", ""),

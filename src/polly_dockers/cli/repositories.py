@@ -78,10 +78,11 @@ class Choice:
             "oldest": str(self.oldest) if self.oldest else None,
         }
 
-    def tell(self, shown: int, total: int, what: str) -> None:
-        """Say how many there are, where that is not plain to see."""
-        if not self.given or shown < total:
-            more = "; --all lists all of them" if shown < total else ""
+    def tell(self, shown: int, total: int, what: str, output: str) -> None:
+        """Say how many there are, where that is not plain to see; to a program, only what it did not ask for."""
+        cut = shown < total
+        if (cut and not self.given) if output == "json" else (cut or not self.given):
+            more = "; --all lists all of them" if cut else ""
             terminal.say(f"{shown} of {total} {what}{more}.")
 
 
@@ -125,7 +126,7 @@ def list_(call: Call, choice: Choice, search: str | None, output: str) -> None:
     elif not search:
         terminal.say(f"{organisation} has no docker repository yet. To make one: polly dockers create --name NAME")
         return
-    choice.tell(len(page.items), page.total, "docker repositories")
+    choice.tell(len(page.items), page.total, "docker repositories", output)
 
 
 def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, output: str) -> None:
@@ -148,7 +149,7 @@ def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, o
     else:
         terminal.say(f"{path} has no commit yet. To make one: docker push {path}:TAG")
         return
-    choice.tell(len(page.items), page.total, "commits")
+    choice.tell(len(page.items), page.total, "commits", output)
 
 
 def update(

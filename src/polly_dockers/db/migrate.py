@@ -30,11 +30,6 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def exists(folder: Path) -> bool:
-    """Whether the folder has a database."""
-    return (folder / FILE).exists()
-
-
 def upgrade(folder: Path) -> str | None:
     """Make or upgrade the tables in one transaction; the revision that they came from, None for new ones.
 

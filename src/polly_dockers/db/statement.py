@@ -6,7 +6,7 @@ a manifest, where the driver alone takes 12 (``benchmarks/manifest_query.py``).
 
 from __future__ import annotations
 
-from collections import namedtuple
+import collections
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ class Statement:
 
     def __init__(self, select: Select[*tuple[Any, ...]]) -> None:
         self._select = select
-        self._row: Any = namedtuple("Row", [column.name for column in select.selected_columns])  # noqa: PYI024
+        names = [column.name for column in select.selected_columns]
+        kind: Any = collections.namedtuple("Row", names)  # type: ignore[misc] # noqa: PYI024 - known at run time
+        self._named = kind._make
         self._sql = ""
         self._names: list[str] = []
         self._constants: dict[str, Any] = {}
@@ -33,7 +35,7 @@ class Statement:
         bound = [values[name] if name in values else constants[name] for name in self._names]
         driver: Any = connection.connection.driver_connection
         row = driver.execute(self._sql, bound).fetchone()
-        return None if row is None else self._row._make(row)
+        return None if row is None else self._named(row)
 
     def _compile(self, connection: Connection) -> None:
         compiled: Any = self._select.compile(dialect=connection.dialect)

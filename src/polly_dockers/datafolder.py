@@ -1,0 +1,68 @@
+"""The data folder of a server: made, brought to this version, and changed beside a server that runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from polly_dockers.db import accounts as rows
+from polly_dockers.db.engine import FILE, Database
+from polly_dockers.errors import Unavailable
+from polly_dockers.signer import new_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+
+def prepare(folder: Path) -> None:
+    """Make the data folder and its database, or bring them to this version.
+
+    Raises Unavailable for a folder that can't be written, or is of a newer version.
+    """
+    from polly_dockers.db import migrate  # noqa: PLC0415 - Alembic takes longer to import than most commands run
+
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        migrate.upgrade(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    change(folder, _ensure_key)
+
+
+def _unwritable(folder: Path, error: OSError) -> Unavailable:
+    reason = error.strerror or str(error)
+    msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
+    return Unavailable(msg)
+
+
+def _ensure_key(connection: Connection) -> None:
+    if not rows.keys(connection):
+        rows.add_key(connection, *new_key())
+
+
+def require(folder: Path) -> None:
+    """Raise Unavailable where the folder holds no registry."""
+    if not (folder / FILE).exists():
+        msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {folder} --org … --email …"
+        raise Unavailable(msg)
+
+
+def change(folder: Path, fn: Callable[[Connection], T]) -> T:
+    """Carry out ``fn`` in one transaction on the database of the folder, beside a server that runs."""
+
+    async def write() -> T:
+        try:
+            database = Database(folder)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        try:
+            return await database.write(fn)
+        finally:
+            database.close()
+
+    return asyncio.run(write())
