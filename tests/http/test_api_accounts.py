@@ -1,0 +1,346 @@
+"""docs/api.md: tokens, the caller, members; and what belongs to every address."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from contract.wire_client import Client, Person, admin, basic, bearer, member, stranger
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+
+@pytest.fixture(scope="module")
+def ann(server: Server) -> Person:
+    """The admin of the organisation."""
+    return admin(server)
+
+
+@pytest.fixture
+def bob(ann: Person) -> Person:
+    """A new writer."""
+    return ann.add("writer")
+
+
+def test_what_the_server_is(server: Server) -> None:
+    """GET /api/v1 for anyone."""
+    answer = Client(server.port).get("/api/v1")
+    assert answer.status == 200
+    body = answer.json()
+    assert body.pop("version")
+    assert body == {"product": "polly-docker-repository", "registry": server.registry, "url": server.url}
+
+
+def test_a_token_by_password(bob: Person) -> None:
+    """POST /api/v1/tokens: 201, the secret shown once, the end as asked for, and it is listed without the secret."""
+    wanted = {"scope": "full", "expires_in": 600, "label": "laptop"}
+    answer = bob.by_password.json("POST", "/api/v1/tokens", wanted)
+    made = answer.json()
+    assert (answer.status, answer.header("Cache-Control")) == (201, "no-store")
+    assert made["token"].startswith("polly_")
+    assert (made["scope"], made["email"]) == ("full", bob.email)
+    left = dt.datetime.fromisoformat(made["expires_at"]) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(seconds=500) < left <= dt.timedelta(seconds=601)
+    (item,) = bearer(bob.port, made["token"]).get("/api/v1/tokens").json()["items"]
+    assert (item["id"], item["label"], item["scope"], item["current"]) == (made["id"], "laptop", "full", True)
+    assert made["token"] not in str(item)
+
+
+def test_a_token_by_a_full_token(bob: Person) -> None:
+    """A full token makes tokens for the registry only, which end when it does at the latest."""
+    full = bob.access_token("full", expires_in=300)
+    client = bearer(bob.port, full)
+    made = client.json("POST", "/api/v1/tokens", {"expires_in": 86_400}).json()
+    assert made["scope"] == "registry"
+    assert dt.datetime.fromisoformat(made["expires_at"]) - dt.datetime.now(dt.UTC) <= dt.timedelta(seconds=301)
+    answer = client.json("POST", "/api/v1/tokens", {"scope": "full"})
+    assert (answer.status, answer.code) == (400, "BAD_REQUEST")
+    assert bearer(bob.port, made["token"]).json("POST", "/api/v1/tokens", {}).status == 401
+    assert basic(bob.port, "POLLY", made["token"]).json("POST", "/api/v1/tokens", {}).status == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"expires_in": 59},
+        {"expires_in": 31_536_001},
+        {"expires_in": -1},
+        {"expires_in": "600"},
+        {"expires_in": True},
+        {"expires_in": 10**30},
+        {"scope": "admin"},
+        {"label": "l" * 201},
+        {"label": "a\nb"},
+        {"label": 1},
+        {"of_the_future": 1},
+    ],
+)
+def test_tokens_that_are_none(bob: Person, body: dict[str, Any]) -> None:
+    """400 BAD_REQUEST, and no token is made."""
+    answer = bob.by_password.json("POST", "/api/v1/tokens", body)
+    assert (answer.status, answer.code) == (400, "BAD_REQUEST")
+    assert len(bob.api.get("/api/v1/tokens").json()["items"]) == 1
+
+
+def test_tokens_are_revoked(bob: Person) -> None:
+    """DELETE /api/v1/tokens/{id}: 204; those made with it end too; one that is gone is unknown."""
+    parent = bearer(bob.port, bob.access_token("full"))
+    child = parent.json("POST", "/api/v1/tokens", {}).json()["token"]
+    parent_id = parent.get("/api/v1/me").json()["token"]["id"]
+    assert basic(bob.port, "POLLY", child).get("/token").status == 200
+    assert bob.api.send("DELETE", f"/api/v1/tokens/{parent_id}").status == 204
+    assert parent.get("/api/v1/me").status == 401
+    assert basic(bob.port, "POLLY", child).get("/token").status == 401
+    for token_id in (parent_id, "absent", "%00", "x" * 500):
+        answer = bob.api.send("DELETE", f"/api/v1/tokens/{token_id}")
+        assert answer.status in {400, 404}
+        assert answer.code in {"TOKEN_UNKNOWN", "NAME_INVALID"}
+    assert bob.api.get("/api/v1/me").status == 200
+
+
+def test_the_current_token_is_revoked(bob: Person) -> None:
+    """DELETE /api/v1/tokens/current ends the token of the request and no other."""
+    other = bearer(bob.port, bob.access_token("full"))
+    assert bob.api.send("DELETE", "/api/v1/tokens/current").status == 204
+    assert bob.api.get("/api/v1/me").status == 401
+    assert other.get("/api/v1/me").status == 200
+
+
+def test_a_token_of_another_user(ann: Person, bob: Person) -> None:
+    """404 TOKEN_UNKNOWN, and it goes on."""
+    token_id = ann.api.get("/api/v1/me").json()["token"]["id"]
+    answer = bob.api.send("DELETE", f"/api/v1/tokens/{token_id}")
+    assert (answer.status, answer.code) == (404, "TOKEN_UNKNOWN")
+    assert ann.api.get("/api/v1/me").status == 200
+
+
+def test_me(server: Server, bob: Person) -> None:
+    """GET /api/v1/me: email, every organisation with the role, and the token of the request."""
+    other = stranger(server)
+    wanted = {"email": bob.email, "role": "reader", "password": "not the one of the account"}
+    assert other.api.json("POST", f"{other.base}/members", wanted).status == 201
+    body = bob.api.get("/api/v1/me").json()
+    assert body["email"] == bob.email
+    assert body["organisations"] == sorted(
+        [{"organisation": "acme", "role": "writer"}, {"organisation": other.org, "role": "reader"}],
+        key=lambda item: item["organisation"],
+    )
+    assert (body["token"]["scope"], body["token"]["current"]) == ("full", True)
+    assert bob.api.get("/api/v1/me").json()["token"]["last_used_at"] is not None
+
+
+def test_a_password_is_changed(bob: Person) -> None:
+    """PUT /api/v1/me/password: 204; the old one is wrong from then on and the new one right."""
+    new = secrets.token_urlsafe(10)
+    answer = bob.by_password.json("PUT", "/api/v1/me/password", {"password": new})
+    assert (answer.status, answer.body) == (204, b"")
+    assert bob.by_password.get("/token").status == 401
+    assert basic(bob.port, bob.email, new).get("/token").status == 200
+
+
+@pytest.mark.parametrize(
+    "body", [{"password": "short"}, {"password": "p" * 1025}, {"password": ""}, {}, {"password": 12345678}]
+)
+def test_passwords_that_are_none(bob: Person, body: dict[str, Any]) -> None:
+    """400 BAD_REQUEST, and the password stays."""
+    answer = bob.by_password.json("PUT", "/api/v1/me/password", body)
+    assert (answer.status, answer.code) == (400, "BAD_REQUEST")
+    assert bob.by_password.get("/token").status == 200
+
+
+def test_a_password_takes_the_password(bob: Person) -> None:
+    """An access token changes no password, in whatever header it comes."""
+    for client in (bob.api, basic(bob.port, bob.email, bob.secret), Client(bob.port), basic(bob.port, bob.email, "no")):
+        answer = client.json("PUT", "/api/v1/me/password", {"password": "stolen by a token"})
+        assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
+    assert bob.by_password.get("/token").status == 200
+
+
+def test_members_come_and_go(ann: Person) -> None:
+    """POST, GET, PATCH and DELETE of …/members by an admin."""
+    new = Person(ann.port, ann.org, f"New.{secrets.token_hex(4)}@Acme.Example", "a good password")
+    wanted = {"email": new.email, "role": "reader", "password": new.password}
+    made = ann.api.json("POST", f"{ann.base}/members", wanted)
+    assert made.status == 201
+    assert (made.json()["email"], made.json()["role"]) == (new.email.lower(), "reader")
+    assert new.api.get(f"{ann.base}/repositories").status == 200
+    again = ann.api.json("POST", f"{ann.base}/members", wanted)
+    assert (again.status, again.code) == (409, "MEMBER_EXISTS")
+    path = f"{ann.base}/members?email={quote(new.email)}"
+    changed = ann.api.json("PATCH", path, {"role": "writer"})
+    assert (changed.status, changed.json()["role"]) == (200, "writer")
+    assert changed.json()["joined_at"] == made.json()["joined_at"]
+    assert new.create()
+    gone = ann.api.send("DELETE", path)
+    assert (gone.status, gone.body) == (204, b"")
+    assert new.api.get(f"{ann.base}/repositories").code == "ORGANISATION_UNKNOWN"
+    for answer in (ann.api.send("DELETE", path), ann.api.json("PATCH", path, {"role": "reader"})):
+        assert (answer.status, answer.code) == (404, "MEMBER_UNKNOWN")
+
+
+def test_an_account_keeps_its_password(server: Server, ann: Person, bob: Person) -> None:
+    """Adding a user who has an account gives the same answer as for one who has none, and changes no password."""
+    other = stranger(server)
+    answers = []
+    for email in (bob.email, f"nobody-{secrets.token_hex(5)}@acme.example"):
+        wanted = {"email": email, "role": "reader", "password": "another password"}
+        answers.append(other.api.json("POST", f"{other.base}/members", wanted))
+    known, unknown = (answer.json() | {"email": "", "joined_at": ""} for answer in answers)
+    assert known == unknown
+    assert [answer.status for answer in answers] == [201, 201]
+    assert basic(server.port, bob.email, "another password").get("/token").status == 401
+    assert bob.by_password.get("/token").status == 200
+    assert ann.api.get(f"{ann.base}/members").status == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"email": "no email"},
+        {"email": ""},
+        {"email": "a@b@c"},
+        {"email": "a b@c.example"},
+        {"email": "a" * 300 + "@b.example"},
+        {"email": "ä@b.example"},
+        {"email": 1},
+        {"role": "owner"},
+        {"role": "Admin"},
+        {"role": 3},
+        {"password": "short"},
+        {"password": None},
+        {"of_the_future": 1},
+    ],
+)
+def test_members_that_are_none(ann: Person, change: dict[str, Any]) -> None:
+    """400 BAD_REQUEST, and nobody is added."""
+    before = ann.api.get(f"{ann.base}/members").json()["total"]
+    wanted = {"email": "x@acme.example", "role": "reader", "password": "12345678", **change}
+    answer = ann.api.json("POST", f"{ann.base}/members", wanted)
+    assert (answer.status, answer.code) == (400, "BAD_REQUEST")
+    assert ann.api.get(f"{ann.base}/members").json()["total"] == before
+
+
+@pytest.mark.parametrize("role", ["reader", "writer"])
+def test_members_are_for_admins(server: Server, ann: Person, role: str) -> None:
+    """403 DENIED for every change by a reader or a writer, whoever it is about; the list is for all."""
+    person, other = member(server, role), ann.add("reader")
+    path = f"{ann.base}/members"
+    wanted = {"email": "x@acme.example", "role": "admin", "password": "12345678"}
+    for answer in (
+        person.api.json("POST", path, wanted),
+        person.api.json("PATCH", f"{path}?email={person.email}", {"role": "admin"}),
+        person.api.json("PATCH", f"{path}?email={other.email}", {"role": "reader"}),
+        person.api.json("PATCH", f"{path}?email=absent@acme.example", {"role": "reader"}),
+        person.api.send("DELETE", f"{path}?email={other.email}"),
+        person.api.send("DELETE", f"{path}?email={ann.email}"),
+    ):
+        assert (answer.status, answer.code) == (403, "DENIED")
+    roles = {item["email"]: item["role"] for item in person.api.get(f"{path}?limit=1000").json()["items"]}
+    assert (roles[person.email], roles[other.email], roles[ann.email]) == (role, "reader", "admin")
+    assert "x@acme.example" not in roles
+
+
+def test_the_last_admin_stays(server: Server) -> None:
+    """409 LAST_ADMIN for taking the only admin out or down; with a second one either may."""
+    first = stranger(server)
+    path = f"{first.base}/members?email={first.email}"
+    for answer in (
+        first.api.send("DELETE", path),
+        first.api.json("PATCH", path, {"role": "writer"}),
+    ):
+        assert (answer.status, answer.code) == (409, "LAST_ADMIN")
+    assert first.api.json("PATCH", path, {"role": "admin"}).status == 200
+    second = first.add("admin")
+    assert second.api.json("PATCH", path, {"role": "writer"}).status == 200
+    assert first.api.json("PATCH", path, {"role": "admin"}).code == "DENIED"
+    assert second.api.json("PATCH", path, {"role": "admin"}).status == 200
+    assert first.api.send("DELETE", f"{first.base}/members?email={second.email}").status == 204
+
+
+def test_pages_of_members(server: Server) -> None:
+    """Members by email, in both orders, by pages of any limit; total counts all."""
+    org = stranger(server)
+    for _ in range(4):
+        org.add("reader")
+    emails: list[str] = [item["email"] for item in org.api.get(f"{org.base}/members?limit=1000").json()["items"]]
+    assert emails == sorted(emails)
+    assert org.email in emails
+    for limit in (1, 2, len(emails)):
+        for order, wanted in (("oldest", emails), ("newest", emails[::-1])):
+            found: list[str] = []
+            cursor: str | None = ""
+            while cursor is not None:
+                query = urlencode({"limit": limit, "order": order, "cursor": cursor})
+                page = org.api.get(f"{org.base}/members?{query}").json()
+                assert page["total"] == len(emails)
+                found += [item["email"] for item in page["items"]]
+                cursor = page["next"]
+            assert found == wanted
+
+
+ADDRESSES = [
+    ("POST", "/api/v1/tokens"),
+    ("GET", "/api/v1/tokens"),
+    ("DELETE", "/api/v1/tokens/current"),
+    ("GET", "/api/v1/me"),
+    ("PUT", "/api/v1/me/password"),
+    ("GET", "/api/v1/organisations/acme/repositories"),
+    ("POST", "/api/v1/organisations/acme/repositories"),
+    ("GET", "/api/v1/organisations/acme/repository?name=x"),
+    ("PATCH", "/api/v1/organisations/acme/repository?name=x"),
+    ("GET", "/api/v1/organisations/acme/commits?repository=x"),
+    ("GET", "/api/v1/organisations/acme/members"),
+    ("POST", "/api/v1/organisations/acme/members"),
+    ("PATCH", "/api/v1/organisations/acme/members?email=x"),
+    ("DELETE", "/api/v1/organisations/acme/members?email=x"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ADDRESSES)
+def test_every_address_takes_a_token(server: Server, ann: Person, method: str, path: str) -> None:
+    """401 UNAUTHORIZED without a token, with a wrong one, and with one for the registry only."""
+    for client in (
+        Client(server.port),
+        bearer(server.port, "polly_wrong"),
+        bearer(server.port, ann.registry_token()),
+        bearer(server.port, ann.access_token("registry")),
+        Client(server.port, "Digest x"),
+        basic(server.port, ann.email, "wrong password"),
+    ):
+        answer = client.json(method, path, {}) if method in {"POST", "PUT", "PATCH"} else client.send(method, path)
+        assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
+        assert answer.header("WWW-Authenticate").startswith("Basic ")
+    assert ann.by_password.get("/token").status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api", 404),
+        ("GET", "/api/", 404),
+        ("GET", "/api/v2", 404),
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/api/v1/organisations", 404),
+        ("GET", "/api/v1/organisations/acme", 404),
+        ("GET", "/api/v1/organisations/acme/nothing", 404),
+        ("GET", "/api/v1/organisations/acme/members/x", 404),
+        ("DELETE", "/api/v1", 405),
+        ("PUT", "/api/v1/tokens", 405),
+        ("GET", "/api/v1/tokens/current", 405),
+        ("POST", "/api/v1/me", 405),
+        ("OPTIONS", "/api/v1/me", 405),
+        ("DELETE", "/api/v1/organisations/acme/repositories", 405),
+        ("DELETE", "/api/v1/organisations/acme/repository", 405),
+        ("POST", "/api/v1/organisations/acme/commits", 405),
+    ],
+)
+def test_other_addresses_and_methods(ann: Person, method: str, path: str, status: int) -> None:
+    """404 NOT_FOUND for an address that is none, 405 UNSUPPORTED for a method that it does not take."""
+    answer = ann.api.send(method, path)
+    assert (answer.status, answer.code) == (status, {404: "NOT_FOUND", 405: "UNSUPPORTED"}[status])
+    assert answer.headers["Access-Control-Allow-Origin"] is None

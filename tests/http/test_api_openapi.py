@@ -1,0 +1,234 @@
+"""The description of /api/v1: a valid OpenAPI 3.1 in structure, of exactly the routes that are there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.wire_client import Answer, Client, Person, admin, basic, image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Server
+
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+TABLE = {
+    "/api/v1": {"get"},
+    "/api/v1/tokens": {"get", "post"},
+    "/api/v1/tokens/{id}": {"delete"},
+    "/api/v1/me": {"get"},
+    "/api/v1/me/password": {"put"},
+    "/api/v1/organisations/{org}/repositories": {"get", "post"},
+    "/api/v1/organisations/{org}/repository": {"get", "patch"},
+    "/api/v1/organisations/{org}/commits": {"get"},
+    "/api/v1/organisations/{org}/members": {"get", "post", "patch", "delete"},
+}
+"""The rows of docs/api.md, but for that of the description itself."""
+
+
+@pytest.fixture(scope="module")
+def ann(server: Server) -> Person:
+    """The admin of the organisation."""
+    return admin(server)
+
+
+@pytest.fixture(scope="module")
+def document(server: Server) -> dict[str, Any]:
+    """The description that the server serves to anyone."""
+    answer = Client(server.port).get("/api/v1/openapi.json")
+    assert (answer.status, answer.header("Content-Type")) == (200, "application/json")
+    return answer.json()
+
+
+def resolve(document: dict[str, Any], ref: str) -> dict[str, Any]:
+    """What a $ref points at."""
+    assert ref.startswith("#/")
+    found: Any = document
+    for key in ref[2:].split("/"):
+        found = found[key]
+    assert isinstance(found, dict)
+    return found
+
+
+def walk(part: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any JSON
+    """Every object within."""
+    if isinstance(part, dict):
+        yield part
+        for value in part.values():
+            yield from walk(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from walk(value)
+
+
+TYPES = {
+    "string": str,
+    "integer": int,
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+    "number": float,
+}
+
+
+def faults(document: dict[str, Any], schema: dict[str, Any], value: Any, at: str = "$") -> list[str]:  # noqa: ANN401
+    """Where the value is not of the schema, in the words of JSON Schema that msgspec writes."""
+    unknown = set(schema) - {
+        *("$ref", "type", "title", "description", "properties", "required", "additionalProperties", "items", "enum"),
+        *("anyOf", "default", "const", "minimum", "maximum"),
+    }
+    assert not unknown, f"the test does not know {unknown}"
+    if "$ref" in schema:
+        return faults(document, resolve(document, schema["$ref"]), value, at)
+    if "anyOf" in schema:
+        tried = [faults(document, option, value, at) for option in schema["anyOf"]]
+        return [] if [] in tried else [f"{at}: none of {len(tried)}"]
+    found = []
+    if "enum" in schema and value not in schema["enum"]:
+        found.append(f"{at}: {value!r} is none of {schema['enum']}")
+    kind = schema.get("type")
+    if kind is not None and (not isinstance(value, TYPES[kind]) or (kind == "integer" and isinstance(value, bool))):
+        return [*found, f"{at}: {value!r} is no {kind}"]
+    if kind == "array":
+        for number, item in enumerate(value):
+            found += faults(document, schema.get("items", {}), item, f"{at}[{number}]")
+    return found + (faults_of_object(document, schema, value, at) if kind == "object" else [])
+
+
+def faults_of_object(document: dict[str, Any], schema: dict[str, Any], value: dict[str, Any], at: str) -> list[str]:
+    """Where the fields of an object are missing, not described, or of another schema."""
+    properties = schema.get("properties", {})
+    found = [f"{at}: lacks {key}" for key in schema.get("required", ()) if key not in value]
+    for key, item in value.items():
+        if key in properties:
+            found += faults(document, properties[key], item, f"{at}.{key}")
+        elif properties:
+            found.append(f"{at}: {key} is not described")
+    return found
+
+
+def test_its_structure(document: dict[str, Any]) -> None:
+    """openapi, info, paths and components are there, each answer is described, each id of a path is a parameter."""
+    assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
+    assert document["info"]["title"]
+    assert document["info"]["version"]
+    assert set(document) <= {"openapi", "info", "paths", "components", "servers", "security", "tags"}
+    schemes = document["components"]["securitySchemes"]
+    for path, item in document["paths"].items():
+        assert set(item) <= set(METHODS)
+        for operation in item.values():
+            assert operation["summary"]
+            assert all(set(need) <= set(schemes) for need in operation["security"])
+            parameters = operation.get("parameters", [])
+            in_path = {entry["name"] for entry in parameters if entry["in"] == "path"}
+            assert in_path == set(re.findall(r"\{(\w+)\}", path))
+            assert all(entry["required"] for entry in parameters if entry["in"] == "path")
+            assert all(entry["in"] in {"path", "query"} and entry["schema"] for entry in parameters)
+            for status, response in operation["responses"].items():
+                assert re.fullmatch("[2-5][0-9][0-9]", status)
+                assert response["description"]
+
+
+def test_its_references(document: dict[str, Any]) -> None:
+    """Every $ref resolves, and every schema is used."""
+    refs = {part["$ref"] for part in walk(document) if "$ref" in part}
+    for ref in refs:
+        assert resolve(document, ref)
+    assert {ref.rpartition("/")[2] for ref in refs} == set(document["components"]["schemas"])
+
+
+def test_its_routes(document: dict[str, Any]) -> None:
+    """It names the rows of docs/api.md and no others."""
+    assert {path: set(item) for path, item in document["paths"].items()} == TABLE
+
+
+def test_its_routes_are_the_servers(document: dict[str, Any], ann: Person) -> None:
+    """The server takes the methods that are described at an address, and refuses every other with 405."""
+    for path, item in document["paths"].items():
+        address = path.replace("{org}", ann.org).replace("{id}", "absent")
+        for method in ("get", "put", "post", "patch", "delete"):
+            answer = ann.api.send(method.upper(), address, b"" if method in {"put", "post", "patch"} else None)
+            assert (answer.status == 405) == (method not in item), (method, path)
+
+
+def check(document: dict[str, Any], method: str, path: str, answer: Answer) -> None:
+    """The answer is one that the description has, of the schema that it gives."""
+    responses = document["paths"][path][method]["responses"]
+    assert str(answer.status) in responses, (method, path, answer.status, answer.body)
+    content = responses[str(answer.status)].get("content")
+    if content is None:
+        assert answer.body == b""
+        return
+    assert answer.header("Content-Type") == "application/json"
+    assert faults(document, content["application/json"]["schema"], answer.json()) == []
+
+
+def test_the_checker_finds_faults(document: dict[str, Any]) -> None:
+    """The little validator of this file refuses what is wrong."""
+    schema = {"$ref": "#/components/schemas/Me"}
+    texts = dict.fromkeys(("id", "label", "created_at", "expires_at"), "")
+    token = {**texts, "scope": "full", "last_used_at": None, "current": True}
+    good: dict[str, Any] = {"email": "a", "organisations": [{"organisation": "x", "role": "admin"}], "token": token}
+    assert faults(document, schema, good) == []
+    for bad in (
+        {},
+        good | {"email": 1},
+        good | {"more": 1},
+        good | {"organisations": [{"organisation": "x", "role": "owner"}]},
+        good | {"token": token | {"current": 1}},
+        good | {"token": token | {"last_used_at": 1}},
+    ):
+        assert faults(document, schema, bad)
+
+
+def test_the_answers_of_the_server(document: dict[str, Any], ann: Person) -> None:
+    """What the server answers, refusals among it, is of the schemas that the description gives."""
+    name = ann.create()
+    ann.repo(name).push(image(), "v1")
+    bob = ann.add("reader")
+    orgs = "/api/v1/organisations/{org}"
+    member_wanted = {"email": bob.email, "role": "reader", "password": "12345678"}
+    requests: list[tuple[Client, str, str, str, object]] = [
+        (Client(ann.port), "get", "/api/v1", "", None),
+        (ann.by_password, "post", "/api/v1/tokens", "", {"label": "x"}),
+        (ann.api, "post", "/api/v1/tokens", "", {"label": 1}),
+        (ann.api, "get", "/api/v1/tokens", "", None),
+        (Client(ann.port), "get", "/api/v1/tokens", "", None),
+        (ann.api, "delete", "/api/v1/tokens/{id}", "", None),
+        (bob.api, "get", "/api/v1/me", "", None),
+        (bob.by_password, "put", "/api/v1/me/password", "", {"password": "x"}),
+        (ann.api, "get", f"{orgs}/repositories", "?limit=2&sort=pushed&order=oldest&search=", None),
+        (ann.api, "get", f"{orgs}/repositories", "?limit=x", None),
+        (ann.api, "post", f"{orgs}/repositories", "", {"name": name + "-2", "description": "x"}),
+        (ann.api, "post", f"{orgs}/repositories", "", {"name": name, "description": "x"}),
+        (bob.api, "post", f"{orgs}/repositories", "", {"name": name + "-3", "description": "x"}),
+        (ann.api, "post", f"{orgs}/repositories", "", {"name": "n", "description": "x" * (1 << 20)}),
+        (ann.api, "get", f"{orgs}/repository", f"?name={name}", None),
+        (ann.api, "get", f"{orgs}/repository", "?name=absent", None),
+        (ann.api, "patch", f"{orgs}/repository", f"?name={name}", {"description": "y"}),
+        (bob.api, "patch", f"{orgs}/repository", f"?name={name}", {"description": "y"}),
+        (ann.api, "get", f"{orgs}/commits", f"?repository={name}", None),
+        (ann.api, "get", f"{orgs}/commits", f"?repository={name}&tag=absent", None),
+        (ann.api, "get", f"{orgs}/members", "?limit=1", None),
+        (ann.api, "post", f"{orgs}/members", "", member_wanted),
+        (ann.api, "post", f"{orgs}/members", "", member_wanted | {"email": f"x{bob.email}"}),
+        (bob.api, "post", f"{orgs}/members", "", member_wanted),
+        (ann.api, "patch", f"{orgs}/members", f"?email={bob.email}", {"role": "writer"}),
+        (ann.api, "patch", f"{orgs}/members", f"?email={ann.email}", {"role": "writer"}),
+        (ann.api, "delete", f"{orgs}/members", "?email=absent", None),
+        (ann.api, "delete", f"{orgs}/members", f"?email=x{bob.email}", None),
+    ]
+    for client, method, path, query, body in requests:
+        address = path.replace("{org}", ann.org).replace("{id}", "absent") + query
+        answer = (
+            client.json(method.upper(), address, body) if body is not None else client.send(method.upper(), address)
+        )
+        check(document, method, path, answer)
+    for _ in range(12):
+        answer = basic(ann.port, f"throttled@{ann.org}.example", "wrong").json("POST", "/api/v1/tokens", {})
+        check(document, "post", "/api/v1/tokens", answer)
+    assert answer.status == 429
