@@ -187,9 +187,9 @@ class Model(RuleBasedStateMachine):
 
 
 def test_commits_are_those_of_the_model(server: Server) -> None:
-    """Fifteen runs of up to 25 steps against the real server."""
+    """Thirty runs of up to 25 steps against the real server."""
     bounds = settings(
-        max_examples=15,
+        max_examples=30,
         stateful_step_count=25,
         deadline=None,
         database=None,

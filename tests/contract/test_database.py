@@ -1,0 +1,314 @@
+"""What the engine guarantees: one commit for many callers, snapshots, several processes, and tables of this version."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pysqlite3.dbapi2 as sqlite
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import event, insert, select, text
+from sqlalchemy.exc import IntegrityError
+
+from polly_dockers.db import engine, migrate
+from polly_dockers.db.engine import FILE, Database, open_engine
+from polly_dockers.db.schema import metadata, throttles
+from polly_dockers.errors import StorageFull, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of this version, made once."""
+    folder = tmp_path_factory.mktemp("template")
+    assert migrate.upgrade(folder) is None
+    return folder
+
+
+@pytest.fixture
+def folder(template: Path, tmp_path: Path) -> Path:
+    """A data folder."""
+    return shutil.copytree(template, tmp_path / "data")
+
+
+@pytest.fixture
+def database(folder: Path) -> Iterator[Database]:
+    """A database, open."""
+    opened = Database(folder)
+    yield opened
+    opened.close()
+
+
+def add(connection: Connection, key: str) -> str:
+    """Insert a row."""
+    connection.execute(insert(throttles), {"key": key, "failures": 1, "since": 1})
+    return key
+
+
+def keys(connection: Connection) -> list[str]:
+    """Every row."""
+    return list(connection.execute(select(throttles.c.key).order_by(throttles.c.key)).scalars())
+
+
+def add_and_fail(connection: Connection, key: str) -> None:
+    """Insert a row, and fail."""
+    add(connection, key)
+    raise ZeroDivisionError
+
+
+async def test_a_write_is_read(database: Database) -> None:
+    """What a write returns comes back, and the next read sees it."""
+    assert await database.write(add, "a") == "a"
+    assert await database.read(keys) == ["a"]
+
+
+async def test_one_failing_caller(database: Database) -> None:
+    """Of many callers at once the one that fails changes nothing and is told; the others commit."""
+    calls = [database.write(add_and_fail if number == 7 else add, f"{number:02}") for number in range(20)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(answers[7], ZeroDivisionError)
+    good = [f"{number:02}" for number in range(20) if number != 7]
+    assert [answer for number, answer in enumerate(answers) if number != 7] == good
+    assert await database.read(keys) == good
+
+
+async def test_a_constraint_fails_one_caller(database: Database) -> None:
+    """An IntegrityError is its caller's, and the batch goes on."""
+    answers = await asyncio.gather(*(database.write(add, key) for key in ("a", "b", "a", "c")), return_exceptions=True)
+    assert isinstance(answers[2], IntegrityError)
+    assert await database.read(keys) == ["a", "b", "c"]
+
+
+async def test_an_error_tells_no_values(database: Database) -> None:
+    """What a row was to hold does not stand in the error, which ends in the log (security 17)."""
+    await database.write(add, "a secret")
+    with pytest.raises(IntegrityError) as caught:
+        await database.write(add, "a secret")
+    assert "a secret" not in str(caught.value)
+
+
+async def test_many_callers_share_a_commit(database: Database) -> None:
+    """Callers that wait together are committed together."""
+    statements: list[str] = []
+
+    @event.listens_for(database._engine, "before_cursor_execute")
+    def _note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    await asyncio.gather(*(database.write(add, f"{number:03}") for number in range(100)))
+    assert len(await database.read(keys)) == 100
+    begun = statements.count("BEGIN IMMEDIATE")
+    assert begun == statements.count("COMMIT")
+    assert begun < 50
+
+
+async def test_a_read_is_a_snapshot(folder: Path, database: Database) -> None:
+    """What another connection commits in the middle of a read is not seen by it, but by the next."""
+
+    def look_twice(connection: Connection) -> tuple[list[str], list[str]]:
+        before = keys(connection)
+        with open_engine(folder / FILE).connect() as other:
+            add(other, "meanwhile")
+        return before, keys(connection)
+
+    await database.write(add, "a")
+    assert await database.read(look_twice) == (["a"], ["a"])
+    assert await database.read(keys) == ["a", "meanwhile"]
+
+
+async def test_a_read_that_fails_ends_its_snapshot(database: Database) -> None:
+    """After an error in a read the next one sees what was written since."""
+
+    def fail(connection: Connection) -> None:
+        keys(connection)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.read(fail)
+    await database.write(add, "a")
+    assert await database.read(keys) == ["a"]
+
+
+async def test_foreign_keys_and_durability(database: Database) -> None:
+    """Every connection is set up: WAL, synchronous FULL, foreign keys."""
+
+    def pragmas(connection: Connection) -> list[object]:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in names]
+
+    assert await database.read(pragmas) == ["wal", 2, 1]
+    assert await database.write(pragmas) == ["wal", 2, 1]
+
+
+async def test_a_disk_that_is_full(database: Database) -> None:
+    """StorageFull for who writes, and nothing changed; reads go on, and writes once there is room."""
+
+    def limit(connection: Connection, pages: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    def fill(connection: Connection) -> None:
+        for number in range(20):
+            add(connection, f"{number}" + "x" * 100_000)
+
+    await database.write(limit, 1)
+    with pytest.raises(StorageFull):
+        await database.write(fill)
+    assert await database.read(keys) == []
+    await database.write(limit, 1 << 30)
+    await database.write(fill)
+    assert len(await database.read(keys)) == 20
+
+
+async def test_closing_finishes_what_waits(folder: Path) -> None:
+    """A write that was handed in before close is carried out."""
+    database = Database(folder)
+    waiting = [asyncio.ensure_future(database.write(add, f"{number}")) for number in range(5)]
+    await asyncio.sleep(0)
+    database.close()
+    assert await asyncio.gather(*waiting) == ["0", "1", "2", "3", "4"]
+
+
+def failures(connection: Connection) -> dict[str, int]:
+    """Every row with its number."""
+    return {row.key: row.failures for row in connection.execute(select(throttles))}
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from polly_dockers.db.engine import Database
+from sqlalchemy import text
+
+async def write(folder, name):
+    database = Database(Path(folder))
+    def add(connection, key):
+        connection.execute(text("INSERT INTO throttles VALUES (:key, 1, 1)"), {"key": key})
+        connection.execute(text("UPDATE throttles SET failures = failures + 1 WHERE key = 'shared'"))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(100):
+        await asyncio.gather(*(database.write(add, f"{name}-{number}-{at}") for at in range(3)))
+    database.close()
+
+asyncio.run(write(*sys.argv[1:]))
+"""
+
+
+async def test_several_processes_write_at_once(folder: Path, database: Database) -> None:
+    """Three processes with 300 writes each: none finds the database locked, and no write is lost."""
+    await database.write(add, "shared")
+    others = [
+        subprocess.Popen(  # noqa: ASYNC220 - nothing else runs
+            [sys.executable, "-c", WRITER, str(folder), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in "abc"
+    ]
+    for other in others:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+    for other in others:
+        assert other.stdin is not None
+        other.stdin.write("go\n")
+        other.stdin.flush()
+    for other in others:
+        _, err = await asyncio.to_thread(other.communicate)
+        assert (other.returncode, err) == (0, "")
+    found = await database.read(failures)
+    assert len(found) == 901
+    assert found["shared"] == 901
+
+
+@pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2)])
+def test_an_old_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
+    """An SQLite that could lose rows: the message says which one is needed and how to get it, and no file is made."""
+    monkeypatch.setattr(sqlite, "sqlite_version_info", version)
+    monkeypatch.setattr(sqlite, "sqlite_version", ".".join(map(str, version)))
+    with pytest.raises(Unavailable, match=r"3\.51\.3 or newer.*pip install"):
+        open_engine(tmp_path / FILE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_safe_library_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one that is safe is good enough."""
+    monkeypatch.setattr(sqlite, "sqlite_version_info", (3, 51, 3))
+    engine.check_library()
+
+
+def test_the_migrations_make_the_tables(folder: Path) -> None:
+    """The tables that the migrations made are those of db.schema, to the last column, index and constraint."""
+    opened = open_engine(folder / FILE)
+    with opened.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        made = {name: " ".join(sql.split()) for name, sql in connection.execute(text(TABLES))}
+    opened.dispose()
+    assert set(made) == {table.name for table in metadata.tables.values()} | {"alembic_version"}
+    autoincrement = {name for name, sql in made.items() if "AUTOINCREMENT" in sql}
+    assert autoincrement == {
+        table.name for table in metadata.tables.values() if table.dialect_options["sqlite"]["autoincrement"]
+    }
+
+
+TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+
+
+def test_an_upgrade_of_what_is_current(folder: Path) -> None:
+    """A second upgrade changes nothing and tells the revision."""
+    before = dump(folder)
+    first = migrate.upgrade(folder)
+    assert first is not None
+    assert migrate.upgrade(folder) == first
+    assert dump(folder) == before
+
+
+def dump(folder: Path) -> dict[str, list[object]]:
+    """The whole database: its schema, and the rows of every table."""
+    connection = sqlite.connect(folder / FILE)
+    try:
+        schema = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+        tables = [name for kind, name, _ in schema if kind == "table"]
+        rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}  # noqa: S608
+        return {"the schema": schema, **rows}
+    finally:
+        connection.close()
+
+
+def test_a_newer_version_is_refused(folder: Path) -> None:
+    """A data folder of a newer version: the message says so and what to do, and nothing is changed."""
+    connection = sqlite.connect(folder / FILE)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    before = dump(folder)
+    with pytest.raises(Unavailable, match=r"newer version of polly-server \(revision 9999\).*[Uu]pgrade"):
+        migrate.upgrade(folder)
+    assert dump(folder) == before
+
+
+def test_upgrades_at_once(tmp_path: Path) -> None:
+    """Four processes that start on an empty folder make the tables once."""
+    code = (
+        "import sys; from pathlib import Path; from polly_dockers.db import migrate; migrate.upgrade(Path(sys.argv[1]))"
+    )
+    others = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for other in others:
+        _, err = other.communicate()
+        assert (other.returncode, err) == (0, "")
+    assert migrate.upgrade(tmp_path) is not None
