@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from conftest import free_port
 
 from .engine import running_engine
@@ -106,7 +107,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def test_the_walk_through_prints_what_the_readme_says(shell: Shell) -> None:
-    """Each command of the README, run in its order, prints what stands below it, but for dates, digests and the like."""
+    """Each command of the README, in its order, prints what stands below it, but for dates, digests and the like."""
     start, *rest = blocks()
     assert masked(shell.greeting) == masked(start[0][1])
     for block in rest:

@@ -1,0 +1,1 @@
+"""The whole way with real engines and clients, and the real commands as processes."""
