@@ -93,7 +93,7 @@ def _count(connection: Connection, keys: Sequence[str]) -> None:
 
 async def sign_in_by_token(registry: Registry, secret: str) -> SignedIn:
     """By an access token; raises Unauthorized."""
-    token = await registry.db.read(rows.token_by_hash, _hash(secret))
+    token = await registry.db.read(rows.token_by_hash, _hash(secret)) if secret.isascii() else None
     if token is None:
         raise access.ended()
     if token.last_used_at is None or token.last_used_at < now() - TOUCH:

@@ -89,7 +89,7 @@ def parse(body: bytes, content_type: str) -> Manifest:
     subject = _descriptor(document["subject"], "subject") if document.get("subject") is not None else None
     annotations = _annotations(document)
     artifact_type = document.get("artifactType")
-    if artifact_type is not None and not isinstance(artifact_type, str):
+    if artifact_type is not None and not _is_type(artifact_type):
         msg = "artifactType is no text."
         raise ManifestInvalid(msg)
     config: Descriptor | None = None
@@ -192,7 +192,7 @@ def _descriptor(item: object, where: str) -> Descriptor:
         raise ManifestInvalid(msg)
     _exact_keys(item)
     media_type, size, digest = item.get("mediaType"), item.get("size"), item.get("digest")
-    if not isinstance(media_type, str) or not media_type:
+    if not media_type or not _is_type(media_type):
         msg = f"{where} has no mediaType."
         raise ManifestInvalid(msg)
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 62:
@@ -204,6 +204,11 @@ def _descriptor(item: object, where: str) -> Descriptor:
         msg = f"{where} has no digest that is kept here: sha256 or sha512."
         raise ManifestInvalid(msg) from error
     return Descriptor(parsed, size, media_type, _platform(item.get("platform")))
+
+
+def _is_type(value: object) -> bool:
+    """Whether it is text that can be kept: JSON also spells halves of characters."""
+    return isinstance(value, str) and (value.isascii() or value.encode("utf-8", "replace").decode() == value)
 
 
 def _platform(item: object) -> str | None:

@@ -97,6 +97,13 @@ class RepositoryName(str):
         return self.partition("/")[2]
 
 
+def check_length(host: str, name: RepositoryName) -> None:
+    """Raise NameInvalid for a repository whose path is longer than clients take."""
+    if len(host) + 1 + len(name) > MAX_NAME:
+        msg = f"{host}/{name} has more than {MAX_NAME} characters; Docker takes no more."
+        raise NameInvalid(msg)
+
+
 def name_advice(text: str) -> str:
     """One sentence that says what is wrong with a name, and a name that would be right where there is one."""
     if len(text) > MAX_NAME:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers import access
 from polly_dockers.db import repositories as rows
-from polly_dockers.errors import BadRequest, Denied, NameExists, NameInvalid
+from polly_dockers.errors import BadRequest, Denied, NameExists
 from polly_dockers.history import fold
-from polly_dockers.model import MAX_NAME, Action, Actor, Repository, RepositoryName, Role
+from polly_dockers.model import Action, Actor, Repository, RepositoryName, Role, check_length
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -51,9 +51,7 @@ async def create(
     def change(connection: Connection) -> Repository:
         found, role = access.member(connection, actor, organisation, Role.writer)
         full = RepositoryName.of(organisation, name)
-        if len(registry.config.registry) + 1 + len(full) > MAX_NAME:
-            msg = f"{registry.config.registry}/{full} has more than {MAX_NAME} characters; Docker takes no more."
-            raise NameInvalid(msg)
+        check_length(registry.config.registry, full)
         _check_public(registry, "public" if public else None, role)
         made = rows.add(
             connection,

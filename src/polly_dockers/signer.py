@@ -72,6 +72,8 @@ class Signer:
         if known is not None and known[0] > time.time():
             return known[1]
         try:
+            if not token.isascii():
+                raise _invalid()
             key = self._public.get(str(jwt.get_unverified_header(token).get("kid")))
             if key is None:
                 raise _invalid()

@@ -27,7 +27,7 @@ from polly_dockers.errors import (
     SizeInvalid,
     Unauthorized,
 )
-from polly_dockers.model import Action, Digest, RepositoryName
+from polly_dockers.model import Action, Digest, RepositoryName, check_length
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -69,6 +69,7 @@ def _look(connection: Connection, registry: Registry, actor: Actor, name: Reposi
 def _reach_or_make(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Reached:
     found = _look(connection, registry, actor, name)
     if isinstance(found, Absent) and found.create_on_push:
+        check_length(registry.config.registry, name)
         repository_rows.add(
             connection,
             organisation_id=found.organisation_id,

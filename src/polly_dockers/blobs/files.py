@@ -164,8 +164,7 @@ class FileBlobStore:
     @contextlib.asynccontextmanager
     async def append(self, upload: str, offset: int) -> AsyncIterator[FileSegment]:
         """Open the upload's file and lock it. What lies beyond ``offset`` is written over, or cut off by commit."""
-        path = self._uploads / upload
-        fd = await self._hold(path)
+        fd = await self._hold(path := self._uploads / upload, make=offset == 0)
         try:
             if os.fstat(fd).st_size < offset:
                 raise _gone()
@@ -173,13 +172,16 @@ class FileBlobStore:
         finally:
             os.close(fd)
 
-    async def _hold(self, path: Path) -> int:
+    async def _hold(self, path: Path, *, make: bool) -> int:
         """The upload's file, locked. The lock dies with its descriptor, and so with its process."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + PATIENCE
         while True:
-            with _disk():
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                with _disk():
+                    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
+            except FileNotFoundError:
+                raise _gone() from None
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_still(path, fd):

@@ -81,9 +81,9 @@ class MemoryBlobStore:
         if upload in self._held:
             msg = "Another request is still sending bytes of this upload; wait for it, or start a new one."
             raise TooManyRequests(msg, retry_after=1)
-        data = self.uploads.setdefault(upload, bytearray())
-        if len(data) < offset:
+        if len(self.uploads.get(upload, b"")) < offset:
             raise _gone()
+        self.uploads.setdefault(upload, bytearray())
         self._held.add(upload)
         try:
             yield MemorySegment(self, upload, offset)

@@ -65,6 +65,7 @@ def open_engine(path: Path) -> Engine:
         f"sqlite+pysqlite:///{path}",
         module=sqlite,
         poolclass=NullPool,
+        hide_parameters=True,
         isolation_level="AUTOCOMMIT",
         connect_args={"check_same_thread": False, "timeout": 30, "cached_statements": 512},
     )
@@ -203,7 +204,10 @@ def _run(connection: Connection, work: _Work) -> None:
         work.value = work.run(connection)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
         work.error = _reported(error)
-        connection.exec_driver_sql("ROLLBACK TO caller")
+        try:
+            connection.exec_driver_sql("ROLLBACK TO caller")
+        except DBAPIError:  # where the disk was full, SQLite has rolled back all that the batch did
+            raise error from None
     connection.exec_driver_sql("RELEASE caller")
 
 

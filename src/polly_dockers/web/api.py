@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -29,6 +30,8 @@ YEAR: Final = 31_536_000
 """Seconds that an access token is good, at most."""
 MAX_LABEL: Final = 200
 MAX_CURSOR: Final = 600
+
+_COUNT: Final = re.compile(r"[0-9]{1,9}\Z")
 
 
 async def answer(exchange: Exchange) -> web.StreamResponse:
@@ -79,7 +82,7 @@ def _limit(exchange: Exchange) -> int:
     text = exchange.query("limit")
     if text is None:
         return LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
+    if not _COUNT.match(text) or not 1 <= int(text) <= MAX_LIMIT:
         msg = f"limit is {text[:50]!r}: give a whole number from 1 to {MAX_LIMIT}."
         raise BadRequest(msg)
     return int(text)

@@ -29,7 +29,7 @@ IDLE: Final = 60.0
 """Seconds within which the next bytes of a body have to come."""
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?\Z")
-_FORBIDDEN: Final = re.compile(r"%2f|%5c|%00|[\x00-\x20\x7f]|/\.\.?(?:/|\Z)", re.IGNORECASE)
+_FORBIDDEN: Final = re.compile(r"%2f|%5c|%00|[\\\x00-\x20\x7f]|/\.\.?(?:/|\Z)", re.IGNORECASE)
 _CHUNK: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/[0-9*]+)?\Z")
 
 
@@ -44,7 +44,7 @@ class Exchange:
         self.id = secrets.token_hex(8)
         self.user_id: int | None = None
         """Who was signed in, for the log."""
-        path, _, self.query_string = request.raw_path.partition("?")
+        path, _, self.query_string = _text(request.raw_path).partition("?")
         self.path = path
 
     def headers(self) -> dict[str, str]:
@@ -61,11 +61,14 @@ class Exchange:
         if _FORBIDDEN.search(self.path):
             msg = "An encoded slash, a backslash, NUL, '.' or '..' has no place in this path."
             raise NameInvalid(msg)
-        if "%" in self.path:
-            self.path = unquote(self.path, errors="surrogateescape")
-            if _FORBIDDEN.search(self.path):
-                msg = "This path is encoded twice."
-                raise NameInvalid(msg)
+        try:
+            self.path = unquote(self.path, errors="strict")
+        except UnicodeDecodeError as error:
+            msg = "The path is no UTF-8."
+            raise NameInvalid(msg) from error
+        if not self.path.isascii() or _FORBIDDEN.search(self.path):
+            msg = "This path has characters that no name, tag or digest has, or is encoded twice."
+            raise NameInvalid(msg)
 
     def queries(self) -> list[tuple[str, str]]:
         """The query's parameters; raises BadRequest for more than 200."""
@@ -180,6 +183,11 @@ class RequestBody:
                 yield piece
         except (ConnectionError, ClientPayloadError, HttpProcessingError, TimeoutError, EOFError) as error:
             raise ClientGone from error
+
+
+def _text(raw: str) -> str:
+    """What a client wrote as text that can be encoded again: bytes that are no UTF-8 are written out."""
+    return raw if raw.isascii() else raw.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _too_large(limit: int) -> TooLarge:

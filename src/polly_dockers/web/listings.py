@@ -29,7 +29,7 @@ def _count(exchange: Exchange) -> int:
     if not text.isascii() or not text.isdigit():
         msg = f"n is {text[:50]!r}: give a whole number from 0."
         raise PaginationNumberInvalid(msg)
-    return min(int(text[:9]), WHOLE)
+    return min(int(text.lstrip("0")[:9] or 0), WHOLE)
 
 
 def _link(path: str, n: int, last: str) -> str:

@@ -42,7 +42,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
         end = min(int(match[2]), size - 1) if match[2] else size - 1
         satisfiable = start < size and end >= start
     if not satisfiable:
-        msg = f"The blob has {size} bytes; {header[:100]} lies outside of them."
+        msg = f"The blob has {size} bytes; {header[:100]!r} lies outside of them."
         raise RangeInvalid(msg, total=size)
     return start, end - start + 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING
 
 from polly_dockers import accounts
@@ -32,7 +31,7 @@ def basic(exchange: Exchange) -> tuple[str, str] | None:
         return None
     try:
         user, colon, secret = base64.b64decode(text.strip(), validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         colon = ""
     if not colon:
         msg = "The Basic credentials are malformed."
