@@ -1,0 +1,192 @@
+"""Registry tokens and scopes, ranges and throttles: small parts that decide about access."""
+
+from __future__ import annotations
+
+import time
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polly_dockers.errors import BadRequest, RangeInvalid, Unauthorized
+from polly_dockers.grants import parse_scopes
+from polly_dockers.model import Actor, Grant, RepositoryName
+from polly_dockers.passwords import check_strength, hash_now
+from polly_dockers.signer import LEEWAY, REMEMBERED, Signer, new_key
+from polly_dockers.web.blobs import matches
+from polly_dockers.web.send import parse_range
+
+NAME = "acme/x"
+ACTOR = Actor(user_id=7, access_token="t", grants={NAME: Grant(3, frozenset({"pull", "push"}))}, catalog=True)
+
+
+@pytest.fixture
+def signer() -> Signer:
+    """A signer with one key."""
+    return Signer(dict([new_key()]), "registry.example")
+
+
+@pytest.mark.parametrize(
+    "actor",
+    [
+        ACTOR,
+        Actor(user_id=7, password_version=2, grants={}),
+        Actor(grants={NAME: Grant(3, frozenset({"pull"}))}),
+        Actor(user_id=1, grants={NAME: Grant(None, frozenset({"pull"}))}),
+    ],
+)
+def test_a_token_says_what_was_signed(signer: Signer, actor: Actor) -> None:
+    """Whoever reads it gets the same user, credential, grants by id, and the catalogue or not."""
+    token = signer.sign(actor, 60)
+    assert signer.read(token) == actor
+    assert signer.read(token) == actor
+
+
+def test_a_token_of_another_server(signer: Signer) -> None:
+    """Another key, or the same key for another audience, is refused."""
+    key = new_key()
+    for other in (Signer(dict([key]), "registry.example"), Signer(signer_keys(signer), "other.example")):
+        with pytest.raises(Unauthorized) as caught:
+            signer.read(other.sign(ACTOR, 60))
+        assert caught.value.reason == "invalid_token"
+
+
+def signer_keys(signer: Signer) -> dict[str, bytes]:
+    """The keys of a signer, to make another with."""
+    return {kid: key.private_bytes_raw() for kid, key in signer._keys.items()}
+
+
+def test_the_newest_key_signs_and_all_verify() -> None:
+    """A new key takes over, and tokens of the old one go on until they expire."""
+    old, new = new_key(), new_key()
+    before, after = Signer(dict([old]), "r"), Signer(dict([old, new]), "r")
+    assert after.read(before.sign(ACTOR, 60)) == ACTOR
+    token = after.sign(ACTOR, 60)
+    assert jwt.get_unverified_header(token)["kid"] == new[0]
+    with pytest.raises(Unauthorized):
+        before.read(token)
+
+
+def test_a_token_ends(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time and the leeway it is refused, whether it was seen before or not."""
+    token = signer.sign(ACTOR, 60)
+    other = Signer(signer_keys(signer), "registry.example")
+    signer.read(token)
+    late = time.time() + 60 + LEEWAY + 1
+
+    class Clock(jwt.api_jwt.datetime):  # type: ignore[misc,name-defined]
+        @classmethod
+        def now(cls, tz: object = None) -> object:
+            return cls.fromtimestamp(late, tz)
+
+    monkeypatch.setattr(time, "time", lambda: late)
+    monkeypatch.setattr(jwt.api_jwt, "datetime", Clock)
+    for each in (signer, other):
+        with pytest.raises(Unauthorized):
+            each.read(token)
+
+
+def test_memory_is_bounded(signer: Signer) -> None:
+    """However many tokens are read, so many are remembered at most."""
+    for _ in range(3):
+        signer.read(signer.sign(ACTOR, 60))
+    signer._verified.update({f"junk {number}": (0.0, ACTOR) for number in range(REMEMBERED)})
+    signer.read(signer.sign(ACTOR, 60))
+    assert len(signer._verified) <= REMEMBERED
+
+
+@given(st.text(max_size=100) | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"))
+def test_any_text_is_no_token(text: str) -> None:
+    """Whatever text there is, half characters too, is Unauthorized and no fault."""
+    signer = Signer(dict([new_key()]), "r")
+    for token in (text, text + "\udcff", "e30." + text):
+        with pytest.raises(Unauthorized):
+            signer.read(token)
+
+
+@given(st.lists(st.text("repositygs:/,*() ab0\n", max_size=60), max_size=20))
+def test_any_scopes(texts: list[str]) -> None:
+    """Whatever a client asks for, what is read are names that are ones."""
+    try:
+        asked, _ = parse_scopes(texts)
+    except BadRequest:
+        return
+    for name in asked:
+        assert RepositoryName.parse(name) == name
+
+
+def test_scopes_add_up() -> None:
+    """The same repository twice is asked for with the actions of both."""
+    asked, catalog = parse_scopes(["repository:acme/x:pull repository:acme/x:push", "registry:catalog:*"])
+    assert (asked, catalog) == ({"acme/x": {"pull", "push"}}, True)
+
+
+@given(st.integers(0, 50), st.integers(0, 60), st.integers(0, 60))
+def test_ranges(size: int, first: int, last: int) -> None:
+    """Each form against the slice that it means."""
+    data = bytes(range(size))
+    for header, part in (
+        (f"bytes={first}-{last}", data[first : last + 1]),
+        (f"bytes={first}-", data[first:]),
+        (f"bytes=-{last}", data[-last:] if last else b""),
+    ):
+        if part:
+            found = parse_range(header, size)
+            assert found is not None
+            assert data[found[0] : found[0] + found[1]] == part
+            assert len(part) == found[1]
+        else:
+            with pytest.raises(RangeInvalid) as caught:
+                parse_range(header, size)
+            assert caught.value.total == size
+
+
+@given(st.text(max_size=30) | st.from_regex(r"bytes=[0-9 ,-]*"))
+def test_any_range(header: str) -> None:
+    """Whatever stands in the header is a part of the blob, the whole of it, or RangeInvalid."""
+    try:
+        found = parse_range(header, 10)
+    except RangeInvalid:
+        return
+    if found is not None:
+        start, count = found
+        assert start >= 0
+        assert 1 <= count <= 10 - start
+
+
+@pytest.mark.parametrize("header", [None, "", "lines=0-1", "bytes=0-1,3-4", "Bytes=0-1"])
+def test_no_range(header: str | None) -> None:
+    """No header, another unit and several ranges are the whole."""
+    assert parse_range(header, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "known"),
+    [
+        (None, False),
+        ('"a"', True),
+        ("a", True),
+        ('W/"a"', True),
+        ('"b", "a"', True),
+        ("*", True),
+        ('"b"', False),
+        ("", False),
+    ],
+)
+def test_if_none_match(header: str | None, known: bool) -> None:  # noqa: FBT001 - what is expected
+    """The weak comparison of RFC 9110, with lists and the star."""
+    assert matches(header, "a") is known
+
+
+@pytest.mark.parametrize(
+    ("password", "good"), [("1234567", False), ("12345678", True), ("p" * 1024, True), ("p" * 1025, False)]
+)
+def test_passwords(password: str, good: bool) -> None:  # noqa: FBT001 - what is expected
+    """8 to 1024 characters, and no hash tells two equal ones."""
+    if not good:
+        with pytest.raises(BadRequest, match="8 to 1024"):
+            check_strength(password)
+        return
+    check_strength(password)
+    assert hash_now(password) != hash_now(password)
