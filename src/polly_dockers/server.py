@@ -133,8 +133,10 @@ def run_server(
     settings = config.load(options, os.environ, config_file)
     from polly_dockers import serve  # noqa: PLC0415 - gunicorn and aiohttp are for this command alone
 
-    serve.check_address(settings)
-    password = _make_demo(settings) if demo else None
+    password = None
+    if demo:
+        serve.check_address(settings)
+        password = _make_demo(settings)
     serve.run(settings, lambda: _say_ready(settings, password))
 
 

@@ -75,7 +75,8 @@ class PollyWorker(Worker):  # type: ignore[misc]
         registry = await open_registry(config)
         counts = Counts(self.app.metrics_folder)
         site = Site(registry, counts)
-        runner = web.ServerRunner(HttpServer(site), shutdown_timeout=config.graceful_seconds)
+        server = HttpServer(site)
+        runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         metrics_port = split_address(config.metrics_listen)[1] if config.metrics_listen else None
         for listener in self.sockets:
@@ -95,6 +96,10 @@ class PollyWorker(Worker):  # type: ignore[misc]
             for task in background:
                 task.cancel()
             beat = asyncio.create_task(self._keep_beating())
+            site.draining = True
+            for listening in list(runner.sites):
+                await listening.stop()
+            await server.drain(config.graceful_seconds)
             await runner.cleanup()
             beat.cancel()
             site.requests.flush()

@@ -107,7 +107,7 @@ def test_one_printed_login_is_good_for_all(people: People, program: str) -> None
 
 
 def test_skopeo_lists_tags_and_inspects(wanda: Person) -> None:
-    """What skopeo list-tags and inspect show what was pushed, by tag and by the digest of the commit."""
+    """By tag and by the digest of the commit, skopeo lists and inspects what was pushed."""
     client = Skopeo(wanda)
     client.login()
     name = wanda.create()

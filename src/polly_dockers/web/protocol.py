@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 from aiohttp import web
@@ -25,6 +26,11 @@ class _Protocol(RequestHandler):
     """One connection. A request that can't be parsed, or whose client left, comes to ``handle_error``."""
 
     __slots__ = ()
+
+    def close_if_idle(self) -> None:
+        """Close the connection between two requests; not in one, for then aiohttp drops what comes of its body."""
+        if self._waiter is not None:  # aiohttp waits for the next request
+            self.close()
 
     def handle_error(
         self,
@@ -61,6 +67,15 @@ class HttpServer(web.Server):
             keepalive_timeout=75.0,
             lingering_time=10.0,
         )
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until every connection is closed, for ``seconds`` at most; idle ones are closed at once."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while self.connections and clock() < deadline:
+            for connection in self.connections:
+                cast("_Protocol", connection).close_if_idle()
+            await asyncio.sleep(0.02)
 
     def __call__(self) -> RequestHandler:
         """A protocol."""

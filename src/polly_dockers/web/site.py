@@ -37,6 +37,8 @@ class Site:
         self._registry = registry
         self._counts = counts
         self.requests = RequestLog(registry.config)
+        self.draining = False
+        """Whether the process is about to end: each answer then closes its connection."""
         listen = registry.config.metrics_listen
         self._metrics_port = split_address(listen)[1] if listen else None
 
@@ -52,6 +54,8 @@ class Site:
             self._counts.in_flight -= 1
         if not response.prepared:
             response.headers.update(exchange.headers())
+            if self.draining:
+                response.force_close()
         self._note(exchange, kind, response, time.perf_counter() - started)
         return response
 

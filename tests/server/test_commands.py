@@ -1,0 +1,256 @@
+"""polly-server as a process: what it makes, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+import pysqlite3.dbapi2 as sqlite
+import pytest
+
+from conftest import BIN, Server, free_port, new_password, polly_server, running_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REVISION = "9999"
+
+
+def refused(*arguments: str, stdin: str = "", code: int = 1) -> str:
+    """What a command says that has to fail: one line on stderr, nothing on stdout, no traceback."""
+    done = subprocess.run(
+        [str(BIN / "polly-server"), *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+def rows(folder: Path, query: str) -> list[tuple[object, ...]]:
+    """Rows of a data folder's database."""
+    with contextlib.closing(sqlite.connect(folder / "polly.db")) as connection:
+        return list(connection.execute(query).fetchall())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder with the organisation acme and its admin."""
+    server = Server(tmp_path / "data", free_port())
+    server.init()
+    return server.data
+
+
+def test_init_makes_an_organisation_and_its_admin(data: Path) -> None:
+    """After init the organisation has one member, an admin, and the folder is for its owner alone."""
+    assert "acme" in polly_server("org", "list", "--data", str(data))
+    assert rows(data, "SELECT email, role FROM members JOIN users ON users.id = user_id") == [("ann@acme.example", 3)]
+    assert data.stat().st_mode & 0o777 == 0o700
+
+
+def test_init_again_changes_nothing(data: Path) -> None:
+    """An organisation that is there already is not made again, and keeps its admin."""
+    before = rows(data, "SELECT * FROM users")
+    said = refused(
+        *("init", "--data", str(data), "--org", "acme", "--email", "eve@acme.example", "--password-stdin"),
+        stdin=new_password(),
+    )
+    assert "There is an organisation acme already" in said
+    assert rows(data, "SELECT * FROM users") == before
+
+
+@pytest.mark.parametrize(
+    ("org", "email", "password", "said"),
+    [
+        ("Acme", "ann@acme.example", "long enough", "lower-case"),
+        ("a/b", "ann@acme.example", "long enough", "no name for an organisation"),
+        ("acme", "ann", "long enough", "no email address"),
+        ("acme", "ann@acme.example", "short", "8 to 1024 characters"),
+        ("acme", "ann@acme.example", "", "8 to 1024 characters"),
+    ],
+)
+def test_init_refuses(tmp_path: Path, org: str, email: str, password: str, said: str) -> None:
+    """A wrong name, email or password makes nothing."""
+    arguments = ("init", "--data", str(tmp_path / "data"), "--org", org, "--email", email, "--password-stdin")
+    assert said in refused(*arguments, stdin=password)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_missing_option_is_wrong_usage() -> None:
+    """Without --org, init ends with 2 and names it."""
+    assert "--org" in refused("init", "--email", "ann@acme.example", code=2)
+
+
+def test_a_password_is_not_waited_for_without_a_terminal(data: Path) -> None:
+    """Without a terminal and without --password-stdin, it ends with 2 and names the option."""
+    said = refused("user", "reset-password", "--data", str(data), "--email", "ann@acme.example", code=2)
+    assert "--password-stdin" in said
+
+
+def test_users_are_added_changed_and_removed(data: Path) -> None:
+    """A user gets a role, another role, and is taken out; the last admin stays."""
+    to = ("--data", str(data), "--org", "acme", "--email", "bob@acme.example")
+    polly_server("user", "add", *to, "--role", "reader", "--password-stdin", stdin=new_password())
+    assert "already" in refused("user", "add", *to, "--role", "reader", "--password-stdin", stdin=new_password())
+    polly_server("user", "set-role", *to, "--role", "writer")
+    assert ("bob@acme.example", 2) in rows(data, "SELECT email, role FROM members JOIN users ON users.id = user_id")
+    assert "choose reader, writer or admin" in refused("user", "set-role", *to, "--role", "king")
+    polly_server("user", "remove", *to)
+    assert "no member" in refused("user", "remove", *to)
+    ann = ("--data", str(data), "--org", "acme", "--email", "ann@acme.example")
+    assert "only admin" in refused("user", "remove", *ann)
+    assert "only admin" in refused("user", "set-role", *ann, "--role", "reader")
+
+
+def test_an_organisation_is_changed(data: Path) -> None:
+    """create-on-push is switched on and off; an organisation that is not there is named."""
+    polly_server("org", "update", "--data", str(data), "--org", "acme", "--create-on-push")
+    assert "create-on-push" in polly_server("org", "list", "--data", str(data))
+    polly_server("org", "update", "--data", str(data), "--org", "acme", "--no-create-on-push")
+    assert "create-on-push" not in polly_server("org", "list", "--data", str(data))
+    assert "polly-server org list" in refused("org", "update", "--data", str(data), "--org", "no", "--create-on-push")
+
+
+def test_run_without_a_registry_says_how_to_make_one(tmp_path: Path) -> None:
+    """A folder without a registry is not made by run."""
+    assert "polly-server init" in refused("run", "--data", str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_port_in_use(data: Path) -> None:
+    """One line names the address and the option."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        said = refused("run", "--data", str(data), "--listen", address)
+    assert f"Can't listen on {address}" in said
+    assert "--listen" in said
+
+
+def test_a_port_in_use_makes_no_demo(tmp_path: Path) -> None:
+    """The first start of a demo on a port in use makes nothing, so that the next one prints the password."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        refused("run", "--demo", "--data", str(tmp_path / "data"), "--listen", address)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    """A file where the data folder should be: one line says so."""
+    (tmp_path / "data").write_text("")
+    arguments = ("init", "--data", str(tmp_path / "data"), "--org", "acme", "--email", "ann@acme.example")
+    assert "can't be used" in refused(*arguments, "--password-stdin", stdin=new_password())
+
+
+def test_a_folder_of_a_newer_version(data: Path) -> None:
+    """A database of a newer revision is refused, and stays as it is."""
+    with contextlib.closing(sqlite.connect(data / "polly.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (REVISION,))
+        connection.commit()
+    said = refused("run", "--data", str(data), "--listen", f"127.0.0.1:{free_port()}")
+    assert f"newer version of polly-server (revision {REVISION})" in said
+    assert rows(data, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+
+
+def test_a_certificate_that_is_none(data: Path, tmp_path: Path) -> None:
+    """A certificate that can't be read is named before anything listens."""
+    (tmp_path / "cert.pem").write_text("none")
+    pair = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "cert.pem"))
+    assert "cert.pem" in refused("run", "--data", str(data), "--listen", f"127.0.0.1:{free_port()}", *pair)
+
+
+class Pusher:
+    """A client that sends an upload slowly, in its own time."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        basic = base64.b64encode(":".join(server.admin).encode()).decode()
+        self._ask("POST", "/api/v1/tokens", {"Authorization": f"Basic {basic}"}, b'{"scope": "full"}')
+        full = json.loads(self.body)["token"]
+        repository = b'{"name": "slow", "description": "made by a test"}'
+        self._ask("POST", "/api/v1/organisations/acme/repositories", {"Authorization": f"Bearer {full}"}, repository)
+        self._ask("GET", "/token?scope=repository:acme/slow:pull,push", {"Authorization": f"Basic {basic}"})
+        self.bearer = {"Authorization": f"Bearer {json.loads(self.body)['token']}"}
+
+    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> None:
+        self.connection.request(method, path, body, {"Content-Type": "application/json", **headers})
+        answer = self.connection.getresponse()
+        self.status, self.body = answer.status, answer.read()
+
+    def begin(self, digest: str, length: int) -> None:
+        """Send the head of a push in one request, none of its body yet, and wait until the server asks for it."""
+        self.connection.putrequest("POST", f"/v2/acme/slow/blobs/uploads/?digest={digest}")
+        for name, value in {**self.bearer, "Content-Length": str(length), "Expect": "100-continue"}.items():
+            self.connection.putheader(name, value)
+        self.connection.endheaders()
+        assert self.connection.sock.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
+
+    def end(self, content: bytes) -> int:
+        """Send the body; the status of the answer."""
+        self.connection.send(content)
+        answer = http.client.HTTPResponse(self.connection.sock, method="POST")
+        answer.begin()
+        answer.read()
+        self.connection.close()
+        return answer.status
+
+
+def test_sigterm_lets_an_upload_end(tmp_path: Path) -> None:
+    """An upload that is under way when the server is told to end is answered 201, and is there after a restart."""
+    content = os.urandom(100_000)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with running_server(tmp_path) as server:
+        pusher = Pusher(server)
+        pusher.begin(digest, len(content))
+        assert server.process is not None
+        server.process.terminate()
+        refuses_connections(server.port)
+        assert pusher.end(content) == 201
+        assert server.process.wait(timeout=60) == 0
+        server.stop()
+        server.start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("GET", f"/v2/acme/slow/blobs/{digest}", headers=pusher.bearer)
+        assert connection.getresponse().read() == content
+        connection.close()
+
+
+def refuses_connections(port: int) -> None:
+    """Wait until nobody listens on the port any more: each try is an answer by the kernel."""
+    for _ in range(100_000):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            return
+    pytest.fail("the server goes on listening")
+
+
+def test_a_backup_is_a_data_folder(tmp_path: Path) -> None:
+    """A backup made while the server runs starts as a server; a second one copies what is new."""
+    content = os.urandom(1000)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    copy = tmp_path / "copy"
+    with running_server(tmp_path) as server:
+        pusher = Pusher(server)
+        assert "0 blobs" in polly_server("backup", "--data", str(server.data), "--to", str(copy))
+        pusher.begin(digest, len(content))
+        assert pusher.end(content) == 201
+        assert "1 blobs (1000 bytes)" in polly_server("backup", "--data", str(server.data), "--to", str(copy))
+        inside = server.data / "copy"
+        assert "can't lie in the data folder" in refused("backup", "--data", str(server.data), "--to", str(inside))
+    restored = Server(copy, server.port, admin=server.admin)
+    restored.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("GET", f"/v2/acme/slow/blobs/{digest}", headers=pusher.bearer)
+    assert connection.getresponse().read() == content
+    connection.close()
+    restored.stop()
+    assert "is the data folder of a server" in refused("backup", "--data", str(server.data), "--to", str(copy))
