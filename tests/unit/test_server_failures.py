@@ -1,0 +1,169 @@
+"""polly-server on what it can't work with: one line on stderr, exit 1, and nothing changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pysqlite3.dbapi2 as sqlite
+import pytest
+
+from conftest import BIN, polly_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PASSWORD = "a good password"
+COMMANDS = {
+    "run": ("run", "--listen", "127.0.0.1:0"),
+    "backup": ("backup", "--to", "{data}.backup"),
+    "org list": ("org", "list"),
+    "org create": ("org", "create", "--org", "biolab"),
+    "org update": ("org", "update", "--org", "acme", "--create-on-push"),
+    "user add": ("user", "add", "--org", "acme", "--email", "b@b.example", "--role", "reader", "--password-stdin"),
+    "user set-role": ("user", "set-role", "--org", "acme", "--email", "ann@acme.example", "--role", "admin"),
+    "user remove": ("user", "remove", "--org", "acme", "--email", "ann@acme.example"),
+    "user reset-password": ("user", "reset-password", "--email", "ann@acme.example", "--password-stdin"),
+    "init": ("init", "--org", "new", "--email", "ann@acme.example", "--password-stdin"),
+}
+
+
+def run(
+    command: str, data: Path, stdin: bytes = PASSWORD.encode(), environment: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Exit code and stderr of a command on a data folder."""
+    words = [word.replace("{data}", str(data)) for word in COMMANDS[command]]
+    done = subprocess.run(
+        [str(BIN / "polly-server"), *words, "--data", str(data)],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **(environment or {})},
+    )
+    return done.returncode, done.stderr.decode()
+
+
+def one_line(outcome: tuple[int, str]) -> str:
+    """The one line of a refusal."""
+    code, err = outcome
+    assert "Traceback" not in err
+    assert (code, len(err.splitlines())) == (1, 1), err
+    assert err.startswith("polly-server: ")
+    return err
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The database of a new registry, as the bytes of its file."""
+    data = tmp_path_factory.mktemp("template") / "data"
+    polly_server("init", "--data", str(data), "--org", "acme", "--email", "ann@acme.example", "--password-stdin",
+                 stdin=PASSWORD)  # fmt: skip
+    with contextlib.closing(sqlite.connect(data / "polly.db")) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    return (data / "polly.db").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["init", "run", "backup", "org list", "user add"])
+def test_a_database_that_is_none(tmp_path: Path, command: str) -> None:
+    """A polly.db of other bytes is named in one line, and stays as it is."""
+    content = b"This is a letter to somebody, and no database. " * 100
+    (tmp_path / "polly.db").write_bytes(content)
+    assert str(tmp_path) in one_line(run(command, tmp_path))
+    assert (tmp_path / "polly.db").read_bytes() == content
+
+
+@pytest.mark.parametrize("command", ["backup", "org create", "user reset-password"])
+def test_a_database_without_tables(tmp_path: Path, command: str) -> None:
+    """A polly.db that is empty is no registry yet, and is not made one by a command that looks after one."""
+    (tmp_path / "polly.db").touch()
+    assert str(tmp_path) in one_line(run(command, tmp_path))
+    with contextlib.closing(sqlite.connect(tmp_path / "polly.db")) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_of_a_newer_version(tmp_path: Path, template: bytes, command: str) -> None:
+    """No command writes into a data folder of a newer version, or copies it as if it knew it."""
+    (tmp_path / "polly.db").write_bytes(template)
+    with contextlib.closing(sqlite.connect(tmp_path / "polly.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    before = dump(tmp_path)
+    assert "newer version of polly-server (revision 9999)" in one_line(run(command, tmp_path))
+    assert dump(tmp_path) == before
+
+
+def dump(folder: Path) -> list[object]:
+    """The rows that a command might change."""
+    with contextlib.closing(sqlite.connect(folder / "polly.db")) as connection:
+        return [
+            connection.execute("SELECT * FROM organisations").fetchall(),
+            connection.execute("SELECT * FROM members").fetchall(),
+            connection.execute("SELECT * FROM users").fetchall(),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("command", "password"),
+    [("init", b"\xff\xfe12345678"), ("user add", b"short"), ("user reset-password", b""), ("user add", b"\n")],
+)
+def test_passwords_that_are_none(tmp_path: Path, template: bytes, command: str, password: bytes) -> None:
+    """A password that is no text, too short or empty: one line, and nothing is made or changed."""
+    (tmp_path / "polly.db").write_bytes(template)
+    before = dump(tmp_path)
+    assert "password" in one_line(run(command, tmp_path, password)).lower()
+    assert dump(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["backup", "org list", "user remove"])
+def test_a_folder_without_a_registry(tmp_path: Path, command: str) -> None:
+    """The line has the command that makes one, and nothing is made."""
+    assert "polly-server init" in one_line(run(command, tmp_path / "absent"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    """A file where the data folder, or one above it, should be."""
+    (tmp_path / "file").write_text("in the way")
+    for data in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert str(data) in one_line(run("init", data))
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"POLLY_WORKERS": "many"}, "POLLY_WORKERS is 'many'"),
+        ({"POLLY_PUBLIC_URL": "registry.example"}, "POLLY_PUBLIC_URL is 'registry.example'"),
+        ({"POLLY_CONFIG": "/no/such/file.toml"}, "/no/such/file.toml can't be read"),
+        ({"POLLY_TLS_CERT": "/c.pem"}, "give --tls-cert"),
+        ({"POLLY_METRICS_LISTEN": "nowhere.invalid:1"}, "nowhere.invalid:1"),
+    ],
+)
+def test_settings_that_are_none(tmp_path: Path, template: bytes, environment: dict[str, str], said: str) -> None:
+    """A setting that can't be used: run names it and where it came from, and ends."""
+    (tmp_path / "polly.db").write_bytes(template)
+    assert said in one_line(run("run", tmp_path, environment=environment))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("init",),
+        ("org", "create"),
+        ("user", "add", "--org", "acme"),
+        ("user", "set-role"),
+        ("user", "fly"),
+        ("fly",),
+        ("run", "--fly"),
+        ("org", "list", "more"),
+    ],
+)
+def test_wrong_usage(words: tuple[str, ...]) -> None:
+    """Exit 2, help on stderr, nothing on stdout."""
+    done = subprocess.run([str(BIN / "polly-server"), *words], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: polly-server" in done.stderr
