@@ -85,7 +85,8 @@ class Server:
         """End the server by SIGTERM and wait for it."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=90)
+            assert self.process.wait(timeout=90) == 0
+            assert "Traceback" not in self.log.read_text()
             assert self.process.stdout is not None
             self.process.stdout.close()
             self.process = None

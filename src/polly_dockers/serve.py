@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import ssl
 import tempfile
@@ -70,8 +72,12 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     if config.metrics_listen:
         listeners.append(_listen(config.metrics_listen))
     set_up(config)
-    with tempfile.TemporaryDirectory(prefix="polly-metrics-") as shared:
-        _arbiter(config, listeners, Path(shared), on_ready)
+    shared, parent = Path(tempfile.mkdtemp(prefix="polly-metrics-")), os.getpid()
+    try:
+        _arbiter(config, listeners, shared, on_ready)
+    finally:
+        if os.getpid() == parent:  # a worker that ends comes by here too
+            shutil.rmtree(shared, ignore_errors=True)
     raise SystemExit(0)
 
 

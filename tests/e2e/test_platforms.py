@@ -1,110 +1,141 @@
-"""Images of several platforms, and what is attached to an image."""
+"""Images of several platforms: one push, one commit, and each platform pulled."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .clients import CLIENTS, Containerd
-from .exchange import Registry
-from .images import INDEX, MANIFEST, Layout, content_of, encoded, new_content
+from .clients import Containerd, Docker, Skopeo
+from .images import FILE, Layout, build, content_of, context, new_content
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .conftest import People
     from .people import Person
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
-def layout_of(folder: Path, contents: dict[str, bytes]) -> tuple[Layout, str, list[str]]:
-    """A layout with an index of one image for each platform; its digest, and those of the images."""
-    layout = Layout(folder)
-    children = [layout.image(content, platform) for platform, content in contents.items()]
-    digest = layout.publish(layout.index(children), f"made.example/{folder.name}:image")
-    return layout, digest, [child["digest"] for child in children]
-
-
-@pytest.mark.parametrize("program", ["skopeo", "ctr"])
-def test_an_index_is_one_commit(people: People, tmp_path: Path, program: str) -> None:
-    """An image of two platforms is one commit that names both; its children are none, and each is pulled by Docker."""
-    wanda, rita = people("writer"), people("reader")
-    client = CLIENTS[program](wanda)
-    client.login()
-    rita.docker_login()
+def index(person: Person, folder: str) -> tuple[Layout, str, list[str], dict[str, bytes]]:
+    """An OCI layout with an index; the index's digest, the children's, and what each platform holds."""
     contents = {platform: new_content() for platform in PLATFORMS}
-    layout, digest, children = layout_of(tmp_path / "layout", contents)
+    layout = Layout(person.home / folder)
+    children = [layout.image(content, platform) for platform, content in contents.items()]
+    digest = layout.publish(layout.index(children), f"made.example/{folder}:image")
+    return layout, digest, [str(each["digest"]) for each in children], contents
+
+
+def push_index(person: Person, folder: str, reference: str) -> tuple[str, list[str], dict[str, bytes]]:
+    """Push an index with skopeo; its digest, the children's, and what each platform holds."""
+    layout, digest, children, contents = index(person, folder)
+    source = f"oci:{layout.folder}:made.example/{folder}:image"
+    person.ok("skopeo", "copy", "--all", "--dest-tls-verify=false", source, f"docker://{reference}")
+    return digest, children, contents
+
+
+def assert_each_platform(person: Person, reference: str, contents: dict[str, bytes]) -> None:
+    """Docker pulls each platform of the image, with what it holds."""
+    for platform, content in contents.items():
+        person.ok("docker", "pull", "--platform", platform, reference)
+        assert content_of(person, reference) == content
+        system = person.ok("docker", "image", "inspect", "--format", "{{.Os}}/{{.Architecture}}", reference)
+        assert system.strip() == platform
+        person.ok("docker", "image", "rm", reference)
+
+
+def test_an_index_is_one_commit(people: People) -> None:
+    """Its children are no commits, its platforms are listed, and each is pulled by tag, and by its own digest."""
+    wanda, rita = people("writer"), people("reader")
+    Skopeo(wanda).login()
+    rita.docker_login()
     name = wanda.create()
-    reference = wanda.reference(name)
-    if isinstance(client, Containerd):
-        done = client.push(client.load(layout.folder), reference)
-        assert done.code == 0, done.said
-    else:
-        wanda.ok(
-            *("skopeo", "copy", "--all", "--preserve-digests", "--dest-tls-verify=false"),
-            *(f"oci:{layout.folder}:made.example/{layout.folder.name}:image", f"docker://{reference}"),
-        )
+    digest, children, contents = push_index(wanda, "first", wanda.reference(name))
     [commit] = wanda.commits(name)
-    assert (commit["commit"], commit["platforms"]) == (digest, list(PLATFORMS))
-    path = reference.removesuffix(":latest")
+    assert (commit["commit"], commit["tag"], commit["status"]) == (digest, "latest", "active")
+    assert sorted(commit["platforms"]) == sorted(PLATFORMS)
+    assert commit["size"] > sum(len(each) for each in contents.values())
+    assert_each_platform(rita, wanda.reference(name), contents)
     for child, content in zip(children, contents.values(), strict=True):
-        rita.ok("docker", "pull", f"{path}@{child}")
-        assert content_of(rita, f"{path}@{child}") == content
-    rita.ok("docker", "pull", reference)
-    assert content_of(rita, reference) == contents["linux/amd64"]
+        path = f"{wanda.reference(name).removesuffix(':latest')}@{child}"
+        rita.ok("docker", "pull", path)
+        assert content_of(rita, path) == content
 
 
-def test_an_index_that_is_overwritten_keeps_its_images(people: People, tmp_path: Path) -> None:
-    """The index of an inactive commit, and each image that it names, is still pulled."""
-    wanda = people("writer")
-    CLIENTS["skopeo"](wanda).login()
+def test_an_overwritten_index_is_pulled_by_its_digest(people: People) -> None:
+    """The inactive commit still has all its platforms."""
+    wanda, rita = people("writer"), people("reader")
+    Skopeo(wanda).login()
+    rita.docker_login()
     name = wanda.create()
-    old = ""
-    for each in ("old", "new"):
-        layout, digest, _ = layout_of(tmp_path / each, {platform: new_content() for platform in PLATFORMS})
-        old = old or digest
-        wanda.ok(
-            *("skopeo", "copy", "--all", "--dest-tls-verify=false"),
-            *(f"oci:{layout.folder}:made.example/{layout.folder.name}:image", f"docker://{wanda.reference(name)}"),
-        )
-    path = wanda.commits(name)[1]["path"]
-    assert path.endswith(old)
-    wanda.ok("skopeo", "copy", "--all", "--src-tls-verify=false", f"docker://{path}", f"dir:{tmp_path}/back")
-    assert {str(item) for item in json.loads((tmp_path / "back/manifest.json").read_text())["manifests"]}
+    first, _, contents = push_index(wanda, "first", wanda.reference(name))
+    second, _, _ = push_index(wanda, "second", wanda.reference(name))
+    commits = wanda.commits(name)
+    assert [(each["commit"], each["status"]) for each in commits] == [(second, "active"), (first, "inactive")]
+    assert_each_platform(rita, commits[1]["path"], contents)
 
 
-def test_a_signature_is_no_commit(wanda: Person) -> None:
-    """What refers to an image is listed with it, and is no commit unless it is tagged."""
-    name = wanda.create()
-    registry = Registry(wanda, name)
-    registry.sign_in(wanda.token())
-    image = manifest(registry, b"an image")
-    registry.push_manifest(image, MANIFEST, "v1")
+def test_docker_manifest_pushes_an_index(people: People) -> None:
+    """docker manifest create and push: the tags of the parts are commits of their own, and so is the index."""
+    wanda, rita = people("writer"), people("reader")
+    wanda.docker_login()
+    rita.docker_login()
+    docker, name = Docker(wanda), wanda.create()
+    tag, contents = wanda.reference(name), {}
+    parts = []
+    for platform in PLATFORMS:
+        part = wanda.reference(name, platform.partition("/")[2])
+        contents[platform] = new_content()
+        assert docker.push(docker.make(contents[platform]), part).code == 0
+        parts.append(part)
+    wanda.ok("docker", "manifest", "create", "--insecure", tag, *parts)
+    wanda.ok("docker", "manifest", "annotate", "--arch", "arm64", tag, parts[1])
+    digest = wanda.ok("docker", "manifest", "push", "--insecure", tag).split()[-1]
+    commits = wanda.commits(name)
+    assert [(each["tag"], each["status"]) for each in commits] == [
+        ("latest", "active"),
+        ("arm64", "active"),
+        ("amd64", "active"),
+    ]
+    assert (commits[0]["commit"], sorted(commits[0]["platforms"])) == (digest, sorted(PLATFORMS))
+    for platform, content in contents.items():
+        rita.ok("docker", "pull", "--platform", platform, tag)
+        assert content_of(rita, tag) == content
+
+
+@pytest.mark.parametrize("program", ["podman", "buildah"])
+def test_a_manifest_list_is_pushed_with_all_it_names(people: People, program: str) -> None:
+    """podman and buildah: built for two platforms, pushed by manifest push --all as one commit."""
+    wanda, rita = people("writer"), people("reader")
+    wanda.docker_login()
+    rita.docker_login()
+    name, contents = wanda.create(), {platform: new_content() for platform in PLATFORMS}
+    for platform, content in contents.items():
+        folder = str(context(wanda, content))
+        wanda.ok(program, "build", "--platform", platform, "--manifest", "localhost/many", folder)
+    destination = f"docker://{wanda.reference(name)}"
+    wanda.ok(program, "manifest", "push", "--tls-verify=false", "--all", "localhost/many", destination)
     [commit] = wanda.commits(name)
-    subject = {"mediaType": MANIFEST, "digest": commit["commit"], "size": len(image)}
-    signature = manifest(registry, b"a signature", artifactType="application/vnd.example.signature", subject=subject)
-    assert registry.push_manifest(signature, MANIFEST).headers["OCI-Subject"] == commit["commit"]
-    assert wanda.commits(name) == [commit]
-    found = json.loads(registry.get(f"referrers/{commit['commit']}").body)
-    assert found["mediaType"] == INDEX
-    assert [item["artifactType"] for item in found["manifests"]] == ["application/vnd.example.signature"]
-    registry.push_manifest(signature, MANIFEST, "signed")
-    assert [each["tag"] for each in wanda.commits(name)] == ["signed", "v1"]
+    assert sorted(commit["platforms"]) == sorted(PLATFORMS)
+    assert_each_platform(rita, wanda.reference(name), contents)
+    rita.ok(program, "pull", "--tls-verify=false", "--arch", "arm64", wanda.reference(name))
+    place = rita.ok("podman", "image", "mount", wanda.reference(name)).strip()
+    assert rita.ok("sha256sum", f"{place}/{FILE}").split()[0]
 
 
-def manifest(registry: Registry, content: bytes, **more: object) -> bytes:
-    """A manifest of one layer, whose content the repository has."""
-    empty = registry.push_blob(b"{}")
-    layer = registry.push_blob(content)
-    return encoded(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2},
-            "layers": [{"mediaType": "application/octet-stream", "digest": layer, "size": len(content)}],
-            **more,
-        }
-    )
+def test_ctr_pushes_an_index(people: People) -> None:
+    """containerd pushes what Docker's containerd store and BuildKit push: the index, by tag, as one commit."""
+    wanda, rita = people("writer"), people("reader")
+    writer, reader = Containerd(wanda), Containerd(rita)
+    writer.login()
+    reader.login()
+    name = wanda.create()
+    layout, digest, children, contents = index(wanda, "many")
+    done = writer.push(writer.load(layout.folder), wanda.reference(name))
+    assert done.code == 0, done.said
+    [commit] = wanda.commits(name)
+    assert (commit["commit"], sorted(commit["platforms"])) == (digest, sorted(PLATFORMS))
+    options = ("--plain-http", "--all-platforms", *reader.user)
+    rita.ok("ctr", "images", "pull", *options, commit["path"])
+    for each in (digest, *children):
+        assert rita.ok("ctr", "content", "get", each) == wanda.ok("ctr", "content", "get", each)
+    assert reader.content(commit["path"]) == contents["linux/amd64"]

@@ -1,60 +1,69 @@
-"""Repositories that are public, and those that a push makes."""
+"""Public repositories: who never signed in pulls, and only as long as they are public."""
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
-from .images import build, content_of, new_content
+import pytest
+
+from .clients import CLIENTS, Docker
+from .images import build, new_content
 
 if TYPE_CHECKING:
     from .conftest import People
+    from .people import Person
 
 
-def test_a_public_image_is_pulled_without_a_login(people: People) -> None:
-    """An engine that never signed in pulls a public image, by tag and by commit; made private, the next is refused."""
-    ann, nobody = people("admin"), people("nobody")
+def published(ann: Person) -> tuple[str, list[bytes]]:
+    """A public docker repository whose tag was overwritten once; its name, and what the commits hold."""
     ann.docker_login()
-    name = ann.create("--public")
-    reference, contents = ann.reference(name), [new_content(), new_content()]
+    name = ann.create()
+    contents = [new_content(), new_content()]
     for content in contents:
-        build(ann, content, reference)
-        ann.ok("docker", "push", reference)
-    old = ann.commits(name)[1]["path"]
-    for path, content in ((reference, contents[1]), (old, contents[0])):
-        nobody.ok("docker", "pull", path)
-        assert content_of(nobody, path) == content
-        nobody.ok("docker", "rmi", "-f", path)
+        build(ann, content, ann.reference(name))
+        ann.ok("docker", "push", ann.reference(name))
+    ann.polly("dockers", "update", "--name", name, "--public")
+    return name, contents
+
+
+@pytest.mark.parametrize("program", CLIENTS)
+def test_anybody_pulls_what_is_public(people: People, program: str) -> None:
+    """Each client pulls tag and inactive commit without a sign-in, pushes nothing, and is refused once it is private."""
+    ann = people("admin")
+    name, contents = published(ann)
+    new, old = ann.commits(name)
+    client = CLIENTS[program](people("nobody"))
+    for reference, content in ((ann.reference(name), contents[1]), (old["path"], contents[0])):
+        done = client.pull(reference)
+        assert done.code == 0, done.said
+        assert client.content(reference) == content
+    image = client.make(new_content())
+    assert client.push(image, ann.reference(name)).refused
+    assert ann.commits(name) == [new, old]
     ann.polly("dockers", "update", "--name", name, "--private")
-    for path in (reference, old):
-        nobody.refused("docker", "pull", path)
+    done = CLIENTS[program](people("nobody")).pull(ann.reference(name))
+    assert done.refused, done.said
 
 
-def test_nobody_pushes_to_a_public_repository(people: People) -> None:
-    """Public is for pulling: a push without signing in is refused, and so is that of another organisation's member."""
-    ann, nobody, oscar = people("admin"), people("nobody"), people("outsider")
+def test_a_member_of_another_organisation_is_anybody(people: People) -> None:
+    """Signed in elsewhere: pulls what is public, pushes nothing, and nothing of what is private."""
+    ann, oscar = people("admin"), people("outsider")
+    name, _ = published(ann)
     oscar.docker_login()
-    name = ann.create("--public")
-    for person in (nobody, oscar):
-        build(person, new_content(), ann.reference(name))
-        person.refused("docker", "push", ann.reference(name))
-    assert ann.commits(name) == []
+    docker = Docker(oscar)
+    assert docker.pull(ann.reference(name)).code == 0
+    assert docker.push(docker.make(new_content()), ann.reference(name)).refused
+    assert docker.pull(ann.reference(ann.create())).refused
 
 
 def test_only_an_admin_makes_a_repository_public(people: People) -> None:
-    """A writer who tries is told whom to ask, and it stays private."""
+    """A writer is refused, at its making and later, and nobody can pull it."""
     wanda, nobody = people("writer"), people("nobody")
+    wanda.docker_login()
     name = wanda.create()
-    assert "Only an admin" in wanda.refused("polly", "dockers", "update", "--name", name, "--public")
-    nobody.refused("docker", "pull", wanda.reference(name))
-
-
-def test_a_push_makes_the_repository_where_the_organisation_says_so(people: People) -> None:
-    """With create-on-push, docker push to a missing repository makes it, private."""
-    pia, nobody = people("pusher"), people("nobody")
-    pia.docker_login()
-    name = f"made/{secrets.token_hex(4)}"
-    build(pia, new_content(), pia.reference(name))
-    pia.ok("docker", "push", pia.reference(name))
-    assert len(pia.commits(name)) == 1
-    nobody.refused("docker", "pull", pia.reference(name))
+    build(wanda, new_content(), wanda.reference(name))
+    wanda.ok("docker", "push", wanda.reference(name))
+    assert "admin" in wanda.refused("polly", "dockers", "update", "--name", name, "--public")
+    refused = ("polly", "dockers", "create", "--name", f"{name}/public", "--description", "x", "--public")
+    assert "admin" in wanda.refused(*refused)
+    assert "polly dockers login" in nobody.refused("docker", "pull", wanda.reference(name))

@@ -103,16 +103,18 @@ def test_a_removed_member_is_refused_at_once(people: People) -> None:
     ann, mona = people("admin"), people("passing")
     ann.docker_login()
     name, reference = pushed(ann, new_content())
+    build(ann, new_content(), reference)
+    ann.ok("docker", "push", reference)
     mona.docker_login()
     mona.ok("docker", "pull", reference)
-    [commit] = ann.commits(name)
+    _, commit = ann.commits(name)
     registry = Registry(mona, name)
     registry.sign_in(mona.token())
     paths = ["manifests/latest", f"manifests/{commit['commit']}", "tags/list", f"referrers/{commit['commit']}"]
     assert [registry.get(path).status for path in paths] == [200] * 4
     remove(ann, mona)
     mona.ok("docker", "rmi", reference)  # Docker asks no registry for a digest that it has
-    for refused in (reference, commit["path"]):
+    for refused in (reference, commit["path"]):  # what an engine has of a digest already, it does not ask for
         assert "denied" in mona.refused("docker", "pull", refused)
     assert [registry.get(path).status for path in paths] == [401] * 4
 
