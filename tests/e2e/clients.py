@@ -112,8 +112,6 @@ class Podman(Client):
     """podman, as root, with a storage of its own."""
 
     program: ClassVar = "podman"
-    mount: ClassVar = ["podman", "image", "mount"]
-    unmount: ClassVar = ["podman", "image", "unmount"]
 
     @property
     def sign_in(self) -> list[str]:
@@ -160,7 +158,10 @@ class Containerd(Client):
 
     reads_docker_config = False
     sign_in: ClassVar = ["ctr"]
-    user: list[str] | None = None
+
+    def __init__(self, person: Person) -> None:
+        super().__init__(person)
+        self.user: list[str] = []
 
     def login(self) -> None:
         """Keep a token: ctr signs in nowhere, and takes it with each command."""
@@ -184,11 +185,11 @@ class Containerd(Client):
 
     def push(self, image: str, reference: str) -> Done:
         """Push an image."""
-        return self.person.run("ctr", "images", "push", "--plain-http", *self.user or [], reference, image)
+        return self.person.run("ctr", "images", "push", "--plain-http", *self.user, reference, image)
 
     def pull(self, reference: str) -> Done:
         """Pull an image."""
-        return self.person.run("ctr", "images", "pull", "--plain-http", *self.user or [], reference)
+        return self.person.run("ctr", "images", "pull", "--plain-http", *self.user, reference)
 
     def content(self, reference: str) -> bytes:
         """What an image holds that was pulled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from .clients import Docker
 from .exchange import Registry
@@ -42,8 +43,8 @@ def pushed(wanda: Person) -> tuple[Registry, dict[str, Any], str]:
     registry = Registry(wanda, name)
     registry.sign_in(wanda.token())
     manifest = registry.get("manifests/latest")
-    size = len(manifest.body)
-    return registry, {"mediaType": manifest.headers["Content-Type"], "digest": digest_of(manifest.body), "size": size}, name
+    media_type, body = manifest.headers["Content-Type"], manifest.body
+    return registry, {"mediaType": media_type, "digest": digest_of(body), "size": len(body)}, name
 
 
 def referrers(registry: Registry, digest: str, query: str = "") -> list[dict[str, Any]]:
@@ -65,7 +66,7 @@ def test_what_is_attached_is_no_commit(wanda: Person) -> None:
     listed = referrers(registry, subject["digest"])
     assert {each["artifactType"]: each["digest"] for each in listed} == digests
     assert all(each["annotations"] == {"org.example.made": "by a test"} for each in listed)
-    [found] = referrers(registry, subject["digest"], f"?artifactType={SBOM}")
+    [found] = referrers(registry, subject["digest"], f"?artifactType={quote(SBOM)}")
     assert found["digest"] == digests[SBOM]
     assert registry.get(f"manifests/{digests[SIGNATURE]}").status == 200
 

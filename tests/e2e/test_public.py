@@ -28,7 +28,7 @@ def published(ann: Person) -> tuple[str, list[bytes]]:
 
 @pytest.mark.parametrize("program", CLIENTS)
 def test_anybody_pulls_what_is_public(people: People, program: str) -> None:
-    """Each client pulls tag and inactive commit without a sign-in, pushes nothing, and is refused once it is private."""
+    """Each client pulls tag and inactive commit without a sign-in, pushes nothing, and is refused once private."""
     ann = people("admin")
     name, contents = published(ann)
     new, old = ann.commits(name)

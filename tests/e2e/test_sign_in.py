@@ -83,7 +83,7 @@ def test_no_secret_is_ever_an_argument(people: People) -> None:
 def test_the_login_that_docker_keeps_is_not_the_password(wanda: Person) -> None:
     """What lies in config.json is good for the registry and for nothing else."""
     wanda.docker_login()
-    kept = wanda.ok("sh", "-c", "grep -o '\"auth\": *\"[^\"]*\"' .docker/config.json | cut -d'\"' -f4 | base64 -d")
+    kept = wanda.ok("sh", "-c", 'grep -o \'"auth": *"[^"]*"\' .docker/config.json | cut -d\'"\' -f4 | base64 -d')
     user, _, token = kept.partition(":")
     assert (user, bool(SECRET.fullmatch(token))) == ("POLLY", True)
     assert token not in (wanda.home / ".config/polly/profiles.json").read_text()
