@@ -278,6 +278,7 @@ def test_pages_of_members(server: Server) -> None:
                 query = urlencode({"limit": limit, "order": order, "cursor": cursor})
                 page = org.api.get(f"{org.base}/members?{query}").json()
                 assert page["total"] == len(emails)
+                assert page["next"] != cursor, "the pages go round in a circle"
                 found += [item["email"] for item in page["items"]]
                 cursor = page["next"]
             assert found == wanted

@@ -30,7 +30,10 @@ def eve(server: Server) -> Person:
 def pages(person: Person, path: str, **query: object) -> Iterator[dict[str, Any]]:
     """The pages of a list to its end."""
     cursor: str | None = ""
+    seen: set[str] = set()
     while cursor is not None:
+        assert cursor not in seen, "the pages go round in a circle"
+        seen.add(cursor)
         answer = person.api.get(f"{person.base}/{path}?{urlencode({**query, 'cursor': cursor})}")
         assert answer.status == 200, answer.body
         page = answer.json()

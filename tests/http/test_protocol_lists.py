@@ -67,6 +67,7 @@ def follow(client: Client, path: str, key: str) -> list[list[str]]:
             return pages
         found = re.fullmatch(r'<(/v2/[^>]*)>; rel="next"', link)
         assert found is not None, link  # 5: relative
+        assert found[1] != path, "the pages go round in a circle"
         path = found[1]
 
 

@@ -87,7 +87,7 @@ def open_engine(path: Path) -> Engine:
 def _reported(error: BaseException) -> BaseException:
     """The error as a caller should see it: what the disk or the lock did, in words."""
     text = str(error)
-    if isinstance(error, DBAPIError):
+    if isinstance(error, (DBAPIError, sqlite.Error)):
         if "disk is full" in text or "disk I/O error" in text:
             return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
         if "database is locked" in text:
@@ -132,7 +132,7 @@ class Database:
                 return fn(self._reader, *args, **kwargs)
             finally:
                 self._driver.execute("COMMIT")
-        except (DBAPIError, OSError) as error:
+        except (DBAPIError, OSError, sqlite.Error) as error:
             raise _reported(error) from error
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
