@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import secrets
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -10,6 +12,7 @@ import pytest
 
 from contract.wire_client import (
     EMPTY,
+    TIMEOUT,
     Client,
     Person,
     Repo,
@@ -24,6 +27,8 @@ from contract.wire_client import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Server
 
 HELLO = b"hello, blob"
@@ -194,34 +199,55 @@ def test_a_put_without_digest(repo: Repo) -> None:
     assert (answer.status, answer.code) == (400, "DIGEST_INVALID")
 
 
-@pytest.mark.parametrize("method", ["PATCH", "PUT", "POST"])
-def test_a_body_cut_short_is_never_committed(server: Server, repo: Repo, method: str) -> None:
-    """31: the connection dies after half of the body; no blob, neither of the half nor of the whole."""
+def until(done: Callable[[], bool]) -> None:
+    """Wait for what no event tells of: another process's files."""
+    deadline = time.monotonic() + TIMEOUT
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_a_body_cut_short_is_never_committed(server: Server, repo: Repo, method: str, chunked: bool) -> None:  # noqa: FBT001
+    """31: the connection dies in the middle; what came is no blob, though its digest is the one that was given."""
+    came = secrets.token_bytes(2 * MEBIBYTE)
+    before = set((server.data / "uploads").iterdir())
     location = repo.start()
-    query = f"?digest={sha256(HELLO)}"
-    path = {"PATCH": location, "PUT": location + query, "POST": repo.path("blobs/uploads/" + query)}[method]
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {repo.authorization}\r\nContent-Length: 11\r\n\r\n"
+    path = (location if method == "PUT" else repo.path("blobs/uploads/")) + f"?digest={sha256(came)}"
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(came) + 5}"
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {repo.authorization}\r\n{length}\r\n\r\n"
     with connected(server.port) as connection:
-        connection.sendall(head.encode() + HELLO[:5])
-    assert repo.blob(sha256(HELLO)).status == 404
-    assert repo.blob(sha256(HELLO[:5])).status == 404
-    answer = repo.send("PUT", location + query, HELLO, {"Content-Range": "0-10"})
-    if answer.status == 416:  # the half was kept, and the client goes on behind it
-        assert answer.header("Range") == "0-4"
-        answer = repo.send("PUT", location + query, HELLO[5:], {"Content-Range": "5-10"})
-    assert answer.status == 201
-    assert repo.blob(sha256(HELLO)).body == HELLO
+        connection.sendall(head.encode() + (b"%x\r\n%s\r\n" % (len(came), came) if chunked else came))
+        until(lambda: any(new.stat().st_size >= MEBIBYTE for new in set((server.data / "uploads").iterdir()) - before))
+    if method == "PUT":
+        until(lambda: repo.get(location).headers["Range"] != "0-0")
+        assert repo.get(location).status == 204
+    else:
+        until(lambda: set((server.data / "uploads").iterdir()) <= before)
+    assert repo.blob(sha256(came)).status == 404
+    assert list((server.data / "blobs" / "sha256").glob(f"*/{sha256(came)[7:]}.*")) == []
 
 
-def test_a_chunked_body_cut_short_is_never_committed(server: Server, repo: Repo) -> None:
-    """31: a chunked PUT whose last chunk never comes makes no blob of what has come."""
-    head = (
-        f"PUT {repo.start()}?digest={sha256(HELLO)} HTTP/1.1\r\nHost: x\r\nAuthorization: {repo.authorization}\r\n"
-        "Transfer-Encoding: chunked\r\n\r\n"
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_an_upload_that_was_cut_short_goes_on(server: Server, repo: Repo, method: str) -> None:
+    """29, 30: GET tells what has come, and the client sends the rest from there."""
+    data = secrets.token_bytes(3 * MEBIBYTE)
+    location = repo.start()
+    upload = server.data / "uploads" / location.rpartition("/")[2]
+    path = location + (f"?digest={sha256(data)}" if method == "PUT" else "")
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {repo.authorization}\r\nContent-Length: {len(data)}"
+    with connected(server.port) as connection:
+        connection.sendall(head.encode() + b"\r\n\r\n" + data[: 2 * MEBIBYTE])
+        until(lambda: upload.exists() and upload.stat().st_size >= MEBIBYTE)
+    until(lambda: repo.get(location).header("Range") != "0-0")
+    held = int(repo.get(location).header("Range").removeprefix("0-")) + 1
+    assert MEBIBYTE <= held <= 2 * MEBIBYTE
+    answer = repo.send(
+        "PUT", f"{location}?digest={sha256(data)}", data[held:], {"Content-Range": f"{held}-{len(data) - 1}"}
     )
-    with connected(server.port) as connection:
-        connection.sendall(head.encode() + b"b\r\n" + HELLO + b"\r\n")
-    assert repo.blob(sha256(HELLO)).status == 404
+    assert answer.status == 201
+    assert repo.blob(sha256(data)).body == data
 
 
 @pytest.mark.parametrize("way", ["post", "put", "stream"])
