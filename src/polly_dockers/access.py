@@ -46,7 +46,12 @@ FROM: Final = (
         and_(repositories.c.organisation_id == organisations.c.id, repositories.c.name == bindparam("name")),
     )
     .outerjoin(
-        members, and_(members.c.organisation_id == organisations.c.id, members.c.user_id == bindparam("user_id"))
+        members,
+        and_(
+            members.c.organisation_id == organisations.c.id,
+            members.c.user_id == bindparam("user_id"),
+            members.c.invitation_hash.is_(None),
+        ),
     )
     .outerjoin(users, users.c.id == bindparam("user_id"))
     .outerjoin(
@@ -111,7 +116,7 @@ def found(
     """As ``reach``, for a row that holds COLUMNS."""
     reached = look(row, actor, name, action, public=public)
     if isinstance(reached, Absent):
-        raise NameUnknown(_missing(name, action), detail={"name": name})
+        raise missing(name, action)
     return reached
 
 
@@ -119,13 +124,13 @@ def look(
     row: Row[*tuple[Any, ...]] | None, actor: Actor, name: RepositoryName, action: Action, *, public: bool
 ) -> Reached | Absent:
     """As ``found``; a repository that is not there is handed back for its member to be told or to make."""
-    if actor.user_id is not None and row is not None and not row.alive:
-        raise ended()
     grant = actor.grants.get(name) if actor.grants is not None else None
     if actor.grants is not None and (grant is None or action not in grant.actions):
-        raise forbidden(name, action)
+        raise forbidden(name, action, row.role if grant is not None and row is not None and row.alive else None)
+    if actor.user_id is not None and row is not None and not row.alive:
+        raise ended()
     if row is None or not _may(row, action, public=public):
-        raise forbidden(name, action)
+        raise forbidden(name, action, row.role if row is not None else None)
     if row.repository_id is None:
         return Absent(row.organisation_id, actor.user_id or 0, bool(row.create_on_push))
     if grant is not None and grant.repository_id != row.repository_id:
@@ -176,7 +181,7 @@ def member(connection: Connection, actor: Actor, organisation: str, least: Role)
     role = Role(row.role)
     if role < least:
         msg = (
-            f"This takes the role {least.name} in {organisation}, and you are {role.name}. An admin can change that: "
+            f"This takes the role {least.name} in {organisation}, and you are a {role.name}. An admin can change that: "
             "polly members set-role."
         )
         raise Denied(msg)
@@ -217,9 +222,15 @@ def scope(name: RepositoryName, action: Action) -> str:
     return f"repository:{name}:{actions}"
 
 
-def forbidden(name: RepositoryName, action: Action) -> Unauthorized:
-    """The answer for what is forbidden and for what does not exist."""
+def forbidden(name: RepositoryName, action: Action, role: int | None = None) -> Unauthorized:
+    """The answer for what is forbidden and for what does not exist; ``role`` is that of a member, who is told more."""
     verb = {Action.pull: "pull from", Action.push: "push to", Action.delete: "delete in"}[action]
+    if role is not None and role < ROLE_FOR[action]:
+        msg = (
+            f"You may not {verb} {name}: you are a {Role(role).name} of {name.organisation}, and that takes the role "
+            f"{ROLE_FOR[action].name}. An admin can change it: polly members set-role."
+        )
+        return Unauthorized(msg, scope=scope(name, action), reason="insufficient_scope")
     msg = (
         f"You may not {verb} {name}, or it does not exist. Sign in with polly dockers login; polly whoami shows your "
         "organisations and roles."
@@ -231,6 +242,11 @@ def ended() -> Unauthorized:
     """The answer for a credential that was revoked, changed, or has expired."""
     msg = "Your sign-in has ended or was revoked. Run polly login, then polly dockers login."
     return Unauthorized(msg, reason="invalid_token")
+
+
+def missing(name: RepositoryName, action: Action) -> NameUnknown:
+    """The answer to a member for a repository that is not there."""
+    return NameUnknown(_missing(name, action), detail={"name": name})
 
 
 def _missing(name: RepositoryName, action: Action) -> str:

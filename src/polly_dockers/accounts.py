@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from polly_dockers.errors import (
     Unauthorized,
 )
 from polly_dockers.model import Actor, Role, parse_email, parse_slug
-from polly_dockers.passwords import NOBODY
+from polly_dockers.passwords import NOBODY, RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from polly_dockers.registry import Registry
 
-PREFIX: Final = "polly_"
+PREFIX: Final = RESERVED
 """What every access token begins with, so that secret scanners find it."""
 
 SECOND: Final = 1_000_000
@@ -70,15 +71,25 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
         email = parse_email(user)
     except BadRequest:
         email = ""
-    keys = [f"pair:{email}:{address}", f"account:{email}", f"address:{address}"]
+    keys = _keys(email, address)
     await registry.db.write(_count, keys)
     found = await registry.db.read(rows.user, email)
     right = await registry.passwords.verify(found.password_hash if found else NOBODY, secret)
     if found is None or not right:
-        msg = "Wrong email or password. For docker login run polly dockers login and paste what it prints."
+        msg = (
+            "Wrong email or password. Docker is signed in by what polly dockers login prints; a lost password is reset "
+            "by who runs the server (polly-server user reset-password)."
+        )
         raise Unauthorized(msg)
-    await registry.db.write(rows.forgive, keys)
+    await registry.db.write(rows.forgive, keys[0], keys[1:])
     return SignedIn(Actor(user_id=found.id, password_version=found.password_version, grants=None), found.email, None)
+
+
+def _keys(email: str, address: str) -> list[str]:
+    """What attempts are counted under; of an IPv6 address its /64, which one client has whole."""
+    if ":" in address:
+        address = str(ipaddress.ip_network(f"{address}/64", strict=False))
+    return [f"pair:{email}:{address}", f"account:{email}", f"address:{address}"]
 
 
 def _count(connection: Connection, keys: Sequence[str]) -> None:
@@ -87,7 +98,10 @@ def _count(connection: Connection, keys: Sequence[str]) -> None:
         attempts, since = rows.count_attempt(connection, key, WINDOW)
         if attempts > allowed:
             wait = max(1, (since + WINDOW - now()) // SECOND)
-            msg = f"Too many wrong passwords. Wait {wait} seconds; an admin can reset a password meanwhile."
+            msg = (
+                f"Too many wrong passwords. Wait {wait} seconds; who runs the server can help before that by "
+                "polly-server user reset-password."
+            )
             raise TooManyRequests(msg, retry_after=wait)
 
 
@@ -134,7 +148,13 @@ async def create_token(
         last_used_at=None,
     )
     secret = PREFIX + secrets.token_urlsafe(32)
-    await registry.db.write(rows.add_token, token, _hash(secret), caller.token.id if caller.token else None)
+
+    def add(connection: Connection) -> None:
+        if not access.alive(connection, caller.actor):
+            raise access.ended()
+        rows.add_token(connection, token, _hash(secret), caller.token.id if caller.token else None)
+
+    await registry.db.write(add)
     return token, secret
 
 
@@ -158,7 +178,13 @@ async def memberships(registry: Registry, caller: SignedIn) -> list[tuple[str, R
 async def change_password(registry: Registry, caller: SignedIn, password: str) -> None:
     """Store another password for the caller; every access token of theirs ends."""
     hashed = await registry.passwords.hash(password)
-    await registry.db.write(rows.set_password, caller.actor.user_id or 0, hashed)
+
+    def change(connection: Connection) -> None:
+        if not access.alive(connection, caller.actor):
+            raise access.ended()
+        rows.set_password(connection, caller.actor.user_id or 0, hashed)
+
+    await registry.db.write(change)
 
 
 # --- members ---------------------------------------------------------------------------------------------------
@@ -181,29 +207,57 @@ async def add_member(
 ) -> Member:
     """Make the user of that email a member; raises MemberExists.
 
-    Where there is no such user yet, one is made with the password. A user who is there keeps theirs; the work and
-    the answer are the same, so that nobody learns which emails have accounts.
+    Where there is no such user yet, one is made with the password. A user who is there keeps theirs and is invited:
+    they are a member once they accept with the password that this admin gave them, for whoever holds the account may
+    have it from the admin of another organisation. The work and the answer are the same, so that nobody learns which
+    emails have accounts.
     """
     email = parse_email(email)
     hashed = await registry.passwords.hash(password)
 
     def change(connection: Connection) -> Member:
         found, _ = access.member(connection, actor, organisation, Role.admin)
-        return put_member(connection, found, organisation, email, role, hashed)
+        return put_member(connection, found, organisation, email, role, hashed, invite=True)
 
     return await registry.db.write(change)
 
 
+async def accept(registry: Registry, caller: SignedIn, organisation: str, password: str, address: str) -> None:
+    """Become a member of an organisation that invited the caller, by the password that its admin gave.
+
+    Raises MemberUnknown for no invitation and for a wrong password alike, and TooManyRequests after too many.
+    """
+    user_id = caller.actor.user_id or 0
+    keys = _keys(caller.email, address)
+    await registry.db.write(_count, keys)
+    found = await registry.db.read(rows.invitation, organisation, user_id)
+    right = await registry.passwords.verify(found[1] if found else NOBODY, password)
+    if found is None or not right or not await registry.db.write(rows.accept_invitation, found[0], user_id, found[1]):
+        msg = f"There is no invitation to {organisation[:100]} for you with that password. Ask the admin who added you."
+        raise MemberUnknown(msg)
+    await registry.db.write(rows.forgive, keys[0], keys[1:])
+
+
 def put_member(
-    connection: Connection, organisation_id: int, organisation: str, email: str, role: Role, password_hash: str
+    connection: Connection,
+    organisation_id: int,
+    organisation: str,
+    email: str,
+    role: Role,
+    password_hash: str,
+    *,
+    invite: bool,
 ) -> Member:
-    """Insert the member, and the user where there is none; raises MemberExists."""
+    """Insert the member, and the user where there is none; raises MemberExists.
+
+    With ``invite``, a user who is there already has yet to accept.
+    """
     known = rows.user(connection, email)
     user_id = known.id if known is not None else rows.add_user(connection, email, password_hash)
     if rows.member(connection, organisation_id, email) is not None:
         msg = f"{email} is a member of {organisation} already. polly members set-role changes the role."
         raise MemberExists(msg)
-    rows.add_member(connection, organisation_id, user_id, role)
+    rows.add_member(connection, organisation_id, user_id, role, password_hash if invite and known else None)
     made = rows.member(connection, organisation_id, email)
     assert made is not None  # noqa: S101 - inserted in this transaction
     return made

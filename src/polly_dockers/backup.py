@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.db.engine import FILE, open_engine
+from polly_dockers.db.engine import ERRORS, FILE, open_engine
 from polly_dockers.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def backup(data: Path, target: Path) -> Copied:
             size += source.stat().st_size
         (target / (FILE + PART)).rename(target / FILE)
         _sync(target)
-    except OSError as error:
-        msg = f"The backup to {target} failed: {error.strerror or error}. What an earlier backup holds is untouched."
+    except ERRORS as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+        msg = f"The backup to {target} failed: {reason}. What an earlier backup holds is untouched."
         raise Unavailable(msg) from error
     return Copied(copied, size, kept)
 

@@ -6,6 +6,7 @@ default. docs/configuration.md lists them all, and a test compares it with this 
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -49,7 +50,7 @@ class Config:
     lease_seconds: int = 86_400
     """How long a blob that no manifest names is kept for its push."""
     trusted_proxies: str = ""
-    """Addresses, apart by commas, whose X-Forwarded-For names the client; empty: none."""
+    """Addresses or networks, apart by commas, whose X-Forwarded-For names the client; empty: none."""
     graceful_seconds: int = 60
     """How long requests in flight may take to end after SIGTERM."""
     log_level: str = "info"
@@ -187,6 +188,17 @@ def _url(text: str, where: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
+def _networks(text: str, where: str) -> str:
+    try:
+        words = text.replace(",", " ").split()
+        for word in words:
+            ipaddress.ip_network(word)
+        return ",".join(words)
+    except ValueError as error:
+        msg = f"{where} is {text!r}: give addresses or networks, such as 127.0.0.1,10.0.0.0/8."
+        raise BadRequest(msg) from error
+
+
 _PARSERS: Final[dict[str, Callable[[str, str], object]]] = {
     "data": _path,
     "tls_cert": _path,
@@ -194,4 +206,5 @@ _PARSERS: Final[dict[str, Callable[[str, str], object]]] = {
     "listen": _address,
     "metrics_listen": _address,
     "public_url": _url,
+    "trusted_proxies": _networks,
 }

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from sqlalchemy.exc import DBAPIError
+
 from polly_dockers.db import accounts as rows
-from polly_dockers.db.engine import FILE, Database
+from polly_dockers.db import version
+from polly_dockers.db.engine import ERRORS, FILE, Database
+from polly_dockers.db.schema import REVISION
 from polly_dockers.errors import Unavailable
 from polly_dockers.signer import new_key
 
@@ -22,21 +26,29 @@ T = TypeVar("T")
 def prepare(folder: Path) -> None:
     """Make the data folder and its database, or bring them to this version.
 
-    Raises Unavailable for a folder that can't be written, or is of a newer version.
+    Raises Unavailable for a folder that can't be used, or is of a newer version.
     """
     from polly_dockers.db import migrate  # noqa: PLC0415 - Alembic takes longer to import than most commands run
 
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in (folder, folder / "blobs", folder / "uploads"):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
         migrate.upgrade(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    except ERRORS as error:
+        raise _unusable(folder, error) from error
     change(folder, _ensure_key)
 
 
-def _unwritable(folder: Path, error: OSError) -> Unavailable:
-    reason = error.strerror or str(error)
-    msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
+def _unusable(folder: Path, error: BaseException) -> Unavailable:
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
+        return Unavailable(msg)
+    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    msg = (
+        f"{folder / FILE} is no database of polly-server, or is damaged ({reason}). Restore a backup, or give another "
+        "folder with --data DIR."
+    )
     return Unavailable(msg)
 
 
@@ -46,10 +58,17 @@ def _ensure_key(connection: Connection) -> None:
 
 
 def require(folder: Path) -> None:
-    """Raise Unavailable where the folder holds no registry."""
-    if not (folder / FILE).exists():
+    """Raise Unavailable where the folder holds no registry, or one of a newer version; upgrade an older one."""
+    try:
+        found = version.read(folder) if (folder / FILE).exists() else ""
+    except ERRORS as error:
+        raise _unusable(folder, error) from error
+    if not found:
         msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {folder} --org … --email …"
         raise Unavailable(msg)
+    version.check(folder, found)
+    if found < REVISION:
+        prepare(folder)
 
 
 def change(folder: Path, fn: Callable[[Connection], T]) -> T:
@@ -58,8 +77,8 @@ def change(folder: Path, fn: Callable[[Connection], T]) -> T:
     async def write() -> T:
         try:
             database = Database(folder)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
+        except ERRORS as error:
+            raise _unusable(folder, error) from error
         try:
             return await database.write(fn)
         finally:

@@ -1,6 +1,6 @@
 """Every failure the product can report, with the code of the specification, the HTTP status and a way out.
 
-A use case raises one of these; ``web.errors`` writes the envelope. The class is the table: ``code`` and
+A use case raises one of these; ``web.failures`` writes the envelope. The class is the table: ``code`` and
 ``status`` are read off it and nothing else decides them. Codes under /v2 are those of distribution-spec 1.1.1,
 "Error Codes"; the others belong to /api/v1 and are listed in docs/api.md.
 """
@@ -138,6 +138,12 @@ class TooLarge(PollyError):
     """A body over its limit."""
 
     code, status = "SIZE_INVALID", 413
+
+
+class RequestTimeout(PollyError):
+    """A body that came too slowly, or not at all."""
+
+    code, status = "REQUEST_TIMEOUT", 408
 
 
 class RangeInvalid(PollyError):

@@ -26,6 +26,9 @@ CONFIGS: Final = frozenset(
 )
 """Config types that tell the platform of an image."""
 
+MAX_ITEMS: Final = 10_000
+"""Layers of an image, entries of an index, annotations of a manifest, at most."""
+
 MAX_CONFIG: Final = 4 << 20
 """Bytes of a config blob that is read for its platform, at most."""
 
@@ -58,7 +61,8 @@ class Manifest:
     media_type: str
     config: Descriptor | None
     layers: tuple[Descriptor, ...]
-    """Those that have to be in the repository: layers that may not be distributed are left out."""
+    foreign: frozenset[Digest]
+    """Layers that may not be distributed, and so need not be in the repository."""
     children: tuple[Descriptor, ...]
     """The entries of an index: manifests, and blobs in the indexes that hold a build cache."""
     subject: Digest | None
@@ -97,7 +101,7 @@ def parse(body: bytes, content_type: str) -> Manifest:
     children: tuple[Descriptor, ...] = ()
     if media_type in IMAGES:
         config = _descriptor(document.get("config"), "config")
-        layers = tuple(item for item in _descriptors(document, "layers") if _distributable(item.media_type))
+        layers = _descriptors(document, "layers")
         artifact_type = artifact_type or config.media_type
     else:
         children = _descriptors(document, "manifests")
@@ -105,6 +109,7 @@ def parse(body: bytes, content_type: str) -> Manifest:
         media_type=media_type,
         config=config,
         layers=layers,
+        foreign=frozenset(item.digest for item in layers if not _distributable(item.media_type)),
         children=children,
         subject=subject.digest if subject else None,
         artifact_type=artifact_type or None,
@@ -175,6 +180,9 @@ def _annotations(document: dict[str, Any]) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         msg = "annotations is no object of texts."
         raise ManifestInvalid(msg)
+    if len(found) > MAX_ITEMS:
+        msg = f"annotations has {len(found)} entries; more than {MAX_ITEMS} are not kept here."
+        raise ManifestInvalid(msg)
     return found
 
 
@@ -182,6 +190,9 @@ def _descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
     items = document.get(key)
     if not isinstance(items, list):
         msg = f"{key!r} is missing or no list."
+        raise ManifestInvalid(msg)
+    if len(items) > MAX_ITEMS:
+        msg = f"{key!r} has {len(items)} entries; more than {MAX_ITEMS} are not kept here."
         raise ManifestInvalid(msg)
     return tuple(_descriptor(item, f"{key}[{at}]") for at, item in enumerate(items))
 

@@ -61,11 +61,6 @@ class Tag(str):
             raise TagInvalid(msg, detail={"tag": text[:200]})
         return cls(text)
 
-    @property
-    def attached(self) -> bool:
-        """Whether it is the tag of a signature, attestation or fallback referrers (``sha256-<hex>[.sig …]``)."""
-        return self.startswith(("sha256-", "sha512-"))
-
 
 class RepositoryName(str):
     """``<organisation>/<name>``, whole; ``<name>`` may hold more slashes."""

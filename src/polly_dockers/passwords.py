@@ -24,9 +24,19 @@ NOBODY: Final = _HASHER.hash("nobody has this password")
 
 def check_strength(password: str) -> None:
     """Raise BadRequest for a password that is too short or too long to keep."""
+    if not password.isascii() and password.encode("utf-8", "replace").decode() != password:
+        msg = "The password is no text in UTF-8."
+        raise BadRequest(msg)
+    if password.startswith(RESERVED):
+        msg = f"A password does not begin with {RESERVED}: that is how access tokens begin."
+        raise BadRequest(msg)
     if not SHORTEST <= len(password) <= LONGEST:
         msg = f"A password has {SHORTEST} to {LONGEST} characters; this one has {len(password)}."
         raise BadRequest(msg)
+
+
+RESERVED: Final = "polly_"
+"""What access tokens begin with, and so no password does."""
 
 
 def hash_now(password: str) -> str:

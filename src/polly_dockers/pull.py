@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, bindparam, select
 
 from polly_dockers import access
+from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import blobs, manifests, repositories, repository_blobs, tags
@@ -120,5 +121,9 @@ def _blob(
 
 
 async def open_blob(registry: Registry, found: LinkedBlob) -> Blob:
-    """The blob's bytes; the caller closes it."""
-    return await registry.blobs.open(found.storage_key)
+    """The blob's bytes; the caller closes it. Raises BlobMissing where they are not as many as the row says."""
+    blob = await registry.blobs.open(found.storage_key)
+    if blob.size != found.size:
+        blob.close()
+        raise BlobMissing(found.storage_key)
+    return blob

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import access
 from polly_dockers import manifests as documents
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db import manifests as rows
 from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid
-from polly_dockers.model import Action, Digest
-from polly_dockers.uploads import reach_for_push
+from polly_dockers.model import Digest
+from polly_dockers.uploads import look_for_push, reach_or_make
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -59,7 +58,7 @@ async def manifest(
     ``digest`` is what the client calls it; None: its sha256. Raises DigestInvalid where it has another,
     ManifestInvalid where it is none, ManifestBlobUnknown where it names what the repository lacks.
     """
-    reached = await reach_for_push(registry, actor, name)
+    repository_id = await look_for_push(registry, actor, name)
     body = await read()
     computed = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
     if digest is not None and digest.algorithm == "sha512":
@@ -71,17 +70,19 @@ async def manifest(
         parsed = documents.parse(body, content_type)
     else:
         parsed = await asyncio.to_thread(documents.parse, body, content_type)
-    platform = await _platform(registry, reached, parsed)
+    platform = await _platform(registry, repository_id, parsed)
     await registry.db.write(_store, registry, actor, name, computed, parsed, body, platform, tags)
     return Pushed(computed, parsed.subject, tuple(tags))
 
 
-async def _platform(registry: Registry, reached: Reached, parsed: Manifest) -> str | None:
+async def _platform(registry: Registry, repository_id: int | None, parsed: Manifest) -> str | None:
     """The platform that an image's config names. A config that is missing is found out in the transaction."""
     config = parsed.config
-    if config is None or config.media_type not in documents.CONFIGS or config.size > documents.MAX_CONFIG:
+    if repository_id is None or config is None or config.size > documents.MAX_CONFIG:
         return None
-    found = await registry.db.read(blob_rows.find, reached.repository_id, config.digest)
+    if config.media_type not in documents.CONFIGS:
+        return None
+    found = await registry.db.read(blob_rows.find, repository_id, config.digest)
     if found is None or found.size > documents.MAX_CONFIG:
         return None
     try:
@@ -106,14 +107,13 @@ def _store(
     tags: Sequence[Tag],
 ) -> None:
     """Check the references, insert what is new, and commit the tags, in one transaction."""
-    reached = access.reach(connection, actor, name, Action.push, public=registry.public)
+    reached = reach_or_make(connection, registry, actor, name)
+    named = _index_references if parsed.index else _image_references
+    references = named(connection, reached, parsed)
+    if platform is not None:
+        references = replace(references, platforms=(platform,))
     manifest_id = rows.find_id(connection, reached.repository_id, digest)
     if manifest_id is None:
-        if parsed.index:
-            blob_ids, child_ids, platforms = _index_references(connection, reached, parsed)
-        else:
-            blob_ids, child_ids = _image_references(connection, reached, parsed), []
-            platforms = [platform] if platform else []
         manifest_id = rows.add(
             connection,
             repository_id=reached.repository_id,
@@ -121,34 +121,49 @@ def _store(
             digest=digest,
             manifest=parsed,
             body=body,
-            platforms=platforms,
-            blob_ids=blob_ids,
-            child_ids=child_ids,
+            platforms=references.platforms,
         )
+    rows.refer(
+        connection,
+        repository_id=reached.repository_id,
+        manifest_id=manifest_id,
+        blob_ids=references.blobs,
+        child_ids=references.children,
+        missing=references.missing,
+    )
     for tag in tags:
         rows.set_tag(
             connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
         )
 
 
-def _image_references(connection: Connection, reached: Reached, parsed: Manifest) -> list[int]:
-    """Ids of the config and the layers. Where the repository takes sparse indexes, layers may be missing too."""
+@dataclass(frozen=True, slots=True)
+class _References:
+    """What a manifest names: ids of what the repository has, and digests of what it has not, and may lack."""
+
+    blobs: Sequence[int]
+    children: Sequence[int]
+    missing: Sequence[str]
+    platforms: Sequence[str]
+
+
+def _image_references(connection: Connection, reached: Reached, parsed: Manifest) -> _References:
+    """Of an image. Where the repository takes sparse indexes, layers may be missing too."""
     configs = [parsed.config] if parsed.config else []
     named = [*configs, *parsed.layers]
     found = blob_rows.find_all(connection, reached.repository_id, (item.digest for item in named))
-    missing = sorted({item.digest for item in (configs if reached.sparse_indexes else named)} - set(found))
-    if missing:
-        raise _unknown(missing)
+    missing = sorted({item.digest for item in named} - set(found))
+    needed = {item.digest for item in (configs if reached.sparse_indexes else named)} - parsed.foreign
+    if needed & set(missing):
+        raise _unknown(sorted(needed & set(missing)))
     for item in named:
         if item.digest in found:
             _same_size(item.digest, item.size, found[item.digest].size)
-    return [blob.id for blob in found.values()]
+    return _References([blob.id for blob in found.values()], [], missing, [])
 
 
-def _index_references(
-    connection: Connection, reached: Reached, parsed: Manifest
-) -> tuple[list[int], list[int], list[str]]:
-    """Ids of the blobs and of the manifests that an index holds, and its platforms."""
+def _index_references(connection: Connection, reached: Reached, parsed: Manifest) -> _References:
+    """Of an index: manifests, and the blobs that the index of a build cache holds."""
     digests = [item.digest for item in parsed.children]
     children = rows.find_all(connection, reached.repository_id, digests)
     found: dict[str, LinkedBlob] = blob_rows.find_all(
@@ -163,9 +178,10 @@ def _index_references(
     platforms = [item.platform for item in parsed.children if item.platform]
     if not platforms:
         platforms = [platform for child in children.values() for platform in child.platforms.split()]
-    return (
+    return _References(
         [blob.id for blob in found.values()],
         [child.id for child in children.values()],
+        missing,
         list(dict.fromkeys(platforms)),
     )
 

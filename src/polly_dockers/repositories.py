@@ -95,9 +95,10 @@ async def update(
     def change(connection: Connection) -> Repository:
         _, role = access.member(connection, actor, organisation, Role.writer)
         reached = access.reach(connection, actor, full, Action.pull)
-        if wanted_access is not None and wanted_access != rows.one(connection, reached.repository_id).access:
-            if role < Role.admin:
-                msg = f"Only an admin changes the access of a repository, and you are {role.name}."
+        if wanted_access is not None:
+            changes = wanted_access != rows.one(connection, reached.repository_id).access
+            if changes and role < Role.admin:
+                msg = f"Only an admin changes the access of a repository, and you are a {role.name}."
                 raise Denied(msg)
             _check_public(registry, wanted_access, role)
         rows.change(connection, reached.repository_id, **values)

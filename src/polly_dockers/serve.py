@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -72,6 +73,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     if config.metrics_listen:
         listeners.append(_listen(config.metrics_listen))
     set_up(config)
+    _raise_limit()
     shared, parent = Path(tempfile.mkdtemp(prefix="polly-metrics-")), os.getpid()
     try:
         _arbiter(config, listeners, shared, on_ready)
@@ -79,6 +81,12 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
         if os.getpid() == parent:  # a worker that ends comes by here too
             shutil.rmtree(shared, ignore_errors=True)
     raise SystemExit(0)
+
+
+def _raise_limit() -> None:
+    """Take all the descriptors that the system lets this process have: each pull holds three."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

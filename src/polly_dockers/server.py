@@ -20,7 +20,9 @@ from polly_dockers.passwords import hash_now
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-app: Final = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", help=__doc__)
+app: Final = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", help=__doc__, pretty_exceptions_enable=False
+)
 org: Final = typer.Typer(no_args_is_help=True, help="Organisations: the first part of every image path.")
 user: Final = typer.Typer(no_args_is_help=True, help="Users and their roles in organisations.")
 app.add_typer(org, name="org")
@@ -41,6 +43,11 @@ def run() -> NoReturn:
         app()
     except PollyError as error:
         print(f"polly-server: {error.message}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if os.environ.get("POLLY_DEBUG"):
+            raise
+        print(f"polly-server: a fault, which POLLY_DEBUG=1 shows in full: {error!r}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -65,7 +72,7 @@ def _main(
 
 def _password(*, from_stdin: bool) -> str:
     if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
+        return sys.stdin.buffer.readline().decode("utf-8", "surrogateescape").rstrip("\r\n")
     if not sys.stdin.isatty():
         print("polly-server: there is no terminal to ask for the password; give --password-stdin.", file=sys.stderr)
         raise SystemExit(2)
@@ -86,7 +93,7 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
 
 def _first(connection: Connection, slug: str, email: str, hashed: str) -> None:
     made = accounts.create_organisation(connection, slug)
-    accounts.put_member(connection, made, slug, email, Role.admin, hashed)
+    accounts.put_member(connection, made, slug, email, Role.admin, hashed, invite=False)
 
 
 @app.command(
@@ -160,7 +167,7 @@ def _make_demo(settings: config.Config) -> str | None:
 
 def _say_ready(settings: config.Config, password: str | None) -> None:
     """Tell on stdout that the server is there, and, once, how to begin."""
-    print(f"Polly Docker Repository {__version__} at {settings.url}, data in {settings.data.resolve()}")
+    print(f"Polly Docker Repository {__version__} at {settings.url}, data in {settings.data.resolve()}; Ctrl-C ends it")
     if password is not None:
         path = f"{settings.registry}/{DEMO_ORG}/hello"
         print(f"""
@@ -257,7 +264,8 @@ def user_add(
 
     def add(connection: Connection) -> bool:
         known = rows.user(connection, email) is not None
-        accounts.put_member(connection, accounts.organisation_of(connection, org), org, email, wanted, hashed)
+        made = accounts.organisation_of(connection, org)
+        accounts.put_member(connection, made, org, email, wanted, hashed, invite=False)
         return known
 
     known = datafolder.change(data, add)
@@ -303,7 +311,7 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
             msg = f"There is no user {email}. polly-server user add makes one."
             raise MemberUnknown(msg)
         rows.set_password(connection, found.id, hashed)
-        rows.forgive(connection, [f"account:{email}"])
+        rows.forgive_account(connection, email)
 
     datafolder.change(data, change)
     print(f"{email} has a new password; all sign-ins of {email} have ended.")

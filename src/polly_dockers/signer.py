@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
@@ -42,7 +43,7 @@ class Signer:
         self._kid = next(reversed(self._keys))
         self._public = {kid: key.public_key() for kid, key in self._keys.items()}
         self._audience = audience
-        self._verified: dict[str, tuple[float, Actor]] = {}
+        self._verified: OrderedDict[str, tuple[float, Actor]] = OrderedDict()
 
     def sign(self, actor: Actor, seconds: int) -> str:
         """A token for what the actor's grants say, good for ``seconds``."""
@@ -70,6 +71,7 @@ class Signer:
         """Who the token was made for; raises Unauthorized for one that is not ours or has expired."""
         known = self._verified.get(token)
         if known is not None and known[0] > time.time():
+            self._verified.move_to_end(token)
             return known[1]
         try:
             if not token.isascii():
@@ -89,8 +91,8 @@ class Signer:
         except jwt.PyJWTError as error:
             raise _invalid() from error
         actor = _actor(claims)
-        if len(self._verified) >= REMEMBERED:
-            self._verified.clear()
+        while len(self._verified) >= REMEMBERED:
+            self._verified.popitem(last=False)
         self._verified[token] = (claims["exp"] + LEEWAY, actor)
         return actor
 

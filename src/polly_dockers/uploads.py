@@ -24,6 +24,7 @@ from polly_dockers.errors import (
     NameInvalid,
     NameUnknown,
     RangeInvalid,
+    RequestTimeout,
     SizeInvalid,
     Unauthorized,
 )
@@ -53,12 +54,14 @@ class Body(Protocol):
         ...
 
 
-async def reach_for_push(registry: Registry, actor: Actor, name: RepositoryName) -> Reached:
-    """The repository for a push; made on the way where the organisation has switched that on."""
+async def look_for_push(registry: Registry, actor: Actor, name: RepositoryName) -> int | None:
+    """The id of the repository that may be pushed to; None where the push will make it. Raises as access.reach."""
     found = await registry.db.read(_look, registry, actor, name)
     if isinstance(found, Reached):
-        return found
-    return await registry.db.write(_reach_or_make, registry, actor, name)
+        return found.repository_id
+    if found.create_on_push:
+        return None
+    raise access.missing(name, Action.push)
 
 
 def _look(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Reached | Absent:
@@ -66,7 +69,8 @@ def _look(connection: Connection, registry: Registry, actor: Actor, name: Reposi
     return access.look(row, actor, name, Action.push, public=registry.public)
 
 
-def _reach_or_make(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Reached:
+def reach_or_make(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Reached:
+    """The repository for a push; made on the way where the organisation has switched that on."""
     found = _look(connection, registry, actor, name)
     if isinstance(found, Absent) and found.create_on_push:
         check_length(registry.config.registry, name)
@@ -87,7 +91,7 @@ async def start(registry: Registry, actor: Actor, name: RepositoryName) -> Uploa
 
 
 def _start(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Upload:
-    reached = _reach_or_make(connection, registry, actor, name)
+    reached = reach_or_make(connection, registry, actor, name)
     upload = Upload(secrets.token_urlsafe(24), reached.repository_id, reached.user_id, 0, None)
     rows.add_upload(connection, upload)
     return upload
@@ -123,7 +127,8 @@ async def append(
     _check_range(name, upload, content_range, body)
     async with registry.blobs.append(upload.id, upload.size) as segment:
         await _still(registry, actor, name, upload)
-        return await _receive(registry, upload, segment, body)
+        size, hasher = await _take(registry, upload, segment, body, content_range)
+        return await _advance(registry, upload, size, hasher)
 
 
 async def finish(
@@ -143,7 +148,7 @@ async def finish(
     _check_range(name, upload, content_range, body)
     async with registry.blobs.append(upload.id, upload.size) as segment:
         await _still(registry, actor, name, upload)
-        size, hasher = await _take(registry, upload, segment, body)
+        size, hasher = await _take(registry, upload, segment, body, content_range)
         await _verify(upload, size, segment, hasher, digest)
         key = await segment.commit(digest)
     await _keep(registry, actor, name, digest, size, key, upload.id)
@@ -151,17 +156,26 @@ async def finish(
 
 async def push(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, body: Body) -> None:
     """A whole blob in one request. Raises DigestInvalid where the bytes have another digest."""
-    reached = await reach_for_push(registry, actor, name)
-    upload = Upload(secrets.token_urlsafe(24), reached.repository_id, reached.user_id, 0, None)
+    await look_for_push(registry, actor, name)
+    name_of_file = secrets.token_urlsafe(24)
     try:
-        async with registry.blobs.append(upload.id, 0) as segment:
-            size, hasher = await _take(registry, upload, segment, body)
-            await _verify(upload, size, segment, hasher, digest)
+        async with registry.blobs.append(name_of_file, 0) as segment:
+            size = await _whole(segment, body, digest)
             key = await segment.commit(digest)
     except BaseException:
-        await registry.blobs.abort(upload.id)
+        await registry.blobs.abort(name_of_file)
         raise
     await _keep(registry, actor, name, digest, size, key, None)
+
+
+async def _whole(segment: Segment, body: Body, digest: Digest) -> int:
+    """Write a blob that has no upload of its own; its size."""
+    hasher = hashlib.sha256()
+    size, failure = await _write(segment, body, hasher, 0, None)
+    if failure is not None:
+        raise failure
+    await _verify(None, size, segment, hasher, digest)
+    return size
 
 
 async def cancel(registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> None:
@@ -184,7 +198,7 @@ async def mount(
         source = RepositoryName.parse(origin) if origin is not None else None
     except (DigestInvalid, NameInvalid):
         return None
-    await reach_for_push(registry, actor, name)
+    await look_for_push(registry, actor, name)
     if await registry.db.read(_source, registry, actor, digest, source) is None:
         return None
     return await registry.db.write(_mount, registry, actor, name, digest, source)
@@ -207,7 +221,7 @@ def _mount(
     digest: Digest,
     source: RepositoryName | None,
 ) -> Digest | None:
-    reached = access.reach(connection, actor, name, Action.push, public=registry.public)
+    reached = reach_or_make(connection, registry, actor, name)
     blob = _source(connection, registry, actor, digest, source)
     if blob is None:
         return None
@@ -237,44 +251,53 @@ async def _still(registry: Registry, actor: Actor, name: RepositoryName, upload:
         raise RangeInvalid(msg, upload=(name, held.id, held.size))
 
 
-async def _take(registry: Registry, upload: Upload, segment: Segment, body: Body) -> tuple[int, Hasher | None]:
-    """Append the whole body, or note how far it came and raise ClientGone."""
+async def _take(
+    registry: Registry, upload: Upload, segment: Segment, body: Body, content_range: tuple[int, int] | None
+) -> tuple[int, Hasher | None]:
+    """Append the whole body, or note how far it came and raise what stopped it.
+
+    Raises SizeInvalid for a body that is not what ``content_range`` says; the upload is then as it was before.
+    """
     hasher = hashlib.sha256() if upload.size == 0 else registry.hashers.take(upload.id, upload.size)
-    size, cut = await _write(segment, body, hasher, upload.size)
-    if cut:
+    end = content_range[1] + 1 if content_range is not None else None
+    size, failure = await _write(segment, body, hasher, upload.size, end)
+    if failure is not None:
         await _advance(registry, upload, size, hasher)
-        raise ClientGone
+        raise failure
+    if end is not None and size != end:
+        msg = f"Content-Range says {end - upload.size} bytes, and {size - upload.size} came."
+        raise SizeInvalid(msg)
     return size, hasher
 
 
-async def _receive(registry: Registry, upload: Upload, segment: Segment, body: Body) -> Upload:
-    size, hasher = await _take(registry, upload, segment, body)
-    return await _advance(registry, upload, size, hasher)
-
-
-async def _write(segment: Segment, body: Body, hasher: Hasher | None, size: int) -> tuple[int, bool]:
-    """Write batches while the next arrives. The size then, and whether the body was cut short."""
+async def _write(
+    segment: Segment, body: Body, hasher: Hasher | None, size: int, end: int | None
+) -> tuple[int, ClientGone | RequestTimeout | None]:
+    """Write batches while the next arrives. The size then, and what cut the body short."""
     batch: list[bytes] = []
-    waiting, cut = 0, False
+    waiting, failure = 0, None
     under_way: asyncio.Task[None] | None = None
     try:
         async for piece in body:
             batch.append(piece)
             waiting += len(piece)
+            if end is not None and size + waiting > end:
+                msg = f"More bytes came than Content-Range says, which ends at {end - 1}."
+                raise SizeInvalid(msg)
             if waiting >= BATCH:
                 if under_way is not None:
                     await under_way
                 under_way = asyncio.create_task(segment.write(batch, hasher))
                 size += waiting
                 batch, waiting = [], 0
-    except ClientGone:
-        cut = True
+    except (ClientGone, RequestTimeout) as error:
+        failure = error
     finally:
         if under_way is not None:
             await under_way
     if batch:
         await segment.write(batch, hasher)
-    return size + waiting, cut
+    return size + waiting, failure
 
 
 async def _advance(registry: Registry, upload: Upload, size: int, hasher: Hasher | None) -> Upload:
@@ -287,10 +310,10 @@ async def _advance(registry: Registry, upload: Upload, size: int, hasher: Hasher
     return replace(upload, size=size, digest=digest)
 
 
-async def _verify(upload: Upload, size: int, segment: Segment, hasher: Hasher | None, digest: Digest) -> None:
+async def _verify(upload: Upload | None, size: int, segment: Segment, hasher: Hasher | None, digest: Digest) -> None:
     if digest.algorithm == "sha256" and hasher is not None:
         computed = f"sha256:{hasher.hexdigest()}"
-    elif digest.algorithm == "sha256" and upload.digest is not None and size == upload.size:
+    elif digest.algorithm == "sha256" and upload is not None and upload.digest and size == upload.size:
         computed = upload.digest
     else:
         computed = await segment.digest(digest.algorithm)
@@ -302,7 +325,10 @@ async def _verify(upload: Upload, size: int, segment: Segment, hasher: Hasher | 
 async def _keep(
     registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, size: int, key: str, upload_id: str | None
 ) -> None:
-    """Name the bytes by a row; a key that no row names is given back."""
+    """Name the bytes by a row; a key that no row can name is given back.
+
+    Where the commit itself failed, nobody knows whether there is a row: the bytes stay, for the collector to look at.
+    """
     try:
         unused = await registry.db.write(_add, registry, actor, name, digest, size, key, upload_id)
     except (BlobUploadUnknown, Unauthorized, NameUnknown):
@@ -322,7 +348,7 @@ def _add(
     key: str,
     upload_id: str | None,
 ) -> str | None:
-    reached = access.reach(connection, actor, name, Action.push, public=registry.public)
+    reached = reach_or_make(connection, registry, actor, name)
     if upload_id is not None and not rows.end_upload(connection, upload_id):
         msg = "The upload was cancelled while it ended."
         raise BlobUploadUnknown(msg)

@@ -188,12 +188,19 @@ class Members(msgspec.Struct):
 class MemberAdd(msgspec.Struct, forbid_unknown_fields=True):
     """``POST /api/v1/organisations/{org}/members``.
 
-    ``password`` becomes the first password where the email has no account on this server yet; an account that
-    exists keeps its own, and the answer is the same, so that nobody learns which emails have accounts.
+    ``password`` becomes the first password where the email has no account on this server yet. An account that
+    exists keeps its own, and is a member once its user accepts the invitation with this one; the answer is the same,
+    so that nobody learns which emails have accounts.
     """
 
     email: str
     role: Role
+    password: str
+
+
+class InvitationAccept(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /api/v1/organisations/{org}/invitation``: with the password that the admin who invited gave."""
+
     password: str
 
 

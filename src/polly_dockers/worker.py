@@ -88,20 +88,17 @@ class PollyWorker(Worker):  # type: ignore[misc]
             asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
             asyncio.create_task(_now_and_then(COUNT_EVERY, counts.write)),
         ]
-        heartbeat = loop.call_soon(self._beat, loop, stop)
+        loop.call_soon(self._beat, loop, stop)
         try:
             await stop.wait()
         finally:
-            heartbeat.cancel()
             for task in background:
                 task.cancel()
-            beat = asyncio.create_task(self._keep_beating())
             site.draining = True
             for listening in list(runner.sites):
                 await listening.stop()
             await server.drain(config.graceful_seconds)
             await runner.cleanup()
-            beat.cancel()
             site.requests.flush()
             counts.write()
             registry.db.close()
@@ -113,13 +110,8 @@ class PollyWorker(Worker):  # type: ignore[misc]
         self.notify()
         if self.ppid != os.getppid():
             stop.set()
-        else:
+        elif not loop.is_closed():
             loop.call_later(1.0, self._beat, loop, stop)
-
-    async def _keep_beating(self) -> None:
-        while True:
-            self.notify()
-            await asyncio.sleep(1.0)
 
 
 async def _now_and_then(seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:

@@ -124,6 +124,8 @@ def test_me(server: Server, bob: Person) -> None:
     other = stranger(server)
     wanted = {"email": bob.email, "role": "reader", "password": "not the one of the account"}
     assert other.api.json("POST", f"{other.base}/members", wanted).status == 201
+    accepted = bob.api.json("POST", f"{other.base}/invitation", {"password": wanted["password"]})
+    assert (accepted.status, accepted.body) == (204, b"")
     body = bob.api.get("/api/v1/me").json()
     assert body["email"] == bob.email
     assert body["organisations"] == sorted(
@@ -181,6 +183,24 @@ def test_members_come_and_go(ann: Person) -> None:
     assert new.api.get(f"{ann.base}/repositories").code == "ORGANISATION_UNKNOWN"
     for answer in (ann.api.send("DELETE", path), ann.api.json("PATCH", path, {"role": "reader"})):
         assert (answer.status, answer.code) == (404, "MEMBER_UNKNOWN")
+
+
+def test_who_has_an_account_joins_with_the_password_that_the_admin_gave(server: Server, bob: Person) -> None:
+    """Until then, and with another password, they are no member: who knows the account's password may be a stranger."""
+    other = stranger(server)
+    wanted = {"email": bob.email, "role": "reader", "password": secrets.token_urlsafe(10)}
+    assert other.api.json("POST", f"{other.base}/members", wanted).status == 201
+    for password in (bob.password, "another password"):
+        refused = bob.api.json("POST", f"{other.base}/invitation", {"password": password})
+        assert (refused.status, refused.code) == (404, "MEMBER_UNKNOWN")
+    assert bob.api.get(f"{other.base}/repositories").code == "ORGANISATION_UNKNOWN"
+    name = f"{other.org}/anything"
+    token = bob.by_password.get(f"/token?scope=repository:{name}:pull,push").json()
+    assert "scope" not in token
+    assert bob.api.json("POST", f"{other.base}/invitation", {"password": wanted["password"]}).status == 204
+    assert bob.api.get(f"{other.base}/repositories").status == 200
+    again = bob.api.json("POST", f"{other.base}/invitation", {"password": wanted["password"]})
+    assert (again.status, again.code) == (404, "MEMBER_UNKNOWN")
 
 
 def test_an_account_keeps_its_password(server: Server, ann: Person, bob: Person) -> None:

@@ -103,8 +103,11 @@ ERRORS = [
     Row(3, "path unknown outside", "GET /nothing", 404, "NOT_FOUND"),
 ]
 NAMES = [
-    Row(4, f"name {name}", f"GET /v2/{name}/tags/list", 400, "NAME_INVALID")
-    for name in ("one-part", "a/B", "a/-b", "a/b-", "a/b..c", "a/b___c", "a/b._c", "a//b", "a/" + "b" * 254, "a/b%20c")
+    Row(4, "a name without its organisation", "GET /v2/one-part/tags/list", 404, "NAME_UNKNOWN"),
+    *(
+        Row(4, f"name {name}", f"GET /v2/{name}/tags/list", 400, "NAME_INVALID")
+        for name in ("a/B", "a/-b", "a/b-", "a/b..c", "a/b___c", "a/b._c", "a//b", "a/" + "b" * 254, "a/b%20c")
+    ),
 ]
 TAGS = [
     Row(4, "tag of 128 characters", f"GET {{n}}/manifests/{'t' * 128}", 404, "MANIFEST_UNKNOWN"),

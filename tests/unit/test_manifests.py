@@ -73,7 +73,9 @@ def test_the_type_of_the_document() -> None:
 def test_layers_that_are_elsewhere(kind: str) -> None:
     """They need not be here, and are read all the same."""
     layers = [descriptor(b"far", f"application/vnd.x.{kind}"), descriptor(b"near", LAYER)]
-    assert [layer.digest for layer in parse(an_image(layers=layers), OCI_MANIFEST).layers] == [sha256(b"near")]
+    parsed = parse(an_image(layers=layers), OCI_MANIFEST)
+    assert [layer.digest for layer in parsed.layers] == [sha256(b"far"), sha256(b"near")]
+    assert parsed.foreign == {sha256(b"far")}
     with pytest.raises(ManifestInvalid):
         parse(an_image(layers=[layers[0] | {"digest": "x"}]), OCI_MANIFEST)
 

@@ -42,14 +42,6 @@ def test_tags(text: str) -> None:
             Tag.parse(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "attached"), [("sha256-abc", True), ("sha512-abc.sig", True), ("v1", False), ("sha256", False)]
-)
-def test_attached_tags(text: str, attached: bool) -> None:  # noqa: FBT001 - what is expected
-    """Tags of signatures and fallback referrers are known by how they begin."""
-    assert Tag.parse(text).attached is attached
-
-
 @given(ANY | st.from_regex(rf"{COMPONENT}(/{COMPONENT}){{0,4}}\n?"))
 def test_names(text: str) -> None:
     """Two components at least, 255 characters at most; the parts put together are the name."""

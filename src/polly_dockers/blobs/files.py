@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.errors import BlobUploadUnknown, StorageFull, TooManyRequests
+from polly_dockers.errors import BlobUploadUnknown, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.model import Digest
 
 if TYPE_CHECKING:
@@ -44,8 +45,11 @@ def _disk() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        msg = "The server's disk has no room or does not answer; nothing was changed."
-        raise StorageFull(msg) from error
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            msg = "The server's disk has no room or does not answer; nothing was changed."
+            raise StorageFull(msg) from error
+        msg = "The server can't use its disk now; nothing was changed."
+        raise Unavailable(msg) from error
 
 
 class FileSegment:
@@ -149,7 +153,9 @@ class FileBlobStore:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait([future])
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
             raise
 
     def make_folders(self, target: Path) -> None:

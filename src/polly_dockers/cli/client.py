@@ -127,6 +127,10 @@ class Client:
         """Return the new member."""
         return self._ask("POST", f"{_path(organisation)}/members", wire.MemberItem, body=body)
 
+    def accept_invitation(self, organisation: str, password: str) -> None:
+        """Become a member of an organisation whose admin gave this password."""
+        self._send("POST", f"{_path(organisation)}/invitation", body=wire.InvitationAccept(password))
+
     def set_role(self, organisation: str, email: str, role: wire.Role) -> wire.MemberItem:
         """Return the member with the new role."""
         body = wire.MemberUpdate(role)

@@ -48,7 +48,8 @@ def add(
 ) -> None:
     """Take somebody into the organisation.
 
-    The first password is shown once. Who has an account on this server already keeps the password of that.
+    The first password is shown once. Who has an account on this server already keeps the password of that, and joins
+    with this one: polly members accept.
     """
     from polly_dockers.cli import memberships
 
@@ -61,6 +62,26 @@ def set_role(call: Call, *, email: Email = None, role: RoleOption = None, output
     from polly_dockers.cli import memberships
 
     memberships.set_role(call, email, role, output)
+
+
+@group.command(
+    "accept",
+    "polly members accept --org biolab\npolly members accept --org biolab --password-stdin < password.txt",
+)
+def accept(
+    call: Call,
+    *,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password that the admin gave you from stdin.")
+    ] = False,
+) -> None:
+    """Join an organisation whose admin added you, with the password that the admin gave you for it.
+
+    Who had no account before is a member without this.
+    """
+    from polly_dockers.cli import memberships
+
+    memberships.accept(call, password_stdin=password_stdin)
 
 
 @group.command("remove", "polly members remove --email bob@acme.example")

@@ -47,12 +47,12 @@ def add(call: Call, email: str | None, role: wire.Role | None, output: str, *, p
     if output == "json":
         render.document(msgspec.to_builtins(item) | extra)
         return
-    columns = [*_MEMBER, Column("first password")] if made_up else _MEMBER
+    columns = [*_MEMBER, Column("first password, if new")] if made_up else _MEMBER
     render.show(columns, [(*_row(item), *extra.values())])
     if made_up:
         terminal.say(
-            "The first password is shown this once. An account that was on this server already keeps its own. "
-            "To change it: polly password"
+            "The first password is shown this once; polly password changes it. Who had an account on this server "
+            f"before keeps the password of that, and joins with this one: polly members accept --org {organisation}"
         )
 
 
@@ -68,6 +68,20 @@ def set_role(call: Call, email: str | None, role: wire.Role | None, output: str)
         render.document(item)
     else:
         render.show(_MEMBER, [_row(item)])
+
+
+def accept(call: Call, *, password_stdin: bool) -> None:
+    """Join an organisation with the password of its invitation."""
+    session = call.session
+    organisation = session.chosen or call.need("--org", lambda: ask.text("Which organisation added you?"))
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = call.need("--password-stdin", lambda: ask.password("Enter the password that its admin gave you"))
+    session.client.accept_invitation(organisation, password)
+    session.chosen = organisation
+    call.remember("polly members accept")
+    terminal.success(f"You are a member of {terminal.clean(organisation)}")
 
 
 def remove(call: Call, email: str | None) -> None:

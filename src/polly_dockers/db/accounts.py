@@ -117,7 +117,7 @@ def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role]]:
     query = (
         select(organisations.c.slug, members.c.role)
         .join(members, members.c.organisation_id == organisations.c.id)
-        .where(members.c.user_id == user_id)
+        .where(members.c.user_id == user_id, members.c.invitation_hash.is_(None))
         .order_by(organisations.c.slug)
     )
     return [(slug, Role(role)) for slug, role in connection.execute(query)]
@@ -149,10 +149,39 @@ def member_page(
     return found, connection.execute(total).scalar_one()
 
 
-def add_member(connection: Connection, organisation: int, user_id: int, role: Role) -> None:
-    """Insert a member."""
-    made = {"organisation_id": organisation, "user_id": user_id, "role": int(role), "joined_at": now()}
+def add_member(
+    connection: Connection, organisation: int, user_id: int, role: Role, invitation_hash: str | None
+) -> None:
+    """Insert a member; with the hash of an invitation's password, one who has yet to accept it."""
+    made = {
+        "organisation_id": organisation,
+        "user_id": user_id,
+        "role": int(role),
+        "joined_at": now(),
+        "invitation_hash": invitation_hash,
+    }
     connection.execute(insert(members), made)
+
+
+def invitation(connection: Connection, slug: str, user_id: int) -> tuple[int, str] | None:
+    """The organisation's id and the hash of the invitation that the user has yet to accept."""
+    query = (
+        select(members.c.organisation_id, members.c.invitation_hash)
+        .join(organisations, organisations.c.id == members.c.organisation_id)
+        .where(organisations.c.slug == slug, members.c.user_id == user_id, members.c.invitation_hash.is_not(None))
+    )
+    row = connection.execute(query).first()
+    return (row.organisation_id, row.invitation_hash) if row is not None else None
+
+
+def accept_invitation(connection: Connection, organisation: int, user_id: int, invitation_hash: str) -> bool:
+    """Make the invited user a member; False where the invitation is another by now."""
+    same = (
+        (members.c.organisation_id == organisation)
+        & (members.c.user_id == user_id)
+        & (members.c.invitation_hash == invitation_hash)
+    )
+    return connection.execute(update(members).where(same).values(invitation_hash=None)).rowcount == 1
 
 
 def set_role(connection: Connection, organisation: int, user_id: int, role: Role) -> None:
@@ -170,7 +199,11 @@ def remove_member(connection: Connection, organisation: int, user_id: int) -> No
 def count_admins(connection: Connection, organisation: int) -> int:
     """How many admins an organisation has."""
     query = select(func.count()).select_from(members)
-    same = (members.c.organisation_id == organisation) & (members.c.role == int(Role.admin))
+    same = (
+        (members.c.organisation_id == organisation)
+        & (members.c.role == int(Role.admin))
+        & members.c.invitation_hash.is_(None)
+    )
     return connection.execute(query.where(same)).scalar_one()
 
 
@@ -246,9 +279,16 @@ def count_attempt(connection: Connection, key: str, window: int) -> tuple[int, i
     return failures, since
 
 
-def forgive(connection: Connection, keys: list[str]) -> None:
-    """Forget the attempts counted under the keys: the last one was right."""
-    connection.execute(delete(throttles).where(or_(*(throttles.c.key == key for key in keys))))
+def forgive(connection: Connection, pair: str, wide: list[str]) -> None:
+    """The last attempt was right: forget all under ``pair``, and that one under each of ``wide``."""
+    connection.execute(delete(throttles).where(throttles.c.key == pair))
+    connection.execute(update(throttles).where(throttles.c.key.in_(wide)).values(failures=throttles.c.failures - 1))
+
+
+def forgive_account(connection: Connection, email: str) -> None:
+    """Forget every attempt on an account, from all addresses."""
+    pairs = throttles.c.key.startswith(f"pair:{email}:", autoescape=True)
+    connection.execute(delete(throttles).where(or_(pairs, throttles.c.key == f"account:{email}")))
 
 
 def keys(connection: Connection) -> dict[str, bytes]:

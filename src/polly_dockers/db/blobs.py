@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, bindparam, delete, insert, select, update
 
-from polly_dockers.db import repositories
+from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import blobs, members, repository_blobs, uploads
+from polly_dockers.db.schema import blobs, manifest_blobs, manifests, members, repository_blobs, uploads
 from polly_dockers.db.schema import repositories as repository_rows
 
 if TYPE_CHECKING:
@@ -96,6 +96,14 @@ def link(connection: Connection, *, repository_id: int, blob_id: int, size: int,
         connection.execute(
             insert(repository_blobs), {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until}
         )
+        digest = connection.execute(select(blobs.c.digest).where(blobs.c.id == blob_id)).scalar_one()
+        for manifest_id in missed.take(connection, repository_id, digest):
+            connection.execute(
+                insert(manifest_blobs),
+                {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id},
+            )
+            grown = update(manifests).where(manifests.c.id == manifest_id)
+            connection.execute(grown.values(total_size=manifests.c.total_size + size))
         repositories.add_delta(connection, repository_id, size=size)
 
 
@@ -113,7 +121,7 @@ def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> Linke
     """The blob, where any repository of the user's organisations has it."""
     query = (
         _FIND_LINKS.join(members, members.c.organisation_id == repository_rows.c.organisation_id)
-        .where(members.c.user_id == user_id, blobs.c.digest == digest)
+        .where(members.c.user_id == user_id, members.c.invitation_hash.is_(None), blobs.c.digest == digest)
         .limit(1)
     )
     row = connection.execute(query).first()

@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 FILE: Final = "polly.db"
 
+ERRORS: Final = (OSError, DBAPIError, sqlite.Error)
+"""What opening and using the file may raise where the file or its disk is not as it should be."""
+
 SAFE_SQLITE: Final = (3, 51, 3)
 """Older ones can corrupt a WAL database that has several connections ("WAL-reset bug", sqlite.org/wal.html)."""
 
@@ -131,8 +134,8 @@ class Database:
             try:
                 return fn(self._reader, *args, **kwargs)
             finally:
-                self._driver.execute("COMMIT")
-        except (DBAPIError, OSError, sqlite.Error) as error:
+                self._driver.rollback()  # nothing was written: it ends the snapshot, whatever happened
+        except ERRORS as error:
             raise _reported(error) from error
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -164,6 +167,11 @@ class Database:
                     break
                 batch.append(more)
             self._commit(connection, batch)
+            driver: Any = connection.connection.driver_connection
+            if driver.in_transaction:  # its rollback failed too: the disk is ill
+                connection.invalidate()
+                connection.close()
+                connection = self._engine.connect()
             batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
         connection.close()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 
-from polly_dockers.db import repositories
+from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
     blobs,
@@ -55,10 +55,8 @@ def add(
     manifest: Manifest,
     body: bytes,
     platforms: Sequence[str],
-    blob_ids: Iterable[int],
-    child_ids: Iterable[int],
 ) -> int:
-    """Insert a manifest with its references, and say how large all is that it names; its id."""
+    """Insert a manifest; its id. What was pushed before and names it holds it from now on."""
     made = insert(manifests).values(
         repository_id=repository_id,
         digest=digest,
@@ -74,20 +72,43 @@ def add(
         body=body,
     )
     manifest_id = int(connection.execute(made.returning(manifests.c.id)).scalar_one())
+    for parent in missed.take(connection, repository_id, digest):
+        refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[manifest_id])
+    repositories.add_delta(connection, repository_id, size=manifest.size)
+    return manifest_id
+
+
+def refer(
+    connection: Connection,
+    *,
+    repository_id: int,
+    manifest_id: int,
+    blob_ids: Iterable[int] = (),
+    child_ids: Iterable[int] = (),
+    missing: Iterable[str] = (),
+) -> None:
+    """Let a manifest hold what it names, and note what is missing, so that it is held once it comes.
+
+    What it holds already stays as it is. Then say how large all is that it names.
+    """
+    held = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == manifest_id)
     named = [
         {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id}
-        for blob_id in sorted(set(blob_ids))
+        for blob_id in sorted(set(blob_ids) - set(connection.execute(held).scalars()))
     ]
     if named:
         connection.execute(insert(manifest_blobs), named)
-    children = [{"manifest_id": manifest_id, "child_id": child_id} for child_id in sorted(set(child_ids))]
+    within = select(manifest_children.c.child_id).where(manifest_children.c.manifest_id == manifest_id)
+    children = [
+        {"manifest_id": manifest_id, "child_id": child_id}
+        for child_id in sorted(set(child_ids) - set(connection.execute(within).scalars()))
+    ]
     if children:
         connection.execute(insert(manifest_children), children)
+    missed.note(connection, repository_id, manifest_id, missing)
     if named or children:
         total = update(manifests).where(manifests.c.id == manifest_id)
         connection.execute(total.values(total_size=_total_size(connection, manifest_id)))
-    repositories.add_delta(connection, repository_id, size=manifest.size)
-    return manifest_id
 
 
 def _total_size(connection: Connection, manifest_id: int) -> int:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
+from polly_dockers.db import version
 from polly_dockers.db.engine import FILE, open_engine
-from polly_dockers.errors import Unavailable
+from polly_dockers.db.schema import REVISION
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -42,15 +42,8 @@ def upgrade(folder: Path) -> str | None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
-            scripts = ScriptDirectory.from_config(_config())
-            known = {script.revision for script in scripts.walk_revisions()}
-            if found is not None and found not in known:
-                msg = (
-                    f"The data folder {folder} was written by a newer version of polly-server (revision {found}). "
-                    "Upgrade it (pip install --upgrade 'polly-dockers[server]'), or restore a backup of this version."
-                )
-                raise Unavailable(msg)
-            if found != scripts.get_current_head():
+            version.check(folder, found or "")
+            if found != REVISION:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 try:
                     command.upgrade(_config(connection), "head")

@@ -196,6 +196,7 @@ def names_after(connection: Connection, user_id: int, last: tuple[str, str], lim
         )
         .where(
             members.c.user_id == bindparam("user"),
+            members.c.invitation_hash.is_(None),
             tuple_(organisations.c.slug, repositories.c.name) > tuple_(*last),
         )
         .order_by(organisations.c.slug, repositories.c.name)

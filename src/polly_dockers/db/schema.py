@@ -37,6 +37,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+REVISION: Final = "0001"
+"""The newest migration, which makes the tables as they stand here; a test compares it with Alembic's."""
+
 metadata: Final = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -83,6 +86,7 @@ members: Final = Table(
     Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("role", Integer, nullable=False),
     Column("joined_at", BigInteger, nullable=False),
+    Column("invitation_hash", Text),
     PrimaryKeyConstraint("organisation_id", "user_id"),
     Index(None, "user_id"),
 )
@@ -211,6 +215,16 @@ manifest_blobs: Final = Table(
         ondelete="RESTRICT",
     ),
     Index(None, "repository_id", "blob_id"),
+)
+
+manifest_missing: Final = Table(
+    "manifest_missing",
+    metadata,
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", _bytewise(135), nullable=False),
+    Column("manifest_id", ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False),
+    PrimaryKeyConstraint("repository_id", "digest", "manifest_id"),
+    Index(None, "manifest_id"),
 )
 
 manifest_children: Final = Table(

@@ -352,6 +352,14 @@ async def add_member(exchange: Exchange, organisation: str) -> web.StreamRespons
     return _json(_member_item(made), 201)
 
 
+async def accept_invitation(exchange: Exchange, organisation: str) -> web.StreamResponse:
+    """POST …/invitation."""
+    caller = await signin.by_full_token(exchange)
+    password = (await exchange.json(wire.InvitationAccept)).password
+    await accounts.accept(exchange.registry, caller, organisation, password, exchange.address)
+    return web.Response(status=204)
+
+
 async def update_member(exchange: Exchange, organisation: str) -> web.StreamResponse:
     """PATCH …/members?email=."""
     caller = await signin.by_full_token(exchange)
@@ -380,6 +388,7 @@ _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[web.St
     "repositories": {"GET": repository_page, "POST": create_repository},
     "repository": {"GET": repository, "PATCH": update_repository},
     "commits": {"GET": commit_page},
+    "invitation": {"POST": accept_invitation},
     "members": {
         "GET": member_page,
         "POST": add_member,

@@ -32,7 +32,8 @@ async def get(exchange: Exchange, name: RepositoryName, reference: str) -> web.S
         return web.Response(status=304, headers=headers)
     if request.method == "HEAD":
         return web.Response(headers=headers | {"Content-Length": str(found.size)})
-    part = send.parse_range(request.headers.get("Range"), found.size)
+    whole = request.headers.get("If-Range") not in {None, headers["ETag"]}
+    part = None if whole else send.parse_range(request.headers.get("Range"), found.size)
     offset, count = part or (0, found.size)
     if part is not None:
         headers["Content-Range"] = f"bytes {offset}-{offset + count - 1}/{found.size}"

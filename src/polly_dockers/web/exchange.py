@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from polly_dockers.errors import BadRequest, ClientGone, NameInvalid, SizeInvalid, TooLarge
+from polly_dockers.errors import BadRequest, ClientGone, NameInvalid, RequestTimeout, SizeInvalid, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,8 +25,14 @@ T = TypeVar("T")
 
 JSON_LIMIT: Final = 1 << 20
 FORM_LIMIT: Final = 1 << 16
-IDLE: Final = 60.0
-"""Seconds within which the next bytes of a body have to come."""
+PACE: Final = 60.0
+SLOWEST: Final = 64 << 10
+"""In each PACE seconds, so many bytes of a body have to come, or its end."""
+WHOLE: Final = 30.0
+"""Seconds within which a small body has to come whole."""
+
+_ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
+"""What a client writes before the path to a proxy, and a server has to take (RFC 9112, 3.2.2)."""
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?\Z")
 _FORBIDDEN: Final = re.compile(r"%2f|%5c|%00|[\\\x00-\x20\x7f]|/\.\.?(?:/|\Z)", re.IGNORECASE)
@@ -36,15 +42,17 @@ _CHUNK: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/[0-9*]
 class Exchange:
     """One request and what is known of it before a handler runs."""
 
-    __slots__ = ("id", "path", "query_string", "registry", "request", "user_id")
+    __slots__ = ("continued", "id", "path", "query_string", "registry", "request", "user_id")
 
     def __init__(self, request: web.BaseRequest, registry: Registry) -> None:
         self.request = request
         self.registry = registry
         self.id = secrets.token_hex(8)
+        self.continued = False
+        """Whether the body was asked for: a client may wait for that (RFC 9110, 10.1.1)."""
         self.user_id: int | None = None
         """Who was signed in, for the log."""
-        path, _, self.query_string = _text(request.raw_path).partition("?")
+        path, _, self.query_string = _ABSOLUTE.sub("", _text(request.raw_path)).partition("?")
         self.path = path
 
     def headers(self) -> dict[str, str]:
@@ -90,12 +98,16 @@ class Exchange:
         peer = self.request.transport.get_extra_info("peername") if self.request.transport else None
         address = str(peer[0]) if peer else "unknown"
         proxies = self.registry.config.trusted_proxies
-        if proxies and address in proxies.replace(",", " ").split():
-            forwarded = self.request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        if not proxies or not _trusted(address, proxies):
+            return address
+        hops = ",".join(self.request.headers.getall("X-Forwarded-For", ())).split(",")
+        for hop in reversed([hop.strip() for hop in hops]):
             try:
-                return str(ipaddress.ip_address(forwarded))
+                address = str(ipaddress.ip_address(hop))
             except ValueError:
-                return address
+                break
+            if not _trusted(address, proxies):
+                break
         return address
 
     @property
@@ -109,6 +121,7 @@ class Exchange:
 
     def body(self) -> RequestBody:
         """The body as a stream."""
+        self.continued = True
         return RequestBody(self.request)
 
     async def read(self, limit: int) -> bytes:
@@ -118,11 +131,15 @@ class Exchange:
             raise _too_large(limit)
         pieces: list[bytes] = []
         size = 0
-        async for piece in stream:
-            size += len(piece)
-            if size > limit:
-                raise _too_large(limit)
-            pieces.append(piece)
+        try:
+            async with asyncio.timeout(WHOLE if limit <= JSON_LIMIT else None):
+                async for piece in stream:
+                    size += len(piece)
+                    if size > limit:
+                        raise _too_large(limit)
+                    pieces.append(piece)
+        except TimeoutError as error:
+            raise _too_slow() from error
         return b"".join(pieces)
 
     async def json(self, kind: type[T]) -> T:
@@ -175,19 +192,39 @@ class RequestBody:
             if request.headers.get("Expect", "").lower() == "100-continue" and not request.content.total_bytes:
                 await request._payload_writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # noqa: SLF001
                 request._payload_writer.output_size = 0  # noqa: SLF001
+            clock = asyncio.get_running_loop().time
+            until, came = clock() + PACE, 0
             while True:
-                async with asyncio.timeout(IDLE):
+                async with asyncio.timeout_at(until):
                     piece = await request.content.readany()
                 if not piece:
                     break
+                came += len(piece)
+                if came >= SLOWEST:
+                    until, came = clock() + PACE, 0
                 yield piece
-        except (ConnectionError, ClientPayloadError, HttpProcessingError, TimeoutError, EOFError) as error:
+        except TimeoutError as error:
+            raise _too_slow() from error
+        except (ConnectionError, ClientPayloadError, HttpProcessingError, EOFError) as error:
             raise ClientGone from error
+
+
+def _trusted(address: str, proxies: str) -> bool:
+    """Whether the address lies in one of the networks of the setting trusted_proxies."""
+    try:
+        given = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(given in ipaddress.ip_network(network) for network in proxies.split(","))
 
 
 def _text(raw: str) -> str:
     """What a client wrote as text that can be encoded again: bytes that are no UTF-8 are written out."""
     return raw if raw.isascii() else raw.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _too_slow() -> RequestTimeout:
+    return RequestTimeout("The body of the request came too slowly; send it again on a better connection.")
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -11,6 +12,9 @@ from polly_dockers.wire import ErrorItem, Errors, encode
 
 if TYPE_CHECKING:
     from polly_dockers.web.exchange import Exchange
+
+_WORDS: Final = re.compile(r"[^ !#-\[\]-~]|basic|bearer", re.IGNORECASE)
+"""What no description in a challenge may hold: RFC 6750, section 3, and clients that look for the schemes' names."""
 
 
 def answer(exchange: Exchange, error: PollyError) -> web.Response:
@@ -45,6 +49,7 @@ def challenge(exchange: Exchange, error: Unauthorized) -> str:
         parts.append(f'scope="{error.scope}"')
     if error.reason is not None:
         parts.append(f'error="{error.reason}"')
+        parts.append(f'error_description="{_WORDS.sub(" ", error.message)}"')
     return "Bearer " + ",".join(parts)
 
 

@@ -61,7 +61,7 @@ async def catalog(exchange: Exchange, actor: Actor) -> web.StreamResponse:
 async def referrers(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
     """``referrers/<digest>``: an index, empty where nothing refers to it."""
     digest = Digest.parse(reference)
-    wanted = [value for key, value in exchange.queries() if key == "artifactType"]
+    wanted = [value.replace(" ", "+") for key, value in exchange.queries() if key == "artifactType"]
     found = await history.referrers(exchange.registry, registry_actor(exchange), name, digest, wanted)
     headers = {"Content-Type": OCI_INDEX}
     if wanted:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from polly_dockers import access
-from polly_dockers.errors import NotFound, Unauthorized, Unsupported
+from polly_dockers.errors import NameUnknown, NotFound, Unauthorized, Unsupported
 from polly_dockers.model import Action, RepositoryName
 from polly_dockers.web import blobs, listings, manifests, signin
 
@@ -59,6 +59,9 @@ async def answer(exchange: Exchange) -> web.StreamResponse:
     if handler is None:
         msg = f"{exchange.request.method} is not for this address; it takes {', '.join(handlers)}."
         raise Unsupported(msg)
+    if "/" not in name:  # Docker tries again after NAME_INVALID, for most of a minute
+        msg = f"{name[:100]!r} lacks its organisation: images are at HOST/<organisation>/<docker>:<tag>."
+        raise NameUnknown(msg)
     repository = RepositoryName.parse(name)
     try:
         return await handler(exchange, repository, reference)

@@ -124,6 +124,15 @@ def _paths() -> dict[str, Any]:
                 path=org,
             )
         },
+        "/api/v1/organisations/{org}/invitation": {
+            "post": _operation(
+                "Accept an invitation to an organisation",
+                {204: None},
+                body=wire.InvitationAccept,
+                errors=(404, 413),
+                path=org,
+            )
+        },
         "/api/v1/organisations/{org}/members": {
             "get": _operation("Members", {200: wire.Members}, errors=(404,), query=_PAGE, path=org),
             "post": _operation(
@@ -149,6 +158,7 @@ def _paths() -> dict[str, Any]:
 _SHAPES: Final = (
     wire.Commits,
     wire.Errors,
+    wire.InvitationAccept,
     wire.Me,
     wire.MemberAdd,
     wire.MemberItem,

@@ -39,10 +39,13 @@ class _Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it holds what the client sent
     ) -> web.StreamResponse:
-        """The envelope, and the end of the connection."""
+        """The envelope, and the end of the connection; nothing where an answer has begun already."""
+        if request.writer.output_size > 0:
+            raise ConnectionResetError
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(exc, (ClientGone, ConnectionError)):
             log.error("fault of the server", exc_info=exc)
-        error = BadRequest("This is no HTTP request.") if status < HTTPStatus.INTERNAL_SERVER_ERROR else None
+        what = BadRequest("This is no HTTP request, or a header of it is longer than 64 KiB.")
+        error = what if status < HTTPStatus.INTERNAL_SERVER_ERROR else None
         told = error or InternalError("A fault of the server; its log tells more.")
         response = web.Response(
             status=status,
@@ -51,7 +54,6 @@ class _Protocol(RequestHandler):
             headers={"Server": "polly"},
         )
         response.force_close()
-        _ = request
         return response
 
 
@@ -66,6 +68,8 @@ class HttpServer(web.Server):
             read_bufsize=READ_BUFFER,
             keepalive_timeout=75.0,
             lingering_time=10.0,
+            max_line_size=65_536,
+            max_field_size=65_536,
         )
 
     async def drain(self, seconds: float) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import RangeInvalid
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ async def send(
     if count <= SMALL:
         fd = blob.fileno()
         data = os.pread(fd, count, offset) if fd is not None else await blob.read(offset, count)
+        if len(data) != count:
+            raise BlobMissing(headers["Docker-Content-Digest"])
         return web.Response(status=status, headers=headers, body=data)
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = count
@@ -62,11 +65,15 @@ async def send(
     if transport is None:
         raise ConnectionResetError
     fd = blob.fileno()
-    if fd is not None and transport.get_extra_info("sslcontext") is None:
-        await _by_kernel(transport, fd, offset, count)
-    else:
-        await _by_pieces(response, blob, offset, count)
-    await response.write_eof()
+    try:
+        if fd is not None and transport.get_extra_info("sslcontext") is None:
+            await _by_kernel(transport, fd, offset, count)
+        else:
+            await _by_pieces(response, blob, offset, count)
+        await response.write_eof()
+    except BaseException as error:
+        transport.abort()  # the head of the answer is out: whatever else is said would be taken for the blob
+        raise ConnectionResetError from error
     return response
 
 
@@ -83,19 +90,20 @@ async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, coun
 
 async def _by_kernel(transport: asyncio.Transport, fd: int, offset: int, count: int) -> None:
     """Sendfile on a duplicate of the connection's descriptor: uvloop lends out none that a transport holds."""
-    pause = 0.0
-    while transport.get_write_buffer_size():
-        await asyncio.sleep(pause)
-        pause = 0.001
-        if transport.is_closing():
-            raise ConnectionResetError
+    async with asyncio.timeout(STALLED):
+        pause = 0.0
+        while transport.get_write_buffer_size():
+            await asyncio.sleep(pause)
+            pause = 0.001
+            if transport.is_closing():
+                raise ConnectionResetError
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
         while count:
             try:
                 sent = os.sendfile(out, fd, offset, min(count, PIECE))
             except BlockingIOError:
-                await _writable(transport, out)
+                await _writable(out)
                 continue
             if sent == 0 or transport.is_closing():
                 raise ConnectionResetError
@@ -107,16 +115,13 @@ async def _by_kernel(transport: asyncio.Transport, fd: int, offset: int, count: 
         os.close(out)
 
 
-async def _writable(transport: asyncio.Transport, fd: int) -> None:
+async def _writable(fd: int) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     loop.add_writer(fd, _wake, ready)
     try:
         async with asyncio.timeout(STALLED):
             await ready
-    except TimeoutError:
-        transport.abort()
-        raise ConnectionResetError from None
     finally:
         loop.remove_writer(fd)
 

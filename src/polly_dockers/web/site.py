@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log: Final = structlog.get_logger("polly.request")
 
+GONE: Final = 499
+"""What the log calls a request whose client went away before it was answered."""
+
 _FORWARDED: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
 """A request that carries one of these came through a proxy: its peer says nothing of who asks."""
 
@@ -41,6 +44,8 @@ class Site:
         """Whether the process is about to end: each answer then closes its connection."""
         listen = registry.config.metrics_listen
         self._metrics_port = split_address(listen)[1] if listen else None
+        self._plain = not (listen or registry.config.public_url or registry.config.trusted_proxies)
+        """Whether nothing says that a proxy stands before: then who comes from this machine may see /metrics."""
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; a failure becomes the error envelope."""
@@ -50,11 +55,15 @@ class Site:
         self._counts.in_flight += 1
         try:
             response = await self._answer(exchange, handler)
+        except BaseException:
+            self._note(exchange, kind, web.Response(status=GONE), time.perf_counter() - started)
+            raise
         finally:
             self._counts.in_flight -= 1
         if not response.prepared:
             response.headers.update(exchange.headers())
-            if self.draining:
+            refused = "Expect" in request.headers and not exchange.continued
+            if self.draining or refused:  # a client that was not told to go on may or may not send its body
                 response.force_close()
         self._note(exchange, kind, response, time.perf_counter() - started)
         return response
@@ -67,7 +76,7 @@ class Site:
             return "v2", oci.answer
         if path.startswith("/api/"):
             return "api", api.answer
-        if path == "/metrics" and self._metrics_port is None and _came_from_here(exchange):
+        if path == "/metrics" and self._plain and _came_from_here(exchange):
             return "metrics", self._metrics
         return _FIXED.get(path, ("other", _nothing))
 
