@@ -36,7 +36,7 @@ def test_the_commands_are_those_that_people_know() -> None:
             "login", "logout", "whoami", "password",
             "dockers", "dockers create", "dockers list", "dockers commit-list", "dockers update", "dockers login",
             "dockers logout", "dockers configure",
-            "members", "members list", "members add", "members set-role", "members remove",
+            "members", "members list", "members add", "members accept", "members set-role", "members remove",
         )
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING
 
 from cli.people import Server, User, mode
@@ -169,7 +170,11 @@ def test_several_organisations_want_a_choice(ann: User, server: Server) -> None:
     other, (email, password) = server.new_org()
     admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
     admin.login(server)
-    admin.ok("members", "add", "--email", ann.email, "--role", "reader")
+    invitation = secrets.token_urlsafe(10)
+    admin.ok("members", "add", "--email", ann.email, "--role", "reader", "--password-stdin", stdin=invitation)
+    assert other not in ann.ok("whoami").out
+    assert ann.polly("members", "accept", "--org", other, "--password-stdin", stdin="not that one").code == 1
+    ann.ok("members", "accept", "--org", other, "--password-stdin", stdin=invitation)
     done = ann.polly("dockers", "list")
     assert done.code == 2
     assert other in done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -192,10 +193,18 @@ def test_members_are_asked_for(person: Callable[..., User]) -> None:
 
 def test_an_organisation_is_asked_for(ann: User, server: Server) -> None:
     """Where the user is in several, and nothing says which."""
-    _, (email, password) = server.new_org()
+    other, (email, password) = server.new_org()
     admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
     admin.login(server)
-    admin.ok("members", "add", "--email", ann.email, "--role", "reader")
+    invitation = secrets.token_urlsafe(10)
+    admin.ok("members", "add", "--email", ann.email, "--role", "reader", "--password-stdin", stdin=invitation)
+    terminal = ann.terminal("members", "accept")
+    terminal.see("Which organisation added you?")
+    terminal.type(other + ENTER)
+    terminal.see("Enter the password that its admin gave you")
+    terminal.type(invitation + ENTER)
+    assert terminal.end() == 0
+    assert f"polly members accept --org {other}" in terminal.text()
     terminal = ann.terminal("dockers", "list")
     terminal.see("Which organisation?")
     terminal.type(ENTER)

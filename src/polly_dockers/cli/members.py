@@ -75,9 +75,9 @@ def accept(
         bool, typer.Option("--password-stdin", help="Read the password that the admin gave you from stdin.")
     ] = False,
 ) -> None:
-    """Join an organisation whose admin added you, with the password that the admin gave you for it.
+    """Join an organisation whose admin added you.
 
-    Who had no account before is a member without this.
+    The password is the one that the admin gave you for it. Who had no account before is a member without this.
     """
     from polly_dockers.cli import memberships
 

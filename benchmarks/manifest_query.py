@@ -1,0 +1,53 @@
+"""What the query of a manifest costs, through SQLAlchemy's execution and by ``db.statement``.
+
+Run it: ``.venv/bin/python benchmarks/manifest_query.py``. It makes a database of its own in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polly_dockers import access, pull
+from polly_dockers.datafolder import prepare
+from polly_dockers.db.engine import FILE, open_engine
+from polly_dockers.model import Actor, RepositoryName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 7
+CALLS = 5000
+
+
+def microseconds(call: Callable[[], object]) -> float:
+    """The median time of a call over the rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        for _ in range(CALLS):
+            call()
+        times.append((time.perf_counter() - started) / CALLS * 1e6)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Print both figures and their ratio."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        statement = pull._BY_TAG  # noqa: SLF001 - what is measured
+        name = RepositoryName.parse("acme/hello")
+        bound = access.parameters(Actor(user_id=1, password_version=1), name) | {"reference": "v1"}
+        engine = open_engine(Path(folder) / FILE)
+        with engine.connect() as connection:
+            through = microseconds(lambda: connection.execute(statement._select, bound).first())  # noqa: SLF001
+            direct = microseconds(lambda: statement.first(connection, bound))
+        engine.dispose()
+    print(f"SQLAlchemy's execution {through:.1f} µs, db.statement {direct:.1f} µs, ratio {through / direct:.1f}")
+
+
+if __name__ == "__main__":
+    main()
