@@ -1,7 +1,7 @@
 """A query that is asked on every request: compiled once, and handed to the driver without another look.
 
-SQLAlchemy finds a compiled query in its cache, builds a context and a result for each execution: 35 µs for the query of
-a manifest, where the driver alone takes 12 (benchmarks/manifest_query.py).
+SQLAlchemy finds a compiled query in its cache, builds a context and a result for each execution: 29 µs for the query of
+a manifest, where the driver alone takes 9 (benchmarks/manifest_query.py).
 """
 
 from __future__ import annotations
