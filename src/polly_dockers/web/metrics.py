@@ -1,8 +1,8 @@
 """What an operator watches, in the text format of Prometheus.
 
-A process counts in its own memory, which costs a request two microseconds, and writes what it has counted to a file
-of its own once a second; who is asked for /metrics adds the files up. (prometheus-client's own way for several
-processes costs a request twenty, at seven locked writes to mapped files.)
+A process counts in its own memory, and writes what it has counted to a file of its own once a second; who is asked
+for /metrics adds the files up. (prometheus-client's own way for several processes is seven locked writes to mapped
+files for each request.)
 """
 
 from __future__ import annotations
