@@ -96,6 +96,22 @@ def test_too_many_attempts_say_when_to_try_again(nobody: User) -> None:
         assert "Too many wrong passwords. Try again in 7 seconds." in login(nobody, address)
 
 
+def test_a_server_that_closes_at_once(nobody: User) -> None:
+    """A server that speaks TLS hangs up on plain HTTP: the message has the address to try."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+
+        def hang_up() -> None:
+            connection, _ = listening.accept()
+            connection.recv(4096)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        assert f"polly login --server https://{address}" in login(nobody, address)
+        thread.join()
+
+
 def test_an_answer_cut_short(nobody: User) -> None:
     """The connection ends in the middle of the body."""
     with answering(200, INFO, {"content-length": "9999"}) as address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import socket
@@ -185,6 +186,11 @@ class Client:
                 return UnreachableError(
                     f"{self.server} does not speak TLS ({reason.reason}). If it is meant to be reached without, "
                     f"run: polly login --server http://{server_url.host(self.server)}"
+                )
+            if isinstance(reason, http.client.RemoteDisconnected) and self.server.startswith("http://"):
+                return UnreachableError(
+                    f"{self.server} closed the connection without an answer. It may speak TLS; if so, "
+                    f"run: polly login --server https://{server_url.host(self.server)}"
                 )
         return UnreachableError(
             f"{self.server} does not answer ({_cause(error)}). Check the address (polly login --server URL), "
