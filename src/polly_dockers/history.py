@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from polly_dockers import access
 from polly_dockers.db import manifests as rows
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from polly_dockers.model import Actor
     from polly_dockers.registry import Registry
+
+
+REFERRERS: Final = 500
+"""Descriptors on a page of referrers: each carries annotations of its own."""
 
 
 async def tags(registry: Registry, actor: Actor, name: RepositoryName, *, last: str, limit: int) -> list[str]:
@@ -52,13 +56,20 @@ def _catalog(connection: Connection, actor: Actor, last: str, limit: int) -> lis
 
 
 async def referrers(
-    registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, artifact_types: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Descriptors of what refers to the digest, of any of ``artifact_types`` where some are given.
+    registry: Registry,
+    actor: Actor,
+    name: RepositoryName,
+    digest: Digest,
+    *,
+    artifact_types: Sequence[str],
+    after: int,
+) -> tuple[list[dict[str, Any]], int | None]:
+    """A page of descriptors of what refers to the digest, and what the next page comes after.
 
-    "If the registry supports the referrers API … MUST include" those of the fallback tag too.
+    Of any of ``artifact_types`` where some are given. "If the registry supports the referrers API … MUST include" those
+    of the fallback tag too, which stand on the first page.
     """
-    return await registry.db.read(_referrers, registry, actor, name, digest, artifact_types)
+    return await registry.db.read(_referrers, registry, actor, name, digest, artifact_types, after)
 
 
 def _referrers(
@@ -68,16 +79,27 @@ def _referrers(
     name: RepositoryName,
     digest: Digest,
     artifact_types: Sequence[str],
-) -> list[dict[str, Any]]:
+    after: int,
+) -> tuple[list[dict[str, Any]], int | None]:
     try:
         reached = access.reach(connection, actor, name, Action.pull, public=registry.public)
     except NameUnknown:
-        return []
-    found = {row.digest: _descriptor(row) for row in rows.referrers(connection, reached.repository_id, digest)}
-    fallback = rows.body_of_tag(connection, reached.repository_id, digest.replace(":", "-"))
-    for item in _fallback_entries(fallback):
-        found.setdefault(item["digest"], item)
-    return [item for item in found.values() if not artifact_types or item.get("artifactType") in artifact_types]
+        return [], None
+    page = rows.referrers(
+        connection,
+        reached.repository_id,
+        digest,
+        artifact_types=artifact_types,
+        after=after,
+        limit=REFERRERS + 1,
+    )
+    found = {row.digest: _descriptor(row) for row in page[:REFERRERS]}
+    if after == 0:
+        fallback = rows.body_of_tag(connection, reached.repository_id, digest.replace(":", "-"))
+        for item in _fallback_entries(fallback):
+            if not artifact_types or item.get("artifactType") in artifact_types:
+                found.setdefault(item["digest"], item)
+    return list(found.values()), page[REFERRERS - 1].id if len(page) > REFERRERS else None
 
 
 def _descriptor(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row of named columns

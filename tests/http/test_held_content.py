@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import running_server
-from contract.wire_client import Person, admin, basic, connected, descriptor, dumps, image, receive, sha256
+from contract.wire_client import (
+    OCI_MANIFEST,
+    Person,
+    admin,
+    basic,
+    connected,
+    descriptor,
+    dumps,
+    image,
+    receive,
+    sha256,
+)
+from polly_dockers.history import REFERRERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,3 +164,34 @@ def test_metrics_are_not_shown_through_a_proxy(tmp_path: Path) -> None:
     """A server that has a public URL shows /metrics at an address of its own only."""
     with running_server(tmp_path, "--public-url", "https://registry.acme.example") as server:
         assert basic(server.port, "", "").get("/metrics").status == 404
+
+
+def test_referrers_come_by_pages(ann: Person) -> None:
+    """Each page has a Link to the next until all are there, none twice, filtered or not."""
+    repo = ann.new_repo()
+    made = image()
+    repo.push(made, "v1")
+    subject = {"mediaType": OCI_MANIFEST, "digest": made.digest, "size": len(made.manifest)}
+    empty = descriptor(b"{}", "application/vnd.oci.empty.v1+json")
+    repo.push_blob(b"{}")
+    for number in range(REFERRERS + 3):
+        body = {
+            "schemaVersion": 2,
+            "artifactType": f"application/x.{number % 2}",
+            "config": empty,
+            "layers": [empty],
+            "subject": subject,
+            "annotations": {"number": str(number)},
+        }
+        content = dumps(body)
+        assert repo.put(sha256(content), content).status == 201
+    for query, wanted in (("", REFERRERS + 3), ("?artifactType=application/x.0", (REFERRERS + 4) // 2)):
+        path, found = repo.path(f"referrers/{made.digest}{query}"), []
+        while path:
+            answer = repo.get(path)
+            found += [item["annotations"]["number"] for item in answer.json()["manifests"]]
+            link = answer.headers.get("Link", "")
+            assert link.startswith("</v2/") or not link
+            path = link.partition("<")[2].partition(">")[0]
+        assert (len(found), len(set(found))) == (wanted, wanted)
+    assert repo.get(repo.path(f"referrers/{made.digest}?last=x")).code == "PAGINATION_NUMBER_INVALID"

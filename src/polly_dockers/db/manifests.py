@@ -212,19 +212,28 @@ def tag_names(connection: Connection, repository_id: int, last: str, limit: int)
     return list(connection.execute(query).scalars())
 
 
-def referrers(connection: Connection, repository_id: int, subject: str) -> list[Row[*tuple[Any, ...]]]:
-    """Rows (digest, media_type, size, artifact_type, annotations) of the manifests whose subject is the digest."""
+def referrers(
+    connection: Connection, repository_id: int, subject: str, *, artifact_types: Sequence[str], after: int, limit: int
+) -> list[Row[*tuple[Any, ...]]]:
+    """Rows (id, digest, media_type, size, artifact_type, annotations) of manifests whose subject is the digest.
+
+    In the order of their ids, after one of them; of any of ``artifact_types`` where some are given.
+    """
     query = (
         select(
+            manifests.c.id,
             manifests.c.digest,
             manifests.c.media_type,
             manifests.c.size,
             manifests.c.artifact_type,
             manifests.c.annotations,
         )
-        .where(manifests.c.repository_id == repository_id, manifests.c.subject == subject)
+        .where(manifests.c.repository_id == repository_id, manifests.c.subject == subject, manifests.c.id > after)
         .order_by(manifests.c.id)
+        .limit(limit)
     )
+    if artifact_types:
+        query = query.where(manifests.c.artifact_type.in_(artifact_types))
     return list(connection.execute(query).all())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 WHOLE: Final = 10_000
 """Entries that a list gives at once, at most; more are reached by its Link."""
+
+
+_ID: Final = re.compile(r"[0-9]{1,18}\Z")
 
 
 def _count(exchange: Exchange) -> int:
@@ -62,8 +66,17 @@ async def referrers(exchange: Exchange, name: RepositoryName, reference: str) ->
     """``referrers/<digest>``: an index, empty where nothing refers to it."""
     digest = Digest.parse(reference)
     wanted = [value.replace(" ", "+") for key, value in exchange.queries() if key == "artifactType"]
-    found = await history.referrers(exchange.registry, registry_actor(exchange), name, digest, wanted)
+    last = exchange.query("last") or "0"
+    if not _ID.match(last):
+        msg = f"last is {last[:50]!r}, which no page gave."
+        raise PaginationNumberInvalid(msg)
+    found, following = await history.referrers(
+        exchange.registry, registry_actor(exchange), name, digest, artifact_types=wanted, after=int(last)
+    )
     headers = {"Content-Type": OCI_INDEX}
+    if following is not None:
+        query = urlencode([*(("artifactType", kind) for kind in wanted), ("last", following)])
+        headers["Link"] = f'<{quote(f"/v2/{name}/referrers/{digest}")}?{query}>; rel="next"'
     if wanted:
         headers["OCI-Filters-Applied"] = "artifactType"
     body = dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found})
