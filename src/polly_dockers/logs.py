@@ -21,6 +21,7 @@ FLUSH: Final = 0.1
 """Seconds that lines of requests are gathered for, so that a request waits for no write."""
 
 _encode: Final = msgspec.json.Encoder().encode
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 def _json(event: dict[str, Any], **_: object) -> bytes:
@@ -53,29 +54,45 @@ def set_up(config: Config) -> None:
         )
 
 
+class RequestLine(msgspec.Struct):
+    """What the log says of a request."""
+
+    request_id: str
+    method: str
+    path: str
+    status: int
+    ms: float
+    received: int
+    """Bytes of the request's body, as announced."""
+    sent: int
+    user: int | None
+    address: str
+    event: str = "request"
+    level: str = "info"
+    timestamp: dt.datetime = msgspec.field(default_factory=lambda: dt.datetime.now(dt.UTC))
+
+
 class RequestLog:
     """A line for each request, where the level is ``info`` or ``debug``."""
 
     def __init__(self, config: Config) -> None:
-        self._on = config.log_level in {"info", "debug"}
+        self.on = config.log_level in {"info", "debug"}
         self._text = structlog.get_logger("polly.request") if config.log_format == "text" else None
-        self._lines: list[bytes] = []
+        self._lines: list[RequestLine] = []
 
-    def add(self, **fields: object) -> None:
+    def add(self, line: RequestLine) -> None:
         """Note a request; it is written within FLUSH."""
-        if not self._on:
-            return
-        if self._text is not None:
-            self._text.info("request", **fields)
-            return
         if not self._lines:
             asyncio.get_running_loop().call_later(FLUSH, self.flush)
-        at = dt.datetime.now(dt.UTC).isoformat()
-        self._lines.append(_encode({"event": "request", "level": "info", "timestamp": at, **fields}))
+        self._lines.append(line)
 
     def flush(self) -> None:
         """Write what was gathered."""
         lines, self._lines = self._lines, []
-        if lines:
-            sys.stderr.buffer.write(b"\n".join(lines) + b"\n")
+        if self._text is not None:
+            for line in lines:
+                fields = msgspec.structs.asdict(line)
+                self._text.info(fields.pop("event"), **fields)
+        elif lines:
+            sys.stderr.buffer.write(_encode_lines(lines))
             sys.stderr.buffer.flush()

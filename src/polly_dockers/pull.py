@@ -17,9 +17,6 @@ from polly_dockers.errors import BlobUnknown, ManifestUnknown
 from polly_dockers.model import Action, Digest
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from polly_dockers.access import Reached
     from polly_dockers.blobs.store import Blob
     from polly_dockers.db.blobs import LinkedBlob
     from polly_dockers.model import Actor, RepositoryName, Tag
@@ -79,14 +76,8 @@ async def manifest(registry: Registry, actor: Actor, name: RepositoryName, refer
 
     Raises ManifestUnknown.
     """
-    return await registry.db.read(_manifest, registry, actor, name, reference)
-
-
-def _manifest(
-    connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest
-) -> StoredManifest:
     bound = access.parameters(actor, name) | {"reference": reference}
-    row = (_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG).first(connection, bound)
+    row = await registry.db.read((_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG).first, bound)
     access.found(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.digest is None:
         what = "commit or manifest" if isinstance(reference, Digest) else "tag"
@@ -100,24 +91,18 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
 
     Whoever asks may be about to name it in a manifest: a HEAD is a promise that the blob will be there.
     """
-    reached, found = await registry.db.read(_blob, registry, actor, name, digest)
+    row = await registry.db.read(_BLOB.first, access.parameters(actor, name) | {"reference": digest})
+    reached = access.found(row, actor, name, Action.pull, public=registry.public)
+    if row is None or row.leased_until is None:
+        msg = f"{name} has no blob {digest}."
+        raise BlobUnknown(msg, detail={"name": name, "digest": digest})
+    found = blob_rows.LinkedBlob(row.blob_id, row.digest, row.size, row.storage_key, row.leased_until)
     lease = registry.config.lease_seconds
     if reached.user_id and found.leased_until < now() + lease * 500_000:
         await registry.db.write(
             blob_rows.link, repository_id=reached.repository_id, blob_id=found.id, size=found.size, lease=lease
         )
     return found
-
-
-def _blob(
-    connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, digest: Digest
-) -> tuple[Reached, LinkedBlob]:
-    row = _BLOB.first(connection, access.parameters(actor, name) | {"reference": digest})
-    reached = access.found(row, actor, name, Action.pull, public=registry.public)
-    if row is None or row.leased_until is None:
-        msg = f"{name} has no blob {digest}."
-        raise BlobUnknown(msg, detail={"name": name, "digest": digest})
-    return reached, blob_rows.LinkedBlob(row.blob_id, row.digest, row.size, row.storage_key, row.leased_until)
 
 
 async def open_blob(registry: Registry, found: LinkedBlob) -> Blob:

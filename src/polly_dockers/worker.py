@@ -99,7 +99,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
                 await listening.stop()
             await server.drain(config.graceful_seconds)
             await runner.cleanup()
-            site.requests.flush()
+            site.flush()
             counts.write()
             registry.db.close()
             registry.blobs.close()

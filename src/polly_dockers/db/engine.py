@@ -119,24 +119,36 @@ class Database:
         self._engine = open_engine(folder / FILE)
         self._reader = self._engine.connect()
         self._driver: Any = self._reader.connection.driver_connection
+        self._in_snapshot = False
         self._lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
         self._thread.start()
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What ``fn(connection, …)`` returns, from one snapshot of the rows. It may not write.
+        """What ``fn(connection, …)`` returns, from the snapshot of this turn of the loop. It may not write.
 
         Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does.
         """
         try:
-            self._driver.execute("BEGIN")
-            try:
-                return fn(self._reader, *args, **kwargs)
-            finally:
-                self._driver.rollback()  # nothing was written: it ends the snapshot, whatever happened
+            if not self._in_snapshot:
+                self._begin()
+            return fn(self._reader, *args, **kwargs)
         except ERRORS as error:
             raise _reported(error) from error
+
+    def _begin(self) -> None:
+        """Begin the snapshot that all reads of this turn of the loop share; it costs two locks of the file.
+
+        What a turn works on had arrived when it began, so nobody is answered from rows older than their question.
+        """
+        self._driver.execute("BEGIN")
+        self._in_snapshot = True
+        asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        self._in_snapshot = False
+        self._driver.rollback()  # nothing was written
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What ``fn(connection, …)`` returns, once its changes are on the disk; if it raises, it changed nothing.
@@ -153,6 +165,7 @@ class Database:
         """Finish what waits, then let go of the file."""
         self._queue.put(None)
         self._thread.join()
+        self._in_snapshot = False
         self._reader.close()
         self._engine.dispose()
         os.close(self._lock)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import Connection, Dialect, Select
 
 
 class Statement:
@@ -24,22 +24,20 @@ class Statement:
         kind: Any = collections.namedtuple("Row", names)  # type: ignore[misc] # noqa: PYI024 - known at run time
         self._named = kind._make
         self._sql = ""
-        self._names: list[str] = []
         self._constants: dict[str, Any] = {}
 
     def first(self, connection: Connection, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - a named tuple
         """The first row, by its columns' names, or None."""
         if not self._sql:
-            self._compile(connection)
-        constants = self._constants
-        bound = [values[name] if name in values else constants[name] for name in self._names]
+            self._compile(connection.dialect)
         driver: Any = connection.connection.driver_connection
-        row = driver.execute(self._sql, bound).fetchone()
+        row = driver.execute(self._sql, {**self._constants, **values}).fetchone()
         return None if row is None else self._named(row)
 
-    def _compile(self, connection: Connection) -> None:
-        compiled: Any = self._select.compile(dialect=connection.dialect)
-        self._names = list(compiled.positiontup)
+    def _compile(self, dialect: Dialect) -> None:
+        kind: Any = type(dialect)
+        named = kind(paramstyle="named")
+        compiled: Any = self._select.compile(dialect=named)
         self._constants = {
             name: parameter.value for name, parameter in compiled.binds.items() if not parameter.required
         }

@@ -8,12 +8,11 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web
-
 from polly_dockers import __version__, accounts, history, repositories, wire
 from polly_dockers.errors import BadRequest, NotFound, Unsupported
 from polly_dockers.model import RepositoryName, Role, parse_slug
 from polly_dockers.web import openapi, signin
+from polly_dockers.web.answer import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -34,7 +33,7 @@ MAX_CURSOR: Final = 600
 _COUNT: Final = re.compile(r"[0-9]{1,9}\Z")
 
 
-async def answer(exchange: Exchange) -> web.StreamResponse:
+async def answer(exchange: Exchange) -> Answer:
     """Answer a request below /api/."""
     exchange.check_path()
     parts = exchange.path.rstrip("/").split("/")[2:]
@@ -49,7 +48,7 @@ async def answer(exchange: Exchange) -> web.StreamResponse:
     return await handler(exchange, *arguments)
 
 
-def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[web.StreamResponse]]], list[str]]:
+def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Answer]]], list[str]]:
     if len(parts) == 3 and parts[0] == "organisations" and parts[2] in _IN_ORGANISATION:  # noqa: PLR2004 - as written
         return _IN_ORGANISATION[parts[2]], [parse_slug(parts[1])]
     if len(parts) == 2 and parts[0] == "tokens":  # noqa: PLR2004 - as written
@@ -61,8 +60,8 @@ def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[web.S
     return handlers, []
 
 
-def _json(value: Any, status: int = 200) -> web.Response:  # noqa: ANN401 - any shape of wire
-    return web.Response(
+def _json(value: Any, status: int = 200) -> Answer:  # noqa: ANN401 - any shape of wire
+    return Answer(
         status=status,
         body=wire.encode(value),
         content_type="application/json",
@@ -130,15 +129,15 @@ def _next(*parts: object) -> str:
 # --- the server, tokens, the caller ---------------------------------------------------------------------------
 
 
-async def server(exchange: Exchange) -> web.StreamResponse:
+async def server(exchange: Exchange) -> Answer:
     """GET /api/v1."""
     config = exchange.registry.config
     return _json(wire.ServerInfo(PRODUCT, __version__, config.registry, config.url))
 
 
-async def document(_exchange: Exchange) -> web.StreamResponse:
+async def document(_exchange: Exchange) -> Answer:
     """GET /api/v1/openapi.json."""
-    return web.Response(body=openapi.document(), content_type="application/json")
+    return Answer(openapi.document(), content_type="application/json")
 
 
 def _token_item(token: AccessToken, caller: SignedIn) -> wire.TokenItem:
@@ -153,7 +152,7 @@ def _token_item(token: AccessToken, caller: SignedIn) -> wire.TokenItem:
     )
 
 
-async def create_token(exchange: Exchange) -> web.StreamResponse:
+async def create_token(exchange: Exchange) -> Answer:
     """POST /api/v1/tokens."""
     caller = await signin.by_password(exchange) if signin.basic(exchange) else await signin.by_full_token(exchange)
     wanted = await exchange.json(wire.TokenRequest)
@@ -169,22 +168,22 @@ async def create_token(exchange: Exchange) -> web.StreamResponse:
     return _json(wire.TokenCreated(token.id, secret, wanted.scope, _time(token.expires_at), caller.email), 201)
 
 
-async def tokens(exchange: Exchange) -> web.StreamResponse:
+async def tokens(exchange: Exchange) -> Answer:
     """GET /api/v1/tokens."""
     caller = await signin.by_full_token(exchange)
     found = await accounts.tokens(exchange.registry, caller)
     return _json(wire.Tokens([_token_item(token, caller) for token in found]))
 
 
-async def revoke_token(exchange: Exchange, token_id: str) -> web.StreamResponse:
+async def revoke_token(exchange: Exchange, token_id: str) -> Answer:
     """DELETE /api/v1/tokens/{id}."""
     caller = await signin.by_full_token(exchange)
     this = caller.token.id if caller.token is not None else ""
     await accounts.revoke_token(exchange.registry, caller, {"current": this}.get(token_id, token_id))
-    return web.Response(status=204)
+    return Answer(status=204)
 
 
-async def me(exchange: Exchange) -> web.StreamResponse:
+async def me(exchange: Exchange) -> Answer:
     """GET /api/v1/me."""
     caller = await signin.by_full_token(exchange)
     found = await accounts.memberships(exchange.registry, caller)
@@ -193,11 +192,11 @@ async def me(exchange: Exchange) -> web.StreamResponse:
     return _json(wire.Me(caller.email, items, _token_item(caller.token, caller)))
 
 
-async def change_password(exchange: Exchange) -> web.StreamResponse:
+async def change_password(exchange: Exchange) -> Answer:
     """PUT /api/v1/me/password."""
     caller = await signin.by_password(exchange)
     await accounts.change_password(exchange.registry, caller, (await exchange.json(wire.PasswordChange)).password)
-    return web.Response(status=204)
+    return Answer(status=204)
 
 
 # --- repositories and commits ---------------------------------------------------------------------------------
@@ -227,7 +226,7 @@ def _required(exchange: Exchange, name: str) -> str:
     return value
 
 
-async def repository_page(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def repository_page(exchange: Exchange, organisation: str) -> Answer:
     """GET …/repositories."""
     caller = await signin.by_full_token(exchange)
     found, key, total = await repositories.page(
@@ -244,7 +243,7 @@ async def repository_page(exchange: Exchange, organisation: str) -> web.StreamRe
     return _json(wire.Repositories(items, total, _next(*key) if key else None))
 
 
-async def create_repository(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def create_repository(exchange: Exchange, organisation: str) -> Answer:
     """POST …/repositories."""
     caller = await signin.by_full_token(exchange)
     wanted = await exchange.json(wire.RepositoryCreate)
@@ -259,14 +258,14 @@ async def create_repository(exchange: Exchange, organisation: str) -> web.Stream
     return _json(_repository_item(exchange, made), 201)
 
 
-async def repository(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def repository(exchange: Exchange, organisation: str) -> Answer:
     """GET …/repository?name=."""
     caller = await signin.by_full_token(exchange)
     found = await repositories.one(exchange.registry, caller.actor, organisation, _required(exchange, "name"))
     return _json(_repository_item(exchange, found))
 
 
-async def update_repository(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def update_repository(exchange: Exchange, organisation: str) -> Answer:
     """PATCH …/repository?name=."""
     caller = await signin.by_full_token(exchange)
     wanted = await exchange.json(wire.RepositoryUpdate)
@@ -282,7 +281,7 @@ async def update_repository(exchange: Exchange, organisation: str) -> web.Stream
     return _json(_repository_item(exchange, found))
 
 
-async def commit_page(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def commit_page(exchange: Exchange, organisation: str) -> Answer:
     """GET …/commits?repository=."""
     caller = await signin.by_full_token(exchange)
     name = RepositoryName.of(organisation, _required(exchange, "repository"))
@@ -321,7 +320,7 @@ def _member_item(found: Member) -> wire.MemberItem:
     return wire.MemberItem(found.email, found.role.name, _time(found.joined_at))  # type: ignore[arg-type]
 
 
-async def member_page(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def member_page(exchange: Exchange, organisation: str) -> Answer:
     """GET …/members."""
     caller = await signin.by_full_token(exchange)
     limit = _limit(exchange)
@@ -337,7 +336,7 @@ async def member_page(exchange: Exchange, organisation: str) -> web.StreamRespon
     return _json(wire.Members([_member_item(item) for item in found[:limit]], total, following))
 
 
-async def add_member(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def add_member(exchange: Exchange, organisation: str) -> Answer:
     """POST …/members."""
     caller = await signin.by_full_token(exchange)
     wanted = await exchange.json(wire.MemberAdd)
@@ -352,15 +351,15 @@ async def add_member(exchange: Exchange, organisation: str) -> web.StreamRespons
     return _json(_member_item(made), 201)
 
 
-async def accept_invitation(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def accept_invitation(exchange: Exchange, organisation: str) -> Answer:
     """POST …/invitation."""
     caller = await signin.by_full_token(exchange)
     password = (await exchange.json(wire.InvitationAccept)).password
     await accounts.accept(exchange.registry, caller, organisation, password, exchange.address)
-    return web.Response(status=204)
+    return Answer(status=204)
 
 
-async def update_member(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def update_member(exchange: Exchange, organisation: str) -> Answer:
     """PATCH …/members?email=."""
     caller = await signin.by_full_token(exchange)
     wanted = await exchange.json(wire.MemberUpdate)
@@ -370,21 +369,21 @@ async def update_member(exchange: Exchange, organisation: str) -> web.StreamResp
     return _json(_member_item(found))
 
 
-async def remove_member(exchange: Exchange, organisation: str) -> web.StreamResponse:
+async def remove_member(exchange: Exchange, organisation: str) -> Answer:
     """DELETE …/members?email=."""
     caller = await signin.by_full_token(exchange)
     await accounts.remove_member(exchange.registry, caller.actor, organisation, _required(exchange, "email"))
-    return web.Response(status=204)
+    return Answer(status=204)
 
 
-_FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[web.StreamResponse]]]]] = {
+_FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
     "": {"GET": server},
     "openapi.json": {"GET": document},
     "tokens": {"GET": tokens, "POST": create_token},
     "me": {"GET": me},
     "me/password": {"PUT": change_password},
 }
-_IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[web.StreamResponse]]]]] = {
+_IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
     "repositories": {"GET": repository_page, "POST": create_repository},
     "repository": {"GET": repository, "PATCH": update_repository},
     "commits": {"GET": commit_page},

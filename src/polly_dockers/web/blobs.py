@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from polly_dockers import pull, removal, uploads
 from polly_dockers.errors import BlobUnknown, DigestInvalid
 from polly_dockers.model import Digest, RepositoryName
 from polly_dockers.web import send
+from polly_dockers.web.answer import PLAIN, Answer
 from polly_dockers.web.failures import upload_headers
 from polly_dockers.web.signin import registry_actor
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from polly_dockers.web.exchange import Exchange
 
 
-async def get(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answer | web.StreamResponse:
     """GET and HEAD of a blob, ranges and If-None-Match included."""
     actor, request = registry_actor(exchange), exchange.request
     digest = Digest.parse(reference)
     found = await pull.blob(exchange.registry, actor, name, digest)
-    headers = exchange.headers() | {
+    headers = {
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',
         "Accept-Ranges": "bytes",
-        "Content-Type": "application/octet-stream",
+        "Content-Type": PLAIN,
     }
     if matches(request.headers.get("If-None-Match"), digest):
-        return web.Response(status=304, headers=headers)
+        return Answer(status=304, headers=headers)
     if request.method == "HEAD":
-        return web.Response(headers=headers | {"Content-Length": str(found.size)})
+        return Answer(headers=headers | {"Content-Length": str(found.size)})
     whole = request.headers.get("If-Range") not in {None, headers["ETag"]}
     part = None if whole else send.parse_range(request.headers.get("Range"), found.size)
     offset, count = part or (0, found.size)
@@ -39,7 +40,7 @@ async def get(exchange: Exchange, name: RepositoryName, reference: str) -> web.S
         headers["Content-Range"] = f"bytes {offset}-{offset + count - 1}/{found.size}"
     blob = await pull.open_blob(exchange.registry, found)
     try:
-        return await send.send(request, blob, offset=offset, count=count, status=206 if part else 200, headers=headers)
+        return await send.send(exchange, blob, offset=offset, count=count, status=206 if part else 200, headers=headers)
     finally:
         blob.close()
 
@@ -52,7 +53,7 @@ def matches(header: str | None, digest: str) -> bool:
     return digest in tags or "*" in tags
 
 
-async def start(exchange: Exchange, name: RepositoryName, _reference: str) -> web.StreamResponse:
+async def start(exchange: Exchange, name: RepositoryName, _reference: str) -> Answer:
     """POST: begin an upload, push a blob whole (``digest``), or mount one (``mount``, ``from``)."""
     actor, registry = registry_actor(exchange), exchange.registry
     wanted, mount = exchange.query("digest"), exchange.query("mount")
@@ -65,23 +66,23 @@ async def start(exchange: Exchange, name: RepositoryName, _reference: str) -> we
         if mounted is not None:
             return _created(name, mounted)
     upload = await uploads.start(registry, actor, name)
-    return web.Response(status=202, headers=upload_headers(name, upload.id, 0))
+    return Answer(status=202, headers=upload_headers(name, upload.id, 0))
 
 
-async def status(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def status(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """GET of an upload: how far it is."""
     upload = await uploads.find(exchange.registry, registry_actor(exchange), name, reference)
-    return web.Response(status=204, headers=upload_headers(name, upload.id, upload.size))
+    return Answer(status=204, headers=upload_headers(name, upload.id, upload.size))
 
 
-async def append(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def append(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """PATCH: the next bytes of an upload."""
     actor = registry_actor(exchange)
     upload = await uploads.append(exchange.registry, actor, name, reference, exchange.body(), exchange.content_range())
-    return web.Response(status=202, headers=upload_headers(name, upload.id, upload.size))
+    return Answer(status=202, headers=upload_headers(name, upload.id, upload.size))
 
 
-async def finish(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def finish(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """PUT: the last bytes of an upload, and the digest of the whole."""
     actor = registry_actor(exchange)
     wanted = exchange.query("digest")
@@ -93,13 +94,13 @@ async def finish(exchange: Exchange, name: RepositoryName, reference: str) -> we
     return _created(name, digest)
 
 
-async def cancel(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def cancel(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """DELETE of an upload."""
     await uploads.cancel(exchange.registry, registry_actor(exchange), name, reference)
-    return web.Response(status=204)
+    return Answer(status=204)
 
 
-async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """DELETE of a blob."""
     actor = registry_actor(exchange)
     try:
@@ -107,9 +108,9 @@ async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> we
     except DigestInvalid as error:
         raise BlobUnknown(error.message) from error
     await removal.blob(exchange.registry, actor, name, digest)
-    return web.Response(status=202)
+    return Answer(status=202)
 
 
-def _created(name: RepositoryName, digest: Digest) -> web.Response:
+def _created(name: RepositoryName, digest: Digest) -> Answer:
     headers = {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest}
-    return web.Response(status=201, headers=headers)
+    return Answer(status=201, headers=headers)

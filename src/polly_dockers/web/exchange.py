@@ -6,8 +6,7 @@ import asyncio
 import ipaddress
 import json
 import re
-import secrets
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -20,8 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from polly_dockers.registry import Registry
+    from polly_dockers.web.prompt import PromptRequest
 
 T = TypeVar("T")
+
+COMMON: Final = {
+    "Server": "polly",
+    "X-Content-Type-Options": "nosniff",
+    "Docker-Distribution-Api-Version": "registry/2.0",
+}
+"""Headers of every answer."""
 
 JSON_LIMIT: Final = 1 << 20
 FORM_LIMIT: Final = 1 << 16
@@ -36,36 +43,44 @@ _ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?\Z")
 _FORBIDDEN: Final = re.compile(r"%2f|%5c|%00|[\\\x00-\x20\x7f]|/\.\.?(?:/|\Z)", re.IGNORECASE)
+_SIMPLE: Final = re.compile(r"[A-Za-z0-9/._:-]+\Z")
+"""A path that needs no decoding and, without "/.", no other look."""
 _CHUNK: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/[0-9*]+)?\Z")
 
 
 class Exchange:
     """One request and what is known of it before a handler runs."""
 
-    __slots__ = ("continued", "id", "path", "query_string", "registry", "request", "user_id")
+    __slots__ = ("_queries", "_request", "continued", "id", "path", "query_string", "registry", "user_id")
 
-    def __init__(self, request: web.BaseRequest, registry: Registry) -> None:
-        self.request = request
+    def __init__(self, request: web.BaseRequest | PromptRequest, registry: Registry, request_id: str) -> None:
+        self._request = request
         self.registry = registry
-        self.id = secrets.token_hex(8)
+        self.id = request_id
         self.continued = False
         """Whether the body was asked for: a client may wait for that (RFC 9110, 10.1.1)."""
         self.user_id: int | None = None
         """Who was signed in, for the log."""
-        path, _, self.query_string = _ABSOLUTE.sub("", _text(request.raw_path)).partition("?")
-        self.path = path
+        raw = request.raw_path
+        if raw[:1] != "/" or not raw.isascii():
+            raw = _ABSOLUTE.sub("", _text(raw))
+        self.path, _, self.query_string = raw.partition("?")
+        self._queries: list[tuple[str, str]] | None = None
 
+    @property
+    def request(self) -> web.BaseRequest:
+        """The request. Of one that is answered promptly, only what a PromptRequest has is there."""
+        return cast("web.BaseRequest", self._request)
+
+    @property
     def headers(self) -> dict[str, str]:
         """What stands in every answer."""
-        return {
-            "Server": "polly",
-            "X-Request-Id": self.id,
-            "X-Content-Type-Options": "nosniff",
-            "Docker-Distribution-Api-Version": "registry/2.0",
-        }
+        return COMMON | {"X-Request-Id": self.id}
 
     def check_path(self) -> None:
         """Decode the path; raise NameInvalid for one that two readers could read as two (protocol 7)."""
+        if _SIMPLE.match(self.path) and "/." not in self.path:
+            return
         if _FORBIDDEN.search(self.path):
             msg = "An encoded slash, a backslash, NUL, '.' or '..' has no place in this path."
             raise NameInvalid(msg)
@@ -80,13 +95,13 @@ class Exchange:
 
     def queries(self) -> list[tuple[str, str]]:
         """The query's parameters; raises BadRequest for more than 200."""
-        if not self.query_string:
-            return []
-        try:
-            return parse_qsl(self.query_string, keep_blank_values=True, max_num_fields=200)
-        except ValueError as error:
-            msg = "The query has more than 200 parameters."
-            raise BadRequest(msg) from error
+        if self._queries is None:
+            try:
+                self._queries = parse_qsl(self.query_string, keep_blank_values=True, max_num_fields=200)
+            except ValueError as error:
+                msg = "The query has more than 200 parameters."
+                raise BadRequest(msg) from error
+        return self._queries
 
     def query(self, name: str) -> str | None:
         """A parameter's first value."""
@@ -95,8 +110,7 @@ class Exchange:
     @property
     def address(self) -> str:
         """Who the client is: the peer, or what a trusted proxy says of it."""
-        peer = self.request.transport.get_extra_info("peername") if self.request.transport else None
-        address = str(peer[0]) if peer else "unknown"
+        address = self._request.remote or "unknown"
         proxies = self.registry.config.trusted_proxies
         if not proxies or not _trusted(address, proxies):
             return address

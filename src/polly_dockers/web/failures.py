@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
-
 from polly_dockers.errors import PollyError, RangeInvalid, TooManyRequests, Unauthorized, Unavailable
+from polly_dockers.web.answer import Answer
 from polly_dockers.wire import ErrorItem, Errors, encode
 
 if TYPE_CHECKING:
@@ -17,13 +16,11 @@ _WORDS: Final = re.compile(r"[^ !#-\[\]-~]|basic|bearer", re.IGNORECASE)
 """What no description in a challenge may hold: RFC 6750, section 3, and clients that look for the schemes' names."""
 
 
-def answer(exchange: Exchange, error: PollyError) -> web.Response:
+def answer(exchange: Exchange, error: PollyError) -> Answer:
     """The answer that tells the client of the error, with the request's id and the headers that belong to it."""
     detail = {**error.detail, "request_id": exchange.id}
     body = encode(Errors([ErrorItem(error.code, error.message, detail)]))
-    return web.Response(
-        status=error.status, body=body, headers=_headers(exchange, error), content_type="application/json"
-    )
+    return Answer(status=error.status, body=body, headers=_headers(exchange, error), content_type="application/json")
 
 
 def _headers(exchange: Exchange, error: PollyError) -> dict[str, str]:

@@ -6,12 +6,11 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
-from aiohttp import web
-
 from polly_dockers import history
 from polly_dockers.errors import PaginationNumberInvalid
 from polly_dockers.manifests import OCI_INDEX
 from polly_dockers.model import Digest, RepositoryName
+from polly_dockers.web.answer import Answer
 from polly_dockers.web.exchange import Exchange, dump
 from polly_dockers.web.signin import registry_actor
 
@@ -41,7 +40,7 @@ def _link(path: str, n: int, last: str) -> str:
     return f'<{quote(path)}?{urlencode({"n": n, "last": last})}>; rel="next"'
 
 
-async def tags(exchange: Exchange, name: RepositoryName, _reference: str) -> web.StreamResponse:
+async def tags(exchange: Exchange, name: RepositoryName, _reference: str) -> Answer:
     """``tags/list``."""
     n, last = _count(exchange), exchange.query("last") or ""
     found = await history.tags(exchange.registry, registry_actor(exchange), name, last=last, limit=n + 1)
@@ -49,20 +48,20 @@ async def tags(exchange: Exchange, name: RepositoryName, _reference: str) -> web
     if len(found) > n > 0:
         headers["Link"] = _link(f"/v2/{name}/tags/list", n, found[n - 1])
     body = dump({"name": name, "tags": found[:n]})
-    return web.Response(body=body, content_type="application/json", headers=headers)
+    return Answer(body, content_type="application/json", headers=headers)
 
 
-async def catalog(exchange: Exchange, actor: Actor) -> web.StreamResponse:
+async def catalog(exchange: Exchange, actor: Actor) -> Answer:
     """``_catalog``: the caller's own repositories."""
     n, last = _count(exchange), exchange.query("last") or ""
     found = await history.catalog(exchange.registry, actor, last=last, limit=n + 1)
     headers = {}
     if len(found) > n > 0:
         headers["Link"] = _link("/v2/_catalog", n, found[n - 1])
-    return web.Response(body=dump({"repositories": found[:n]}), content_type="application/json", headers=headers)
+    return Answer(dump({"repositories": found[:n]}), content_type="application/json", headers=headers)
 
 
-async def referrers(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def referrers(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """``referrers/<digest>``: an index, empty where nothing refers to it."""
     digest = Digest.parse(reference)
     wanted = [value.replace(" ", "+") for key, value in exchange.queries() if key == "artifactType"]
@@ -80,4 +79,4 @@ async def referrers(exchange: Exchange, name: RepositoryName, reference: str) ->
     if wanted:
         headers["OCI-Filters-Applied"] = "artifactType"
     body = dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found})
-    return web.Response(body=body, headers=headers)
+    return Answer(body, headers=headers)

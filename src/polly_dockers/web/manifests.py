@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from polly_dockers import pull, push, removal
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import Digest, RepositoryName, Tag
+from polly_dockers.web.answer import Answer
 from polly_dockers.web.blobs import matches
 from polly_dockers.web.signin import registry_actor
 
@@ -24,23 +23,21 @@ def _reference(text: str) -> Digest | Tag:
     return Digest.parse(text) if ":" in text else Tag.parse(text)
 
 
-async def get(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """GET and HEAD of a manifest; the stored type, whatever Accept says."""
-    actor, request = registry_actor(exchange), exchange.request
+    actor = registry_actor(exchange)
     found = await pull.manifest(exchange.registry, actor, name, _reference(reference))
     headers = {
         "Docker-Content-Digest": found.digest,
         "ETag": f'"{found.digest}"',
         "Content-Type": found.media_type,
     }
-    if matches(request.headers.get("If-None-Match"), found.digest):
-        return web.Response(status=304, headers=headers)
-    if request.method == "HEAD":
-        return web.Response(headers=headers | {"Content-Length": str(len(found.body))})
-    return web.Response(headers=headers, body=found.body)
+    if matches(exchange.request.headers.get("If-None-Match"), found.digest):
+        return Answer(status=304, headers=headers)
+    return Answer(found.body, headers=headers)
 
 
-async def put(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def put(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """PUT of a manifest, to a tag or to its digest, with more tags in the query."""
     actor = registry_actor(exchange)
     target = _reference(reference)
@@ -63,22 +60,15 @@ async def put(exchange: Exchange, name: RepositoryName, reference: str) -> web.S
         digest=digest,
         tags=list(dict.fromkeys(tags)),
     )
-    response = web.Response(
-        status=201,
-        headers={
-            "Location": f"/v2/{name}/manifests/{pushed.digest}",
-            "Docker-Content-Digest": pushed.digest,
-        },
-    )
-    if pushed.subject is not None:
-        response.headers["OCI-Subject"] = pushed.subject
-    for tag in pushed.tags if not isinstance(target, Tag) else ():
-        response.headers.add("OCI-Tag", tag)
-    return response
+    more: list[tuple[str, str]] = [("OCI-Subject", pushed.subject)] if pushed.subject is not None else []
+    if not isinstance(target, Tag):
+        more += [("OCI-Tag", tag) for tag in pushed.tags]
+    location = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
+    return Answer(status=201, headers=location, more=more)
 
 
-async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> web.StreamResponse:
+async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """DELETE of a tag or of a manifest."""
     actor = registry_actor(exchange)
     await removal.manifest(exchange.registry, actor, name, _reference(reference))
-    return web.Response(status=202)
+    return Answer(status=202)

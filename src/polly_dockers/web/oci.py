@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from polly_dockers import access
 from polly_dockers.errors import NameUnknown, NotFound, Unauthorized, Unsupported
 from polly_dockers.model import Action, RepositoryName
 from polly_dockers.web import blobs, listings, manifests, signin
+from polly_dockers.web.answer import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from aiohttp import web
+
     from polly_dockers.web.exchange import Exchange
 
-    Handler = Callable[[Exchange, RepositoryName, str], Awaitable[web.StreamResponse]]
+    Handler = Callable[[Exchange, RepositoryName, str], Awaitable[Answer | web.StreamResponse]]
 
 _BLOB: Mapping[str, Handler] = {"GET": blobs.get, "HEAD": blobs.get, "DELETE": blobs.delete}
 _MANIFEST: Mapping[str, Handler] = {
@@ -44,7 +45,7 @@ _ACTIONS: Mapping[str, Action] = {
 }
 
 
-async def answer(exchange: Exchange) -> web.StreamResponse:
+async def answer(exchange: Exchange) -> Answer | web.StreamResponse:
     """Answer a request below /v2."""
     exchange.check_path()
     parts = exchange.path.split("/")
@@ -87,7 +88,7 @@ def _split(parts: list[str]) -> tuple[str, Mapping[str, Handler], str] | None:
     return None
 
 
-async def _top(exchange: Exchange, last: str) -> web.StreamResponse:
+async def _top(exchange: Exchange, last: str) -> Answer:
     """``/v2/`` and ``/v2/_catalog``."""
     if exchange.request.method not in {"GET", "HEAD"}:
         msg = f"{exchange.request.method} is not for this address; it takes GET."
@@ -103,4 +104,4 @@ async def _top(exchange: Exchange, last: str) -> web.StreamResponse:
         raise Unauthorized(msg)
     if not await exchange.registry.db.read(access.alive, actor):
         raise access.ended()
-    return web.Response(body=b"{}", content_type="application/json")
+    return Answer(b"{}", content_type="application/json")

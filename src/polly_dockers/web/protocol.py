@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from polly_dockers.errors import BadRequest, ClientGone, InternalError
+from polly_dockers.web.prompt import Framing
 from polly_dockers.wire import ErrorItem, Errors, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from polly_dockers.web.site import Site
 
 log: Final = structlog.get_logger("polly.request")
 
@@ -25,7 +26,31 @@ READ_BUFFER: Final = 256 << 10
 class _Protocol(RequestHandler):
     """One connection. A request that can't be parsed, or whose client left, comes to ``handle_error``."""
 
-    __slots__ = ()
+    __slots__ = ("_framing", "_remote", "_site")
+
+    def __init__(self, site: Site, manager: web.Server, loop: asyncio.AbstractEventLoop, **options: Any) -> None:  # noqa: ANN401 - they are aiohttp's
+        super().__init__(manager, loop=loop, **options)
+        self._site = site
+        self._framing = Framing()
+        self._remote: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note who it is."""
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._remote = str(peer[0]) if isinstance(peer, tuple) else None
+
+    def data_received(self, data: bytes) -> None:
+        """Answer at once what can be, and give the rest to aiohttp."""
+        waiter, transport = self._waiter, self.transport
+        idle = waiter is not None and not waiter.done() and not self._messages and not self._paused
+        request = self._framing.take(data, idle=idle and self._site.prompt and not self._close)
+        if request is None or transport is None:
+            super().data_received(data)
+            return
+        request.transport, request.remote = transport, self._remote
+        transport.write(self._site.answer_promptly(request))
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
     def close_if_idle(self) -> None:
         """Close the connection between two requests; not in one, for then aiohttp drops what comes of its body."""
@@ -60,9 +85,10 @@ class _Protocol(RequestHandler):
 class HttpServer(web.Server):
     """Makes a protocol for each connection."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+    def __init__(self, site: Site) -> None:
+        self._site = site
         super().__init__(
-            handler,
+            site,
             access_log=None,
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
@@ -83,4 +109,4 @@ class HttpServer(web.Server):
 
     def __call__(self) -> RequestHandler:
         """A protocol."""
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        return _Protocol(self._site, self, self._loop, **self._kwargs)

@@ -11,9 +11,11 @@ from aiohttp import web
 
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import RangeInvalid
+from polly_dockers.web.answer import Answer
 
 if TYPE_CHECKING:
     from polly_dockers.blobs.store import Blob
+    from polly_dockers.web.exchange import Exchange
 
 PIECE: Final = 1 << 20
 SMALL: Final = 1 << 16
@@ -49,17 +51,17 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 async def send(
-    request: web.BaseRequest, blob: Blob, *, offset: int, count: int, status: int, headers: dict[str, str]
-) -> web.StreamResponse:
+    exchange: Exchange, blob: Blob, *, offset: int, count: int, status: int, headers: dict[str, str]
+) -> Answer | web.StreamResponse:
     """Answer with ``count`` bytes of the blob from ``offset``."""
     if count <= SMALL:
         fd = blob.fileno()
         data = os.pread(fd, count, offset) if fd is not None else await blob.read(offset, count)
         if len(data) != count:
             raise BlobMissing(headers["Docker-Content-Digest"])
-        return web.Response(status=status, headers=headers, body=data)
-    response = web.StreamResponse(status=status, headers=headers)
-    response.content_length = count
+        return Answer(data, status=status, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers | exchange.headers)
+    response.content_length, request = count, exchange.request
     await response.prepare(request)
     transport = request.transport
     if transport is None:

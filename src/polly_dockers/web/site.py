@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
+import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiohttp import web
 
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.config import split_address
 from polly_dockers.db.accounts import organisation_list
 from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError, Unsupported
-from polly_dockers.logs import RequestLog
+from polly_dockers.logs import RequestLine, RequestLog
 from polly_dockers.web import api, failures, metrics, oci, tokens
-from polly_dockers.web.exchange import Exchange, dump
+from polly_dockers.web.answer import Answer
+from polly_dockers.web.exchange import COMMON, Exchange, dump
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from aiohttp import web
+
     from polly_dockers.registry import Registry
     from polly_dockers.web.metrics import Counts
+    from polly_dockers.web.prompt import PromptRequest
+
+    Handler = Callable[[Exchange], Awaitable[Answer | web.StreamResponse]]
 
 log: Final = structlog.get_logger("polly.request")
+
+_COMMON: Final = "".join(f"{name}: {value}\r\n" for name, value in COMMON.items())
 
 GONE: Final = 499
 """What the log calls a request whose client went away before it was answered."""
@@ -39,7 +48,9 @@ class Site:
     def __init__(self, registry: Registry, counts: Counts) -> None:
         self._registry = registry
         self._counts = counts
-        self.requests = RequestLog(registry.config)
+        self._requests = RequestLog(registry.config)
+        self._ids = secrets.token_hex(4)
+        self._numbers = itertools.count()
         self.draining = False
         """Whether the process is about to end: each answer then closes its connection."""
         listen = registry.config.metrics_listen
@@ -48,27 +59,56 @@ class Site:
         """Whether nothing says that a proxy stands before: then who comes from this machine may see /metrics."""
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request; a failure becomes the error envelope."""
-        exchange = Exchange(request, self._registry)
+        """Answer a request that aiohttp has read."""
+        exchange = self._exchange(request)
+        answer = await self._serve(exchange)
+        if not isinstance(answer, Answer):
+            return answer
+        response = answer.response()
+        response.headers.update(exchange.headers)
+        refused = "Expect" in request.headers and not exchange.continued
+        if self.draining or refused:  # a client that was not told to go on may or may not send its body
+            response.force_close()
+        return response
+
+    @property
+    def prompt(self) -> bool:
+        """Whether ``answer_promptly`` is there for what it can do."""
+        return not self.draining
+
+    def answer_promptly(self, request: PromptRequest) -> bytes:
+        """Answer a request for which nothing has to be waited for: its handler only reads rows."""
+        exchange = self._exchange(request)
+        serving = self._serve(exchange)
+        try:
+            serving.send(None)
+        except StopIteration as done:
+            answer: Answer = done.value
+            return answer.wire(f"{_COMMON}X-Request-Id: {exchange.id}\r\n", head=request.method == "HEAD")
+        serving.close()
+        msg = f"{request.raw_path} waits for something, and can't be answered promptly."
+        raise RuntimeError(msg)
+
+    def _exchange(self, request: web.BaseRequest | PromptRequest) -> Exchange:
+        return Exchange(request, self._registry, f"{self._ids}{next(self._numbers):08x}")
+
+    async def _serve(self, exchange: Exchange) -> Answer | web.StreamResponse:
+        """Answer; a failure becomes the error envelope, and everything is noted."""
         started = time.perf_counter()
         kind, handler = self._route(exchange)
         self._counts.in_flight += 1
         try:
-            response = await self._answer(exchange, handler)
+            answer = await self._answer(exchange, handler)
         except BaseException:
-            self._note(exchange, kind, web.Response(status=GONE), time.perf_counter() - started)
+            self._note(exchange, kind, GONE, 0, time.perf_counter() - started)
             raise
         finally:
             self._counts.in_flight -= 1
-        if not response.prepared:
-            response.headers.update(exchange.headers())
-            refused = "Expect" in request.headers and not exchange.continued
-            if self.draining or refused:  # a client that was not told to go on may or may not send its body
-                response.force_close()
-        self._note(exchange, kind, response, time.perf_counter() - started)
-        return response
+        sent = len(answer.body) if isinstance(answer, Answer) else answer.content_length or 0
+        self._note(exchange, kind, answer.status, sent, time.perf_counter() - started)
+        return answer
 
-    def _route(self, exchange: Exchange) -> tuple[str, Callable[[Exchange], Awaitable[web.StreamResponse]]]:
+    def _route(self, exchange: Exchange) -> tuple[str, Handler]:
         path = exchange.path
         if self._metrics_port is not None and self._came_to_metrics(exchange):
             return "metrics", self._metrics if path == "/metrics" else _nothing
@@ -85,14 +125,12 @@ class Site:
         name = transport.get_extra_info("sockname") if transport is not None else None
         return name is not None and name[1] == self._metrics_port
 
-    async def _metrics(self, exchange: Exchange) -> web.StreamResponse:
+    async def _metrics(self, exchange: Exchange) -> Answer:
         _only_get(exchange)
-        return web.Response(body=self._counts.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+        return Answer(self._counts.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     @staticmethod
-    async def _answer(
-        exchange: Exchange, handler: Callable[[Exchange], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def _answer(exchange: Exchange, handler: Handler) -> Answer | web.StreamResponse:
         try:
             return await handler(exchange)
         except PollyError as error:
@@ -107,22 +145,31 @@ class Site:
             msg = f"A fault of the server; its log tells more under {exchange.id}."
             return failures.answer(exchange, InternalError(msg))
 
-    def _note(self, exchange: Exchange, kind: str, response: web.StreamResponse, seconds: float) -> None:
+    def _note(self, exchange: Exchange, kind: str, status: int, sent: int, seconds: float) -> None:
         request = exchange.request
         method = request.method if request.method in _METHODS else "OTHER"
-        received, sent = request.content_length or 0, response.content_length or 0
-        self._counts.note(kind, method, response.status, seconds, received, 0 if method == "HEAD" else sent)
-        self.requests.add(
-            request_id=exchange.id,
-            method=method,
-            path=exchange.path[:500],
-            status=response.status,
-            ms=round(seconds * 1000, 2),
-            received=received,
-            sent=sent,
-            user=exchange.user_id,
-            address=exchange.address,
-        )
+        received = request.content_length or 0
+        if method == "HEAD":
+            sent = 0
+        self._counts.note(kind, method, status, seconds, received, sent)
+        if self._requests.on:
+            self._requests.add(
+                RequestLine(
+                    request_id=exchange.id,
+                    method=method,
+                    path=exchange.path[:500],
+                    status=status,
+                    ms=round(seconds * 1000, 2),
+                    received=received,
+                    sent=sent,
+                    user=exchange.user_id,
+                    address=exchange.address,
+                )
+            )
+
+    def flush(self) -> None:
+        """Write the lines of the log that wait."""
+        self._requests.flush()
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -134,12 +181,12 @@ def _only_get(exchange: Exchange) -> None:
         raise Unsupported(msg)
 
 
-async def _nothing(exchange: Exchange) -> web.StreamResponse:
+async def _nothing(exchange: Exchange) -> Answer:
     msg = f"Nothing is at {exchange.path[:200]}. Images are under /v2/, the commands' interface is at /api/v1."
     raise NotFound(msg)
 
 
-async def _welcome(exchange: Exchange) -> web.StreamResponse:
+async def _welcome(exchange: Exchange) -> Answer:
     """GET /: for a person who opens the address of the registry in a browser."""
     _only_get(exchange)
     host = exchange.registry.config.registry
@@ -150,21 +197,21 @@ async def _welcome(exchange: Exchange) -> web.StreamResponse:
         "  polly dockers login\n"
         "  polly dockers list --all\n"
     )
-    return web.Response(text=text)
+    return Answer(text.encode(), content_type="text/plain; charset=utf-8")
 
 
-async def _alive(exchange: Exchange) -> web.StreamResponse:
+async def _alive(exchange: Exchange) -> Answer:
     """GET /healthz: the process answers."""
     _only_get(exchange)
-    return web.Response(body=b'{"status":"ok"}', content_type="application/json")
+    return Answer(b'{"status":"ok"}', content_type="application/json")
 
 
-async def _ready(exchange: Exchange) -> web.StreamResponse:
+async def _ready(exchange: Exchange) -> Answer:
     """GET /readyz: the database and the storage answer; raises Unavailable or StorageFull where they do not."""
     _only_get(exchange)
     await exchange.registry.db.read(organisation_list)
     await exchange.registry.blobs.check()
-    return web.Response(body=dump({"status": "ok"}), content_type="application/json")
+    return Answer(dump({"status": "ok"}), content_type="application/json")
 
 
 def _came_from_here(exchange: Exchange) -> bool:
@@ -175,7 +222,7 @@ def _came_from_here(exchange: Exchange) -> bool:
     return here and not any(header in request.headers for header in _FORWARDED)
 
 
-_FIXED: Final[dict[str, tuple[str, Callable[[Exchange], Awaitable[web.StreamResponse]]]]] = {
+_FIXED: Final[dict[str, tuple[str, Handler]]] = {
     "/": ("welcome", _welcome),
     "/token": ("token", tokens.token),
     "/healthz": ("health", _alive),

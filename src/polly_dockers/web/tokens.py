@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from polly_dockers import accounts, grants
 from polly_dockers.errors import BadRequest, Unsupported
 from polly_dockers.web import signin
+from polly_dockers.web.answer import Answer
 from polly_dockers.wire import RegistryToken, encode
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from polly_dockers.web.exchange import Exchange
 
 
-async def token(exchange: Exchange) -> web.Response:
+async def token(exchange: Exchange) -> Answer:
     """Answer GET and POST of /token."""
     if exchange.request.method == "POST":
         return await _by_form(exchange)
@@ -30,7 +29,7 @@ async def token(exchange: Exchange) -> web.Response:
     return await _grant(exchange, await signin.by_basic(exchange), scopes)
 
 
-async def _by_form(exchange: Exchange) -> web.Response:
+async def _by_form(exchange: Exchange) -> Answer:
     """Answer the OAuth2 form; an access token serves as the refresh token."""
     fields = await exchange.form()
     first = dict(reversed(fields))
@@ -48,7 +47,7 @@ async def _by_form(exchange: Exchange) -> web.Response:
     return await _grant(exchange, signed_in, [value for key, value in fields if key == "scope"])
 
 
-async def _grant(exchange: Exchange, signed_in: SignedIn | None, scopes: Sequence[str]) -> web.Response:
+async def _grant(exchange: Exchange, signed_in: SignedIn | None, scopes: Sequence[str]) -> Answer:
     secret, seconds, scope = await grants.grant(exchange.registry, signed_in, scopes)
     answer = RegistryToken(
         token=secret,
@@ -57,4 +56,4 @@ async def _grant(exchange: Exchange, signed_in: SignedIn | None, scopes: Sequenc
         issued_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         scope=scope or None,
     )
-    return web.Response(body=encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
+    return Answer(encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
