@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from polly_dockers.registry import Registry
 
 BATCH: Final = 1 << 20
-"""Bytes that are hashed and written in one go."""
+"""Bytes that are hashed and written in one go, at least, but for the last."""
+MOST: Final = 2 << 20
+"""Bytes that wait while a batch is hashed and written, at most: with those, what an upload holds in memory."""
 
 
 class Body(Protocol):
@@ -284,7 +286,7 @@ async def _write(
             if end is not None and size + waiting > end:
                 msg = f"More bytes came than Content-Range says, which ends at {end - 1}."
                 raise SizeInvalid(msg)
-            if waiting >= BATCH:
+            if waiting >= MOST or (waiting >= BATCH and (under_way is None or under_way.done())):
                 if under_way is not None:
                     await under_way
                 under_way = asyncio.create_task(segment.write(batch, hasher))

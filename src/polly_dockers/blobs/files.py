@@ -20,6 +20,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from polly_dockers.blobs import kernel
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import BlobUploadUnknown, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.model import Digest
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS: Final = 8
+WRITE_EVERY: Final = 32 << 20
+"""Bytes of a large upload after which the disk begins to write them, so that the sync at its end has little to do."""
 READ: Final = 1 << 20
+AHEAD: Final = 8 << 20
+"""Bytes that the disk reads ahead of a pull of what is not in memory."""
 PATIENCE: Final = 5.0
 """Seconds to wait for a request that still holds the upload: a client that lost its connection comes back quickly."""
 
@@ -60,6 +65,7 @@ class FileSegment:
         self._path = path
         self._fd = fd
         self._offset = offset
+        self._given = offset
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append on a thread, hashing the same bytes there."""
@@ -73,6 +79,9 @@ class FileSegment:
                     written = os.pwrite(self._fd, view, self._offset)
                     self._offset += written
                     view = view[written:]
+        if self._offset - self._given >= WRITE_EVERY:
+            kernel.begin_writing(self._fd, self._given, self._offset - self._given)
+            self._given = self._offset
         if hasher is not None:
             for piece in data:
                 hasher.update(piece)
@@ -124,8 +133,20 @@ class FileBlob:
         return self._fd
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Read on a thread: the file may not be in memory."""
+        """Read; on a thread where the bytes are not in memory."""
+        if (data := kernel.read_cached(self._fd, length, offset)) is not None:
+            return data
         return await self._store.run(os.pread, self._fd, length, offset)
+
+    async def warm(self, offset: int, length: int) -> None:
+        """Have a range in memory, and let the disk go on with what follows; on a thread where a disk is asked."""
+        if not kernel.is_cached(self._fd, offset, length):
+            await self._store.run(self._warm, offset, length)
+
+    def _warm(self, offset: int, length: int) -> None:
+        os.posix_fadvise(self._fd, offset + length, AHEAD, os.POSIX_FADV_WILLNEED)
+        with _disk():
+            os.pread(self._fd, length, offset)
 
     def close(self) -> None:
         """Close the file."""
@@ -137,6 +158,7 @@ class FileBlobStore:
 
     def __init__(self, folder: Path) -> None:
         self.blobs = folder / "blobs"
+        self._blobs = str(self.blobs)
         self._uploads = folder / "uploads"
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
         self._durable: set[Path] = set()
@@ -205,9 +227,12 @@ class FileBlobStore:
         await self.run(self._unlink, self._uploads / upload)
 
     async def open(self, key: str) -> FileBlob:
-        """Open the file; in the usual case that touches no disk, so it needs no thread."""
+        """Open the file; on a thread where a disk has to be asked."""
+        path = f"{self._blobs}/{key}"
         try:
-            fd = os.open(self.blobs / key, os.O_RDONLY | os.O_CLOEXEC)
+            fd = kernel.open_cached(path)
+            if fd is None:
+                fd = await self.run(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise BlobMissing(key) from None
         return FileBlob(self, fd)

@@ -59,6 +59,9 @@ class MemoryBlob:
         """No file."""
         return None
 
+    async def warm(self, offset: int, length: int) -> None:
+        """It is."""
+
     async def read(self, offset: int, length: int) -> bytes:
         """A slice."""
         return self._data[offset : offset + length]

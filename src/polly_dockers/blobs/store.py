@@ -65,6 +65,10 @@ class Blob(Protocol):
         """Up to ``length`` bytes from ``offset``; fewer only at the end."""
         ...
 
+    async def warm(self, offset: int, length: int) -> None:
+        """Return once the kernel can send the range from ``fileno`` without waiting for a disk."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...

@@ -210,8 +210,10 @@ class RequestBody:
             until, came = clock() + PACE, 0
             while True:
                 async with asyncio.timeout_at(until):
-                    piece = await request.content.readany()
+                    piece, boundary = await request.content.readchunk()
                 if not piece:
+                    if boundary:  # the end of a chunk, and not of the body
+                        continue
                     break
                 came += len(piece)
                 if came >= SLOWEST:

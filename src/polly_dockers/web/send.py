@@ -55,8 +55,7 @@ async def send(
 ) -> Answer | web.StreamResponse:
     """Answer with ``count`` bytes of the blob from ``offset``."""
     if count <= SMALL:
-        fd = blob.fileno()
-        data = os.pread(fd, count, offset) if fd is not None else await blob.read(offset, count)
+        data = await blob.read(offset, count)
         if len(data) != count:
             raise BlobMissing(headers["Docker-Content-Digest"])
         return Answer(data, status=status, headers=headers)
@@ -69,7 +68,7 @@ async def send(
     fd = blob.fileno()
     try:
         if fd is not None and transport.get_extra_info("sslcontext") is None:
-            await _by_kernel(transport, fd, offset, count)
+            await _by_kernel(transport, blob, fd, offset, count)
         else:
             await _by_pieces(response, blob, offset, count)
         await response.write_eof()
@@ -90,7 +89,7 @@ async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, coun
         count -= len(piece)
 
 
-async def _by_kernel(transport: asyncio.Transport, fd: int, offset: int, count: int) -> None:
+async def _by_kernel(transport: asyncio.Transport, blob: Blob, fd: int, offset: int, count: int) -> None:
     """Sendfile on a duplicate of the connection's descriptor: uvloop lends out none that a transport holds."""
     async with asyncio.timeout(STALLED):
         pause = 0.0
@@ -101,9 +100,13 @@ async def _by_kernel(transport: asyncio.Transport, fd: int, offset: int, count: 
                 raise ConnectionResetError
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
+        warm = offset
         while count:
+            if offset >= warm:
+                await blob.warm(offset, ahead := min(count, PIECE))
+                warm = offset + ahead
             try:
-                sent = os.sendfile(out, fd, offset, min(count, PIECE))
+                sent = os.sendfile(out, fd, offset, min(count, warm - offset))
             except BlockingIOError:
                 await _writable(out)
                 continue
@@ -111,7 +114,7 @@ async def _by_kernel(transport: asyncio.Transport, fd: int, offset: int, count: 
                 raise ConnectionResetError
             offset += sent
             count -= sent
-            if count:
+            if count and offset >= warm:
                 await asyncio.sleep(0)
     finally:
         os.close(out)
