@@ -100,7 +100,12 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
     lease = registry.config.lease_seconds
     if reached.user_id and found.leased_until < now() + lease * 500_000:
         await registry.db.write(
-            blob_rows.link, repository_id=reached.repository_id, blob_id=found.id, size=found.size, lease=lease
+            blob_rows.link,
+            repository_id=reached.repository_id,
+            blob_id=found.id,
+            digest=digest,
+            size=found.size,
+            lease=lease,
         )
     return found
 

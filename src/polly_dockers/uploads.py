@@ -89,7 +89,7 @@ def reach_or_make(connection: Connection, registry: Registry, actor: Actor, name
 
 async def start(registry: Registry, actor: Actor, name: RepositoryName) -> Upload:
     """Begin an upload. Raises what ``access.reach`` raises."""
-    return await registry.db.write(_start, registry, actor, name)
+    return await registry.db.note(_start, registry, actor, name)
 
 
 def _start(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Upload:
@@ -228,7 +228,9 @@ def _mount(
     if blob is None:
         return None
     lease = registry.config.lease_seconds
-    rows.link(connection, repository_id=reached.repository_id, blob_id=blob.id, size=blob.size, lease=lease)
+    rows.link(
+        connection, repository_id=reached.repository_id, blob_id=blob.id, digest=digest, size=blob.size, lease=lease
+    )
     return digest
 
 
@@ -304,7 +306,7 @@ async def _write(
 
 async def _advance(registry: Registry, upload: Upload, size: int, hasher: Hasher | None) -> Upload:
     digest = f"sha256:{hasher.hexdigest()}" if hasher is not None else None
-    if not await registry.db.write(rows.advance_upload, upload.id, size=size, digest=digest):
+    if not await registry.db.note(rows.advance_upload, upload.id, size=size, digest=digest):
         msg = "The upload was cancelled while its bytes arrived."
         raise BlobUploadUnknown(msg)
     if hasher is not None:

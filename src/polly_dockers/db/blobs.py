@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import blobs, manifest_blobs, manifests, members, repository_blobs, uploads
 from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,29 +46,28 @@ class Upload:
     digest: str | None
 
 
-_FIND: Final = (
+_LINKED: Final = (
     select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.storage_key, repository_blobs.c.leased_until)
     .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
-    .where(repository_blobs.c.repository_id == bindparam("repository_id"))
+    .where(blobs.c.digest == bindparam("digest"))
 )
-_FIND_ONE: Final = _FIND.where(blobs.c.digest == bindparam("digest"))
+_FIND: Final = Statement(_LINKED.where(repository_blobs.c.repository_id == bindparam("repository_id")))
 
 
-def find(connection: Connection, repository_id: int, digest: Digest) -> LinkedBlob | None:
+def find(connection: Connection, repository_id: int, digest: str) -> LinkedBlob | None:
     """The blob, where the repository has it."""
-    row = connection.execute(_FIND_ONE, {"repository_id": repository_id, "digest": digest}).first()
+    row = _FIND.first(connection, {"repository_id": repository_id, "digest": digest})
     return LinkedBlob(*row) if row is not None else None
 
 
 def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, LinkedBlob]:
     """Those of the digests that the repository has as blobs, by digest."""
-    found: dict[str, LinkedBlob] = {}
-    wanted = sorted(set(digests))
-    for at in range(0, len(wanted), 500):
-        query = _FIND.where(blobs.c.digest.in_(wanted[at : at + 500]))
-        for row in connection.execute(query, {"repository_id": repository_id}):
-            found[row.digest] = LinkedBlob(*row)
-    return found
+    found = {digest: find(connection, repository_id, digest) for digest in digests}
+    return {digest: blob for digest, blob in found.items() if blob is not None}
+
+
+_KNOWN: Final = Statement(select(blobs.c.id, blobs.c.size).where(blobs.c.digest == bindparam("digest")))
+_ADD: Final = Statement(insert(blobs).returning(blobs.c.id), "digest", "size", "storage_key", "created_at")
 
 
 def add(
@@ -77,34 +77,38 @@ def add(
 
     Returns a key that is not needed, for its digest was there already; else None.
     """
-    row = connection.execute(select(blobs.c.id, blobs.c.size).where(blobs.c.digest == digest)).first()
-    if row is not None:
-        link(connection, repository_id=repository_id, blob_id=row.id, size=row.size, lease=lease)
-        return storage_key
-    made = insert(blobs).values(digest=digest, size=size, storage_key=storage_key, created_at=now())
-    blob_id = connection.execute(made.returning(blobs.c.id)).scalar_one()
-    link(connection, repository_id=repository_id, blob_id=blob_id, size=size, lease=lease)
-    return None
+    known = _KNOWN.first(connection, {"digest": digest})
+    made = known or _ADD.first(
+        connection, {"digest": digest, "size": size, "storage_key": storage_key, "created_at": now()}
+    )
+    link(connection, repository_id=repository_id, blob_id=made.id, digest=digest, size=size, lease=lease)
+    return storage_key if known is not None else None
 
 
-def link(connection: Connection, *, repository_id: int, blob_id: int, size: int, lease: int) -> None:
+_RENEW: Final = Statement(
+    update(repository_blobs).where(
+        repository_blobs.c.repository_id == bindparam("of_repository"),
+        repository_blobs.c.blob_id == bindparam("of_blob"),
+    ),
+    "leased_until",
+)
+_LINK: Final = Statement(insert(repository_blobs), "repository_id", "blob_id", "leased_until")
+
+
+def link(connection: Connection, *, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
     """Link the blob to the repository, or renew its lease."""
     until = now() + lease * 1_000_000
-    same = and_(repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob_id)
-    renewed = connection.execute(update(repository_blobs).where(same).values(leased_until=until))
-    if renewed.rowcount == 0:
+    if _RENEW.run(connection, {"of_repository": repository_id, "of_blob": blob_id, "leased_until": until}):
+        return
+    _LINK.run(connection, {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until})
+    for manifest_id in missed.take(connection, repository_id, digest):
         connection.execute(
-            insert(repository_blobs), {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until}
+            insert(manifest_blobs),
+            {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id},
         )
-        digest = connection.execute(select(blobs.c.digest).where(blobs.c.id == blob_id)).scalar_one()
-        for manifest_id in missed.take(connection, repository_id, digest):
-            connection.execute(
-                insert(manifest_blobs),
-                {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id},
-            )
-            grown = update(manifests).where(manifests.c.id == manifest_id)
-            connection.execute(grown.values(total_size=manifests.c.total_size + size))
-        repositories.add_delta(connection, repository_id, size=size)
+        grown = update(manifests).where(manifests.c.id == manifest_id)
+        connection.execute(grown.values(total_size=manifests.c.total_size + size))
+    repositories.add_delta(connection, repository_id, size=size)
 
 
 def unlink(connection: Connection, repository_id: int, blob: LinkedBlob) -> None:
@@ -119,30 +123,28 @@ def unlink(connection: Connection, repository_id: int, blob: LinkedBlob) -> None
 
 def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> LinkedBlob | None:
     """The blob, where any repository of the user's organisations has it."""
-    query = (
-        _FIND_LINKS.join(members, members.c.organisation_id == repository_rows.c.organisation_id)
-        .where(members.c.user_id == user_id, members.c.invitation_hash.is_(None), blobs.c.digest == digest)
-        .limit(1)
-    )
-    row = connection.execute(query).first()
+    row = _FIND_ANYWHERE.first(connection, {"user_id": user_id, "digest": digest})
     return LinkedBlob(*row) if row is not None else None
 
 
-_FIND_LINKS: Final = (
-    select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.storage_key, repository_blobs.c.leased_until)
-    .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
-    .join(repository_rows, repository_rows.c.id == repository_blobs.c.repository_id)
+_FIND_ANYWHERE: Final = Statement(
+    _LINKED.join(repository_rows, repository_rows.c.id == repository_blobs.c.repository_id)
+    .join(members, members.c.organisation_id == repository_rows.c.organisation_id)
+    .where(members.c.user_id == bindparam("user_id"), members.c.invitation_hash.is_(None))
+    .limit(1)
 )
 
 
-_ADD_UPLOAD: Final = insert(uploads)
+_ADD_UPLOAD: Final = Statement(
+    insert(uploads), "id", "repository_id", "user_id", "size", "digest", "created_at", "updated_at"
+)
 
 
 def add_upload(connection: Connection, upload: Upload) -> None:
     """Insert an upload."""
     at = now()
-    connection.execute(
-        _ADD_UPLOAD,
+    _ADD_UPLOAD.run(
+        connection,
         {
             "id": upload.id,
             "repository_id": upload.repository_id,
@@ -155,25 +157,28 @@ def add_upload(connection: Connection, upload: Upload) -> None:
     )
 
 
-_UPLOAD: Final = select(
-    uploads.c.id, uploads.c.repository_id, uploads.c.user_id, uploads.c.size, uploads.c.digest
-).where(
-    uploads.c.id == bindparam("id"),
-    uploads.c.repository_id == bindparam("repository_id"),
-    uploads.c.user_id == bindparam("user_id"),
+_UPLOAD: Final = Statement(
+    select(uploads.c.id, uploads.c.repository_id, uploads.c.user_id, uploads.c.size, uploads.c.digest).where(
+        uploads.c.id == bindparam("id"),
+        uploads.c.repository_id == bindparam("repository_id"),
+        uploads.c.user_id == bindparam("user_id"),
+    )
 )
 
 
 def upload(connection: Connection, upload_id: str, repository_id: int, user_id: int) -> Upload | None:
     """The upload, where it is of this repository and this user."""
-    row = connection.execute(_UPLOAD, {"id": upload_id, "repository_id": repository_id, "user_id": user_id}).first()
+    row = _UPLOAD.first(connection, {"id": upload_id, "repository_id": repository_id, "user_id": user_id})
     return Upload(*row) if row is not None else None
+
+
+_ADVANCE: Final = Statement(update(uploads).where(uploads.c.id == bindparam("upload")), "size", "digest", "updated_at")
 
 
 def advance_upload(connection: Connection, upload_id: str, *, size: int, digest: str | None) -> bool:
     """Say how far the upload has come; False where it is over."""
-    query = update(uploads).where(uploads.c.id == upload_id).values(size=size, digest=digest, updated_at=now())
-    return connection.execute(query).rowcount == 1
+    values = {"upload": upload_id, "size": size, "digest": digest, "updated_at": now()}
+    return _ADVANCE.run(connection, values) == 1
 
 
 def distrust_uploads(connection: Connection) -> None:
@@ -181,6 +186,9 @@ def distrust_uploads(connection: Connection) -> None:
     connection.execute(update(uploads).where(uploads.c.digest.is_not(None)).values(digest=None))
 
 
+_END: Final = Statement(delete(uploads).where(uploads.c.id == bindparam("id")))
+
+
 def end_upload(connection: Connection, upload_id: str) -> bool:
     """Delete the row of an upload; False where it was over already."""
-    return connection.execute(delete(uploads).where(uploads.c.id == upload_id)).rowcount == 1
+    return _END.run(connection, {"id": upload_id}) == 1

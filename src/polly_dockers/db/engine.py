@@ -103,11 +103,12 @@ def _reported(error: BaseException) -> BaseException:
 class _Work:
     """One caller's function, and where its answer goes."""
 
-    __slots__ = ("error", "future", "run", "value")
+    __slots__ = ("durable", "error", "future", "run", "value")
 
-    def __init__(self, run: Callable[[Connection], object], future: asyncio.Future[Any]) -> None:
+    def __init__(self, run: Callable[[Connection], object], future: asyncio.Future[Any], *, durable: bool) -> None:
         self.run = run
         self.future = future
+        self.durable = durable
         self.value: object = None
         self.error: BaseException | None = None
 
@@ -120,6 +121,8 @@ class Database:
         self._reader = self._engine.connect()
         self._driver: Any = self._reader.connection.driver_connection
         self._in_snapshot = False
+        self._synced = True
+        """Whether the writer's connection syncs what it commits; only the writer looks at it."""
         self._lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
@@ -156,8 +159,14 @@ class Database:
         Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does. A caller that is cancelled
         while it waits may or may not have been carried out.
         """
-        loop = asyncio.get_running_loop()
-        work = _Work(lambda connection: fn(connection, *args, **kwargs), loop.create_future())
+        return await self._queued(lambda connection: fn(connection, *args, **kwargs), durable=True)
+
+    async def note(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As ``write``, for what nobody was promised: all that crashes see it, but the power going away may take it."""
+        return await self._queued(lambda connection: fn(connection, *args, **kwargs), durable=False)
+
+    async def _queued(self, run: Callable[[Connection], T], *, durable: bool) -> T:
+        work = _Work(run, asyncio.get_running_loop().create_future(), durable=durable)
         self._queue.put(work)
         return cast("T", await work.future)
 
@@ -179,20 +188,24 @@ class Database:
                     self._queue.put(None)
                     break
                 batch.append(more)
-            self._commit(connection, batch)
             driver: Any = connection.connection.driver_connection
+            self._commit(connection, driver, batch)
             if driver.in_transaction:  # its rollback failed too: the disk is ill
                 connection.invalidate()
                 connection.close()
-                connection = self._engine.connect()
+                connection, self._synced = self._engine.connect(), True
             batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
         connection.close()
 
-    def _commit(self, connection: Connection, batch: list[_Work]) -> None:
+    def _commit(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
+        durable = any(work.durable for work in batch)
         try:
-            with self._alone(), _transaction(connection):
+            if durable is not self._synced:
+                driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._synced = durable
+            with self._alone(), _transaction(driver):
                 for work in batch:
-                    _run(connection, work)
+                    _run(connection, driver, work)
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
                 work.error = _reported(error)
@@ -208,28 +221,28 @@ class Database:
 
 
 @contextlib.contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
+    driver.execute("BEGIN IMMEDIATE")
     try:
         yield
-        connection.exec_driver_sql("COMMIT")
+        driver.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(DBAPIError):  # SQLite has rolled back by itself where the disk was full
-            connection.exec_driver_sql("ROLLBACK")
+        with contextlib.suppress(sqlite.Error):  # SQLite has rolled back by itself where the disk was full
+            driver.execute("ROLLBACK")
         raise
 
 
-def _run(connection: Connection, work: _Work) -> None:
-    connection.exec_driver_sql("SAVEPOINT caller")
+def _run(connection: Connection, driver: Any, work: _Work) -> None:  # noqa: ANN401 - untyped
+    driver.execute("SAVEPOINT caller")
     try:
         work.value = work.run(connection)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
         work.error = _reported(error)
         try:
-            connection.exec_driver_sql("ROLLBACK TO caller")
-        except DBAPIError:  # where the disk was full, SQLite has rolled back all that the batch did
+            driver.execute("ROLLBACK TO caller")
+        except sqlite.Error:  # where the disk was full, SQLite has rolled back all that the batch did
             raise error from None
-    connection.exec_driver_sql("RELEASE caller")
+    driver.execute("RELEASE caller")
 
 
 def _answer(batch: list[_Work]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import BigInteger, bindparam, cast, delete, func, insert, select, tuple_, update
 
 from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
@@ -18,32 +18,41 @@ from polly_dockers.db.schema import (
     tags,
     users,
 )
+from polly_dockers.db.statement import Statement
 from polly_dockers.model import Commit, Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Select
 
     from polly_dockers.manifests import Manifest
 
 
+_FIND: Final = Statement(
+    select(manifests.c.id, manifests.c.digest, manifests.c.size, manifests.c.platforms).where(
+        manifests.c.repository_id == bindparam("repository_id"), manifests.c.digest == bindparam("digest")
+    )
+)
+
+
 def find_id(connection: Connection, repository_id: int, digest: str) -> int | None:
     """The id of the manifest of that digest in the repository."""
-    query = select(manifests.c.id).where(manifests.c.repository_id == repository_id, manifests.c.digest == digest)
-    return connection.execute(query).scalar_one_or_none()
+    row = _FIND.first(connection, {"repository_id": repository_id, "digest": digest})
+    return row.id if row is not None else None
 
 
-def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Row[*tuple[Any, ...]]]:
+def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Any]:
     """Rows (id, digest, size, platforms) of those digests that the repository has as manifests, by digest."""
-    found: dict[str, Row[*tuple[Any, ...]]] = {}
-    wanted = sorted(set(digests))
-    for at in range(0, len(wanted), 500):
-        query = select(manifests.c.id, manifests.c.digest, manifests.c.size, manifests.c.platforms).where(
-            manifests.c.repository_id == repository_id, manifests.c.digest.in_(wanted[at : at + 500])
-        )
-        found.update({row.digest: row for row in connection.execute(query)})
-    return found
+    found = {digest: _FIND.first(connection, {"repository_id": repository_id, "digest": digest}) for digest in digests}
+    return {digest: row for digest, row in found.items() if row is not None}
+
+
+_ADD: Final = Statement(
+    insert(manifests).returning(manifests.c.id),
+    *("repository_id", "digest", "media_type", "artifact_type", "subject", "annotations", "platforms"),
+    *("size", "total_size", "pushed_by", "pushed_at", "body"),
+)
 
 
 def add(
@@ -57,25 +66,36 @@ def add(
     platforms: Sequence[str],
 ) -> int:
     """Insert a manifest; its id. What was pushed before and names it holds it from now on."""
-    made = insert(manifests).values(
-        repository_id=repository_id,
-        digest=digest,
-        media_type=manifest.media_type,
-        artifact_type=manifest.artifact_type,
-        subject=manifest.subject,
-        annotations=json.dumps(manifest.annotations) if manifest.annotations else None,
-        platforms=" ".join(platforms),
-        size=manifest.size,
-        total_size=manifest.size,
-        pushed_by=user_id,
-        pushed_at=now(),
-        body=body,
-    )
-    manifest_id = int(connection.execute(made.returning(manifests.c.id)).scalar_one())
+    made = {
+        "repository_id": repository_id,
+        "digest": digest,
+        "media_type": manifest.media_type,
+        "artifact_type": manifest.artifact_type,
+        "subject": manifest.subject,
+        "annotations": json.dumps(manifest.annotations) if manifest.annotations else None,
+        "platforms": " ".join(platforms),
+        "size": manifest.size,
+        "total_size": manifest.size,
+        "pushed_by": user_id,
+        "pushed_at": now(),
+        "body": body,
+    }
+    manifest_id: int = _ADD.first(connection, made).id
     for parent in missed.take(connection, repository_id, digest):
         refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[manifest_id])
     repositories.add_delta(connection, repository_id, size=manifest.size)
     return manifest_id
+
+
+_HELD: Final = Statement(
+    select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == bindparam("manifest_id"))
+)
+_HOLD: Final = Statement(insert(manifest_blobs), "manifest_id", "repository_id", "blob_id")
+_WITHIN: Final = Statement(
+    select(manifest_children.c.child_id).where(manifest_children.c.manifest_id == bindparam("manifest_id"))
+)
+_TAKE_IN: Final = Statement(insert(manifest_children), "manifest_id", "child_id")
+_SIZE: Final = Statement(update(manifests).where(manifests.c.id == bindparam("manifest")), "total_size")
 
 
 def refer(
@@ -91,78 +111,65 @@ def refer(
 
     What it holds already stays as it is. Then say how large all is that it names.
     """
-    held = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == manifest_id)
-    named = [
-        {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id}
-        for blob_id in sorted(set(blob_ids) - set(connection.execute(held).scalars()))
-    ]
-    if named:
-        connection.execute(insert(manifest_blobs), named)
-    within = select(manifest_children.c.child_id).where(manifest_children.c.manifest_id == manifest_id)
-    children = [
-        {"manifest_id": manifest_id, "child_id": child_id}
-        for child_id in sorted(set(child_ids) - set(connection.execute(within).scalars()))
-    ]
-    if children:
-        connection.execute(insert(manifest_children), children)
+    held = {row.blob_id for row in _HELD.all(connection, {"manifest_id": manifest_id})}
+    named = sorted(set(blob_ids) - held)
+    for blob_id in named:
+        _HOLD.run(connection, {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id})
+    within = {row.child_id for row in _WITHIN.all(connection, {"manifest_id": manifest_id})}
+    children = sorted(set(child_ids) - within)
+    for child_id in children:
+        _TAKE_IN.run(connection, {"manifest_id": manifest_id, "child_id": child_id})
     missed.note(connection, repository_id, manifest_id, missing)
     if named or children:
-        total = update(manifests).where(manifests.c.id == manifest_id)
-        connection.execute(total.values(total_size=_total_size(connection, manifest_id)))
+        total = _TOTAL_SIZE.first(connection, {"root": manifest_id}).bytes
+        _SIZE.run(connection, {"manifest": manifest_id, "total_size": total})
 
 
-def _total_size(connection: Connection, manifest_id: int) -> int:
+def _total_size() -> Select[*tuple[Any, ...]]:
     """Bytes of the manifest, of every manifest below it and of every blob that they name, each counted once."""
-    below = select(bindparam("root", manifest_id).label("id")).cte("below", recursive=True)
+    below = select(cast(bindparam("root"), BigInteger).label("id")).cte("below", recursive=True)
     below = below.union(select(manifest_children.c.child_id).join(below, manifest_children.c.manifest_id == below.c.id))
     own = select(func.coalesce(func.sum(manifests.c.size), 0)).where(manifests.c.id.in_(select(below.c.id)))
     named = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id.in_(select(below.c.id)))
     content = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(named))
-    return int(connection.execute(own).scalar_one()) + int(connection.execute(content).scalar_one())
+    return select((own.scalar_subquery() + content.scalar_subquery()).label("bytes"))
 
 
-_TAGGED: Final = select(tags.c.manifest_id).where(
-    tags.c.repository_id == bindparam("repository_id"), tags.c.name == bindparam("tag")
+_TOTAL_SIZE: Final = Statement(_total_size())
+
+_TAGGED: Final = Statement(
+    select(tags.c.manifest_id).where(
+        tags.c.repository_id == bindparam("repository_id"), tags.c.name == bindparam("tag")
+    )
 )
-_ADD_COMMIT: Final = insert(commits).returning(commits.c.id)
-_ADD_TAG: Final = insert(tags)
-_MOVE_TAG: Final = (
-    update(tags)
-    .where(tags.c.repository_id == bindparam("of_repository"), tags.c.name == bindparam("of_name"))
-    .values(manifest_id=bindparam("to_manifest"), commit_id=bindparam("to_commit"))
+_ADD_COMMIT: Final = Statement(
+    insert(commits).returning(commits.c.id), "repository_id", "tag", "manifest_id", "pushed_by", "pushed_at"
+)
+_ADD_TAG: Final = Statement(insert(tags), "repository_id", "name", "manifest_id", "commit_id")
+_MOVE_TAG: Final = Statement(
+    update(tags).where(tags.c.repository_id == bindparam("of_repository"), tags.c.name == bindparam("of_name")),
+    "manifest_id",
+    "commit_id",
 )
 
 
 def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id: int, user_id: int) -> bool:
     """Set the tag and append the commit; False where the tag has that manifest already, which is no commit."""
-    held = connection.execute(_TAGGED, {"repository_id": repository_id, "tag": tag}).scalar_one_or_none()
-    if held == manifest_id:
+    held = _TAGGED.first(connection, {"repository_id": repository_id, "tag": tag})
+    if held is not None and held.manifest_id == manifest_id:
         return False
-    commit_id = connection.execute(
-        _ADD_COMMIT,
-        {
-            "repository_id": repository_id,
-            "tag": tag,
-            "manifest_id": manifest_id,
-            "pushed_by": user_id,
-            "pushed_at": now(),
-        },
-    ).scalar_one()
+    made = {
+        "repository_id": repository_id,
+        "tag": tag,
+        "manifest_id": manifest_id,
+        "pushed_by": user_id,
+        "pushed_at": now(),
+    }
+    place = {"manifest_id": manifest_id, "commit_id": _ADD_COMMIT.first(connection, made).id}
     if held is None:
-        connection.execute(
-            _ADD_TAG,
-            {"repository_id": repository_id, "name": tag, "manifest_id": manifest_id, "commit_id": commit_id},
-        )
+        _ADD_TAG.run(connection, {"repository_id": repository_id, "name": tag, **place})
     else:
-        connection.execute(
-            _MOVE_TAG,
-            {
-                "of_repository": repository_id,
-                "of_name": tag,
-                "to_manifest": manifest_id,
-                "to_commit": commit_id,
-            },
-        )
+        _MOVE_TAG.run(connection, {"of_repository": repository_id, "of_name": tag, **place})
     repositories.add_delta(connection, repository_id, commits=1, tags=int(held is None), pushed=True)
     return True
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from polly_dockers.db.schema import manifest_missing
+from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,19 +15,27 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+_KNOWN: Final = Statement(
+    select(manifest_missing.c.digest).where(manifest_missing.c.manifest_id == bindparam("manifest_id"))
+)
+_NOTE: Final = Statement(insert(manifest_missing), "repository_id", "digest", "manifest_id")
+_TAKE: Final = Statement(
+    delete(manifest_missing)
+    .where(
+        manifest_missing.c.repository_id == bindparam("repository_id"),
+        manifest_missing.c.digest == bindparam("digest"),
+    )
+    .returning(manifest_missing.c.manifest_id)
+)
+
+
 def note(connection: Connection, repository_id: int, manifest_id: int, digests: Iterable[str]) -> None:
     """Note what the manifest names and the repository lacks."""
-    known = select(manifest_missing.c.digest).where(manifest_missing.c.manifest_id == manifest_id)
-    new = sorted(set(digests) - set(connection.execute(known).scalars()))
-    if new:
-        connection.execute(
-            insert(manifest_missing),
-            [{"repository_id": repository_id, "digest": digest, "manifest_id": manifest_id} for digest in new],
-        )
+    known = {row.digest for row in _KNOWN.all(connection, {"manifest_id": manifest_id})}
+    for digest in sorted(set(digests) - known):
+        _NOTE.run(connection, {"repository_id": repository_id, "digest": digest, "manifest_id": manifest_id})
 
 
 def take(connection: Connection, repository_id: int, digest: str) -> list[int]:
     """Ids of the manifests that have missed the digest, which is there now."""
-    same = (manifest_missing.c.repository_id == repository_id) & (manifest_missing.c.digest == digest)
-    query = delete(manifest_missing).where(same).returning(manifest_missing.c.manifest_id)
-    return list(connection.execute(query).scalars())
+    return [row.manifest_id for row in _TAKE.all(connection, {"repository_id": repository_id, "digest": digest})]

@@ -12,6 +12,7 @@ from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, o
 
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import members, organisations, repositories, repository_deltas, users
+from polly_dockers.db.statement import Statement
 from polly_dockers.model import Repository, RepositoryName
 
 if TYPE_CHECKING:
@@ -48,15 +49,15 @@ def change(connection: Connection, repository_id: int, **values: str) -> None:
     connection.execute(update(repositories).where(repositories.c.id == repository_id).values(**values))
 
 
-_ADD_DELTA: Final = insert(repository_deltas)
+_ADD_DELTA: Final = Statement(insert(repository_deltas), "repository_id", "tags", "commits", "size", "pushed_at")
 
 
 def add_delta(
     connection: Connection, repository_id: int, *, tags: int = 0, commits: int = 0, size: int = 0, pushed: bool = False
 ) -> None:
     """Record what a push or a deletion changed."""
-    connection.execute(
-        _ADD_DELTA,
+    _ADD_DELTA.run(
+        connection,
         {
             "repository_id": repository_id,
             "tags": tags,

@@ -1,7 +1,8 @@
-"""A query that is asked on every request: compiled once, and handed to the driver without another look.
+"""A statement that requests run again and again: compiled once, and handed to the driver without another look.
 
-SQLAlchemy finds a compiled query in its cache, builds a context and a result for each execution: 29 µs for the query of
-a manifest, where the driver alone takes 9 (benchmarks/manifest_query.py).
+SQLAlchemy builds a statement, finds its compiled form in a cache, and makes a context and a result for each execution:
+29 µs for the query of a manifest, where the driver alone takes 9 (benchmarks/manifest_query.py), and more for those
+that are built anew at each call.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection, Dialect, Select
+    from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
 
 
 class Statement:
-    """A SELECT with bound parameters, whose rows are tuples with names."""
+    """A SELECT, INSERT, UPDATE or DELETE with named parameters, whose rows are tuples with names."""
 
-    def __init__(self, select: Select[*tuple[Any, ...]]) -> None:
-        self._select = select
-        names = [column.name for column in select.selected_columns]
+    def __init__(self, query: Select[*tuple[Any, ...]] | Insert | Update | Delete, *columns: str) -> None:
+        """``columns``: those that an INSERT or UPDATE sets; each is a parameter of its own name."""
+        kept: Any = query
+        self._query = kept
+        self._columns = columns or None
+        returned = kept.selected_columns if kept.is_select else kept._returning  # noqa: SLF001 - no other way to it
+        names = [column.name for column in returned]
         kind: Any = collections.namedtuple("Row", names)  # type: ignore[misc] # noqa: PYI024 - known at run time
         self._named = kind._make
         self._sql = ""
@@ -28,16 +33,26 @@ class Statement:
 
     def first(self, connection: Connection, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - a named tuple
         """The first row, by its columns' names, or None."""
+        row = self._execute(connection, values).fetchone()
+        return None if row is None else self._named(row)
+
+    def all(self, connection: Connection, values: Mapping[str, object]) -> list[Any]:
+        """All rows, by their columns' names."""
+        return [self._named(row) for row in self._execute(connection, values)]
+
+    def run(self, connection: Connection, values: Mapping[str, object]) -> int:
+        """Execute it; how many rows it has changed."""
+        return int(self._execute(connection, values).rowcount)
+
+    def _execute(self, connection: Connection, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - a cursor of the driver
         if not self._sql:
             self._compile(connection.dialect)
         driver: Any = connection.connection.driver_connection
-        row = driver.execute(self._sql, {**self._constants, **values}).fetchone()
-        return None if row is None else self._named(row)
+        return driver.execute(self._sql, {**self._constants, **values})
 
     def _compile(self, dialect: Dialect) -> None:
         kind: Any = type(dialect)
-        named = kind(paramstyle="named")
-        compiled: Any = self._select.compile(dialect=named)
+        compiled: Any = self._query.compile(dialect=kind(paramstyle="named"), column_keys=self._columns)
         self._constants = {
             name: parameter.value for name, parameter in compiled.binds.items() if not parameter.required
         }
