@@ -43,7 +43,7 @@ def main() -> None:
         bound = access.parameters(Actor(user_id=1, password_version=1), name) | {"reference": "v1"}
         engine = open_engine(Path(folder) / FILE)
         with engine.connect() as connection:
-            through = microseconds(lambda: connection.execute(statement._select, bound).first())  # noqa: SLF001
+            through = microseconds(lambda: connection.execute(statement._query, bound).first())  # noqa: SLF001
             direct = microseconds(lambda: statement.first(connection, bound))
         engine.dispose()
     print(f"SQLAlchemy's execution {through:.1f} µs, db.statement {direct:.1f} µs, ratio {through / direct:.1f}")

@@ -1,0 +1,149 @@
+"""Rows of small images: pushed and pulled by many clients at once, from processes of their own.
+
+As a program, it is one of those processes:
+
+    python -m benchmarks.small push|pull PORT CLIENTS < job.json
+
+Says ``ready``, begins at the next line of stdin, and says how many images it has moved, when it began and ended, by the
+clock that all processes share. Exits with 1 where an answer is not what it has to be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks import images
+from benchmarks.client import Connection
+from benchmarks.figures import Figure, Result, Sample, cost
+from benchmarks.processes import Meter
+from benchmarks.registries import Registry, running_polly, running_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.scale import Scale
+
+PUSH_8: Final = "push small images, 8 clients"
+PUSH_64: Final = "push small images, 64 clients"
+PULL: Final = "pull small images, 8 clients"
+ROWS: Final = (PUSH_8, PUSH_64, PULL)
+PROCESSES: Final = 2
+GOAL: Final = 5.0
+
+
+def measure(scale: Scale, folder: Path, wanted: frozenset[str]) -> Iterator[Result]:
+    """Measure those rows that are wanted."""
+    with running_polly(folder) as polly, running_registry(folder) as registry:
+        servers = (polly, registry)
+        for server in servers:
+            server.create("small")
+        for row, clients in ((PUSH_8, 8), (PUSH_64, 64)):
+            if row in wanted:
+                yield _row(row, scale, servers, "push", clients)
+        if PULL in wanted:
+            for server in servers:
+                _run(server, "push", 8, images.seeds(scale.images))
+            yield _row(PULL, scale, servers, "pull", 8)
+
+
+def _row(row: str, scale: Scale, servers: tuple[Registry, Registry], work: str, clients: int) -> Result:
+    taken: tuple[list[Sample], list[Sample]] = ([], [])
+    for _ in range(scale.pairs):
+        seeds = images.seeds(scale.images)
+        for server, samples in zip(servers, taken, strict=True):
+            if work == "pull":
+                _run(server, "push", 8, seeds)
+            os.sync()
+            samples.append(_run(server, work, clients, seeds))
+    mine, its = taken
+    figures = [
+        Figure("images/s", "", [s.rate for s in mine], GOAL, other=[s.rate for s in its]),
+        Figure(
+            "CPU an image",
+            "ms",
+            [s.cpu_each * 1e3 for s in mine],
+            1.0,
+            at_least=False,
+            other=[s.cpu_each * 1e3 for s in its],
+        ),
+    ]
+    return Result(row, figures, [cost(server.name, some, "image") for server, some in zip(servers, taken, strict=True)])
+
+
+def _run(server: Registry, work: str, clients: int, seeds: list[str]) -> Sample:
+    """Move the images of these seeds."""
+    job = {"path": server.path("small"), "headers": server.headers("small")}
+    processes = []
+    with Meter(server.process.pid) as meter:
+        for part in range(PROCESSES):
+            command = [sys.executable, "-m", "benchmarks.small", work, str(server.port), str(clients // PROCESSES)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert process.stdin is not None  # noqa: S101 - it is a pipe
+            process.stdin.write(json.dumps(job | {"seeds": seeds[part::PROCESSES]}) + "\n")
+            process.stdin.flush()
+            processes.append(process)
+        for process in processes:
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            process.stdout.readline()
+        said = []
+        for process in processes:
+            assert process.stdin is not None  # noqa: S101 - it is a pipe
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = [process.communicate()[0].split() for process in processes]
+    if any(process.returncode for process in processes):
+        msg = f"{server.name} did not {work} every image as it has to"
+        raise RuntimeError(msg)
+    seconds = max(float(end) for _, end in said) - min(float(start) for start, _ in said)
+    return Sample(len(seeds), seconds, meter.cpu, meter.memory)
+
+
+def main() -> int:
+    """Be a process of clients."""
+    work, port, clients = sys.argv[1:]
+    job = json.loads(sys.stdin.readline())
+    todo: queue.SimpleQueue[images.Image] = queue.SimpleQueue()
+    for seed in job["seeds"]:
+        todo.put(images.image_of(seed))
+    failures: list[BaseException] = []
+    client = threading.Thread
+    threads = [
+        client(target=_client, args=(work, int(port), job, todo, failures), daemon=True) for _ in range(int(clients))
+    ]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(start, time.monotonic(), flush=True)
+    if failures:
+        print(repr(failures[0])[:2000], file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _client(
+    work: str, port: int, job: dict[str, Any], todo: queue.SimpleQueue[images.Image], failures: list[BaseException]
+) -> None:
+    move = images.send if work == "push" else images.fetch
+    try:
+        with Connection(port) as connection:
+            while not failures:
+                move(connection, job["path"], job["headers"], todo.get_nowait())
+    except queue.Empty:
+        pass
+    except BaseException as error:  # noqa: BLE001 - the process tells of it
+        failures.append(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
