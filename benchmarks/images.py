@@ -9,7 +9,8 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.client import Connection, Unexpected, target
+from benchmarks import crowd
+from benchmarks.client import Unexpected, head, target
 
 if TYPE_CHECKING:
     from benchmarks.registries import Registry
@@ -73,32 +74,29 @@ def image_of(seed: str) -> Image:
 
 def push(registry: Registry, repository: str, image: Image) -> None:
     """Push an image, untimed."""
-    with Connection(registry.port, tls=registry.tls) as connection:
-        send(connection, registry.path(repository), registry.headers(repository), image)
+    crowd.run(registry.port, 1, iter([send(registry.path(repository), registry.headers(repository), image)]))
 
 
-def send(connection: Connection, path: str, headers: dict[str, str], image: Image) -> None:
+def send(path: str, headers: dict[str, str], image: Image) -> crowd.Script:
     """Push an image as Docker does: POST, PATCH and PUT for each blob, then the manifest."""
-    kind = {"Content-Type": "application/octet-stream"}
+    kind = headers | {"Content-Type": "application/octet-stream"}
     for digest, data in image.blobs:
-        started = connection.ask("POST", f"{path}/blobs/uploads/", headers, b"").must(202)
-        sent = connection.ask("PATCH", target(started.headers["location"]), headers | kind, data).must(202)
+        started = (yield [head("POST", f"{path}/blobs/uploads/", headers, 0)]).must(202)
+        sent = (yield [head("PATCH", target(started.headers["location"]), kind, len(data)), data]).must(202)
         place = target(sent.headers["location"])
-        connection.ask("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", headers, b"").must(201)
-    put_manifest(connection, path, headers, image.tag, image.manifest)
+        (yield [head("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", headers, 0)]).must(201)
+    of_manifest = head(
+        "PUT", f"{path}/manifests/{image.tag}", headers | {"Content-Type": MANIFEST}, len(image.manifest)
+    )
+    (yield [of_manifest, image.manifest]).must(201)
 
 
-def fetch(connection: Connection, path: str, headers: dict[str, str], image: Image) -> None:
+def fetch(path: str, headers: dict[str, str], image: Image) -> crowd.Script:
     """Pull an image as Docker does, and look at every byte; raises Unexpected."""
     accept = headers | {"Accept": MANIFEST}
     parts = [(f"{path}/manifests/{image.tag}", image.manifest)]
     parts += [(f"{path}/blobs/{digest}", data) for digest, data in image.blobs]
     for place, data in parts:
-        if connection.ask("GET", place, accept).must(200).body != data:
+        if (yield [head("GET", place, accept, None)]).must(200).body != data:
             msg = f"other bytes came from {place}"
             raise Unexpected(msg)
-
-
-def put_manifest(connection: Connection, path: str, headers: dict[str, str], tag: str, manifest: bytes) -> None:
-    """Put a manifest under a tag."""
-    connection.ask("PUT", f"{path}/manifests/{tag}", headers | {"Content-Type": MANIFEST}, manifest).must(201)

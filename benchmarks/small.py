@@ -5,22 +5,19 @@ As a program, it is one of those processes:
     python -m benchmarks.small push|pull PORT CLIENTS < job.json
 
 Says ``ready``, begins at the next line of stdin, and says how many images it has moved, when it began and ended, by the
-clock that all processes share. Exits with 1 where an answer is not what it has to be.
+clock that all processes share. It fails where an answer is not what it has to be.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from benchmarks import images
-from benchmarks.client import Connection
+from benchmarks import crowd, images
 from benchmarks.figures import Figure, Result, Sample, cost
 from benchmarks.processes import Meter
 from benchmarks.registries import Registry, running_polly, running_registry
@@ -106,44 +103,18 @@ def _run(server: Registry, work: str, clients: int, seeds: list[str]) -> Sample:
     return Sample(len(seeds), seconds, meter.cpu, meter.memory)
 
 
-def main() -> int:
+def main() -> None:
     """Be a process of clients."""
     work, port, clients = sys.argv[1:]
     job = json.loads(sys.stdin.readline())
-    todo: queue.SimpleQueue[images.Image] = queue.SimpleQueue()
-    for seed in job["seeds"]:
-        todo.put(images.image_of(seed))
-    failures: list[BaseException] = []
-    client = threading.Thread
-    threads = [
-        client(target=_client, args=(work, int(port), job, todo, failures), daemon=True) for _ in range(int(clients))
-    ]
+    todo = [images.image_of(seed) for seed in job["seeds"]]
+    move = images.send if work == "push" else images.fetch
     print("ready", flush=True)
     sys.stdin.readline()
     start = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    crowd.run(int(port), int(clients), (move(job["path"], job["headers"], image) for image in todo))
     print(start, time.monotonic(), flush=True)
-    if failures:
-        print(repr(failures[0])[:2000], file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _client(
-    work: str, port: int, job: dict[str, Any], todo: queue.SimpleQueue[images.Image], failures: list[BaseException]
-) -> None:
-    move = images.send if work == "push" else images.fetch
-    try:
-        with Connection(port) as connection:
-            while not failures:
-                move(connection, job["path"], job["headers"], todo.get_nowait())
-    except queue.Empty:
-        pass
-    except BaseException as error:  # noqa: BLE001 - the process tells of it
-        failures.append(error)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, case, or_, select
+from sqlalchemy import and_, bindparam, case, literal_column, or_, select
 
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import access_tokens, members, organisations, repositories, users
@@ -26,9 +26,9 @@ ALIVE: Final = case(
             access_tokens.c.id.is_not(None),
             and_(bindparam("token").is_(None), users.c.password_version == bindparam("password_version")),
         ),
-        1,
+        literal_column("1"),
     ),
-    else_=0,
+    else_=literal_column("0"),
 )
 COLUMNS: Final = (
     organisations.c.id.label("organisation_id"),
@@ -88,8 +88,8 @@ class Absent:
     create_on_push: bool
 
 
-def parameters(actor: Actor, name: RepositoryName) -> dict[str, object]:
-    """What the columns and joins above are bound to."""
+def parameters(actor: Actor, name: RepositoryName, **more: object) -> dict[str, object]:
+    """What the columns and joins above are bound to, and more."""
     return {
         "organisation": name.organisation,
         "name": name.name,
@@ -97,6 +97,7 @@ def parameters(actor: Actor, name: RepositoryName) -> dict[str, object]:
         "token": actor.access_token,
         "password_version": actor.password_version,
         "now": now(),
+        **more,
     }
 
 

@@ -76,7 +76,7 @@ async def manifest(registry: Registry, actor: Actor, name: RepositoryName, refer
 
     Raises ManifestUnknown.
     """
-    bound = access.parameters(actor, name) | {"reference": reference}
+    bound = access.parameters(actor, name, reference=reference)
     row = await registry.db.read((_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG).first, bound)
     access.found(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.digest is None:
@@ -91,7 +91,7 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
 
     Whoever asks may be about to name it in a manifest: a HEAD is a promise that the blob will be there.
     """
-    row = await registry.db.read(_BLOB.first, access.parameters(actor, name) | {"reference": digest})
+    row = await registry.db.read(_BLOB.first, access.parameters(actor, name, reference=digest))
     reached = access.found(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.leased_until is None:
         msg = f"{name} has no blob {digest}."

@@ -81,8 +81,11 @@ def add(
     made = known or _ADD.first(
         connection, {"digest": digest, "size": size, "storage_key": storage_key, "created_at": now()}
     )
+    if known is None:
+        _link(connection, repository_id, made.id, digest, size, lease)
+        return None
     link(connection, repository_id=repository_id, blob_id=made.id, digest=digest, size=size, lease=lease)
-    return storage_key if known is not None else None
+    return storage_key
 
 
 _RENEW: Final = Statement(
@@ -98,8 +101,12 @@ _LINK: Final = Statement(insert(repository_blobs), "repository_id", "blob_id", "
 def link(connection: Connection, *, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
     """Link the blob to the repository, or renew its lease."""
     until = now() + lease * 1_000_000
-    if _RENEW.run(connection, {"of_repository": repository_id, "of_blob": blob_id, "leased_until": until}):
-        return
+    if not _RENEW.run(connection, {"of_repository": repository_id, "of_blob": blob_id, "leased_until": until}):
+        _link(connection, repository_id, blob_id, digest, size, lease)
+
+
+def _link(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
+    until = now() + lease * 1_000_000
     _LINK.run(connection, {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until})
     for manifest_id in missed.take(connection, repository_id, digest):
         connection.execute(

@@ -162,7 +162,7 @@ class Database:
         return await self._queued(lambda connection: fn(connection, *args, **kwargs), durable=True)
 
     async def note(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``write``, for what nobody was promised: all that crashes see it, but the power going away may take it."""
+        """As ``write``, for what nobody was promised: every process sees it, but the power going away may take it."""
         return await self._queued(lambda connection: fn(connection, *args, **kwargs), durable=False)
 
     async def _queued(self, run: Callable[[Connection], T], *, durable: bool) -> T:
@@ -204,8 +204,11 @@ class Database:
                 driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._synced = durable
             with self._alone(), _transaction(driver):
-                for work in batch:
-                    _run(connection, driver, work)
+                if len(batch) == 1:
+                    batch[0].value = batch[0].run(connection)
+                else:
+                    for work in batch:
+                        _run(connection, driver, work)
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
                 work.error = _reported(error)

@@ -48,7 +48,7 @@ class Statement:
         if not self._sql:
             self._compile(connection.dialect)
         driver: Any = connection.connection.driver_connection
-        return driver.execute(self._sql, {**self._constants, **values})
+        return driver.execute(self._sql, {**self._constants, **values} if self._constants else values)
 
     def _compile(self, dialect: Dialect) -> None:
         kind: Any = type(dialect)
