@@ -22,7 +22,7 @@ from polly_dockers.history import fold
 from polly_dockers.passwords import Passwords
 from polly_dockers.registry import Registry
 from polly_dockers.signer import Signer
-from polly_dockers.web.metrics import Counts
+from polly_dockers.web.metrics import Counts, Times
 from polly_dockers.web.protocol import HttpServer
 from polly_dockers.web.site import Site
 
@@ -33,6 +33,8 @@ log: Final = structlog.get_logger("polly.worker")
 
 COUNT_EVERY: Final = 1.0
 """Seconds between two writings of what this process has counted."""
+LAG_EVERY: Final = 0.1
+"""Seconds between two looks at how late the loop is."""
 FOLD_EVERY: Final = 5.0
 """Seconds between two foldings of what pushes added to totals."""
 
@@ -74,6 +76,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         config: Config = self.app.settings
         registry = await open_registry(config)
         counts = Counts(self.app.metrics_folder)
+        registry.db.committed = counts.commits.note
         site = Site(registry, counts)
         server = HttpServer(site)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
@@ -87,6 +90,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         background = [
             asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
             asyncio.create_task(_now_and_then(COUNT_EVERY, counts.write)),
+            asyncio.create_task(_feel_lag(counts.lag)),
         ]
         loop.call_soon(self._beat, loop, stop)
         try:
@@ -112,6 +116,15 @@ class PollyWorker(Worker):  # type: ignore[misc]
             stop.set()
         elif not loop.is_closed():
             loop.call_later(1.0, self._beat, loop, stop)
+
+
+async def _feel_lag(lag: Times) -> None:
+    """Note how much later than asked for the loop comes back."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        due = clock() + LAG_EVERY
+        await asyncio.sleep(LAG_EVERY)
+        lag.note(max(0.0, clock() - due))
 
 
 async def _now_and_then(seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:

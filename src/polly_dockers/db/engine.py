@@ -117,6 +117,8 @@ class Database:
     """The rows of one data folder. One for each process, made after the fork, closed at its end."""
 
     def __init__(self, folder: Path) -> None:
+        self.committed: Callable[[float], None] = lambda _seconds: None
+        """Is told by the writer thread how long each transaction took that was synced."""
         self._engine = open_engine(folder / FILE)
         self._reader = self._engine.connect()
         self._driver: Any = self._reader.connection.driver_connection
@@ -198,7 +200,7 @@ class Database:
         connection.close()
 
     def _commit(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
-        durable = any(work.durable for work in batch)
+        durable, started = any(work.durable for work in batch), time.perf_counter()
         try:
             if durable is not self._synced:
                 driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -212,6 +214,8 @@ class Database:
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
                 work.error = _reported(error)
+        if durable:
+            self.committed(time.perf_counter() - started)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -51,7 +51,7 @@ _CHUNK: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/[0-9*]
 class Exchange:
     """One request and what is known of it before a handler runs."""
 
-    __slots__ = ("_queries", "_request", "continued", "id", "path", "query_string", "registry", "user_id")
+    __slots__ = ("_queries", "_request", "continued", "id", "kind", "path", "query_string", "registry", "user_id")
 
     def __init__(self, request: web.BaseRequest | PromptRequest, registry: Registry, request_id: str) -> None:
         self._request = request
@@ -59,6 +59,8 @@ class Exchange:
         self.id = request_id
         self.continued = False
         """Whether the body was asked for: a client may wait for that (RFC 9110, 10.1.1)."""
+        self.kind = "other"
+        """What the counts call the request."""
         self.user_id: int | None = None
         """Who was signed in, for the log."""
         raw = request.raw_path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import os
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,11 +19,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from prometheus_client import Metric
 
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
+BUCKETS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0),
+)
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
@@ -39,10 +43,28 @@ class Series(msgspec.Struct):
     """Requests by the bucket that their time falls in; the last is beyond all."""
 
 
+class Times(msgspec.Struct):
+    """How long something took, again and again."""
+
+    seconds: float = 0.0
+    buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+
+    def note(self, seconds: float) -> None:
+        """Count one more."""
+        self.seconds += seconds
+        self.buckets[bisect.bisect_left(BUCKETS, seconds)] += 1
+
+
 class Snapshot(msgspec.Struct):
     """What a process has counted since it began."""
 
     in_flight: int
+    cpu: float
+    """CPU seconds, of the system's included."""
+    memory: int
+    """Resident bytes."""
+    commits: Times
+    lag: Times
     series: list[Series]
 
 
@@ -54,6 +76,10 @@ class Counts:
         self._folder = folder
         self._series: dict[tuple[str, str, int], Series] = {}
         self.in_flight = 0
+        self.commits = Times()
+        """Of the writer thread: transactions that were committed and synced, each for all who waited."""
+        self.lag = Times()
+        """How late the loop is for its appointments: what a request waits before anybody looks at it."""
 
     def note(self, kind: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
         """Count a request that was answered."""
@@ -69,7 +95,16 @@ class Counts:
         """Let the other processes see the counts."""
         place = self._folder / f"{os.getpid()}.json"
         part = place.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(Snapshot(self.in_flight, list(self._series.values()))))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        snapshot = Snapshot(
+            in_flight=self.in_flight,
+            cpu=used.ru_utime + used.ru_stime,
+            memory=_resident(),
+            commits=self.commits,
+            lag=self.lag,
+            series=list(self._series.values()),
+        )
+        part.write_bytes(msgspec.json.encode(snapshot))
         part.rename(place)
 
     def exposition(self) -> bytes:
@@ -84,6 +119,14 @@ class Counts:
         return generate_latest(registry)
 
 
+def _resident() -> int:
+    """Bytes of memory that this process holds."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+    except OSError:  # where there is no /proc, the most that it ever held
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
 class _Sum(Collector):
     """The snapshots of all processes as metrics. What a process counted that has died stays counted."""
 
@@ -92,8 +135,10 @@ class _Sum(Collector):
 
     def collect(self) -> Iterable[Metric]:
         requests = CounterMetricFamily("polly_requests", "Requests answered.", labels=["kind", "method", "status"])
-        received = CounterMetricFamily("polly_received_bytes", "Bytes of request bodies, as announced.")
-        sent = CounterMetricFamily("polly_sent_bytes", "Bytes of answered bodies.")
+        received = CounterMetricFamily(
+            "polly_received_bytes", "Bytes of request bodies, as announced.", labels=["kind"]
+        )
+        sent = CounterMetricFamily("polly_sent_bytes", "Bytes of answered bodies.", labels=["kind"])
         seconds = HistogramMetricFamily(
             "polly_request_seconds", "Time to answer a request, its body included.", labels=["kind", "method"]
         )
@@ -105,14 +150,31 @@ class _Sum(Collector):
         for pair in sorted({(series.kind, series.method) for series in every}):
             same = [series for series in every if (series.kind, series.method) == pair]
             seconds.add_metric(list(pair), *_histogram(same))
-        received.add_metric([], sum(series.received for series in every))
-        sent.add_metric([], sum(series.sent for series in every))
+        for kind in sorted({series.kind for series in every}):
+            received.add_metric([kind], sum(series.received for series in every if series.kind == kind))
+            sent.add_metric([kind], sum(series.sent for series in every if series.kind == kind))
         living = [snapshot for pid, snapshot in self._snapshots if Path(f"/proc/{pid}").exists()]
         flight.add_metric([], sum(snapshot.in_flight for snapshot in living))
-        return [requests, received, sent, seconds, flight]
+        return [requests, received, sent, seconds, flight, *self._of_processes()]
+
+    def _of_processes(self) -> Iterable[Metric]:
+        every = [snapshot for _, snapshot in self._snapshots]
+        commits = HistogramMetricFamily(
+            "polly_commit_seconds", "Time of a transaction that was committed and synced, for all who waited for it."
+        )
+        commits.add_metric([], *_histogram([snapshot.commits for snapshot in every]))
+        lag = HistogramMetricFamily("polly_loop_lag_seconds", "How late an event loop is for its appointments.")
+        lag.add_metric([], *_histogram([snapshot.lag for snapshot in every]))
+        cpu = CounterMetricFamily("polly_cpu_seconds", "CPU time of all worker processes.")
+        cpu.add_metric([], sum(snapshot.cpu for snapshot in every))
+        memory = GaugeMetricFamily("polly_resident_bytes", "Memory of a worker process.", labels=["pid"])
+        for pid, snapshot in self._snapshots:
+            if Path(f"/proc/{pid}").exists():
+                memory.add_metric([str(pid)], snapshot.memory)
+        return [commits, lag, cpu, memory]
 
 
-def _histogram(series: list[Series]) -> tuple[list[tuple[str, float]], float]:
+def _histogram(series: Sequence[Series | Times]) -> tuple[list[tuple[str, float]], float]:
     """Cumulative buckets, and the sum of all times."""
     total, buckets = 0, []
     for at, bound in enumerate([*map(str, BUCKETS), "+Inf"]):

@@ -56,6 +56,7 @@ async def answer(exchange: Exchange) -> Answer | web.StreamResponse:
         msg = f"Nothing is at {exchange.path[:200]}. Under /v2/<name>/ are manifests, blobs, tags/list and referrers."
         raise NotFound(msg)
     name, handlers, reference = found
+    exchange.kind = "uploads" if handlers is _START else parts[-2]
     handler = handlers.get(exchange.request.method)
     if handler is None:
         msg = f"{exchange.request.method} is not for this address; it takes {', '.join(handlers)}."

@@ -95,17 +95,17 @@ class Site:
     async def _serve(self, exchange: Exchange) -> Answer | web.StreamResponse:
         """Answer; a failure becomes the error envelope, and everything is noted."""
         started = time.perf_counter()
-        kind, handler = self._route(exchange)
+        exchange.kind, handler = self._route(exchange)
         self._counts.in_flight += 1
         try:
             answer = await self._answer(exchange, handler)
         except BaseException:
-            self._note(exchange, kind, GONE, 0, time.perf_counter() - started)
+            self._note(exchange, GONE, 0, time.perf_counter() - started)
             raise
         finally:
             self._counts.in_flight -= 1
         sent = len(answer.body) if isinstance(answer, Answer) else answer.content_length or 0
-        self._note(exchange, kind, answer.status, sent, time.perf_counter() - started)
+        self._note(exchange, answer.status, sent, time.perf_counter() - started)
         return answer
 
     def _route(self, exchange: Exchange) -> tuple[str, Handler]:
@@ -145,13 +145,13 @@ class Site:
             msg = f"A fault of the server; its log tells more under {exchange.id}."
             return failures.answer(exchange, InternalError(msg))
 
-    def _note(self, exchange: Exchange, kind: str, status: int, sent: int, seconds: float) -> None:
+    def _note(self, exchange: Exchange, status: int, sent: int, seconds: float) -> None:
         request = exchange.request
         method = request.method if request.method in _METHODS else "OTHER"
         received = request.content_length or 0
         if method == "HEAD":
             sent = 0
-        self._counts.note(kind, method, status, seconds, received, sent)
+        self._counts.note(exchange.kind, method, status, seconds, received, sent)
         if self._requests.on:
             self._requests.add(
                 RequestLine(
