@@ -70,7 +70,8 @@ async def manifest(
         parsed = documents.parse(body, content_type)
     else:
         parsed = await asyncio.to_thread(documents.parse, body, content_type)
-    platform = await _platform(registry, repository_id, parsed)
+    held = repository_id is not None and await registry.db.read(rows.find_whole, repository_id, computed) is not None
+    platform = None if held else await _platform(registry, repository_id, parsed)
     await registry.db.write(_store, registry, actor, name, computed, parsed, body, platform, tags)
     return Pushed(computed, parsed.subject, tuple(tags))
 
@@ -106,8 +107,24 @@ def _store(
     platform: str | None,
     tags: Sequence[Tag],
 ) -> None:
-    """Check the references, insert what is new, and commit the tags, in one transaction."""
+    """Check the references, insert what is new, and commit the tags, in one transaction.
+
+    A manifest that the repository has whole is held with all that it names, by foreign keys: then only tags are set.
+    """
     reached = reach_or_make(connection, registry, actor, name)
+    manifest_id = rows.find_whole(connection, reached.repository_id, digest)
+    if manifest_id is None:
+        manifest_id = _keep(connection, reached, digest, parsed, body, platform)
+    for tag in tags:
+        rows.set_tag(
+            connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
+        )
+
+
+def _keep(
+    connection: Connection, reached: Reached, digest: Digest, parsed: Manifest, body: bytes, platform: str | None
+) -> int:
+    """Insert the manifest, or complete one that lacked something, and let it hold what it names; its id."""
     named = _index_references if parsed.index else _image_references
     references = named(connection, reached, parsed)
     if platform is not None:
@@ -131,10 +148,7 @@ def _store(
         child_ids=references.children,
         missing=references.missing,
     )
-    for tag in tags:
-        rows.set_tag(
-            connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
-        )
+    return manifest_id
 
 
 @dataclass(frozen=True, slots=True)

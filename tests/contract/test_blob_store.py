@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.wire_client import EMPTY, sha256, sha512
-from polly_dockers.blobs import files
+from polly_dockers.blobs import files, kernel
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.blobs.memory import MemoryBlobStore
 from polly_dockers.blobs.store import BlobMissing
@@ -428,3 +428,24 @@ async def test_who_waits_is_next(folder: tuple[FileBlobStore, Path]) -> None:
     await waiting
     async with store.append("upload", 4) as segment:
         assert await segment.digest("sha256") == sha256(b"1234")
+
+
+async def test_what_is_not_in_memory_is_read_without_the_loop(tmp_path: Path) -> None:
+    """A file that has left the memory is known as such, and read on a thread before the kernel sends it."""
+    store = FileBlobStore(tmp_path)
+    try:
+        data = os.urandom(1 << 20)
+        async with store.append("upload", 0) as segment:
+            await segment.write([data], None)
+            key = await segment.commit(Digest(sha256(data)))
+        blob = await store.open(key)
+        fd = blob.fileno()
+        assert fd is not None
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert kernel.read_cached(fd, len(data), 0) is None
+        await blob.warm(0, len(data))
+        assert kernel.is_cached(fd, 0, len(data))
+        assert kernel.read_cached(fd, len(data), 0) == await blob.read(0, len(data)) == data
+        blob.close()
+    finally:
+        store.close()

@@ -14,6 +14,7 @@ from polly_dockers.db.schema import (
     commits,
     manifest_blobs,
     manifest_children,
+    manifest_missing,
     manifests,
     tags,
     users,
@@ -39,6 +40,23 @@ _FIND: Final = Statement(
 def find_id(connection: Connection, repository_id: int, digest: str) -> int | None:
     """The id of the manifest of that digest in the repository."""
     row = _FIND.first(connection, {"repository_id": repository_id, "digest": digest})
+    return row.id if row is not None else None
+
+
+_WHOLE: Final = Statement(
+    select(manifests.c.id)
+    .outerjoin(manifest_missing, manifest_missing.c.manifest_id == manifests.c.id)
+    .where(
+        manifests.c.repository_id == bindparam("repository_id"),
+        manifests.c.digest == bindparam("digest"),
+        manifest_missing.c.manifest_id.is_(None),
+    )
+)
+
+
+def find_whole(connection: Connection, repository_id: int, digest: str) -> int | None:
+    """The id of the manifest of that digest, where the repository has it and all that it names."""
+    row = _WHOLE.first(connection, {"repository_id": repository_id, "digest": digest})
     return row.id if row is not None else None
 
 

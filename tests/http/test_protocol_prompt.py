@@ -1,0 +1,145 @@
+"""What is answered past aiohttp says the same as what goes through it, and nothing is answered that was not asked."""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING
+
+import pytest
+
+from contract.wire_client import EMPTY, OCI_MANIFEST, Person, Repo, admin, connected, image, receive
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from conftest import Server
+    from contract.wire_client import Answer
+
+
+@pytest.fixture(scope="module")
+def ann(server: Server) -> Person:
+    """The admin of the organisation."""
+    return admin(server)
+
+
+@pytest.fixture(scope="module")
+def repo(ann: Person) -> Repo:
+    """A repository with an image under v1 and v2."""
+    made = ann.new_repo()
+    made.push(image("prompt"), "v1", "v2")
+    return made
+
+
+def request(repo: Repo, method: str, rest: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of a request for the repository."""
+    lines = [f"{method} {repo.path(rest)} HTTP/1.1", "Host: polly"]
+    sent = {"Authorization": repo.authorization, **(headers or {})}
+    if body:
+        sent |= {"Content-Length": str(len(body)), "Content-Type": OCI_MANIFEST}
+    lines += [f"{name}: {value}" for name, value in sent.items() if value]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
+    """What an answer says, without what differs from one to the next."""
+    headers = {name.title(): value for name, value in answer.headers.items()}
+    for own in ("X-Request-Id", "Date", "Connection"):
+        headers.pop(own, None)
+    return answer.status, headers, answer.body
+
+
+def ask(connection: socket.socket, wanted: bytes) -> http.client.HTTPResponse:
+    """One request and its answer, with what HEAD and GET have in common."""
+    connection.sendall(wanted)
+    answer = http.client.HTTPResponse(connection, method=wanted.split()[0].decode())
+    answer.begin()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("rest", "headers"),
+    [
+        ("manifests/v1", {}),
+        ("manifests/v1", {"Accept": "text/plain"}),
+        ("manifests/v1", {"If-None-Match": "*"}),
+        ("manifests/v1", {"If-None-Match": '"sha256:0"'}),
+        ("manifests/none", {}),
+        ("manifests/.wrong", {}),
+        ("manifests/sha256:0", {}),
+        ("manifests/v1", {"Authorization": ""}),
+        ("manifests/v1", {"Authorization": "Bearer x"}),
+        ("manifests/%76%31", {}),
+        ("manifests/..", {}),
+        ("tags/list", {}),
+        ("tags/list?n=1", {}),
+        ("tags/list?n=1&last=v1", {}),
+        ("tags/list?n=x", {}),
+    ],
+)
+def test_both_ways_say_the_same(repo: Repo, rest: str, headers: dict[str, str]) -> None:
+    """Status, headers and body do not depend on which way a request took; Connection takes it through aiohttp."""
+    answers = []
+    for more in ({}, {"Connection": "keep-alive"}):
+        with connected(repo.port) as connection:
+            connection.sendall(request(repo, "GET", rest, headers={**headers, **more}))
+            answer = told(receive(connection))
+            body = answer[2].split(b'"request_id"')[0]
+            answers.append((answer[0], answer[1], body))
+    assert answers[0] == answers[1]
+
+
+def test_head_says_what_get_says_without_a_body(repo: Repo) -> None:
+    """The headers of HEAD are those of GET, Content-Length included, and no body follows them."""
+    with connected(repo.port) as connection:
+        said = ask(connection, request(repo, "HEAD", "manifests/v1"))
+        got = ask(connection, request(repo, "GET", "manifests/v1"))
+        assert said.status == got.status == 200
+        assert said.headers["Content-Length"] == got.headers["Content-Length"] == str(len(got.read()))
+        assert said.headers["Docker-Content-Digest"] == got.headers["Docker-Content-Digest"]
+
+
+def test_one_connection_for_everything(repo: Repo) -> None:
+    """Pulls and pushes take turns on a connection, and each is answered once, in order."""
+    body = repo.manifest("v1").body
+    with connected(repo.port) as connection:
+        for number in range(3):
+            assert ask(connection, request(repo, "GET", "manifests/v1")).read() == body
+            put = ask(connection, request(repo, "PUT", f"manifests/turn{number}", body))
+            assert (put.status, put.read()) == (201, b"")
+            assert ask(connection, request(repo, "GET", f"manifests/turn{number}")).read() == body
+            blob = ask(connection, request(repo, "GET", f"blobs/{EMPTY}"))
+            assert blob.read()[:1] == b"{"
+
+
+def test_requests_that_come_together_are_answered_in_order(repo: Repo) -> None:
+    """Two requests in one packet, and one that comes in two packets."""
+    first, second = request(repo, "GET", "manifests/v1"), request(repo, "GET", "tags/list")
+    body = repo.manifest("v1").body
+    with connected(repo.port) as connection:
+        connection.sendall(first + second)
+        answers = b""
+        while b'"tags"' not in answers:
+            answers += connection.recv(1 << 16)
+        assert answers.index(body) < answers.index(b'"tags"')
+        assert answers.count(b"HTTP/1.1 200 OK") == 2
+        connection.sendall(first[:60])
+        connection.sendall(first[60:])
+        assert receive(connection).body == body
+
+
+def test_a_request_inside_of_a_body_is_not_answered(repo: Repo) -> None:
+    """A body that is itself a request, sent as a packet of its own, is a body and nothing else."""
+    hidden = request(repo, "GET", "manifests/v1")
+    whole = request(repo, "PUT", "manifests/smuggled", hidden)
+    with connected(repo.port) as connection:
+        connection.sendall(whole[: -len(hidden)])
+        connection.sendall(hidden)
+        answer = receive(connection)
+        assert (answer.status, answer.code) == (400, "MANIFEST_INVALID")
+        assert receive_next(connection, request(repo, "GET", "tags/list")).startswith(b'{"name":')
+
+
+def receive_next(connection: socket.socket, wanted: bytes) -> bytes:
+    """The body of the answer to one more request."""
+    return ask(connection, wanted).read()
