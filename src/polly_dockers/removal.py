@@ -47,7 +47,7 @@ def _manifest(
         msg = f"{reference} is part of the index {indexes[0]}, which could not be pulled without it. Delete that first."
         raise Denied(msg, detail={"indexes": indexes[:20]})
     if indexes:
-        rows.forget_children(connection, manifest_id)
+        rows.forget_children(connection, reached.repository_id, manifest_id, reference)
     rows.delete_manifest(connection, reached.repository_id, manifest_id)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import running_server
 from contract.wire_client import (
+    OCI_INDEX,
     OCI_MANIFEST,
     Person,
     admin,
@@ -53,6 +54,25 @@ def test_a_layer_that_comes_after_its_manifest_is_held(ann: Person, *, again: bo
         assert (refused.status, refused.code) == (403, "DENIED")
     size = len(config) + len(layer) + len(made.manifest)
     assert {item["size"] for item in ann.commits(name)["items"]} == {size}
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_child_that_comes_back_is_held(ann: Person, *, again: bool) -> None:
+    """An image that was deleted out of a sparse index and is pushed anew is the index's again, pushed again or not."""
+    repo = ann.new_repo()
+    change = f"{ann.base}/repository?name={repo.name.partition('/')[2]}"
+    ann.api.json("PATCH", change, {"sparse_indexes": "allow"})
+    made = image()
+    repo.push(made)
+    index = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(made.manifest, OCI_MANIFEST)]})
+    assert repo.put("all", index, OCI_INDEX).status == 201
+    assert repo.delete(f"manifests/{made.digest}").status == 202
+    repo.push(made)
+    if again:
+        assert repo.put("all", index, OCI_INDEX).status == 201
+    ann.api.json("PATCH", change, {"sparse_indexes": "deny"})
+    assert repo.delete(f"manifests/{made.digest}").code == "DENIED"
+    assert repo.put("more", index, OCI_INDEX).status == 201
 
 
 def test_a_foreign_layer_that_is_here_is_held(ann: Person) -> None:

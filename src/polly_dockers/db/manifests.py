@@ -221,9 +221,12 @@ def delete_manifest(connection: Connection, repository_id: int, manifest_id: int
     repositories.add_delta(connection, repository_id, tags=-gone_tags, commits=-gone_commits, size=-size)
 
 
-def forget_children(connection: Connection, manifest_id: int) -> None:
-    """Take the manifest out of the indexes that hold it; they become sparse."""
-    connection.execute(delete(manifest_children).where(manifest_children.c.child_id == manifest_id))
+def forget_children(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
+    """Take the manifest out of the indexes that hold it; they become sparse, and hold it again once it comes back."""
+    held = manifest_children.c.child_id == manifest_id
+    parents = connection.execute(delete(manifest_children).where(held).returning(manifest_children.c.manifest_id))
+    for parent in parents.scalars().all():
+        missed.note(connection, repository_id, parent, [digest])
 
 
 def tag_names(connection: Connection, repository_id: int, last: str, limit: int) -> list[str]:
