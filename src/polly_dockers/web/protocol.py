@@ -43,8 +43,9 @@ class _Protocol(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Answer at once what can be, and give the rest to aiohttp."""
         waiter, transport = self._waiter, self.transport
+        closing = self._close or self._force_close
         idle = waiter is not None and not waiter.done() and not self._messages and not self._paused
-        request = self._framing.take(data, idle=idle and self._site.prompt and not self._close)
+        request = self._framing.take(data, idle=idle and self._site.prompt and not closing)
         if request is None or transport is None:
             super().data_received(data)
             return
