@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 from typing import Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+LINUX: Final = sys.platform == "linux"
+"""Elsewhere nobody knows what is in memory, and a thread is asked each time."""
 _OPENAT2: Final = 437
 """The number of openat2(2), the same on all architectures; Linux 5.6 has it, and RESOLVE_CACHED since 5.12."""
 _RESOLVE_CACHED: Final = 0x20
@@ -29,6 +32,8 @@ def open_cached(path: str) -> int | None:
 
     Raises FileNotFoundError where it is known that there is no such file.
     """
+    if not LINUX:
+        return None
     fd: int = _LIBC.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), ctypes.byref(_HOW), ctypes.sizeof(_HOW))
     if fd >= 0:
         return fd
@@ -39,6 +44,8 @@ def open_cached(path: str) -> int | None:
 
 def read_cached(fd: int, count: int, offset: int) -> bytes | None:
     """As os.pread, where all of it is in memory; None where it is not, or where nobody knows."""
+    if not LINUX:
+        return None
     data = bytearray(count)
     try:
         done = os.preadv(fd, [data], offset, os.RWF_NOWAIT)
@@ -57,4 +64,5 @@ def begin_writing(fd: int, offset: int, count: int) -> None:
 
     sync_file_range(2) with SYNC_FILE_RANGE_WRITE alone takes no error away from that fsync.
     """
-    _LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(count), _SYNC_FILE_RANGE_WRITE)
+    if LINUX:
+        _LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(count), _SYNC_FILE_RANGE_WRITE)
