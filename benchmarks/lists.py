@@ -183,7 +183,7 @@ def _grown(scale: Scale, folder: Path, wanted: frozenset[str]) -> Iterator[Resul
                 places = (("first page", ""), ("in the middle", f"&cursor={half}"), ("near the end", f"&cursor={late}"))
                 figures = [
                     _latency(f"{what}{also}", latencies(page(f"{query}{tag}{after}"), scale.requests), 5.0)
-                    for tag, also in (("", ""), ("&tag=v7", ", --tag"))
+                    for tag, also in (("", ""), (f"&tag={rows.LATEST}", ", --tag"))
                     for what, after in places
                 ]
                 yield Result(COMMITS, figures, remarks=[f"Of {scale.commits:,} commits in one repository."])

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 COMMITS: Final = "history"
 """The repository of all the commits."""
 TAGS: Final = 1000
-"""Tags that the commits are of, in turn."""
+"""Tags that every other commit is of, in turn."""
+LATEST: Final = "latest"
+"""The tag of the rest."""
 MANIFESTS: Final = 10_000
 START: Final = 1_700_000_000_000_000
 
@@ -46,13 +48,23 @@ def fill(database: Path, scale: Scale) -> None:
         connection.executemany(
             "INSERT INTO commits (repository_id, tag, manifest_id, pushed_by, pushed_at) VALUES (?, ?, ?, 1, ?)",
             (
-                (repository, f"v{number % TAGS}", first + number % MANIFESTS, START + number * 1000)
+                (
+                    repository,
+                    f"v{number % TAGS}" if number % 2 else LATEST,
+                    first + number % MANIFESTS,
+                    START + number * 1000,
+                )
                 for number in range(scale.commits)
             ),
         )
         connection.execute(
             "INSERT INTO tags (repository_id, name, manifest_id, commit_id) SELECT repository_id, tag, manifest_id, "
             "max(id) FROM commits WHERE repository_id = ? GROUP BY tag",
+            (repository,),
+        )
+        connection.execute(
+            "INSERT INTO tag_totals (repository_id, tag, commits) SELECT repository_id, tag, count(*) FROM commits "
+            "WHERE repository_id = ? GROUP BY tag",
             (repository,),
         )
         connection.executemany(
@@ -62,6 +74,10 @@ def fill(database: Path, scale: Scale) -> None:
         )
     connection.close()
     print(f"  {scale.commits:,} commits and {scale.repositories:,} repositories, {time.perf_counter() - began:.0f} s")
+
+
+def _tag(number: int) -> str:
+    return f"v{number % TAGS}" if number % 2 else LATEST
 
 
 def _repositories(count: int) -> Iterator[tuple[str, int, int]]:

@@ -321,6 +321,23 @@ def test_queries_that_are_none(ann: Person, query: str) -> None:
     assert query.partition("=")[0] in answer.message
 
 
+def test_the_total_of_a_tag_after_a_deletion(ann: Person) -> None:
+    """A page of a tag's commits tells how many there are, also when a digest went with its commits."""
+    repo = ann.new_repo()
+    name = repo.name.partition("/")[2]
+    first, second = image(), image()
+    for made in (first, second, first):
+        repo.push(made, "v1")
+    repo.push(second, "v2")
+    assert ann.commits(name, tag="v1")["total"] == 3
+    assert repo.delete(f"manifests/{second.digest}").status == 202
+    assert ann.commits(name, tag="v1")["total"] == len(ann.commits(name, tag="v1")["items"]) == 2
+    gone = ann.api.get(f"{ann.base}/commits?repository={name}&tag=v2")
+    assert (gone.status, gone.code) == (404, "TAG_UNKNOWN")
+    repo.push(second, "v2")
+    assert ann.commits(name, tag="v2")["total"] == 1
+
+
 def test_totals_after_pushes(ann: Person) -> None:
     """Tags, commits, size and the last push are those of the last request, whoever asks next."""
     name = ann.create()

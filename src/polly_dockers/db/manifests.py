@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, bindparam, cast, delete, func, insert, select, tuple_, update
@@ -16,6 +17,7 @@ from polly_dockers.db.schema import (
     manifest_children,
     manifest_missing,
     manifests,
+    tag_totals,
     tags,
     users,
 )
@@ -184,12 +186,27 @@ def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id
         "pushed_at": now(),
     }
     place = {"manifest_id": manifest_id, "commit_id": _ADD_COMMIT.first(connection, made).id}
+    add_to_total(connection, repository_id, tag, 1)
     if held is None:
         _ADD_TAG.run(connection, {"repository_id": repository_id, "name": tag, **place})
     else:
         _MOVE_TAG.run(connection, {"of_repository": repository_id, "of_name": tag, **place})
     repositories.add_delta(connection, repository_id, commits=1, tags=int(held is None), pushed=True)
     return True
+
+
+_ADD_TO_TOTAL: Final = Statement(
+    update(tag_totals)
+    .where(tag_totals.c.repository_id == bindparam("of_repository"), tag_totals.c.tag == bindparam("of_tag"))
+    .values(commits=tag_totals.c.commits + bindparam("more"))
+)
+_BEGIN_TOTAL: Final = Statement(insert(tag_totals), "repository_id", "tag", "commits")
+
+
+def add_to_total(connection: Connection, repository_id: int, tag: str, more: int) -> None:
+    """Say that the tag has more commits, or fewer."""
+    if not _ADD_TO_TOTAL.run(connection, {"of_repository": repository_id, "of_tag": tag, "more": more}):
+        _BEGIN_TOTAL.run(connection, {"repository_id": repository_id, "tag": tag, "commits": more})
 
 
 def delete_tag(connection: Connection, repository_id: int, tag: str) -> bool:
@@ -214,11 +231,14 @@ def indexes_of(connection: Connection, manifest_id: int) -> list[str]:
 def delete_manifest(connection: Connection, repository_id: int, manifest_id: int) -> None:
     """Delete a manifest with its tags, its commits and its references. Raises IntegrityError inside an index."""
     gone_tags = connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id)).rowcount
-    gone_commits = connection.execute(delete(commits).where(commits.c.manifest_id == manifest_id)).rowcount
+    gone = connection.execute(delete(commits).where(commits.c.manifest_id == manifest_id).returning(commits.c.tag))
+    by_tag = Counter(gone.scalars())
+    for tag, count in sorted(by_tag.items()):
+        add_to_total(connection, repository_id, tag, -count)
     size = connection.execute(
         delete(manifests).where(manifests.c.id == manifest_id).returning(manifests.c.size)
     ).scalar_one()
-    repositories.add_delta(connection, repository_id, tags=-gone_tags, commits=-gone_commits, size=-size)
+    repositories.add_delta(connection, repository_id, tags=-gone_tags, commits=-by_tag.total(), size=-size)
 
 
 def forget_children(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
@@ -328,12 +348,17 @@ def commit_page(
     return found, (rows[-1].pushed_at, rows[-1].id) if more else None
 
 
+_COUNT: Final = Statement(
+    select(tag_totals.c.commits).where(
+        tag_totals.c.repository_id == bindparam("repository_id"), tag_totals.c.tag == bindparam("tag")
+    )
+)
+
+
 def count_commits(connection: Connection, repository_id: int, tag: str) -> int:
     """How many commits a tag has."""
-    query = (
-        select(func.count()).select_from(commits).where(commits.c.repository_id == repository_id, commits.c.tag == tag)
-    )
-    return connection.execute(query).scalar_one()
+    row = _COUNT.first(connection, {"repository_id": repository_id, "tag": tag})
+    return row.commits if row is not None else 0
 
 
 def blob_is_named(connection: Connection, repository_id: int, blob_id: int) -> bool:

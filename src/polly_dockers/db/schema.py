@@ -263,6 +263,16 @@ tags: Final = Table(
     Index(None, "commit_id"),
 )
 
+tag_totals: Final = Table(
+    "tag_totals",
+    metadata,
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("tag", _bytewise(128), nullable=False),
+    Column("commits", BigInteger, nullable=False),
+    PrimaryKeyConstraint("repository_id", "tag"),
+)
+"""How many commits each tag has, also one that was deleted: a page of its commits tells it, and can't count them."""
+
 uploads: Final = Table(
     "uploads",
     metadata,

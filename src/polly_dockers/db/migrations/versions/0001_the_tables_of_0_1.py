@@ -337,6 +337,20 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("repository_id", "name", name=op.f("pk_tags")),
     )
+    op.create_table(
+        "tag_totals",
+        sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "tag",
+            sa.String(length=128).with_variant(sa.String(length=128, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("commits", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_tag_totals_repository_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "tag", name=op.f("pk_tag_totals")),
+    )
     op.create_index(op.f("ix_tags_commit_id"), "tags", ["commit_id"], unique=False)
     op.create_index(op.f("ix_tags_manifest_id"), "tags", ["manifest_id"], unique=False)
 
