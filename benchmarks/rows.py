@@ -48,12 +48,7 @@ def fill(database: Path, scale: Scale) -> None:
         connection.executemany(
             "INSERT INTO commits (repository_id, tag, manifest_id, pushed_by, pushed_at) VALUES (?, ?, ?, 1, ?)",
             (
-                (
-                    repository,
-                    f"v{number % TAGS}" if number % 2 else LATEST,
-                    first + number % MANIFESTS,
-                    START + number * 1000,
-                )
+                (repository, _tag(number), first + number % MANIFESTS, START + number * 1000)
                 for number in range(scale.commits)
             ),
         )
