@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import socket
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import layer as layers
 from benchmarks.client import Connection, target
 from benchmarks.figures import Figure, Result, Sample, cost
-from benchmarks.processes import Meter, Process
+from benchmarks.processes import Meter, Process, together
 from benchmarks.registries import (
     Registry,
     folder_for,
@@ -133,27 +131,8 @@ def pull(registry: Registry, path: str, layer: Layer, streams: int, headers: dic
         str(layer.block),
         kind,
     ]
-    with contextlib.ExitStack() as stack:
-        readers = []
-        for _ in range(streams):
-            reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            stack.enter_context(reader)
-            readers.append(reader)
-            assert reader.stdin is not None and reader.stdout is not None  # noqa: S101, PT018 - both are pipes
-            reader.stdin.write(json.dumps(headers) + "\n")
-            reader.stdin.flush()
-            reader.stdout.readline()
-        with Meter(registry.process.pid) as meter:
-            for reader in readers:
-                assert reader.stdin is not None  # noqa: S101 - it is a pipe
-                reader.stdin.write("\n")
-                reader.stdin.flush()
-            said = [reader.communicate()[0].split() for reader in readers]
-    if any(reader.returncode for reader in readers):
-        msg = f"{registry.name} sent other bytes than were pushed"
-        raise RuntimeError(msg)
-    seconds = max(float(end) for _, end in said) - min(float(start) for start, _ in said)
-    return Sample(layer.size * streams, seconds, meter.cpu, meter.memory)
+    meter = together(registry.process.pid, [command] * streams, [json.dumps(headers)] * streams)
+    return Sample(layer.size * streams, meter.seconds, meter.cpu, meter.memory)
 
 
 def _pull(scale: Scale, folder: Path, wanted: frozenset[str]) -> Iterator[Result]:

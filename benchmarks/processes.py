@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -109,3 +110,36 @@ class Process:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+
+
+def together(pid: int, commands: Sequence[Sequence[str]], jobs: Sequence[str]) -> Meter:
+    """Run clients that begin together; what the server used while they ran, and how long that was by their clock.
+
+    Each is given its job as a line, says ``ready``, begins at the next line, and says when it began and ended by
+    time.monotonic. Raises RuntimeError where one fails.
+    """
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for command, job in zip(commands, jobs, strict=True):
+            client = stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            clients.append(client)
+            _tell(client, job)
+            assert client.stdout is not None  # noqa: S101 - it is a pipe
+            client.stdout.readline()
+        with Meter(pid) as meter:
+            for client in clients:
+                _tell(client, "")
+            said = [client.communicate()[0].split() for client in clients]
+    if any(client.returncode for client in clients):
+        msg = f"{' '.join(commands[0][:4])} failed: an answer is not what it has to be"
+        raise RuntimeError(msg)
+    meter.seconds = max(float(end) for _, end in said) - min(float(start) for start, _ in said)
+    return meter
+
+
+def _tell(client: subprocess.Popen[str], line: str) -> None:
+    assert client.stdin is not None  # noqa: S101 - it is a pipe
+    client.stdin.write(f"{line}\n")
+    client.stdin.flush()

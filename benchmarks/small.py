@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import crowd, images
 from benchmarks.figures import Figure, Result, Sample, cost
-from benchmarks.processes import Meter
+from benchmarks.processes import together
 from benchmarks.registries import Registry, running_polly, running_registry
 
 if TYPE_CHECKING:
@@ -78,29 +77,10 @@ def _row(row: str, scale: Scale, servers: tuple[Registry, Registry], work: str, 
 def _run(server: Registry, work: str, clients: int, seeds: list[str]) -> Sample:
     """Move the images of these seeds."""
     job = {"path": server.path("small"), "headers": server.headers("small")}
-    processes = []
-    with Meter(server.process.pid) as meter:
-        for part in range(PROCESSES):
-            command = [sys.executable, "-m", "benchmarks.small", work, str(server.port), str(clients // PROCESSES)]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            assert process.stdin is not None  # noqa: S101 - it is a pipe
-            process.stdin.write(json.dumps(job | {"seeds": seeds[part::PROCESSES]}) + "\n")
-            process.stdin.flush()
-            processes.append(process)
-        for process in processes:
-            assert process.stdout is not None  # noqa: S101 - it is a pipe
-            process.stdout.readline()
-        said = []
-        for process in processes:
-            assert process.stdin is not None  # noqa: S101 - it is a pipe
-            process.stdin.write("\n")
-            process.stdin.flush()
-        said = [process.communicate()[0].split() for process in processes]
-    if any(process.returncode for process in processes):
-        msg = f"{server.name} did not {work} every image as it has to"
-        raise RuntimeError(msg)
-    seconds = max(float(end) for _, end in said) - min(float(start) for start, _ in said)
-    return Sample(len(seeds), seconds, meter.cpu, meter.memory)
+    command = [sys.executable, "-m", "benchmarks.small", work, str(server.port), str(clients // PROCESSES)]
+    jobs = [json.dumps(job | {"seeds": seeds[part::PROCESSES]}) for part in range(PROCESSES)]
+    meter = together(server.process.pid, [command] * PROCESSES, jobs)
+    return Sample(len(seeds), meter.seconds, meter.cpu, meter.memory)
 
 
 def main() -> None:

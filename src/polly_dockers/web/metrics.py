@@ -30,29 +30,28 @@ BUCKETS: Final = (
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
+class Times(msgspec.Struct):
+    """How long something took, again and again."""
+
+    seconds: float = 0.0
+    buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    """How often, by the bucket that the time falls in; the last is beyond all."""
+
+    def note(self, seconds: float) -> None:
+        """Count one more."""
+        self.seconds += seconds
+        self.buckets[bisect.bisect_left(BUCKETS, seconds)] += 1
+
+
 class Series(msgspec.Struct):
     """Requests of one kind, method and status."""
 
     kind: str
     method: str
     status: int
-    seconds: float = 0.0
     received: int = 0
     sent: int = 0
-    buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-    """Requests by the bucket that their time falls in; the last is beyond all."""
-
-
-class Times(msgspec.Struct):
-    """How long something took, again and again."""
-
-    seconds: float = 0.0
-    buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-
-    def note(self, seconds: float) -> None:
-        """Count one more."""
-        self.seconds += seconds
-        self.buckets[bisect.bisect_left(BUCKETS, seconds)] += 1
+    times: Times = msgspec.field(default_factory=Times)
 
 
 class Snapshot(msgspec.Struct):
@@ -86,10 +85,9 @@ class Counts:
         series = self._series.get((kind, method, status))
         if series is None:
             series = self._series[kind, method, status] = Series(kind, method, status)
-        series.seconds += seconds
         series.received += received
         series.sent += sent
-        series.buckets[bisect.bisect_left(BUCKETS, seconds)] += 1
+        series.times.note(seconds)
 
     def write(self) -> None:
         """Let the other processes see the counts."""
@@ -146,10 +144,10 @@ class _Sum(Collector):
         every = [series for _, snapshot in self._snapshots for series in snapshot.series]
         for key in sorted({(series.kind, series.method, series.status) for series in every}):
             same = [series for series in every if (series.kind, series.method, series.status) == key]
-            requests.add_metric([key[0], key[1], str(key[2])], sum(sum(series.buckets) for series in same))
+            requests.add_metric([key[0], key[1], str(key[2])], sum(sum(series.times.buckets) for series in same))
         for pair in sorted({(series.kind, series.method) for series in every}):
             same = [series for series in every if (series.kind, series.method) == pair]
-            seconds.add_metric(list(pair), *_histogram(same))
+            seconds.add_metric(list(pair), *_histogram([series.times for series in same]))
         for kind in sorted({series.kind for series in every}):
             received.add_metric([kind], sum(series.received for series in every if series.kind == kind))
             sent.add_metric([kind], sum(series.sent for series in every if series.kind == kind))
@@ -174,10 +172,10 @@ class _Sum(Collector):
         return [commits, lag, cpu, memory]
 
 
-def _histogram(series: Sequence[Series | Times]) -> tuple[list[tuple[str, float]], float]:
+def _histogram(every: Sequence[Times]) -> tuple[list[tuple[str, float]], float]:
     """Cumulative buckets, and the sum of all times."""
     total, buckets = 0, []
     for at, bound in enumerate([*map(str, BUCKETS), "+Inf"]):
-        total += sum(item.buckets[at] for item in series)
+        total += sum(item.buckets[at] for item in every)
         buckets.append((bound, float(total)))
-    return buckets, sum(item.seconds for item in series)
+    return buckets, sum(item.seconds for item in every)
