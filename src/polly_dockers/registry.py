@@ -19,8 +19,8 @@ KEPT: Final = 1024
 class Hashers:
     """The running SHA-256 of uploads that this process has fed, so that the next request goes on with them.
 
-    An upload whose next request comes to another process is hashed again from its file at its end: that is rare
-    (one request of every common client carries the whole blob) and keeps the state of the hash out of the rows.
+    An upload whose next request brings bytes to another process is hashed again from the store at its end: that is
+    rare, for one request of every common client carries the whole blob, and the store notes its digest.
     """
 
     def __init__(self) -> None:

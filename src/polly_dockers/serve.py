@@ -15,7 +15,6 @@ from gunicorn.app.base import BaseApplication
 
 from polly_dockers import datafolder
 from polly_dockers.config import Config, split_address
-from polly_dockers.db.blobs import distrust_uploads
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
 from polly_dockers.worker import PollyWorker
@@ -66,7 +65,6 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     """
     datafolder.require(config.data)
     datafolder.prepare(config.data)
-    datafolder.change(config.data, distrust_uploads)
     if config.tls:
         tls_context(config)
     listeners = [_listen(config.listen)]

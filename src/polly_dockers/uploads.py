@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from polly_dockers import access
 from polly_dockers.access import Absent, Reached
+from polly_dockers.blobs.store import gone
 from polly_dockers.db import blobs as rows
 from polly_dockers.db import repositories as repository_rows
-from polly_dockers.db.blobs import Upload
 from polly_dockers.errors import (
-    BlobUploadUnknown,
     ClientGone,
     DigestInvalid,
     NameInvalid,
@@ -31,7 +31,7 @@ from polly_dockers.errors import (
 from polly_dockers.model import Action, Digest, RepositoryName, check_length
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -43,6 +43,7 @@ BATCH: Final = 1 << 20
 """Bytes that are hashed and written in one go, at least, but for the last."""
 MOST: Final = 2 << 20
 """Bytes that wait while a batch is hashed and written, at most: with those, what an upload holds in memory."""
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 class Body(Protocol):
@@ -87,30 +88,40 @@ def reach_or_make(connection: Connection, registry: Registry, actor: Actor, name
     return access.reach(connection, actor, name, Action.push, public=registry.public)
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload as it stands."""
+
+    id: str
+    size: int
+
+
 async def start(registry: Registry, actor: Actor, name: RepositoryName) -> Upload:
     """Begin an upload. Raises what ``access.reach`` raises."""
-    return await registry.db.note(_start, registry, actor, name)
+    reached = await registry.db.read(_look, registry, actor, name)
+    if isinstance(reached, Absent):
+        reached = await registry.db.write(reach_or_make, registry, actor, name)
+    upload_id = secrets.token_urlsafe(24)
+    await registry.blobs.start(_stored(reached, upload_id))
+    return Upload(upload_id, 0)
 
 
-def _start(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName) -> Upload:
-    reached = reach_or_make(connection, registry, actor, name)
-    upload = Upload(secrets.token_urlsafe(24), reached.repository_id, reached.user_id, 0, None)
-    rows.add_upload(connection, upload)
-    return upload
+def _stored(reached: Reached, upload_id: str) -> str:
+    """What the store calls an upload. Whoever asks elsewhere, or is somebody else, asks for another."""
+    return f"{reached.repository_id}-{reached.user_id}-{upload_id}"
+
+
+async def _find(registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> str:
+    """The store's name of an upload of this user in this repository. Raises what ``access.reach`` raises."""
+    reached = await registry.db.read(access.reach, actor, name, Action.push, public=registry.public)
+    if not _ID.fullmatch(upload_id):
+        raise gone()
+    return _stored(reached, upload_id)
 
 
 async def find(registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> Upload:
     """The upload, for its own user in its own repository; raises BlobUploadUnknown for any other."""
-    return await registry.db.read(_find, registry, actor, name, upload_id)
-
-
-def _find(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> Upload:
-    reached = access.reach(connection, actor, name, Action.push, public=registry.public)
-    found = rows.upload(connection, upload_id, reached.repository_id, reached.user_id)
-    if found is None:
-        msg = "There is no such upload of yours in this repository: it is over, or was cancelled. Start a new one."
-        raise BlobUploadUnknown(msg)
-    return found
+    return Upload(upload_id, await registry.blobs.size(await _find(registry, actor, name, upload_id)))
 
 
 async def append(
@@ -125,12 +136,12 @@ async def append(
 
     Raises RangeInvalid where the range does not continue it, SizeInvalid where range and length disagree.
     """
-    upload = await find(registry, actor, name, upload_id)
-    _check_range(name, upload, content_range, body)
-    async with registry.blobs.append(upload.id, upload.size) as segment:
-        await _still(registry, actor, name, upload)
-        size, hasher = await _take(registry, upload, segment, body, content_range)
-        return await _advance(registry, upload, size, hasher)
+    stored = await _find(registry, actor, name, upload_id)
+    async with registry.blobs.append(stored) as segment:
+        _check_range(name, Upload(upload_id, segment.size), content_range, body)
+        hasher = _hasher(registry, stored, segment)
+        last = await _take(registry, stored, segment, hasher, body, content_range)
+        return Upload(upload_id, await _keep(registry, stored, segment, hasher, last))
 
 
 async def finish(
@@ -146,45 +157,36 @@ async def finish(
 
     Raises DigestInvalid where the bytes have another digest; the upload is then as it was before.
     """
-    upload = await find(registry, actor, name, upload_id)
-    _check_range(name, upload, content_range, body)
-    async with registry.blobs.append(upload.id, upload.size) as segment:
-        await _still(registry, actor, name, upload)
-        size, hasher = await _take(registry, upload, segment, body, content_range)
-        await _verify(upload, size, segment, hasher, digest)
-        key = await segment.commit(digest)
-    await _keep(registry, actor, name, digest, size, key, upload.id)
+    stored = await _find(registry, actor, name, upload_id)
+    async with registry.blobs.append(stored) as segment:
+        _check_range(name, Upload(upload_id, segment.size), content_range, body)
+        hasher = _hasher(registry, stored, segment)
+        last = await _take(registry, stored, segment, hasher, body, content_range)
+        key, size = await segment.commit(last, hasher, digest)
+    await _name(registry, actor, name, digest, size, key)
 
 
 async def push(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, body: Body) -> None:
     """A whole blob in one request. Raises DigestInvalid where the bytes have another digest."""
     await look_for_push(registry, actor, name)
-    name_of_file = secrets.token_urlsafe(24)
+    stored = secrets.token_urlsafe(24)
+    await registry.blobs.start(stored)
     try:
-        async with registry.blobs.append(name_of_file, 0) as segment:
-            size = await _whole(segment, body, digest)
-            key = await segment.commit(digest)
+        async with registry.blobs.append(stored) as segment:
+            hasher = hashlib.sha256()
+            last = await _take(registry, stored, segment, hasher, body, None)
+            key, size = await segment.commit(last, hasher, digest)
     except BaseException:
-        await registry.blobs.abort(name_of_file)
+        await registry.blobs.abort(stored)
         raise
-    await _keep(registry, actor, name, digest, size, key, None)
-
-
-async def _whole(segment: Segment, body: Body, digest: Digest) -> int:
-    """Write a blob that has no upload of its own; its size."""
-    hasher = hashlib.sha256()
-    size, failure = await _write(segment, body, hasher, 0, None)
-    if failure is not None:
-        raise failure
-    await _verify(None, size, segment, hasher, digest)
-    return size
+    await _name(registry, actor, name, digest, size, key)
 
 
 async def cancel(registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> None:
     """End the upload and give its space back."""
-    upload = await find(registry, actor, name, upload_id)
-    await registry.db.write(rows.end_upload, upload.id)
-    await registry.blobs.abort(upload.id)
+    stored = await _find(registry, actor, name, upload_id)
+    await registry.blobs.size(stored)
+    await registry.blobs.abort(stored)
 
 
 async def mount(
@@ -247,95 +249,85 @@ def _check_range(name: RepositoryName, upload: Upload, content_range: tuple[int,
         raise SizeInvalid(msg)
 
 
-async def _still(registry: Registry, actor: Actor, name: RepositoryName, upload: Upload) -> None:
-    """Now that the upload is held: is it where it was? Another request may have been at work on it."""
-    held = await find(registry, actor, name, upload.id)
-    if held.size != upload.size:
-        msg = f"Another request has sent bytes of this upload; it holds {held.size} now."
-        raise RangeInvalid(msg, upload=(name, held.id, held.size))
+def _hasher(registry: Registry, stored: str, segment: Segment) -> Hasher | None:
+    """A SHA-256 of what the upload holds, where this process has one."""
+    return registry.hashers.take(stored, segment.size) if segment.size else hashlib.sha256()
 
 
 async def _take(
-    registry: Registry, upload: Upload, segment: Segment, body: Body, content_range: tuple[int, int] | None
-) -> tuple[int, Hasher | None]:
-    """Append the whole body, or note how far it came and raise what stopped it.
+    registry: Registry,
+    stored: str,
+    segment: Segment,
+    hasher: Hasher | None,
+    body: Body,
+    content_range: tuple[int, int] | None,
+) -> Sequence[bytes]:
+    """Append the body but for its last bytes, which are returned; or keep what came of it and raise what stopped it.
 
     Raises SizeInvalid for a body that is not what ``content_range`` says; the upload is then as it was before.
     """
-    hasher = hashlib.sha256() if upload.size == 0 else registry.hashers.take(upload.id, upload.size)
-    end = content_range[1] + 1 if content_range is not None else None
-    size, failure = await _write(segment, body, hasher, upload.size, end)
+    length = content_range[1] + 1 - content_range[0] if content_range is not None else None
+    try:
+        last, failure = await _write(segment, body, hasher, length)
+    except SizeInvalid:
+        await segment.cut()
+        raise
     if failure is not None:
-        await _advance(registry, upload, size, hasher)
+        await _keep(registry, stored, segment, hasher, last)
         raise failure
-    if end is not None and size != end:
-        msg = f"Content-Range says {end - upload.size} bytes, and {size - upload.size} came."
-        raise SizeInvalid(msg)
-    return size, hasher
+    return last
 
 
 async def _write(
-    segment: Segment, body: Body, hasher: Hasher | None, size: int, end: int | None
-) -> tuple[int, ClientGone | RequestTimeout | None]:
-    """Write batches while the next arrives. The size then, and what cut the body short."""
+    segment: Segment, body: Body, hasher: Hasher | None, length: int | None
+) -> tuple[Sequence[bytes], ClientGone | RequestTimeout | None]:
+    """Write batches while the next arrives. The last, which is not written yet, and what cut the body short.
+
+    Raises SizeInvalid where more or fewer bytes come than ``length``.
+    """
     batch: list[bytes] = []
-    waiting, failure = 0, None
+    waiting, came = 0, 0
     under_way: asyncio.Task[None] | None = None
     try:
         async for piece in body:
             batch.append(piece)
             waiting += len(piece)
-            if end is not None and size + waiting > end:
-                msg = f"More bytes came than Content-Range says, which ends at {end - 1}."
+            came += len(piece)
+            if length is not None and came > length:
+                msg = f"More bytes came than the {length} of Content-Range."
                 raise SizeInvalid(msg)
             if waiting >= MOST or (waiting >= BATCH and (under_way is None or under_way.done())):
                 if under_way is not None:
                     await under_way
                 under_way = asyncio.create_task(segment.write(batch, hasher))
-                size += waiting
                 batch, waiting = [], 0
     except (ClientGone, RequestTimeout) as error:
-        failure = error
+        return batch, error
     finally:
         if under_way is not None:
             await under_way
-    if batch:
-        await segment.write(batch, hasher)
-    return size + waiting, failure
+    if length is not None and came != length:
+        msg = f"Content-Range says {length} bytes, and {came} came."
+        raise SizeInvalid(msg)
+    return batch, None
 
 
-async def _advance(registry: Registry, upload: Upload, size: int, hasher: Hasher | None) -> Upload:
-    digest = f"sha256:{hasher.hexdigest()}" if hasher is not None else None
-    if not await registry.db.note(rows.advance_upload, upload.id, size=size, digest=digest):
-        msg = "The upload was cancelled while its bytes arrived."
-        raise BlobUploadUnknown(msg)
+async def _keep(registry: Registry, stored: str, segment: Segment, hasher: Hasher | None, last: Sequence[bytes]) -> int:
+    """Append the last bytes, and keep the running hash for the next request of the upload; its size."""
+    size = await segment.keep(last, hasher)
     if hasher is not None:
-        registry.hashers.keep(upload.id, size, hasher)
-    return replace(upload, size=size, digest=digest)
+        registry.hashers.keep(stored, size, hasher)
+    return size
 
 
-async def _verify(upload: Upload | None, size: int, segment: Segment, hasher: Hasher | None, digest: Digest) -> None:
-    if digest.algorithm == "sha256" and hasher is not None:
-        computed = f"sha256:{hasher.hexdigest()}"
-    elif digest.algorithm == "sha256" and upload is not None and upload.digest and size == upload.size:
-        computed = upload.digest
-    else:
-        computed = await segment.digest(digest.algorithm)
-    if computed != digest:
-        msg = f"The bytes that arrived have the digest {computed}, not {digest}; nothing was stored."
-        raise DigestInvalid(msg, detail={"computed": computed, "given": digest})
-
-
-async def _keep(
-    registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, size: int, key: str, upload_id: str | None
-) -> None:
+async def _name(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, size: int, key: str) -> None:
     """Name the bytes by a row; a key that no row can name is given back.
 
     Where the commit itself failed, nobody knows whether there is a row: the bytes stay, for the collector to look at.
     """
     try:
-        unused = await registry.db.write(_add, registry, actor, name, digest, size, key, upload_id)
-    except (BlobUploadUnknown, Unauthorized, NameUnknown):
+        unused = await registry.db.write(_add, registry, actor, name, digest, size, key)
+    except (Unauthorized, NameUnknown):
         await registry.blobs.delete(key)
         raise
     if unused is not None:
@@ -350,12 +342,8 @@ def _add(
     digest: Digest,
     size: int,
     key: str,
-    upload_id: str | None,
 ) -> str | None:
     reached = reach_or_make(connection, registry, actor, name)
-    if upload_id is not None and not rows.end_upload(connection, upload_id):
-        msg = "The upload was cancelled while it ended."
-        raise BlobUploadUnknown(msg)
     return rows.add(
         connection,
         repository_id=reached.repository_id,

@@ -112,26 +112,6 @@ async def test_many_callers_share_a_commit(database: Database) -> None:
     assert 0 < begun <= statements.count("COMMIT") < 50
 
 
-async def test_what_nobody_was_promised_is_not_synced(database: Database) -> None:
-    """A note is seen by all and costs no sync; the next write is synced, and what was noted before with it."""
-    statements: list[str] = []
-
-    def watch(connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        driver.set_trace_callback(statements.append)
-
-    await database.write(watch)
-    await database.note(add, "noted")
-    assert await database.read(keys) == ["noted"]
-    with pytest.raises(ZeroDivisionError):
-        await database.note(add_and_fail, "failed")
-    await database.write(add, "written")
-    await database.note(add, "noted again")
-    pragmas = [statement for statement in statements if statement.startswith("PRAGMA")]
-    assert pragmas == ["PRAGMA synchronous=NORMAL", "PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"]
-    assert await database.read(keys) == ["noted", "noted again", "written"]
-
-
 async def test_a_read_is_a_snapshot(folder: Path, database: Database) -> None:
     """What another connection commits in the middle of a read is not seen by it, but by the next."""
 

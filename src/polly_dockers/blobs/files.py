@@ -2,7 +2,8 @@
 
 ::
 
-    uploads/<upload>                        what has arrived of an upload, held by an flock while a request appends
+    uploads/<upload>                        what has arrived of an upload, held by an flock while a request appends;
+                                            its digest, for the next request, is an attribute of the file (notes.py)
     blobs/<algorithm>/<2 hex>/<hex>.<unique>    a blob; the file never changes
 
 A commit writes nothing: it syncs the upload's file, renames it, and syncs the folder and each parent that is new.
@@ -17,23 +18,24 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from polly_dockers.blobs import kernel
-from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.errors import BlobUploadUnknown, StorageFull, TooManyRequests, Unavailable
-from polly_dockers.model import Digest
+from polly_dockers.blobs import kernel, notes
+from polly_dockers.blobs.store import BlobMissing, check_digest, gone, held
+from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from polly_dockers.blobs.store import Hasher
+    from polly_dockers.model import Digest
 
 T = TypeVar("T")
 
-THREADS: Final = 8
+THREADS: Final = 4
 WRITE_EVERY: Final = 32 << 20
 """Bytes of a large upload after which the disk begins to write them, so that the sync at its end has little to do."""
 READ: Final = 1 << 20
@@ -60,64 +62,99 @@ def _disk() -> Iterator[None]:
 class FileSegment:
     """The open end of an upload's file, locked."""
 
-    def __init__(self, store: FileBlobStore, path: Path, fd: int, offset: int) -> None:
+    def __init__(self, store: FileBlobStore, path: Path, fd: int) -> None:
         self._store = store
         self._path = path
         self._fd = fd
-        self._offset = offset
-        self._given = offset
+        self.size = os.fstat(fd).st_size
+        self._offset = self._given = self.size
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append on a thread, hashing the same bytes there."""
         await self._store.run(self._write, data, hasher)
 
     def _write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
-        with _disk():
-            for piece in data:
-                view = memoryview(piece)
-                while view:
-                    written = os.pwrite(self._fd, view, self._offset)
-                    self._offset += written
-                    view = view[written:]
+        whole = b"".join(data)  # one call of the kernel and one of OpenSSL: each gives the interpreter's lock away
+        try:
+            with _disk():
+                self._write_piece(whole)
+        except PollyError:
+            self._cut()
+            raise
         if self._offset - self._given >= WRITE_EVERY:
             kernel.begin_writing(self._fd, self._given, self._offset - self._given)
             self._given = self._offset
         if hasher is not None:
-            for piece in data:
-                hasher.update(piece)
+            hasher.update(whole)
 
-    async def digest(self, algorithm: str) -> Digest:
-        """Read the file again on a thread."""
-        return await self._store.run(self._digest, algorithm)
+    def _write_piece(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        while view:
+            written = os.pwrite(self._fd, view, self._offset)
+            self._offset += written
+            view = view[written:]
 
-    def _digest(self, algorithm: str) -> Digest:
-        hasher = hashlib.new(algorithm)
+    async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
+        """Append and note, on a thread."""
+        return await self._store.run(self._keep, data, hasher)
+
+    def _keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
+        self._write(data, hasher)
+        if hasher is not None:
+            notes.write(self._fd, self._offset, hasher.hexdigest())
+        if os.fstat(self._fd).st_nlink == 0:
+            raise gone()
+        return self._offset
+
+    async def cut(self) -> None:
+        """Shorten the file, on a thread."""
+        await self._store.run(self._cut)
+
+    def _cut(self) -> None:
+        with _disk():
+            os.ftruncate(self._fd, self.size)
+        self._offset = self.size
+
+    async def commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+        """Append, check, sync, rename, sync the folders, on a thread."""
+        return await self._store.run(self._commit, data, hasher, digest)
+
+    def _commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+        self._write(data, hasher)
+        try:
+            check_digest(self._digest(hasher, digest.algorithm), digest)
+        except DigestInvalid:
+            self._cut()
+            raise
+        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
+        target = self._store.blobs / key
+        with _disk():
+            os.fsync(self._fd)
+            folder = self._store.folder_of(target)
+            try:
+                self._path.rename(target)
+            except FileNotFoundError:
+                raise gone() from None
+            os.fsync(folder)
+        return key, self._offset
+
+    def _digest(self, hasher: Hasher | None, algorithm: str) -> str:
+        """The digest of the whole, from the hasher, from the note, or from the file read again."""
+        if algorithm == "sha256" and (
+            known := hasher.hexdigest() if hasher is not None else notes.read(self._fd, self._offset)
+        ):
+            return f"sha256:{known}"
+        return f"{algorithm}:{self._read_again(algorithm)}"
+
+    def _read_again(self, algorithm: str) -> str:
+        again = hashlib.new(algorithm)
         at = 0
         with _disk():
             while at < self._offset:
                 piece = os.pread(self._fd, min(READ, self._offset - at), at)
-                hasher.update(piece)
+                again.update(piece)
                 at += len(piece)
-        return Digest(f"{algorithm}:{hasher.hexdigest()}")
-
-    async def commit(self, digest: Digest) -> str:
-        """Sync, rename, sync the folders, on a thread."""
-        return await self._store.run(self._commit, digest)
-
-    def _commit(self, digest: Digest) -> str:
-        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
-        target = self._store.blobs / key
-        with _disk():
-            if os.fstat(self._fd).st_size != self._offset:
-                os.ftruncate(self._fd, self._offset)
-            os.fsync(self._fd)
-            self._store.make_folders(target)
-            try:
-                self._path.rename(target)
-            except FileNotFoundError:
-                raise _gone() from None
-            _sync_folder(target.parent)
-        return key
+        return again.hexdigest()
 
 
 class FileBlob:
@@ -161,7 +198,9 @@ class FileBlobStore:
         self._blobs = str(self.blobs)
         self._uploads = folder / "uploads"
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
-        self._durable: set[Path] = set()
+        self._folders: dict[str, int] = {}
+        """Descriptors of the folders of blobs, of which there are 256 for each algorithm."""
+        self._making = threading.Lock()
         for made in (self.blobs, self._uploads):
             made.mkdir(mode=0o700, exist_ok=True)
         _sync_folder(folder)
@@ -180,47 +219,52 @@ class FileBlobStore:
                     await asyncio.wait([future])
             raise
 
-    def make_folders(self, target: Path) -> None:
-        """Make the folders of a blob durable. Another process may have made one and not synced it yet."""
-        for folder in (target.parent.parent, target.parent):
-            if folder not in self._durable:
-                with contextlib.suppress(FileExistsError):
-                    folder.mkdir(mode=0o700)
-                _sync_folder(folder.parent)
-                self._durable.add(folder)
+    def folder_of(self, target: Path) -> int:
+        """A descriptor of the folder of a blob, made and made durable before; another process may have begun to."""
+        name = str(target.parent)
+        if (known := self._folders.get(name)) is not None:
+            return known
+        with self._making:
+            if name not in self._folders:
+                for folder in (target.parent.parent, target.parent):
+                    with contextlib.suppress(FileExistsError):
+                        folder.mkdir(mode=0o700)
+                    _sync_folder(folder.parent)
+                self._folders[name] = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return self._folders[name]
+
+    async def start(self, upload: str) -> None:
+        """Make the upload's file."""
+        with _disk():
+            os.close(os.open(self._uploads / upload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    async def size(self, upload: str) -> int:
+        """The size of its file."""
+        try:
+            with _disk():
+                return (self._uploads / upload).stat().st_size
+        except FileNotFoundError:
+            raise gone() from None
 
     @contextlib.asynccontextmanager
-    async def append(self, upload: str, offset: int) -> AsyncIterator[FileSegment]:
-        """Open the upload's file and lock it. What lies beyond ``offset`` is written over, or cut off by commit."""
-        fd = await self._hold(path := self._uploads / upload, make=offset == 0)
+    async def append(self, upload: str) -> AsyncIterator[FileSegment]:
+        """Open the upload's file and lock it."""
+        fd = await self._hold(path := self._uploads / upload)
         try:
-            if os.fstat(fd).st_size < offset:
-                raise _gone()
-            yield FileSegment(self, path, fd, offset)
+            yield FileSegment(self, path, fd)
         finally:
             os.close(fd)
 
-    async def _hold(self, path: Path, *, make: bool) -> int:
-        """The upload's file, locked. The lock dies with its descriptor, and so with its process."""
+    @staticmethod
+    async def _hold(path: Path) -> int:
+        """The upload's file, locked; waits a little for whoever holds it."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + PATIENCE
-        while True:
-            try:
-                with _disk():
-                    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
-            except FileNotFoundError:
-                raise _gone() from None
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_still(path, fd):
-                    return fd
-            except (BlockingIOError, FileNotFoundError):
-                pass  # another request holds it, or has just made a blob of it
-            os.close(fd)
+        while (fd := _try_hold(path)) is None:
             if clock() > deadline:
-                msg = "Another request is still sending bytes of this upload; wait for it, or start a new one."
-                raise TooManyRequests(msg, retry_after=1)
+                raise held()
             await asyncio.sleep(0.02)
+        return fd
 
     async def abort(self, upload: str) -> None:
         """Unlink the upload's file."""
@@ -266,15 +310,27 @@ class FileBlobStore:
     def close(self) -> None:
         """Wait for the threads."""
         self._pool.shutdown()
+        while self._folders:
+            os.close(self._folders.popitem()[1])
 
 
-def _is_still(path: Path, fd: int) -> bool:
-    """Whether the path names the file that is open: another request may have made a blob of it."""
-    return path.stat().st_ino == os.fstat(fd).st_ino
-
-
-def _gone() -> BlobUploadUnknown:
-    return BlobUploadUnknown("The bytes of this upload are not here any more; start it again.")
+def _try_hold(path: Path) -> int | None:
+    """The file, locked; None where another request holds it. The lock dies with its descriptor, and so its process."""
+    try:
+        with _disk():
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise gone() from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.stat()  # another request may have made a blob of it just now
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except FileNotFoundError:
+        os.close(fd)
+        raise gone() from None
+    return fd
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,45 +7,59 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
-from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.errors import BlobUploadUnknown, TooManyRequests
-from polly_dockers.model import Digest
+from polly_dockers.blobs.store import BlobMissing, check_digest, gone, held
+from polly_dockers.errors import DigestInvalid
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from polly_dockers.blobs.store import Hasher
+    from polly_dockers.model import Digest
 
 
 class MemorySegment:
     """The end of a bytearray."""
 
-    def __init__(self, store: MemoryBlobStore, upload: str, offset: int) -> None:
+    def __init__(self, store: MemoryBlobStore, upload: str) -> None:
         self._store = store
         self._upload = upload
-        self._offset = offset
+        self._bytes = store.uploads[upload]
+        self.size = len(self._bytes)
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append."""
         for piece in data:
-            self._store.uploads[self._upload][self._offset :] = piece
-            self._offset += len(piece)
+            self._bytes += piece
             if hasher is not None:
                 hasher.update(piece)
 
-    async def digest(self, algorithm: str) -> Digest:
-        """Hash the bytes again."""
-        return Digest(f"{algorithm}:{hashlib.new(algorithm, self._bytes()).hexdigest()}")
+    async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
+        """Append; how far it is needs no note."""
+        await self.write(data, hasher)
+        self._check()
+        return len(self._bytes)
 
-    async def commit(self, digest: Digest) -> str:
-        """Move the bytes under a new key."""
+    async def cut(self) -> None:
+        """Back to where it was."""
+        del self._bytes[self.size :]
+
+    async def commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+        """Hash the bytes again, and move them under a new key."""
+        await self.write(data, hasher)
+        try:
+            check_digest(f"{digest.algorithm}:{hashlib.new(digest.algorithm, self._bytes).hexdigest()}", digest)
+        except DigestInvalid:
+            await self.cut()
+            raise
+        self._check()
         key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
-        self._store.blobs[key] = self._bytes()
+        self._store.blobs[key] = bytes(self._bytes)
         del self._store.uploads[self._upload]
-        return key
+        return key, len(self._bytes)
 
-    def _bytes(self) -> bytes:
-        return bytes(self._store.uploads[self._upload][: self._offset])
+    def _check(self) -> None:
+        if self._store.uploads.get(self._upload) is not self._bytes:
+            raise gone()
 
 
 class MemoryBlob:
@@ -78,18 +92,25 @@ class MemoryBlobStore:
         self.blobs: dict[str, bytes] = {}
         self._held: set[str] = set()
 
+    async def start(self, upload: str) -> None:
+        """No bytes yet."""
+        self.uploads[upload] = bytearray()
+
+    async def size(self, upload: str) -> int:
+        """Its bytes."""
+        if upload not in self.uploads:
+            raise gone()
+        return len(self.uploads[upload])
+
     @contextlib.asynccontextmanager
-    async def append(self, upload: str, offset: int) -> AsyncIterator[MemorySegment]:
+    async def append(self, upload: str) -> AsyncIterator[MemorySegment]:
         """Hold the upload by its name."""
         if upload in self._held:
-            msg = "Another request is still sending bytes of this upload; wait for it, or start a new one."
-            raise TooManyRequests(msg, retry_after=1)
-        if len(self.uploads.get(upload, b"")) < offset:
-            raise _gone()
-        self.uploads.setdefault(upload, bytearray())
+            raise held()
+        await self.size(upload)
         self._held.add(upload)
         try:
-            yield MemorySegment(self, upload, offset)
+            yield MemorySegment(self, upload)
         finally:
             self._held.discard(upload)
 
@@ -113,7 +134,3 @@ class MemoryBlobStore:
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-
-def _gone() -> BlobUploadUnknown:
-    return BlobUploadUnknown("The bytes of this upload are not here any more; start it again.")

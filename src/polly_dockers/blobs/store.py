@@ -3,13 +3,16 @@
 * A key is never used twice. It tells the digest, so the rows of blobs can be rebuilt from the store.
 * What ``commit`` has returned a key for is on the disk: it survives the power going away.
 * A blob that is open can be read to its end, whatever happens to its key meanwhile.
-* An upload that was never committed is invisible, and ``abort`` gives its space back.
+* An upload that was never committed is invisible, and ``abort`` gives its space back. The store keeps how far it is,
+  for every process; the power going away may take that, and then the upload with it, but never make a wrong blob.
 * A disk that is full or broken raises StorageFull and leaves nothing half-done under a key.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+
+from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, TooManyRequests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,18 +36,32 @@ class Hasher(Protocol):
 class Segment(Protocol):
     """The end of an upload, held by one request at a time."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the upload when this request came to hold it."""
+        ...
+
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append, and let the hasher take the same bytes on the way; not durable before ``commit``."""
         ...
 
-    async def digest(self, algorithm: str) -> Digest:
-        """The digest of the whole upload up to here, read again."""
+    async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
+        """Append the last of this request, and note how far the upload is, with its digest; its size now.
+
+        Raises BlobUploadUnknown where it was aborted meanwhile.
+        """
         ...
 
-    async def commit(self, digest: Digest) -> str:
-        """Make the upload up to here durable under a new key, and return the key; the upload is over.
+    async def cut(self) -> None:
+        """Forget what this request appended."""
+        ...
 
-        The caller vouches for the digest.
+    async def commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+        """Append the last bytes, and make the upload durable under a new key; the key and its size. The upload is over.
+
+        ``hasher`` is a SHA-256 of all its bytes before ``data``, where the caller has one; else the store looks for
+        what was noted, or reads them again. Raises DigestInvalid where the digest is another, and then has forgotten
+        what this request appended; BlobUploadUnknown where the upload was aborted meanwhile.
         """
         ...
 
@@ -77,10 +94,18 @@ class Blob(Protocol):
 class BlobStore(Protocol):
     """Where bytes are kept."""
 
-    def append(self, upload: str, offset: int) -> AbstractAsyncContextManager[Segment]:
-        """Hold the upload and continue it at ``offset``; bytes beyond it are forgotten.
+    async def start(self, upload: str) -> None:
+        """Begin an upload under a name that no other has had."""
+        ...
 
-        Raises TooManyRequests while another request holds it, BlobUploadUnknown where fewer bytes are there.
+    async def size(self, upload: str) -> int:
+        """How many bytes of the upload are here; raises BlobUploadUnknown where it is over, or never began."""
+        ...
+
+    def append(self, upload: str) -> AbstractAsyncContextManager[Segment]:
+        """Hold the upload and continue it.
+
+        Raises TooManyRequests while another request holds it, BlobUploadUnknown where there is no such upload.
         """
         ...
 
@@ -103,6 +128,25 @@ class BlobStore(Protocol):
     def close(self) -> None:
         """Let go of threads and files."""
         ...
+
+
+def gone() -> BlobUploadUnknown:
+    """What is raised for an upload that is not there."""
+    msg = "There is no such upload of yours in this repository: it is over, or was cancelled. Start a new one."
+    return BlobUploadUnknown(msg)
+
+
+def held() -> TooManyRequests:
+    """What is raised for an upload that another request holds."""
+    msg = "Another request is still sending bytes of this upload; wait for it, or start a new one."
+    return TooManyRequests(msg, retry_after=1)
+
+
+def check_digest(computed: str, given: Digest) -> None:
+    """Raise DigestInvalid where the bytes of an upload have another digest than the client's."""
+    if computed != given:
+        msg = f"The bytes that arrived have the digest {computed}, not {given}; nothing was stored."
+        raise DigestInvalid(msg, detail={"computed": computed, "given": given})
 
 
 class BlobMissing(Exception):

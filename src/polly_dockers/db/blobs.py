@@ -1,4 +1,4 @@
-"""Rows of blobs, of their links to repositories, and of uploads that are under way.
+"""Rows of blobs, and of their links to repositories.
 
 A digest grants nothing by itself: every question here is about one repository.
 """
@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import blobs, manifest_blobs, manifests, members, repository_blobs, uploads
+from polly_dockers.db.schema import blobs, manifest_blobs, manifests, members, repository_blobs
 from polly_dockers.db.schema import repositories as repository_rows
 from polly_dockers.db.statement import Statement
 
@@ -33,17 +33,6 @@ class LinkedBlob:
     size: int
     storage_key: str
     leased_until: int
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """An upload as it stands: ``digest`` is that of its first ``size`` bytes, None where it was not computed."""
-
-    id: str
-    repository_id: int
-    user_id: int
-    size: int
-    digest: str | None
 
 
 _LINKED: Final = (
@@ -140,62 +129,3 @@ _FIND_ANYWHERE: Final = Statement(
     .where(members.c.user_id == bindparam("user_id"), members.c.invitation_hash.is_(None))
     .limit(1)
 )
-
-
-_ADD_UPLOAD: Final = Statement(
-    insert(uploads), "id", "repository_id", "user_id", "size", "digest", "created_at", "updated_at"
-)
-
-
-def add_upload(connection: Connection, upload: Upload) -> None:
-    """Insert an upload."""
-    at = now()
-    _ADD_UPLOAD.run(
-        connection,
-        {
-            "id": upload.id,
-            "repository_id": upload.repository_id,
-            "user_id": upload.user_id,
-            "size": upload.size,
-            "digest": upload.digest,
-            "created_at": at,
-            "updated_at": at,
-        },
-    )
-
-
-_UPLOAD: Final = Statement(
-    select(uploads.c.id, uploads.c.repository_id, uploads.c.user_id, uploads.c.size, uploads.c.digest).where(
-        uploads.c.id == bindparam("id"),
-        uploads.c.repository_id == bindparam("repository_id"),
-        uploads.c.user_id == bindparam("user_id"),
-    )
-)
-
-
-def upload(connection: Connection, upload_id: str, repository_id: int, user_id: int) -> Upload | None:
-    """The upload, where it is of this repository and this user."""
-    row = _UPLOAD.first(connection, {"id": upload_id, "repository_id": repository_id, "user_id": user_id})
-    return Upload(*row) if row is not None else None
-
-
-_ADVANCE: Final = Statement(update(uploads).where(uploads.c.id == bindparam("upload")), "size", "digest", "updated_at")
-
-
-def advance_upload(connection: Connection, upload_id: str, *, size: int, digest: str | None) -> bool:
-    """Say how far the upload has come; False where it is over."""
-    values = {"upload": upload_id, "size": size, "digest": digest, "updated_at": now()}
-    return _ADVANCE.run(connection, values) == 1
-
-
-def distrust_uploads(connection: Connection) -> None:
-    """Forget the digests of uploads: what their files hold was not synced, and the power may have gone away."""
-    connection.execute(update(uploads).where(uploads.c.digest.is_not(None)).values(digest=None))
-
-
-_END: Final = Statement(delete(uploads).where(uploads.c.id == bindparam("id")))
-
-
-def end_upload(connection: Connection, upload_id: str) -> bool:
-    """Delete the row of an upload; False where it was over already."""
-    return _END.run(connection, {"id": upload_id}) == 1

@@ -103,12 +103,11 @@ def _reported(error: BaseException) -> BaseException:
 class _Work:
     """One caller's function, and where its answer goes."""
 
-    __slots__ = ("durable", "error", "future", "run", "value")
+    __slots__ = ("error", "future", "run", "value")
 
-    def __init__(self, run: Callable[[Connection], object], future: asyncio.Future[Any], *, durable: bool) -> None:
+    def __init__(self, run: Callable[[Connection], object], future: asyncio.Future[Any]) -> None:
         self.run = run
         self.future = future
-        self.durable = durable
         self.value: object = None
         self.error: BaseException | None = None
 
@@ -118,13 +117,11 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self.committed: Callable[[float], None] = lambda _seconds: None
-        """Is told by the writer thread how long each transaction took that was synced."""
+        """Is told by the writer thread how long each transaction took, its sync included."""
         self._engine = open_engine(folder / FILE)
         self._reader = self._engine.connect()
         self._driver: Any = self._reader.connection.driver_connection
         self._in_snapshot = False
-        self._synced = True
-        """Whether the writer's connection syncs what it commits; only the writer looks at it."""
         self._lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
@@ -161,14 +158,7 @@ class Database:
         Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does. A caller that is cancelled
         while it waits may or may not have been carried out.
         """
-        return await self._queued(lambda connection: fn(connection, *args, **kwargs), durable=True)
-
-    async def note(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``write``, for what nobody was promised: every process sees it, but the power going away may take it."""
-        return await self._queued(lambda connection: fn(connection, *args, **kwargs), durable=False)
-
-    async def _queued(self, run: Callable[[Connection], T], *, durable: bool) -> T:
-        work = _Work(run, asyncio.get_running_loop().create_future(), durable=durable)
+        work = _Work(lambda connection: fn(connection, *args, **kwargs), asyncio.get_running_loop().create_future())
         self._queue.put(work)
         return cast("T", await work.future)
 
@@ -195,16 +185,13 @@ class Database:
             if driver.in_transaction:  # its rollback failed too: the disk is ill
                 connection.invalidate()
                 connection.close()
-                connection, self._synced = self._engine.connect(), True
+                connection = self._engine.connect()
             batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
         connection.close()
 
     def _commit(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
-        durable, started = any(work.durable for work in batch), time.perf_counter()
+        started = time.perf_counter()
         try:
-            if durable is not self._synced:
-                driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                self._synced = durable
             with self._alone(), _transaction(driver):
                 if len(batch) == 1:
                     batch[0].value = batch[0].run(connection)
@@ -214,8 +201,7 @@ class Database:
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
                 work.error = _reported(error)
-        if durable:
-            self.committed(time.perf_counter() - started)
+        self.committed(time.perf_counter() - started)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

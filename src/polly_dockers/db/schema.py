@@ -13,8 +13,7 @@ cursor that outlives its row opens no other one.
           │       └─< manifest_children                an index and its manifests
           ├─< commits                                  appended, never changed
           ├─< tags                                     the active commit of each tag
-          ├─< repository_deltas                        what pushes added and nobody folded yet
-          └─< uploads
+          └─< repository_deltas                        what pushes added and nobody folded yet
 """
 
 from __future__ import annotations
@@ -272,16 +271,3 @@ tag_totals: Final = Table(
     PrimaryKeyConstraint("repository_id", "tag"),
 )
 """How many commits each tag has, also one that was deleted: a page of its commits tells it, and can't count them."""
-
-uploads: Final = Table(
-    "uploads",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
-    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("digest", _bytewise(135)),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-    Index(None, "updated_at"),
-)

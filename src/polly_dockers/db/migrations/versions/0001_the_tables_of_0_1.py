@@ -217,26 +217,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_repository_deltas_repository_id"), "repository_deltas", ["repository_id"], unique=False)
     op.create_table(
-        "uploads",
-        sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "digest",
-            sa.String(length=135).with_variant(sa.String(length=135, collation="C"), "postgresql"),
-            nullable=True,
-        ),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["repository_id"], ["repositories.id"], name=op.f("fk_uploads_repository_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_uploads_user_id"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
-    )
-    op.create_index(op.f("ix_uploads_updated_at"), "uploads", ["updated_at"], unique=False)
-    op.create_table(
         "commits",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

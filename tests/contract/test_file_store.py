@@ -1,0 +1,273 @@
+"""What is promised of blobs as files alone: what is synced when, other processes, descriptors, notes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from contract.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
+from contract.wire_client import sha256
+from polly_dockers.blobs import files, kernel, notes
+from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, StorageFull, TooManyRequests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPEN = Path("/proc/self/fd")
+"""The descriptors of this process."""
+
+
+def descriptors() -> int:
+    """How many files this process holds open."""
+    return len(list(OPEN.iterdir()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[tuple[FileBlobStore, Path]]:
+    """A store of files, and where it lies."""
+    made = FileBlobStore(tmp_path)
+    yield made, tmp_path
+    made.close()
+
+
+async def test_a_commit_is_durable_before_it_returns(
+    folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is synced before its rename; its folder after; each new parent too; and then commit returns."""
+    store, path = folder
+    events: list[str] = []
+    real_sync, real_rename = os.fsync, type(path).rename
+
+    def sync(fd: int) -> None:
+        real_sync(fd)
+        events.append("sync " + str((OPEN / str(fd)).readlink()).removeprefix(str(path)))
+
+    def rename(source: Path, target: Path) -> Path:
+        events.append("rename")
+        return real_rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(type(path), "rename", rename)
+    key = await keep(store, HELLO)
+    parent = f"/blobs/sha256/{DIGEST.hex[:2]}"
+    assert events.index("sync /uploads/upload") < events.index("rename") < events.index(f"sync {parent}")
+    assert {"sync /blobs", "sync /blobs/sha256"} <= set(events[: events.index("rename")])
+    events.clear()
+    other = await keep(store, HELLO)
+    assert events == ["sync /uploads/upload", "rename", f"sync {parent}"]
+    assert key != other
+
+
+async def test_a_sync_that_fails_is_no_commit(
+    folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full or broken raises StorageFull and leaves nothing under a key."""
+    store, path = folder
+
+    def broken(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StorageFull):
+        await keep(store, HELLO)
+    with pytest.raises(StorageFull):
+        await store.check()
+    assert [item for item in (path / "blobs").rglob("*") if item.is_file()] == []
+    assert uploads_left(store) == ["upload"]
+
+
+@pytest.mark.parametrize("ending", ["write", "keep", "commit"])
+async def test_a_write_that_fails(
+    folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """A write without room, also in its middle, raises StorageFull; the upload is as it was before, and goes on."""
+    store, _ = folder
+    await begin(store, b"hello")
+    real = os.pwrite
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if offset == 5:
+            return real(fd, data[:2], offset)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        async with store.append("upload") as segment:
+            with pytest.raises(StorageFull):
+                await end(segment, ending)
+    assert await store.size("upload") == 5
+    assert await read(store, await commit(store, b", store", digest=DIGEST)) == HELLO
+
+
+async def test_short_writes_go_on(folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that takes three bytes at a time gets them all."""
+    store, _ = folder
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:3], offset))
+    assert await read(store, await keep(store, HELLO)) == HELLO
+
+
+async def test_permissions(folder: tuple[FileBlobStore, Path]) -> None:
+    """Files are for their owner alone, folders too."""
+    store, path = folder
+    old = os.umask(0)
+    try:
+        await keep(store, HELLO)
+        await begin(store, b"x", upload="unfinished")
+        for item in (path / "blobs", path / "uploads", *path.rglob("*")):
+            assert stat.S_IMODE(item.stat().st_mode) == (0o700 if item.is_dir() else 0o600), item
+    finally:
+        os.umask(old)
+
+
+async def test_nothing_is_left_open(folder: tuple[FileBlobStore, Path]) -> None:
+    """Commits, failures, refusals and pulls give every descriptor back."""
+    store, _ = folder
+    await keep(store, HELLO)
+    before = descriptors()
+    for _ in range(5):
+        await read(store, await keep(store, HELLO))
+        with pytest.raises(BlobUploadUnknown):
+            await write(store, "never", b"x")
+        with pytest.raises(BlobMissing):
+            await store.open("sha256/00/absent")
+    assert descriptors() == before
+
+
+async def test_a_cancelled_caller_waits_for_its_thread(folder: tuple[FileBlobStore, Path]) -> None:
+    """A request that is cancelled in a write ends after the write: no descriptor closes under a thread."""
+    store, _ = folder
+    await store.start("upload")
+    task = asyncio.create_task(write(store, "upload", *[b"x" * 65536] * 100))
+    await asyncio.sleep(0)  # one step of it: the upload is open and its bytes are with a thread
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await write(store, "upload", b"free again") == 65536 * 100 + 10
+
+
+HOLD = """
+import asyncio, sys
+from pathlib import Path
+from polly_dockers.blobs.files import FileBlobStore
+
+async def hold():
+    async with FileBlobStore(Path(sys.argv[1])).append("upload") as segment:
+        await segment.write([b"hello"], None)
+        print("held", flush=True)
+        sys.stdin.readline()
+
+asyncio.run(hold())
+"""
+
+
+@pytest.mark.parametrize("ending", ["lets go", "is killed"])
+async def test_two_processes(folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """An upload that another process holds is refused; once that lets go, or is killed, it goes on."""
+    store, path = folder
+    await store.start("upload")
+    command = [sys.executable, "-c", HOLD, str(path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:  # noqa: ASYNC220 - nothing else runs
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "PATIENCE", 0.0)
+            with pytest.raises(TooManyRequests):
+                await write(store, "upload", b"x")
+        if ending == "is killed":
+            other.kill()
+        else:
+            other.stdin.write("\n")
+        other.stdin.close()
+        other.wait()
+    assert await read(store, await commit(store, b", store", digest=DIGEST)) == HELLO
+
+
+async def test_who_waits_is_next(folder: tuple[FileBlobStore, Path]) -> None:
+    """A request that comes while another is ending waits for it, and continues."""
+    store, _ = folder
+    await store.start("upload")
+    async with store.append("upload") as segment:
+        await segment.write([b"hello"], None)
+        waiting = asyncio.create_task(write(store, "upload", b", "))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await waiting == 7
+    assert await read(store, await commit(store, b"store", digest=DIGEST)) == HELLO
+
+
+async def noted(path: Path, data: bytes, *, hasher: bool = True) -> None:
+    """An upload with a note of its digest, from a store that is then closed."""
+    store = FileBlobStore(path)
+    await store.start("upload")
+    async with store.append("upload") as segment:
+        await segment.keep([data], hashlib.sha256() if hasher else None)
+    store.close()
+
+
+async def test_another_process_knows_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one request has hashed is not read again by the process of the next."""
+    await noted(tmp_path, HELLO)
+    store = FileBlobStore(tmp_path)
+    monkeypatch.delattr(os, "pread")
+    key = await commit(store, digest=DIGEST)
+    monkeypatch.undo()
+    assert await read(store, key) == HELLO
+    store.close()
+
+
+@pytest.mark.parametrize("why", ["bytes came", "another boot", "no attributes", "a damaged note"])
+async def test_a_note_that_may_be_wrong_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Of another size, of before the machine started, or none: the bytes are read again, and a wrong digest refused."""
+    if why == "no attributes":
+        monkeypatch.setattr(os, "setxattr", lambda *_: (_ for _ in ()).throw(OSError(95, "Not supported")))
+    await noted(tmp_path, b"hello" if why == "bytes came" else b"hello, stare")
+    with (tmp_path / "uploads/upload").open("r+b") as file:
+        if why == "bytes came":
+            file.seek(0, os.SEEK_END)
+            file.write(b", store")
+        else:
+            file.write(HELLO)
+        file.flush()
+        if why == "a damaged note":
+            os.setxattr(file.fileno(), notes._NAME, b"?")
+    if why == "another boot":
+        monkeypatch.setattr(notes, "_BOOT", os.urandom(16))
+    store = FileBlobStore(tmp_path)
+    with pytest.raises(DigestInvalid):
+        await commit(store, digest=sha256(b"hello, stare"))
+    assert await read(store, await commit(store, digest=DIGEST)) == HELLO
+    store.close()
+
+
+async def test_what_is_not_in_memory_is_read_without_the_loop(tmp_path: Path) -> None:
+    """A file that has left the memory is known as such, and read on a thread before the kernel sends it."""
+    store = FileBlobStore(tmp_path)
+    try:
+        data = os.urandom(1 << 20)
+        key = await keep(store, data)
+        blob = await store.open(key)
+        fd = blob.fileno()
+        assert fd is not None
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert kernel.read_cached(fd, len(data), 0) is None
+        await blob.warm(0, len(data))
+        assert kernel.is_cached(fd, 0, len(data))
+        assert kernel.read_cached(fd, len(data), 0) == await blob.read(0, len(data)) == data
+        blob.close()
+    finally:
+        store.close()

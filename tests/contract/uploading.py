@@ -1,0 +1,68 @@
+"""Uploads to a store of blobs, in as few words as the tests of stores need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from contract.wire_client import sha256
+from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.blobs.memory import MemoryBlobStore
+from polly_dockers.model import Digest
+
+if TYPE_CHECKING:
+    from polly_dockers.blobs.store import BlobStore, Segment
+
+HELLO = b"hello, store"
+DIGEST = Digest(sha256(HELLO))
+
+
+def uploads_left(store: BlobStore) -> list[str]:
+    """Uploads that take space."""
+    if isinstance(store, MemoryBlobStore):
+        return sorted(store.uploads)
+    assert isinstance(store, FileBlobStore)
+    return sorted(path.name for path in store._uploads.iterdir())
+
+
+async def write(store: BlobStore, upload: str, *pieces: bytes) -> int:
+    """Append to an upload; its size then."""
+    async with store.append(upload) as segment:
+        return await segment.keep(pieces, None)
+
+
+async def begin(store: BlobStore, *pieces: bytes, upload: str = "upload") -> None:
+    """Begin an upload with some bytes."""
+    await store.start(upload)
+    await write(store, upload, *pieces)
+
+
+async def commit(store: BlobStore, *pieces: bytes, digest: str, upload: str = "upload") -> str:
+    """Append the last bytes to an upload and make a blob of it; its key."""
+    async with store.append(upload) as segment:
+        key, _ = await segment.commit(pieces, None, Digest(digest))
+        return key
+
+
+async def keep(store: BlobStore, data: bytes, upload: str = "upload") -> str:
+    """Make a blob; its key."""
+    await store.start(upload)
+    return await commit(store, data, digest=sha256(data), upload=upload)
+
+
+async def end(segment: Segment, ending: str) -> None:
+    """Append the rest of HELLO in one of three ways."""
+    if ending == "write":
+        await segment.write([b", store"], None)
+    elif ending == "keep":
+        await segment.keep([b", store"], None)
+    else:
+        await segment.commit([b", store"], None, DIGEST)
+
+
+async def read(store: BlobStore, key: str) -> bytes:
+    """A blob's bytes."""
+    blob = await store.open(key)
+    try:
+        return await blob.read(0, blob.size + 1)
+    finally:
+        blob.close()
