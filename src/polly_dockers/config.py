@@ -49,6 +49,14 @@ class Config:
     """How long a registry token is good, 60 to 3600."""
     lease_seconds: int = 86_400
     """How long a blob that no manifest names is kept for its push."""
+    trash_days: int = 30
+    """How long what was deleted can be restored."""
+    upload_seconds: int = 604_800
+    """How long an upload that no request continues is kept."""
+    grace_seconds: int = 900
+    """How long the bytes of a blob stay after the last row that named it."""
+    collect_seconds: int = 300
+    """How long the server waits between two collections of garbage; 0: only polly-server gc collects."""
     trusted_proxies: str = ""
     """Addresses or networks, apart by commas, whose X-Forwarded-For names the client; empty: none."""
     graceful_seconds: int = 60
@@ -86,6 +94,10 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "max_manifest_bytes": (4 << 20, 64 << 20),
     "token_seconds": (60, 3600),
     "lease_seconds": (60, 30 * 86_400),
+    "trash_days": (0, 3650),
+    "upload_seconds": (60, 365 * 86_400),
+    "grace_seconds": (0, 30 * 86_400),
+    "collect_seconds": (0, 30 * 86_400),
     "graceful_seconds": (0, 3600),
 }
 

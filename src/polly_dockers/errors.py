@@ -116,6 +116,12 @@ class NameExists(PollyError):
     code, status = "NAME_EXISTS", 409
 
 
+class TagExists(PollyError):
+    """A tag that should be restored is there again."""
+
+    code, status = "TAG_EXISTS", 409
+
+
 class MemberExists(PollyError):
     """The user is a member already."""
 
@@ -218,6 +224,12 @@ class TokenUnknown(PollyError):
     """The user has no such access token."""
 
     code, status = "TOKEN_UNKNOWN", 404
+
+
+class NotInTrash(PollyError):
+    """The trash does not hold what should be restored."""
+
+    code, status = "NOT_IN_TRASH", 404
 
 
 class TagUnknown(PollyError):

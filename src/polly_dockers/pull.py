@@ -11,7 +11,7 @@ from polly_dockers import access
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import blobs, manifests, repositories, repository_blobs, tags
+from polly_dockers.db.schema import HELD, HIDDEN, blobs, manifests, repositories, repository_blobs, tags
 from polly_dockers.db.statement import Statement
 from polly_dockers.errors import BlobUnknown, ManifestUnknown
 from polly_dockers.model import Action, Digest
@@ -93,12 +93,12 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
     """
     row = await registry.db.read(_BLOB.first, access.parameters(actor, name, reference=digest))
     reached = access.found(row, actor, name, Action.pull, public=registry.public)
-    if row is None or row.leased_until is None:
+    if row is None or row.leased_until is None or row.leased_until == HIDDEN:
         msg = f"{name} has no blob {digest}."
         raise BlobUnknown(msg, detail={"name": name, "digest": digest})
     found = blob_rows.LinkedBlob(row.blob_id, row.digest, row.size, row.storage_key, row.leased_until)
     lease = registry.config.lease_seconds
-    if reached.user_id and found.leased_until < now() + lease * 500_000:
+    if reached.user_id and found.leased_until != HELD and found.leased_until < now() + lease * 500_000:
         await registry.db.write(
             blob_rows.link,
             repository_id=reached.repository_id,

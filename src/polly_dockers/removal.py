@@ -1,4 +1,4 @@
-"""Deleting tags, manifests and blobs: what a person asks for, and never more."""
+"""Deleting over the registry protocol: into the trash, off the wire at once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from polly_dockers import access
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db import manifests as rows
+from polly_dockers.db import trash as trash_rows
 from polly_dockers.errors import BlobUnknown, Denied, ManifestUnknown, Unsupported
 from polly_dockers.model import Action, Digest
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from polly_dockers.access import Reached
+    from polly_dockers.db.trash import Item
     from polly_dockers.model import Actor, RepositoryName, Tag
     from polly_dockers.registry import Registry
 
@@ -33,22 +36,31 @@ def _manifest(
     connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest
 ) -> None:
     reached = access.reach(connection, actor, name, Action.delete, public=registry.public)
+    throw(connection, reached, reference)
+
+
+def throw(connection: Connection, reached: Reached, reference: Tag | Digest) -> Item:
+    """Put a tag or a manifest into the trash. Raises ManifestUnknown, Denied."""
+    name, repository_id = reached.name, reached.repository_id
     if not isinstance(reference, Digest):
-        if not rows.delete_tag(connection, reached.repository_id, reference):
+        item = trash_rows.throw_tag(connection, reached.organisation_id, repository_id, reference, reached.user_id)
+        if item is None:
             msg = f"{name} has no tag {reference}."
             raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
-        return
-    manifest_id = rows.find_id(connection, reached.repository_id, reference)
+        return item
+    manifest_id = rows.find_id(connection, repository_id, reference)
     if manifest_id is None:
         msg = f"{name} has no manifest {reference}."
         raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
-    indexes = rows.indexes_of(connection, manifest_id)
+    indexes = trash_rows.indexes_of(connection, manifest_id)
     if indexes and not reached.sparse_indexes:
         msg = f"{reference} is part of the index {indexes[0]}, which could not be pulled without it. Delete that first."
         raise Denied(msg, detail={"indexes": indexes[:20]})
     if indexes:
-        rows.forget_children(connection, reached.repository_id, manifest_id, reference)
-    rows.delete_manifest(connection, reached.repository_id, manifest_id)
+        trash_rows.forget_children(connection, repository_id, manifest_id, reference)
+    return trash_rows.throw_manifest(
+        connection, reached.organisation_id, repository_id, manifest_id, reference, reached.user_id
+    )
 
 
 async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest) -> None:
@@ -69,7 +81,11 @@ def _blob(connection: Connection, registry: Registry, actor: Actor, name: Reposi
     if found is None:
         msg = f"{name} has no blob {digest}."
         raise BlobUnknown(msg, detail={"name": name, "digest": digest})
-    if rows.blob_is_named(connection, reached.repository_id, found.id):
+    named, in_trash = rows.naming(connection, reached.repository_id, found.id)
+    if named:
         msg = f"A manifest of {name} names {digest}. Delete that manifest first; its commits go with it."
         raise Denied(msg)
-    blob_rows.unlink(connection, reached.repository_id, found)
+    if in_trash:
+        trash_rows.hide_blob(connection, reached.repository_id, found.id, found.size)
+    else:
+        blob_rows.unlink(connection, reached.repository_id, found)

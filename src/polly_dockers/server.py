@@ -120,6 +120,16 @@ def run_server(
     ] = None,
     token_seconds: Annotated[str | None, typer.Option(show_default="600", help="Life of a registry token.")] = None,
     lease_seconds: Annotated[str | None, typer.Option(show_default="86400", help="Life of an unnamed blob.")] = None,
+    trash_days: Annotated[str | None, typer.Option(show_default="30", help="Life of what was deleted.")] = None,
+    upload_seconds: Annotated[
+        str | None, typer.Option(show_default="604800", help="Life of an upload that nobody continues.")
+    ] = None,
+    grace_seconds: Annotated[
+        str | None, typer.Option(show_default="900", help="Life of bytes after the last row that named them.")
+    ] = None,
+    collect_seconds: Annotated[
+        str | None, typer.Option(show_default="300", help="Time between two collections; 0: none.")
+    ] = None,
     trusted_proxies: Annotated[str | None, typer.Option(help="Addresses that may say X-Forwarded-For.")] = None,
     graceful_seconds: Annotated[
         str | None, typer.Option(show_default="60", help="Wait for requests at the end.")

@@ -10,11 +10,13 @@ import asyncio
 import hashlib
 import re
 import secrets
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from polly_dockers import access
 from polly_dockers.access import Absent, Reached
+from polly_dockers.blobs import kernel
 from polly_dockers.blobs.store import gone
 from polly_dockers.db import blobs as rows
 from polly_dockers.db import repositories as repository_rows
@@ -27,6 +29,7 @@ from polly_dockers.errors import (
     RequestTimeout,
     SizeInvalid,
     Unauthorized,
+    Unavailable,
 )
 from polly_dockers.model import Action, Digest, RepositoryName, check_length
 
@@ -43,7 +46,14 @@ BATCH: Final = 1 << 20
 """Bytes that are hashed and written in one go, at least, but for the last."""
 MOST: Final = 2 << 20
 """Bytes that wait while a batch is hashed and written, at most: with those, what an upload holds in memory."""
+NAME_SECONDS: Final = 1800
+"""What may lie between the bytes of a blob and their row, at most: soon after, the collector takes them for garbage."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
+
+
+def _clock() -> float:
+    """Seconds that go on while this process, or the machine, sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME if kernel.LINUX else time.CLOCK_MONOTONIC)
 
 
 class Body(Protocol):
@@ -162,8 +172,9 @@ async def finish(
         _check_range(name, Upload(upload_id, segment.size), content_range, body)
         hasher = _hasher(registry, stored, segment)
         last = await _take(registry, stored, segment, hasher, body, content_range)
+        began = _clock()
         key, size = await segment.commit(last, hasher, digest)
-    await _name(registry, actor, name, digest, size, key)
+    await _name(registry, actor, name, digest, size, key, began)
 
 
 async def push(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, body: Body) -> None:
@@ -175,11 +186,12 @@ async def push(registry: Registry, actor: Actor, name: RepositoryName, digest: D
         async with registry.blobs.append(stored) as segment:
             hasher = hashlib.sha256()
             last = await _take(registry, stored, segment, hasher, body, None)
+            began = _clock()
             key, size = await segment.commit(last, hasher, digest)
     except BaseException:
         await registry.blobs.abort(stored)
         raise
-    await _name(registry, actor, name, digest, size, key)
+    await _name(registry, actor, name, digest, size, key, began)
 
 
 async def cancel(registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> None:
@@ -320,13 +332,15 @@ async def _keep(registry: Registry, stored: str, segment: Segment, hasher: Hashe
     return size
 
 
-async def _name(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, size: int, key: str) -> None:
+async def _name(
+    registry: Registry, actor: Actor, name: RepositoryName, digest: Digest, size: int, key: str, began: float
+) -> None:
     """Name the bytes by a row; a key that no row can name is given back.
 
     Where the commit itself failed, nobody knows whether there is a row: the bytes stay, for the collector to look at.
     """
     try:
-        unused = await registry.db.write(_add, registry, actor, name, digest, size, key)
+        unused = await registry.db.write(_add, registry, actor, name, digest, size, key, began)
     except (Unauthorized, NameUnknown):
         await registry.blobs.delete(key)
         raise
@@ -342,7 +356,11 @@ def _add(
     digest: Digest,
     size: int,
     key: str,
+    began: float,
 ) -> str | None:
+    if _clock() - began > NAME_SECONDS:
+        msg = "The server stood still between storing the blob and naming it. Push it again."
+        raise Unavailable(msg)
     reached = reach_or_make(connection, registry, actor, name)
     return rows.add(
         connection,

@@ -169,6 +169,42 @@ class Commits(msgspec.Struct):
     next: str | None = None
 
 
+class TrashItem(msgspec.Struct):
+    """Something that was deleted, or would be."""
+
+    repository: str
+    """``HOST/org/name`` as it was."""
+    kind: Literal["tag", "commit", "repository"]
+    name: str
+    """The tag, the digest of the commit, or the name of the repository."""
+    tags: list[str]
+    """Active tags that went with it."""
+    commits: int
+    size: int
+    deleted_by: str | None
+    """None: the operator of the server."""
+    deleted_at: str
+    restorable_until: str
+
+
+class Trash(msgspec.Struct):
+    """A page of an organisation's trash, newest first; ``next`` as in Repositories."""
+
+    items: list[TrashItem]
+    total: int
+    next: str | None = None
+
+
+class Restore(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /api/v1/organisations/{org}/trash``: bring back a tag, a commit, or with neither the repository."""
+
+    repository: str
+    tag: str | None = None
+    commit: str | None = None
+    new_name: str | None = None
+    """For a repository: another name than it had."""
+
+
 class MemberItem(msgspec.Struct):
     """A member of an organisation."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import os
+import random
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
@@ -15,6 +17,7 @@ from aiohttp import web
 from gunicorn.workers.base import Worker
 
 from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.collector import Collector
 from polly_dockers.config import Config, split_address
 from polly_dockers.db import accounts
 from polly_dockers.db.engine import Database
@@ -91,6 +94,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
             asyncio.create_task(_now_and_then(COUNT_EVERY, counts.write)),
             asyncio.create_task(_feel_lag(counts.lag)),
+            *([asyncio.create_task(_collect(registry, counts))] if config.collect_seconds else []),
         ]
         loop.call_soon(self._beat, loop, stop)
         try:
@@ -125,6 +129,22 @@ async def _feel_lag(lag: Times) -> None:
         due = clock() + LAG_EVERY
         await asyncio.sleep(LAG_EVERY)
         lag.note(max(0.0, clock() - due))
+
+
+async def _collect(registry: Registry, counts: Counts) -> None:
+    """Collect garbage now and then, a fifth of the time at most; one process of all does it."""
+    every = registry.config.collect_seconds
+    while True:
+        await asyncio.sleep(every * random.uniform(0.8, 1.2))  # noqa: S311 - so that processes take turns
+        try:
+            report = await Collector(registry, pace=4.0).run()
+        except Exception:
+            log.exception("the collection of garbage failed; the next goes on")
+            continue
+        if report is not None:
+            counts.collected(report)
+            if report.files or report.uploads or report.purged:
+                log.info("collected garbage", **dataclasses.asdict(report))
 
 
 async def _now_and_then(seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:

@@ -19,16 +19,17 @@ import hashlib
 import os
 import secrets
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from polly_dockers.blobs import kernel, notes
-from polly_dockers.blobs.store import BlobMissing, check_digest, gone, held
+from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, gone, held
 from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from pathlib import Path
 
     from polly_dockers.blobs.store import Hasher
     from polly_dockers.model import Digest
@@ -284,6 +285,67 @@ class FileBlobStore:
     async def delete(self, key: str) -> None:
         """Unlink the blob's file."""
         await self.run(self._unlink, self.blobs / key)
+
+    async def delete_all(self, keys: Sequence[str]) -> int:
+        """Unlink many files on one thread."""
+        return await self.run(self._delete_all, keys)
+
+    def _delete_all(self, keys: Sequence[str]) -> int:
+        freed = 0
+        with _disk():
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError):
+                    size = (self.blobs / key).stat().st_size
+                    (self.blobs / key).unlink()
+                    freed += size
+        return freed
+
+    def parts(self) -> Sequence[str]:
+        """The folders of blobs, by algorithm and the first byte of the digest."""
+        return sorted(f"{path.parent.name}/{path.name}" for path in self.blobs.glob("*/??"))
+
+    async def keys(self, part: str) -> Sequence[Stored]:
+        """The files of a folder, on a thread."""
+        return await self.run(self._keys, part)
+
+    def _keys(self, part: str) -> Sequence[Stored]:
+        found = []
+        with _disk(), contextlib.suppress(FileNotFoundError), os.scandir(self.blobs / part) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    # a rename changes st_ctime, so this is the time of the commit
+                    found.append(Stored(f"{part}/{entry.name}", status.st_size, time.time() - status.st_ctime))
+        return found
+
+    async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
+        """Uploads whose file nobody has written to for so long, or holds, on a thread."""
+        return await self.run(self._abandoned, seconds, delete)
+
+    def _abandoned(self, seconds: float, delete: bool) -> tuple[int, int]:  # noqa: FBT001 - handed through by run
+        count = size = 0
+        with _disk(), os.scandir(self._uploads) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if time.time() - status.st_mtime <= seconds or not self._over(entry.path, delete=delete):
+                        continue
+                    count, size = count + 1, size + status.st_size
+        return count, size
+
+    @staticmethod
+    def _over(path: str, *, delete: bool) -> bool:
+        """Whether nobody holds the upload; with ``delete``, it is gone."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if delete:
+                Path(path).unlink()
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
 
     @staticmethod
     def _unlink(path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import time
 from typing import TYPE_CHECKING
 
-from polly_dockers.blobs.store import BlobMissing, check_digest, gone, held
+from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, gone, held
 from polly_dockers.errors import DigestInvalid
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class MemorySegment:
             raise
         self._check()
         key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
-        self._store.blobs[key] = bytes(self._bytes)
+        self._store.put(key, bytes(self._bytes))
         del self._store.uploads[self._upload]
         return key, len(self._bytes)
 
@@ -91,10 +92,18 @@ class MemoryBlobStore:
         self.uploads: dict[str, bytearray] = {}
         self.blobs: dict[str, bytes] = {}
         self._held: set[str] = set()
+        self._began: dict[str, float] = {}
+        self._since: dict[str, float] = {}
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep the bytes under the key."""
+        self.blobs[key] = data
+        self._since[key] = time.monotonic()
 
     async def start(self, upload: str) -> None:
         """No bytes yet."""
         self.uploads[upload] = bytearray()
+        self._began[upload] = time.monotonic()
 
     async def size(self, upload: str) -> int:
         """Its bytes."""
@@ -128,6 +137,31 @@ class MemoryBlobStore:
     async def delete(self, key: str) -> None:
         """Forget the key."""
         self.blobs.pop(key, None)
+
+    async def delete_all(self, keys: Sequence[str]) -> int:
+        """Forget the keys."""
+        return sum(len(self.blobs.pop(key, b"")) for key in keys)
+
+    def parts(self) -> Sequence[str]:
+        """One."""
+        return ("all",)
+
+    async def keys(self, _part: str) -> Sequence[Stored]:
+        """All of them."""
+        now = time.monotonic()
+        return [Stored(key, len(data), now - self._since[key]) for key, data in self.blobs.items()]
+
+    async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
+        """Those begun long ago that nobody holds."""
+        old = [
+            name
+            for name, began in self._began.items()
+            if name in self.uploads and name not in self._held and time.monotonic() - began > seconds
+        ]
+        size = sum(len(self.uploads[name]) for name in old)
+        for name in old if delete else ():
+            del self.uploads[name]
+        return len(old), size
 
     async def check(self) -> None:
         """Memory is there."""

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, TooManyRequests
@@ -91,6 +92,16 @@ class Blob(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A key of the store."""
+
+    key: str
+    size: int
+    age: float
+    """Seconds since it was committed."""
+
+
 class BlobStore(Protocol):
     """Where bytes are kept."""
 
@@ -119,6 +130,22 @@ class BlobStore(Protocol):
 
     async def delete(self, key: str) -> None:
         """Give the space of the key back; one that is not there is no error."""
+        ...
+
+    async def delete_all(self, keys: Sequence[str]) -> int:
+        """Give the space of many keys back; how many bytes that were."""
+        ...
+
+    def parts(self) -> Sequence[str]:
+        """The parts that the keys of the store can be listed by."""
+        ...
+
+    async def keys(self, part: str) -> Sequence[Stored]:
+        """The keys of a part."""
+        ...
+
+    async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
+        """How many uploads no request has touched for so long, and their bytes; with ``delete``, they are over."""
         ...
 
     async def check(self) -> None:

@@ -119,6 +119,20 @@ class Client:
         path, query = f"{_path(organisation)}/commits", {"repository": repository} | query
         return _collected(lambda page: self._ask("GET", path, wire.Commits, query | page), count)
 
+    def delete(self, organisation: str, name: str, *, preview: bool, **what: str) -> wire.TrashItem:
+        """Put a docker repository, or its ``tag`` or ``commit``, into the trash; or tell what would go."""
+        query = {"name": name, "preview": "true" if preview else "false"} | what
+        return self._ask("DELETE", f"{_path(organisation)}/repository", wire.TrashItem, query)
+
+    def restore(self, organisation: str, body: wire.Restore) -> wire.TrashItem:
+        """Bring something back from the trash."""
+        return self._ask("POST", f"{_path(organisation)}/trash", wire.TrashItem, body=body)
+
+    def trash(self, organisation: str, count: int | None) -> wire.Trash:
+        """Return so many items of the trash (None: all) as one page, newest first."""
+        path = f"{_path(organisation)}/trash"
+        return _collected(lambda page: self._ask("GET", path, wire.Trash, page), count)
+
     def members(self, organisation: str) -> wire.Members:
         """Return all members as one page."""
         path = f"{_path(organisation)}/members"
@@ -233,7 +247,7 @@ def _path(organisation: str) -> str:
     return f"/organisations/{quote(organisation, safe='')}"
 
 
-P = TypeVar("P", wire.Repositories, wire.Commits, wire.Members)
+P = TypeVar("P", wire.Repositories, wire.Commits, wire.Members, wire.Trash)
 
 
 def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:

@@ -126,6 +126,66 @@ def update(
     repositories.update(call, name, description, sparse_indexes, public=public, output=output)
 
 
+Tag = Annotated[str | None, typer.Option(metavar="TAG", help="A tag of it.")]
+Commit = Annotated[str | None, typer.Option(metavar="DIGEST", help="A commit of it, by its digest.")]
+
+
+@group.command(
+    "delete",
+    "polly dockers delete --name new_repo --tag test\n"
+    "polly dockers delete --name new_repo --commit sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\n"
+    "polly dockers delete --name new_repo --yes",
+)
+def delete(
+    call: Call,
+    *,
+    name: Name = None,
+    tag: Tag = None,
+    commit: Commit = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for machines.")] = False,
+    output: Output = "table",
+) -> None:
+    """Delete a docker repository, a tag or a commit, into the trash.
+
+    It is gone for docker at once. For 30 days, or what the server is set to, polly dockers restore brings it back.
+    Deleting a tag leaves its commits, inactive; deleting a commit takes away its tags.
+    """
+    from polly_dockers.cli import trash
+
+    trash.delete(call, name, tag, commit, output, yes=yes)
+
+
+@group.command(
+    "restore",
+    "polly dockers restore --name new_repo\n"
+    "polly dockers restore --name new_repo --tag test\n"
+    "polly dockers restore --name new_repo --as new_repo_before",
+)
+def restore(
+    call: Call,
+    *,
+    name: Name = None,
+    tag: Tag = None,
+    commit: Commit = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Restore the docker repository under another name.")
+    ] = None,
+    output: Output = "table",
+) -> None:
+    """Bring back what was deleted."""
+    from polly_dockers.cli import trash
+
+    trash.restore(call, name, tag, commit, as_, output)
+
+
+@group.command("trash", "polly dockers trash\npolly dockers trash --all --output json")
+def trash_(call: Call, *, all_: All = False, output: Output = "table") -> None:
+    """List what was deleted and can be restored."""
+    from polly_dockers.cli import trash
+
+    trash.list_(call, output, every=all_)
+
+
 @group.command(
     "login",
     'eval "$(polly dockers login)"\npolly dockers login --exec\npolly dockers login --shell fish | source',

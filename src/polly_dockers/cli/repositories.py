@@ -132,7 +132,7 @@ def list_(call: Call, choice: Choice, search: str | None, output: str) -> None:
 def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, output: str) -> None:
     """Print the commits of a docker repository, and how to pull them."""
     session = call.session
-    organisation, name = session.repository(name if name is not None else _ask_name(call))
+    organisation, name = session.repository(name if name is not None else ask_name(call))
     choice.ask("How many commits you want to list?")
     query = {"order": choice.order} | ({"tag": tag} if tag is not None else {})
     page = session.client.commits(organisation, name, choice.count, **query)
@@ -158,7 +158,7 @@ def update(
     """Change what is given of a docker repository, and print it. Raises UsageError where nothing is given."""
     session = call.session
     if name is None:
-        name = _ask_name(call)
+        name = ask_name(call)
     organisation, name = session.repository(name)
     if description is None and public is None and sparse is None:
         if not call.may_ask():
@@ -184,7 +184,9 @@ def update(
         render.show(_REPOSITORY, [_repository_row(item)])
 
 
-def _ask_name(call: Call) -> str:
+def ask_name(call: Call) -> str:
+    """Return --name, asked for where it is missing."""
+
     def question() -> str:
         session = call.session
         known = [each.name for each in session.client.repositories(session.organisation, 1000, sort="pushed").items]

@@ -75,6 +75,7 @@ def organisation_list(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
             organisations.c.create_on_push,
         )
         .select_from(organisations.outerjoin(members))
+        .where(organisations.c.deleted_at.is_(None))
         .group_by(organisations.c.id)
         .order_by(organisations.c.slug)
     )
@@ -117,7 +118,7 @@ def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role]]:
     query = (
         select(organisations.c.slug, members.c.role)
         .join(members, members.c.organisation_id == organisations.c.id)
-        .where(members.c.user_id == user_id, members.c.invitation_hash.is_(None))
+        .where(members.c.user_id == user_id, members.c.invitation_hash.is_(None), organisations.c.deleted_at.is_(None))
         .order_by(organisations.c.slug)
     )
     return [(slug, Role(role)) for slug, role in connection.execute(query)]

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import blobs, manifest_blobs, manifests, members, repository_blobs
+from polly_dockers.db.schema import HIDDEN, blobs, manifest_blobs, manifests, members, organisations, repository_blobs
 from polly_dockers.db.schema import repositories as repository_rows
 from polly_dockers.db.statement import Statement
 
@@ -38,7 +38,7 @@ class LinkedBlob:
 _LINKED: Final = (
     select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.storage_key, repository_blobs.c.leased_until)
     .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
-    .where(blobs.c.digest == bindparam("digest"))
+    .where(blobs.c.digest == bindparam("digest"), repository_blobs.c.leased_until > HIDDEN)
 )
 _FIND: Final = Statement(_LINKED.where(repository_blobs.c.repository_id == bindparam("repository_id")))
 
@@ -77,6 +77,12 @@ def add(
     return storage_key
 
 
+_LEASE: Final = Statement(
+    select(repository_blobs.c.leased_until).where(
+        repository_blobs.c.repository_id == bindparam("repository_id"),
+        repository_blobs.c.blob_id == bindparam("blob_id"),
+    )
+)
 _RENEW: Final = Statement(
     update(repository_blobs).where(
         repository_blobs.c.repository_id == bindparam("of_repository"),
@@ -89,9 +95,14 @@ _LINK: Final = Statement(insert(repository_blobs), "repository_id", "blob_id", "
 
 def link(connection: Connection, *, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
     """Link the blob to the repository, or renew its lease."""
-    until = now() + lease * 1_000_000
-    if not _RENEW.run(connection, {"of_repository": repository_id, "of_blob": blob_id, "leased_until": until}):
+    known = _LEASE.first(connection, {"repository_id": repository_id, "blob_id": blob_id})
+    if known is None:
         _link(connection, repository_id, blob_id, digest, size, lease)
+        return
+    until = now() + lease * 1_000_000
+    _RENEW.run(connection, {"of_repository": repository_id, "of_blob": blob_id, "leased_until": until})
+    if known.leased_until == HIDDEN:
+        repositories.add_delta(connection, repository_id, size=size)
 
 
 def _link(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
@@ -126,6 +137,12 @@ def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> Linke
 _FIND_ANYWHERE: Final = Statement(
     _LINKED.join(repository_rows, repository_rows.c.id == repository_blobs.c.repository_id)
     .join(members, members.c.organisation_id == repository_rows.c.organisation_id)
-    .where(members.c.user_id == bindparam("user_id"), members.c.invitation_hash.is_(None))
+    .join(organisations, organisations.c.id == repository_rows.c.organisation_id)
+    .where(
+        members.c.user_id == bindparam("user_id"),
+        members.c.invitation_hash.is_(None),
+        repository_rows.c.deleted_at.is_(None),
+        organisations.c.deleted_at.is_(None),
+    )
     .limit(1)
 )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, bindparam, cast, delete, func, insert, select, tuple_, update
+from sqlalchemy import BigInteger, bindparam, cast, func, insert, select, tuple_, update
 
 from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
@@ -209,46 +208,6 @@ def add_to_total(connection: Connection, repository_id: int, tag: str, more: int
         _BEGIN_TOTAL.run(connection, {"repository_id": repository_id, "tag": tag, "commits": more})
 
 
-def delete_tag(connection: Connection, repository_id: int, tag: str) -> bool:
-    """Take a tag away; its commits stay, inactive. False where there is none."""
-    query = delete(tags).where(tags.c.repository_id == repository_id, tags.c.name == tag)
-    if connection.execute(query).rowcount == 0:
-        return False
-    repositories.add_delta(connection, repository_id, tags=-1)
-    return True
-
-
-def indexes_of(connection: Connection, manifest_id: int) -> list[str]:
-    """Digests of the indexes that hold the manifest."""
-    query = (
-        select(manifests.c.digest)
-        .join(manifest_children, manifest_children.c.manifest_id == manifests.c.id)
-        .where(manifest_children.c.child_id == manifest_id)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def delete_manifest(connection: Connection, repository_id: int, manifest_id: int) -> None:
-    """Delete a manifest with its tags, its commits and its references. Raises IntegrityError inside an index."""
-    gone_tags = connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id)).rowcount
-    gone = connection.execute(delete(commits).where(commits.c.manifest_id == manifest_id).returning(commits.c.tag))
-    by_tag = Counter(gone.scalars())
-    for tag, count in sorted(by_tag.items()):
-        add_to_total(connection, repository_id, tag, -count)
-    size = connection.execute(
-        delete(manifests).where(manifests.c.id == manifest_id).returning(manifests.c.size)
-    ).scalar_one()
-    repositories.add_delta(connection, repository_id, tags=-gone_tags, commits=-by_tag.total(), size=-size)
-
-
-def forget_children(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
-    """Take the manifest out of the indexes that hold it; they become sparse, and hold it again once it comes back."""
-    held = manifest_children.c.child_id == manifest_id
-    parents = connection.execute(delete(manifest_children).where(held).returning(manifest_children.c.manifest_id))
-    for parent in parents.scalars().all():
-        missed.note(connection, repository_id, parent, [digest])
-
-
 def tag_names(connection: Connection, repository_id: int, last: str, limit: int) -> list[str]:
     """Tags in order of their bytes, after ``last``."""
     query = (
@@ -320,7 +279,7 @@ def commit_page(
         .join(manifests, manifests.c.id == commits.c.manifest_id)
         .join(users, users.c.id == commits.c.pushed_by)
         .outerjoin(tags, (tags.c.repository_id == commits.c.repository_id) & (tags.c.commit_id == commits.c.id))
-        .where(commits.c.repository_id == repository_id)
+        .where(commits.c.repository_id == repository_id, manifests.c.trash_id.is_(None))
     )
     if tag is not None:
         query = query.where(commits.c.tag == tag)
@@ -361,9 +320,13 @@ def count_commits(connection: Connection, repository_id: int, tag: str) -> int:
     return row.commits if row is not None else 0
 
 
-def blob_is_named(connection: Connection, repository_id: int, blob_id: int) -> bool:
-    """Whether a manifest of the repository names the blob."""
-    query = select(manifest_blobs.c.manifest_id).where(
-        manifest_blobs.c.repository_id == repository_id, manifest_blobs.c.blob_id == blob_id
+def naming(connection: Connection, repository_id: int, blob_id: int) -> tuple[bool, bool]:
+    """Whether a manifest of the repository names the blob, and whether one in its trash does."""
+    query = (
+        select(manifests.c.trash_id.is_not(None))
+        .join(manifest_blobs, manifest_blobs.c.manifest_id == manifests.c.id)
+        .where(manifest_blobs.c.repository_id == repository_id, manifest_blobs.c.blob_id == blob_id)
+        .distinct()
     )
-    return connection.execute(query.limit(1)).first() is not None
+    found = {bool(trashed) for trashed in connection.execute(query).scalars()}
+    return False in found, True in found

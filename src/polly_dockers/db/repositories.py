@@ -163,7 +163,9 @@ def page(
 ) -> tuple[list[Repository], tuple[int, int] | None, int]:
     """A keyset page of an organisation's repositories, the key of the next page, and how many match in all."""
     at = repositories.c.active_at if by_push else repositories.c.created_at
-    matching = and_(repositories.c.organisation_id == organisation_id, _matches(search))
+    matching = and_(
+        repositories.c.organisation_id == organisation_id, repositories.c.deleted_at.is_(None), _matches(search)
+    )
     query = _LISTED.where(matching)
     if after is not None:
         key = tuple_(at, repositories.c.id)
@@ -198,6 +200,8 @@ def names_after(connection: Connection, user_id: int, last: tuple[str, str], lim
         .where(
             members.c.user_id == bindparam("user"),
             members.c.invitation_hash.is_(None),
+            organisations.c.deleted_at.is_(None),
+            repositories.c.deleted_at.is_(None),
             tuple_(organisations.c.slug, repositories.c.name) > tuple_(*last),
         )
         .order_by(organisations.c.slug, repositories.c.name)

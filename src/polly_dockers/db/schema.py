@@ -13,7 +13,10 @@ cursor that outlives its row opens no other one.
           │       └─< manifest_children                an index and its manifests
           ├─< commits                                  appended, never changed
           ├─< tags                                     the active commit of each tag
-          └─< repository_deltas                        what pushes added and nobody folded yet
+          ├─< repository_deltas                        what pushes added and nobody folded yet
+          └─< trash                                    what was deleted, until it is purged
+
+    tombstones                                         keys of blobs that have no row any more
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 REVISION: Final = "0001"
@@ -61,9 +65,10 @@ organisations: Final = Table(
     "organisations",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("slug", _bytewise(63), nullable=False, unique=True),
+    Column("slug", _bytewise(96), nullable=False, unique=True),
     Column("create_on_push", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
     **_AUTO,
 )
 
@@ -129,7 +134,7 @@ repositories: Final = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("organisation_id", ForeignKey("organisations.id", ondelete="RESTRICT"), nullable=False),
-    Column("name", _bytewise(255), nullable=False),
+    Column("name", _bytewise(288), nullable=False),
     Column("description", Text, nullable=False),
     Column("access", String(16), nullable=False),
     Column("sparse_indexes", String(16), nullable=False, server_default="deny"),
@@ -140,6 +145,7 @@ repositories: Final = Table(
     Column("tags", BigInteger, nullable=False, server_default="0"),
     Column("commits", BigInteger, nullable=False, server_default="0"),
     Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("deleted_at", BigInteger),
     UniqueConstraint("organisation_id", "name"),
     Index(None, "organisation_id", "created_at", "id"),
     Index(None, "organisation_id", "active_at", "id"),
@@ -178,26 +184,33 @@ repository_blobs: Final = Table(
     Column("leased_until", BigInteger, nullable=False),
     PrimaryKeyConstraint("repository_id", "blob_id"),
     Index(None, "blob_id"),
+    Index(None, "leased_until"),
 )
+"""``leased_until`` is HELD once the collector has seen that a manifest names the blob, HIDDEN where only trash does."""
+
+HELD: Final = 0
+HIDDEN: Final = -1
 
 manifests: Final = Table(
     "manifests",
     metadata,
     Column("id", _Id, primary_key=True),
     Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
-    Column("digest", _bytewise(135), nullable=False),
+    Column("digest", _bytewise(160), nullable=False),
     Column("media_type", String(255), nullable=False),
     Column("artifact_type", String(255)),
-    Column("subject", _bytewise(135)),
+    Column("subject", _bytewise(160)),
     Column("annotations", Text),
     Column("platforms", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("total_size", BigInteger, nullable=False),
     Column("pushed_by", ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
     Column("pushed_at", BigInteger, nullable=False),
+    Column("trash_id", BigInteger),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("repository_id", "digest"),
     Index(None, "repository_id", "subject", "id"),
+    Index(None, "trash_id", sqlite_where=text("trash_id IS NOT NULL"), postgresql_where=text("trash_id IS NOT NULL")),
     **_AUTO,
 )
 
@@ -271,3 +284,38 @@ tag_totals: Final = Table(
     PrimaryKeyConstraint("repository_id", "tag"),
 )
 """How many commits each tag has, also one that was deleted: a page of its commits tells it, and can't count them."""
+
+trash: Final = Table(
+    "trash",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("organisation_id", ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE")),
+    Column("kind", String(16), nullable=False),
+    Column("name", _bytewise(255), nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("commits", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("deleted_by", ForeignKey("users.id", ondelete="RESTRICT")),
+    Column("deleted_at", BigInteger, nullable=False),
+    Index(None, "organisation_id", "deleted_at", "id"),
+    Index(None, "repository_id", "kind", "name"),
+    Index(None, "deleted_at"),
+    **_AUTO,
+)
+"""What people have deleted, until it is purged. ``name`` is that of the tag, the digest, the repository, the slug.
+
+What lies there keeps its rows under a name that nobody can ask for: its own, MARK, and its id.
+"""
+
+MARK: Final = "~"
+"""Stands in no name of an organisation, of a repository, and in no digest."""
+
+tombstones: Final = Table(
+    "tombstones",
+    metadata,
+    Column("storage_key", String(255), primary_key=True),
+    Column("not_before", BigInteger, nullable=False),
+    Index(None, "not_before"),
+)
+"""Keys of the store that no row names, and when they may go: a pull that found its blob before is over by then."""

@@ -8,7 +8,7 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from polly_dockers import __version__, accounts, history, repositories, wire
+from polly_dockers import __version__, accounts, history, repositories, trash, wire
 from polly_dockers.errors import BadRequest, NotFound, Unsupported
 from polly_dockers.model import RepositoryName, Role, parse_slug
 from polly_dockers.web import openapi, signin
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from polly_dockers.accounts import SignedIn
     from polly_dockers.db.accounts import AccessToken, Member
+    from polly_dockers.db.trash import Item
     from polly_dockers.model import Commit, Repository
     from polly_dockers.web.exchange import Exchange
 
@@ -336,6 +337,68 @@ async def member_page(exchange: Exchange, organisation: str) -> Answer:
     return _json(wire.Members([_member_item(item) for item in found[:limit]], total, following))
 
 
+# --- the trash -------------------------------------------------------------------------------------------------
+
+
+async def delete(exchange: Exchange, organisation: str) -> Answer:
+    """DELETE …/repository?name=[&tag=|&commit=][&preview=true]."""
+    caller = await signin.by_full_token(exchange)
+    item = await trash.delete(
+        exchange.registry,
+        caller.actor,
+        organisation,
+        _required(exchange, "name"),
+        tag=exchange.query("tag"),
+        commit=exchange.query("commit"),
+        preview=not _choice(exchange, "preview", ("false", "true")),
+    )
+    return _json(_trash_item(exchange, organisation, item))
+
+
+async def restore(exchange: Exchange, organisation: str) -> Answer:
+    """POST …/trash."""
+    caller = await signin.by_full_token(exchange)
+    wanted = await exchange.json(wire.Restore)
+    item = await trash.restore(
+        exchange.registry,
+        caller.actor,
+        organisation,
+        wanted.repository,
+        tag=wanted.tag,
+        commit=wanted.commit,
+        new_name=wanted.new_name,
+    )
+    return _json(_trash_item(exchange, organisation, item))
+
+
+async def trash_page(exchange: Exchange, organisation: str) -> Answer:
+    """GET …/trash."""
+    caller = await signin.by_full_token(exchange)
+    found, following, total = await trash.page(
+        exchange.registry, caller.actor, organisation, limit=_limit(exchange), after=_key(exchange)
+    )
+    items = [_trash_item(exchange, organisation, item) for item in found]
+    return _json(wire.Trash(items, total, _next(*following) if following else None))
+
+
+def _trash_item(exchange: Exchange, organisation: str, item: Item) -> wire.TrashItem:
+    config = exchange.registry.config
+    return wire.TrashItem(
+        repository=f"{config.registry}/{organisation}/{item.repository}",
+        kind=item.kind,  # type: ignore[arg-type]
+        name=item.name,
+        tags=list(item.tags),
+        commits=item.commits,
+        size=item.size,
+        deleted_by=item.deleted_by,
+        deleted_at=_time(item.deleted_at),
+        restorable_until=_time(item.deleted_at + config.trash_days * 86_400_000_000),
+    )
+
+
+# --- members ---------------------------------------------------------------------------------------------------
+
+
 async def add_member(exchange: Exchange, organisation: str) -> Answer:
     """POST …/members."""
     caller = await signin.by_full_token(exchange)
@@ -385,8 +448,9 @@ _FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
 }
 _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
     "repositories": {"GET": repository_page, "POST": create_repository},
-    "repository": {"GET": repository, "PATCH": update_repository},
+    "repository": {"GET": repository, "PATCH": update_repository, "DELETE": delete},
     "commits": {"GET": commit_page},
+    "trash": {"GET": trash_page, "POST": restore},
     "invitation": {"POST": accept_invitation},
     "members": {
         "GET": member_page,

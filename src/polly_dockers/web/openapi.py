@@ -114,6 +114,30 @@ def _paths() -> dict[str, Any]:
                 query=name,
                 path=org,
             ),
+            "delete": _operation(
+                "Put a docker repository, a tag or a commit into the trash, or with preview tell what would go",
+                {200: wire.TrashItem},
+                errors=(403, 404),
+                query=(
+                    *name,
+                    ("tag", False, _TEXT),
+                    ("commit", False, _TEXT),
+                    ("preview", False, {"type": "string", "enum": ["false", "true"]}),
+                ),
+                path=org,
+            ),
+        },
+        "/api/v1/organisations/{org}/trash": {
+            "get": _operation(
+                "What was deleted", {200: wire.Trash}, errors=(404,), query=(_PAGE[0], _PAGE[2]), path=org
+            ),
+            "post": _operation(
+                "Restore what was deleted",
+                {200: wire.TrashItem},
+                body=wire.Restore,
+                errors=(403, 404, 409, 413),
+                path=org,
+            ),
         },
         "/api/v1/organisations/{org}/commits": {
             "get": _operation(
@@ -169,10 +193,13 @@ _SHAPES: Final = (
     wire.RepositoryCreate,
     wire.RepositoryItem,
     wire.RepositoryUpdate,
+    wire.Restore,
     wire.ServerInfo,
     wire.TokenCreated,
     wire.TokenRequest,
     wire.Tokens,
+    wire.Trash,
+    wire.TrashItem,
 )
 
 

@@ -33,10 +33,11 @@ def upgrade() -> None:
         "organisations",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
-            "slug", sa.String(length=63).with_variant(sa.String(length=63, collation="C"), "postgresql"), nullable=False
+            "slug", sa.String(length=96).with_variant(sa.String(length=96, collation="C"), "postgresql"), nullable=False
         ),
         sa.Column("create_on_push", sa.Integer(), server_default="0", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organisations")),
         sa.UniqueConstraint("slug", name=op.f("uq_organisations_slug")),
         sqlite_autoincrement=True,
@@ -60,6 +61,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_throttles")),
     )
     op.create_index(op.f("ix_throttles_since"), "throttles", ["since"], unique=False)
+    op.create_table(
+        "tombstones",
+        sa.Column("storage_key", sa.String(length=255), nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("storage_key", name=op.f("pk_tombstones")),
+    )
+    op.create_index(op.f("ix_tombstones_not_before"), "tombstones", ["not_before"], unique=False)
     op.create_table(
         "users",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -118,7 +126,7 @@ def upgrade() -> None:
         sa.Column("organisation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
             "name",
-            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            sa.String(length=288).with_variant(sa.String(length=288, collation="C"), "postgresql"),
             nullable=False,
         ),
         sa.Column("description", sa.Text(), nullable=False),
@@ -131,6 +139,7 @@ def upgrade() -> None:
         sa.Column("tags", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("commits", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("size", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["created_by"], ["users.id"], name=op.f("fk_repositories_created_by"), ondelete="RESTRICT"
         ),
@@ -159,14 +168,14 @@ def upgrade() -> None:
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
             "digest",
-            sa.String(length=135).with_variant(sa.String(length=135, collation="C"), "postgresql"),
+            sa.String(length=160).with_variant(sa.String(length=160, collation="C"), "postgresql"),
             nullable=False,
         ),
         sa.Column("media_type", sa.String(length=255), nullable=False),
         sa.Column("artifact_type", sa.String(length=255), nullable=True),
         sa.Column(
             "subject",
-            sa.String(length=135).with_variant(sa.String(length=135, collation="C"), "postgresql"),
+            sa.String(length=160).with_variant(sa.String(length=160, collation="C"), "postgresql"),
             nullable=True,
         ),
         sa.Column("annotations", sa.Text(), nullable=True),
@@ -175,6 +184,7 @@ def upgrade() -> None:
         sa.Column("total_size", sa.BigInteger(), nullable=False),
         sa.Column("pushed_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("pushed_at", sa.BigInteger(), nullable=False),
+        sa.Column("trash_id", sa.BigInteger(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["pushed_by"], ["users.id"], name=op.f("fk_manifests_pushed_by"), ondelete="RESTRICT"),
         sa.ForeignKeyConstraint(
@@ -186,6 +196,14 @@ def upgrade() -> None:
     )
     op.create_index(
         op.f("ix_manifests_repository_id_subject_id"), "manifests", ["repository_id", "subject", "id"], unique=False
+    )
+    op.create_index(
+        op.f("ix_manifests_trash_id"),
+        "manifests",
+        ["trash_id"],
+        unique=False,
+        sqlite_where=sa.text("trash_id IS NOT NULL"),
+        postgresql_where=sa.text("trash_id IS NOT NULL"),
     )
     op.create_table(
         "repository_blobs",
@@ -201,6 +219,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("repository_id", "blob_id", name=op.f("pk_repository_blobs")),
     )
     op.create_index(op.f("ix_repository_blobs_blob_id"), "repository_blobs", ["blob_id"], unique=False)
+    op.create_index(op.f("ix_repository_blobs_leased_until"), "repository_blobs", ["leased_until"], unique=False)
     op.create_table(
         "repository_deltas",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -216,6 +235,51 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_repository_deltas_repository_id"), "repository_deltas", ["repository_id"], unique=False)
+    op.create_table(
+        "tag_totals",
+        sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "tag",
+            sa.String(length=128).with_variant(sa.String(length=128, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("commits", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_tag_totals_repository_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "tag", name=op.f("pk_tag_totals")),
+    )
+    op.create_table(
+        "trash",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("organisation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column(
+            "name",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("commits", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["deleted_by"], ["users.id"], name=op.f("fk_trash_deleted_by"), ondelete="RESTRICT"),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisations.id"], name=op.f("fk_trash_organisation_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_trash_repository_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trash")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_trash_deleted_at"), "trash", ["deleted_at"], unique=False)
+    op.create_index(
+        op.f("ix_trash_organisation_id_deleted_at_id"), "trash", ["organisation_id", "deleted_at", "id"], unique=False
+    )
+    op.create_index(op.f("ix_trash_repository_id_kind_name"), "trash", ["repository_id", "kind", "name"], unique=False)
     op.create_table(
         "commits",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -316,20 +380,6 @@ def upgrade() -> None:
             ["repository_id"], ["repositories.id"], name=op.f("fk_tags_repository_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("repository_id", "name", name=op.f("pk_tags")),
-    )
-    op.create_table(
-        "tag_totals",
-        sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column(
-            "tag",
-            sa.String(length=128).with_variant(sa.String(length=128, collation="C"), "postgresql"),
-            nullable=False,
-        ),
-        sa.Column("commits", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["repository_id"], ["repositories.id"], name=op.f("fk_tag_totals_repository_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("repository_id", "tag", name=op.f("pk_tag_totals")),
     )
     op.create_index(op.f("ix_tags_commit_id"), "tags", ["commit_id"], unique=False)
     op.create_index(op.f("ix_tags_manifest_id"), "tags", ["manifest_id"], unique=False)

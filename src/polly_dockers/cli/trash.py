@@ -1,0 +1,128 @@
+"""Deleting and restoring: what ``polly dockers delete, restore`` and ``trash`` do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polly_dockers import wire
+from polly_dockers.cli import ask, render, terminal
+from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.render import Column
+from polly_dockers.cli.repositories import ask_name
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+
+_SHORT = 20
+_ITEM = (
+    Column("kind"),
+    Column("deleted", own_line=True),
+    Column("deleted by"),
+    Column("deleted at"),
+    Column("restorable until"),
+    Column("commits", optional=True, right=True),
+    Column("size", optional=True, right=True),
+)
+
+
+def delete(call: Call, name: str | None, tag: str | None, commit: str | None, output: str, *, yes: bool) -> None:
+    """Put a docker repository, a tag or a commit into the trash, once it is confirmed. Raises UsageError."""
+    what = _what(tag, commit)
+    session = call.session
+    organisation, name = session.repository(name if name is not None else ask_name(call))
+    item = session.client.delete(organisation, name, preview=True, **what)
+    if not yes:
+        terminal.say(_consequences(item))
+        if not call.may_ask():
+            msg = "Nothing was deleted. To delete without being asked, add --yes."
+            raise UsageError(msg)
+        call.asked = True
+        if not ask.yes("Delete it?"):
+            terminal.say("Nothing was deleted.")
+            return
+    item = session.client.delete(organisation, name, preview=False, **what)
+    call.remember("polly dockers delete", name=name, tag=tag, commit=commit, yes=True)
+    terminal.success(f"{_named(item)} is in the trash")
+    terminal.say(f"To bring it back until {render.date(item.restorable_until)}: {_way_back(name, tag, commit)}")
+    if output == "json":
+        render.document(item)
+
+
+def restore(
+    call: Call, name: str | None, tag: str | None, commit: str | None, new_name: str | None, output: str
+) -> None:
+    """Bring back what was deleted last of that name. Raises UsageError."""
+    _what(tag, commit)
+    if new_name is not None and (tag or commit):
+        msg = "--as is for a whole docker repository; a tag or a commit comes back where it was."
+        raise UsageError(msg)
+    session = call.session
+    name = name if name is not None else call.need("--name", lambda: _ask_deleted(call))
+    organisation, name = session.repository(name)
+    item = session.client.restore(organisation, wire.Restore(name, tag, commit, new_name))
+    call.remember("polly dockers restore", name=name, tag=tag, commit=commit, **{"as": new_name})
+    terminal.success(f"{_named(item)} is restored{f' as {new_name}' if new_name else ''}")
+    if output == "json":
+        render.document(item)
+
+
+def list_(call: Call, output: str, *, every: bool) -> None:
+    """Print the trash of the organisation, newest first."""
+    session = call.session
+    organisation = session.organisation
+    page = session.client.trash(organisation, None if every else _SHORT)
+    call.remember("polly dockers trash", all=every)
+    if output == "json":
+        render.document(page.items)
+    elif page.items:
+        render.show(_ITEM, [_row(each) for each in page.items])
+    else:
+        terminal.say(f"The trash of {organisation} is empty.")
+    if len(page.items) < page.total:
+        terminal.say(f"{len(page.items)} of {page.total} items; --all lists all of them.")
+
+
+def _what(tag: str | None, commit: str | None) -> dict[str, str]:
+    if tag is not None and commit is not None:
+        msg = "--tag and --commit can't be together: a commit goes with all its tags, a tag leaves its commits."
+        raise UsageError(msg)
+    return {key: value for key, value in (("tag", tag), ("commit", commit)) if value is not None}
+
+
+def _ask_deleted(call: Call) -> str:
+    session = call.session
+    items = session.client.trash(session.organisation, 1000).items
+    known = sorted({each.repository.partition("/")[2].partition("/")[2] for each in items})
+    return ask.one_of("Enter the name of the docker repository?", known)
+
+
+def _named(item: wire.TrashItem) -> str:
+    path = terminal.clean(item.repository)
+    if item.kind == "tag":
+        return f"the tag {path}:{terminal.clean(item.name)}"
+    return f"the commit {path}@{terminal.clean(item.name)}" if item.kind == "commit" else f"the repository {path}"
+
+
+def _consequences(item: wire.TrashItem) -> str:
+    """Say what would go, and how much."""
+    commits = f"{item.commits} commit{'' if item.commits == 1 else 's'}"
+    if item.kind == "tag":
+        return f"This takes away {_named(item)}. Its commits stay, inactive, and are pulled by their digest."
+    if item.kind == "repository":
+        return f"This takes away {_named(item)} with all {commits} in it, {render.size(item.size)}."
+    tags = f", and the tags that it has: {', '.join(map(terminal.clean, item.tags))}" if item.tags else ""
+    return f"This takes away {_named(item)}, {render.size(item.size)}: {commits}{tags}."
+
+
+def _way_back(name: str, tag: str | None, commit: str | None) -> str:
+    what = f" --tag {tag}" if tag else f" --commit {commit}" if commit else ""
+    return f"polly dockers restore --name {name}{what}"
+
+
+def _row(item: wire.TrashItem) -> render.Row:
+    path = item.repository
+    named = f"{path}:{item.name}" if item.kind == "tag" else f"{path}@{item.name}" if item.kind == "commit" else path
+    return (
+        item.kind, named, item.deleted_by or "the operator", render.date(item.deleted_at),
+        render.date(item.restorable_until), str(item.commits), render.size(item.size),
+    )  # fmt: skip

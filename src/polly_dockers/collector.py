@@ -1,0 +1,196 @@
+"""Giving space back, while everything runs: the trash whose time is over, blobs that nothing needs, abandoned uploads.
+
+One collector works at a time, in small transactions between those of the pushes. It decides by the rows alone, inside
+the transaction that changes them; bytes go last. Whatever fails ends the run: what is left is leaked for a while, and
+the next run takes it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers.db import garbage
+from polly_dockers.db import trash as trash_rows
+from polly_dockers.db.engine import now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from polly_dockers.db.garbage import Taken
+    from polly_dockers.registry import Registry
+
+DAY: Final = 86_400
+FILES: Final = 200
+"""Keys that are deleted in one go."""
+ORPHAN_SECONDS: Final = 3600
+"""Age of bytes from which a key that no row names is garbage: twice what a push may take between the two."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did; for a dry run, what it would do now."""
+
+    purged: int = 0
+    """Items of the trash whose time was over."""
+    links: int = 0
+    """Blobs that were taken out of a repository."""
+    blobs: int = 0
+    """Blobs whose rows went: no repository had them any more."""
+    size: int = 0
+    """Their bytes."""
+    files: int = 0
+    """Keys whose bytes went."""
+    freed: int = 0
+    """Bytes that the store has back, those of abandoned uploads included."""
+    orphans: int = 0
+    """Keys that no row named."""
+    uploads: int = 0
+    """Abandoned uploads."""
+    waiting: int = 0
+    """Keys that go in the next runs, after a while of grace."""
+
+
+@dataclass(slots=True)
+class Collector:
+    """One run over everything. ``pace`` is how many times as long as each step took it then rests."""
+
+    registry: Registry
+    pace: float = 0.0
+    progress: Callable[[Report], None] = lambda _report: None
+    report: Report = field(default_factory=Report)
+
+    async def run(self) -> Report | None:
+        """Collect; None where another collector is at work."""
+        with _alone(self.registry) as held:
+            if not held:
+                return None
+            await self._purge()
+            await self._links()
+            await self._orphans()
+            await self._files()
+            await self._uploads()
+            self.report.waiting = (await self.registry.db.read(garbage.waiting)).tombstones
+            return self.report
+
+    async def look(self) -> Report:
+        """What a run would do now, without doing it."""
+        config, report = self.registry.config, self.report
+        report.purged = len(await self._overdue(limit=1_000_000))
+        found = await self.registry.db.read(garbage.waiting)
+        report.links, report.blobs, report.size, report.waiting = found.links, found.blobs, found.size, found.tombstones
+        for part in self.registry.blobs.parts():
+            report.orphans += len(await self._orphans_of(part))
+        report.uploads, report.freed = await self.registry.blobs.abandoned(config.upload_seconds, delete=False)
+        return report
+
+    async def _rest(self, began: float) -> None:
+        """Let the others have their turn; the longer the step was, the longer."""
+        self.progress(self.report)
+        took = asyncio.get_running_loop().time() - began
+        await asyncio.sleep(took * self.pace)
+
+    async def _purge(self) -> None:
+        """Delete what has been in the trash for long enough."""
+        config, db = self.registry.config, self.registry.db
+        for item in await self._overdue():
+            began = asyncio.get_running_loop().time()
+            if item.kind == trash_rows.COMMIT:
+                while not await db.write(garbage.purge_manifest, item.id, config.lease_seconds):
+                    await self._rest(began)
+                    began = asyncio.get_running_loop().time()
+            elif item.kind == trash_rows.REPOSITORY:
+                await self._purge_repository(item.repository_id or 0)
+            elif item.kind == trash_rows.ORGANISATION:
+                for repository_id in await db.write(garbage.repositories_of, item.organisation_id):
+                    await self._purge_repository(repository_id)
+                await db.write(garbage.purge_organisation, item.organisation_id)
+            else:
+                await db.write(trash_rows.forget, item.id)
+            self.report.purged += 1
+            await self._rest(began)
+
+    async def _overdue(self, limit: int = 1000) -> list[trash_rows.Item]:
+        before = now() - self.registry.config.trash_days * DAY * 1_000_000
+        return await self.registry.db.read(trash_rows.older, before, after=0, limit=limit)
+
+    async def _purge_repository(self, repository_id: int) -> None:
+        while True:
+            began = asyncio.get_running_loop().time()
+            taken = await self.registry.db.write(
+                garbage.purge_repository, repository_id, self.registry.config.grace_seconds
+            )
+            if taken is None:
+                return
+            self._count(taken)
+            await self._rest(began)
+
+    async def _links(self) -> None:
+        """Take the links that nobody needs, and the blobs that have none left."""
+        for step in (garbage.take_hidden, garbage.take_expired):
+            taken = None
+            while taken is None or taken.seen == garbage.BATCH:
+                began = asyncio.get_running_loop().time()
+                taken = await self.registry.db.write(step, self.registry.config.grace_seconds)
+                self._count(taken)
+                await self._rest(began)
+
+    def _count(self, taken: Taken) -> None:
+        self.report.links += taken.links
+        self.report.blobs += taken.blobs
+        self.report.size += taken.size
+
+    async def _files(self) -> None:
+        """Delete the bytes of keys whose time has come. A key that a row names after all is only forgotten."""
+        db, blobs = self.registry.db, self.registry.blobs
+        while keys := await db.read(garbage.due, FILES):
+            began = asyncio.get_running_loop().time()
+            doomed = await db.read(garbage.unnamed, keys)
+            self.report.freed += await blobs.delete_all(doomed)
+            await db.write(garbage.forget, keys)
+            self.report.files += len(doomed)
+            await self._rest(began)
+
+    async def _orphans(self) -> None:
+        """Find keys that no row names, such as those of pushes that were cut off before their row."""
+        for part in self.registry.blobs.parts():
+            began = asyncio.get_running_loop().time()
+            keys = await self._orphans_of(part)
+            if keys:
+                await self.registry.db.write(garbage.bury, keys, self.registry.config.grace_seconds)
+            self.report.orphans += len(keys)
+            await self._rest(began)
+
+    async def _orphans_of(self, part: str) -> list[str]:
+        """Keys of a part of the store that are old enough and have neither a row nor a tombstone."""
+        stored = await self.registry.blobs.keys(part)
+        old = [each.key for each in stored if each.age > ORPHAN_SECONDS]
+        found: list[str] = []
+        for at in range(0, len(old), FILES):
+            found += await self.registry.db.read(garbage.orphans, old[at : at + FILES])
+        return found
+
+    async def _uploads(self) -> None:
+        """Give back what abandoned uploads hold."""
+        count, size = await self.registry.blobs.abandoned(self.registry.config.upload_seconds, delete=True)
+        self.report.uploads += count
+        self.report.freed += size
+
+
+@contextlib.contextmanager
+def _alone(registry: Registry) -> Iterator[bool]:
+    """Whether this is the only collector of the data folder; the lock dies with its process."""
+    fd = os.open(registry.config.data / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(fd)

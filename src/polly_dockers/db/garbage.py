@@ -1,0 +1,261 @@
+"""Rows that nothing needs any more, a small batch in each transaction.
+
+A blob goes in three steps. A link whose lease has ended and that no manifest names is taken away; a blob without
+a link loses its row and leaves a tombstone for its key; later the bytes go, and then the tombstone. A link that a
+manifest does name is HELD from then on, and looked at again only when that manifest is purged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, select, tuple_, update
+
+from polly_dockers.db import repositories
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import (
+    HELD,
+    HIDDEN,
+    blobs,
+    commits,
+    manifest_blobs,
+    manifest_children,
+    manifests,
+    organisations,
+    repository_blobs,
+    repository_deltas,
+    tag_totals,
+    tags,
+    tombstones,
+    trash,
+)
+from polly_dockers.db.schema import repositories as repository_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Table
+
+BATCH: Final = 200
+"""Rows of one transaction, at most: some milliseconds of the writer's time."""
+
+_NAMED: Final = exists(
+    select(literal(1)).where(
+        manifest_blobs.c.repository_id == repository_blobs.c.repository_id,
+        manifest_blobs.c.blob_id == repository_blobs.c.blob_id,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one transaction did."""
+
+    seen: int
+    """Rows that were looked at; fewer than BATCH: there are no more."""
+    links: int = 0
+    blobs: int = 0
+    size: int = 0
+    """Bytes of the blobs."""
+
+
+def _ended() -> ColumnElement[bool]:
+    return and_(repository_blobs.c.leased_until > HELD, repository_blobs.c.leased_until < now())
+
+
+def take_expired(connection: Connection, grace: int) -> Taken:
+    """Take links whose lease has ended and that no manifest names; the others are held. ``grace``: see _take."""
+    query = (
+        select(repository_blobs.c.repository_id, repository_blobs.c.blob_id, blobs.c.size, _NAMED)
+        .join(blobs, blobs.c.id == repository_blobs.c.blob_id)
+        .where(_ended())
+        .order_by(repository_blobs.c.leased_until)
+        .limit(BATCH)
+    )
+    rows = connection.execute(query).all()
+    held = [(repository_id, blob_id) for repository_id, blob_id, _, named in rows if named]
+    if held:
+        connection.execute(update(repository_blobs).where(_key().in_(held)).values(leased_until=HELD))
+    free = [(repository_id, blob_id, size) for repository_id, blob_id, size, named in rows if not named]
+    for repository_id in {repository_id for repository_id, _, _ in free}:
+        size = sum(each for of, _, each in free if of == repository_id)
+        repositories.add_delta(connection, repository_id, size=-size)
+    return _take(connection, len(rows), [(of, blob_id) for of, blob_id, _ in free], grace)
+
+
+def take_hidden(connection: Connection, grace: int) -> Taken:
+    """Take links that were deleted and that no manifest of the trash names."""
+    query = (
+        select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
+        .where(repository_blobs.c.leased_until == HIDDEN, ~_NAMED)
+        .limit(BATCH)
+    )
+    rows = [(row.repository_id, row.blob_id) for row in connection.execute(query)]
+    return _take(connection, len(rows), rows, grace)
+
+
+def _key() -> ColumnElement[tuple[int, int]]:
+    return tuple_(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
+
+
+def _take(connection: Connection, seen: int, links: Sequence[tuple[int, int]], grace: int) -> Taken:
+    """Delete links, and the rows of blobs that have none left; their keys may go in ``grace`` seconds."""
+    if not links:
+        return Taken(seen)
+    connection.execute(delete(repository_blobs).where(_key().in_(links)))
+    linked = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id))
+    gone = connection.execute(
+        delete(blobs)
+        .where(blobs.c.id.in_({blob_id for _, blob_id in links}), ~linked)
+        .returning(blobs.c.storage_key, blobs.c.size)
+    ).all()
+    bury(connection, [row.storage_key for row in gone], grace)
+    return Taken(seen, len(links), len(gone), sum(row.size for row in gone))
+
+
+def bury(connection: Connection, keys: Sequence[str], grace: int) -> None:
+    """Leave tombstones for keys that no row names; one that is there already stays as it is."""
+    if not keys:
+        return
+    known = set(
+        connection.execute(select(tombstones.c.storage_key).where(tombstones.c.storage_key.in_(keys))).scalars()
+    )
+    at = now() + grace * 1_000_000
+    fresh = [{"storage_key": key, "not_before": at} for key in keys if key not in known]
+    if fresh:
+        connection.execute(insert(tombstones), fresh)
+
+
+def unnamed(connection: Connection, keys: Sequence[str]) -> list[str]:
+    """Those of the keys that no row of a blob names."""
+    query = select(blobs.c.storage_key).where(blobs.c.storage_key.in_(keys))
+    named = set(connection.execute(query).scalars())
+    return [key for key in keys if key not in named]
+
+
+def orphans(connection: Connection, keys: Sequence[str]) -> list[str]:
+    """Those of the keys that have neither a row nor a tombstone."""
+    free = unnamed(connection, keys)
+    query = select(tombstones.c.storage_key).where(tombstones.c.storage_key.in_(free))
+    buried = set(connection.execute(query).scalars())
+    return [key for key in free if key not in buried]
+
+
+def due(connection: Connection, limit: int) -> list[str]:
+    """Keys whose time has come."""
+    query = select(tombstones.c.storage_key).where(tombstones.c.not_before < now()).order_by(tombstones.c.not_before)
+    return list(connection.execute(query.limit(limit)).scalars())
+
+
+def forget(connection: Connection, keys: Sequence[str]) -> None:
+    """Take the tombstones away; the bytes are gone, or a row names them after all."""
+    connection.execute(delete(tombstones).where(tombstones.c.storage_key.in_(keys)))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a collection would find."""
+
+    links: int
+    blobs: int
+    size: int
+    tombstones: int
+
+
+def waiting(connection: Connection) -> Waiting:
+    """Count what could be taken now, and change nothing."""
+    free = and_(~_NAMED, (repository_blobs.c.leased_until == HIDDEN) | _ended())
+    links = connection.execute(select(func.count()).select_from(repository_blobs).where(free)).scalar_one()
+    ids = select(repository_blobs.c.blob_id).where(free)
+    other = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id, ~free))
+    lone = select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(ids), ~other)
+    count, size = connection.execute(lone).one()
+    graves = connection.execute(select(func.count()).select_from(tombstones)).scalar_one()
+    return Waiting(links, count, size, graves)
+
+
+# --- what the trash gives back ----------------------------------------------------------------------------------
+
+
+def purge_manifest(connection: Connection, trash_id: int, lease: int) -> bool:
+    """Delete a part of a manifest that is in the trash, commits first; True once all of it is gone.
+
+    Who has just found a blob of it may be about to name that: each gets a lease. A manifest that an index of the
+    trash holds waits for that index.
+    """
+    manifest_id = connection.execute(
+        select(manifests.c.id).where(manifests.c.trash_id == trash_id)
+    ).scalar_one_or_none()
+    if manifest_id is None:
+        return True
+    if connection.execute(
+        select(manifest_children.c.child_id).where(manifest_children.c.child_id == manifest_id)
+    ).first():
+        return True
+    if _some(connection, commits, commits.c.manifest_id == manifest_id):
+        return False
+    named = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == manifest_id)
+    repository_id = select(manifests.c.repository_id).where(manifests.c.id == manifest_id).scalar_subquery()
+    until = now() + lease * 1_000_000
+    connection.execute(
+        update(repository_blobs)
+        .where(
+            repository_blobs.c.repository_id == repository_id,
+            repository_blobs.c.blob_id.in_(named),
+            repository_blobs.c.leased_until >= HELD,
+            repository_blobs.c.leased_until < until,
+        )
+        .values(leased_until=until)
+    )
+    connection.execute(delete(manifests).where(manifests.c.id == manifest_id))
+    connection.execute(delete(trash).where(trash.c.id == trash_id))
+    return True
+
+
+def purge_repository(connection: Connection, repository_id: int, grace: int) -> Taken | None:
+    """Delete a part of a repository that was deleted; None once all of it is gone."""
+    if (
+        connection.execute(
+            select(repository_rows.c.id).where(
+                repository_rows.c.id == repository_id, repository_rows.c.deleted_at.is_not(None)
+            )
+        ).first()
+        is None
+    ):
+        return None
+    for table in (tags, commits, tag_totals, repository_deltas):
+        if _some(connection, table, table.c.repository_id == repository_id):
+            return Taken(BATCH)
+    mine = select(manifests.c.id).where(manifests.c.repository_id == repository_id)
+    if _some(connection, manifest_children, manifest_children.c.manifest_id.in_(mine)):
+        return Taken(BATCH)
+    if _some(connection, manifests, manifests.c.repository_id == repository_id):
+        return Taken(BATCH)
+    query = select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
+    rows = connection.execute(query.where(repository_blobs.c.repository_id == repository_id).limit(BATCH)).all()
+    if rows:
+        return _take(connection, BATCH, [(row.repository_id, row.blob_id) for row in rows], grace)
+    connection.execute(delete(repository_rows).where(repository_rows.c.id == repository_id))
+    return None
+
+
+def _some(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
+    """Delete up to BATCH rows of a table; how many there were."""
+    key = tuple_(*table.primary_key.columns) if len(table.primary_key) > 1 else next(iter(table.primary_key.columns))
+    some = select(*table.primary_key.columns).where(condition).limit(BATCH)
+    return connection.execute(delete(table).where(key.in_(some))).rowcount
+
+
+def repositories_of(connection: Connection, organisation_id: int) -> list[int]:
+    """Ids of all repositories of an organisation, marked as deleted."""
+    mine = repository_rows.c.organisation_id == organisation_id
+    marked = update(repository_rows).where(mine, repository_rows.c.deleted_at.is_(None))
+    connection.execute(marked.values(deleted_at=now()))
+    return list(connection.execute(select(repository_rows.c.id).where(mine)).scalars())
+
+
+def purge_organisation(connection: Connection, organisation_id: int) -> None:
+    """Delete an organisation that was deleted, once it has no repositories; its members and trash go with it."""
+    mine = and_(organisations.c.id == organisation_id, organisations.c.deleted_at.is_not(None))
+    connection.execute(delete(organisations).where(mine))

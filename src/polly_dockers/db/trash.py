@@ -1,0 +1,443 @@
+"""Rows of what was deleted: hidden at once, kept with all that it holds, brought back, or purged in the end.
+
+A manifest in the trash keeps its row, its commits and its references; its digest and subject bear a mark, so that no
+question of the wire finds it. A repository and an organisation likewise bear it in their names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, delete, func, insert, select, tuple_, update
+
+from polly_dockers.db import manifests as manifest_rows
+from polly_dockers.db import missed, repositories
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import (
+    HELD,
+    HIDDEN,
+    MARK,
+    blobs,
+    commits,
+    manifest_blobs,
+    manifest_children,
+    manifests,
+    organisations,
+    repository_blobs,
+    tags,
+    trash,
+    users,
+)
+from polly_dockers.db.schema import repositories as repository_rows
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+TAG: Final = "tag"
+COMMIT: Final = "commit"
+REPOSITORY: Final = "repository"
+ORGANISATION: Final = "organisation"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something in the trash: what it was called, what went with it, and who deleted it when."""
+
+    id: int
+    organisation_id: int
+    repository_id: int | None
+    repository: str | None
+    """The name of the repository that it was in, or is."""
+    kind: str
+    name: str
+    tags: tuple[str, ...]
+    commits: int
+    size: int
+    deleted_by: str | None
+    """None for the operator of the server."""
+    deleted_at: int
+
+
+_ITEMS: Final = select(
+    trash.c.id,
+    trash.c.organisation_id,
+    trash.c.repository_id,
+    repository_rows.c.name.label("repository"),
+    trash.c.kind,
+    trash.c.name,
+    trash.c.tags,
+    trash.c.commits,
+    trash.c.size,
+    users.c.email,
+    trash.c.deleted_at,
+).select_from(
+    trash.outerjoin(repository_rows, repository_rows.c.id == trash.c.repository_id).outerjoin(
+        users, users.c.id == trash.c.deleted_by
+    )
+)
+
+
+def _item(row: Row[*tuple[Any, ...]]) -> Item:
+    return Item(
+        id=row.id,
+        organisation_id=row.organisation_id,
+        repository_id=row.repository_id,
+        repository=row.repository.partition(MARK)[0] if row.repository is not None else None,
+        kind=row.kind,
+        name=row.name,
+        tags=tuple(row.tags.split()),
+        commits=row.commits,
+        size=row.size,
+        deleted_by=row.email,
+        deleted_at=row.deleted_at,
+    )
+
+
+def find(connection: Connection, kind: str, name: str, *, repository_id: int) -> Item | None:
+    """The item that was deleted last of that kind and name in the repository."""
+    query = _ITEMS.where(trash.c.repository_id == repository_id, trash.c.kind == kind, trash.c.name == name)
+    row = connection.execute(query.order_by(trash.c.id.desc()).limit(1)).first()
+    return _item(row) if row is not None else None
+
+
+def find_in_organisation(connection: Connection, organisation_id: int, kind: str, name: str) -> Item | None:
+    """The item that was deleted last of that kind and name in the organisation."""
+    query = _ITEMS.where(trash.c.organisation_id == organisation_id, trash.c.kind == kind, trash.c.name == name)
+    row = connection.execute(query.order_by(trash.c.id.desc()).limit(1)).first()
+    return _item(row) if row is not None else None
+
+
+def find_organisation(connection: Connection, slug: str) -> Item | None:
+    """The organisation that was deleted last of that slug."""
+    query = _ITEMS.where(trash.c.kind == ORGANISATION, trash.c.name == slug)
+    row = connection.execute(query.order_by(trash.c.id.desc()).limit(1)).first()
+    return _item(row) if row is not None else None
+
+
+def page(
+    connection: Connection, organisation_id: int, *, limit: int, after: tuple[int, int] | None
+) -> tuple[list[Item], tuple[int, int] | None, int]:
+    """A keyset page of an organisation's trash, newest first, the key of the next page, and how many there are."""
+    mine = trash.c.organisation_id == organisation_id
+    query = _ITEMS.where(mine)
+    if after is not None:
+        query = query.where(tuple_(trash.c.deleted_at, trash.c.id) < tuple_(*after))
+    rows = connection.execute(query.order_by(trash.c.deleted_at.desc(), trash.c.id.desc()).limit(limit + 1)).all()
+    total = connection.execute(select(func.count()).select_from(trash).where(mine)).scalar_one()
+    found = [_item(row) for row in rows[:limit]]
+    return found, (found[-1].deleted_at, found[-1].id) if len(rows) > limit else None, total
+
+
+def older(connection: Connection, before: int, *, after: int, limit: int) -> list[Item]:
+    """Items that were deleted before a time, by their ids, after one of them."""
+    query = _ITEMS.where(trash.c.deleted_at < before, trash.c.id > after).order_by(trash.c.id).limit(limit)
+    return [_item(row) for row in connection.execute(query)]
+
+
+def _add(
+    connection: Connection,
+    kind: str,
+    name: str,
+    *,
+    organisation_id: int,
+    repository_id: int | None,
+    user_id: int | None,
+    tag_names: tuple[str, ...] = (),
+    commits_: int = 0,
+    size: int = 0,
+) -> int:
+    made = insert(trash).values(
+        organisation_id=organisation_id,
+        repository_id=repository_id,
+        kind=kind,
+        name=name,
+        tags=" ".join(tag_names),
+        commits=commits_,
+        size=size,
+        deleted_by=user_id,
+        deleted_at=now(),
+    )
+    return int(connection.execute(made.returning(trash.c.id)).scalar_one())
+
+
+def _get(connection: Connection, item_id: int) -> Item:
+    return _item(connection.execute(_ITEMS.where(trash.c.id == item_id)).one())
+
+
+def forget(connection: Connection, item_id: int) -> None:
+    """Take the item out of the trash; what it stands for is back, or gone."""
+    connection.execute(delete(trash).where(trash.c.id == item_id))
+
+
+# --- tags ------------------------------------------------------------------------------------------------------
+
+
+def throw_tag(connection: Connection, organisation_id: int, repository_id: int, tag: str, user_id: int) -> Item | None:
+    """Take a tag away; its commits stay, inactive. None where there is none."""
+    query = delete(tags).where(tags.c.repository_id == repository_id, tags.c.name == tag)
+    if connection.execute(query).rowcount == 0:
+        return None
+    repositories.add_delta(connection, repository_id, tags=-1)
+    return _get(
+        connection,
+        _add(
+            connection,
+            TAG,
+            tag,
+            organisation_id=organisation_id,
+            repository_id=repository_id,
+            user_id=user_id,
+            tag_names=(tag,),
+        ),
+    )
+
+
+def activate(connection: Connection, repository_id: int, tag: str) -> bool:
+    """Set a tag that is not there to its newest commit; False where there is the tag, or no commit of it."""
+    taken = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.name == tag)
+    if connection.execute(taken).first() is not None:
+        return False
+    newest = (
+        select(commits.c.id, commits.c.manifest_id)
+        .join(manifests, manifests.c.id == commits.c.manifest_id)
+        .where(commits.c.repository_id == repository_id, commits.c.tag == tag, manifests.c.trash_id.is_(None))
+        .order_by(commits.c.pushed_at.desc(), commits.c.id.desc())
+        .limit(1)
+    )
+    found = connection.execute(newest).first()
+    if found is None:
+        return False
+    place = {"repository_id": repository_id, "name": tag, "manifest_id": found.manifest_id, "commit_id": found.id}
+    connection.execute(insert(tags), place)
+    repositories.add_delta(connection, repository_id, tags=1)
+    return True
+
+
+# --- manifests and their commits -------------------------------------------------------------------------------
+
+
+def indexes_of(connection: Connection, manifest_id: int) -> list[str]:
+    """Digests of the indexes that hold the manifest, without those in the trash."""
+    query = (
+        select(manifests.c.digest)
+        .join(manifest_children, manifest_children.c.manifest_id == manifests.c.id)
+        .where(manifest_children.c.child_id == manifest_id, manifests.c.trash_id.is_(None))
+    )
+    return list(connection.execute(query).scalars())
+
+
+def forget_children(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
+    """Take the manifest out of the indexes that hold it; they become sparse, and hold it again once it comes back."""
+    alive = select(manifests.c.id).where(manifests.c.trash_id.is_(None))
+    held = and_(manifest_children.c.child_id == manifest_id, manifest_children.c.manifest_id.in_(alive))
+    parents = connection.execute(delete(manifest_children).where(held).returning(manifest_children.c.manifest_id))
+    for parent in parents.scalars().all():
+        missed.note(connection, repository_id, parent, [digest])
+
+
+def commits_by_tag(connection: Connection, manifest_id: int) -> dict[str, int]:
+    """How many commits of each tag are of the manifest."""
+    query = (
+        select(commits.c.tag, func.count().label("number"))
+        .where(commits.c.manifest_id == manifest_id)
+        .group_by(commits.c.tag)
+    )
+    return {row.tag: row.number for row in connection.execute(query.order_by(commits.c.tag))}
+
+
+def active_tags(connection: Connection, manifest_id: int) -> tuple[str, ...]:
+    """Tags that are of the manifest now."""
+    return tuple(
+        connection.execute(select(tags.c.name).where(tags.c.manifest_id == manifest_id).order_by(tags.c.name)).scalars()
+    )
+
+
+def throw_manifest(
+    connection: Connection, organisation_id: int, repository_id: int, manifest_id: int, digest: str, user_id: int | None
+) -> Item:
+    """Take a manifest away, with its tags and commits. What it holds is kept for as long as it is in the trash."""
+    by_tag = commits_by_tag(connection, manifest_id)
+    gone = tuple(
+        connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id).returning(tags.c.name)).scalars()
+    )
+    for tag, count in by_tag.items():
+        manifest_rows.add_to_total(connection, repository_id, tag, -count)
+    size, total = connection.execute(
+        select(manifests.c.size, manifests.c.total_size).where(manifests.c.id == manifest_id)
+    ).one()
+    item = _add(
+        connection,
+        COMMIT,
+        digest,
+        organisation_id=organisation_id,
+        repository_id=repository_id,
+        user_id=user_id,
+        tag_names=tuple(sorted(gone)),
+        commits_=sum(by_tag.values()),
+        size=total,
+    )
+    mark = f"{MARK}{manifest_id}"
+    connection.execute(
+        update(manifests)
+        .where(manifests.c.id == manifest_id)
+        .values(trash_id=item, digest=manifests.c.digest + mark, subject=manifests.c.subject + mark)
+    )
+    repositories.add_delta(connection, repository_id, tags=-len(gone), commits=-sum(by_tag.values()), size=-size)
+    return _get(connection, item)
+
+
+def restore_manifest(connection: Connection, item: Item) -> list[str]:
+    """Bring a manifest back with its commits, all that it holds, and its tags where they are free.
+
+    Returns the digests that are back.
+
+    Where it was pushed again meanwhile, its commits go to what is there.
+    """
+    repository_id = item.repository_id or 0
+    row = connection.execute(
+        select(manifests.c.id, manifests.c.size, manifests.c.subject).where(manifests.c.trash_id == item.id)
+    ).one()
+    by_tag = commits_by_tag(connection, row.id)
+    live = manifest_rows.find_id(connection, repository_id, item.name)
+    back = [item.name]
+    if live is not None:
+        connection.execute(update(commits).where(commits.c.manifest_id == row.id).values(manifest_id=live))
+        _hold_instead(connection, row.id, live)
+        connection.execute(delete(manifests).where(manifests.c.id == row.id))
+        size = 0
+    else:
+        size = row.size + _show_blobs(connection, repository_id, row.id)
+        subject = row.subject.partition(MARK)[0] if row.subject is not None else None
+        connection.execute(
+            update(manifests).where(manifests.c.id == row.id).values(trash_id=None, digest=item.name, subject=subject)
+        )
+        for parent in missed.take(connection, repository_id, item.name):
+            manifest_rows.refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[row.id])
+        inside = (
+            select(manifests.c.trash_id)
+            .join(manifest_children, manifest_children.c.child_id == manifests.c.id)
+            .where(manifest_children.c.manifest_id == row.id, manifests.c.trash_id.is_not(None))
+        )
+        for child in connection.execute(inside).scalars().all():
+            back += restore_manifest(connection, _get(connection, child))
+    for tag, count in by_tag.items():
+        manifest_rows.add_to_total(connection, repository_id, tag, count)
+    repositories.add_delta(connection, repository_id, commits=sum(by_tag.values()), size=size)
+    for tag in item.tags:
+        activate(connection, repository_id, tag)
+    forget(connection, item.id)
+    return back
+
+
+def _hold_instead(connection: Connection, manifest_id: int, other: int) -> None:
+    """Let the indexes that hold a manifest hold another."""
+    holders = manifest_children.c.child_id == manifest_id
+    have = select(manifest_children.c.manifest_id).where(manifest_children.c.child_id == other)
+    move = update(manifest_children).where(holders, manifest_children.c.manifest_id.not_in(have.scalar_subquery()))
+    connection.execute(move.values(child_id=other))
+    connection.execute(delete(manifest_children).where(holders))
+
+
+def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: int) -> None:
+    """Take a blob off the wire that a manifest in the trash still names."""
+    connection.execute(
+        update(repository_blobs)
+        .where(repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob_id)
+        .values(leased_until=HIDDEN)
+    )
+    repositories.add_delta(connection, repository_id, size=-size)
+
+
+def _show_blobs(connection: Connection, repository_id: int, manifest_id: int) -> int:
+    """Put the blobs of a manifest back on the wire; the bytes that came back with them."""
+    named = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == manifest_id)
+    shown = connection.execute(
+        update(repository_blobs)
+        .where(
+            repository_blobs.c.repository_id == repository_id,
+            repository_blobs.c.blob_id.in_(named),
+            repository_blobs.c.leased_until == HIDDEN,
+        )
+        .values(leased_until=HELD)
+        .returning(repository_blobs.c.blob_id)
+    )
+    found = list(shown.scalars())
+    sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(found))
+    return int(connection.execute(sizes).scalar_one())
+
+
+# --- repositories and organisations ----------------------------------------------------------------------------
+
+
+def throw_repository(
+    connection: Connection, organisation_id: int, repository_id: int, name: str, user_id: int | None
+) -> Item:
+    """Take a repository away with all that is in it; its name is free."""
+    row = connection.execute(
+        select(repository_rows.c.commits, repository_rows.c.size).where(repository_rows.c.id == repository_id)
+    ).one()
+    item = _add(
+        connection,
+        REPOSITORY,
+        name,
+        organisation_id=organisation_id,
+        repository_id=repository_id,
+        user_id=user_id,
+        commits_=row.commits,
+        size=row.size,
+    )
+    connection.execute(
+        update(repository_rows)
+        .where(repository_rows.c.id == repository_id)
+        .values(name=f"{name}{MARK}{repository_id}", deleted_at=now())
+    )
+    return _get(connection, item)
+
+
+def restore_repository(connection: Connection, item: Item, name: str) -> bool:
+    """Bring a repository back under a name; False where that is taken."""
+    taken = select(repository_rows.c.id).where(
+        repository_rows.c.organisation_id == item.organisation_id, repository_rows.c.name == name
+    )
+    if connection.execute(taken).first() is not None:
+        return False
+    back = update(repository_rows).where(repository_rows.c.id == item.repository_id)
+    connection.execute(back.values(name=name, deleted_at=None))
+    forget(connection, item.id)
+    return True
+
+
+def throw_organisation(connection: Connection, organisation_id: int, slug: str) -> Item:
+    """Take an organisation away with all that is in it; its slug is free, and no member reaches it."""
+    totals = connection.execute(
+        select(
+            func.coalesce(func.sum(repository_rows.c.commits), 0), func.coalesce(func.sum(repository_rows.c.size), 0)
+        ).where(repository_rows.c.organisation_id == organisation_id)
+    ).one()
+    item = _add(
+        connection,
+        ORGANISATION,
+        slug,
+        organisation_id=organisation_id,
+        repository_id=None,
+        user_id=None,
+        commits_=totals[0],
+        size=totals[1],
+    )
+    connection.execute(
+        update(organisations)
+        .where(organisations.c.id == organisation_id)
+        .values(slug=f"{slug}{MARK}{organisation_id}", deleted_at=now())
+    )
+    return _get(connection, item)
+
+
+def restore_organisation(connection: Connection, item: Item) -> bool:
+    """Bring an organisation back; False where its slug is taken."""
+    if connection.execute(select(organisations.c.id).where(organisations.c.slug == item.name)).first() is not None:
+        return False
+    back = update(organisations).where(organisations.c.id == item.organisation_id)
+    connection.execute(back.values(slug=item.name, deleted_at=None))
+    forget(connection, item.id)
+    return True

@@ -1,0 +1,157 @@
+"""Deleting and restoring: people make mistakes, and have ``trash_days`` to notice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polly_dockers import access, removal
+from polly_dockers.db import manifests as manifest_rows
+from polly_dockers.db import trash as rows
+from polly_dockers.errors import BadRequest, NameExists, NotInTrash, TagExists
+from polly_dockers.history import fold
+from polly_dockers.model import Action, Digest, RepositoryName, Role, Tag, check_length
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.db.trash import Item
+    from polly_dockers.model import Actor
+    from polly_dockers.registry import Registry
+
+
+class _Preview(Exception):
+    def __init__(self, item: Item) -> None:
+        self.item = item
+
+
+async def delete(
+    registry: Registry,
+    actor: Actor,
+    organisation: str,
+    name: str,
+    *,
+    tag: str | None,
+    commit: str | None,
+    preview: bool,
+) -> Item:
+    """Put a tag, a commit or a whole repository into the trash, or only tell what that would be.
+
+    Raises as access.reach for an admin, ManifestUnknown for what is not there, Denied for a part of an index.
+    """
+    full = RepositoryName.of(organisation, name)
+    reference = _reference(tag, commit)
+
+    def change(connection: Connection) -> Item:
+        organisation_id, _ = access.member(connection, actor, organisation, Role.admin)
+        reached = access.reach(connection, actor, full, Action.delete)
+        if reference is not None:
+            item = removal.throw(connection, reached, reference)
+        else:
+            item = rows.throw_repository(
+                connection, organisation_id, reached.repository_id, full.name, actor.user_id or 0
+            )
+        if preview:
+            raise _Preview(item)
+        return item
+
+    await fold(registry)
+    try:
+        return await registry.db.write(change)
+    except _Preview as seen:
+        return seen.item
+
+
+def _reference(tag: str | None, commit: str | None) -> Tag | Digest | None:
+    if tag is not None and commit is not None:
+        msg = "tag and commit can't be together: a commit is deleted with all its tags, a tag leaves its commits."
+        raise BadRequest(msg)
+    if commit is not None:
+        return Digest.parse(commit)
+    return Tag.parse(tag) if tag is not None else None
+
+
+async def restore(
+    registry: Registry,
+    actor: Actor,
+    organisation: str,
+    name: str,
+    *,
+    tag: str | None,
+    commit: str | None,
+    new_name: str | None,
+) -> Item:
+    """Bring back what was deleted last under that name; a repository under ``new_name``, where that is given.
+
+    Raises NotInTrash, NameExists, TagExists; and as access.reach for an admin.
+    """
+    full = RepositoryName.of(organisation, name)
+    reference = _reference(tag, commit)
+    target = RepositoryName.of(organisation, new_name if new_name is not None else name)
+    check_length(registry.config.registry, target)
+
+    def change(connection: Connection) -> Item:
+        organisation_id, _ = access.member(connection, actor, organisation, Role.admin)
+        if reference is None:
+            return _restore_repository(connection, organisation_id, full, target)
+        repository_id = access.reach(connection, actor, full, Action.delete).repository_id
+        if isinstance(reference, Digest):
+            return _restore_commit(connection, full, repository_id, reference)
+        return _restore_tag(connection, full, repository_id, reference)
+
+    return await registry.db.write(change)
+
+
+def _restore_repository(
+    connection: Connection, organisation_id: int, full: RepositoryName, target: RepositoryName
+) -> Item:
+    item = rows.find_in_organisation(connection, organisation_id, rows.REPOSITORY, full.name)
+    if item is None:
+        raise _not_there("docker repository", full)
+    if not rows.restore_repository(connection, item, target.name):
+        msg = (
+            f"There is a docker repository {target} again. Restore the deleted one under another name: polly dockers "
+            f"restore --name {full.name} --as NEW_NAME"
+        )
+        raise NameExists(msg)
+    return item
+
+
+def _restore_commit(connection: Connection, full: RepositoryName, repository_id: int, digest: Digest) -> Item:
+    item = rows.find(connection, rows.COMMIT, digest, repository_id=repository_id)
+    if item is None:
+        raise _not_there("commit", full, digest)
+    rows.restore_manifest(connection, item)
+    return item
+
+
+def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> Item:
+    item = rows.find(connection, rows.TAG, tag, repository_id=repository_id)
+    if item is None:
+        raise _not_there("tag", full, tag)
+    if not rows.activate(connection, repository_id, tag):
+        if manifest_rows.body_of_tag(connection, repository_id, tag) is not None:
+            msg = (
+                f"{full} has a tag {tag} again. Its earlier commits are there all the while: polly dockers commit-list."
+            )
+            raise TagExists(msg)
+        msg = f"All commits of {full}:{tag} are in the trash too. Restore one: polly dockers restore --commit DIGEST"
+        raise NotInTrash(msg)
+    rows.forget(connection, item.id)
+    return item
+
+
+def _not_there(kind: str, full: RepositoryName, reference: str | None = None) -> NotInTrash:
+    what = f"{kind} {reference} of {full}" if reference is not None else f"{kind} {full}"
+    return NotInTrash(f"The trash holds no {what}. polly dockers trash shows what it holds; it may have been purged.")
+
+
+async def page(
+    registry: Registry, actor: Actor, organisation: str, *, limit: int, after: tuple[int, int] | None
+) -> tuple[list[Item], tuple[int, int] | None, int]:
+    """A page of an organisation's trash for its members, newest first; the key of the next, and how many there are."""
+
+    def query(connection: Connection) -> tuple[list[Item], tuple[int, int] | None, int]:
+        organisation_id, _ = access.member(connection, actor, organisation, Role.reader)
+        return rows.page(connection, organisation_id, limit=limit, after=after)
+
+    return await registry.db.read(query)
