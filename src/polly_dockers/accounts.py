@@ -317,6 +317,12 @@ def create_organisation(connection: Connection, slug: str, *, create_on_push: bo
     return made
 
 
+def organisation_totals(connection: Connection, slug: str) -> str:
+    """What an organisation holds, in words. Raises OrganisationUnknown."""
+    found = rows.organisation_totals(connection, organisation_of(connection, slug))
+    return f"{found.repositories} repositories and {found.members} members"
+
+
 def organisation_of(connection: Connection, slug: str) -> int:
     """The id of an organisation; raises OrganisationUnknown."""
     found = rows.organisation_id(connection, slug)

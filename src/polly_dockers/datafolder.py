@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import version
 from polly_dockers.db.engine import ERRORS, FILE, Database
 from polly_dockers.db.schema import REVISION
 from polly_dockers.errors import Unavailable
-from polly_dockers.signer import new_key
+from polly_dockers.passwords import Passwords
+from polly_dockers.registry import Registry
+from polly_dockers.signer import Signer, new_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,23 +23,37 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from polly_dockers.config import Config
+
 T = TypeVar("T")
 
 
 def prepare(folder: Path) -> None:
     """Make the data folder and its database, or bring them to this version.
 
-    Raises Unavailable for a folder that can't be used, or is of a newer version.
+    Raises Unavailable for a folder that can't be used, is of a newer version, or has lost its database.
     """
-    from polly_dockers.db import migrate  # noqa: PLC0415 - Alembic takes longer to import than most commands run
+    from polly_dockers import rebuild  # noqa: PLC0415 - Alembic takes longer to import than most commands run
+    from polly_dockers.db import migrate  # noqa: PLC0415
 
+    if rebuild.is_lost(folder):
+        raise _lost(folder)
     try:
         for made in (folder, folder / "blobs", folder / "uploads"):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         migrate.upgrade(folder)
+        rebuild.catch_up(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
     change(folder, _ensure_key)
+
+
+def _lost(folder: Path) -> Unavailable:
+    msg = (
+        f"The database of {folder} is gone, and its blobs are there. To make it anew from the journal: polly-server "
+        f"rebuild --data {folder}. To go back to a backup: polly-server restore."
+    )
+    return Unavailable(msg)
 
 
 def _unusable(folder: Path, error: BaseException) -> Unavailable:
@@ -64,6 +81,10 @@ def require(folder: Path) -> None:
     except ERRORS as error:
         raise _unusable(folder, error) from error
     if not found:
+        from polly_dockers import rebuild  # noqa: PLC0415 - for a folder that is not as it should be
+
+        if rebuild.is_lost(folder):
+            raise _lost(folder)
         msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {folder} --org … --email …"
         raise Unavailable(msg)
     version.check(folder, found)
@@ -85,3 +106,16 @@ def change(folder: Path, fn: Callable[[Connection], T]) -> T:
             database.close()
 
     return asyncio.run(write())
+
+
+async def open_registry(config: Config) -> Registry:
+    """A registry on the data folder, for this process and its running loop."""
+    database = Database(config.data)
+    keys = await database.read(rows.keys)
+    return Registry(
+        config=config,
+        db=database,
+        blobs=FileBlobStore(config.data),
+        signer=Signer(keys, config.registry),
+        passwords=Passwords(),
+    )

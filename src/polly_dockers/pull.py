@@ -59,6 +59,7 @@ _BLOB: Final = Statement(
         blobs.c.digest,
         blobs.c.size,
         blobs.c.storage_key,
+        blobs.c.lost_at,
         repository_blobs.c.leased_until,
     )
     .select_from(
@@ -93,7 +94,7 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
     """
     row = await registry.db.read(_BLOB.first, access.parameters(actor, name, reference=digest))
     reached = access.found(row, actor, name, Action.pull, public=registry.public)
-    if row is None or row.leased_until is None or row.leased_until == HIDDEN:
+    if row is None or row.leased_until in {None, HIDDEN} or row.lost_at is not None:
         msg = f"{name} has no blob {digest}."
         raise BlobUnknown(msg, detail={"name": name, "digest": digest})
     found = blob_rows.LinkedBlob(row.blob_id, row.digest, row.size, row.storage_key, row.leased_until)

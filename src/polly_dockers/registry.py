@@ -53,3 +53,9 @@ class Registry:
     def public(self) -> bool:
         """Whether repositories may be public here."""
         return self.config.public_repositories == "allow"
+
+    def close(self) -> None:
+        """Finish what waits, and let go of threads and files."""
+        self.db.close()
+        self.blobs.close()
+        self.passwords.close()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from polly_dockers import __version__, accounts, backup, config, datafolder
+from polly_dockers import __version__, accounts, config, datafolder, server_storage
 from polly_dockers.db import accounts as rows
-from polly_dockers.errors import MemberUnknown, PollyError
+from polly_dockers.db import trash
+from polly_dockers.errors import MemberUnknown, NotInTrash, OrganisationExists, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
 from polly_dockers.passwords import hash_now
 
@@ -27,8 +28,9 @@ org: Final = typer.Typer(no_args_is_help=True, help="Organisations: the first pa
 user: Final = typer.Typer(no_args_is_help=True, help="Users and their roles in organisations.")
 app.add_typer(org, name="org")
 app.add_typer(user, name="user")
+server_storage.add_to(app)
 
-Data = Annotated[Path, typer.Option("--data", envvar="POLLY_DATA", help="Folder of the database and the blobs.")]
+Data = server_storage.Data
 Org = Annotated[str, typer.Option("--org", help="Slug of the organisation, such as acme.")]
 Email = Annotated[str, typer.Option("--email", help="Email that names the user.")]
 PasswordStdin = Annotated[
@@ -195,17 +197,6 @@ The organisation {DEMO_ORG} is new. Its admin is {DEMO_EMAIL}, the password {pas
     sys.stdout.flush()
 
 
-@app.command("backup", epilog="Example: polly-server backup --data data --to /mnt/backup/polly")
-def run_backup(
-    to: Annotated[Path, typer.Option("--to", help="Folder of the backup; a second one copies what is new.")],
-    data: Data = Path("data"),
-) -> None:
-    """Copy the registry while it runs. To restore, run polly-server on a copy of that folder."""
-    datafolder.require(data)
-    done = backup.backup(data, to)
-    print(f"{done.blobs} blobs ({done.size} bytes) copied to {to}, {done.kept} were there; the database is of now.")
-
-
 # --- organisations ---------------------------------------------------------------------------------------------
 
 
@@ -239,6 +230,45 @@ def org_update(
 
     datafolder.change(data, update)
     print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
+
+
+@org.command("delete", epilog="Example: polly-server org delete --data data --org biolab --yes")
+def org_delete(
+    org: Org, data: Data = Path("data"), *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Put an organisation with all its repositories into the trash. Nobody reaches it until it is restored."""
+    datafolder.require(data)
+
+    def throw(connection: Connection) -> trash.Item:
+        return trash.throw_organisation(connection, accounts.organisation_of(connection, org), org)
+
+    if not yes:
+        found = datafolder.change(data, lambda connection: accounts.organisation_totals(connection, org))
+        print(f"This takes away the organisation {org} with {found}.", file=sys.stderr)
+        if not sys.stdin.isatty():
+            print("polly-server: nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
+            raise SystemExit(2)
+        typer.confirm("Delete it?", abort=True, err=True)
+    datafolder.change(data, throw)
+    print(f"Organisation {org} is in the trash. To bring it back: polly-server org restore --org {org}")
+
+
+@org.command("restore", epilog="Example: polly-server org restore --data data --org biolab")
+def org_restore(org: Org, data: Data = Path("data")) -> None:
+    """Bring an organisation back that was deleted, with all that it had."""
+    datafolder.require(data)
+
+    def restore(connection: Connection) -> None:
+        item = trash.find_organisation(connection, org)
+        if item is None:
+            msg = f"The trash holds no organisation {org}; it may have been purged."
+            raise NotInTrash(msg)
+        if not trash.restore_organisation(connection, item):
+            msg = f"There is an organisation {org} again. Delete that one first: polly-server org delete --org {org}"
+            raise OrganisationExists(msg)
+
+    datafolder.change(data, restore)
+    print(f"Organisation {org} is restored.")
 
 
 @org.command("list", epilog="Example: polly-server org list --data data")

@@ -106,7 +106,7 @@ def _restore_repository(
 ) -> Item:
     item = rows.find_in_organisation(connection, organisation_id, rows.REPOSITORY, full.name)
     if item is None:
-        raise _not_there("docker repository", full)
+        raise _not_there(full)
     if not rows.restore_repository(connection, item, target.name):
         msg = (
             f"There is a docker repository {target} again. Restore the deleted one under another name: polly dockers "
@@ -119,7 +119,7 @@ def _restore_repository(
 def _restore_commit(connection: Connection, full: RepositoryName, repository_id: int, digest: Digest) -> Item:
     item = rows.find(connection, rows.COMMIT, digest, repository_id=repository_id)
     if item is None:
-        raise _not_there("commit", full, digest)
+        raise _not_there(full, digest)
     rows.restore_manifest(connection, item)
     return item
 
@@ -127,8 +127,8 @@ def _restore_commit(connection: Connection, full: RepositoryName, repository_id:
 def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> Item:
     item = rows.find(connection, rows.TAG, tag, repository_id=repository_id)
     if item is None:
-        raise _not_there("tag", full, tag)
-    if not rows.activate(connection, repository_id, tag):
+        raise _not_there(full, tag)
+    if not rows.restore_tag(connection, item):
         if manifest_rows.body_of_tag(connection, repository_id, tag) is not None:
             msg = (
                 f"{full} has a tag {tag} again. Its earlier commits are there all the while: polly dockers commit-list."
@@ -136,12 +136,12 @@ def _restore_tag(connection: Connection, full: RepositoryName, repository_id: in
             raise TagExists(msg)
         msg = f"All commits of {full}:{tag} are in the trash too. Restore one: polly dockers restore --commit DIGEST"
         raise NotInTrash(msg)
-    rows.forget(connection, item.id)
     return item
 
 
-def _not_there(kind: str, full: RepositoryName, reference: str | None = None) -> NotInTrash:
-    what = f"{kind} {reference} of {full}" if reference is not None else f"{kind} {full}"
+def _not_there(full: RepositoryName, reference: Tag | Digest | None = None) -> NotInTrash:
+    kind = "commit" if isinstance(reference, Digest) else "tag"
+    what = f"{kind} {reference} of {full}" if reference is not None else f"docker repository {full}"
     return NotInTrash(f"The trash holds no {what}. polly dockers trash shows what it holds; it may have been purged.")
 
 

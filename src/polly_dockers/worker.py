@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,21 +17,19 @@ import uvloop
 from aiohttp import web
 from gunicorn.workers.base import Worker
 
-from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.collector import Collector
 from polly_dockers.config import Config, split_address
-from polly_dockers.db import accounts
-from polly_dockers.db.engine import Database
+from polly_dockers.datafolder import open_registry
 from polly_dockers.history import fold
-from polly_dockers.passwords import Passwords
-from polly_dockers.registry import Registry
-from polly_dockers.signer import Signer
-from polly_dockers.web.metrics import Counts, Times
+from polly_dockers.web.metrics import Collected, Counts, Times
 from polly_dockers.web.protocol import HttpServer
 from polly_dockers.web.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from polly_dockers.collector import Report
+    from polly_dockers.registry import Registry
 
 log: Final = structlog.get_logger("polly.worker")
 
@@ -40,19 +39,6 @@ LAG_EVERY: Final = 0.1
 """Seconds between two looks at how late the loop is."""
 FOLD_EVERY: Final = 5.0
 """Seconds between two foldings of what pushes added to totals."""
-
-
-async def open_registry(config: Config) -> Registry:
-    """A registry on the data folder, for this process and its running loop."""
-    database = Database(config.data)
-    keys = await database.read(accounts.keys)
-    return Registry(
-        config=config,
-        db=database,
-        blobs=FileBlobStore(config.data),
-        signer=Signer(keys, config.registry),
-        passwords=Passwords(),
-    )
 
 
 class PollyWorker(Worker):  # type: ignore[misc]
@@ -109,9 +95,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             await runner.cleanup()
             site.flush()
             counts.write()
-            registry.db.close()
-            registry.blobs.close()
-            registry.passwords.close()
+            registry.close()
 
     def _beat(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         """Tell gunicorn that this process lives; stop where gunicorn does not."""
@@ -142,9 +126,21 @@ async def _collect(registry: Registry, counts: Counts) -> None:
             log.exception("the collection of garbage failed; the next goes on")
             continue
         if report is not None:
-            counts.collected(report)
+            counts.collected = _sum(counts.collected, report)
             if report.files or report.uploads or report.purged:
                 log.info("collected garbage", **dataclasses.asdict(report))
+
+
+def _sum(before: Collected, report: Report) -> Collected:
+    return Collected(
+        runs=before.runs + 1,
+        blobs=before.blobs + report.files,
+        bytes=before.bytes + report.freed,
+        uploads=before.uploads + report.uploads,
+        purged=before.purged + report.purged,
+        at=time.time(),
+        waiting=report.waiting,
+    )
 
 
 async def _now_and_then(seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:

@@ -5,6 +5,7 @@
     uploads/<upload>                        what has arrived of an upload, held by an flock while a request appends;
                                             its digest, for the next request, is an attribute of the file (notes.py)
     blobs/<algorithm>/<2 hex>/<hex>.<unique>    a blob; the file never changes
+    damaged/                                what a check has set aside
 
 A commit writes nothing: it syncs the upload's file, renames it, and syncs the folder and each parent that is new.
 """
@@ -198,6 +199,7 @@ class FileBlobStore:
         self.blobs = folder / "blobs"
         self._blobs = str(self.blobs)
         self._uploads = folder / "uploads"
+        self._damaged = folder / "damaged"
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
         self._folders: dict[str, int] = {}
         """Descriptors of the folders of blobs, of which there are 256 for each algorithm."""
@@ -299,6 +301,16 @@ class FileBlobStore:
                     (self.blobs / key).unlink()
                     freed += size
         return freed
+
+    async def set_aside(self, key: str) -> None:
+        """Move the file to the folder ``damaged``."""
+        await self.run(self._set_aside, key)
+
+    def _set_aside(self, key: str) -> None:
+        with _disk(), contextlib.suppress(FileNotFoundError):
+            self._damaged.mkdir(mode=0o700, exist_ok=True)
+            (self.blobs / key).rename(self._damaged / f"{key.replace('/', '-')}.{secrets.token_hex(4)}")
+            _sync_folder(self._damaged)
 
     def parts(self) -> Sequence[str]:
         """The folders of blobs, by algorithm and the first byte of the digest."""

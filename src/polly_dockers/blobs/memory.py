@@ -91,6 +91,7 @@ class MemoryBlobStore:
     def __init__(self) -> None:
         self.uploads: dict[str, bytearray] = {}
         self.blobs: dict[str, bytes] = {}
+        self.aside: dict[str, bytes] = {}
         self._held: set[str] = set()
         self._began: dict[str, float] = {}
         self._since: dict[str, float] = {}
@@ -141,6 +142,11 @@ class MemoryBlobStore:
     async def delete_all(self, keys: Sequence[str]) -> int:
         """Forget the keys."""
         return sum(len(self.blobs.pop(key, b"")) for key in keys)
+
+    async def set_aside(self, key: str) -> None:
+        """Move the bytes away."""
+        if key in self.blobs:
+            self.aside[key] = self.blobs.pop(key)
 
     def parts(self) -> Sequence[str]:
         """One."""

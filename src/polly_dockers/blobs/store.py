@@ -136,6 +136,10 @@ class BlobStore(Protocol):
         """Give the space of many keys back; how many bytes that were."""
         ...
 
+    async def set_aside(self, key: str) -> None:
+        """Keep the bytes of the key where nothing reads or deletes them; one that is not there is no error."""
+        ...
+
     def parts(self) -> Sequence[str]:
         """The parts that the keys of the store can be listed by."""
         ...

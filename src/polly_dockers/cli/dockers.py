@@ -133,7 +133,7 @@ Commit = Annotated[str | None, typer.Option(metavar="DIGEST", help="A commit of 
 @group.command(
     "delete",
     "polly dockers delete --name new_repo --tag test\n"
-    "polly dockers delete --name new_repo --commit sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\n"
+    "polly dockers delete --name new_repo --commit sha256:DIGEST\n"
     "polly dockers delete --name new_repo --yes",
 )
 def delete(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
+from polly_dockers.db import journal
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import access_tokens, members, organisations, signing_keys, throttles, users
+from polly_dockers.db.schema import access_tokens, members, organisations, repositories, signing_keys, throttles, users
 from polly_dockers.model import Role
 
 if TYPE_CHECKING:
@@ -51,8 +52,11 @@ class Member:
 
 def add_organisation(connection: Connection, slug: str) -> int:
     """Insert an organisation; its id."""
-    made = insert(organisations).values(slug=slug, created_at=now()).returning(organisations.c.id)
-    return int(connection.execute(made).scalar_one())
+    at = now()
+    made = insert(organisations).values(slug=slug, created_at=at).returning(organisations.c.id)
+    number = int(connection.execute(made).scalar_one())
+    journal.note(connection, journal.Organisation(number, slug, create_on_push=False, created_at=at))
+    return number
 
 
 def organisation_id(connection: Connection, slug: str) -> int | None:
@@ -62,7 +66,9 @@ def organisation_id(connection: Connection, slug: str) -> int | None:
 
 def set_create_on_push(connection: Connection, organisation: int, *, on: bool) -> None:
     """Whether a push to a repository that is missing makes it."""
-    connection.execute(update(organisations).where(organisations.c.id == organisation).values(create_on_push=int(on)))
+    changed = update(organisations).where(organisations.c.id == organisation).values(create_on_push=int(on))
+    row = connection.execute(changed.returning(organisations.c.slug, organisations.c.created_at)).one()
+    journal.note(connection, journal.Organisation(organisation, row.slug, on, row.created_at))
 
 
 def organisation_list(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
@@ -82,6 +88,17 @@ def organisation_list(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
     return list(connection.execute(query).all())
 
 
+def organisation_totals(connection: Connection, organisation: int) -> Row[*tuple[Any, ...]]:
+    """A row (repositories, members) of what an organisation holds."""
+    mine = select(func.count()).where(
+        repositories.c.organisation_id == organisation, repositories.c.deleted_at.is_(None)
+    )
+    people = select(func.count()).where(members.c.organisation_id == organisation)
+    return connection.execute(
+        select(mine.scalar_subquery().label("repositories"), people.scalar_subquery().label("members"))
+    ).one()
+
+
 _USER: Final = select(users.c.id, users.c.email, users.c.password_hash, users.c.password_version)
 _USER_BY_EMAIL: Final = _USER.where(users.c.email == bindparam("email"))
 
@@ -99,8 +116,11 @@ def user_by_id(connection: Connection, user_id: int) -> User:
 
 def add_user(connection: Connection, email: str, password_hash: str) -> int:
     """Insert a user; the id."""
-    made = insert(users).values(email=email, password_hash=password_hash, created_at=now()).returning(users.c.id)
-    return int(connection.execute(made).scalar_one())
+    at = now()
+    made = insert(users).values(email=email, password_hash=password_hash, created_at=at).returning(users.c.id)
+    number = int(connection.execute(made).scalar_one())
+    journal.note(connection, journal.User(number, email, at))
+    return number
 
 
 def set_password(connection: Connection, user_id: int, password_hash: str) -> None:

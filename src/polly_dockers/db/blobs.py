@@ -38,7 +38,9 @@ class LinkedBlob:
 _LINKED: Final = (
     select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.storage_key, repository_blobs.c.leased_until)
     .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
-    .where(blobs.c.digest == bindparam("digest"), repository_blobs.c.leased_until > HIDDEN)
+    .where(
+        blobs.c.digest == bindparam("digest"), repository_blobs.c.leased_until > HIDDEN, blobs.c.lost_at.is_(None)
+    )
 )
 _FIND: Final = Statement(_LINKED.where(repository_blobs.c.repository_id == bindparam("repository_id")))
 
@@ -55,7 +57,7 @@ def find_all(connection: Connection, repository_id: int, digests: Iterable[str])
     return {digest: blob for digest, blob in found.items() if blob is not None}
 
 
-_KNOWN: Final = Statement(select(blobs.c.id, blobs.c.size).where(blobs.c.digest == bindparam("digest")))
+_KNOWN: Final = Statement(select(blobs.c.id, blobs.c.lost_at).where(blobs.c.digest == bindparam("digest")))
 _ADD: Final = Statement(insert(blobs).returning(blobs.c.id), "digest", "size", "storage_key", "created_at")
 
 
@@ -74,7 +76,11 @@ def add(
         _link(connection, repository_id, made.id, digest, size, lease)
         return None
     link(connection, repository_id=repository_id, blob_id=made.id, digest=digest, size=size, lease=lease)
-    return storage_key
+    if known.lost_at is None:
+        return storage_key
+    found = update(blobs).where(blobs.c.id == made.id)
+    connection.execute(found.values(storage_key=storage_key, size=size, lost_at=None))
+    return None
 
 
 _LEASE: Final = Statement(

@@ -2,7 +2,8 @@
 
 A read is 20 to 70 µs, so it runs on the event loop, on a connection that stays open and inside one snapshot. All
 writes of a process go to one thread, which takes everything that waits, runs it in one ``BEGIN IMMEDIATE`` with a
-savepoint for each caller, and answers after the commit: one fsync for many pushes. Processes that share the file
+savepoint for each caller, appends what they noted to the journal (journal.py), and answers after the commit: two syncs
+for many pushes. Processes that share the file
 queue on an ``flock`` before they begin: the kernel wakes the next one at once, where SQLite's busy handler polls.
 """
 
@@ -22,6 +23,8 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from polly_dockers.db import journal
+from polly_dockers.db.journal import Journal
 from polly_dockers.errors import StorageFull, Unavailable
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine
+
+    from polly_dockers.db.journal import Record
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -122,6 +127,7 @@ class Database:
         self._reader = self._engine.connect()
         self._driver: Any = self._reader.connection.driver_connection
         self._in_snapshot = False
+        self._journal = Journal(folder)
         self._lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
@@ -169,6 +175,7 @@ class Database:
         self._in_snapshot = False
         self._reader.close()
         self._engine.dispose()
+        self._journal.close()
         os.close(self._lock)
 
     def _write_all(self) -> None:
@@ -190,18 +197,37 @@ class Database:
         connection.close()
 
     def _commit(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
-        started = time.perf_counter()
+        started, end = time.perf_counter(), None
+        notes = journal.noted(connection)
+        notes.clear()
         try:
-            with self._alone(), _transaction(driver):
-                if len(batch) == 1:
-                    batch[0].value = batch[0].run(connection)
-                else:
-                    for work in batch:
-                        _run(connection, driver, work)
+            with self._alone():
+                try:
+                    with _transaction(driver):
+                        if len(batch) == 1:
+                            batch[0].value = batch[0].run(connection)
+                        else:
+                            for work in batch:
+                                _run(connection, driver, work, notes)
+                        if notes:
+                            end = self._record(driver, notes)
+                except BaseException:
+                    if end is not None:
+                        self._journal.take_back(end)
+                    raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
                 work.error = _reported(error)
         self.committed(time.perf_counter() - started)
+
+    def _record(self, driver: Any, notes: list[Record]) -> int:  # noqa: ANN401 - untyped
+        """Have the changes of the transaction in the journal, synced, before it is committed."""
+        row = driver.execute("SELECT batch FROM journal").fetchone()
+        previous = row[0] if row is not None else 0
+        number = max(previous + 1, now())
+        driver.execute("DELETE FROM journal")
+        driver.execute("INSERT INTO journal (batch) VALUES (?)", (number,))
+        return self._journal.append(number, previous, notes)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -225,12 +251,14 @@ def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
         raise
 
 
-def _run(connection: Connection, driver: Any, work: _Work) -> None:  # noqa: ANN401 - untyped
+def _run(connection: Connection, driver: Any, work: _Work, notes: list[Record]) -> None:  # noqa: ANN401 - untyped
     driver.execute("SAVEPOINT caller")
+    noted = len(notes)
     try:
         work.value = work.run(connection)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
         work.error = _reported(error)
+        del notes[noted:]
         try:
             driver.execute("ROLLBACK TO caller")
         except sqlite.Error:  # where the disk was full, SQLite has rolled back all that the batch did

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, select, tuple_, update
 
 from polly_dockers.db import repositories
+from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
     HELD,
@@ -209,7 +210,7 @@ def purge_manifest(connection: Connection, trash_id: int, lease: int) -> bool:
         .values(leased_until=until)
     )
     connection.execute(delete(manifests).where(manifests.c.id == manifest_id))
-    connection.execute(delete(trash).where(trash.c.id == trash_id))
+    trash_rows.forget(connection, trash_id)
     return True
 
 
@@ -236,6 +237,9 @@ def purge_repository(connection: Connection, repository_id: int, grace: int) -> 
     rows = connection.execute(query.where(repository_blobs.c.repository_id == repository_id).limit(BATCH)).all()
     if rows:
         return _take(connection, BATCH, [(row.repository_id, row.blob_id) for row in rows], grace)
+    in_trash = select(trash.c.id).where(trash.c.repository_id == repository_id)
+    for item in connection.execute(in_trash).scalars().all():
+        trash_rows.forget(connection, item)
     connection.execute(delete(repository_rows).where(repository_rows.c.id == repository_id))
     return None
 
@@ -257,5 +261,9 @@ def repositories_of(connection: Connection, organisation_id: int) -> list[int]:
 
 def purge_organisation(connection: Connection, organisation_id: int) -> None:
     """Delete an organisation that was deleted, once it has no repositories; its members and trash go with it."""
+    for item in (
+        connection.execute(select(trash.c.id).where(trash.c.organisation_id == organisation_id)).scalars().all()
+    ):
+        trash_rows.forget(connection, item)
     mine = and_(organisations.c.id == organisation_id, organisations.c.deleted_at.is_not(None))
     connection.execute(delete(organisations).where(mine))

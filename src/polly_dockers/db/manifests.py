@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, bindparam, cast, func, insert, select, tuple_, update
 
-from polly_dockers.db import missed, repositories
+from polly_dockers.db import journal, missed, repositories
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
     blobs,
@@ -85,7 +85,7 @@ def add(
     platforms: Sequence[str],
 ) -> int:
     """Insert a manifest; its id. What was pushed before and names it holds it from now on."""
-    made = {
+    made: dict[str, Any] = {
         "repository_id": repository_id,
         "digest": digest,
         "media_type": manifest.media_type,
@@ -100,6 +100,19 @@ def add(
         "body": body,
     }
     manifest_id: int = _ADD.first(connection, made).id
+    journal.note(
+        connection,
+        journal.Manifest(
+            manifest_id,
+            repository_id,
+            digest,
+            manifest.media_type,
+            made["platforms"],
+            user_id,
+            made["pushed_at"],
+            body,
+        ),
+    )
     for parent in missed.take(connection, repository_id, digest):
         refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[manifest_id])
     repositories.add_delta(connection, repository_id, size=manifest.size)
@@ -140,8 +153,13 @@ def refer(
         _TAKE_IN.run(connection, {"manifest_id": manifest_id, "child_id": child_id})
     missed.note(connection, repository_id, manifest_id, missing)
     if named or children:
-        total = _TOTAL_SIZE.first(connection, {"root": manifest_id}).bytes
-        _SIZE.run(connection, {"manifest": manifest_id, "total_size": total})
+        measure(connection, manifest_id)
+
+
+def measure(connection: Connection, manifest_id: int) -> None:
+    """Say how large all is that the manifest names."""
+    total = _TOTAL_SIZE.first(connection, {"root": manifest_id}).bytes
+    _SIZE.run(connection, {"manifest": manifest_id, "total_size": total})
 
 
 def _total_size() -> Select[*tuple[Any, ...]]:
@@ -177,14 +195,17 @@ def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id
     held = _TAGGED.first(connection, {"repository_id": repository_id, "tag": tag})
     if held is not None and held.manifest_id == manifest_id:
         return False
+    at = now()
     made = {
         "repository_id": repository_id,
         "tag": tag,
         "manifest_id": manifest_id,
         "pushed_by": user_id,
-        "pushed_at": now(),
+        "pushed_at": at,
     }
-    place = {"manifest_id": manifest_id, "commit_id": _ADD_COMMIT.first(connection, made).id}
+    commit_id = _ADD_COMMIT.first(connection, made).id
+    journal.note(connection, journal.Commit(commit_id, repository_id, tag, manifest_id, user_id, at))
+    place = {"manifest_id": manifest_id, "commit_id": commit_id}
     add_to_total(connection, repository_id, tag, 1)
     if held is None:
         _ADD_TAG.run(connection, {"repository_id": repository_id, "name": tag, **place})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, or_, select, tuple_, update
 
+from polly_dockers.db import journal
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import members, organisations, repositories, repository_deltas, users
 from polly_dockers.db.statement import Statement
@@ -41,12 +42,18 @@ def add(
         created_at=at,
         active_at=at,
     )
-    return int(connection.execute(row.returning(repositories.c.id)).scalar_one())
+    number = int(connection.execute(row.returning(repositories.c.id)).scalar_one())
+    journal.note(
+        connection,
+        journal.Repository(number, organisation_id, name, description, access, "deny", user_id, at),
+    )
+    return number
 
 
 def change(connection: Connection, repository_id: int, **values: str) -> None:
     """Set columns of a repository."""
     connection.execute(update(repositories).where(repositories.c.id == repository_id).values(**values))
+    journal.note(connection, journal.RepositoryChanged(repository_id, values))
 
 
 _ADD_DELTA: Final = Statement(insert(repository_deltas), "repository_id", "tags", "commits", "size", "pushed_at")

@@ -173,6 +173,7 @@ blobs: Final = Table(
     Column("size", BigInteger, nullable=False),
     Column("storage_key", String(255), nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
+    Column("lost_at", BigInteger),
     **_AUTO,
 )
 
@@ -319,3 +320,10 @@ tombstones: Final = Table(
     Index(None, "not_before"),
 )
 """Keys of the store that no row names, and when they may go: a pull that found its blob before is over by then."""
+
+journal: Final = Table(
+    "journal",
+    metadata,
+    Column("batch", BigInteger, primary_key=True, autoincrement=False),
+)
+"""One row: the batch of the journal (journal.py) that was committed last."""

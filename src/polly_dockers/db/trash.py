@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, delete, func, insert, select, tuple_, update
 
+from polly_dockers.db import journal, missed, repositories
 from polly_dockers.db import manifests as manifest_rows
-from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
     HELD,
@@ -147,6 +147,7 @@ def _add(
     commits_: int = 0,
     size: int = 0,
 ) -> int:
+    at = now()
     made = insert(trash).values(
         organisation_id=organisation_id,
         repository_id=repository_id,
@@ -156,18 +157,43 @@ def _add(
         commits=commits_,
         size=size,
         deleted_by=user_id,
-        deleted_at=now(),
+        deleted_at=at,
     )
-    return int(connection.execute(made.returning(trash.c.id)).scalar_one())
+    number = int(connection.execute(made.returning(trash.c.id)).scalar_one())
+    journal.note(
+        connection,
+        journal.Thrown(number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at),
+    )
+    return number
 
 
 def _get(connection: Connection, item_id: int) -> Item:
     return _item(connection.execute(_ITEMS.where(trash.c.id == item_id)).one())
 
 
+def get(connection: Connection, item_id: int) -> Item | None:
+    """The item of that id."""
+    row = connection.execute(_ITEMS.where(trash.c.id == item_id)).first()
+    return _item(row) if row is not None else None
+
+
 def forget(connection: Connection, item_id: int) -> None:
-    """Take the item out of the trash; what it stands for is back, or gone."""
+    """Take the item out of the trash; what it stood for is gone."""
     connection.execute(delete(trash).where(trash.c.id == item_id))
+    journal.note(connection, journal.Purged(item_id))
+
+
+def _restored(connection: Connection, item: Item, name: str) -> None:
+    connection.execute(delete(trash).where(trash.c.id == item.id))
+    journal.note(connection, journal.Restored(item.id, name))
+
+
+def restore_tag(connection: Connection, item: Item) -> bool:
+    """Set a tag again that was taken away; False where there is one, or no commit of it."""
+    if not activate(connection, item.repository_id or 0, item.name):
+        return False
+    _restored(connection, item, item.name)
+    return True
 
 
 # --- tags ------------------------------------------------------------------------------------------------------
@@ -326,7 +352,7 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
     repositories.add_delta(connection, repository_id, commits=sum(by_tag.values()), size=size)
     for tag in item.tags:
         activate(connection, repository_id, tag)
-    forget(connection, item.id)
+    _restored(connection, item, item.name)
     return back
 
 
@@ -404,7 +430,7 @@ def restore_repository(connection: Connection, item: Item, name: str) -> bool:
         return False
     back = update(repository_rows).where(repository_rows.c.id == item.repository_id)
     connection.execute(back.values(name=name, deleted_at=None))
-    forget(connection, item.id)
+    _restored(connection, item, name)
     return True
 
 
@@ -439,5 +465,5 @@ def restore_organisation(connection: Connection, item: Item) -> bool:
         return False
     back = update(organisations).where(organisations.c.id == item.organisation_id)
     connection.execute(back.values(slug=item.name, deleted_at=None))
-    forget(connection, item.id)
+    _restored(connection, item, item.name)
     return True

@@ -54,6 +54,20 @@ class Series(msgspec.Struct):
     times: Times = msgspec.field(default_factory=Times)
 
 
+class Collected(msgspec.Struct):
+    """What the collections of garbage gave back."""
+
+    runs: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    uploads: int = 0
+    purged: int = 0
+    at: float = 0.0
+    """When the last run ended, in seconds since 1970."""
+    waiting: int = 0
+    """Keys that go in the next runs, as the last run left them."""
+
+
 class Snapshot(msgspec.Struct):
     """What a process has counted since it began."""
 
@@ -64,6 +78,7 @@ class Snapshot(msgspec.Struct):
     """Resident bytes."""
     commits: Times
     lag: Times
+    collected: Collected
     series: list[Series]
 
 
@@ -79,6 +94,7 @@ class Counts:
         """Of the writer thread: transactions that were committed and synced, each for all who waited."""
         self.lag = Times()
         """How late the loop is for its appointments: what a request waits before anybody looks at it."""
+        self.collected = Collected()
 
     def note(self, kind: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
         """Count a request that was answered."""
@@ -100,6 +116,7 @@ class Counts:
             memory=_resident(),
             commits=self.commits,
             lag=self.lag,
+            collected=self.collected,
             series=list(self._series.values()),
         )
         part.write_bytes(msgspec.json.encode(snapshot))
@@ -169,7 +186,26 @@ class _Sum(Collector):
         for pid, snapshot in self._snapshots:
             if Path(f"/proc/{pid}").exists():
                 memory.add_metric([str(pid)], snapshot.memory)
-        return [commits, lag, cpu, memory]
+        return [commits, lag, cpu, memory, *self._of_garbage()]
+
+    def _of_garbage(self) -> Iterable[Metric]:
+        every = [snapshot.collected for _, snapshot in self._snapshots]
+        last = max(every, key=lambda each: each.at)
+        runs = CounterMetricFamily("polly_gc_runs", "Collections of garbage that came to their end.")
+        runs.add_metric([], sum(each.runs for each in every))
+        blobs = CounterMetricFamily("polly_gc_blobs", "Blobs that nothing needed, whose bytes were deleted.")
+        blobs.add_metric([], sum(each.blobs for each in every))
+        freed = CounterMetricFamily("polly_gc_freed_bytes", "Bytes that were deleted.")
+        freed.add_metric([], sum(each.bytes for each in every))
+        uploads = CounterMetricFamily("polly_gc_uploads", "Abandoned uploads that were deleted.")
+        uploads.add_metric([], sum(each.uploads for each in every))
+        purged = CounterMetricFamily("polly_gc_purged", "Items of the trash that were deleted for good.")
+        purged.add_metric([], sum(each.purged for each in every))
+        at = GaugeMetricFamily("polly_gc_last_run_timestamp_seconds", "When the last collection ended; 0: none did.")
+        at.add_metric([], last.at)
+        waiting = GaugeMetricFamily("polly_gc_waiting_blobs", "Blobs without a row whose bytes go in the next runs.")
+        waiting.add_metric([], last.waiting)
+        return [runs, blobs, freed, uploads, purged, at, waiting]
 
 
 def _histogram(every: Sequence[Times]) -> tuple[list[tuple[str, float]], float]:

@@ -30,6 +30,11 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "journal",
+        sa.Column("batch", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("batch", name=op.f("pk_journal")),
+    )
+    op.create_table(
         "organisations",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(

@@ -1,0 +1,245 @@
+"""Looking for what a disk has done: rows against files both ways, every byte against its digest; and mending it.
+
+It is safe beside a server that runs: nothing is deleted, what is damaged is set aside, and a blob is looked at again
+before it is called damaged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.db import damage, garbage, journal
+from polly_dockers.errors import PollyError
+from polly_dockers.model import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from polly_dockers.blobs.store import Blob, BlobStore
+    from polly_dockers.db.damage import BlobRow
+    from polly_dockers.registry import Registry
+
+PIECE: Final = 1 << 20
+"""Bytes that are read and hashed in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that is wrong."""
+
+    what: str
+    """A sentence."""
+    images: tuple[str, ...] = ()
+    """Paths of images that can't be pulled whole for it, with their commits."""
+    mended: str = ""
+    """What was done about it; empty: nothing."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a check has seen."""
+
+    blobs: int = 0
+    hashed: int = 0
+    """Of them, those whose bytes were read."""
+    size: int = 0
+    """Bytes that were read."""
+    manifests: int = 0
+    orphans: int = 0
+    """Keys that no row names: the collector takes them in time."""
+    damages: list[Damage] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Check:
+    """One check of everything."""
+
+    registry: Registry
+    repair: bool = False
+    sample: float = 100.0
+    """Percent of the blobs whose bytes are read."""
+    rate: float = 0.0
+    """Bytes a second that are read, at most; 0: as fast as it goes."""
+    backup: Path | None = None
+    """The folder of a backup to mend blobs from."""
+    progress: Callable[[int], None] = lambda _count: None
+    """Is told of bytes that are done with."""
+    seen: Checked = field(default_factory=Checked)
+
+    async def run(self) -> Checked:
+        """Check the database, the journal, manifests, blobs and keys."""
+        await self._database()
+        await self._journal()
+        await self._manifests()
+        await self._blobs()
+        await self._keys()
+        return self.seen
+
+    async def size(self) -> int:
+        """Bytes of all blobs, for a bar of progress."""
+        return await self.registry.db.read(damage.size_of_blobs)
+
+    async def _database(self) -> None:
+        for problem in await self.registry.db.read(damage.of_database):
+            self._note(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild."))
+
+    async def _journal(self) -> None:
+        folder, committed = self.registry.config.data, await self.registry.db.read(damage.committed_batch)
+        if committed and not journal.has(folder, committed):
+            what = "The journal lacks what the database holds; the next start of the server writes it anew."
+            self._note(Damage(what))
+
+    async def _manifests(self) -> None:
+        after = 0
+        while rows := await self.registry.db.read(damage.manifests_after, after):
+            for row in rows:
+                self.seen.manifests += 1
+                algorithm, _, known = row.digest.partition("~")[0].partition(":")
+                if hashlib.new(algorithm, row.body).hexdigest() != known:
+                    self._note(Damage(f"The manifest {row.path}@{row.digest} has other bytes than its digest says."))
+            after = rows[-1].id
+            await asyncio.sleep(0)
+
+    async def _blobs(self) -> None:
+        after = 0
+        while rows := await self.registry.db.read(damage.blobs_after, after):
+            for row in rows:
+                await self._blob(row)
+            after = rows[-1].id
+
+    async def _blob(self, row: BlobRow) -> None:
+        self.seen.blobs += 1
+        whole = random.uniform(0, 100) < self.sample  # noqa: S311 - a sample, no secret
+        problem = await self._problem(row, whole=whole)
+        self.progress(row.size)
+        if problem is None:
+            return
+        again = await self.registry.db.read(damage.blob, row.id)
+        if again is None or (again != row and await self._problem(again, whole=whole) is None):
+            return  # it was collected, or mended, while we looked
+        images = tuple(await self.registry.db.read(damage.images_of, row.id))
+        mended = await self._mend(again) if self.repair else ""
+        self._note(Damage(f"The blob {row.digest} {problem}.", images, mended))
+
+    async def _problem(self, row: BlobRow, *, whole: bool) -> str | None:
+        """What is wrong with the bytes of a blob; None: nothing."""
+        if row.lost:
+            return "is lost since an earlier check; pushing it again mends it"
+        try:
+            blob = await self.registry.blobs.open(row.storage_key)
+        except BlobMissing:
+            return f"has no file {row.storage_key}"
+        except OSError as error:
+            return f"can't be opened: {error.strerror}"
+        try:
+            if blob.size != row.size:
+                return f"has {blob.size} bytes, and should have {row.size}"
+            if not whole:
+                return None
+            self.seen.hashed += 1
+            return None if await self._digest(blob, row.digest) == row.digest else "has other bytes than its digest says"
+        except (OSError, PollyError) as error:
+            return f"can't be read: {error}"
+        finally:
+            blob.close()
+
+    async def _digest(self, blob: Blob, digest: str) -> str:
+        algorithm = digest.partition(":")[0]
+        hasher, at, clock = hashlib.new(algorithm), 0, asyncio.get_running_loop().time
+        began = clock()
+        while at < blob.size and (piece := await blob.read(at, PIECE)):
+            await asyncio.to_thread(hasher.update, piece)
+            at += len(piece)
+            self.seen.size += len(piece)
+            if self.rate and (early := at / self.rate - (clock() - began)) > 0:
+                await asyncio.sleep(early)
+        return f"{algorithm}:{hasher.hexdigest()}"
+
+    async def _mend(self, row: BlobRow) -> str:
+        """Set the damaged bytes aside, and find others; else have the next push of the blob stored."""
+        blobs, db = self.registry.blobs, self.registry.db
+        for key in [key for key in await _keys_of(blobs, row.digest) if key != row.storage_key]:
+            if await self._holds(blobs, key, row.digest):
+                await blobs.set_aside(row.storage_key)
+                await db.write(damage.mend, row.id, key)
+                return f"mended from {key}"
+        if self.backup is not None and (key := await self._from_backup(row)):
+            await blobs.set_aside(row.storage_key)
+            await db.write(damage.mend, row.id, key)
+            return f"mended from the backup {self.backup}"
+        await blobs.set_aside(row.storage_key)
+        await db.write(damage.lose, row.id)
+        return "set aside; the next push of it is stored"
+
+    async def _holds(self, blobs: BlobStore, key: str, digest: str) -> bool:
+        try:
+            blob = await blobs.open(key)
+        except (BlobMissing, OSError):
+            return False
+        try:
+            return await self._digest(blob, digest) == digest
+        except (OSError, PollyError):
+            return False
+        finally:
+            blob.close()
+
+    async def _from_backup(self, row: BlobRow) -> str | None:
+        """Copy the blob from the backup, under a new key; None where it is not there whole."""
+        source = FileBlobStore(self.backup) if self.backup is not None else None
+        if source is None:
+            return None
+        try:
+            for key in await _keys_of(source, row.digest):
+                if await self._holds(source, key, row.digest):
+                    return await _copy(source, key, self.registry.blobs, Digest(row.digest))
+        finally:
+            source.close()
+        return None
+
+    async def _keys(self) -> None:
+        """Count the keys that no row names."""
+        for part in self.registry.blobs.parts():
+            keys = [each.key for each in await self.registry.blobs.keys(part)]
+            for at in range(0, len(keys), garbage.BATCH):
+                self.seen.orphans += len(await self.registry.db.read(garbage.orphans, keys[at : at + garbage.BATCH]))
+
+    def _note(self, found: Damage) -> None:
+        self.seen.damages.append(found)
+
+
+async def _keys_of(blobs: BlobStore, digest: str) -> list[str]:
+    """The keys that tell the digest."""
+    algorithm, _, name = digest.partition(":")
+    stored = await blobs.keys(f"{algorithm}/{name[:2]}")
+    return sorted(each.key for each in stored if each.key.startswith(f"{algorithm}/{name[:2]}/{name}."))
+
+
+async def _copy(source: BlobStore, key: str, target: BlobStore, digest: Digest) -> str:
+    """The blob under a new key of the target, durable."""
+    upload = f"mend-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    await target.abort(upload)
+    await target.start(upload)
+    async with target.append(upload) as segment:
+        hasher = hashlib.sha256()
+        async for piece in _pieces(source, key):
+            await segment.write([piece], hasher)
+        made, _ = await segment.commit([], hasher, digest)
+        return made
+
+
+async def _pieces(source: BlobStore, key: str) -> AsyncIterator[bytes]:
+    blob = await source.open(key)
+    try:
+        at = 0
+        while at < blob.size and (piece := await blob.read(at, PIECE)):
+            yield piece
+            at += len(piece)
+    finally:
+        blob.close()

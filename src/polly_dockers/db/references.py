@@ -1,0 +1,146 @@
+"""What manifests name, found again in their bytes; rows of blobs, found again in the store; totals, counted again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, insert, select, update
+
+from polly_dockers import manifests as documents
+from polly_dockers.db import manifests as manifest_rows
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import (
+    HELD,
+    HIDDEN,
+    MARK,
+    blobs,
+    commits,
+    manifests,
+    repositories,
+    repository_blobs,
+    repository_deltas,
+    tag_totals,
+    tags,
+    trash,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection, Row
+
+
+def add_blobs(connection: Connection, keys: Iterable[tuple[str, int]]) -> int:
+    """Make rows of keys, with the size of each, whose digest has none; how many there were."""
+    count = 0
+    for key, size in keys:
+        algorithm, _, name = key.split("/")
+        digest = f"{algorithm}:{name.partition('.')[0]}"
+        if connection.execute(select(blobs.c.id).where(blobs.c.digest == digest)).first() is None:
+            row = {"digest": digest, "size": size, "storage_key": key, "created_at": now()}
+            connection.execute(insert(blobs).values(row))
+            count += 1
+    return count
+
+
+def refer(connection: Connection, manifest_ids: Sequence[int]) -> list[tuple[str, str, str]]:
+    """Let manifests hold what they name; (repository, manifest, digest) of what is not there, and should be."""
+    lost: list[tuple[str, str, str]] = []
+    for manifest_id in manifest_ids:
+        row = connection.execute(
+            select(
+                manifests.c.id,
+                manifests.c.repository_id,
+                manifests.c.digest,
+                manifests.c.media_type,
+                manifests.c.body,
+                manifests.c.trash_id,
+                repositories.c.name,
+            )
+            .join(repositories, repositories.c.id == manifests.c.repository_id)
+            .where(manifests.c.id == manifest_id)
+        ).first()
+        if row is not None:
+            lost += [(row.name, row.digest, digest) for digest in _refer(connection, row)]
+    for manifest_id in manifest_ids:
+        manifest_rows.measure(connection, manifest_id)
+    return lost
+
+
+def _refer(connection: Connection, row: Row[*tuple[object, ...]]) -> list[str]:
+    parsed = documents.parse(row.body, row.media_type)
+    named = [item.digest for item in (*((parsed.config,) if parsed.config else ()), *parsed.layers, *parsed.children)]
+    found: list[int] = []
+    children: list[int] = []
+    missing: list[str] = []
+    for digest in dict.fromkeys(named):
+        child = _child(connection, row, digest) if parsed.index else None
+        blob_id = connection.execute(select(blobs.c.id).where(blobs.c.digest == digest)).scalar_one_or_none()
+        if child is not None:
+            children.append(child)
+        elif blob_id is not None:
+            _link(connection, row.repository_id, blob_id)
+            found.append(blob_id)
+        else:
+            missing.append(digest)
+    manifest_rows.refer(
+        connection,
+        repository_id=row.repository_id,
+        manifest_id=row.id,
+        blob_ids=found,
+        child_ids=children,
+        missing=missing,
+    )
+    return [digest for digest in missing if digest not in parsed.foreign]
+
+
+def _child(connection: Connection, row: Row[*tuple[object, ...]], digest: str) -> int | None:
+    """The id of a manifest of the same repository; one in the trash only where the index is there too."""
+    mine = select(manifests.c.id).where(manifests.c.repository_id == row.repository_id)
+    found = connection.execute(mine.where(manifests.c.digest == digest)).scalar_one_or_none()
+    if found is not None or row.trash_id is None:
+        return found
+    marked = manifests.c.digest.startswith(digest + MARK, autoescape=True)
+    return connection.execute(mine.where(marked).order_by(manifests.c.id.desc()).limit(1)).scalar_one_or_none()
+
+
+def _link(connection: Connection, repository_id: int, blob_id: int) -> None:
+    key = (repository_blobs.c.repository_id == repository_id) & (repository_blobs.c.blob_id == blob_id)
+    if connection.execute(select(repository_blobs.c.blob_id).where(key)).first() is None:
+        row = {"repository_id": repository_id, "blob_id": blob_id, "leased_until": HELD}
+        connection.execute(insert(repository_blobs).values(row))
+
+
+def count(connection: Connection) -> None:
+    """Count the totals of all repositories, of their tags, and of the trash."""
+    connection.execute(delete(repository_deltas))
+    connection.execute(delete(tag_totals))
+    alive = select(commits.c.repository_id, commits.c.tag, func.count())
+    alive = alive.join(manifests, manifests.c.id == commits.c.manifest_id).where(manifests.c.trash_id.is_(None))
+    alive = alive.group_by(commits.c.repository_id, commits.c.tag)
+    connection.execute(insert(tag_totals).from_select(["repository_id", "tag", "commits"], alive))
+    mine = repositories.c.id
+    number_of_tags = select(func.count()).where(tags.c.repository_id == mine).scalar_subquery()
+    number_of_commits = (
+        select(func.coalesce(func.sum(tag_totals.c.commits), 0)).where(tag_totals.c.repository_id == mine)
+    ).scalar_subquery()
+    own = select(func.coalesce(func.sum(manifests.c.size), 0)).where(
+        manifests.c.repository_id == mine, manifests.c.trash_id.is_(None)
+    )
+    content = (
+        select(func.coalesce(func.sum(blobs.c.size), 0))
+        .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+        .where(repository_blobs.c.repository_id == mine, repository_blobs.c.leased_until > HIDDEN)
+    )
+    pushed = select(func.max(commits.c.pushed_at)).where(commits.c.repository_id == mine).scalar_subquery()
+    connection.execute(
+        update(repositories).values(
+            tags=number_of_tags,
+            commits=number_of_commits,
+            size=own.scalar_subquery() + content.scalar_subquery(),
+            pushed_at=pushed,
+            active_at=func.coalesce(pushed, repositories.c.created_at),
+        )
+    )
+    total = select(manifests.c.total_size).where(manifests.c.trash_id == trash.c.id).scalar_subquery()
+    connection.execute(update(trash).where(trash.c.kind == "commit").values(size=func.coalesce(total, trash.c.size)))

@@ -1,0 +1,119 @@
+"""All rows of repositories as records of the journal: where a journal begins, or begins anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import ColumnElement, select
+
+from polly_dockers.db import journal
+from polly_dockers.db import trash as trash_rows
+from polly_dockers.db.schema import MARK, commits, manifests, organisations, repositories, tags, trash, users
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Row
+
+CHUNK: Final = 500
+"""Records of one batch."""
+
+
+def batches(connection: Connection, number: int) -> Iterator[journal.Batch]:
+    """The batches from ``number`` on, the first of which comes after none."""
+    previous, chunk = 0, []
+    for record in _records(connection):
+        chunk.append(record)
+        if len(chunk) == CHUNK:
+            yield journal.Batch(number, previous, chunk)  # type: ignore[arg-type]
+            previous, number, chunk = number, number + 1, []
+    yield journal.Batch(number, previous, chunk)  # type: ignore[arg-type]
+
+
+def _records(connection: Connection) -> Iterator[journal.Record]:
+    """In an order that can be carried out: what is in the trash comes before what has its name now."""
+    for user in connection.execute(select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.id)):
+        yield journal.User(user.id, user.email, user.created_at)
+    order = (organisations.c.deleted_at.is_(None), organisations.c.id)
+    for row in connection.execute(select(organisations).order_by(*order)).all():
+        plain = row.slug.partition(MARK)[0]
+        yield journal.Organisation(row.id, plain, bool(row.create_on_push), row.created_at)
+        yield from _repositories(connection, row.id)
+        if row.deleted_at is not None:
+            mine = (trash.c.kind == trash_rows.ORGANISATION) & (trash.c.organisation_id == row.id)
+            yield from _thrown(connection, mine)
+
+
+def _repositories(connection: Connection, organisation_id: int) -> Iterator[journal.Record]:
+    mine = repositories.c.organisation_id == organisation_id
+    order = (repositories.c.deleted_at.is_(None), repositories.c.id)
+    for row in connection.execute(select(repositories).where(mine).order_by(*order)).all():
+        yield journal.Repository(
+            row.id,
+            row.organisation_id,
+            row.name.partition(MARK)[0],
+            row.description,
+            row.access,
+            row.sparse_indexes,
+            row.created_by,
+            row.created_at,
+        )
+        yield from _content(connection, row.id)
+        if row.deleted_at is not None:
+            item = (trash.c.kind == trash_rows.REPOSITORY) & (trash.c.repository_id == row.id)
+            yield from _thrown(connection, item)
+
+
+def _content(connection: Connection, repository_id: int) -> Iterator[journal.Record]:
+    mine = manifests.c.repository_id == repository_id
+    for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_not(None))).all():
+        yield _manifest(row)
+        yield from _commits(connection, commits.c.manifest_id == row.id)
+        yield from _thrown(connection, trash.c.id == row.trash_id)
+    for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_(None))):
+        yield _manifest(row)
+    gone = (trash.c.repository_id == repository_id) & (trash.c.kind == trash_rows.TAG)
+    yield from _thrown(connection, gone)
+    alive = select(manifests.c.id).where(mine, manifests.c.trash_id.is_(None))
+    yield from _commits(connection, (commits.c.repository_id == repository_id) & commits.c.manifest_id.in_(alive))
+
+
+def _manifest(row: Row[*tuple[Any, ...]]) -> journal.Manifest:
+    return journal.Manifest(
+        row.id,
+        row.repository_id,
+        row.digest.partition(MARK)[0],
+        row.media_type,
+        row.platforms,
+        row.pushed_by,
+        row.pushed_at,
+        row.body,
+    )
+
+
+def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator[journal.Commit]:
+    query = select(commits, tags.c.commit_id).outerjoin(tags, tags.c.commit_id == commits.c.id).where(condition)
+    for row in connection.execute(query.order_by(commits.c.id)):
+        yield journal.Commit(
+            row.id,
+            row.repository_id,
+            row.tag,
+            row.manifest_id,
+            row.pushed_by,
+            row.pushed_at,
+            active=row.commit_id is not None,
+        )
+
+
+def _thrown(connection: Connection, condition: ColumnElement[bool]) -> Iterator[journal.Thrown]:
+    for row in connection.execute(select(trash).where(condition).order_by(trash.c.id)).all():
+        yield journal.Thrown(
+            row.id,
+            row.organisation_id,
+            row.repository_id,
+            row.kind,
+            row.name,
+            row.tags,
+            row.deleted_by,
+            row.deleted_at,
+        )

@@ -1,0 +1,164 @@
+"""The database lost, or older than the store: everything that the journal holds is carried out on it again."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, insert, select
+
+from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.db import journal, migrate, references, snapshot
+from polly_dockers.db.engine import ERRORS, FILE, now, open_engine
+from polly_dockers.db.replay import Replay
+from polly_dockers.db.schema import commits, organisations, repositories
+from polly_dockers.db.schema import journal as journal_row
+from polly_dockers.errors import Unavailable
+from polly_dockers.passwords import NOBODY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What the database holds after a rebuild, and what the store lacks."""
+
+    batches: int = 0
+    """Batches of the journal that were carried out."""
+    repositories: int = 0
+    commits: int = 0
+    manifests: int = 0
+    """Those whose rows were made again."""
+    blobs: int = 0
+    """Rows of blobs that were made again from the store."""
+    lost: list[tuple[str, str, str]] = field(default_factory=list)
+    """Repository, manifest and digest of each blob that a manifest names and the store does not have."""
+
+
+def is_lost(folder: Path) -> bool:
+    """Whether the database is gone, and the data folder was in use."""
+    return not (folder / FILE).exists() and (journal.exists(folder) or any((folder / "blobs").glob("*/*/*")))
+
+
+def rebuild(folder: Path) -> Rebuilt:
+    """Make the database anew where it is lost, or bring one that was restored from a backup up to the journal's end.
+
+    All of it is one transaction: a rebuild that was stopped is begun again. Raises Unavailable where there is no
+    journal, or where the database has another history than the journal.
+    """
+    if not journal.exists(folder):
+        msg = f"{folder} has no journal to rebuild the database from. Restore a backup: polly-server restore."
+        raise Unavailable(msg)
+    try:
+        migrate.upgrade(folder)
+        with _writing(folder) as connection:
+            return _catch_up(connection, folder)
+    except ERRORS as error:
+        msg = f"The database of {folder} can't be rebuilt: {error}."
+        raise Unavailable(msg) from error
+
+
+def catch_up(folder: Path) -> Rebuilt:
+    """Before a server starts: carry out what the journal holds and the database lacks; let the journal hold all of it.
+
+    The first is so after a crash between the two, or with a database from a backup; the second with a data folder from
+    before there was a journal, or with one whose journal was lost. Raises Unavailable as ``rebuild``.
+    """
+    with _writing(folder) as connection:
+        last = _last(connection)
+        newest = max((batch.id for batch in journal.read_newest(folder)), default=0)
+        if newest == last:
+            return Rebuilt()
+        if newest < last or (newest == 0 and connection.execute(select(organisations.c.id)).first() is not None):
+            _begin_anew(connection, folder, max(last + 1, now()))
+            return Rebuilt()
+        return _catch_up(connection, folder)
+
+
+def _catch_up(connection: Connection, folder: Path) -> Rebuilt:
+    last = _last(connection)
+    wanted = journal.chain(folder, last)
+    replay = Replay(connection, NOBODY)
+    replay.carry_out(_chosen(folder, wanted, last))
+    result = Rebuilt(batches=replay.batches, manifests=len(replay.manifests))
+    result.blobs = references.add_blobs(connection, _keys(folder))
+    result.lost = references.refer(connection, replay.manifests)
+    references.count(connection)
+    result.repositories = _number(connection, select(func.count()).select_from(repositories))
+    result.commits = _number(connection, select(func.count()).select_from(commits))
+    return result
+
+
+def _chosen(folder: Path, wanted: list[int], last: int) -> Iterator[journal.Batch]:
+    chosen, first = set(wanted), True
+    for batch in journal.read(folder):
+        if batch.id not in chosen:
+            continue
+        if first and batch.previous != last:
+            msg = (
+                f"The database of {folder} has another history than its journal. Move {FILE} away, keep it, and run "
+                "polly-server rebuild: that makes the database anew from the journal."
+            )
+            raise Unavailable(msg)
+        first = False
+        yield batch
+
+
+def _last(connection: Connection) -> int:
+    return connection.execute(select(journal_row.c.batch)).scalar_one_or_none() or 0
+
+
+def _number(connection: Connection, query: object) -> int:
+    return int(connection.execute(query).scalar_one())  # type: ignore[call-overload]
+
+
+def _begin_anew(connection: Connection, folder: Path, number: int) -> None:
+    """Write all rows to the journal as they are."""
+    written = journal.Journal(folder)
+    try:
+        for batch in snapshot.batches(connection, number):
+            written.append(batch.id, batch.previous, list(batch.records))
+            number = batch.id
+    finally:
+        written.close()
+    connection.execute(delete(journal_row))
+    connection.execute(insert(journal_row).values(batch=number))
+
+
+def _keys(folder: Path) -> list[tuple[str, int]]:
+    async def keys() -> list[tuple[str, int]]:
+        store = FileBlobStore(folder)
+        try:
+            return [(each.key, each.size) for part in store.parts() for each in await store.keys(part)]
+        finally:
+            store.close()
+
+    return asyncio.run(keys())
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[Connection]:
+    """A connection in a transaction that is committed at the end, while no other process writes."""
+    lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    engine = open_engine(folder / FILE)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+    finally:
+        engine.dispose()
+        os.close(lock)

@@ -1,0 +1,168 @@
+"""The commands of polly-server that look after what is stored: backup, check, rebuild, gc."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import typer
+
+from polly_dockers import backup, config, datafolder
+from polly_dockers.errors import Unavailable
+from polly_dockers.progress import Bar, Counter, size
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from polly_dockers.collector import Report
+    from polly_dockers.registry import Registry
+
+T = TypeVar("T")
+
+NAMED: Final = 20
+"""What is lost or damaged, that is named in one run, at most."""
+
+Data = Annotated[Path, typer.Option("--data", envvar="POLLY_DATA", help="Folder of the database and the blobs.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of the server's settings.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Let the app have the commands of this file."""
+    app.command("backup", epilog="Example: polly-server backup --data data --to /mnt/backup/polly")(run_backup)
+    app.command("check", epilog="Example: polly-server check --data data --repair --from /mnt/backup/polly")(run_check)
+    app.command("rebuild", epilog="Example: polly-server rebuild --data data")(run_rebuild)
+    app.command("gc", epilog="Example: polly-server gc --data data --dry-run")(run_gc)
+
+
+def run_backup(
+    to: Annotated[Path, typer.Option("--to", help="Folder of the backup; a second one copies what is new.")],
+    data: Data = Path("data"),
+) -> None:
+    """Copy the registry while it runs. To restore, run polly-server on a copy of that folder."""
+    datafolder.require(data)
+    done = backup.backup(data, to)
+    print(f"{done.blobs} blobs ({done.size} bytes) copied to {to}, {done.kept} were there; the database is of now.")
+
+
+def run_check(  # noqa: PLR0913 - each is an option
+    data: Data = Path("data"),
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted.")] = False,
+    from_: Annotated[Path | None, typer.Option("--from", help="Folder of a backup to mend blobs from.")] = None,
+    sample: Annotated[float, typer.Option(min=0, max=100, help="Percent of the blobs whose bytes are read.")] = 100,
+    rate: Annotated[float, typer.Option(min=0, help="MB/s that are read, at most; 0: no limit.")] = 0,
+    config_file: ConfigFile = None,
+) -> None:
+    """Compare rows with files both ways and bytes with their digests, while the server runs. Exit 1: something is wrong.
+
+    With --repair a damaged blob is set aside in the folder damaged, and mended from another copy, from the backup of
+    --from, or by having the next push of it stored.
+    """
+    from polly_dockers.check import Check, Checked  # noqa: PLC0415 - only what a command needs is imported
+
+    async def run(registry: Registry) -> Checked:
+        check = Check(registry, repair=repair, sample=sample, rate=rate * 1_000_000, backup=from_)
+        bar = Bar("checking", await check.size())
+        check.progress = bar.add
+        seen = await check.run()
+        bar.end()
+        return seen
+
+    seen = _on_registry(data, config_file, run)
+    for found in seen.damages:
+        print(f"{found.what}{f' It is {found.mended}.' if found.mended else ''}", file=sys.stderr)
+        for image in found.images:
+            print(f"  {image}", file=sys.stderr)
+    print(
+        f"{seen.blobs} blobs, {seen.hashed} of them read ({size(seen.size)}), {seen.manifests} manifests; "
+        f"{seen.orphans} keys without a row. {len(seen.damages) or 'Nothing'} is wrong."
+    )
+    if seen.damages:
+        raise SystemExit(1)
+
+
+def run_rebuild(data: Data = Path("data")) -> None:
+    """Make a lost database anew from what lies in the store: every repository, tag, commit and manifest.
+
+    A database that was restored from a backup is brought up to the end of the journal. Passwords, tokens and
+    roles are not in the store: give them again with polly-server user reset-password and user add.
+    """
+    from polly_dockers import rebuild  # noqa: PLC0415 - only what a command needs is imported
+
+    done = rebuild.rebuild(data)
+    datafolder.prepare(data)
+    print(
+        f"{done.batches} batches of the journal carried out: {data} has {done.repositories} repositories and "
+        f"{done.commits} commits; {done.manifests} manifests and {done.blobs} blobs have their rows again."
+    )
+    for repository, manifest, digest in done.lost[:NAMED]:
+        print(f"lost: {digest}, which {repository}@{manifest} names", file=sys.stderr)
+    if done.lost:
+        print(f"{len(done.lost)} blobs are lost; pushing them again mends the images.", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def run_gc(
+    data: Data = Path("data"),
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Give back the space of what nobody needs, while the server runs; it does so by itself too.
+
+    That is: what was in the trash for trash_days, blobs that no manifest names, abandoned uploads.
+    """
+    from polly_dockers.collector import Collector  # noqa: PLC0415 - only what a command needs is imported
+
+    counter = Counter()
+
+    def show(report: Report) -> None:
+        counter.show(f"{report.blobs} blobs taken, {report.files} deleted, {size(report.freed)} freed")
+
+    async def look(registry: Registry) -> str:
+        return _would(await Collector(registry).look())
+
+    async def collect(registry: Registry) -> str:
+        report = await Collector(registry, progress=show).run()
+        if report is None:
+            msg = "Another collection is at work on this folder; try again when it is over."
+            raise Unavailable(msg)
+        return _did(report)
+
+    text = _on_registry(data, config_file, look if dry_run else collect)
+    counter.end()
+    print(text)
+
+
+def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry], Awaitable[T]]) -> T:
+    """What ``work`` returns, done on the data folder beside a server that may run."""
+    datafolder.require(data)
+    settings = config.load({"data": str(data)}, os.environ, config_file)
+
+    async def run() -> T:
+        registry = await datafolder.open_registry(settings)
+        try:
+            return await work(registry)
+        finally:
+            registry.close()
+
+    return asyncio.run(run())
+
+
+def _would(report: Report) -> str:
+    return (
+        f"Would purge {report.purged} items of the trash and take {report.blobs} blobs of {size(report.size)} that "
+        f"nothing needs.\nWaiting to be deleted: {report.waiting} blobs. Without a row: {report.orphans}. Abandoned "
+        f"uploads: {report.uploads} of {size(report.freed)}.\nNothing was changed."
+    )
+
+
+def _did(report: Report) -> str:
+    return (
+        f"Purged {report.purged} items of the trash, took {report.blobs} blobs of {size(report.size)} that nothing "
+        f"needed and {report.orphans} without a row.\nDeleted {report.files} blobs and {report.uploads} abandoned "
+        f"uploads: {size(report.freed)} are free. {report.waiting} blobs wait for a later run."
+    )

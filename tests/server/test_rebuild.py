@@ -1,0 +1,178 @@
+"""The database lost, or an old one put back: the journal brings back all that was answered with success."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import Server, free_port, polly_server, running_server
+from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Person, Repo, admin, descriptor, dumps, image, sha256
+from polly_dockers.db import journal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def lose_database(data: Path) -> None:
+    """Delete the database with its WAL."""
+    for file in data.glob("polly.db*"):
+        file.unlink()
+
+
+def seen(ann: Person, names: list[str]) -> list[Any]:
+    """All that the repositories show: items, tags, commits with times and authors, the bytes of every manifest."""
+    found: list[Any] = []
+    for name in names:
+        repo = ann.repo(name)
+        commits = ann.commits(name)["items"]
+        bodies = {each["commit"]: repo.manifest(each["commit"]).body for each in commits}
+        tags = repo.get(repo.path("tags/list")).json()["tags"]
+        found += [ann.repository(name), tags, commits, bodies]
+    return found
+
+
+def fill(ann: Person) -> tuple[list[str], dict[str, bytes]]:
+    """Repositories with overwritten tags, an index, an artifact, deletions and restorations; and some blobs."""
+    repo, other = ann.new_repo(), ann.new_repo()
+    blobs: dict[str, bytes] = {}
+
+    def push(there: Repo, *tags: str, **more: Any) -> bytes:  # noqa: ANN401 - parts of a manifest
+        made = image(**more)
+        there.push(made, *tags)
+        blobs.update({sha256(blob): blob for blob in made.blobs})
+        return made.manifest
+
+    first = push(repo, "v1", "latest")
+    push(repo, "v1")
+    push(repo, subject=descriptor(first, OCI_MANIFEST))
+    child = push(repo)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(child, OCI_MANIFEST)]}
+    assert repo.put("both", dumps(index), OCI_INDEX).status == 201
+    push(other, "kept", "gone", "back")
+    ann.api.json("PATCH", f"{ann.base}/repository?name={other.name.partition('/')[2]}", {"description": "changed"})
+    name = other.name.partition("/")[2]
+    for tag in ("gone", "back"):
+        assert ann.api.send("DELETE", f"{ann.base}/repository?name={name}&tag={tag}").status == 200
+    assert ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "tag": "back"}).status == 200
+    deleted = push(other, "deleted")
+    assert other.delete(f"manifests/{sha256(deleted)}").status == 202
+    restored = push(other, "restored")
+    assert other.delete(f"manifests/{sha256(restored)}").status == 202
+    assert ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "commit": sha256(restored)}).status == 200
+    return [repo.name.partition("/")[2], name], blobs
+
+
+def sign_in_again(server: Server) -> Person:
+    """Give the admin a password and the role again, which are not in the store."""
+    email, password = server.admin
+    polly_server(
+        *("user", "add", "--data", str(server.data), "--org", server.org, "--email", email),
+        *("--role", "admin", "--password-stdin"),
+        stdin=password,
+    )
+    polly_server(
+        "user", "reset-password", "--data", str(server.data), "--email", email, "--password-stdin", stdin=password
+    )
+    return admin(server)
+
+
+def test_the_database_is_deleted(tmp_path: Path) -> None:
+    """Every repository, tag, commit (time, author, active or not) and manifest is back, and pulls byte for byte."""
+    with running_server(tmp_path) as server:
+        ann = admin(server)
+        names, blobs = fill(ann)
+        before = seen(ann, names)
+        trash = ann.api.get(f"{ann.base}/trash").json()
+        referrers = ann.repo(names[0]).get(ann.repo(names[0]).path(f"referrers/{before[2][-1]['commit']}")).body
+        server.stop()
+        lose_database(server.data)
+        assert "commits" in polly_server("rebuild", "--data", str(server.data))
+        server.start()
+        ann = sign_in_again(server)
+        assert seen(ann, names) == before
+        assert ann.api.get(f"{ann.base}/trash").json() == trash
+        repo = ann.repo(names[0])
+        assert repo.get(repo.path(f"referrers/{before[2][-1]['commit']}")).body == referrers
+        everywhere = [ann.repo(name) for name in names]
+        for digest, data in blobs.items():
+            assert any(there.blob(digest).body == data for there in everywhere)
+        repo.push(image(), "after")
+        assert repo.manifest("after").status == 200
+
+
+def test_a_server_without_its_database_does_not_begin_anew(tmp_path: Path) -> None:
+    """run, init and every other command refuse, and name the way back: an empty registry would collect all blobs."""
+    server = Server(tmp_path / "data", free_port())
+    server.init()
+    server.start()
+    ann = admin(server)
+    ann.new_repo().push(image(), "v1")
+    server.stop()
+    lose_database(server.data)
+    for command in (["init", "--org", "acme", "--email", "a@acme.example", "--password-stdin"], ["org", "list"]):
+        with pytest.raises(AssertionError, match="polly-server rebuild"):
+            polly_server(*command, "--data", str(server.data), stdin="a long password")
+    assert not (server.data / "polly.db").exists()
+
+
+def test_an_old_database_is_brought_up_to_date(tmp_path: Path) -> None:
+    """A database from a backup, beside the store of today: what was pushed since is there at the next start."""
+    with running_server(tmp_path) as server:
+        ann = admin(server)
+        repo = ann.new_repo()
+        name = repo.name.partition("/")[2]
+        repo.push(image(), "v1")
+        server.stop()
+        shutil.copytree(server.data, tmp_path / "old")
+        server.start()
+        ann = admin(server)
+        ann.repo(name).push(image(), "v1", "v2")
+        before = seen(ann, [name])
+        server.stop()
+        lose_database(server.data)
+        shutil.copy(tmp_path / "old" / "polly.db", server.data / "polly.db")
+        server.start()
+        assert seen(admin(server), [name]) == before
+
+
+def test_a_journal_that_was_lost_begins_anew(tmp_path: Path) -> None:
+    """The next start writes all rows to a new one, which a rebuild then takes."""
+    with running_server(tmp_path) as server:
+        ann = admin(server)
+        names, _ = fill(ann)
+        before, trash = seen(ann, names), ann.api.get(f"{ann.base}/trash").json()
+        server.stop()
+        shutil.rmtree(server.data / journal.FOLDER)
+        server.start()
+        admin(server).repo(names[0]).push(image("after all"), "after")
+        server.stop()
+        lose_database(server.data)
+        polly_server("rebuild", "--data", str(server.data))
+        server.start()
+        ann = sign_in_again(server)
+        assert ann.api.get(f"{ann.base}/trash").json() == trash
+        repo = ann.repo(names[0])
+        assert repo.manifest("after").status == 200
+        digest = repo.manifest("after").header("Docker-Content-Digest")
+        ann.api.send("DELETE", f"{ann.base}/repository?name={names[0]}&tag=after")
+        assert repo.manifest(digest).status == 200
+        assert seen(ann, names[1:]) == before[4:]
+
+
+def test_a_torn_end_is_passed_over(tmp_path: Path) -> None:
+    """A crash in the middle of an append leaves half a frame; what comes after it is read."""
+    folder = tmp_path
+    journal_ = journal.Journal(folder)
+    journal_.append(1, 0, [journal.User(1, "ann@acme.example", 1)])
+    file = next((folder / journal.FOLDER).glob("*.log"))
+    whole = file.read_bytes()
+    for cut in range(1, len(whole)):
+        file.write_bytes(whole + whole[:cut])
+        assert [batch.id for batch in journal.read(folder)] == [1]
+        journal_.append(2, 1, [journal.User(2, "bob@acme.example", 2)])
+        assert [batch.id for batch in journal.read(folder)] == [1, 2]
+        assert journal.last(folder) == 2
+        file.write_bytes(whole)
+    journal_.close()
