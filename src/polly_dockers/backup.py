@@ -1,40 +1,48 @@
-"""A copy of a registry while it runs: the database first, then each blob that the copy lacks.
+"""A copy of a registry while it runs, and a data folder from it.
 
-Bytes are durable before a row names them and a blob's file never changes, so blobs that are copied after the
-database hold all that its rows name. A second backup into the same folder copies what is new.
+First the database as it is at one moment; then each blob that the copy lacks, and the journal up to that moment; the
+database takes its place last, so that a backup that was stopped is the one of before. Bytes are durable before a row
+names them and a blob's file never changes, so blobs that are copied after the database hold all that its rows name; the
+collector rests meanwhile. What was copied is read again, from the disk, and compared with its digest.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
-import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from polly_dockers.db import journal
 from polly_dockers.db.engine import ERRORS, FILE, open_engine
 from polly_dockers.errors import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PART: Final = ".part"
 """What the name of a file ends with while it is copied."""
+PIECE: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Copied:
-    """What a backup did."""
+    """What a backup or a restore did."""
 
-    blobs: int
-    size: int
-    kept: int
-    """Blobs that were there from an earlier backup."""
+    blobs: int = 0
+    size: int = 0
+    kept: int = 0
+    """Blobs that were there from an earlier one."""
 
 
-def backup(data: Path, target: Path) -> Copied:
-    """Copy the registry in ``data`` to the folder ``target``, which ``polly-server run --data`` then takes.
+def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
+    """Copy the registry in ``data`` to the folder ``target``. A second backup into it copies what is new.
 
-    Raises Unavailable where the folder can't be written.
+    ``start`` is told how many bytes there are to copy, and gives what is told of bytes that are done. Raises
+    Unavailable where the folder can't be written, or where something that was copied is not what it should be.
     """
     if target.resolve().is_relative_to(data.resolve()):
         msg = f"The backup can't lie in the data folder itself: {target}. Give a folder of another disk."
@@ -44,46 +52,157 @@ def backup(data: Path, target: Path) -> Copied:
         raise Unavailable(msg)
     try:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        copied = kept = size = 0
-        _copy_database(data, target)
-        for source in sorted((data / "blobs").glob("*/*/*")):
-            place = target / source.relative_to(data)
-            if place.exists():
-                kept += 1
-                continue
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _copy(source, place)
-            copied += 1
-            size += source.stat().st_size
+        with _collector_rests(data):
+            _copy_database(data / FILE, target / (FILE + PART))
+            copied = _copy_blobs(data, target, start)
+            last, keys = _look(target / (FILE + PART))
+            _copy_journal(data, target, last)
+        _compare(target, keys)
         (target / (FILE + PART)).rename(target / FILE)
         _sync(target)
     except ERRORS as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
-        msg = f"The backup to {target} failed: {reason}. What an earlier backup holds is untouched."
-        raise Unavailable(msg) from error
-    return Copied(copied, size, kept)
+        raise _failed(f"The backup to {target}", error) from error
+    return copied
 
 
-def _copy_database(data: Path, target: Path) -> None:
+def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
+    """Make a data folder of a backup; ``start`` as in ``backup``.
+
+    Raises Unavailable where ``source`` is no backup, ``data`` holds a registry, or a file is not what it should be.
+    """
+    if not (source / FILE).exists():
+        msg = f"{source} is no backup: it has no {FILE}. Give the folder that polly-server backup --to wrote."
+        raise Unavailable(msg)
+    if (data / FILE).exists():
+        msg = f"{data} holds a registry already. Give another folder, or move it away first: nothing is overwritten."
+        raise Unavailable(msg)
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _copy_database(source / FILE, data / (FILE + PART))
+        copied = _copy_blobs(source, data, start)
+        last, keys = _look(data / (FILE + PART))
+        _copy_journal(source, data, last)
+        _compare(data, keys)
+        (data / (FILE + PART)).rename(data / FILE)
+        _sync(data)
+    except ERRORS as error:
+        raise _failed(f"The restore to {data}", error) from error
+    return copied
+
+
+def _failed(what: str, error: BaseException) -> Unavailable:
+    reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+    return Unavailable(f"{what} failed: {reason}. What was there before is untouched; run it again to go on.")
+
+
+@contextmanager
+def _collector_rests(data: Path) -> Iterator[None]:
+    """Hold the collector's lock: what the database of the backup names is not deleted while it is copied."""
+    fd = os.open(data / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _copy_database(source: Path, part: Path) -> None:
     """Write the database as it is at one moment to the part file, and sync it."""
-    part = target / (FILE + PART)
     part.unlink(missing_ok=True)
-    engine = open_engine(data / FILE)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("VACUUM INTO ?", (str(part),))
-    engine.dispose()
+    engine = open_engine(source)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("VACUUM INTO ?", (str(part),))
+    finally:
+        engine.dispose()
     part.chmod(0o600)
     _sync(part)
 
 
-def _copy(source: Path, place: Path) -> None:
-    """Copy a file so that it is there whole or not at all."""
+def _look(part: Path) -> tuple[int, list[tuple[str, int]]]:
+    """The last batch of the database, and the keys and sizes that it names; raises Unavailable where it is damaged."""
+    engine = open_engine(part)
+    try:
+        with engine.connect() as connection:
+            if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
+                msg = f"{part} is damaged: the disk does not keep what is written to it."
+                raise Unavailable(msg)
+            row = connection.exec_driver_sql("SELECT batch FROM journal").first()
+            keys = connection.exec_driver_sql("SELECT storage_key, size FROM blobs WHERE lost_at IS NULL").all()
+            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+    finally:
+        engine.dispose()
+    return (row[0] if row is not None else 0), [(row[0], row[1]) for row in keys]
+
+
+def _copy_blobs(source: Path, target: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
+    copied, new = Copied(), []
+    for path in sorted((source / "blobs").glob("*/*/*")):
+        place = target / path.relative_to(source)
+        if place.exists():
+            copied.kept += 1
+        elif not path.name.endswith(PART):
+            new.append((path, place, path.stat().st_size))
+    progress = start(sum(size for _, _, size in new))
+    for path, place, size in new:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _copy(path, place, progress)
+        copied.blobs += 1
+        copied.size += size
+    return copied
+
+
+def _copy(source: Path, place: Path, progress: Callable[[int], None]) -> None:
+    """Copy a blob so that it is there whole or not at all; raises Unavailable where its digest is not its name's."""
     part = place.with_name(place.name + PART)
-    shutil.copyfile(source, part)
+    algorithm, wanted = place.parent.parent.name, place.name.partition(".")[0]
+    with source.open("rb") as reading, part.open("wb") as writing:
+        while piece := reading.read(PIECE):
+            writing.write(piece)
+            progress(len(piece))
+        writing.flush()
+        os.fsync(writing.fileno())
+        os.posix_fadvise(writing.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the disk itself is asked below
+    hasher = hashlib.new(algorithm)
+    with part.open("rb") as reading:
+        while piece := reading.read(PIECE):
+            hasher.update(piece)
+    if hasher.hexdigest() != wanted:
+        part.unlink()
+        msg = (
+            f"{source} has other bytes than its digest says, or was copied wrongly. polly-server check --repair finds "
+            "what is damaged, and mends it."
+        )
+        raise Unavailable(msg)
     part.chmod(0o600)
-    _sync(part)
     part.rename(place)
     _sync(place.parent)
+
+
+def _copy_journal(source: Path, target: Path, last: int) -> None:
+    """Copy the journal up to the batch ``last``, anew: what was copied before may have another end."""
+    folder = target / journal.FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, length in journal.until(source, last):
+        place = folder / name
+        if place.exists() and place.stat().st_size == length:
+            continue
+        part = place.with_name(name + PART)
+        data = (source / journal.FOLDER / name).read_bytes()[:length]
+        part.write_bytes(data)
+        part.chmod(0o600)
+        _sync(part)
+        part.rename(place)
+    _sync(folder)
+
+
+def _compare(target: Path, keys: list[tuple[str, int]]) -> None:
+    """Raise Unavailable where a blob that the database names is not there in its size."""
+    for key, size in keys:
+        place = target / "blobs" / key
+        if not place.exists() or place.stat().st_size != size:
+            msg = f"The blob {key} is missing or cut short. Find what is damaged with polly-server check --repair."
+            raise Unavailable(msg)
 
 
 def _sync(path: Path) -> None:

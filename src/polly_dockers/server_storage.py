@@ -1,8 +1,9 @@
-"""The commands of polly-server that look after what is stored: backup, check, rebuild, gc."""
+"""The commands of polly-server that look after what is stored: backup, restore, check, rebuild, gc."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from polly_dockers.errors import Unavailable
 from polly_dockers.progress import Bar, Counter, size
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from polly_dockers.collector import Report
     from polly_dockers.registry import Registry
@@ -32,6 +33,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of 
 def add_to(app: typer.Typer) -> None:
     """Let the app have the commands of this file."""
     app.command("backup", epilog="Example: polly-server backup --data data --to /mnt/backup/polly")(run_backup)
+    app.command("restore", epilog="Example: polly-server restore --from /mnt/backup/polly --data data")(run_restore)
     app.command("check", epilog="Example: polly-server check --data data --repair --from /mnt/backup/polly")(run_check)
     app.command("rebuild", epilog="Example: polly-server rebuild --data data")(run_rebuild)
     app.command("gc", epilog="Example: polly-server gc --data data --dry-run")(run_gc)
@@ -41,10 +43,36 @@ def run_backup(
     to: Annotated[Path, typer.Option("--to", help="Folder of the backup; a second one copies what is new.")],
     data: Data = Path("data"),
 ) -> None:
-    """Copy the registry while it runs. To restore, run polly-server on a copy of that folder."""
+    """Copy the registry while it runs, as it is at one moment; what was copied is read again and checked."""
     datafolder.require(data)
-    done = backup.backup(data, to)
-    print(f"{done.blobs} blobs ({done.size} bytes) copied to {to}, {done.kept} were there; the database is of now.")
+    with _bar("copying") as start:
+        done = backup.backup(data, to, start)
+    print(f"{done.blobs} blobs ({size(done.size)}) copied to {to}, {done.kept} were there; the database is of now.")
+
+
+def run_restore(
+    from_: Annotated[Path, typer.Option("--from", help="Folder that polly-server backup --to wrote.")],
+    data: Data = Path("data"),
+) -> None:
+    """Make a data folder of a backup: the registry as it was at the moment of the backup."""
+    with _bar("restoring") as start:
+        done = backup.restore(from_, data, start)
+    datafolder.prepare(data)
+    print(f"{done.blobs} blobs ({size(done.size)}) restored to {data}. Start it: polly-server run --data {data}")
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """Gives what begins a bar of so many bytes."""
+    bars: list[Bar] = []
+
+    def start(total: int) -> Callable[[int], None]:
+        bars.append(Bar(what, total))
+        return bars[0].add
+
+    yield start
+    for bar in bars:
+        bar.end()
 
 
 def run_check(  # noqa: PLR0913 - each is an option

@@ -241,14 +241,33 @@ def _read(path: Path) -> Iterator[Batch]:
         yield _decode(payload)
 
 
+def until(folder: Path, batch: int) -> list[tuple[str, int]]:
+    """The files of the journal, and how many bytes of each, that hold everything up to the batch of that id."""
+    found: list[tuple[str, int]] = []
+    for path in sorted((folder / FOLDER).glob("*.log")):
+        length = max((end for payload, end in _frames(path) if _decode(payload).id <= batch), default=0)
+        if length == 0:
+            break
+        found.append((path.name, length))
+    return found
+
+
 def _payloads(path: Path) -> Iterator[bytes]:
-    """The payloads of all whole frames. What was torn by a crash is passed over, up to the next MAGIC."""
+    for payload, _ in _frames(path):
+        yield payload
+
+
+def _frames(path: Path) -> Iterator[tuple[bytes, int]]:
+    """The payloads of all whole frames, and where each ends.
+
+    What was torn by a crash is passed over, up to the next MAGIC.
+    """
     data = path.read_bytes()
     at = data.find(MAGIC)
     while at >= 0:
         payload, end = _frame(data, at)
         if payload is not None:
-            yield payload
+            yield payload, end
         at = data.find(MAGIC, end)
 
 
