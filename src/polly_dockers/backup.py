@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -78,7 +79,8 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
         raise Unavailable(msg)
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _copy_database(source / FILE, data / (FILE + PART))
+        shutil.copyfile(source / FILE, data / (FILE + PART))
+        _sync(data / (FILE + PART))
         copied = _copy_blobs(source, data, start)
         last, keys = _look(data / (FILE + PART))
         _copy_journal(source, data, last)

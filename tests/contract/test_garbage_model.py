@@ -1,0 +1,278 @@
+"""The collector's steps between any others: what lives is never taken, and in the end nothing else is left.
+
+A model of what people did stands beside the rows. Time is moved by hand: leases end, and graves are old enough, when a
+step says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from sqlalchemy import select, update
+
+from polly_dockers import manifests as documents
+from polly_dockers.db import accounts, garbage, journal, repositories
+from polly_dockers.db import blobs as blob_rows
+from polly_dockers.db import manifests as manifest_rows
+from polly_dockers.db import trash as trash_rows
+from polly_dockers.db.engine import open_engine
+from polly_dockers.db.schema import blobs, manifest_blobs, manifests, metadata, repository_blobs, tombstones
+from polly_dockers.model import Digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEASE = 3600
+CONTENTS = st.integers(0, 4)
+"""Few blobs, so that steps meet."""
+REPOSITORIES = st.integers(0, 1)
+
+
+def digest_of(content: int) -> Digest:
+    """The digest of a blob of the model."""
+    return Digest(f"sha256:{hashlib.sha256(str(content).encode()).hexdigest()}")
+
+
+class Collecting(RuleBasedStateMachine):
+    """Pushes, mounts, deletions, restorations, and each step of the collector by itself."""
+
+    folder: Path
+    due = Bundle("due")
+
+    @initialize()
+    def begin(self) -> None:
+        """Two repositories of one organisation."""
+        self.engine = open_engine(self.folder / f"{secrets.token_hex(8)}.db")
+        self.connection = self.engine.connect()
+        metadata.create_all(self.connection)
+        organisation = accounts.add_organisation(self.connection, "acme")
+        self.organisation, self.user = organisation, accounts.add_user(self.connection, "a@acme.example", "!")
+        self.repositories = [
+            repositories.add(
+                self.connection,
+                organisation_id=organisation,
+                name=name,
+                description="x",
+                access="private",
+                user_id=self.user,
+            )
+            for name in ("one", "two")
+        ]
+        self.files: set[str] = set()
+        self.named: dict[tuple[int, str], set[int]] = {}
+        self.thrown: dict[int, tuple[int, str, set[int]]] = {}
+        self.leased: set[tuple[int, int]] = set()
+
+    def teardown(self) -> None:
+        """Let go of the file; before, everything that lives is still there when all time is over."""
+        if hasattr(self, "connection"):
+            self.leases_end()
+            for step in (self.take_expired, self.take_hidden, self.graves_grow_old):
+                step()
+            self.delete_files(self.look_for_graves_now())
+            needed = {content for contents in self.named.values() for content in contents}
+            needed |= {content for _, _, contents in self.thrown.values() for content in contents}
+            keys = set(self.connection.execute(select(blobs.c.storage_key)).scalars())
+            assert self.files == keys
+            assert {key.partition(".")[0] for key in keys} == {digest_of(content).hex for content in needed}
+            self.connection.close()
+            self.engine.dispose()
+
+    # --- what people do ---
+
+    @rule(content=CONTENTS, at=REPOSITORIES)
+    def push_blob(self, content: int, at: int) -> None:
+        """The bytes come under a new key; the row, or the row that was there, follows."""
+        digest = digest_of(content)
+        key = f"{digest.hex}.{secrets.token_hex(4)}"
+        self.files.add(key)
+        unused = blob_rows.add(
+            self.connection, repository_id=self.at(at), digest=digest, size=1, storage_key=key, lease=LEASE
+        )
+        if unused is not None:
+            self.files.discard(unused)
+        self.leased.add((at, content))
+
+    @rule(content=CONTENTS, at=REPOSITORIES)
+    def push_blob_cut_off(self, content: int, at: int) -> None:
+        """The bytes come, and the process dies before the row."""
+        key = f"{digest_of(content).hex}.{secrets.token_hex(4)}"
+        self.files.add(key)
+        garbage.bury(self.connection, garbage.orphans(self.connection, [key]), 0)
+
+    @rule(content=CONTENTS, source=REPOSITORIES, at=REPOSITORIES)
+    def mount(self, content: int, source: int, at: int) -> None:
+        """A mount, a HEAD (where both are one) or a push again renews the lease of what is found."""
+        found = blob_rows.find(self.connection, self.at(source), digest_of(content))
+        if found is not None:
+            blob_rows.link(
+                self.connection,
+                repository_id=self.at(at),
+                blob_id=found.id,
+                digest=digest_of(content),
+                size=1,
+                lease=LEASE,
+            )
+            self.leased.add((at, content))
+
+    @rule(contents=st.sets(CONTENTS, min_size=1, max_size=3), at=REPOSITORIES)
+    def push_manifest(self, contents: set[int], at: int) -> None:
+        """A manifest is taken only where the repository has all that it names, which it then holds."""
+        repository = self.at(at)
+        found = blob_rows.find_all(self.connection, repository, [digest_of(content) for content in contents])
+        if len(found) < len(contents):
+            assert not any((at, content) in self.leased for content in contents if digest_of(content) not in found)
+            return
+        document: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": documents.OCI_MANIFEST,
+            "config": {"mediaType": "application/x", "digest": digest_of(min(contents)), "size": 1},
+            "layers": [{"mediaType": "a/b", "digest": digest_of(each), "size": 1} for each in sorted(contents)],
+        }
+        body = json.dumps(document).encode()
+        digest = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
+        manifest_id = manifest_rows.find_id(self.connection, repository, digest)
+        if manifest_id is None:
+            manifest_id = manifest_rows.add(
+                self.connection,
+                repository_id=repository,
+                user_id=self.user,
+                digest=digest,
+                manifest=documents.parse(body, ""),
+                body=body,
+                platforms=[],
+            )
+        manifest_rows.refer(
+            self.connection,
+            repository_id=repository,
+            manifest_id=manifest_id,
+            blob_ids=[blob.id for blob in found.values()],
+        )
+        self.named[at, digest] = contents
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        """A manifest goes into the trash."""
+        if self.named:
+            at, digest = data.draw(st.sampled_from(sorted(self.named)))
+            manifest_id = manifest_rows.find_id(self.connection, self.at(at), digest)
+            assert manifest_id is not None
+            item = trash_rows.throw_manifest(
+                self.connection, self.organisation, self.at(at), manifest_id, digest, self.user
+            )
+            self.thrown[item.id] = (at, digest, self.named.pop((at, digest)))
+
+    @rule(data=st.data())
+    def restore(self, data: st.DataObject) -> None:
+        """And comes back, with what it names."""
+        if self.thrown:
+            number = data.draw(st.sampled_from(sorted(self.thrown)))
+            item = trash_rows.get(self.connection, number)
+            assert item is not None
+            trash_rows.restore_manifest(self.connection, item)
+            at, digest, contents = self.thrown.pop(number)
+            self.named[at, digest] = contents
+
+    @rule(content=CONTENTS, at=REPOSITORIES)
+    def delete_blob(self, content: int, at: int) -> None:
+        """A blob that no manifest names goes off the wire."""
+        found = blob_rows.find(self.connection, self.at(at), digest_of(content))
+        if found is not None and not manifest_rows.naming(self.connection, self.at(at), found.id)[0]:
+            trash_rows.hide_blob(self.connection, self.at(at), found.id, 1)
+            self.leased.discard((at, content))
+
+    # --- what time does ---
+
+    @rule()
+    def leases_end(self) -> None:
+        """All of them."""
+        over = repository_blobs.c.leased_until > 1
+        self.connection.execute(update(repository_blobs).where(over).values(leased_until=1))
+        self.leased.clear()
+
+    @rule()
+    def graves_grow_old(self) -> None:
+        """All of them."""
+        self.connection.execute(update(tombstones).values(not_before=0))
+
+    # --- what the collector does, step by step ---
+
+    @rule()
+    def take_expired(self) -> None:
+        """One transaction."""
+        while garbage.take_expired(self.connection, LEASE).seen == garbage.BATCH:
+            pass
+
+    @rule()
+    def take_hidden(self) -> None:
+        """One transaction."""
+        garbage.take_hidden(self.connection, LEASE)
+
+    @rule(data=st.data())
+    def purge(self, data: st.DataObject) -> None:
+        """Trash whose time is over."""
+        if self.thrown:
+            number = data.draw(st.sampled_from(sorted(self.thrown)))
+            at, _, contents = self.thrown[number]
+            while not garbage.purge_manifest(self.connection, number, LEASE):
+                pass
+            del self.thrown[number]
+            for content in contents:
+                if blob_rows.find(self.connection, self.at(at), digest_of(content)) is not None:
+                    self.leased.add((at, content))
+
+    @rule(target=due)
+    def look_for_graves(self) -> Any:  # noqa: ANN401 - hypothesis' own
+        """What it finds is deleted by another step, later."""
+        found = self.look_for_graves_now()
+        return multiple(found) if found else multiple()
+
+    def look_for_graves_now(self) -> list[str]:
+        """Keys that may go."""
+        return garbage.due(self.connection, garbage.BATCH)
+
+    @rule(keys=due)
+    def delete_files(self, keys: list[str]) -> None:
+        """The rows are asked once more; then the bytes go, and then the graves."""
+        self.files -= set(garbage.unnamed(self.connection, keys))
+        garbage.forget(self.connection, keys)
+
+    # --- what must hold ---
+
+    @invariant()
+    def what_lives_is_there(self) -> None:
+        """What a manifest names, also one in the trash, and what a lease promises: row, link and bytes."""
+        if not hasattr(self, "connection"):
+            return
+        journal.noted(self.connection).clear()
+        needed = {(at, content) for (at, _), contents in self.named.items() for content in contents} | self.leased
+        for at, content in needed:
+            found = blob_rows.find(self.connection, self.at(at), digest_of(content))
+            assert found is not None
+            assert found.storage_key in self.files
+        held = (
+            select(blobs.c.storage_key)
+            .join(manifest_blobs, manifest_blobs.c.blob_id == blobs.c.id)
+            .join(manifests, manifests.c.id == manifest_blobs.c.manifest_id)
+        )
+        assert set(self.connection.execute(held).scalars()) <= self.files
+
+    def at(self, number: int) -> int:
+        """The id of a repository."""
+        found = self.repositories[number]
+        assert found is not None
+        return found
+
+
+def test_what_lives_is_never_taken(tmp_path: Path) -> None:
+    """Whatever the order of pushes, deletions, restorations and the collector's steps."""
+    machine = type("Machine", (Collecting,), {"folder": tmp_path})
+    from hypothesis.stateful import run_state_machine_as_test  # noqa: PLC0415 - beside its only use
+
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
