@@ -40,6 +40,8 @@ T = TypeVar("T")
 THREADS: Final = 4
 WRITE_EVERY: Final = 32 << 20
 """Bytes of a large upload after which the disk begins to write them, so that the sync at its end has little to do."""
+JOIN: Final = 1 << 18
+"""Bytes up to which pieces are joined before they are written: each call gives the interpreter's lock away."""
 READ: Final = 1 << 20
 AHEAD: Final = 8 << 20
 """Bytes that the disk reads ahead of a pull of what is not in memory."""
@@ -76,10 +78,12 @@ class FileSegment:
         await self._store.run(self._write, data, hasher)
 
     def _write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
-        whole = b"".join(data)  # one call of the kernel and one of OpenSSL: each gives the interpreter's lock away
+        if sum(map(len, data)) <= JOIN:
+            data = [b"".join(data)]
         try:
             with _disk():
-                self._write_piece(whole)
+                for piece in data:
+                    self._write_piece(piece)
         except PollyError:
             self._cut()
             raise
@@ -87,7 +91,8 @@ class FileSegment:
             kernel.begin_writing(self._fd, self._given, self._offset - self._given)
             self._given = self._offset
         if hasher is not None:
-            hasher.update(whole)
+            for piece in data:
+                hasher.update(piece)
 
     def _write_piece(self, piece: bytes) -> None:
         view = memoryview(piece)
