@@ -62,7 +62,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
         (target / (FILE + PART)).rename(target / FILE)
         _sync(target)
     except ERRORS as error:
-        raise _failed(f"The backup to {target}", error) from error
+        raise _failed(target, error) from error
     return copied
 
 
@@ -88,13 +88,15 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
         (data / (FILE + PART)).rename(data / FILE)
         _sync(data)
     except ERRORS as error:
-        raise _failed(f"The restore to {data}", error) from error
+        raise _failed(data, error) from error
     return copied
 
 
-def _failed(what: str, error: BaseException) -> Unavailable:
+def _failed(target: Path, error: BaseException) -> Unavailable:
     reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
-    return Unavailable(f"{what} failed: {reason}. What was there before is untouched; run it again to go on.")
+    return Unavailable(
+        f"Copying to {target} failed: {reason}. What was there before is untouched; run it again to go on."
+    )
 
 
 @contextmanager

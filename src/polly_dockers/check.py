@@ -7,6 +7,7 @@ before it is called damaged.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 from dataclasses import dataclass, field
@@ -133,22 +134,21 @@ class Check:
         if row.lost:
             return "is lost since an earlier check; pushing it again mends it"
         try:
-            blob = await self.registry.blobs.open(row.storage_key)
+            with contextlib.closing(await self.registry.blobs.open(row.storage_key)) as blob:
+                return await self._problem_of(blob, row, whole=whole)
         except BlobMissing:
             return f"has no file {row.storage_key}"
-        except OSError as error:
-            return f"can't be opened: {error.strerror}"
-        try:
-            if blob.size != row.size:
-                return f"has {blob.size} bytes, and should have {row.size}"
-            if not whole:
-                return None
-            self.seen.hashed += 1
-            return None if await self._digest(blob, row.digest) == row.digest else "has other bytes than its digest says"
         except (OSError, PollyError) as error:
             return f"can't be read: {error}"
-        finally:
-            blob.close()
+
+    async def _problem_of(self, blob: Blob, row: BlobRow, *, whole: bool) -> str | None:
+        if blob.size != row.size:
+            return f"has {blob.size} bytes, and should have {row.size}"
+        if not whole:
+            return None
+        self.seen.hashed += 1
+        right = await self._digest(blob, row.digest) == row.digest
+        return None if right else "has other bytes than its digest says"
 
     async def _digest(self, blob: Blob, digest: str) -> str:
         algorithm = digest.partition(":")[0]
@@ -170,9 +170,9 @@ class Check:
                 await blobs.set_aside(row.storage_key)
                 await db.write(damage.mend, row.id, key)
                 return f"mended from {key}"
-        if self.backup is not None and (key := await self._from_backup(row)):
+        if copied := await self._from_backup(row):
             await blobs.set_aside(row.storage_key)
-            await db.write(damage.mend, row.id, key)
+            await db.write(damage.mend, row.id, copied)
             return f"mended from the backup {self.backup}"
         await blobs.set_aside(row.storage_key)
         await db.write(damage.lose, row.id)
@@ -192,9 +192,9 @@ class Check:
 
     async def _from_backup(self, row: BlobRow) -> str | None:
         """Copy the blob from the backup, under a new key; None where it is not there whole."""
-        source = FileBlobStore(self.backup) if self.backup is not None else None
-        if source is None:
+        if self.backup is None:
             return None
+        source = FileBlobStore(self.backup)
         try:
             for key in await _keys_of(source, row.digest):
                 if await self._holds(source, key, row.digest):

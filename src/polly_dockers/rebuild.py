@@ -74,7 +74,7 @@ def catch_up(folder: Path) -> Rebuilt:
     """
     with _writing(folder) as connection:
         last = _last(connection)
-        newest = max((batch.id for batch in journal.read_newest(folder)), default=0)
+        newest = journal.last(folder)
         if newest == last:
             return Rebuilt()
         if newest < last or (newest == 0 and connection.execute(select(organisations.c.id)).first() is not None):

@@ -75,7 +75,7 @@ def _bar(what: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
         bar.end()
 
 
-def run_check(  # noqa: PLR0913 - each is an option
+def run_check(
     data: Data = Path("data"),
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted.")] = False,
@@ -84,7 +84,9 @@ def run_check(  # noqa: PLR0913 - each is an option
     rate: Annotated[float, typer.Option(min=0, help="MB/s that are read, at most; 0: no limit.")] = 0,
     config_file: ConfigFile = None,
 ) -> None:
-    """Compare rows with files both ways and bytes with their digests, while the server runs. Exit 1: something is wrong.
+    """Compare rows with files both ways, and bytes with their digests, while the server runs.
+
+    It ends with exit code 1 where something is wrong.
 
     With --repair a damaged blob is set aside in the folder damaged, and mended from another copy, from the backup of
     --from, or by having the next push of it stored.

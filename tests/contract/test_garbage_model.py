@@ -99,8 +99,8 @@ class Collecting(RuleBasedStateMachine):
             self.files.discard(unused)
         self.leased.add((at, content))
 
-    @rule(content=CONTENTS, at=REPOSITORIES)
-    def push_blob_cut_off(self, content: int, at: int) -> None:
+    @rule(content=CONTENTS)
+    def push_blob_cut_off(self, content: int) -> None:
         """The bytes come, and the process dies before the row."""
         key = f"{digest_of(content).hex}.{secrets.token_hex(4)}"
         self.files.add(key)

@@ -140,9 +140,7 @@ def test_an_index_comes_back_with_its_images(ann: Person) -> None:
     repo = ann.new_repo()
     child = image()
     repo.push(child)
-    index = dumps(
-        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(child.manifest, OCI_MANIFEST)]}
-    )
+    index = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(child.manifest, OCI_MANIFEST)]})
     assert repo.put("v1", index, OCI_INDEX).status == 201
     refused = ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}&commit={child.digest}")
     assert (refused.status, refused.code) == (403, "DENIED")

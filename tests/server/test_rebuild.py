@@ -75,7 +75,7 @@ def sign_in_again(server: Server) -> Person:
     polly_server(
         "user", "reset-password", "--data", str(server.data), "--email", email, "--password-stdin", stdin=password
     )
-    return admin(server)
+    return Person(server.port, server.org, email, password)
 
 
 def test_the_database_is_deleted(tmp_path: Path) -> None:

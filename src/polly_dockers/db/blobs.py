@@ -38,9 +38,7 @@ class LinkedBlob:
 _LINKED: Final = (
     select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.storage_key, repository_blobs.c.leased_until)
     .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
-    .where(
-        blobs.c.digest == bindparam("digest"), repository_blobs.c.leased_until > HIDDEN, blobs.c.lost_at.is_(None)
-    )
+    .where(blobs.c.digest == bindparam("digest"), repository_blobs.c.leased_until > HIDDEN, blobs.c.lost_at.is_(None))
 )
 _FIND: Final = Statement(_LINKED.where(repository_blobs.c.repository_id == bindparam("repository_id")))
 

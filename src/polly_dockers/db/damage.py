@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select, update
 
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import blobs, commits, journal, manifest_blobs, manifests, organisations, repositories, tags
+from polly_dockers.db.schema import (
+    blobs,
+    commits,
+    journal,
+    manifest_blobs,
+    manifests,
+    organisations,
+    repositories,
+    tags,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -42,8 +51,10 @@ def size_of_blobs(connection: Connection) -> int:
 def of_database(connection: Connection) -> list[str]:
     """What SQLite itself finds wrong with its file, in its words."""
     found = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(20)")]
-    broken = [f"{row[0]} refers to {row[2]} rows that are not there" for row in
-              connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)]
+    broken = [
+        f"{row[0]} refers to {row[2]} rows that are not there"
+        for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
+    ]
     return [each for each in found if each != "ok"] + broken
 
 

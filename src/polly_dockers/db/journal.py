@@ -134,7 +134,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     records: list[Organisation | User | Repository | RepositoryChanged | Manifest | Commit | Thrown | Restored | Purged]
 
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=str).encode
 _decode: Final = msgspec.msgpack.Decoder(Batch).decode
 
 
@@ -223,11 +223,11 @@ def read(folder: Path) -> Iterator[Batch]:
 def last(folder: Path) -> int:
     """The id of the last whole batch; 0 where there is none."""
     for path in sorted((folder / FOLDER).glob("*.log"), reverse=True):
-        payload = b""
+        newest = b""
         for payload in _payloads(path):
-            pass
-        if payload:
-            return _decode(payload).id
+            newest = payload
+        if newest:
+            return _decode(newest).id
     return 0
 
 

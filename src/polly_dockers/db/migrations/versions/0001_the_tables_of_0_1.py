@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("storage_key", sa.String(length=255), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("lost_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_blobs")),
         sa.UniqueConstraint("digest", name=op.f("uq_blobs_digest")),
         sa.UniqueConstraint("storage_key", name=op.f("uq_blobs_storage_key")),

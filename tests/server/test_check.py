@@ -1,0 +1,188 @@
+"""polly-server check: what a disk has done is found, named by the images that suffer, set aside, and mended (33)."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import BIN, polly_server, running_server
+from contract.wire_client import Image, Repo, admin, image, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own: its files are damaged."""
+    with running_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def made() -> Image:
+    """An image whose layer is damaged."""
+    return image()
+
+
+@pytest.fixture
+def repo(server: Server, made: Image) -> Repo:
+    """A repository that holds it."""
+    there = admin(server).new_repo()
+    there.push(made, "v1")
+    there.push(image(), "whole")
+    return there
+
+
+def check(server: Server, *more: str) -> tuple[int, str]:
+    """Run the check; its exit code and all that it said."""
+    command = [BIN / "polly-server", "check", "--data", server.data, *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def file_of(server: Server, data: bytes) -> Path:
+    """The file of a blob."""
+    digest = sha256(data)[7:]
+    return next((server.data / "blobs" / "sha256" / digest[:2]).glob(f"{digest}.*"))
+
+
+def damage(file: Path, how: str) -> None:
+    """Do what a disk does."""
+    data = bytearray(file.read_bytes())
+    if how == "missing":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(data[:-1])
+    else:
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+
+
+def test_nothing_is_wrong(server: Server, repo: Repo) -> None:
+    """Exit 0, and what was looked at."""
+    code, said = check(server)
+    assert code == 0, said
+    assert "4 blobs, 4 of them read" in said
+    assert "2 manifests" in said
+    assert "Nothing is wrong." in said
+    assert repo.manifest("v1").status == 200
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
+def test_damage_is_named_by_its_images(server: Server, repo: Repo, made: Image, how: str) -> None:
+    """Exit 1; the image path, the tag and the commit; without --repair nothing is touched."""
+    file = file_of(server, made.blobs[1])
+    damage(file, how)
+    before = file.read_bytes() if file.exists() else None
+    code, said = check(server)
+    assert code == 1
+    assert f"{repo.name}:v1@{made.digest}" in said
+    assert sha256(made.blobs[1]) in said
+    assert ":whole" not in said
+    assert (file.read_bytes() if file.exists() else None) == before
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
+def test_a_push_mends_what_is_lost(server: Server, repo: Repo, made: Image, how: str) -> None:
+    """Once it is marked, clients are told that the blob is not there, and push it again; it is whole then."""
+    layer = made.blobs[1]
+    damage(file_of(server, layer), how)
+    code, said = check(server, "--repair")
+    assert code == 1
+    assert "the next push of it is stored" in said
+    assert repo.send("HEAD", repo.path(f"blobs/{sha256(layer)}")).status == 404
+    if how != "missing":
+        assert len(list((server.data / "damaged").iterdir())) == 1
+    repo.push_blob(layer)
+    assert repo.blob(sha256(layer)).body == layer
+    assert check(server)[0] == 0
+
+
+def test_a_backup_mends(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
+    """From its folder the blob is copied, under a new key, and checked."""
+    backup = tmp_path / "backup"
+    polly_server("backup", "--data", str(server.data), "--to", str(backup))
+    damage(file_of(server, made.blobs[0]), "flipped")
+    code, said = check(server, "--repair", "--from", str(backup))
+    assert (code, "mended from the backup" in said) == (1, True)
+    assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
+    assert check(server)[0] == 0
+
+
+def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
+    """Bytes of the same digest that lie under another key, such as of a push whose row was not written."""
+    file = file_of(server, made.blobs[0])
+    twin = file.with_name(f"{file.name.partition('.')[0]}.{'0' * 16}")
+    twin.write_bytes(file.read_bytes())
+    damage(file, "flipped")
+    code, said = check(server, "--repair")
+    assert (code, "mended from sha256/" in said) == (1, True)
+    assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
+    assert check(server)[0] == 0
+
+
+def test_a_damaged_backup_mends_nothing(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
+    """Wrong bytes are never taken for right ones."""
+    backup = tmp_path / "backup"
+    polly_server("backup", "--data", str(server.data), "--to", str(backup))
+    file = file_of(server, made.blobs[0])
+    damage(backup / file.relative_to(server.data), "flipped")
+    damage(file, "flipped")
+    assert "the next push of it is stored" in check(server, "--repair", "--from", str(backup))[1]
+    assert repo.blob(sha256(made.blobs[0])).status == 404
+
+
+def test_a_sample_reads_less(server: Server, repo: Repo, made: Image) -> None:
+    """Sizes are compared all the same."""
+    code, said = check(server, "--sample", "0")
+    assert (code, "4 blobs, 0 of them read" in said) == (0, True)
+    damage(file_of(server, made.blobs[0]), "cut")
+    assert check(server, "--sample", "0")[0] == 1
+    assert repo.manifest("v1").status == 200
+
+
+def test_a_restore_is_the_registry_of_that_moment(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
+    """What was pushed after the backup is not in it; what was there before is, byte for byte."""
+    backup, restored = tmp_path / "backup", tmp_path / "restored"
+    polly_server("backup", "--data", str(server.data), "--to", str(backup))
+    later = image()
+    repo.push(later, "v1", "later")
+    polly_server("restore", "--from", str(backup), "--data", str(restored))
+    server.stop()
+    first, server.data = server.data, restored
+    server.start()
+    assert repo.manifest("v1").body == made.manifest
+    assert all(repo.blob(sha256(blob)).body == blob for blob in made.blobs)
+    assert repo.manifest("later").status == repo.manifest(later.digest).status == 404
+    server.stop()
+    server.data = first
+    server.start()
+    assert repo.manifest("v1").body == later.manifest
+    assert polly_server("backup", "--data", str(server.data), "--to", str(backup)).startswith("2 blobs")
+    done = subprocess.run(
+        [BIN / "polly-server", "restore", "--from", backup, "--data", restored],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "holds a registry already" in done.stderr) == (1, True)
+
+
+def test_a_blob_that_was_copied_wrongly_is_no_backup(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
+    """The backup fails, names the file, and leaves the backup of before."""
+    backup = tmp_path / "backup"
+    polly_server("backup", "--data", str(server.data), "--to", str(backup))
+    newer = image()
+    repo.push(newer, "v2")
+    damage(file_of(server, newer.blobs[0]), "flipped")
+    command = [BIN / "polly-server", "backup", "--data", server.data, "--to", backup]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, sha256(newer.blobs[0])[7:] in done.stderr) == (1, True)
+    polly_server("restore", "--from", str(backup), "--data", str(tmp_path / "restored"))
+    assert repo.manifest("v1").body == made.manifest

@@ -1,0 +1,196 @@
+"""polly-server gc beside a server: space comes back, and nothing that lives is taken (1, 2, 3, 5, 9, 14)."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import polly_server, running_server
+from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Person, admin, descriptor, dumps, image, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own, whose garbage only this test collects."""
+    with running_server(tmp_path, "--collect-seconds", "0") as running:
+        yield running
+
+
+@pytest.fixture
+def ann(server: Server) -> Person:
+    """Its admin."""
+    return admin(server)
+
+
+def time_passes(server: Server) -> None:
+    """Leases end, graves are old, what is in the trash has been there for years: by hand, in the rows."""
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
+        connection.execute("UPDATE tombstones SET not_before = 0")
+        connection.execute("UPDATE trash SET deleted_at = 1")
+    connection.close()
+
+
+def collect(server: Server, *more: str) -> str:
+    """Run the collector; what it said."""
+    return polly_server("gc", "--data", str(server.data), *more)
+
+
+def files(server: Server) -> set[str]:
+    """Digests of the blobs whose bytes are on the disk."""
+    return {f"sha256:{path.name.partition('.')[0]}" for path in (server.data / "blobs").glob("*/*/*")}
+
+
+def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
+    """Not while it is leased, not at once, and then its bytes are gone."""
+    repo = ann.new_repo()
+    digest = repo.push_blob(b"nobody needs me")
+    made = image()
+    repo.push(made, "v1")
+    collect(server)
+    assert repo.blob(digest).status == 200
+    time_passes(server)
+    assert "take 1 blobs of 15 B" in collect(server, "--dry-run")
+    assert repo.blob(digest).status == 200
+    assert "took 1 blobs of 15 B" in collect(server)
+    assert repo.blob(digest).status == 404
+    assert digest in files(server)
+    time_passes(server)
+    assert "Deleted 1 blobs" in collect(server)
+    assert files(server) == {sha256(blob) for blob in made.blobs}
+    assert all(repo.blob(sha256(blob)).body == blob for blob in made.blobs)
+    assert ann.repository(repo.name.partition("/")[2])["size"] == len(made.manifest) + sum(map(len, made.blobs))
+
+
+def test_a_digest_that_comes_again(server: Server, ann: Person) -> None:
+    """3: pushed again between its row's end and its bytes', it has bytes of its own that stay."""
+    repo = ann.new_repo()
+    data = b"again and again"
+    repo.push_blob(data)
+    time_passes(server)
+    collect(server)
+    repo.push_blob(data)
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        connection.execute("UPDATE tombstones SET not_before = 0")
+    connection.close()
+    assert "Deleted 1 blobs" in collect(server)
+    assert repo.blob(sha256(data)).body == data
+
+
+def test_a_head_is_a_promise(server: Server, ann: Person) -> None:
+    """2: an old blob that a HEAD or a mount has just found is not taken."""
+    repo, other = ann.new_repo(), ann.new_repo()
+    first, second = repo.push_blob(b"found by HEAD"), repo.push_blob(b"mounted from")
+    time_passes(server)
+    assert repo.send("HEAD", repo.path(f"blobs/{first}")).status == 200
+    both = ann.at(other.name)
+    query = f"blobs/uploads/?mount={second}&from={repo.name}"
+    assert both.send("POST", both.path(query), b"").status == 201
+    collect(server)
+    assert repo.blob(first).status == other.blob(second).status == 200
+    assert repo.blob(second).status == 404
+
+
+def test_what_an_index_needs_stays(server: Server, ann: Person) -> None:
+    """9: children, nested indexes and referrers hold their blobs, tagged or not."""
+    repo = ann.new_repo()
+    child, signature = image(), None
+    repo.push(child)
+    inner = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(child.manifest, OCI_MANIFEST)]})
+    assert repo.put(sha256(inner), inner, OCI_INDEX).status == 201
+    outer = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(inner, OCI_INDEX)]})
+    assert repo.put("v1", outer, OCI_INDEX).status == 201
+    signature = image(subject=descriptor(outer, OCI_INDEX))
+    repo.push(signature)
+    for _ in range(3):
+        time_passes(server)
+        collect(server)
+    for blob in (*child.blobs, *signature.blobs):
+        assert repo.blob(sha256(blob)).body == blob
+    assert repo.manifest(sha256(inner)).status == 200
+
+
+def test_the_trash_is_purged(server: Server, ann: Person) -> None:
+    """After its time a commit, a tag and a repository are gone for good, and their space comes back."""
+    repo, other = ann.new_repo(), ann.new_repo()
+    kept, gone = image(), image()
+    repo.push(kept, "kept", "tag")
+    repo.push(gone, "gone")
+    other.push(image(), "v1")
+    name = repo.name.partition("/")[2]
+    for query in (f"{name}&commit={gone.digest}", f"{name}&tag=tag", other.name.partition("/")[2]):
+        assert ann.api.send("DELETE", f"{ann.base}/repository?name={query}").status == 200
+    collect(server)
+    assert ann.api.get(f"{ann.base}/trash").json()["total"] == 3
+    for _ in range(3):
+        time_passes(server)
+        collect(server)
+    assert ann.api.get(f"{ann.base}/trash").json()["total"] == 0
+    assert files(server) == {sha256(blob) for blob in kept.blobs}
+    assert repo.manifest("kept").body == kept.manifest
+    answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "commit": gone.digest})
+    assert (answer.status, answer.code) == (404, "NOT_IN_TRASH")
+
+
+def test_what_is_in_the_trash_keeps_its_bytes(server: Server, ann: Person) -> None:
+    """Leases that end take nothing of it."""
+    repo = ann.new_repo()
+    made = image()
+    repo.push(made, "v1")
+    assert repo.delete(f"manifests/{made.digest}").status == 202
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        connection.execute("UPDATE repository_blobs SET leased_until = 1")
+    connection.close()
+    collect(server)
+    assert (
+        ann.api.json(
+            "POST", f"{ann.base}/trash", {"repository": repo.name.partition("/")[2], "commit": made.digest}
+        ).status
+        == 200
+    )
+    assert all(repo.blob(sha256(blob)).body == blob for blob in made.blobs)
+
+
+def test_abandoned_uploads_go(server: Server, ann: Person) -> None:
+    """14: once nobody has continued them for upload_seconds; one that is held stays."""
+    import os  # noqa: PLC0415 - for the age of a file alone
+
+    repo = ann.new_repo()
+    old, new = repo.start(), repo.start()
+    assert repo.send("PATCH", old, b"x" * 1000).status == 202
+    file = next((server.data / "uploads").glob(f"*-{old.rpartition('/')[2]}"))
+    os.utime(file, (time.time() - 10**6, time.time() - 10**6))
+    assert "Abandoned uploads: 1 of 1 kB" in collect(server, "--dry-run")
+    assert "1 abandoned uploads: 1 kB are free" in collect(server)
+    assert repo.get(old).status == 404
+    assert repo.get(new).status == 204
+
+
+def test_keys_without_a_row_go(server: Server, ann: Person) -> None:
+    """Bytes of a push that was cut off before its row are found, once they are old enough to be no push's."""
+    repo = ann.new_repo()
+    repo.push(image(), "v1")
+    part = next((server.data / "blobs" / "sha256").iterdir())
+    orphan = part / f"{part.name}{'0' * 62}.{'1' * 16}"
+    orphan.write_bytes(b"orphan")
+    assert "and 0 without a row" in collect(server)
+    assert orphan.exists()
+
+
+def test_only_one_collects(server: Server) -> None:
+    """A second one says so, and does nothing."""
+    import fcntl  # noqa: PLC0415 - for this test alone
+
+    with (server.data / "collector.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(AssertionError, match="Another collection is at work"):
+            collect(server)
