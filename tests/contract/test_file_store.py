@@ -71,7 +71,10 @@ async def test_a_commit_is_durable_before_it_returns(
 async def test_a_sync_that_fails_is_no_commit(
     folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full or broken raises StorageFull and leaves nothing under a key."""
+    """A disk that is full or broken raises StorageFull and leaves nothing under a key.
+
+    The upload is over: another sync would succeed over pages that were never written.
+    """
     store, path = folder
 
     def broken(_fd: int) -> None:
@@ -83,7 +86,10 @@ async def test_a_sync_that_fails_is_no_commit(
     with pytest.raises(StorageFull):
         await store.check()
     assert [item for item in (path / "blobs").rglob("*") if item.is_file()] == []
-    assert uploads_left(store) == ["upload"]
+    assert uploads_left(store) == []
+    monkeypatch.undo()
+    with pytest.raises(BlobUploadUnknown):
+        await commit(store, digest=DIGEST)
 
 
 @pytest.mark.parametrize("ending", ["write", "keep", "commit"])

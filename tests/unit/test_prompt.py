@@ -53,6 +53,11 @@ def test_what_one_look_answers_is_taken(path: bytes) -> None:
         b"GET /v2/acme/manifests/blobs/sha256:0123 HTTP/1.1",
         b"GET /v2/acme/app/manifests/v1/ HTTP/1.1",
         b"GET /v2/acme/app/manifests/v1?x HTTP/1.1",
+        b"GET /v2/acme/app/manifests/v1#x HTTP/1.1",
+        b"GET /v2/acme/app/blobs/sha256:0123?/manifests/x HTTP/1.1",
+        b"GET /v2/acme/app/blobs/sha256:0123#/manifests/x HTTP/1.1",
+        b"GET /v2/acme/app/blobs/sha256:0123?/tags/list HTTP/1.1",
+        b"GET /v2/?/tags/list HTTP/1.1",
         b"GET /v2/acme/app/manifests/v1 HTTP/1.0",
         b"GET http://polly/v2/acme/app/manifests/v1 HTTP/1.1",
         b"GET  /v2/acme/app/manifests/v1 HTTP/1.1",
@@ -137,3 +142,14 @@ def test_only_whole_requests_are_taken_however_the_bytes_come(requests: list[byt
         if framing.take(piece, idle=True) is not None:
             assert starts.get(at) == piece == MANIFEST
         at = end
+
+
+@pytest.mark.parametrize("last", [b"Bad_name: x", b"Tab:\tx", b"Folded\r\n x", b"Latin: \xe9", b"half"])
+@pytest.mark.parametrize("line", [b"GET /v2/acme/app/manifests/v1 HTTP/1.1", b"POST /v2/ HTTP/1.1"])
+def test_a_head_costs_what_it_is_long(line: bytes, last: bytes) -> None:
+    """A line that is not of the form after 300 that are: found out without trying the others again.
+
+    An expression that could match a byte in two ways would not come back from it in the life of this machine.
+    """
+    lines = b"".join(b"A%d: b\r\n" % number for number in range(300))
+    assert take(line + b"\r\nHost: x\r\n" + lines + last + b"\r\n\r\n") == [False]

@@ -136,7 +136,7 @@ class FileSegment:
         key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
         target = self._store.blobs / key
         with _disk():
-            os.fsync(self._fd)
+            self._sync()
             folder = self._store.folder_of(target)
             try:
                 self._path.rename(target)
@@ -144,6 +144,18 @@ class FileSegment:
                 raise gone() from None
             os.fsync(folder)
         return key, self._offset
+
+    def _sync(self) -> None:
+        """Have the file on the disk. After a sync that failed the upload is over.
+
+        Linux tells of a page that could not be written once, and takes it for written then: another sync would
+        succeed, over bytes that are not there ("fsyncgate", LWN 752063).
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            raise
 
     def _digest(self, hasher: Hasher | None, algorithm: str) -> str:
         """The digest of the whole, from the hasher, from the note, or from the file read again."""

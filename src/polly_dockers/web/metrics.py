@@ -150,9 +150,7 @@ class _Sum(Collector):
 
     def collect(self) -> Iterable[Metric]:
         requests = CounterMetricFamily("polly_requests", "Requests answered.", labels=["kind", "method", "status"])
-        received = CounterMetricFamily(
-            "polly_received_bytes", "Bytes of request bodies, as announced.", labels=["kind"]
-        )
+        received = CounterMetricFamily("polly_received_bytes", "Bytes of request bodies that came.", labels=["kind"])
         sent = CounterMetricFamily("polly_sent_bytes", "Bytes of answered bodies.", labels=["kind"])
         seconds = HistogramMetricFamily(
             "polly_request_seconds", "Time to answer a request, its body included.", labels=["kind", "method"]

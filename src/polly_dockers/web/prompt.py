@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 LARGEST: Final = 16 << 10
 """Bytes of a request that is taken here, at most."""
 
-_LINE: Final = re.compile(rb"(GET|HEAD) (/v2/[!-~]+/(?:manifests/[!-.0->@-~]+|tags/list(?:\?[!-~]*)?)) HTTP/1\.1\Z")
-"""A manifest, or a page of tags. The last parts of the path decide, as they do in ``oci``."""
+_PATH: Final = rb"/v2/[!\"$->@-~]+/(?:manifests/[!\"$-.0->@-~]+|tags/list(?:\?[!-~]*)?)"
+"""A manifest, or a page of tags. The last parts of the path decide, as in ``oci``; a path ends before ? and #."""
+_LINE: Final = re.compile(rb"(GET|HEAD) (" + _PATH + rb") HTTP/1\.1\Z")
 
-_FIELD: Final = rb"(?:[0-9A-Za-z-]+: ?[ -~]*\r\n)+"
-"""Header lines that no two readers could read as two: none folded, no space before a colon, all of it ASCII."""
+_FIELD: Final = rb"(?:[0-9A-Za-z-]+:[ -~]*\r\n)+"
+"""Header lines that no two readers could read as two: none folded, no space before a colon, all of it ASCII.
+
+Each byte can be matched in one way only: an expression that could try two would try them again for every line.
+"""
 
 _FIELDS: Final = re.compile(_FIELD + rb"\r\n\Z")
 _HEAD: Final = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n(" + _FIELD + rb")\r\n")

@@ -19,6 +19,7 @@ from polly_dockers.logs import RequestLine, RequestLog
 from polly_dockers.web import api, failures, metrics, oci, tokens
 from polly_dockers.web.answer import Answer
 from polly_dockers.web.exchange import COMMON, Exchange, dump
+from polly_dockers.web.prompt import PromptRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from polly_dockers.registry import Registry
     from polly_dockers.web.metrics import Counts
-    from polly_dockers.web.prompt import PromptRequest
 
     Handler = Callable[[Exchange], Awaitable[Answer | web.StreamResponse]]
 
@@ -148,7 +148,7 @@ class Site:
     def _note(self, exchange: Exchange, status: int, sent: int, seconds: float) -> None:
         request = exchange.request
         method = request.method if request.method in _METHODS else "OTHER"
-        received = request.content_length or 0
+        received = 0 if isinstance(request, PromptRequest) else request.content.total_bytes
         if method == "HEAD":
             sent = 0
         self._counts.note(exchange.kind, method, status, seconds, received, sent)
