@@ -41,7 +41,7 @@ def repo(server: Server, made: Image) -> Repo:
 
 def check(server: Server, *more: str) -> tuple[int, str]:
     """Run the check; its exit code and all that it said."""
-    command = [BIN / "polly-server", "check", "--data", server.data, *more]
+    command = [str(BIN / "polly-server"), "check", "--data", str(server.data), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
@@ -181,7 +181,7 @@ def test_a_blob_that_was_copied_wrongly_is_no_backup(server: Server, repo: Repo,
     newer = image()
     repo.push(newer, "v2")
     damage(file_of(server, newer.blobs[0]), "flipped")
-    command = [BIN / "polly-server", "backup", "--data", server.data, "--to", backup]
+    command = [str(BIN / "polly-server"), "backup", "--data", str(server.data), "--to", str(backup)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, sha256(newer.blobs[0])[7:] in done.stderr) == (1, True)
     polly_server("restore", "--from", str(backup), "--data", str(tmp_path / "restored"))

@@ -211,7 +211,7 @@ def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id
         _ADD_TAG.run(connection, {"repository_id": repository_id, "name": tag, **place})
     else:
         _MOVE_TAG.run(connection, {"of_repository": repository_id, "of_name": tag, **place})
-    repositories.add_delta(connection, repository_id, commits=1, tags=int(held is None), pushed=True)
+    repositories.add_delta(connection, repository_id, commits=1, tags=int(held is None), pushed_at=at)
     return True
 
 

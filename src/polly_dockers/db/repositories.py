@@ -60,7 +60,13 @@ _ADD_DELTA: Final = Statement(insert(repository_deltas), "repository_id", "tags"
 
 
 def add_delta(
-    connection: Connection, repository_id: int, *, tags: int = 0, commits: int = 0, size: int = 0, pushed: bool = False
+    connection: Connection,
+    repository_id: int,
+    *,
+    tags: int = 0,
+    commits: int = 0,
+    size: int = 0,
+    pushed_at: int | None = None,
 ) -> None:
     """Record what a push or a deletion changed."""
     _ADD_DELTA.run(
@@ -70,7 +76,7 @@ def add_delta(
             "tags": tags,
             "commits": commits,
             "size": size,
-            "pushed_at": now() if pushed else None,
+            "pushed_at": pushed_at,
         },
     )
 

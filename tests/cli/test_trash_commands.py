@@ -1,0 +1,98 @@
+"""``polly dockers delete, restore`` and ``trash``: what goes is told and asked first, and comes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.people import Server, User, push
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def digest(server: Server, ann: User) -> str:
+    """A repository with an image under v1; its digest."""
+    ann.ok("dockers", "create", "--name", "one", "--description", "x")
+    return push(server, ann, "one", "v1", b"of the trash")
+
+
+def tags(ann: User) -> list[str]:
+    """The tags and their status, as commit-list shows them."""
+    items = ann.ok("dockers", "commit-list", "--name", "one", "--output", "json").json()
+    return [f"{item['tag']} {item['status']}" for item in items]
+
+
+@pytest.mark.parametrize("what", ["tag", "commit", "repository"])
+def test_delete_and_restore(ann: User, digest: str, what: str) -> None:
+    """The sentence names what went; the command that is told brings it back."""
+    options = {"tag": ["--tag", "v1"], "commit": ["--commit", digest], "repository": []}[what]
+    done = ann.ok("dockers", "delete", "--name", "one", *options, "--yes")
+    assert "is in the trash" in done.err
+    assert f"polly dockers restore --name one{''.join(f' {each}' for each in options)}" in done.err
+    if what == "tag":
+        assert tags(ann) == ["v1 inactive"]
+    elif what == "commit":
+        assert tags(ann) == []
+    else:
+        assert ann.polly("dockers", "commit-list", "--name", "one").code == 1
+    listed = ann.ok("dockers", "trash", "--output", "json").json()
+    assert [item["kind"] for item in listed] == [what]
+    assert "is restored" in ann.ok("dockers", "restore", "--name", "one", *options).err
+    assert tags(ann) == ["v1 active"]
+    assert "is empty" in ann.ok("dockers", "trash").err
+
+
+def test_nothing_is_deleted_unasked(ann: User, digest: str) -> None:
+    """On a pipe, without --yes: exit code 2, what would go, and nothing is changed."""
+    done = ann.polly("dockers", "delete", "--name", "one")
+    assert (done.code, done.out) == (2, "")
+    assert "with all 1 commit in it" in done.err
+    assert "--yes" in done.err
+    assert tags(ann) == ["v1 active"]
+    assert digest
+
+
+def test_a_person_is_asked(ann: User, digest: str) -> None:
+    """On a terminal; no is no, yes is yes, and the line to use next time is shown."""
+    terminal = ann.terminal("dockers", "delete", "--name", "one", "--commit", digest)
+    terminal.see("Delete it?")
+    terminal.type("n\r")
+    terminal.see("Nothing was deleted.")
+    assert terminal.end() == 0
+    assert tags(ann) == ["v1 active"]
+    terminal = ann.terminal("dockers", "delete", "--name", "one", "--commit", digest)
+    terminal.see("Delete it?")
+    terminal.type("y\r")
+    terminal.see("is in the trash")
+    assert terminal.end() == 0
+    assert tags(ann) == []
+
+
+def test_restore_under_another_name(ann: User, digest: str) -> None:
+    """Where the name is taken again the refusal names --as, and --as does it."""
+    ann.ok("dockers", "delete", "--name", "one", "--yes")
+    ann.ok("dockers", "create", "--name", "one", "--description", "y")
+    refused = ann.polly("dockers", "restore", "--name", "one")
+    assert (refused.code, "--as" in refused.err) == (1, True)
+    ann.ok("dockers", "restore", "--name", "one", "--as", "before")
+    items = ann.ok("dockers", "commit-list", "--name", "before", "--output", "json").json()
+    assert [item["commit"] for item in items] == [digest]
+
+
+def test_tag_and_commit_can_not_be_together(ann: User, digest: str) -> None:
+    """Exit code 2, and why."""
+    for command in ("delete", "restore"):
+        done = ann.polly("dockers", command, "--name", "one", "--tag", "v1", "--commit", digest)
+        assert (done.code, "can't be together" in done.err) == (2, True)
+
+
+def test_a_writer_deletes_nothing(person: Callable[..., User], ann: User, digest: str) -> None:
+    """The role that it takes is told."""
+    bob = person("writer")
+    done = bob.polly("dockers", "delete", "--name", "one", "--yes")
+    assert (done.code, "admin" in done.err) == (1, True)
+    assert tags(ann) == ["v1 active"]
+    assert digest

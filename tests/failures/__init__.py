@@ -1,0 +1,1 @@
+"""Failures of machines, made to happen: see docs/reliability.md. Root, strace and loop devices are needed."""

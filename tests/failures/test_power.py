@@ -1,0 +1,83 @@
+"""17, 18: the power goes away and what was not synced is forgotten; the disk is full, or answers EIO."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import Server, free_port
+from contract.wire_client import Person, image, sha256
+from failures.client import Pusher, check, kill, mounted, scenario, shut_down, verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("turn", range(6))
+def test_the_power_goes_away(tmp_path: Path, turn: int) -> None:
+    """17: in the middle of a push, right after answers: all that was answered is there, and none of it torn."""
+    with mounted(tmp_path, 192) as (place, lose_power):
+        server = Server(place / "data", free_port())
+        server.init()
+        server.start()
+        ann = Person(server.port, server.org, *server.admin)
+        repo = ann.new_repo()
+        pusher = Pusher(repo)
+        scenario(pusher)
+        for number in range(turn):
+            pusher.image(f"more-{number}", whole=bool(turn % 2))
+        started = repo.start()
+        assert repo.send("PATCH", started, secrets.token_bytes(100_000)).status == 202
+        shut_down(place)
+        kill(server)
+        lose_power()
+        server.start()
+        verify(Person(server.port, server.org, *server.admin).at(repo.name), pusher.record)
+        assert pusher.record.refusals == []
+        kill(server)
+        check(server)
+
+
+def fill(file: Path) -> None:
+    """Take all the room that there is."""
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT)
+    try:
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(fd, b"\0" * size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """18: a push gets 507 and changes nothing, pulls go on, and there is room again once there is room."""
+    with mounted(tmp_path, 64) as (place, _):
+        server = Server(place / "data", free_port())
+        server.init()
+        server.start()
+        repo = Person(server.port, server.org, *server.admin).new_repo()
+        pusher = Pusher(repo)
+        assert pusher.image("v1")
+        filler = place / "filler"
+        fill(filler)
+        big = secrets.token_bytes(2_000_000)
+        for whole in (True, False):
+            assert not pusher.blob(big, whole=whole)
+        made = image()
+        refused = [repo.put("v1", made.manifest).status for _ in range(3)]
+        assert set(pusher.record.refusals) <= {507}
+        assert all(status in {400, 507} for status in refused)
+        verify(repo, pusher.record)
+        filler.unlink()
+        assert pusher.blob(big, whole=False)
+        assert pusher.image("v2")
+        verify(repo, pusher.record)
+        assert repo.blob(sha256(big)).body == big
+        kill(server)
+        check(server)
