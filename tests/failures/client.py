@@ -98,13 +98,19 @@ class Pusher:
         return False
 
 
-def scenario(pusher: Pusher) -> None:
-    """All kinds of commits: blobs in one request and in three, tags that are new, overwritten, deleted."""
-    with contextlib.suppress(*GONE):
+def scenario(pusher: Pusher) -> bool:
+    """All kinds of commits: blobs in one request and in three, tags that are new, overwritten, deleted.
+
+    Whether it came to its end; if not, the server is gone.
+    """
+    try:
         pusher.image("v1")
         pusher.image("v1", whole=True)
         pusher.image("v2")
         pusher.delete("v2")
+    except GONE:
+        return False
+    return True
 
 
 def verify(repo: Repo, record: Record) -> None:
@@ -191,13 +197,15 @@ def run(*command: str) -> None:
 def kill(server: Server) -> None:
     """Kill -9 of the whole server, arbiter and workers; returns once all of them are gone."""
     assert server.process is not None
-    children = [os.pidfd_open(pid) for pid in _descendants(server.process.pid)]
+    server.process.send_signal(signal.SIGSTOP)  # so that it starts no other worker meanwhile
+    children = _descendants(server.process.pid)
     server.process.kill()
-    for child in children:
+    for pid in children:
         with contextlib.suppress(ProcessLookupError):
+            child = os.pidfd_open(pid)
             signal.pidfd_send_signal(child, signal.SIGKILL)
-        select.select([child], [], [])
-        os.close(child)
+            select.select([child], [], [])
+            os.close(child)
     server.process.wait()
     assert server.process.stdout is not None
     server.process.stdout.close()

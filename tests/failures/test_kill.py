@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ from contract.wire_client import Person
 from failures.client import Pusher, check, kill, rebuild, scenario, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-CALLS = ("openat", "pwrite64", "fsetxattr", "fsync", "fdatasync", "rename", "ftruncate", "flock", "close", "sendto")
+CALLS = ("openat", "pwrite64", "fsetxattr", "fsync", "fdatasync", "rename", "flock", "close", "sendto")
 """What writing, syncing, naming and answering are made of. strace counts the calls of each thread."""
 
 MOST = 400
@@ -38,50 +40,62 @@ def trace(server: Server, call: str, number: int) -> subprocess.Popen[str]:
     raise AssertionError(tracer.stderr.read() if tracer.stderr else "strace ended")
 
 
-def steps(call: str) -> list[int]:
-    """Numbers of calls: each one up to 12, then with growing gaps, for they repeat."""
-    found, number = [], 1
-    while number < MOST:
-        found.append(number)
-        number += 1 if number < 12 else max(2, number // 5)
-    return found if call not in {"close", "flock", "openat"} else found[::2]
+def steps() -> list[int]:
+    """Numbers of calls: the first ones, then with gaps, for they repeat; with POLLY_EVERY_CALL=1 all of them."""
+    if os.environ.get("POLLY_EVERY_CALL"):
+        return list(range(1, MOST))
+    found = [1]
+    while found[-1] < MOST:
+        found.append(max(found[-1] + 1, found[-1] * 3 // 2))
+    return found
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of one worker, which may be dead at the end."""
+    made = Server(tmp_path / "data", free_port(), ("--workers", "1"))
+    made.init()
+    yield made
+    if made.process is not None:
+        kill(made)
+
+
+def attempt(server: Server, call: str, number: int) -> tuple[Pusher, bool]:
+    """Run the scenario until the call of that number; whether the server was killed by it."""
+    server.start()
+    pusher = Pusher(Person(server.port, server.org, *server.admin).new_repo())
+    tracer = trace(server, call, number)
+    try:
+        survived = scenario(pusher)
+    finally:
+        kill(server)
+        tracer.wait()
+        assert tracer.stderr is not None
+        tracer.stderr.close()
+    return pusher, not survived
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_kill_at_every_call(tmp_path: Path, call: str) -> None:
+def test_kill_at_every_call(server: Server, call: str) -> None:
     """The server is killed at the first, second, … call, and started again, until the scenario comes to its end."""
-    server = Server(tmp_path / "data", free_port(), ("--workers", "1"))
-    server.init()
-    killed = 0
-    for number in steps(call):
+    times = 0
+    for number in steps():
+        pusher, killed = attempt(server, call, number)
         server.start()
-        ann = Person(server.port, server.org, *server.admin)
-        repo = ann.new_repo()
-        tracer = trace(server, call, number)
-        pusher = Pusher(repo)
-        scenario(pusher)
-        survived = tracer.poll() is None
+        verify(Person(server.port, server.org, *server.admin).at(pusher.repo.name), pusher.record)
         kill(server)
-        tracer.kill()
-        tracer.wait()
-        if tracer.stderr is not None:
-            tracer.stderr.close()
-        server.start()
-        verify(Person(server.port, server.org, *server.admin).at(repo.name), pusher.record)
-        kill(server)
-        check(server)
         assert pusher.record.refusals == []
-        if survived:
+        if not killed:
             break
-        killed += 1
-    assert killed > 0
-    name, record = repo.name.partition("/")[2], pusher.record
-
-    def again() -> Person:
-        return Person(server.port, server.org, *give_back(server))
-
-    rebuild(server, again, name, record)
-    kill(server)
+        times += 1
+    assert times > 0
+    check(server)
+    rebuild(
+        server,
+        lambda: Person(server.port, server.org, *give_back(server)),
+        pusher.repo.name.partition("/")[2],
+        pusher.record,
+    )
 
 
 def give_back(server: Server) -> tuple[str, str]:
