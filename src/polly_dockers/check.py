@@ -117,7 +117,7 @@ class Check:
 
     async def _blob(self, row: BlobRow) -> None:
         self.seen.blobs += 1
-        whole = random.uniform(0, 100) < self.sample  # noqa: S311 - a sample, no secret
+        whole = random.random() * 100 < self.sample  # noqa: S311 - a sample, no secret
         problem = await self._problem(row, whole=whole)
         self.progress(row.size)
         if problem is None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 DAY: Final = 86_400
 FILES: Final = 200
 """Keys that are deleted in one go."""
+PARTS: Final = 32
+"""Runs in which a server has searched about as much as all of the store for keys without a row."""
 ORPHAN_SECONDS: Final = 3600
 """Age of bytes from which a key that no row names is garbage: twice what a push may take between the two."""
 
@@ -61,6 +64,8 @@ class Collector:
 
     registry: Registry
     pace: float = 0.0
+    thorough: bool = True
+    """Whether all of the store is searched for keys without a row, or a part of it, another each time."""
     progress: Callable[[Report], None] = lambda _report: None
     report: Report = field(default_factory=Report)
 
@@ -157,7 +162,8 @@ class Collector:
 
     async def _orphans(self) -> None:
         """Find keys that no row names, such as those of pushes that were cut off before their row."""
-        for part in self.registry.blobs.parts():
+        parts = self.registry.blobs.parts()
+        for part in parts if self.thorough else random.sample(parts, (len(parts) + PARTS - 1) // PARTS):
             began = asyncio.get_running_loop().time()
             keys = await self._orphans_of(part)
             if keys:

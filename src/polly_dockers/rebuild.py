@@ -89,8 +89,12 @@ def _catch_up(connection: Connection, folder: Path) -> Rebuilt:
     replay = Replay(connection, NOBODY)
     replay.carry_out(_chosen(folder, wanted, last))
     result = Rebuilt(batches=replay.batches, manifests=len(replay.manifests))
-    result.blobs = references.add_blobs(connection, _keys(folder))
+    if last == 0:
+        result.blobs = references.add_blobs(connection, _keys(folder))
     result.lost = references.refer(connection, replay.manifests)
+    if last and result.lost:  # blobs of pushes that came after the database was copied
+        result.blobs = references.add_blobs(connection, _keys(folder))
+        result.lost = references.refer(connection, replay.manifests)
     references.count(connection)
     result.repositories = _number(connection, select(func.count()).select_from(repositories))
     result.commits = _number(connection, select(func.count()).select_from(commits))

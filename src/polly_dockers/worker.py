@@ -121,7 +121,7 @@ async def _collect(registry: Registry, counts: Counts) -> None:
     while True:
         await asyncio.sleep(every * random.uniform(0.8, 1.2))  # noqa: S311 - so that processes take turns
         try:
-            report = await Collector(registry, pace=4.0).run()
+            report = await Collector(registry, pace=4.0, thorough=False).run()
         except Exception:
             log.exception("the collection of garbage failed; the next goes on")
             continue

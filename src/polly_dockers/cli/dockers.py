@@ -145,9 +145,9 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for machines.")] = False,
     output: Output = "table",
 ) -> None:
-    """Delete a docker repository, a tag or a commit, into the trash.
+    """Delete a docker repository, a tag or a commit.
 
-    It is gone for docker at once. For 30 days, or what the server is set to, polly dockers restore brings it back.
+    It goes to the trash, and is gone for docker at once. For 30 days, or what the server is set to, polly dockers restore brings it back.
     Deleting a tag leaves its commits, inactive; deleting a commit takes away its tags.
     """
     from polly_dockers.cli import trash

@@ -15,6 +15,7 @@ from polly_dockers.db.schema import (
     MARK,
     blobs,
     commits,
+    manifest_missing,
     manifests,
     repositories,
     repository_blobs,
@@ -47,6 +48,7 @@ def refer(connection: Connection, manifest_ids: Sequence[int]) -> list[tuple[str
     """Let manifests hold what they name; (repository, manifest, digest) of what is not there, and should be."""
     lost: list[tuple[str, str, str]] = []
     for manifest_id in manifest_ids:
+        connection.execute(delete(manifest_missing).where(manifest_missing.c.manifest_id == manifest_id))
         row = connection.execute(
             select(
                 manifests.c.id,
