@@ -147,7 +147,8 @@ def delete(
 ) -> None:
     """Delete a docker repository, a tag or a commit.
 
-    It goes to the trash, and is gone for docker at once. For 30 days, or what the server is set to, polly dockers restore brings it back.
+    It goes to the trash, and is gone for docker at once. For 30 days, or what the server is set to, polly dockers
+    restore brings it back.
     Deleting a tag leaves its commits, inactive; deleting a commit takes away its tags.
     """
     from polly_dockers.cli import trash
