@@ -93,7 +93,7 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "workers": (1, 256),
     "max_manifest_bytes": (4 << 20, 64 << 20),
     "token_seconds": (60, 3600),
-    "lease_seconds": (60, 30 * 86_400),
+    "lease_seconds": (10, 30 * 86_400),
     "trash_days": (0, 3650),
     "upload_seconds": (60, 365 * 86_400),
     "grace_seconds": (0, 30 * 86_400),

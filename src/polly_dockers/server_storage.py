@@ -1,24 +1,29 @@
-"""The commands of polly-server that look after what is stored: backup, restore, check, rebuild, gc."""
+"""The commands of polly-server that look after what is stored: backup, restore, check, rebuild, usage, gc."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import typer
 
 from polly_dockers import backup, config, datafolder
 from polly_dockers.errors import Unavailable
+from polly_dockers.history import fold
 from polly_dockers.progress import Bar, Counter, size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from polly_dockers.collector import Report
+    from polly_dockers.db.usage import Usage
     from polly_dockers.registry import Registry
 
 T = TypeVar("T")
@@ -36,6 +41,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("restore", epilog="Example: polly-server restore --from /mnt/backup/polly --data data")(run_restore)
     app.command("check", epilog="Example: polly-server check --data data --repair --from /mnt/backup/polly")(run_check)
     app.command("rebuild", epilog="Example: polly-server rebuild --data data")(run_rebuild)
+    app.command("usage", epilog="Example: polly-server usage --data data --org acme")(run_usage)
     app.command("gc", epilog="Example: polly-server gc --data data --dry-run")(run_gc)
 
 
@@ -133,6 +139,49 @@ def run_rebuild(data: Data = Path("data")) -> None:
     if done.lost:
         print(f"{len(done.lost)} blobs are lost; pushing them again mends the images.", file=sys.stderr)
         raise SystemExit(1)
+
+
+def run_usage(
+    data: Data = Path("data"),
+    *,
+    org: Annotated[str | None, typer.Option("--org", help="Only this organisation.")] = None,
+    output: Annotated[Literal["table", "json"], typer.Option("--output", help="table or json.")] = "table",
+) -> None:
+    """Tell where the space is: by repository, what tags need, what only older commits need, what is in the trash.
+
+    What repositories have in common is counted in each; the disk holds it once.
+    """
+    from polly_dockers.db import usage  # noqa: PLC0415 - only what a command needs is imported
+
+    async def look(registry: Registry) -> tuple[list[usage.Usage], tuple[int, int]]:
+        await fold(registry)
+        found: list[usage.Usage] = []
+        while rows := await registry.db.read(usage.page, found[-1].id if found else 0):
+            found += rows
+        return found, await registry.db.read(usage.stored)
+
+    found, (count, total) = _on_registry(data, None, look)
+    chosen = [each for each in found if org is None or each.organisation == org]
+    chosen.sort(key=lambda each: (each.organisation, -(each.active + each.inactive + each.trash + each.unnamed)))
+    free = shutil.disk_usage(data).free
+    if output == "json":
+        items = [{key: value for key, value in asdict(each).items() if key != "id"} for each in chosen]
+        print(json.dumps({"repositories": items, "stored": total, "free": free}, indent=2))
+        return
+    lines = [("repository", "commits", "tags need", "older commits", "trash", "unnamed"), *map(_usage_row, chosen)]
+    for org_name in sorted({each.organisation for each in chosen}):
+        mine = [each for each in chosen if each.organisation == org_name]
+        sums = [sum(getattr(each, name) for each in mine) for name in ("active", "inactive", "trash", "unnamed")]
+        lines.append((f"all of {org_name}", str(sum(each.commits for each in mine)), *map(size, sums)))
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    for first, *rest in lines:
+        print("  ".join([first.ljust(widths[0]), *(cell.rjust(widths[at + 1]) for at, cell in enumerate(rest))]))
+    print(f"{count} blobs of {size(total)} are stored; {size(free)} are free on the disk.")
+
+
+def _usage_row(each: Usage) -> tuple[str, ...]:
+    name = f"{each.organisation}/{each.name}{' (in the trash)' if each.deleted else ''}"
+    return (name, str(each.commits), size(each.active), size(each.inactive), size(each.trash), size(each.unnamed))
 
 
 def run_gc(

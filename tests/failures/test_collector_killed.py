@@ -1,0 +1,78 @@
+"""5: the collector is killed at its system calls. It leaks at most, and the next run takes up what is left."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import BIN, Server, polly_server, running_server
+from contract.wire_client import admin, image, sha256
+from failures.client import Pusher, check, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CALLS = ("unlink", "pwrite64", "fdatasync", "fcntl", "flock")
+SETTINGS = "grace_seconds = 0\ntrash_days = 0\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that collects nothing by itself."""
+    with running_server(tmp_path, "--collect-seconds", "0") as running:
+        yield running
+
+
+def leases_end(server: Server) -> None:
+    """All of them, by hand, in the rows."""
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
+    connection.close()
+
+
+def stored(server: Server) -> set[str]:
+    """Digests of the blobs whose bytes are on the disk."""
+    return {f"sha256:{path.name.partition('.')[0]}" for path in (server.data / "blobs").glob("*/*/*")}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_the_collector_is_killed(server: Server, tmp_path: Path, call: str) -> None:
+    """At its first, second, … call: what lives stays, and in the end all else is gone."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text(SETTINGS)
+    collect = ["gc", "--data", str(server.data), "--config", str(settings)]
+    repo = admin(server).new_repo()
+    pusher = Pusher(repo)
+    number, killed = 1, 0
+    while True:
+        assert pusher.image(f"v{number}")
+        gone = image()
+        repo.push(gone, "gone")
+        assert repo.delete(f"manifests/{gone.digest}").status == 202
+        for left_over in range(3):
+            repo.push_blob(f"left over {number} {left_over}".encode())
+        leases_end(server)
+        inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
+        done = subprocess.run(
+            ["strace", "-f", "-qq", "-o", "/dev/null", *inject, str(BIN / "polly-server"), *collect],
+            capture_output=True,
+            check=False,
+        )
+        verify(repo, pusher.record)
+        if done.returncode == 0:
+            break
+        assert done.returncode in {-signal.SIGKILL, 128 + signal.SIGKILL}, done.stderr
+        killed += 1
+        number += max(1, number // 2)
+    assert killed > 0
+    for _ in range(3):
+        leases_end(server)
+        polly_server(*collect)
+    assert stored(server) == set(pusher.record.blobs)
+    assert all(sha256(data) == digest for digest, data in pusher.record.blobs.items())
+    check(server)

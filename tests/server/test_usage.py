@@ -1,0 +1,86 @@
+"""polly-server usage: who holds how much, and what of it only older commits need."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import polly_server, running_server
+from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Image, Person, admin, descriptor, dumps, image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own, whose totals are known."""
+    with running_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def ann(server: Server) -> Person:
+    """Its admin."""
+    return admin(server)
+
+
+def usage(server: Server) -> dict[str, dict[str, Any]]:
+    """What it tells, by repository."""
+    told = json.loads(polly_server("usage", "--data", str(server.data), "--output", "json"))
+    return {f"{each['organisation']}/{each['name']}": each for each in told["repositories"]}
+
+
+def size(*images: Image) -> int:
+    """Bytes of images that share nothing."""
+    return sum(len(each.manifest) + sum(map(len, each.blobs)) for each in images)
+
+
+def test_what_tags_need_and_what_only_older_commits_need(server: Server, ann: Person) -> None:
+    """What both need counts once, for the tags; an index needs its images, and what refers to them is needed too."""
+    repo = ann.new_repo()
+    old, new, child = image(), image(), image()
+    repo.push(old, "v1")
+    repo.push(new, "v1")
+    repo.push(child)
+    signature = image(subject=descriptor(child.manifest, OCI_MANIFEST))
+    repo.push(signature)
+    index = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(child.manifest, OCI_MANIFEST)]})
+    assert repo.put("both", index, OCI_INDEX).status == 201
+    unnamed = repo.push_blob(b"not named yet")
+    found = usage(server)[repo.name]
+    assert found["active"] == size(new, child, signature) + len(index)
+    assert found["inactive"] == size(old)
+    assert (found["trash"], found["unnamed"], found["commits"]) == (0, len(b"not named yet"), 3)
+    assert unnamed
+
+
+def test_what_is_in_the_trash(server: Server, ann: Person) -> None:
+    """A commit, and a whole repository."""
+    repo, other = ann.new_repo(), ann.new_repo()
+    kept, gone, all_of_it = image(), image(), image()
+    repo.push(kept, "kept")
+    repo.push(gone, "gone")
+    other.push(all_of_it, "v1")
+    assert repo.delete(f"manifests/{gone.digest}").status == 202
+    name = other.name.partition("/")[2]
+    assert ann.api.send("DELETE", f"{ann.base}/repository?name={name}").status == 200
+    found = usage(server)
+    assert (found[repo.name]["active"], found[repo.name]["trash"]) == (size(kept), size(gone))
+    assert (found[other.name]["deleted"], found[other.name]["active"]) == (True, size(all_of_it))
+
+
+def test_a_table_for_people(server: Server, ann: Person) -> None:
+    """A line for each repository, one for the organisation, and the disk."""
+    repo = ann.new_repo()
+    repo.push(image(), "v1")
+    lines = polly_server("usage", "--data", str(server.data), "--org", "acme").splitlines()
+    assert lines[0].split() == ["repository", "commits", "tags", "need", "older", "commits", "trash", "unnamed"]
+    assert lines[1].startswith(repo.name)
+    assert lines[2].startswith("all of acme")
+    assert "free on the disk" in lines[3]
