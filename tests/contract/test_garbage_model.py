@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEASE = 3600
-CONTENTS = st.integers(0, 4)
+CONTENTS = st.integers(0, 3)
 """Few blobs, so that steps meet."""
 REPOSITORIES = st.integers(0, 1)
 
@@ -156,6 +156,13 @@ class Collecting(RuleBasedStateMachine):
         )
         self.named[at, digest] = contents
 
+    @rule(contents=st.sets(CONTENTS, min_size=1, max_size=3), at=REPOSITORIES)
+    def push_image(self, contents: set[int], at: int) -> None:
+        """Blobs and manifest at once."""
+        for content in sorted(contents):
+            self.push_blob(content, at)
+        self.push_manifest(contents, at)
+
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         """A manifest goes into the trash."""
@@ -275,4 +282,4 @@ def test_what_lives_is_never_taken(tmp_path: Path) -> None:
     machine = type("Machine", (Collecting,), {"folder": tmp_path})
     from hypothesis.stateful import run_state_machine_as_test  # noqa: PLC0415 - beside its only use
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=50, deadline=None))

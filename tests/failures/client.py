@@ -33,7 +33,7 @@ class Record:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, set[str]] = field(default_factory=dict)
-    """Digests that a tag may have: one, or two while a push of it has no answer yet."""
+    """What a tag may have: a digest, or none (""); two while a push or a deletion of it has no answer yet."""
     answers: int = 0
     refusals: list[int] = field(default_factory=list)
     """Statuses other than success."""
@@ -66,7 +66,7 @@ class Pusher:
 
     def manifest(self, made: Image, tag: str) -> bool:
         """Push a manifest to a tag; whether it was promised."""
-        before = self.record.tags.get(tag, set())
+        before = self.record.tags.get(tag, {""})
         self.record.tags[tag] = before | {made.digest}
         status = self.repo.put(tag, made.manifest).status
         if not self._noted(status):
@@ -124,7 +124,7 @@ def verify(repo: Repo, record: Record) -> None:
     for tag, allowed in record.tags.items():
         answer = repo.manifest(tag)
         found = answer.header("Docker-Content-Digest") if answer.status == 200 else ""
-        assert found in (allowed or {""}), (tag, found, allowed)
+        assert found in allowed, (tag, found, allowed)
 
 
 def check(server: Server) -> None:

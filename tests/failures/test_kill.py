@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CALLS = ("openat", "pwrite64", "fsetxattr", "fsync", "fdatasync", "rename", "flock", "close", "sendto")
+CALLS = ("openat", "pwrite64", "fsetxattr", "fsync", "fdatasync", "rename", "flock", "close", "write")
 """What writing, syncing, naming and answering are made of. strace counts the calls of each thread."""
 
 MOST = 400

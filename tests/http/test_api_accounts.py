@@ -314,6 +314,9 @@ ADDRESSES = [
     ("POST", "/api/v1/organisations/acme/repositories"),
     ("GET", "/api/v1/organisations/acme/repository?name=x"),
     ("PATCH", "/api/v1/organisations/acme/repository?name=x"),
+    ("DELETE", "/api/v1/organisations/acme/repository?name=x"),
+    ("GET", "/api/v1/organisations/acme/trash"),
+    ("POST", "/api/v1/organisations/acme/trash"),
     ("GET", "/api/v1/organisations/acme/commits?repository=x"),
     ("GET", "/api/v1/organisations/acme/members"),
     ("POST", "/api/v1/organisations/acme/members"),
@@ -356,7 +359,7 @@ def test_every_address_takes_a_token(server: Server, ann: Person, method: str, p
         ("POST", "/api/v1/me", 405),
         ("OPTIONS", "/api/v1/me", 405),
         ("DELETE", "/api/v1/organisations/acme/repositories", 405),
-        ("DELETE", "/api/v1/organisations/acme/repository", 405),
+        ("PUT", "/api/v1/organisations/acme/repository", 405),
         ("POST", "/api/v1/organisations/acme/commits", 405),
     ],
 )
