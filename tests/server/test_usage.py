@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import polly_server, running_server
+from conftest import BIN, polly_server, running_server
 from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Image, Person, admin, descriptor, dumps, image
 
 if TYPE_CHECKING:
@@ -84,3 +85,15 @@ def test_a_table_for_people(server: Server, ann: Person) -> None:
     assert lines[1].startswith(repo.name)
     assert lines[2].startswith("all of acme")
     assert "free on the disk" in lines[3]
+
+
+def test_nothing_else_is_said(server: Server) -> None:
+    """What looks at a folder beside the server lets go of it without a word on stderr."""
+    for command in ("usage", "gc", "check"):
+        done = subprocess.run(
+            [str(BIN / "polly-server"), command, "--data", str(server.data)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == "", command

@@ -19,7 +19,7 @@ _ITEM = (
     Column("deleted", own_line=True),
     Column("deleted by"),
     Column("deleted at"),
-    Column("restorable until"),
+    Column("restorable until", optional=True),
     Column("commits", optional=True, right=True),
     Column("size", optional=True, right=True),
 )

@@ -155,8 +155,9 @@ class Database:
         asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
-        self._in_snapshot = False
-        self._driver.rollback()  # nothing was written
+        if self._in_snapshot:
+            self._in_snapshot = False
+            self._driver.rollback()  # nothing was written
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What ``fn(connection, …)`` returns, once its changes are on the disk; if it raises, it changed nothing.
@@ -172,7 +173,7 @@ class Database:
         """Finish what waits, then let go of the file."""
         self._queue.put(None)
         self._thread.join()
-        self._in_snapshot = False
+        self._end()
         self._reader.close()
         self._engine.dispose()
         self._journal.close()

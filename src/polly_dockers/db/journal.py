@@ -291,7 +291,7 @@ def chain(folder: Path, after: int) -> list[int]:
     """
     before = {batch.id: batch.previous for batch in read(folder)}
     found: list[int] = []
-    at = max(before, default=0)
+    at = last(folder)
     while at in before and at != after:
         found.append(at)
         at = before[at]
