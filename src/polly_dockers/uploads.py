@@ -197,8 +197,8 @@ async def push(registry: Registry, actor: Actor, name: RepositoryName, digest: D
 async def cancel(registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> None:
     """End the upload and give its space back."""
     stored = await _find(registry, actor, name, upload_id)
-    await registry.blobs.size(stored)
-    await registry.blobs.abort(stored)
+    if not await registry.blobs.abort(stored):
+        raise gone()
 
 
 async def mount(

@@ -214,6 +214,19 @@ async def test_who_waits_is_next(folder: tuple[FileBlobStore, Path]) -> None:
     assert await read(store, await commit(store, b"store", digest=DIGEST)) == HELLO
 
 
+async def test_the_size_is_told_once_nobody_writes(folder: tuple[FileBlobStore, Path]) -> None:
+    """A client that lost its connection asks how far it came while its last bytes are still being written."""
+    store, _ = folder
+    await store.start("upload")
+    async with store.append("upload") as segment:
+        await segment.write([b"hello"], None)
+        waiting = asyncio.create_task(store.size("upload"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await segment.keep([b", store"], None)
+    assert await waiting == len(HELLO)
+
+
 async def noted(path: Path, data: bytes, *, hasher: bool = True) -> None:
     """An upload with a note of its digest, from a store that is then closed."""
     store = FileBlobStore(path)

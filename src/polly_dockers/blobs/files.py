@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from polly_dockers.blobs import kernel, notes
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, gone, held
-from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, Unavailable
+from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -259,12 +259,19 @@ class FileBlobStore:
             os.close(os.open(self._uploads / upload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     async def size(self, upload: str) -> int:
-        """The size of its file."""
+        """The size of its file; where a request is still at work on it, what that leaves."""
+        path = self._uploads / upload
         try:
-            with _disk():
-                return (self._uploads / upload).stat().st_size
-        except FileNotFoundError:
-            raise gone() from None
+            fd = await self._hold(path)
+        except TooManyRequests:
+            try:
+                return await self.run(lambda: path.stat().st_size)
+            except FileNotFoundError:
+                raise gone() from None
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
 
     @contextlib.asynccontextmanager
     async def append(self, upload: str) -> AsyncIterator[FileSegment]:
@@ -286,9 +293,9 @@ class FileBlobStore:
             await asyncio.sleep(0.02)
         return fd
 
-    async def abort(self, upload: str) -> None:
+    async def abort(self, upload: str) -> bool:
         """Unlink the upload's file."""
-        await self.run(self._unlink, self._uploads / upload)
+        return await self.run(self._unlink, self._uploads / upload)
 
     async def open(self, key: str) -> FileBlob:
         """Open the file; on a thread where a disk has to be asked."""
@@ -377,9 +384,11 @@ class FileBlobStore:
         return True
 
     @staticmethod
-    def _unlink(path: Path) -> None:
+    def _unlink(path: Path) -> bool:
         with _disk(), contextlib.suppress(FileNotFoundError):
             path.unlink()
+            return True
+        return False
 
     async def check(self) -> None:
         """Write a file, sync it, and take it away again."""

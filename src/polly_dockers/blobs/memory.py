@@ -124,9 +124,9 @@ class MemoryBlobStore:
         finally:
             self._held.discard(upload)
 
-    async def abort(self, upload: str) -> None:
+    async def abort(self, upload: str) -> bool:
         """Forget the upload."""
-        self.uploads.pop(upload, None)
+        return self.uploads.pop(upload, None) is not None
 
     async def open(self, key: str) -> MemoryBlob:
         """The bytes under the key."""

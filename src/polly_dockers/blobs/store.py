@@ -110,7 +110,10 @@ class BlobStore(Protocol):
         ...
 
     async def size(self, upload: str) -> int:
-        """How many bytes of the upload are here; raises BlobUploadUnknown where it is over, or never began."""
+        """How many bytes of the upload are here; raises BlobUploadUnknown where it is over, or never began.
+
+        Where another request holds it, that is waited for a little: it may be writing the last of what came.
+        """
         ...
 
     def append(self, upload: str) -> AbstractAsyncContextManager[Segment]:
@@ -120,8 +123,8 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def abort(self, upload: str) -> None:
-        """Forget the upload; one that is not there is no error."""
+    async def abort(self, upload: str) -> bool:
+        """Forget the upload; False where there is none."""
         ...
 
     async def open(self, key: str) -> Blob:
