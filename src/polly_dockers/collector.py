@@ -121,7 +121,7 @@ class Collector:
 
     async def _overdue(self, limit: int = 1000) -> list[trash_rows.Item]:
         before = now() - self.registry.config.trash_days * DAY * 1_000_000
-        return await self.registry.db.read(trash_rows.older, before, after=0, limit=limit)
+        return await self.registry.db.read(trash_rows.older, before, limit=limit)
 
     async def _purge_repository(self, repository_id: int) -> None:
         while True:

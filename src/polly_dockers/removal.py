@@ -81,11 +81,7 @@ def _blob(connection: Connection, registry: Registry, actor: Actor, name: Reposi
     if found is None:
         msg = f"{name} has no blob {digest}."
         raise BlobUnknown(msg, detail={"name": name, "digest": digest})
-    named, in_trash = rows.naming(connection, reached.repository_id, found.id)
-    if named:
+    if rows.blob_is_named(connection, reached.repository_id, found.id):
         msg = f"A manifest of {name} names {digest}. Delete that manifest first; its commits go with it."
         raise Denied(msg)
-    if in_trash:
-        trash_rows.hide_blob(connection, reached.repository_id, found.id, found.size)
-    else:
-        blob_rows.unlink(connection, reached.repository_id, found)
+    trash_rows.hide_blob(connection, reached.repository_id, found.id, found.size)

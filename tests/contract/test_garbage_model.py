@@ -190,7 +190,7 @@ class Collecting(RuleBasedStateMachine):
     def delete_blob(self, content: int, at: int) -> None:
         """A blob that no manifest names goes off the wire."""
         found = blob_rows.find(self.connection, self.at(at), digest_of(content))
-        if found is not None and not manifest_rows.naming(self.connection, self.at(at), found.id)[0]:
+        if found is not None and not manifest_rows.blob_is_named(self.connection, self.at(at), found.id):
             trash_rows.hide_blob(self.connection, self.at(at), found.id, 1)
             self.leased.discard((at, content))
 

@@ -160,6 +160,18 @@ def test_what_is_in_the_trash_keeps_its_bytes(server: Server, ann: Person) -> No
     assert all(repo.blob(sha256(blob)).body == blob for blob in made.blobs)
 
 
+def test_a_deleted_blob_gives_its_space_back(server: Server, ann: Person) -> None:
+    """Off the wire at once; then its row and its bytes go."""
+    repo = ann.new_repo()
+    digest = repo.push_blob(b"deleted by hand")
+    assert repo.delete(f"blobs/{digest}").status == 202
+    assert repo.blob(digest).status == 404
+    assert "took 1 blobs" in collect(server)
+    time_passes(server)
+    assert "Deleted 1 blobs" in collect(server)
+    assert files(server) == set()
+
+
 def test_abandoned_uploads_go(server: Server, ann: Person) -> None:
     """14: once nobody has continued them for upload_seconds; one that is held stays."""
     import os  # noqa: PLC0415 - for the age of a file alone

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from polly_dockers.db import missed, repositories
 from polly_dockers.db.engine import now
@@ -120,16 +120,6 @@ def _link(connection: Connection, repository_id: int, blob_id: int, digest: str,
         grown = update(manifests).where(manifests.c.id == manifest_id)
         connection.execute(grown.values(total_size=manifests.c.total_size + size))
     repositories.add_delta(connection, repository_id, size=size)
-
-
-def unlink(connection: Connection, repository_id: int, blob: LinkedBlob) -> None:
-    """Take the blob out of the repository. Raises IntegrityError while a manifest names it."""
-    connection.execute(
-        delete(repository_blobs).where(
-            repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob.id
-        )
-    )
-    repositories.add_delta(connection, repository_id, size=-blob.size)
 
 
 def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> LinkedBlob | None:

@@ -341,13 +341,15 @@ def count_commits(connection: Connection, repository_id: int, tag: str) -> int:
     return row.commits if row is not None else 0
 
 
-def naming(connection: Connection, repository_id: int, blob_id: int) -> tuple[bool, bool]:
-    """Whether a manifest of the repository names the blob, and whether one in its trash does."""
+def blob_is_named(connection: Connection, repository_id: int, blob_id: int) -> bool:
+    """Whether a manifest of the repository names the blob, without those in the trash."""
     query = (
-        select(manifests.c.trash_id.is_not(None))
-        .join(manifest_blobs, manifest_blobs.c.manifest_id == manifests.c.id)
-        .where(manifest_blobs.c.repository_id == repository_id, manifest_blobs.c.blob_id == blob_id)
-        .distinct()
+        select(manifest_blobs.c.manifest_id)
+        .join(manifests, manifests.c.id == manifest_blobs.c.manifest_id)
+        .where(
+            manifest_blobs.c.repository_id == repository_id,
+            manifest_blobs.c.blob_id == blob_id,
+            manifests.c.trash_id.is_(None),
+        )
     )
-    found = {bool(trashed) for trashed in connection.execute(query).scalars()}
-    return False in found, True in found
+    return connection.execute(query.limit(1)).first() is not None

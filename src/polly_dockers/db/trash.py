@@ -129,9 +129,9 @@ def page(
     return found, (found[-1].deleted_at, found[-1].id) if len(rows) > limit else None, total
 
 
-def older(connection: Connection, before: int, *, after: int, limit: int) -> list[Item]:
-    """Items that were deleted before a time, by their ids, after one of them."""
-    query = _ITEMS.where(trash.c.deleted_at < before, trash.c.id > after).order_by(trash.c.id).limit(limit)
+def older(connection: Connection, before: int, *, limit: int) -> list[Item]:
+    """Items that were deleted before a time, by their ids."""
+    query = _ITEMS.where(trash.c.deleted_at < before).order_by(trash.c.id).limit(limit)
     return [_item(row) for row in connection.execute(query)]
 
 
@@ -272,13 +272,6 @@ def commits_by_tag(connection: Connection, manifest_id: int) -> dict[str, int]:
     return {row.tag: row.number for row in connection.execute(query.order_by(commits.c.tag))}
 
 
-def active_tags(connection: Connection, manifest_id: int) -> tuple[str, ...]:
-    """Tags that are of the manifest now."""
-    return tuple(
-        connection.execute(select(tags.c.name).where(tags.c.manifest_id == manifest_id).order_by(tags.c.name)).scalars()
-    )
-
-
 def throw_manifest(
     connection: Connection, organisation_id: int, repository_id: int, manifest_id: int, digest: str, user_id: int | None
 ) -> Item:
@@ -366,7 +359,7 @@ def _hold_instead(connection: Connection, manifest_id: int, other: int) -> None:
 
 
 def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: int) -> None:
-    """Take a blob off the wire that a manifest in the trash still names."""
+    """Take a blob off the wire. The collector takes its link, unless a manifest in the trash names it."""
     connection.execute(
         update(repository_blobs)
         .where(repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob_id)
