@@ -16,8 +16,9 @@ from polly_dockers.config import split_address
 from polly_dockers.db.accounts import organisation_list
 from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError, Unsupported
 from polly_dockers.logs import RequestLine, RequestLog
-from polly_dockers.web import api, failures, metrics, oci, tokens
+from polly_dockers.web import failures, metrics, oci, tokens
 from polly_dockers.web.answer import Answer
+from polly_dockers.web.api import routes
 from polly_dockers.web.exchange import COMMON, Exchange, dump
 from polly_dockers.web.prompt import PromptRequest
 
@@ -115,7 +116,7 @@ class Site:
         if path.startswith("/v2/") or path == "/v2":
             return "v2", oci.answer
         if path.startswith("/api/"):
-            return "api", api.answer
+            return "api", routes.answer
         if path == "/metrics" and self._plain and _came_from_here(exchange):
             return "metrics", self._metrics
         return _FIXED.get(path, ("other", _nothing))

@@ -1,0 +1,1 @@
+"""/api/v1: what the commands speak. docs/api.md says it in words, ``openapi`` for machines."""

@@ -1,0 +1,81 @@
+"""Who asks: the caller, their password, and their access tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import accounts, wire
+from polly_dockers.errors import BadRequest
+from polly_dockers.web import signin
+from polly_dockers.web.answer import Answer
+from polly_dockers.web.api import edge
+
+if TYPE_CHECKING:
+    from polly_dockers.accounts import SignedIn
+    from polly_dockers.db.accounts import AccessToken
+    from polly_dockers.web.exchange import Exchange
+
+YEAR: Final = 31_536_000
+"""Seconds that an access token is good, at most."""
+MAX_LABEL: Final = 200
+
+
+async def me(exchange: Exchange) -> Answer:
+    """GET /api/v1/me."""
+    caller = await signin.by_full_token(exchange)
+    found = await accounts.memberships(exchange.registry, caller)
+    assert caller.token is not None  # noqa: S101 - by_full_token
+    items = [wire.MembershipItem(slug, role.name) for slug, role in found]  # type: ignore[arg-type]
+    return edge.rendered(wire.Me(caller.email, items, _token_item(caller.token, caller)))
+
+
+async def change_password(exchange: Exchange) -> Answer:
+    """PUT /api/v1/me/password."""
+    caller = await signin.by_password(exchange)
+    await accounts.change_password(exchange.registry, caller, (await exchange.json(wire.PasswordChange)).password)
+    return Answer(status=204)
+
+
+def _token_item(token: AccessToken, caller: SignedIn) -> wire.TokenItem:
+    return wire.TokenItem(
+        id=token.id,
+        label=token.label,
+        scope="full" if token.scope == "full" else "registry",
+        created_at=edge.time(token.created_at),
+        expires_at=edge.time(token.expires_at),
+        last_used_at=edge.time(token.last_used_at) if token.last_used_at is not None else None,
+        current=caller.token is not None and caller.token.id == token.id,
+    )
+
+
+async def create_token(exchange: Exchange) -> Answer:
+    """POST /api/v1/tokens."""
+    caller = await signin.by_password(exchange) if signin.basic(exchange) else await signin.by_full_token(exchange)
+    wanted = await exchange.json(wire.TokenRequest)
+    if not 60 <= wanted.expires_in <= YEAR:  # noqa: PLR2004 - said in the message
+        msg = f"expires_in is {wanted.expires_in}: give seconds from 60 to {YEAR} (a year)."
+        raise BadRequest(msg)
+    if len(wanted.label) > MAX_LABEL or not wanted.label.isprintable():
+        msg = f"The label is to have at most {MAX_LABEL} printable characters."
+        raise BadRequest(msg)
+    token, secret = await accounts.create_token(
+        exchange.registry, caller, scope=wanted.scope, seconds=wanted.expires_in, label=wanted.label
+    )
+    return edge.rendered(
+        wire.TokenCreated(token.id, secret, wanted.scope, edge.time(token.expires_at), caller.email), 201
+    )
+
+
+async def tokens(exchange: Exchange) -> Answer:
+    """GET /api/v1/tokens."""
+    caller = await signin.by_full_token(exchange)
+    found = await accounts.tokens(exchange.registry, caller)
+    return edge.rendered(wire.Tokens([_token_item(token, caller) for token in found]))
+
+
+async def revoke_token(exchange: Exchange, token_id: str) -> Answer:
+    """DELETE /api/v1/tokens/{id}."""
+    caller = await signin.by_full_token(exchange)
+    this = caller.token.id if caller.token is not None else ""
+    await accounts.revoke_token(exchange.registry, caller, {"current": this}.get(token_id, token_id))
+    return Answer(status=204)

@@ -1,0 +1,78 @@
+"""Which handler answers which address below /api/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import __version__, wire
+from polly_dockers.errors import NotFound, Unsupported
+from polly_dockers.model import parse_slug
+from polly_dockers.web.answer import Answer
+from polly_dockers.web.api import caller, edge, members, openapi, repositories, trash
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from polly_dockers.web.exchange import Exchange
+
+PRODUCT: Final = "polly-docker-repository"
+
+
+async def answer(exchange: Exchange) -> Answer:
+    """Answer a request below /api/."""
+    exchange.check_path()
+    parts = exchange.path.rstrip("/").split("/")[2:]
+    if not parts or parts[0] != "v1":
+        msg = "The interface is at /api/v1; /api/v1/openapi.json describes it."
+        raise NotFound(msg)
+    handlers, arguments = _route(parts[1:])
+    handler = handlers.get(exchange.request.method)
+    if handler is None:
+        msg = f"{exchange.request.method} is not for this address; it takes {', '.join(handlers)}."
+        raise Unsupported(msg)
+    return await handler(exchange, *arguments)
+
+
+def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Answer]]], list[str]]:
+    if len(parts) == 3 and parts[0] == "organisations" and parts[2] in _IN_ORGANISATION:  # noqa: PLR2004 - as written
+        return _IN_ORGANISATION[parts[2]], [parse_slug(parts[1])]
+    if len(parts) == 2 and parts[0] == "tokens":  # noqa: PLR2004 - as written
+        return {"DELETE": caller.revoke_token}, [parts[1]]
+    handlers = _FLAT.get("/".join(parts))
+    if handlers is None:
+        msg = "There is nothing at this address; /api/v1/openapi.json describes what there is."
+        raise NotFound(msg)
+    return handlers, []
+
+
+async def server(exchange: Exchange) -> Answer:
+    """GET /api/v1."""
+    config = exchange.registry.config
+    return edge.rendered(wire.ServerInfo(PRODUCT, __version__, config.registry, config.url))
+
+
+async def document(_exchange: Exchange) -> Answer:
+    """GET /api/v1/openapi.json."""
+    return Answer(openapi.document(), content_type="application/json")
+
+
+_FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
+    "": {"GET": server},
+    "openapi.json": {"GET": document},
+    "tokens": {"GET": caller.tokens, "POST": caller.create_token},
+    "me": {"GET": caller.me},
+    "me/password": {"PUT": caller.change_password},
+}
+_IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
+    "repositories": {"GET": repositories.page, "POST": repositories.create},
+    "repository": {"GET": repositories.one, "PATCH": repositories.update, "DELETE": trash.delete},
+    "commits": {"GET": repositories.commits},
+    "trash": {"GET": trash.page, "POST": trash.restore},
+    "invitation": {"POST": members.accept_invitation},
+    "members": {
+        "GET": members.page,
+        "POST": members.add,
+        "PATCH": members.update,
+        "DELETE": members.remove,
+    },
+}
