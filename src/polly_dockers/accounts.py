@@ -8,9 +8,11 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import access
+from polly_dockers import access, audit
 from polly_dockers.db import accounts as rows
+from polly_dockers.db import audit as audit_rows
 from polly_dockers.db.accounts import AccessToken, Member
+from polly_dockers.db.audit import Event
 from polly_dockers.db.engine import now
 from polly_dockers.errors import (
     BadRequest,
@@ -66,23 +68,34 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
     TooManyRequests for an account or an address with too many wrong passwords.
     """
     if secret.startswith(PREFIX):
-        return await sign_in_by_token(registry, secret)
+        return await sign_in_by_token(registry, secret, address)
     try:
         email = parse_email(user)
     except BadRequest:
         email = ""
     keys = _keys(email, address)
-    await registry.db.write(_count, keys)
+    try:
+        await registry.db.write(_count, keys)
+    except TooManyRequests:
+        audit.refused(registry, email, address)
+        raise
     found = await registry.db.read(rows.user, email)
     right = await registry.passwords.verify(found.password_hash if found else NOBODY, secret)
     if found is None or not right:
+        audit.refused(registry, email, address)
         msg = (
             "Wrong email or password. Docker is signed in by what polly dockers login prints; a lost password is reset "
             "by who runs the server (polly-server user reset-password)."
         )
         raise Unauthorized(msg)
-    await registry.db.write(rows.forgive, keys[0], keys[1:])
-    return SignedIn(Actor(user_id=found.id, password_version=found.password_version, grants=None), found.email, None)
+
+    def note(connection: Connection) -> None:
+        rows.forgive(connection, keys[0], keys[1:])
+        audit_rows.note_account(connection, Event.sign_in, email, address)
+
+    await registry.db.write(note)
+    actor = Actor(user_id=found.id, password_version=found.password_version, grants=None, address=address)
+    return SignedIn(actor, found.email, None)
 
 
 def _keys(email: str, address: str) -> list[str]:
@@ -105,14 +118,25 @@ def _count(connection: Connection, keys: Sequence[str]) -> None:
             raise TooManyRequests(msg, retry_after=wait)
 
 
-async def sign_in_by_token(registry: Registry, secret: str) -> SignedIn:
+async def sign_in_by_token(registry: Registry, secret: str, address: str) -> SignedIn:
     """By an access token; raises Unauthorized."""
     token = await registry.db.read(rows.token_by_hash, _hash(secret)) if secret.isascii() else None
     if token is None:
         raise access.ended()
     if token.last_used_at is None or token.last_used_at < now() - TOUCH:
-        await registry.db.write(rows.touch_token, token.id)
-    return SignedIn(Actor(user_id=token.user_id, access_token=token.id, grants=None), token.email, token)
+        await registry.db.write(_touch, token, address)
+    actor = Actor(user_id=token.user_id, access_token=token.id, grants=None, address=address)
+    return SignedIn(actor, token.email, token)
+
+
+def _touch(connection: Connection, token: AccessToken, address: str) -> None:
+    rows.touch_token(connection, token.id)
+    _note_token(connection, Event.token_use, token, address)
+
+
+def _note_token(connection: Connection, event: Event, token: AccessToken, address: str) -> None:
+    detail = f"{token.scope}: {token.label}" if token.label else token.scope
+    audit_rows.note_account(connection, event, token.email, address, subject=token.id, detail=detail)
 
 
 def _hash(secret: str) -> bytes:
@@ -153,6 +177,7 @@ async def create_token(
         if not access.alive(connection, caller.actor):
             raise access.ended()
         rows.add_token(connection, token, _hash(secret), caller.token.id if caller.token else None)
+        _note_token(connection, Event.token_create, token, caller.actor.address)
 
     await registry.db.write(add)
     return token, secret
@@ -165,9 +190,15 @@ async def tokens(registry: Registry, caller: SignedIn) -> list[AccessToken]:
 
 async def revoke_token(registry: Registry, caller: SignedIn, token_id: str) -> None:
     """Revoke one of the caller's tokens and those made with it; raises TokenUnknown."""
-    if not await registry.db.write(rows.delete_token, caller.actor.user_id or 0, token_id):
-        msg = "You have no access token of that id; it may have expired."
-        raise TokenUnknown(msg)
+
+    def revoke(connection: Connection) -> None:
+        if not rows.delete_token(connection, caller.actor.user_id or 0, token_id):
+            msg = "You have no access token of that id; it may have expired."
+            raise TokenUnknown(msg)
+        address = caller.actor.address
+        audit_rows.note_account(connection, Event.token_revoke, caller.email, address, subject=token_id)
+
+    await registry.db.write(revoke)
 
 
 async def memberships(registry: Registry, caller: SignedIn) -> list[tuple[str, Role]]:
@@ -183,6 +214,7 @@ async def change_password(registry: Registry, caller: SignedIn, password: str) -
         if not access.alive(connection, caller.actor):
             raise access.ended()
         rows.set_password(connection, caller.actor.user_id or 0, hashed)
+        audit_rows.note_account(connection, Event.password_change, caller.email, caller.actor.address)
 
     await registry.db.write(change)
 
@@ -217,7 +249,7 @@ async def add_member(
 
     def change(connection: Connection) -> Member:
         found, _ = access.member(connection, actor, organisation, Role.admin)
-        return put_member(connection, found, organisation, email, role, hashed, invite=True)
+        return put_member(connection, found, organisation, email, role, hashed, by=actor)
 
     return await registry.db.write(change)
 
@@ -232,10 +264,17 @@ async def accept(registry: Registry, caller: SignedIn, organisation: str, passwo
     await registry.db.write(_count, keys)
     found = await registry.db.read(rows.invitation, organisation, user_id)
     right = await registry.passwords.verify(found[1] if found else NOBODY, password)
-    if found is None or not right or not await registry.db.write(rows.accept_invitation, found[0], user_id, found[1]):
+
+    def join(connection: Connection) -> bool:
+        if found is None or not rows.accept_invitation(connection, found[0], user_id, found[1]):
+            return False
+        rows.forgive(connection, keys[0], keys[1:])
+        audit_rows.note(connection, Event.member_accept, caller.email, organisation_id=found[0], by=caller.actor)
+        return True
+
+    if not right or not await registry.db.write(join):
         msg = f"There is no invitation to {organisation[:100]} for you with that password. Ask the admin who added you."
         raise MemberUnknown(msg)
-    await registry.db.write(rows.forgive, keys[0], keys[1:])
 
 
 def put_member(
@@ -246,18 +285,19 @@ def put_member(
     role: Role,
     password_hash: str,
     *,
-    invite: bool,
+    by: Actor | None,
 ) -> Member:
     """Insert the member, and the user where there is none; raises MemberExists.
 
-    With ``invite``, a user who is there already has yet to accept.
+    A user who is there already has yet to accept, but where it is who runs the server (None) that takes them in.
     """
     known = rows.user(connection, email)
     user_id = known.id if known is not None else rows.add_user(connection, email, password_hash)
     if rows.member(connection, organisation_id, email) is not None:
         msg = f"{email} is a member of {organisation} already. polly members set-role changes the role."
         raise MemberExists(msg)
-    rows.add_member(connection, organisation_id, user_id, role, password_hash if invite and known else None)
+    rows.add_member(connection, organisation_id, user_id, role, password_hash if by is not None and known else None)
+    audit_rows.note(connection, Event.member_add, email, organisation_id=organisation_id, by=by, detail=role.name)
     made = rows.member(connection, organisation_id, email)
     assert made is not None  # noqa: S101 - inserted in this transaction
     return made
@@ -268,15 +308,24 @@ async def set_role(registry: Registry, actor: Actor, organisation: str, email: s
 
     def change(connection: Connection) -> Member:
         found, _ = access.member(connection, actor, organisation, Role.admin)
-        return change_role(connection, found, organisation, email, role)
+        return change_role(connection, found, organisation, email, role, by=actor)
 
     return await registry.db.write(change)
 
 
 def change_role(
-    connection: Connection, organisation_id: int, organisation: str, email: str, role: Role | None
+    connection: Connection,
+    organisation_id: int,
+    organisation: str,
+    email: str,
+    role: Role | None,
+    *,
+    by: Actor | None,
 ) -> Member:
-    """Set a member's role, or take the member out with None; the member as before that, or with the new role."""
+    """Set a member's role, or take the member out with None; the member as before that, or with the new role.
+
+    ``by`` None is who runs the server.
+    """
     found = rows.member(connection, organisation_id, email.strip().lower())
     if found is None:
         msg = f"{email[:100]} is no member of {organisation}. polly members list shows who is."
@@ -287,8 +336,11 @@ def change_role(
         raise LastAdmin(msg)
     if role is None:
         rows.remove_member(connection, organisation_id, found.user_id)
+        audit_rows.note(connection, Event.member_remove, found.email, organisation_id=organisation_id, by=by)
         return found
     rows.set_role(connection, organisation_id, found.user_id, role)
+    detail = f"{found.role.name} to {role.name}"
+    audit_rows.note(connection, Event.member_role, found.email, organisation_id=organisation_id, by=by, detail=detail)
     return Member(found.user_id, found.email, role, found.joined_at)
 
 
@@ -297,7 +349,7 @@ async def remove_member(registry: Registry, actor: Actor, organisation: str, ema
 
     def change(connection: Connection) -> None:
         found, _ = access.member(connection, actor, organisation, Role.admin)
-        change_role(connection, found, organisation, email, None)
+        change_role(connection, found, organisation, email, None, by=actor)
 
     await registry.db.write(change)
 
@@ -312,6 +364,7 @@ def create_organisation(connection: Connection, slug: str, *, create_on_push: bo
         msg = f"There is an organisation {slug} already. polly-server org list shows all."
         raise OrganisationExists(msg)
     made = rows.add_organisation(connection, slug)
+    audit_rows.note(connection, Event.organisation_create, slug, organisation_id=made, by=None)
     if create_on_push:
         rows.set_create_on_push(connection, made, on=True)
     return made

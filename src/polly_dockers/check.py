@@ -13,8 +13,10 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from polly_dockers import audit
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.db import audit as audit_rows
 from polly_dockers.db import damage, garbage, journal
 from polly_dockers.errors import PollyError
 from polly_dockers.model import Digest
@@ -55,6 +57,8 @@ class Checked:
     manifests: int = 0
     orphans: int = 0
     """Keys that no row names: the collector takes them in time."""
+    audit: audit_rows.Seal | None = None
+    """The head of the audit log, where that is whole."""
     damages: list[Damage] = field(default_factory=list)
 
 
@@ -70,6 +74,8 @@ class Check:
     """Bytes a second that are read, at most; 0: as fast as it goes."""
     backup: Path | None = None
     """The folder of a backup to mend blobs from."""
+    audit_head: audit_rows.Seal | None = None
+    """A head of the audit log that was noted earlier, which it still has to hold."""
     progress: Callable[[int], None] = lambda _count: None
     """Is told of bytes that are done with."""
     seen: Checked = field(default_factory=Checked)
@@ -78,6 +84,7 @@ class Check:
         """Check the database, the journal, manifests, blobs and keys."""
         await self._database()
         await self._journal()
+        await self._audit()
         await self._manifests()
         await self._blobs()
         await self._keys()
@@ -96,6 +103,28 @@ class Check:
         if committed and not journal.has(folder, committed):
             what = "The journal lacks what the database holds; the next start of the server writes it anew."
             self._note(Damage(what))
+
+    async def _audit(self) -> None:
+        """Go over the chain of the audit log, and compare it with the journal and with what was noted of it before."""
+        db, folder = self.registry.db, self.registry.config.data
+        await audit.settle(self.registry)
+        committed = await db.read(damage.committed_batch)
+        written = await asyncio.to_thread(journal.sealed, folder, committed)
+        at = audit_rows.Seal(0, audit_rows.START)
+        while True:
+            following, wrong = await db.read(audit_rows.broken, at)
+            if wrong is not None:
+                what = f"The audit log was changed: its entry {wrong} does not fit its hash and the entry before it."
+                self._note(Damage(what))
+                return
+            if following is None:
+                break
+            at = following
+        self.seen.audit = at
+        known = audit_rows.Seal(written.position, written.hash) if written is not None else None
+        for seal, source in ((known, "the journal"), (self.audit_head, "the head that was given")):
+            if seal is not None and await db.read(audit_rows.sealed, seal.position) != seal:
+                self._note(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
 
     async def _manifests(self) -> None:
         after = 0

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers import manifests as documents
 from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.db import audit
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db import manifests as rows
+from polly_dockers.db.audit import Event
 from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid
 from polly_dockers.model import Digest
 from polly_dockers.uploads import look_for_push, reach_or_make
@@ -113,12 +115,19 @@ def _store(
     """
     reached = reach_or_make(connection, registry, actor, name)
     manifest_id = rows.find_whole(connection, reached.repository_id, digest)
+    new = manifest_id is None
     if manifest_id is None:
         manifest_id = _keep(connection, reached, digest, parsed, body, platform)
-    for tag in tags:
-        rows.set_tag(
+    changed = [
+        tag
+        for tag in tags
+        if rows.set_tag(
             connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
         )
+    ]
+    paths = [f"{name}:{tag}" for tag in changed] or ([name] if new else [])
+    for path in paths:
+        audit.note(connection, Event.push, path, organisation_id=reached.organisation_id, by=actor, detail=digest)
 
 
 def _keep(

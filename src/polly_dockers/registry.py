@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +48,8 @@ class Registry:
     signer: Signer
     passwords: Passwords
     hashers: Hashers = field(default_factory=Hashers)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Refused sign-ins by email and address, until they are in the audit log."""
 
     @property
     def public(self) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers import access
+from polly_dockers.db import audit
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db import manifests as rows
 from polly_dockers.db import trash as trash_rows
+from polly_dockers.db.audit import Event
 from polly_dockers.errors import BlobUnknown, Denied, ManifestUnknown, Unsupported
 from polly_dockers.model import Action, Digest
 
@@ -36,11 +38,19 @@ def _manifest(
     connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest
 ) -> None:
     reached = access.reach(connection, actor, name, Action.delete, public=registry.public)
-    throw(connection, reached, reference)
+    throw(connection, actor, reached, reference)
 
 
-def throw(connection: Connection, reached: Reached, reference: Tag | Digest) -> Item:
+def throw(connection: Connection, actor: Actor, reached: Reached, reference: Tag | Digest) -> Item:
     """Put a tag or a manifest into the trash. Raises ManifestUnknown, Denied."""
+    item = _throw(connection, reached, reference)
+    path = f"{reached.name}{'@' if isinstance(reference, Digest) else ':'}{reference}"
+    detail = f"with the tags {' '.join(item.tags)}" if isinstance(reference, Digest) and item.tags else ""
+    audit.note(connection, Event.delete, path, organisation_id=reached.organisation_id, by=actor, detail=detail)
+    return item
+
+
+def _throw(connection: Connection, reached: Reached, reference: Tag | Digest) -> Item:
     name, repository_id = reached.name, reached.repository_id
     if not isinstance(reference, Digest):
         item = trash_rows.throw_tag(connection, reached.organisation_id, repository_id, reference, reached.user_id)
@@ -85,3 +95,5 @@ def _blob(connection: Connection, registry: Registry, actor: Actor, name: Reposi
         msg = f"A manifest of {name} names {digest}. Delete that manifest first; its commits go with it."
         raise Denied(msg)
     trash_rows.hide_blob(connection, reached.repository_id, found.id, found.size)
+    path = f"{name}@{digest}"
+    audit.note(connection, Event.delete, path, organisation_id=reached.organisation_id, by=actor, detail="a blob")

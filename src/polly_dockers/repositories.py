@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import access
+from polly_dockers.db import audit
 from polly_dockers.db import repositories as rows
+from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest, Denied, NameExists
 from polly_dockers.history import fold
 from polly_dockers.model import Action, Actor, Repository, RepositoryName, Role, check_length
@@ -64,6 +66,8 @@ async def create(
         if made is None:
             msg = f"There is a docker repository {full} already. polly dockers list --search {full.name} shows it."
             raise NameExists(msg)
+        detail = "public" if public else "private"
+        audit.note(connection, Event.repository_create, full, organisation_id=found, by=actor, detail=detail)
         return rows.one(connection, made)
 
     return await registry.db.write(change)
@@ -102,6 +106,14 @@ async def update(
                 raise Denied(msg)
             _check_public(registry, wanted_access, role)
         rows.change(connection, reached.repository_id, **values)
+        audit.note(
+            connection,
+            Event.repository_update,
+            full,
+            organisation_id=reached.organisation_id,
+            by=actor,
+            detail=", ".join(f"{key}: {value}" for key, value in values.items()),
+        )
         return rows.one(connection, reached.repository_id)
 
     await fold(registry)

@@ -13,7 +13,8 @@ import typer
 
 from polly_dockers import __version__, accounts, config, datafolder, server_storage
 from polly_dockers.db import accounts as rows
-from polly_dockers.db import trash
+from polly_dockers.db import audit, trash
+from polly_dockers.db.audit import Event
 from polly_dockers.errors import MemberUnknown, NotInTrash, OrganisationExists, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
 from polly_dockers.passwords import hash_now
@@ -95,7 +96,7 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
 
 def _first(connection: Connection, slug: str, email: str, hashed: str) -> None:
     made = accounts.create_organisation(connection, slug)
-    accounts.put_member(connection, made, slug, email, Role.admin, hashed, invite=False)
+    accounts.put_member(connection, made, slug, email, Role.admin, hashed, by=None)
 
 
 @app.command(
@@ -226,7 +227,10 @@ def org_update(
     datafolder.require(data)
 
     def update(connection: Connection) -> None:
-        rows.set_create_on_push(connection, accounts.organisation_of(connection, org), on=create_on_push)
+        found = accounts.organisation_of(connection, org)
+        rows.set_create_on_push(connection, found, on=create_on_push)
+        detail = f"create-on-push {'on' if create_on_push else 'off'}"
+        audit.note(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
 
     datafolder.change(data, update)
     print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
@@ -240,7 +244,9 @@ def org_delete(
     datafolder.require(data)
 
     def throw(connection: Connection) -> trash.Item:
-        return trash.throw_organisation(connection, accounts.organisation_of(connection, org), org)
+        found = accounts.organisation_of(connection, org)
+        audit.note(connection, Event.delete, org, organisation_id=found, by=None)
+        return trash.throw_organisation(connection, found, org)
 
     if not yes:
         found = datafolder.change(data, lambda connection: accounts.organisation_totals(connection, org))
@@ -266,6 +272,7 @@ def org_restore(org: Org, data: Data = Path("data")) -> None:
         if not trash.restore_organisation(connection, item):
             msg = f"There is an organisation {org} again. Delete that one first: polly-server org delete --org {org}"
             raise OrganisationExists(msg)
+        audit.note(connection, Event.restore, org, organisation_id=item.organisation_id, by=None)
 
     datafolder.change(data, restore)
     print(f"Organisation {org} is restored.")
@@ -305,7 +312,7 @@ def user_add(
     def add(connection: Connection) -> bool:
         known = rows.user(connection, email) is not None
         made = accounts.organisation_of(connection, org)
-        accounts.put_member(connection, made, org, email, wanted, hashed, invite=False)
+        accounts.put_member(connection, made, org, email, wanted, hashed, by=None)
         return known
 
     known = datafolder.change(data, add)
@@ -320,7 +327,7 @@ def user_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("d
     wanted = Role.parse(role)
 
     def change(connection: Connection) -> None:
-        accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, wanted)
+        accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, wanted, by=None)
 
     datafolder.change(data, change)
     print(f"{email.strip().lower()} is {wanted.name} in {org}.")
@@ -332,7 +339,7 @@ def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
     datafolder.require(data)
 
     def change(connection: Connection) -> None:
-        accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, None)
+        accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, None, by=None)
 
     datafolder.change(data, change)
     print(f"{email.strip().lower()} is no member of {org} any more.")
@@ -351,6 +358,7 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
             msg = f"There is no user {email}. polly-server user add makes one."
             raise MemberUnknown(msg)
         rows.set_password(connection, found.id, hashed)
+        audit.note_account(connection, Event.password_change, email, "", detail=f"by {audit.OPERATOR}")
         rows.forgive_account(connection, email)
 
     datafolder.change(data, change)

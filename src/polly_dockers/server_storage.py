@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import asdict
@@ -14,15 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import typer
 
-from polly_dockers import backup, config, datafolder
-from polly_dockers.errors import Unavailable
+from polly_dockers import accounts, backup, config, datafolder
+from polly_dockers.db import audit
+from polly_dockers.db.audit import Event, Seal
+from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.history import fold
 from polly_dockers.progress import Bar, Counter, size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from sqlalchemy import Connection
+
     from polly_dockers.collector import Report
+    from polly_dockers.db.audit import Entry
     from polly_dockers.db.usage import Usage
     from polly_dockers.registry import Registry
 
@@ -42,6 +49,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("check", epilog="Example: polly-server check --data data --repair --from /mnt/backup/polly")(run_check)
     app.command("rebuild", epilog="Example: polly-server rebuild --data data")(run_rebuild)
     app.command("usage", epilog="Example: polly-server usage --data data --org acme")(run_usage)
+    app.command("audit", epilog="Example: polly-server audit --data data --org acme --latest 50")(run_audit)
     app.command("gc", epilog="Example: polly-server gc --data data --dry-run")(run_gc)
 
 
@@ -88,6 +96,9 @@ def run_check(
     from_: Annotated[Path | None, typer.Option("--from", help="Folder of a backup to mend blobs from.")] = None,
     sample: Annotated[float, typer.Option(min=0, max=100, help="Percent of the blobs whose bytes are read.")] = 100,
     rate: Annotated[float, typer.Option(min=0, help="MB/s that are read, at most; 0: no limit.")] = 0,
+    audit_head: Annotated[
+        str | None, typer.Option(metavar="POSITION:HASH", help="A head of the audit log that an earlier check told.")
+    ] = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Compare rows with files both ways, and bytes with their digests, while the server runs.
@@ -96,11 +107,16 @@ def run_check(
 
     With --repair a damaged blob is set aside in the folder damaged, and mended from another copy, from the backup of
     --from, or by having the next push of it stored.
+
+    The chain of the audit log is checked too. Who can write the data folder could make all of it anew; the head that
+    a check told, kept elsewhere and given as --audit-head, shows that.
     """
     from polly_dockers.check import Check, Checked  # noqa: PLC0415 - only what a command needs is imported
 
+    noted = _seal(audit_head)
+
     async def run(registry: Registry) -> Checked:
-        check = Check(registry, repair=repair, sample=sample, rate=rate * 1_000_000, backup=from_)
+        check = Check(registry, repair=repair, sample=sample, rate=rate * 1_000_000, backup=from_, audit_head=noted)
         bar = Bar("checking", await check.size())
         check.progress = bar.add
         seen = await check.run()
@@ -116,8 +132,20 @@ def run_check(
         f"{seen.blobs} blobs, {seen.hashed} of them read ({size(seen.size)}), {seen.manifests} manifests; "
         f"{seen.orphans} keys without a row. {len(seen.damages) or 'Nothing'} is wrong."
     )
+    if seen.audit is not None:
+        print(f"The audit log is whole. Its head, to be kept elsewhere and given to a later check: {seen.audit}")
     if seen.damages:
         raise SystemExit(1)
+
+
+def _seal(text: str | None) -> Seal | None:
+    if text is None:
+        return None
+    position, _, digest = text.partition(":")
+    if not position.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
+        msg = "--audit-head is to be POSITION:HASH, as polly-server check tells it."
+        raise BadRequest(msg)
+    return Seal(int(position), bytes.fromhex(digest))
 
 
 def run_rebuild(data: Data = Path("data")) -> None:
@@ -182,6 +210,30 @@ def run_usage(
 def _usage_row(each: Usage) -> tuple[str, ...]:
     name = f"{each.organisation}/{each.name}{' (in the trash)' if each.deleted else ''}"
     return (name, str(each.commits), size(each.active), size(each.inactive), size(each.trash), size(each.unnamed))
+
+
+def run_audit(
+    data: Data = Path("data"),
+    *,
+    org: Annotated[str | None, typer.Option("--org", help="Only this organisation.")] = None,
+    event: Annotated[Event | None, typer.Option("--event", metavar="EVENT", help="Only this, such as delete.")] = None,
+    latest: Annotated[int, typer.Option("--latest", min=1, help="How many, from the newest on.")] = 20,
+) -> None:
+    """Print the audit log of all organisations, newest first: time, event, by whom, from where, what, and more of it.
+
+    Admins see that of their organisation: polly audit list.
+    """
+
+    def look(connection: Connection) -> list[Entry]:
+        found = accounts.organisation_of(connection, org) if org is not None else None
+        return audit.page(connection, found, event=event, limit=latest)[0]
+
+    async def read(registry: Registry) -> list[Entry]:
+        return await registry.db.read(look)
+
+    for entry in _on_registry(data, None, read):
+        at = dt.datetime.fromtimestamp(entry.at / 1_000_000, dt.UTC).isoformat(timespec="seconds")
+        print("  ".join((at, entry.event, entry.by or "-", entry.address or "-", entry.subject or "-", entry.detail)))
 
 
 def run_gc(

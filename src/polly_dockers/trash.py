@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers import access, removal
+from polly_dockers.db import audit
 from polly_dockers.db import manifests as manifest_rows
 from polly_dockers.db import trash as rows
+from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest, NameExists, NotInTrash, TagExists
 from polly_dockers.history import fold
 from polly_dockers.model import Action, Digest, RepositoryName, Role, Tag, check_length
@@ -45,11 +47,12 @@ async def delete(
         organisation_id, _ = access.member(connection, actor, organisation, Role.admin)
         reached = access.reach(connection, actor, full, Action.delete)
         if reference is not None:
-            item = removal.throw(connection, reached, reference)
+            item = removal.throw(connection, actor, reached, reference)
         else:
             item = rows.throw_repository(
                 connection, organisation_id, reached.repository_id, full.name, actor.user_id or 0
             )
+            audit.note(connection, Event.delete, full, organisation_id=organisation_id, by=actor)
         if preview:
             raise _Preview(item)
         return item
@@ -91,12 +94,16 @@ async def restore(
 
     def change(connection: Connection) -> Item:
         organisation_id, _ = access.member(connection, actor, organisation, Role.admin)
+        path, detail = str(full), f"as {target.name}" if target != full else ""
         if reference is None:
-            return _restore_repository(connection, organisation_id, full, target)
-        repository_id = access.reach(connection, actor, full, Action.delete).repository_id
-        if isinstance(reference, Digest):
-            return _restore_commit(connection, full, repository_id, reference)
-        return _restore_tag(connection, full, repository_id, reference)
+            item = _restore_repository(connection, organisation_id, full, target)
+        else:
+            repository_id = access.reach(connection, actor, full, Action.delete).repository_id
+            path = f"{full}{'@' if isinstance(reference, Digest) else ':'}{reference}"
+            restored = _restore_commit if isinstance(reference, Digest) else _restore_tag
+            item = restored(connection, full, repository_id, reference)  # type: ignore[arg-type]
+        audit.note(connection, Event.restore, path, organisation_id=organisation_id, by=actor, detail=detail)
+        return item
 
     return await registry.db.write(change)
 

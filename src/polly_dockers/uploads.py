@@ -18,8 +18,10 @@ from polly_dockers import access
 from polly_dockers.access import Absent, Reached
 from polly_dockers.blobs import kernel
 from polly_dockers.blobs.store import gone
+from polly_dockers.db import audit
 from polly_dockers.db import blobs as rows
 from polly_dockers.db import repositories as repository_rows
+from polly_dockers.db.audit import Event
 from polly_dockers.errors import (
     ClientGone,
     DigestInvalid,
@@ -94,6 +96,14 @@ def reach_or_make(connection: Connection, registry: Registry, actor: Actor, name
             description="Made by its first push.",
             access="private",
             user_id=found.user_id,
+        )
+        audit.note(
+            connection,
+            Event.repository_create,
+            name,
+            organisation_id=found.organisation_id,
+            by=actor,
+            detail="by its first push",
         )
     return access.reach(connection, actor, name, Action.push, public=registry.public)
 

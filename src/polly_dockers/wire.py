@@ -205,6 +205,28 @@ class Restore(msgspec.Struct, forbid_unknown_fields=True):
     """For a repository: another name than it had."""
 
 
+class AuditItem(msgspec.Struct):
+    """An entry of the audit log."""
+
+    at: str
+    event: str
+    """What was done: push, delete, sign-in …; docs/operations.md has all of them."""
+    by: str
+    """The email of who did it; polly-server for the operator, empty where nobody was signed in."""
+    address: str
+    """Where the request came from."""
+    subject: str
+    """What it was done to: an image path without the host, an email, the id of an access token."""
+    detail: str
+
+
+class Audit(msgspec.Struct):
+    """A page of an organisation's audit log; ``next`` as in Repositories."""
+
+    items: list[AuditItem]
+    next: str | None = None
+
+
 class MemberItem(msgspec.Struct):
     """A member of an organisation."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import os
@@ -17,9 +18,11 @@ import uvloop
 from aiohttp import web
 from gunicorn.workers.base import Worker
 
+from polly_dockers import audit
 from polly_dockers.collector import Collector
 from polly_dockers.config import Config, split_address
 from polly_dockers.datafolder import open_registry
+from polly_dockers.errors import PollyError
 from polly_dockers.history import fold
 from polly_dockers.web.metrics import Collected, Counts, Times
 from polly_dockers.web.protocol import HttpServer
@@ -37,6 +40,8 @@ COUNT_EVERY: Final = 1.0
 """Seconds between two writings of what this process has counted."""
 LAG_EVERY: Final = 0.1
 """Seconds between two looks at how late the loop is."""
+SETTLE_EVERY: Final = 2.0
+"""Seconds between two writings of what the audit log still lacks."""
 FOLD_EVERY: Final = 5.0
 """Seconds between two foldings of what pushes added to totals."""
 
@@ -79,6 +84,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         background = [
             asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
             asyncio.create_task(_now_and_then(COUNT_EVERY, counts.write)),
+            asyncio.create_task(_now_and_then(SETTLE_EVERY, functools.partial(audit.settle, registry))),
             asyncio.create_task(_feel_lag(counts.lag)),
             *([asyncio.create_task(_collect(registry, counts))] if config.collect_seconds else []),
         ]
@@ -95,6 +101,8 @@ class PollyWorker(Worker):  # type: ignore[misc]
             await runner.cleanup()
             site.flush()
             counts.write()
+            with contextlib.suppress(PollyError):
+                await audit.settle(registry)
             registry.close()
 
     def _beat(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

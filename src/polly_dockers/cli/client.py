@@ -133,6 +133,11 @@ class Client:
         path = f"{_path(organisation)}/trash"
         return _collected(lambda page: self._ask("GET", path, wire.Trash, page), count)
 
+    def audit(self, organisation: str, count: int | None, **query: str) -> wire.Audit:
+        """Return so many entries of the audit log (None: all) as one page; ``query`` as in docs/api.md."""
+        path = f"{_path(organisation)}/audit"
+        return _collected(lambda page: self._ask("GET", path, wire.Audit, query | page), count)
+
     def members(self, organisation: str) -> wire.Members:
         """Return all members as one page."""
         path = f"{_path(organisation)}/members"
@@ -247,7 +252,7 @@ def _path(organisation: str) -> str:
     return f"/organisations/{quote(organisation, safe='')}"
 
 
-P = TypeVar("P", wire.Repositories, wire.Commits, wire.Members, wire.Trash)
+P = TypeVar("P", wire.Repositories, wire.Commits, wire.Members, wire.Trash, wire.Audit)
 
 
 def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:

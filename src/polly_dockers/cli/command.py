@@ -29,6 +29,9 @@ Output: TypeAlias = Annotated[
     Literal["table", "json"],
     typer.Option("--output", metavar="table|json", help="A table for people, or JSON for programs."),
 ]
+All: TypeAlias = Annotated[bool, typer.Option("--all", help="All of them, newest first.")]
+Latest: TypeAlias = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N newest.")]
+Oldest: TypeAlias = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N oldest, oldest first.")]
 _PANEL = "Options of every command"
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from polly_dockers.cli.command import Call, Group, Output
+from polly_dockers.cli.command import All, Call, Group, Latest, Oldest, Output
 
 Name = Annotated[
     str | None,
@@ -18,9 +18,6 @@ Public = Annotated[
     bool | None,
     typer.Option("--public/--private", help="Whoever reaches the server may pull; or members only."),
 ]
-All = Annotated[bool, typer.Option("--all", help="All of them, newest first.")]
-Latest = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N newest.")]
-Oldest = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N oldest, oldest first.")]
 Exec = Annotated[bool, typer.Option("--exec", help="Run docker at once; POLLY_DOCKER says which.")]
 
 group = Group(

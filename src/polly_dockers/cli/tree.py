@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polly_dockers import __version__
-from polly_dockers.cli import account, dockers, members
+from polly_dockers.cli import account, audit, dockers, members
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -25,3 +25,4 @@ polly.alone(
 )
 polly.add(dockers.group)
 polly.add(members.group)
+polly.add(audit.group)

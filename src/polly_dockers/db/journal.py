@@ -124,6 +124,26 @@ class Purged(Record, frozen=True, tag="purged"):
     id: int
 
 
+class Audited(Record, frozen=True, tag="audited"):
+    """An entry of the audit log was written."""
+
+    id: int
+    at: int
+    organisation_id: int | None
+    event: str
+    by: str
+    address: str
+    subject: str
+    detail: str
+
+
+class Sealed(Record, frozen=True, tag="sealed"):
+    """The chain of the audit log was led on to this position."""
+
+    position: int
+    hash: bytes
+
+
 class Batch(msgspec.Struct, array_like=True, frozen=True):
     """What one transaction changed."""
 
@@ -131,7 +151,19 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     """The time of the batch, or one more than the last: ids only grow."""
     previous: int
     """The batch before it in the database; 0: this one holds all that was there then."""
-    records: list[Organisation | User | Repository | RepositoryChanged | Manifest | Commit | Thrown | Restored | Purged]
+    records: list[
+        Organisation
+        | User
+        | Repository
+        | RepositoryChanged
+        | Manifest
+        | Commit
+        | Thrown
+        | Restored
+        | Purged
+        | Audited
+        | Sealed
+    ]
 
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=str).encode
@@ -296,3 +328,17 @@ def chain(folder: Path, after: int) -> list[int]:
         found.append(at)
         at = before[at]
     return found[::-1]
+
+
+def sealed(folder: Path, committed: int) -> Sealed | None:
+    """The newest seal of the audit log in the batches that lead to the one of that id."""
+    before: dict[int, tuple[int, Sealed | None]] = {}
+    for batch in read(folder):
+        seals = [record for record in batch.records if isinstance(record, Sealed)]
+        before[batch.id] = batch.previous, seals[-1] if seals else None
+    at = committed
+    while at in before:
+        at, seal = before[at]
+        if seal is not None:
+            return seal
+    return None

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from sqlalchemy import delete, func, insert, select, update
 
 from polly_dockers import manifests as documents
-from polly_dockers.db import garbage, journal
+from polly_dockers.db import audit, garbage, journal
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.journal import (
+    Audited,
     Commit,
     Manifest,
     Organisation,
@@ -23,6 +25,7 @@ from polly_dockers.db.journal import (
     Repository,
     RepositoryChanged,
     Restored,
+    Sealed,
     Thrown,
     User,
 )
@@ -218,6 +221,12 @@ class Replay:
         else:
             trash_rows.forget(self._connection, item.id)
 
+    def _audited(self, record: Audited) -> None:
+        audit.add_all(self._connection, [msgspec.structs.astuple(record)])
+
+    def _sealed(self, _record: Sealed) -> None:
+        """Nothing: the chain is made again over the same entries, and then has the same hashes."""
+
     def _purge_repository(self, repository_id: int) -> None:
         while garbage.purge_repository(self._connection, repository_id, 0) is not None:
             pass
@@ -233,4 +242,6 @@ _HOW: Final[dict[type, Callable[[Replay, Any], None]]] = {
     Thrown: Replay._thrown,  # noqa: SLF001
     Restored: Replay._restored,  # noqa: SLF001
     Purged: Replay._purged,  # noqa: SLF001
+    Audited: Replay._audited,  # noqa: SLF001
+    Sealed: Replay._sealed,  # noqa: SLF001
 }

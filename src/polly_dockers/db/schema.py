@@ -17,6 +17,7 @@ cursor that outlives its row opens no other one.
           └─< trash                                    what was deleted, until it is purged
 
     tombstones                                         keys of blobs that have no row any more
+    audit                                              what was done by whom; appended, never changed
 """
 
 from __future__ import annotations
@@ -320,6 +321,26 @@ tombstones: Final = Table(
     Index(None, "not_before"),
 )
 """Keys of the store that no row names, and when they may go: a pull that found its blob before is over by then."""
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("organisation_id", BigInteger),
+    Column("event", String(32), nullable=False),
+    Column("by", _bytewise(254), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("position", BigInteger, unique=True),
+    Column("hash", LargeBinary(32)),
+    Index(None, "organisation_id", "id"),
+    Index(None, "organisation_id", "event", "id"),
+    Index("ix_audit_unsealed", "id", sqlite_where=text("position IS NULL"), postgresql_where=text("position IS NULL")),
+    **_AUTO,
+)
+"""``position`` and ``hash`` come once the entry is sealed. Its organisation may be gone by now."""
 
 journal: Final = Table(
     "journal",

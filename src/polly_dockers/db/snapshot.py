@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, select
 
-from polly_dockers.db import journal
+from polly_dockers.db import audit, journal
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.schema import MARK, commits, manifests, organisations, repositories, tags, trash, users
 
@@ -42,6 +43,18 @@ def _records(connection: Connection) -> Iterator[journal.Record]:
         if row.deleted_at is not None:
             mine = (trash.c.kind == trash_rows.ORGANISATION) & (trash.c.organisation_id == row.id)
             yield from _thrown(connection, mine)
+    yield from _audit(connection)
+
+
+def _audit(connection: Connection) -> Iterator[journal.Record]:
+    after: int | None = 0
+    while after is not None:
+        found, after = audit.page(connection, None, newest_first=False, after=after, limit=CHUNK)
+        for entry in found:
+            yield journal.Audited(*astuple(entry))
+    head = audit.head(connection)
+    if head is not None:
+        yield journal.Sealed(head.position, head.hash)
 
 
 def _repositories(connection: Connection, organisation_id: int) -> Iterator[journal.Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from polly_dockers import accounts
@@ -21,7 +22,9 @@ def registry_actor(exchange: Exchange) -> Actor:
         return ANYBODY
     actor = exchange.registry.signer.read(token.strip())
     exchange.user_id = actor.user_id
-    return actor
+    if exchange.request.method in {"GET", "HEAD"}:
+        return actor
+    return replace(actor, address=exchange.address)
 
 
 def basic(exchange: Exchange) -> tuple[str, str] | None:
@@ -55,7 +58,7 @@ async def by_full_token(exchange: Exchange) -> SignedIn:
     if scheme.lower() != "bearer":
         msg = "Sign in first: polly login. A program sends Authorization: Bearer with an access token."
         raise Unauthorized(msg)
-    signed_in = await accounts.sign_in_by_token(exchange.registry, secret.strip())
+    signed_in = await accounts.sign_in_by_token(exchange.registry, secret.strip(), exchange.address)
     if signed_in.token is None or signed_in.token.scope != "full":
         msg = "This access token is good for the registry only. Run polly login for one that is good for commands."
         raise Unauthorized(msg)

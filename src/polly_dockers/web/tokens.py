@@ -39,7 +39,8 @@ async def _by_form(exchange: Exchange) -> Answer:
             exchange.registry, first.get("username", ""), first.get("password", ""), exchange.address
         )
     elif kind == "refresh_token":
-        signed_in = await accounts.sign_in_by_token(exchange.registry, first.get("refresh_token", ""))
+        refresh = first.get("refresh_token", "")
+        signed_in = await accounts.sign_in_by_token(exchange.registry, refresh, exchange.address)
     else:
         msg = "grant_type is password (with username and password) or refresh_token (with an access token)."
         raise BadRequest(msg)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from polly_dockers import __version__, wire
+from polly_dockers.db.audit import Event
 
 _ORG: Final = {"name": "org", "in": "path", "required": True, "schema": {"type": "string"}}
 _PAGE: Final = (
@@ -139,6 +140,15 @@ def _paths() -> dict[str, Any]:
                 path=org,
             ),
         },
+        "/api/v1/organisations/{org}/audit": {
+            "get": _operation(
+                "The audit log",
+                {200: wire.Audit},
+                errors=(403, 404),
+                query=(*_PAGE, ("event", False, {"type": "string", "enum": [each.value for each in Event]})),
+                path=org,
+            )
+        },
         "/api/v1/organisations/{org}/commits": {
             "get": _operation(
                 "Commits of a docker repository",
@@ -180,6 +190,7 @@ def _paths() -> dict[str, Any]:
 
 
 _SHAPES: Final = (
+    wire.Audit,
     wire.Commits,
     wire.Errors,
     wire.InvitationAccept,

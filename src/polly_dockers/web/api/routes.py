@@ -8,7 +8,7 @@ from polly_dockers import __version__, wire
 from polly_dockers.errors import NotFound, Unsupported
 from polly_dockers.model import parse_slug
 from polly_dockers.web.answer import Answer
-from polly_dockers.web.api import caller, edge, members, openapi, repositories, trash
+from polly_dockers.web.api import audit, caller, edge, members, openapi, repositories, trash
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -66,6 +66,7 @@ _FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
 _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
     "repositories": {"GET": repositories.page, "POST": repositories.create},
     "repository": {"GET": repositories.one, "PATCH": repositories.update, "DELETE": trash.delete},
+    "audit": {"GET": audit.page},
     "commits": {"GET": repositories.commits},
     "trash": {"GET": trash.page, "POST": trash.restore},
     "invitation": {"POST": members.accept_invitation},

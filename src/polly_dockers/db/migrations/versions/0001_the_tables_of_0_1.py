@@ -14,6 +14,36 @@ depends_on = None
 def upgrade() -> None:
     """Bring the tables to this revision."""
     op.create_table(
+        "audit",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("organisation_id", sa.BigInteger(), nullable=True),
+        sa.Column("event", sa.String(length=32), nullable=False),
+        sa.Column(
+            "by", sa.String(length=254).with_variant(sa.String(length=254, collation="C"), "postgresql"), nullable=False
+        ),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=True),
+        sa.Column("hash", sa.LargeBinary(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+        sa.UniqueConstraint("position", name=op.f("uq_audit_position")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        op.f("ix_audit_organisation_id_event_id"), "audit", ["organisation_id", "event", "id"], unique=False
+    )
+    op.create_index(op.f("ix_audit_organisation_id_id"), "audit", ["organisation_id", "id"], unique=False)
+    op.create_index(
+        "ix_audit_unsealed",
+        "audit",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("position IS NULL"),
+        postgresql_where=sa.text("position IS NULL"),
+    )
+    op.create_table(
         "blobs",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
@@ -389,8 +419,3 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_tags_commit_id"), "tags", ["commit_id"], unique=False)
     op.create_index(op.f("ix_tags_manifest_id"), "tags", ["manifest_id"], unique=False)
-
-
-def downgrade() -> None:
-    """Not offered: a downgrade is a restore from a backup."""
-    raise NotImplementedError

@@ -1,0 +1,257 @@
+"""Rows of the audit log: what was done by whom, from where, in the transaction that did it; and the chain over them.
+
+An entry is appended and never changed. Some seconds later it is sealed: it gets its position in the chain, and a hash
+of itself and of the hash before it, so that an entry that is altered, taken out or put in between shows. Sealing is
+apart from writing so that pushes of many nodes need not wait for each other's hash. The newest seal is in the journal
+too, so that a log that was cut off at its end shows as well.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from polly_dockers.db import journal
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import audit, members, organisations, users
+from polly_dockers.db.statement import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from polly_dockers.model import Actor
+
+BATCH: Final = 500
+"""Entries that one transaction seals, at most."""
+START: Final = bytes(32)
+"""What stands for the hash before the first."""
+OPERATOR: Final = "polly-server"
+"""Who did what was done on the machine that holds the data."""
+
+
+class Event(enum.StrEnum):
+    """What an entry tells of."""
+
+    sign_in = "sign-in"
+    sign_in_refused = "sign-in-refused"
+    password_change = "password-change"  # noqa: S105 - no password
+    token_create = "token-create"  # noqa: S105 - no password
+    token_use = "token-use"  # noqa: S105 - no password
+    token_revoke = "token-revoke"  # noqa: S105 - no password
+    push = "push"
+    delete = "delete"
+    restore = "restore"
+    purge = "purge"
+    repository_create = "repository-create"
+    repository_update = "repository-update"
+    member_add = "member-add"
+    member_accept = "member-accept"
+    member_role = "member-role"
+    member_remove = "member-remove"
+    organisation_create = "organisation-create"
+    organisation_update = "organisation-update"
+    key_rotate = "key-rotate"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as it is kept."""
+
+    id: int
+    at: int
+    organisation_id: int | None
+    """None for what concerns no organisation."""
+    event: str
+    by: str
+    """The email of a user, or OPERATOR."""
+    address: str
+    subject: str
+    """An image path without the host, an email, the id of a token."""
+    detail: str
+
+
+_COLUMNS: Final = (
+    audit.c.id,
+    audit.c.at,
+    audit.c.organisation_id,
+    audit.c.event,
+    audit.c.by,
+    audit.c.address,
+    audit.c.subject,
+    audit.c.detail,
+)
+_ADD: Final = Statement(
+    insert(audit).returning(audit.c.id),
+    *("at", "organisation_id", "event", "by", "address", "subject", "detail"),
+)
+_EMAIL: Final = Statement(select(users.c.email).where(users.c.id == bindparam("user_id")))
+
+
+def note(
+    connection: Connection,
+    event: Event,
+    subject: str,
+    *,
+    organisation_id: int | None,
+    by: Actor | None,
+    detail: str = "",
+) -> None:
+    """Append an entry; ``by`` None is who runs the server."""
+    email, address = OPERATOR, ""
+    if by is not None:
+        found = _EMAIL.first(connection, {"user_id": by.user_id})
+        email, address = found.email if found is not None else "", by.address
+    append(connection, event, subject, organisation_id=organisation_id, by=email, address=address, detail=detail)
+
+
+def append(
+    connection: Connection,
+    event: Event,
+    subject: str,
+    *,
+    organisation_id: int | None,
+    by: str,
+    address: str,
+    detail: str,
+) -> None:
+    """Append an entry as it is told."""
+    values: dict[str, Any] = {
+        "at": now(),
+        "organisation_id": organisation_id,
+        "event": event.value,
+        "by": by,
+        "address": address,
+        "subject": subject,
+        "detail": detail,
+    }
+    number = _ADD.first(connection, values).id
+    journal.note(connection, journal.Audited(number, *values.values()))
+
+
+def note_account(
+    connection: Connection,
+    event: Event,
+    email: str,
+    address: str,
+    *,
+    subject: str = "",
+    detail: str = "",
+) -> None:
+    """Append what concerns an account: an entry for each of its organisations, or one for none of them."""
+    query = (
+        select(members.c.organisation_id)
+        .join(users, users.c.id == members.c.user_id)
+        .join(organisations, organisations.c.id == members.c.organisation_id)
+        .where(users.c.email == email, members.c.invitation_hash.is_(None), organisations.c.deleted_at.is_(None))
+        .order_by(members.c.organisation_id)
+    )
+    for organisation_id in list(connection.execute(query).scalars()) or [None]:
+        append(connection, event, subject, organisation_id=organisation_id, by=email, address=address, detail=detail)
+
+
+def page(
+    connection: Connection,
+    organisation_id: int | None,
+    *,
+    event: str | None = None,
+    newest_first: bool = True,
+    after: int | None = None,
+    limit: int,
+) -> tuple[list[Entry], int | None]:
+    """A keyset page of an organisation's entries, or of all, and the key of the next page."""
+    query = select(*_COLUMNS)
+    if organisation_id is not None:
+        query = query.where(audit.c.organisation_id == organisation_id)
+    if event is not None:
+        query = query.where(audit.c.event == event)
+    if after is not None:
+        query = query.where(audit.c.id < after if newest_first else audit.c.id > after)
+    rows = connection.execute(query.order_by(audit.c.id.desc() if newest_first else audit.c.id).limit(limit + 1))
+    found = [Entry(*row) for row in rows]
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+# --- the chain -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The hash of an entry, at its position in the chain."""
+
+    position: int
+    hash: bytes
+
+    def __str__(self) -> str:
+        """``POSITION:HASH``, to be written down and compared."""
+        return f"{self.position}:{self.hash.hex()}"
+
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def _hash(before: bytes, position: int, row: Row[*tuple[Any, ...]]) -> bytes:
+    entry = [position, row.at, row.organisation_id, row.event, row.by, row.address, row.subject, row.detail]
+    return hashlib.sha256(before + _encode(entry)).digest()
+
+
+def unsealed(connection: Connection) -> bool:
+    """Whether entries wait to be sealed."""
+    return connection.execute(select(audit.c.id).where(audit.c.position.is_(None)).limit(1)).first() is not None
+
+
+def seal(connection: Connection) -> int:
+    """Seal up to BATCH entries; how many there were."""
+    rows = connection.execute(
+        select(*_COLUMNS).where(audit.c.position.is_(None)).order_by(audit.c.id).limit(BATCH)
+    ).all()
+    last = head(connection)
+    position, before = (last.position, last.hash) if last is not None else (0, START)
+    for row in rows:
+        position += 1
+        before = _hash(before, position, row)
+        connection.execute(update(audit).where(audit.c.id == row.id).values(position=position, hash=before))
+    if rows:
+        journal.note(connection, journal.Sealed(position, before))
+    return len(rows)
+
+
+def head(connection: Connection) -> Seal | None:
+    """The newest seal."""
+    query = select(audit.c.position, audit.c.hash).where(audit.c.position.is_not(None))
+    row = connection.execute(query.order_by(audit.c.position.desc()).limit(1)).first()
+    return Seal(row.position, row.hash) if row is not None else None
+
+
+def sealed(connection: Connection, position: int) -> Seal | None:
+    """The seal of that position."""
+    row = connection.execute(select(audit.c.position, audit.c.hash).where(audit.c.position == position)).first()
+    return Seal(row.position, row.hash) if row is not None else None
+
+
+def broken(connection: Connection, after: Seal, limit: int = BATCH) -> tuple[Seal | None, int | None]:
+    """Go over the chain behind a seal: the last one that fits, None at the end, and the position that does not."""
+    query = select(*_COLUMNS, audit.c.position, audit.c.hash).where(audit.c.position > after.position)
+    rows = connection.execute(query.order_by(audit.c.position).limit(limit)).all()
+    position, before = after.position, after.hash
+    for row in rows:
+        position += 1
+        before = _hash(before, position, row)
+        if row.position != position or row.hash != before:
+            return None, position
+    return (Seal(position, before), None) if rows else (None, None)
+
+
+def add_all(connection: Connection, entries: Iterable[Sequence[Any]]) -> None:
+    """Insert entries of the journal (id, and the columns in their order), where they are not there."""
+    names = [column.name for column in _COLUMNS]
+    for values in entries:
+        known = select(audit.c.id).where(audit.c.id == values[0])
+        if connection.execute(known).first() is None:
+            connection.execute(insert(audit).values(dict(zip(names, values, strict=True))))

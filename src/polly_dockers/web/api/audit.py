@@ -1,0 +1,46 @@
+"""The audit log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polly_dockers import audit, wire
+from polly_dockers.db.audit import Event
+from polly_dockers.errors import BadRequest
+from polly_dockers.web import signin
+from polly_dockers.web.api import edge
+
+if TYPE_CHECKING:
+    from polly_dockers.db.audit import Entry
+    from polly_dockers.web.answer import Answer
+    from polly_dockers.web.exchange import Exchange
+
+
+async def page(exchange: Exchange, organisation: str) -> Answer:
+    """GET …/audit."""
+    caller = await signin.by_full_token(exchange)
+    key = edge.key(exchange)
+    found, following = await audit.page(
+        exchange.registry,
+        caller.actor,
+        organisation,
+        event=_event(exchange),
+        newest_first=edge.choice(exchange, "order", ("newest", "oldest")),
+        limit=edge.limit(exchange),
+        after=key[1] if key is not None else None,
+    )
+    next_ = edge.following(0, following) if following is not None else None
+    return edge.rendered(wire.Audit([_item(entry) for entry in found], next_))
+
+
+def _event(exchange: Exchange) -> Event | None:
+    text = exchange.query("event")
+    try:
+        return Event(text) if text is not None else None
+    except ValueError as error:
+        msg = f"event is {str(text)[:50]!r}: choose one of {', '.join(Event)}."
+        raise BadRequest(msg) from error
+
+
+def _item(entry: Entry) -> wire.AuditItem:
+    return wire.AuditItem(edge.time(entry.at), entry.event, entry.by, entry.address, entry.subject, entry.detail)
