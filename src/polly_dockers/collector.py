@@ -13,7 +13,7 @@ import fcntl
 import os
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from polly_dockers.db import garbage
 from polly_dockers.db import trash as trash_rows
@@ -22,8 +22,13 @@ from polly_dockers.db.engine import now
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sqlalchemy import Connection
+
     from polly_dockers.db.garbage import Taken
     from polly_dockers.registry import Registry
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DAY: Final = 86_400
 FILES: Final = 200
@@ -105,17 +110,17 @@ class Collector:
         for item in await self._overdue():
             began = asyncio.get_running_loop().time()
             if item.kind == trash_rows.COMMIT:
-                while not await db.write(garbage.purge_manifest, item.id, config.lease_seconds):
+                while not await self._step(item, garbage.purge_manifest, item.id, config.lease_seconds):
                     await self._rest(began)
                     began = asyncio.get_running_loop().time()
             elif item.kind == trash_rows.REPOSITORY:
-                await self._purge_repository(item.repository_id or 0)
+                await self._purge_repository(item, item.repository_id or 0)
             elif item.kind == trash_rows.ORGANISATION:
                 for repository_id in await db.write(garbage.repositories_of, item.organisation_id):
-                    await self._purge_repository(repository_id)
-                await db.write(garbage.purge_organisation, item.organisation_id)
+                    await self._purge_repository(item, repository_id)
+                await self._step(item, garbage.purge_organisation, item.organisation_id)
             else:
-                await db.write(trash_rows.forget, item.id)
+                await self._step(item, trash_rows.forget, item.id)
             self.report.purged += 1
             await self._rest(began)
 
@@ -123,12 +128,22 @@ class Collector:
         before = now() - self.registry.config.trash_days * DAY * 1_000_000
         return await self.registry.db.read(trash_rows.older, before, limit=limit)
 
-    async def _purge_repository(self, repository_id: int) -> None:
+    async def _step(
+        self, item: trash_rows.Item, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Carry out a part of the purge of an item; the transaction that ends it notes it in the audit log."""
+
+        def change(connection: Connection) -> T:
+            done = fn(connection, *args, **kwargs)
+            trash_rows.note_purge(connection, item)
+            return done
+
+        return await self.registry.db.write(change)
+
+    async def _purge_repository(self, item: trash_rows.Item, repository_id: int) -> None:
         while True:
             began = asyncio.get_running_loop().time()
-            taken = await self.registry.db.write(
-                garbage.purge_repository, repository_id, self.registry.config.grace_seconds
-            )
+            taken = await self._step(item, garbage.purge_repository, repository_id, self.registry.config.grace_seconds)
             if taken is None:
                 return
             self._count(taken)

@@ -69,7 +69,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         config: Config = self.app.settings
         registry = await open_registry(config)
-        counts = Counts(self.app.metrics_folder)
+        counts = Counts(self.app.metrics_folder, config.data)
         registry.db.committed = counts.commits.note
         site = Site(registry, counts)
         server = HttpServer(site)

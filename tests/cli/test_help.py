@@ -38,6 +38,7 @@ def test_the_commands_are_those_that_people_know() -> None:
             "dockers delete", "dockers restore", "dockers trash",
             "dockers logout", "dockers configure",
             "members", "members list", "members add", "members accept", "members set-role", "members remove",
+            "audit", "audit list",
         )
     }  # fmt: skip
 

@@ -24,6 +24,7 @@ TABLE = {
     "/api/v1/organisations/{org}/repositories": {"get", "post"},
     "/api/v1/organisations/{org}/repository": {"delete", "get", "patch"},
     "/api/v1/organisations/{org}/trash": {"get", "post"},
+    "/api/v1/organisations/{org}/audit": {"get"},
     "/api/v1/organisations/{org}/commits": {"get"},
     "/api/v1/organisations/{org}/invitation": {"post"},
     "/api/v1/organisations/{org}/members": {"get", "post", "patch", "delete"},

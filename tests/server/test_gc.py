@@ -135,6 +135,13 @@ def test_the_trash_is_purged(server: Server, ann: Person) -> None:
         time_passes(server)
         collect(server)
     assert ann.api.get(f"{ann.base}/trash").json()["total"] == 0
+    purged = ann.api.get(f"{ann.base}/audit?event=purge").json()["items"]
+    assert {(each["by"], each["subject"]) for each in purged} == {
+        ("polly-server", f"{repo.name}@{gone.digest}"),
+        ("polly-server", f"{repo.name}:tag"),
+        ("polly-server", other.name),
+    }
+    assert len(purged) == 3
     assert files(server) == {sha256(blob) for blob in kept.blobs}
     assert repo.manifest("kept").body == kept.manifest
     answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "commit": gone.digest})

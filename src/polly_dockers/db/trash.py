@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, delete, func, insert, select, tuple_, update
 
-from polly_dockers.db import journal, missed, repositories
+from polly_dockers.db import audit, journal, missed, repositories
 from polly_dockers.db import manifests as manifest_rows
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
@@ -181,6 +181,19 @@ def forget(connection: Connection, item_id: int) -> None:
     """Take the item out of the trash; what it stood for is gone."""
     connection.execute(delete(trash).where(trash.c.id == item_id))
     journal.note(connection, journal.Purged(item_id))
+
+
+def note_purge(connection: Connection, item: Item) -> None:
+    """Note in the audit log that what the item stood for is gone for good, where that is so."""
+    if get(connection, item.id) is not None:
+        return
+    if item.kind == ORGANISATION:
+        subject = item.name
+    else:
+        slug = select(organisations.c.slug).where(organisations.c.id == item.organisation_id)
+        path = f"{connection.execute(slug).scalar_one().partition(MARK)[0]}/{item.repository}"
+        subject = path + {TAG: f":{item.name}", COMMIT: f"@{item.name}"}.get(item.kind, "")
+    audit.note(connection, audit.Event.purge, subject, organisation_id=item.organisation_id, by=None)
 
 
 def _restored(connection: Connection, item: Item, name: str) -> None:

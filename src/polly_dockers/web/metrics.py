@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import os
 import resource
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -85,9 +86,10 @@ class Snapshot(msgspec.Struct):
 class Counts:
     """The counts of this process."""
 
-    def __init__(self, folder: Path) -> None:
-        """``folder`` is shared by the processes of one server, and new at each of its starts."""
+    def __init__(self, folder: Path, data: Path) -> None:
+        """``folder`` is shared by the processes of one server, and new at each of its starts; ``data`` is watched."""
         self._folder = folder
+        self._data = data
         self._series: dict[tuple[str, str, int], Series] = {}
         self.in_flight = 0
         self.commits = Times()
@@ -130,7 +132,7 @@ class Counts:
             for file in self._folder.glob("*.json")
         ]
         registry = CollectorRegistry()
-        registry.register(_Sum(snapshots))
+        registry.register(_Sum(snapshots, shutil.disk_usage(self._data)))
         return generate_latest(registry)
 
 
@@ -145,8 +147,9 @@ def _resident() -> int:
 class _Sum(Collector):
     """The snapshots of all processes as metrics. What a process counted that has died stays counted."""
 
-    def __init__(self, snapshots: list[tuple[int, Snapshot]]) -> None:
+    def __init__(self, snapshots: list[tuple[int, Snapshot]], disk: tuple[int, int, int]) -> None:
         self._snapshots = snapshots
+        self._disk = disk
 
     def collect(self) -> Iterable[Metric]:
         requests = CounterMetricFamily("polly_requests", "Requests answered.", labels=["kind", "method", "status"])
@@ -184,7 +187,11 @@ class _Sum(Collector):
         for pid, snapshot in self._snapshots:
             if Path(f"/proc/{pid}").exists():
                 memory.add_metric([str(pid)], snapshot.memory)
-        return [commits, lag, cpu, memory, *self._of_garbage()]
+        free = GaugeMetricFamily("polly_disk_free_bytes", "What is free on the disk of the data folder.")
+        free.add_metric([], self._disk[2])
+        size = GaugeMetricFamily("polly_disk_size_bytes", "Size of the disk of the data folder.")
+        size.add_metric([], self._disk[0])
+        return [commits, lag, cpu, memory, free, size, *self._of_garbage()]
 
     def _of_garbage(self) -> Iterable[Metric]:
         every = [snapshot.collected for _, snapshot in self._snapshots]

@@ -1,0 +1,44 @@
+"""``polly audit list``: what was done, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.people import Server, User, push
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def test_the_log_of_an_organisation(server: Server, ann: User) -> None:
+    """Newest first, in a table and as JSON; one event of all where that is asked for."""
+    ann.ok("dockers", "create", "--name", "one", "--description", "x")
+    digest = push(server, ann, "one", "v1", b"of the audit log")
+    ann.ok("dockers", "delete", "--name", "one", "--tag", "v1", "--yes")
+    items = ann.ok("audit", "list", "--output", "json").json()
+    items = [item for item in items if item["event"] in {"delete", "push", "repository-create"}]
+    assert [item["event"] for item in items] == ["delete", "push", "repository-create"]
+    assert items[1]["detail"] == digest
+    assert {item["address"] for item in items} == {"127.0.0.1"}
+    table = ann.ok("audit", "list", "--event", "push", "--latest", "1").out
+    assert table.splitlines()[0].split() == ["event", "subject", "by", "at", "from", "detail"]
+    assert f"{items[1]['subject']} " in table
+    assert len(table.splitlines()) == 2
+
+
+def test_a_writer_is_told_that_it_takes_an_admin(person: Callable[..., User], ann: User) -> None:
+    """Exit code 1."""
+    assert ann
+    done = person("writer").polly("audit", "list")
+    assert (done.code, "admin" in done.err) == (1, True)
+
+
+def test_an_event_that_does_not_exist(ann: User) -> None:
+    """The refusal names those that do."""
+    done = ann.polly("audit", "list", "--event", "explosion")
+    assert (done.code, "member-role" in done.err) == (1, True)
+
+
+def test_nothing_of_the_kind(ann: User) -> None:
+    """An empty list is said to be one."""
+    assert "has no such entry" in ann.ok("audit", "list", "--event", "restore").err

@@ -1,0 +1,176 @@
+"""The audit log: who did what, from where; for the admins of the organisation that it was done in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import new_password, running_server
+from contract.wire_client import Person, admin, basic, bearer, image, member, stranger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of its own, so that nothing but what the test does is in the log."""
+    with running_server(tmp_path_factory.mktemp("audit"), "--workers", "1") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ann(server: Server) -> Person:
+    """The admin of the organisation."""
+    return admin(server)
+
+
+def entries(person: Person, query: str = "") -> list[dict[str, Any]]:
+    """The organisation's entries, newest first."""
+    answer = person.api.get(f"{person.base}/audit?limit=1000{query}")
+    assert answer.status == 200, answer.body
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def newest(person: Person, event: str) -> tuple[str, str, str]:
+    """By whom, to what, and more, of the newest entry of an event; it came from this machine."""
+    entry = entries(person, f"&event={event}")[0]
+    assert entry["address"] == "127.0.0.1"
+    return entry["by"], entry["subject"], entry["detail"]
+
+
+def test_a_push_and_what_undoes_it(ann: Person) -> None:
+    """Repository, push by tag and by digest, change, deletion and restore: each by its image path."""
+    repo = ann.new_repo()
+    made = image()
+    assert newest(ann, "repository-create") == (ann.email, repo.name, "private")
+    repo.push(made, "v1")
+    assert newest(ann, "push") == (ann.email, f"{repo.name}:v1", made.digest)
+    other = image()
+    repo.push(other)
+    repo.put(other.digest, other.manifest)
+    assert newest(ann, "push") == (ann.email, repo.name, other.digest)
+    name = repo.name.partition("/")[2]
+    ann.api.json("PATCH", f"{ann.base}/repository?name={name}", {"description": "for now"})
+    assert newest(ann, "repository-update") == (ann.email, repo.name, "description: for now")
+    assert repo.delete(f"manifests/{made.digest}").status == 202
+    assert newest(ann, "delete") == (ann.email, f"{repo.name}@{made.digest}", "with the tags v1")
+    ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "commit": made.digest})
+    assert newest(ann, "restore") == (ann.email, f"{repo.name}@{made.digest}", "")
+    ann.api.send("DELETE", f"{ann.base}/repository?name={name}")
+    assert newest(ann, "delete") == (ann.email, repo.name, "")
+
+
+def test_a_push_that_changes_nothing_is_no_entry(ann: Person) -> None:
+    """The same image to the same tag again."""
+    repo = ann.new_repo()
+    made = image()
+    repo.push(made, "v1")
+    before = entries(ann, "&event=push")
+    repo.push(made, "v1")
+    assert entries(ann, "&event=push") == before
+
+
+def test_what_was_refused_is_no_entry_of_what_was_asked_for(ann: Person, server: Server) -> None:
+    """A reader's deletion, an image that lacks its layer, a preview."""
+    repo = ann.new_repo()
+    made = image()
+    repo.push(made, "v1")
+    before = entries(ann, "&event=push") + entries(ann, "&event=delete")
+    reader = member(server, "reader")
+    assert reader.at(repo.name).delete("manifests/v1").status == 401
+    assert repo.put("v2", image().manifest).status == 400
+    name = repo.name.partition("/")[2]
+    assert ann.api.send("DELETE", f"{ann.base}/repository?name={name}&preview=true").status == 200
+    assert entries(ann, "&event=push") + entries(ann, "&event=delete") == before
+
+
+def test_rights(ann: Person) -> None:
+    """Adding, changing and removing a member, by whom."""
+    bob = ann.add("reader")
+    assert newest(ann, "member-add") == (ann.email, bob.email, "reader")
+    ann.api.json("PATCH", f"{ann.base}/members?email={bob.email}", {"role": "writer"})
+    assert newest(ann, "member-role") == (ann.email, bob.email, "reader to writer")
+    ann.api.send("DELETE", f"{ann.base}/members?email={bob.email}")
+    assert newest(ann, "member-remove") == (ann.email, bob.email, "")
+
+
+def test_sign_ins_and_tokens(ann: Person) -> None:
+    """A password, a token made, used and revoked, another password."""
+    bob = ann.add("writer")
+    token = bob.by_password.json("POST", "/api/v1/tokens", {"scope": "full", "label": "laptop"}).json()
+    assert newest(ann, "sign-in") == (bob.email, "", "")
+    assert newest(ann, "token-create") == (bob.email, token["id"], "full: laptop")
+    api = bearer(bob.port, token["token"])
+    assert api.get("/api/v1/me").status == 200
+    assert newest(ann, "token-use") == (bob.email, token["id"], "full: laptop")
+    assert api.send("DELETE", "/api/v1/tokens/current").status == 204
+    assert newest(ann, "token-revoke") == (bob.email, token["id"], "")
+    bob.by_password.json("PUT", "/api/v1/me/password", {"password": new_password()})
+    assert newest(ann, "password-change") == (bob.email, "", "")
+
+
+def test_refused_sign_ins(ann: Person, server: Server) -> None:
+    """Each wrong password for a member is counted in the log; the answer does not wait for it, and it is not lost."""
+    bob = ann.add("reader")
+    for _ in range(3):
+        assert basic(server.port, bob.email, new_password()).get("/token").status == 401
+    nobody = f"nobody-{new_password().lower()}@acme.example"
+    assert basic(server.port, nobody, new_password()).get("/token").status == 401
+    server.stop()  # what waits is written before the end
+    server.start()
+    refused = [entry for entry in entries(ann, "&event=sign-in-refused") if entry["by"] == bob.email]
+    told = [int(entry["detail"].partition(" ")[0] or 1) for entry in refused]
+    assert sum(told) == 3
+    assert nobody not in {entry["by"] for entry in entries(ann)}
+
+
+def test_only_admins_of_the_organisation_see_it(ann: Person, server: Server) -> None:
+    """A writer is told which role it takes; an admin of another organisation learns not even that it is there."""
+    writer = member(server, "writer")
+    assert (writer.api.get(f"{ann.base}/audit").status, writer.api.get(f"{ann.base}/audit").code) == (403, "DENIED")
+    other = stranger(server)
+    there = other.api.get(f"{ann.base}/audit")
+    absent = other.api.get("/api/v1/organisations/absent/audit")
+    assert (there.status, there.code) == (absent.status, absent.code) == (404, "ORGANISATION_UNKNOWN")
+
+
+def test_pages(ann: Person) -> None:
+    """Newest first and oldest first, page by page: complete, none twice."""
+    ann.new_repo()
+    ann.api.get("/api/v1/me")
+    whole = entries(ann)
+    for order, expected in (("newest", whole), ("oldest", whole[::-1])):
+        found: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = ann.api.get(f"{ann.base}/audit?limit=7&order={order}&cursor={cursor}").json()
+            found += page["items"]
+            if page["next"] is None:
+                break
+            cursor = page["next"]
+        assert found == expected
+
+
+def test_an_event_that_does_not_exist(ann: Person) -> None:
+    """The refusal names those that do."""
+    answer = ann.api.get(f"{ann.base}/audit?event=explosion")
+    assert (answer.status, "sign-in-refused" in answer.message) == (400, True)
+
+
+def test_a_user_of_two_organisations(ann: Person, server: Server) -> None:
+    """A sign-in is in the log of each, once its user has accepted the invitation."""
+    other, bob, password = stranger(server), ann.add("writer"), new_password()
+    invited = {"email": bob.email, "role": "writer", "password": password}
+    assert other.api.json("POST", f"{other.base}/members", invited).status == 201
+    assert bob.by_password.get("/token").status == 200
+    assert newest(ann, "sign-in")[0] == bob.email
+    assert bob.email not in {entry["by"] for entry in entries(other)}
+    assert bob.api.json("POST", f"{other.base}/invitation", {"password": password}).status == 204
+    assert newest(other, "member-accept") == (bob.email, bob.email, "")
+    assert bob.by_password.get("/token").status == 200
+    assert newest(other, "sign-in")[0] == bob.email

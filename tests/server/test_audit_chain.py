@@ -1,0 +1,129 @@
+"""The chain of the audit log: whoever changes it is found out by polly-server check, also after a rebuild."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from pysqlite3 import dbapi2 as sqlite
+
+from conftest import BIN, polly_server, running_server
+from contract.wire_client import admin, image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that was pushed to and has ended: its log is whole, and sealed by the check."""
+    with running_server(tmp_path) as running:
+        ann = admin(running)
+        repo = ann.new_repo()
+        for tag in ("v1", "v2", "v3"):
+            repo.push(image(), tag)
+        running.stop()
+        yield running
+
+
+def check(server: Server, *more: str) -> tuple[int, str]:
+    """Run the check; its exit code and all that it said."""
+    command = [str(BIN / "polly-server"), "check", "--data", str(server.data), *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def head(server: Server) -> str:
+    """The head that the check tells of a log that is whole."""
+    code, said = check(server)
+    assert (code, "The audit log is whole" in said) == (0, True), said
+    return said.split()[-1]
+
+
+def change(server: Server, statement: str) -> None:
+    """Do to the database what somebody with a hand on it can do."""
+    connection = sqlite.connect(server.data / "polly.db")
+    with connection:
+        assert connection.execute(statement).rowcount >= 1
+    connection.close()
+
+
+def test_a_log_that_nobody_touched(server: Server) -> None:
+    """The check says that it is whole; the head that it told is still in it after more was done."""
+    before = head(server)
+    server.start()
+    admin(server).new_repo()
+    server.stop()
+    after = head(server)
+    assert int(after.partition(":")[0]) > int(before.partition(":")[0])
+    assert check(server, "--audit-head", before)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET by = 'somebody@acme.example' WHERE id = 3",
+        "UPDATE audit SET at = at - 1 WHERE id = 3",
+        "UPDATE audit SET subject = subject || 'x', hash = x'00' WHERE id = (SELECT max(id) FROM audit)",
+        "DELETE FROM audit WHERE id = 3",
+        "DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)",
+        "DELETE FROM audit WHERE id > 2",
+    ],
+)
+def test_whoever_changes_it_is_found_out(server: Server, statement: str) -> None:
+    """An entry altered, taken out of the middle, or off the end."""
+    head(server)
+    change(server, statement)
+    code, said = check(server)
+    assert (code, "The audit log was changed" in said) == (1, True), said
+
+
+def test_a_log_that_was_made_anew(server: Server) -> None:
+    """With all its hashes and without its journal: the head that was noted elsewhere shows it."""
+    noted = head(server)
+    change(server, "UPDATE audit SET by = 'somebody@acme.example' WHERE event = 'push'")
+    change(server, "UPDATE audit SET position = NULL, hash = NULL")
+    for file in (server.data / "journal").glob("*.log"):
+        file.unlink()
+    server.start()
+    server.stop()
+    assert check(server)[0] == 0
+    code, said = check(server, "--audit-head", noted)
+    assert (code, "the head that was given" in said) == (1, True), said
+
+
+def test_a_head_that_is_none(server: Server) -> None:
+    """The refusal says what it looks like."""
+    code, said = check(server, "--audit-head", "12")
+    assert (code, "POSITION:HASH" in said) == (1, True)
+
+
+def test_it_comes_back_with_the_database(server: Server) -> None:
+    """After a rebuild from the journal it has the same entries, and the same head."""
+    before, log = head(server), polly_server("audit", "--data", str(server.data), "--latest", "1000")
+    for file in server.data.glob("polly.db*"):
+        file.unlink()
+    polly_server("rebuild", "--data", str(server.data))
+    assert polly_server("audit", "--data", str(server.data), "--latest", "1000") == log
+    assert head(server) == before
+
+
+def test_what_the_operator_does_is_in_it(server: Server) -> None:
+    """Of all organisations, or of one; newest first."""
+    slug, (email, _) = server.new_org()
+    polly_server("org", "delete", "--data", str(server.data), "--org", slug, "--yes")
+    polly_server("org", "restore", "--data", str(server.data), "--org", slug)
+    lines = polly_server("audit", "--data", str(server.data), "--org", slug).splitlines()
+    told = [tuple(line.split("  ")[1:5]) for line in lines]
+    assert told == [
+        ("restore", "polly-server", "-", slug),
+        ("delete", "polly-server", "-", slug),
+        ("member-add", "polly-server", "-", email),
+        ("organisation-create", "polly-server", "-", slug),
+    ]
+    pushes = polly_server("audit", "--data", str(server.data), "--event", "push").splitlines()
+    assert [line.split("  ")[4].rpartition(":")[2] for line in pushes] == ["v3", "v2", "v1"]
