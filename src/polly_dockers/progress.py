@@ -6,21 +6,13 @@ import sys
 import time
 from typing import Final
 
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+from polly_dockers.sizes import size
+
 _EVERY: Final = 0.2
 """Seconds between two drawings."""
 _WIDTH: Final = 24
-_FOUR_DIGITS: Final = 999.5
 _MINUTE: Final = 60
 _HOUR: Final = 3600
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of ten."""
-    number, unit = float(count), 0
-    while number >= _FOUR_DIGITS and unit < len(_UNITS) - 1:
-        number, unit = number / 1000, unit + 1
-    return f"{number:.3g} {_UNITS[unit]}" if unit else f"{int(count)} B"
 
 
 def duration(seconds: float) -> str:

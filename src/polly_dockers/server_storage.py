@@ -21,7 +21,8 @@ from polly_dockers.db import audit
 from polly_dockers.db.audit import Event, Seal
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.history import fold
-from polly_dockers.progress import Bar, Counter, size
+from polly_dockers.progress import Bar, Counter
+from polly_dockers.sizes import size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

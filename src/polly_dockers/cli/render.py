@@ -84,16 +84,6 @@ def date(text: str | None) -> str:
     return f"{moment:%B} {moment.day}, {moment:%Y, %I:%M:%S %p}"
 
 
-def size(count: int) -> str:
-    """Return bytes as ``12.3 MB``, as docker does."""
-    value, unit = float(count), "B"
-    for each in ("kB", "MB", "GB", "TB"):
-        if value < 999.95:  # noqa: PLR2004 - it would be shown as 1000.0
-            break
-        value, unit = value / 1000, each
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
 def _cells(text: str) -> int:
     """Return how many cells of a terminal the text takes."""
     if text.isascii():

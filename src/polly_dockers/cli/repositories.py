@@ -8,6 +8,7 @@ from polly_dockers import wire
 from polly_dockers.cli import ask, names, render, terminal
 from polly_dockers.cli.failures import UsageError
 from polly_dockers.cli.render import Column
+from polly_dockers.sizes import size
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -229,12 +230,12 @@ def _check_description(text: str) -> None:
 def _repository_row(item: wire.RepositoryItem) -> render.Row:
     return (
         item.path, item.created_by, render.date(item.created_at), item.access, item.description, str(item.tags),
-        str(item.commits), render.size(item.size), render.date(item.pushed_at),
+        str(item.commits), size(item.size), render.date(item.pushed_at),
     )  # fmt: skip
 
 
 def _commit_row(item: wire.CommitItem) -> render.Row:
     return (
-        item.tag, item.pushed_by, render.date(item.pushed_at), item.commit, item.status, render.size(item.size),
+        item.tag, item.pushed_by, render.date(item.pushed_at), item.commit, item.status, size(item.size),
         ", ".join(item.platforms) or "-",
     )  # fmt: skip

@@ -9,6 +9,7 @@ from polly_dockers.cli import ask, render, terminal
 from polly_dockers.cli.failures import UsageError
 from polly_dockers.cli.render import Column
 from polly_dockers.cli.repositories import ask_name
+from polly_dockers.sizes import size
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
@@ -109,9 +110,9 @@ def _consequences(item: wire.TrashItem) -> str:
     if item.kind == "tag":
         return f"This takes away {_named(item)}. Its commits stay, inactive, and are pulled by their digest."
     if item.kind == "repository":
-        return f"This takes away {_named(item)} with all {commits} in it, {render.size(item.size)}."
+        return f"This takes away {_named(item)} with all {commits} in it, {size(item.size)}."
     tags = f", and the tags that it has: {', '.join(map(terminal.clean, item.tags))}" if item.tags else ""
-    return f"This takes away {_named(item)}, {render.size(item.size)}: {commits}{tags}."
+    return f"This takes away {_named(item)}, {size(item.size)}: {commits}{tags}."
 
 
 def _way_back(name: str, tag: str | None, commit: str | None) -> str:
@@ -124,5 +125,5 @@ def _row(item: wire.TrashItem) -> render.Row:
     named = f"{path}:{item.name}" if item.kind == "tag" else f"{path}@{item.name}" if item.kind == "commit" else path
     return (
         item.kind, named, item.deleted_by or "the operator", render.date(item.deleted_at),
-        render.date(item.restorable_until), str(item.commits), render.size(item.size),
+        render.date(item.restorable_until), str(item.commits), size(item.size),
     )  # fmt: skip

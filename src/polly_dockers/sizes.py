@@ -1,0 +1,13 @@
+"""Sizes for people, alike in all commands."""
+
+from __future__ import annotations
+
+
+def size(count: float) -> str:
+    """Return bytes as ``12.3 MB``, as docker does."""
+    value, unit = float(count), "B"
+    for each in ("kB", "MB", "GB", "TB", "PB"):
+        if value < 999.95:  # noqa: PLR2004 - it would be shown as 1000.0
+            break
+        value, unit = value / 1000, each
+    return f"{int(count)} B" if unit == "B" else f"{value:.1f} {unit}"
