@@ -11,13 +11,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polly_dockers import access, pull
-from polly_dockers.datafolder import prepare
+from polly_dockers import access, accounts, pull
+from polly_dockers.datafolder import change, prepare
+from polly_dockers.db import keys, repositories
 from polly_dockers.db.engine import FILE, open_engine
-from polly_dockers.model import Actor, RepositoryName
+from polly_dockers.model import Actor, RepositoryName, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sqlalchemy import Connection
 
 ROUNDS = 7
 CALLS = 5000
@@ -34,13 +37,24 @@ def microseconds(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
+def _fill(connection: Connection) -> str:
+    """Make what the joins find: an organisation, its admin and a repository; the id of the signing key."""
+    organisation = accounts.create_organisation(connection, "acme")
+    user = accounts.put_member(connection, organisation, "acme", "a@acme.example", Role.admin, "", by=None).user_id
+    repositories.add(
+        connection, organisation_id=organisation, name="hello", description="", access="private", user_id=user
+    )
+    return keys.every(connection)[0].kid
+
+
 def main() -> None:
     """Print both figures and their ratio."""
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
+        kid = change(Path(folder), _fill)
         statement = pull._BY_TAG  # noqa: SLF001 - what is measured
         name = RepositoryName.parse("acme/hello")
-        bound = access.parameters(Actor(user_id=1, password_version=1), name) | {"reference": "v1"}
+        bound = access.parameters(Actor(user_id=1, password_version=1, kid=kid), name) | {"reference": "v1"}
         engine = open_engine(Path(folder) / FILE)
         with engine.connect() as connection:
             through = microseconds(lambda: connection.execute(statement._query, bound).first())  # noqa: SLF001

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, case, literal_column, or_, select
 
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import access_tokens, members, organisations, repositories, users
+from polly_dockers.db.schema import access_tokens, members, organisations, repositories, signing_keys, users
 from polly_dockers.db.statement import Statement
 from polly_dockers.errors import Denied, NameUnknown, OrganisationUnknown, Unauthorized
 from polly_dockers.model import ROLE_FOR, Action, Actor, RepositoryName, Role
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 ALIVE: Final = case(
     (
-        or_(
-            access_tokens.c.id.is_not(None),
-            and_(bindparam("token").is_(None), users.c.password_version == bindparam("password_version")),
+        and_(
+            or_(bindparam("kid").is_(None), signing_keys.c.kid.is_not(None)),
+            or_(
+                bindparam("user_id").is_(None),
+                access_tokens.c.id.is_not(None),
+                and_(bindparam("token").is_(None), users.c.password_version == bindparam("password_version")),
+            ),
         ),
         literal_column("1"),
     ),
@@ -62,6 +66,7 @@ FROM: Final = (
             access_tokens.c.expires_at > bindparam("now"),
         ),
     )
+    .outerjoin(signing_keys, signing_keys.c.kid == bindparam("kid"))
 )
 WHERE: Final = organisations.c.slug == bindparam("organisation")
 RIGHTS: Final = Statement(select(*COLUMNS).select_from(FROM).where(WHERE))
@@ -96,6 +101,7 @@ def parameters(actor: Actor, name: RepositoryName, **more: object) -> dict[str, 
         "user_id": actor.user_id,
         "token": actor.access_token,
         "password_version": actor.password_version,
+        "kid": actor.kid,
         "now": now(),
         **more,
     }
@@ -128,7 +134,7 @@ def look(
     grant = actor.grants.get(name) if actor.grants is not None else None
     if actor.grants is not None and (grant is None or action not in grant.actions):
         raise forbidden(name, action, row.role if grant is not None and row is not None and row.alive else None)
-    if actor.user_id is not None and row is not None and not row.alive:
+    if row is not None and not row.alive:
         raise ended()
     if row is None or not _may(row, action, public=public):
         raise forbidden(name, action, row.role if row is not None else None)
@@ -154,7 +160,7 @@ def grantable(
 ) -> tuple[int | None, frozenset[str]]:
     """The repository's id and what the user may do with it, for a registry token; nothing: an empty set."""
     row = RIGHTS.first(connection, parameters(actor, name))
-    if row is None or (actor.user_id is not None and not row.alive):
+    if row is None or not row.alive:
         return None, frozenset()
     actions = frozenset(action.value for action in Action if _may(row, action, public=public))
     return row.repository_id, actions
@@ -199,7 +205,7 @@ _ALIVE: Final = Statement(
                 access_tokens.c.user_id == users.c.id,
                 access_tokens.c.expires_at > bindparam("now"),
             ),
-        )
+        ).outerjoin(signing_keys, signing_keys.c.kid == bindparam("kid"))
     )
     .where(users.c.id == bindparam("user_id"))
 )
@@ -211,6 +217,7 @@ def alive(connection: Connection, actor: Actor) -> bool:
         "user_id": actor.user_id,
         "token": actor.access_token,
         "password_version": actor.password_version,
+        "kid": actor.kid,
         "now": now(),
     }
     row = _ALIVE.first(connection, bound)

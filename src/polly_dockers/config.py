@@ -89,10 +89,12 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("json", "text"),
 }
+LONGEST_TOKEN: Final = 3600
+"""Seconds that a registry token may live."""
 _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "workers": (1, 256),
     "max_manifest_bytes": (4 << 20, 64 << 20),
-    "token_seconds": (60, 3600),
+    "token_seconds": (60, LONGEST_TOKEN),
     "lease_seconds": (10, 30 * 86_400),
     "trash_days": (0, 3650),
     "upload_seconds": (60, 365 * 86_400),

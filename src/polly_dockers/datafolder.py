@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from polly_dockers.blobs.files import FileBlobStore
-from polly_dockers.db import accounts as rows
-from polly_dockers.db import version
+from polly_dockers.db import keys, version
 from polly_dockers.db.engine import ERRORS, FILE, Database
 from polly_dockers.db.schema import REVISION
 from polly_dockers.errors import Unavailable
@@ -45,7 +44,7 @@ def prepare(folder: Path) -> None:
         rebuild.catch_up(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
-    change(folder, _ensure_key)
+    change(folder, _look_after_keys)
 
 
 def _lost(folder: Path) -> Unavailable:
@@ -69,9 +68,16 @@ def _unusable(folder: Path, error: BaseException) -> Unavailable:
     return Unavailable(msg)
 
 
-def _ensure_key(connection: Connection) -> None:
-    if not rows.keys(connection):
-        rows.add_key(connection, *new_key())
+def _look_after_keys(connection: Connection) -> None:
+    if not keys.every(connection):
+        keys.add(connection, *new_key())
+    keys.remove_outlived(connection)
+
+
+async def retire_keys(registry: Registry) -> None:
+    """Delete signing keys whose every token has expired."""
+    if await registry.db.read(keys.outlived):
+        await registry.db.write(keys.remove_outlived)
 
 
 def require(folder: Path) -> None:
@@ -111,11 +117,11 @@ def change(folder: Path, fn: Callable[[Connection], T]) -> T:
 async def open_registry(config: Config) -> Registry:
     """A registry on the data folder, for this process and its running loop."""
     database = Database(config.data)
-    keys = await database.read(rows.keys)
+    found = await database.read(keys.every)
     return Registry(
         config=config,
         db=database,
         blobs=FileBlobStore(config.data),
-        signer=Signer(keys, config.registry),
+        signer=Signer(found, config.registry),
         passwords=Passwords(),
     )

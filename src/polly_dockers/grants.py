@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import access
+from polly_dockers.db import keys
 from polly_dockers.db.engine import now
 from polly_dockers.errors import BadRequest, NameInvalid, Unauthorized
 from polly_dockers.model import Actor, Grant, RepositoryName
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from polly_dockers.accounts import SignedIn
+    from polly_dockers.db.keys import Key
     from polly_dockers.registry import Registry
 
 MAX_SCOPES: Final = 100
@@ -59,7 +61,7 @@ async def grant(registry: Registry, caller: SignedIn | None, scopes: Sequence[st
     """
     asked, catalog = parse_scopes(scopes)
     actor = caller.actor if caller is not None else Actor()
-    grants = await registry.db.read(_intersect, registry, actor, asked)
+    grants, known = await registry.db.read(_intersect, registry, actor, asked)
     if caller is None and not any(given.actions for given in grants.values()):
         msg = "Sign in first: run polly dockers login and paste what it prints."
         raise Unauthorized(msg)
@@ -74,16 +76,18 @@ async def grant(registry: Registry, caller: SignedIn | None, scopes: Sequence[st
         catalog=catalog and caller is not None,
     )
     words = [f"repository:{name}:{','.join(sorted(given.actions))}" for name, given in grants.items() if given.actions]
+    registry.signer.learn(known)
     return registry.signer.sign(limited, seconds), seconds, " ".join(words)
 
 
 def _intersect(
     connection: Connection, registry: Registry, actor: Actor, asked: dict[RepositoryName, set[str]]
-) -> dict[str, Grant]:
+) -> tuple[dict[str, Grant], list[Key]]:
+    """What is granted, and the keys of the same moment: a token must not be signed by one that is gone."""
     grants: dict[str, Grant] = {}
     for name, wanted in asked.items():
         repository_id, allowed = access.grantable(connection, actor, name, public=registry.public)
         given = allowed if "*" in wanted else allowed & wanted
         if given:
             grants[name] = Grant(repository_id, frozenset(given))
-    return grants
+    return grants, keys.every(connection)

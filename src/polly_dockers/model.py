@@ -181,6 +181,8 @@ class Actor:
     grants: dict[str, Grant] | None = field(default_factory=dict)
     """What its registry token was made for; None where it is no registry token, and nothing but rights limit it."""
     catalog: bool = False
+    kid: str | None = None
+    """The key that signed its registry token; None where it is none."""
     address: str = ""
     """Where they ask from, for the audit log; not told for what is only read."""
 

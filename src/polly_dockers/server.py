@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from polly_dockers import __version__, accounts, config, datafolder, server_storage
+from polly_dockers import __version__, accounts, config, datafolder, server_keys, server_storage
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit, trash
 from polly_dockers.db.audit import Event
@@ -29,6 +29,7 @@ org: Final = typer.Typer(no_args_is_help=True, help="Organisations: the first pa
 user: Final = typer.Typer(no_args_is_help=True, help="Users and their roles in organisations.")
 app.add_typer(org, name="org")
 app.add_typer(user, name="user")
+app.add_typer(server_keys.app, name="key")
 server_storage.add_to(app)
 
 Data = server_storage.Data

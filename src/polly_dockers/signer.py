@@ -13,20 +13,29 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from polly_dockers.db import keys
+from polly_dockers.db.keys import LEEWAY, LOOK_EVERY
 from polly_dockers.errors import Unauthorized
 from polly_dockers.model import Actor, Grant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from polly_dockers.db.keys import Key
 
 ALGORITHM: Final = "EdDSA"
 ISSUER: Final = "polly"
-LEEWAY: Final = 60
-"""Seconds by which clocks of nodes may differ."""
 REMEMBERED: Final = 4096
-"""Verified tokens that a process remembers; their claims can't change until they expire."""
+"""Verified tokens that a process remembers; their claims can't change until they expire.
+
+Whether the key is still good is no claim: every request checks it with the rights (``access.ALIVE``).
+"""
+
+
+class UnknownKey(Unauthorized):
+    """A token that names a key which this process does not know."""
 
 
 def new_key() -> tuple[str, bytes]:
@@ -37,13 +46,31 @@ def new_key() -> tuple[str, bytes]:
 class Signer:
     """Makes and reads registry tokens."""
 
-    def __init__(self, keys: Mapping[str, bytes], audience: str) -> None:
-        """``keys``: private keys by id, the newest last; it signs, all verify."""
-        self._keys = {kid: Ed25519PrivateKey.from_private_bytes(raw) for kid, raw in keys.items()}
-        self._kid = next(reversed(self._keys))
-        self._public = {kid: key.public_key() for kid, key in self._keys.items()}
+    def __init__(self, known: Sequence[Key], audience: str) -> None:
+        """``known``: all keys, the newest last; one signs, all verify."""
+        self._known: Sequence[Key] = ()
+        self._private: dict[str, Ed25519PrivateKey] = {}
+        self._public: dict[str, Ed25519PublicKey] = {}
         self._audience = audience
+        self._looked = 0.0
         self._verified: OrderedDict[str, tuple[float, Actor]] = OrderedDict()
+        self.learn(known)
+
+    def learn(self, known: Sequence[Key]) -> None:
+        """Go on with these keys, as they are in the rows now."""
+        if known == self._known:
+            return
+        self._known = known
+        self._private = {key.kid: Ed25519PrivateKey.from_private_bytes(key.private_key) for key in known}
+        self._public = {kid: key.public_key() for kid, key in self._private.items()}
+
+    def may_look(self) -> bool:
+        """Whether to read the rows for an unknown key now: anybody can make one up, and that must cost nothing."""
+        at = time.monotonic()
+        if at - self._looked < LOOK_EVERY:
+            return False
+        self._looked = at
+        return True
 
     def sign(self, actor: Actor, seconds: int) -> str:
         """A token for what the actor's grants say, good for ``seconds``."""
@@ -65,7 +92,8 @@ class Signer:
             "password_version": actor.password_version,
             "access": access,
         }
-        return jwt.encode(claims, self._keys[self._kid], algorithm=ALGORITHM, headers={"kid": self._kid})
+        kid = keys.signing(self._known).kid
+        return jwt.encode(claims, self._private[kid], algorithm=ALGORITHM, headers={"kid": kid})
 
     def read(self, token: str) -> Actor:
         """Who the token was made for; raises Unauthorized for one that is not ours or has expired."""
@@ -76,9 +104,10 @@ class Signer:
         try:
             if not token.isascii():
                 raise _invalid()
-            key = self._public.get(str(jwt.get_unverified_header(token).get("kid")))
+            kid = str(jwt.get_unverified_header(token).get("kid"))
+            key = self._public.get(kid)
             if key is None:
-                raise _invalid()
+                raise _invalid(UnknownKey)
             claims = jwt.decode(
                 token,
                 key,
@@ -90,14 +119,14 @@ class Signer:
             )
         except jwt.PyJWTError as error:
             raise _invalid() from error
-        actor = _actor(claims)
+        actor = _actor(claims, kid)
         while len(self._verified) >= REMEMBERED:
             self._verified.popitem(last=False)
         self._verified[token] = (claims["exp"] + LEEWAY, actor)
         return actor
 
 
-def _actor(claims: dict[str, Any]) -> Actor:
+def _actor(claims: dict[str, Any], kid: str) -> Actor:
     grants = {
         item["name"]: Grant(item["id"], frozenset(item["actions"]))
         for item in claims["access"]
@@ -109,9 +138,10 @@ def _actor(claims: dict[str, Any]) -> Actor:
         password_version=claims["password_version"],
         grants=grants,
         catalog=any(item["type"] == "registry" for item in claims["access"]),
+        kid=kid,
     )
 
 
-def _invalid() -> Unauthorized:
+def _invalid(kind: type[Unauthorized] = Unauthorized) -> Unauthorized:
     msg = "This registry token is not valid here, or has expired. Docker gets a new one by itself; or sign in again."
-    return Unauthorized(msg, reason="invalid_token")
+    return kind(msg, reason="invalid_token")

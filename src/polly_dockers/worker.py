@@ -21,7 +21,7 @@ from gunicorn.workers.base import Worker
 from polly_dockers import audit
 from polly_dockers.collector import Collector
 from polly_dockers.config import Config, split_address
-from polly_dockers.datafolder import open_registry
+from polly_dockers.datafolder import open_registry, retire_keys
 from polly_dockers.errors import PollyError
 from polly_dockers.history import fold
 from polly_dockers.web.metrics import Collected, Counts, Times
@@ -42,6 +42,8 @@ LAG_EVERY: Final = 0.1
 """Seconds between two looks at how late the loop is."""
 SETTLE_EVERY: Final = 2.0
 """Seconds between two writings of what the audit log still lacks."""
+RETIRE_EVERY: Final = 600.0
+"""Seconds between two looks for signing keys that nothing needs any more."""
 FOLD_EVERY: Final = 5.0
 """Seconds between two foldings of what pushes added to totals."""
 
@@ -85,6 +87,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
             asyncio.create_task(_now_and_then(COUNT_EVERY, counts.write)),
             asyncio.create_task(_now_and_then(SETTLE_EVERY, functools.partial(audit.settle, registry))),
+            asyncio.create_task(_now_and_then(RETIRE_EVERY, functools.partial(retire_keys, registry))),
             asyncio.create_task(_feel_lag(counts.lag)),
             *([asyncio.create_task(_collect(registry, counts))] if config.collect_seconds else []),
         ]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polly_dockers.db.engine import now
+from polly_dockers.db.keys import AHEAD, LEEWAY, LOOK_EVERY, SECOND, Key
 from polly_dockers.errors import BadRequest, RangeInvalid, Unauthorized
 from polly_dockers.grants import parse_scopes
 from polly_dockers.model import Actor, Grant, RepositoryName
 from polly_dockers.passwords import check_strength, hash_now
-from polly_dockers.signer import LEEWAY, REMEMBERED, Signer, new_key
+from polly_dockers.signer import REMEMBERED, Signer, UnknownKey, new_key
 from polly_dockers.web.blobs import matches
 from polly_dockers.web.send import parse_range
 
@@ -21,10 +24,15 @@ NAME = "acme/x"
 ACTOR = Actor(user_id=7, access_token="t", grants={NAME: Grant(3, frozenset({"pull", "push"}))}, catalog=True)
 
 
+def made(age: float = 60) -> Key:
+    """A key of so many seconds of age."""
+    return Key(*new_key(), now() - round(age * SECOND))
+
+
 @pytest.fixture
 def signer() -> Signer:
     """A signer with one key."""
-    return Signer(dict([new_key()]), "registry.example")
+    return Signer([made()], "registry.example")
 
 
 @pytest.mark.parametrize(
@@ -39,39 +47,60 @@ def signer() -> Signer:
 def test_a_token_says_what_was_signed(signer: Signer, actor: Actor) -> None:
     """Whoever reads it gets the same user, credential, grants by id, and the catalogue or not."""
     token = signer.sign(actor, 60)
-    assert signer.read(token) == actor
-    assert signer.read(token) == actor
+    (key,) = signer._known
+    for _ in range(2):
+        assert signer.read(token) == replace(actor, kid=key.kid)
 
 
 def test_a_token_of_another_server(signer: Signer) -> None:
     """Another key, or the same key for another audience, is refused."""
-    key = new_key()
-    for other in (Signer(dict([key]), "registry.example"), Signer(signer_keys(signer), "other.example")):
+    for other in (Signer([made()], "registry.example"), Signer(signer._known, "other.example")):
         with pytest.raises(Unauthorized) as caught:
             signer.read(other.sign(ACTOR, 60))
         assert caught.value.reason == "invalid_token"
 
 
-def signer_keys(signer: Signer) -> dict[str, bytes]:
-    """The keys of a signer, to make another with."""
-    return {kid: key.private_bytes_raw() for kid, key in signer._keys.items()}
-
-
 def test_the_newest_key_signs_and_all_verify() -> None:
     """A new key takes over, and tokens of the old one go on until they expire."""
-    old, new = new_key(), new_key()
-    before, after = Signer(dict([old]), "r"), Signer(dict([old, new]), "r")
-    assert after.read(before.sign(ACTOR, 60)) == ACTOR
+    old, new = made(), made(AHEAD + 1)
+    before, after = Signer([old], "r"), Signer([old, new], "r")
+    assert after.read(before.sign(ACTOR, 60)) == replace(ACTOR, kid=old.kid)
     token = after.sign(ACTOR, 60)
-    assert jwt.get_unverified_header(token)["kid"] == new[0]
-    with pytest.raises(Unauthorized):
+    assert jwt.get_unverified_header(token)["kid"] == new.kid
+    with pytest.raises(UnknownKey):
         before.read(token)
+    before.learn([old, new])
+    assert before.read(token) == replace(ACTOR, kid=new.kid)
+
+
+@pytest.mark.parametrize(
+    ("ages", "signs"), [([60, 50], 1), ([60, 1], 0), ([60, 50, 2, 1], 1), ([1], 0), ([-10], 0), ([2, 1], 0)]
+)
+def test_a_key_signs_once_every_process_can_know_it(ages: list[float], signs: int) -> None:
+    """One that is younger than AHEAD has to wait, but where there is none that is older: then the oldest signs."""
+    keys = [made(age) for age in ages]
+    token = Signer(keys, "r").sign(ACTOR, 60)
+    assert jwt.get_unverified_header(token)["kid"] == keys[signs].kid
+
+
+def test_a_key_that_was_read_too_recently_can_not_have_signed() -> None:
+    """Rows that are not read again for LOOK_EVERY have each key that signs, with time for its commit to be seen."""
+    assert AHEAD >= LOOK_EVERY + 2
+
+
+def test_made_up_keys_cause_one_look_a_second(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come, the rows are read for the first alone, and again a second later."""
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    assert [signer.may_look() for _ in range(5)] == [True, False, False, False, False]
+    clock += LOOK_EVERY
+    assert [signer.may_look() for _ in range(3)] == [True, False, False]
 
 
 def test_a_token_ends(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
     """After its time and the leeway it is refused, whether it was seen before or not."""
     token = signer.sign(ACTOR, 60)
-    other = Signer(signer_keys(signer), "registry.example")
+    other = Signer(signer._known, "registry.example")
     signer.read(token)
     late = time.time() + 60 + LEEWAY + 1
 
@@ -99,7 +128,7 @@ def test_memory_is_bounded(signer: Signer) -> None:
 @given(st.text(max_size=100) | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"))
 def test_any_text_is_no_token(text: str) -> None:
     """Whatever text there is, half characters too, is Unauthorized and no fault."""
-    signer = Signer(dict([new_key()]), "r")
+    signer = Signer([made()], "r")
     for token in (text, text + "\udcff", "e30." + text):
         with pytest.raises(Unauthorized):
             signer.read(token)

@@ -1,4 +1,4 @@
-"""Rows of organisations, users, members, access tokens, throttles and signing keys."""
+"""Rows of organisations, users, members, access tokens and throttles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from polly_dockers.db import journal
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import access_tokens, members, organisations, repositories, signing_keys, throttles, users
+from polly_dockers.db.schema import access_tokens, members, organisations, repositories, throttles, users
 from polly_dockers.model import Role
 
 if TYPE_CHECKING:
@@ -310,16 +310,3 @@ def forgive_account(connection: Connection, email: str) -> None:
     """Forget every attempt on an account, from all addresses."""
     pairs = throttles.c.key.startswith(f"pair:{email}:", autoescape=True)
     connection.execute(delete(throttles).where(or_(pairs, throttles.c.key == f"account:{email}")))
-
-
-def keys(connection: Connection) -> dict[str, bytes]:
-    """Signing keys by id, the newest last."""
-    query = select(signing_keys.c.kid, signing_keys.c.private_key).order_by(
-        signing_keys.c.created_at, signing_keys.c.kid
-    )
-    return {kid: bytes(raw) for kid, raw in connection.execute(query)}
-
-
-def add_key(connection: Connection, kid: str, private_key: bytes) -> None:
-    """Insert a signing key."""
-    connection.execute(insert(signing_keys), {"kid": kid, "private_key": private_key, "created_at": now()})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answer | web.StreamResponse:
     """GET and HEAD of a blob, ranges and If-None-Match included."""
-    actor, request = registry_actor(exchange), exchange.request
+    actor, request = await registry_actor(exchange), exchange.request
     digest = Digest.parse(reference)
     found = await pull.blob(exchange.registry, actor, name, digest)
     headers = {
@@ -55,7 +55,7 @@ def matches(header: str | None, digest: str) -> bool:
 
 async def start(exchange: Exchange, name: RepositoryName, _reference: str) -> Answer:
     """POST: begin an upload, push a blob whole (``digest``), or mount one (``mount``, ``from``)."""
-    actor, registry = registry_actor(exchange), exchange.registry
+    actor, registry = await registry_actor(exchange), exchange.registry
     wanted, mount = exchange.query("digest"), exchange.query("mount")
     if wanted is not None:
         digest = Digest.parse(wanted)
@@ -71,20 +71,20 @@ async def start(exchange: Exchange, name: RepositoryName, _reference: str) -> An
 
 async def status(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """GET of an upload: how far it is."""
-    upload = await uploads.find(exchange.registry, registry_actor(exchange), name, reference)
+    upload = await uploads.find(exchange.registry, await registry_actor(exchange), name, reference)
     return Answer(status=204, headers=upload_headers(name, upload.id, upload.size))
 
 
 async def append(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """PATCH: the next bytes of an upload."""
-    actor = registry_actor(exchange)
+    actor = await registry_actor(exchange)
     upload = await uploads.append(exchange.registry, actor, name, reference, exchange.body(), exchange.content_range())
     return Answer(status=202, headers=upload_headers(name, upload.id, upload.size))
 
 
 async def finish(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """PUT: the last bytes of an upload, and the digest of the whole."""
-    actor = registry_actor(exchange)
+    actor = await registry_actor(exchange)
     wanted = exchange.query("digest")
     if wanted is None:
         msg = "The PUT that ends an upload names the blob: ?digest=sha256:…"
@@ -96,13 +96,13 @@ async def finish(exchange: Exchange, name: RepositoryName, reference: str) -> An
 
 async def cancel(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """DELETE of an upload."""
-    await uploads.cancel(exchange.registry, registry_actor(exchange), name, reference)
+    await uploads.cancel(exchange.registry, await registry_actor(exchange), name, reference)
     return Answer(status=204)
 
 
 async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """DELETE of a blob."""
-    actor = registry_actor(exchange)
+    actor = await registry_actor(exchange)
     try:
         digest = Digest.parse(reference)
     except DigestInvalid as error:

@@ -43,7 +43,7 @@ def _link(path: str, n: int, last: str) -> str:
 async def tags(exchange: Exchange, name: RepositoryName, _reference: str) -> Answer:
     """``tags/list``."""
     n, last = _count(exchange), exchange.query("last") or ""
-    found = await history.tags(exchange.registry, registry_actor(exchange), name, last=last, limit=n + 1)
+    found = await history.tags(exchange.registry, await registry_actor(exchange), name, last=last, limit=n + 1)
     headers = {}
     if len(found) > n > 0:
         headers["Link"] = _link(f"/v2/{name}/tags/list", n, found[n - 1])
@@ -70,7 +70,7 @@ async def referrers(exchange: Exchange, name: RepositoryName, reference: str) ->
         msg = f"last is {last[:50]!r}, which no page gave."
         raise PaginationNumberInvalid(msg)
     found, following = await history.referrers(
-        exchange.registry, registry_actor(exchange), name, digest, artifact_types=wanted, after=int(last)
+        exchange.registry, await registry_actor(exchange), name, digest, artifact_types=wanted, after=int(last)
     )
     headers = {"Content-Type": OCI_INDEX}
     if following is not None:

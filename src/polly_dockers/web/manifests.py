@@ -25,7 +25,7 @@ def _reference(text: str) -> Digest | Tag:
 
 async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """GET and HEAD of a manifest; the stored type, whatever Accept says."""
-    actor = registry_actor(exchange)
+    actor = await registry_actor(exchange)
     found = await pull.manifest(exchange.registry, actor, name, _reference(reference))
     headers = {
         "Docker-Content-Digest": found.digest,
@@ -39,7 +39,7 @@ async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answe
 
 async def put(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """PUT of a manifest, to a tag or to its digest, with more tags in the query."""
-    actor = registry_actor(exchange)
+    actor = await registry_actor(exchange)
     target = _reference(reference)
     tags = [Tag.parse(value) for key, value in exchange.queries() if key == "tag"]
     if len(tags) > MAX_TAGS:
@@ -69,6 +69,6 @@ async def put(exchange: Exchange, name: RepositoryName, reference: str) -> Answe
 
 async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """DELETE of a tag or of a manifest."""
-    actor = registry_actor(exchange)
+    actor = await registry_actor(exchange)
     await removal.manifest(exchange.registry, actor, name, _reference(reference))
     return Answer(status=202)

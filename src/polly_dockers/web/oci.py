@@ -94,7 +94,7 @@ async def _top(exchange: Exchange, last: str) -> Answer:
     if exchange.request.method not in {"GET", "HEAD"}:
         msg = f"{exchange.request.method} is not for this address; it takes GET."
         raise Unsupported(msg)
-    actor = signin.registry_actor(exchange)
+    actor = await signin.registry_actor(exchange)
     if last == "_catalog":
         return await listings.catalog(exchange, actor)
     if last:

@@ -7,24 +7,38 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from polly_dockers import accounts
+from polly_dockers.db import keys
 from polly_dockers.errors import Unauthorized
 from polly_dockers.model import ANYBODY, Actor
+from polly_dockers.signer import UnknownKey
 
 if TYPE_CHECKING:
     from polly_dockers.accounts import SignedIn
+    from polly_dockers.registry import Registry
     from polly_dockers.web.exchange import Exchange
 
 
-def registry_actor(exchange: Exchange) -> Actor:
+async def registry_actor(exchange: Exchange) -> Actor:
     """Whom a registry token under /v2 was made for; nobody without one. Raises Unauthorized for a bad one."""
     scheme, _, token = exchange.request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return ANYBODY
-    actor = exchange.registry.signer.read(token.strip())
+    actor = await _read(exchange.registry, token.strip())
     exchange.user_id = actor.user_id
     if exchange.request.method in {"GET", "HEAD"}:
         return actor
     return replace(actor, address=exchange.address)
+
+
+async def _read(registry: Registry, token: str) -> Actor:
+    """Read a token; a key that this process does not know may be one that was made since."""
+    try:
+        return registry.signer.read(token)
+    except UnknownKey:
+        if not registry.signer.may_look():
+            raise
+    registry.signer.learn(await registry.db.read(keys.every))
+    return registry.signer.read(token)
 
 
 def basic(exchange: Exchange) -> tuple[str, str] | None:

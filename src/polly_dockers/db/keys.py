@@ -1,0 +1,97 @@
+"""Rows of signing keys: which one signs now, and how long those before it are kept.
+
+Every process has to know a key before a token that it signed arrives. So a new one signs ``AHEAD`` after it was made,
+and a process that meets an unknown one reads the rows again, at most once in ``LOOK_EVERY``: a reading that is too
+recent to be repeated is then newer than any key that signs. An older key verifies until all that it signed has expired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import bindparam, delete, insert, select
+
+from polly_dockers.config import LONGEST_TOKEN
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import signing_keys
+from polly_dockers.db.statement import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+SECOND: Final = 1_000_000
+LEEWAY: Final = 60
+"""Seconds by which clocks of nodes may differ."""
+LOOK_EVERY: Final = 1
+"""Seconds between two readings of the rows for an unknown key, which anybody can make up."""
+AHEAD: Final = 3
+"""Seconds between making a key and signing with it: those of LOOK_EVERY, and more for a commit that waits."""
+KEPT: Final = LONGEST_TOKEN + LEEWAY + 600
+"""Seconds for which a key verifies after the next one was made, with ten minutes for a disk that stands still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that signs registry tokens."""
+
+    kid: str
+    private_key: bytes
+    created_at: int
+
+    @property
+    def signs_from(self) -> int:
+        """When it begins to sign, unless it is the only one."""
+        return self.created_at + AHEAD * SECOND
+
+
+_ALL: Final = Statement(
+    select(signing_keys.c.kid, signing_keys.c.private_key, signing_keys.c.created_at).order_by(
+        signing_keys.c.created_at, signing_keys.c.kid
+    )
+)
+_DELETE: Final = Statement(delete(signing_keys).where(signing_keys.c.kid == bindparam("kid")))
+
+
+def every(connection: Connection) -> list[Key]:
+    """All signing keys, the newest last."""
+    return [Key(*row) for row in _ALL.all(connection, {})]
+
+
+def signing(keys: Sequence[Key]) -> Key:
+    """The one of them that signs now: the newest that every process knows; where none is so old, the oldest."""
+    at = now()
+    return next((key for key in reversed(keys) if key.signs_from <= at), keys[0])
+
+
+def add(connection: Connection, kid: str, private_key: bytes) -> Key:
+    """Insert a key, which is the newest also where the clock went back."""
+    newest = max((key.created_at for key in every(connection)), default=0)
+    key = Key(kid, private_key, max(now(), newest + 1))
+    connection.execute(insert(signing_keys), {"kid": kid, "private_key": private_key, "created_at": key.created_at})
+    return key
+
+
+def kept_until(key: Key, keys: Sequence[Key]) -> int | None:
+    """When a key may go; None for the newest of ``keys``, which stays."""
+    following = next((each for each in keys if each.created_at > key.created_at), None)
+    return following.created_at + KEPT * SECOND if following is not None else None
+
+
+def outlived(connection: Connection) -> list[Key]:
+    """Keys whose every token has expired."""
+    keys, at = every(connection), now()
+    return [key for key in keys if (until := kept_until(key, keys)) is not None and until < at]
+
+
+def remove(connection: Connection, keys: Sequence[Key]) -> None:
+    """Delete keys; whatever they signed is refused from the next request on."""
+    for key in keys:
+        _DELETE.run(connection, {"kid": key.kid})
+
+
+def remove_outlived(connection: Connection) -> None:
+    """Delete keys whose every token has expired."""
+    remove(connection, outlived(connection))

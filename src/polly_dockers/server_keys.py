@@ -1,0 +1,78 @@
+"""The commands of polly-server for the keys that sign registry tokens: key list, key rotate."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from polly_dockers import datafolder, server_storage
+from polly_dockers.db import audit, keys
+from polly_dockers.db.audit import Event
+from polly_dockers.signer import new_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.db.keys import Key
+
+app: Final = typer.Typer(no_args_is_help=True, help="Keys that sign registry tokens.")
+
+Data = server_storage.Data
+
+
+@app.command("list", epilog="Example: polly-server key list --data data")
+def run_list(data: Data = Path("data")) -> None:
+    """List the keys, the newest first: id, when it was made, and what it is there for."""
+    datafolder.require(data)
+    found = datafolder.change(data, keys.every)
+    signing = keys.signing(found)
+    for key in reversed(found):
+        print(f"{key.kid}  {_time(key.created_at)}  {_use(key, signing, found)}")
+
+
+def _use(key: Key, signing: Key, found: Sequence[Key]) -> str:
+    if key == signing:
+        return "signs"
+    if key.created_at > signing.created_at:
+        return f"signs from {_time(key.signs_from)}"
+    until = keys.kept_until(key, found)
+    return f"verifies until {_time(until)}" if until is not None else "verifies"
+
+
+def _time(microseconds: int) -> str:
+    return dt.datetime.fromtimestamp(microseconds / keys.SECOND, dt.UTC).isoformat(timespec="seconds")
+
+
+@app.command("rotate", epilog="Example: polly-server key rotate --data data")
+def run_rotate(
+    data: Data = Path("data"),
+    *,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Delete all older keys at once, such as after one was stolen.")
+    ] = False,
+) -> None:
+    """Make a key that signs from now on, while the server runs. Nobody is signed out.
+
+    Older keys verify until all that they signed has expired, and are deleted then. With --revoke they are deleted now:
+    what they signed is refused from the next request on, and Docker gets a new token by itself.
+    """
+    datafolder.require(data)
+    kid = datafolder.change(data, lambda connection: _rotate(connection, revoke=revoke))
+    if revoke:
+        print(f"Key {kid} signs from now on. All others are deleted, and what they signed is refused.")
+    else:
+        print(f"Key {kid} signs in {keys.AHEAD} seconds. Those before it go once all that they signed has expired.")
+
+
+def _rotate(connection: Connection, *, revoke: bool) -> str:
+    before = keys.every(connection)
+    made = keys.add(connection, *new_key())
+    keys.remove(connection, before if revoke else keys.outlived(connection))
+    detail = "older keys revoked" if revoke else ""
+    audit.note(connection, Event.key_rotate, made.kid, organisation_id=None, by=None, detail=detail)
+    return made.kid
