@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from conftest import Server, free_port, polly_server
 from contract.wire_client import Person
 from failures.client import Pusher, check, kill, rebuild, scenario, verify
+from failures.tracer import steps, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,36 +17,6 @@ if TYPE_CHECKING:
 
 CALLS = ("openat", "pwrite64", "fsetxattr", "fsync", "fdatasync", "rename", "flock", "close", "write")
 """What writing, syncing, naming and answering are made of. strace counts the calls of each thread."""
-
-MOST = 400
-"""Calls of one kind in a thread, at most, before the scenario is over."""
-
-
-def trace(server: Server, call: str, number: int) -> subprocess.Popen[str]:
-    """Kill the worker at the call of that number, from now on."""
-    assert server.process is not None
-    worker = subprocess.run(
-        ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=True
-    ).stdout.split()[0]
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
-    inject = f"inject={call}:signal=KILL:when={number}"
-    tracer = subprocess.Popen([*command, "-e", inject, "-p", worker], stderr=subprocess.PIPE, text=True)
-    status = f"/proc/{worker}/status"
-    while tracer.poll() is None:
-        with open(status, encoding="ascii") as file:  # noqa: PTH123 - read again and again
-            if "TracerPid:\t0\n" not in file.read():
-                return tracer
-    raise AssertionError(tracer.stderr.read() if tracer.stderr else "strace ended")
-
-
-def steps() -> list[int]:
-    """Numbers of calls: the first ones, then with gaps, for they repeat; with POLLY_EVERY_CALL=1 all of them."""
-    if os.environ.get("POLLY_EVERY_CALL"):
-        return list(range(1, MOST))
-    found = [1]
-    while found[-1] < MOST:
-        found.append(max(found[-1] + 1, found[-1] * 3 // 2))
-    return found
 
 
 @pytest.fixture
@@ -64,7 +33,7 @@ def attempt(server: Server, call: str, number: int) -> tuple[Pusher, bool]:
     """Run the scenario until the call of that number; whether the server was killed by it."""
     server.start()
     pusher = Pusher(Person(server.port, server.org, *server.admin).new_repo())
-    tracer = trace(server, call, number)
+    tracer = trace(server, call, f"signal=KILL:when={number}")
     try:
         survived = scenario(pusher)
     finally:

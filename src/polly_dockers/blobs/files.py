@@ -301,9 +301,10 @@ class FileBlobStore:
         """Open the file; on a thread where a disk has to be asked."""
         path = f"{self._blobs}/{key}"
         try:
-            fd = kernel.open_cached(path)
-            if fd is None:
-                fd = await self.run(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+            with _disk():
+                fd = kernel.open_cached(path)
+                if fd is None:
+                    fd = await self.run(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise BlobMissing(key) from None
         return FileBlob(self, fd)
@@ -422,15 +423,18 @@ def _try_hold(path: Path) -> int | None:
     except FileNotFoundError:
         raise gone() from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.stat()  # another request may have made a blob of it just now
-    except BlockingIOError:
-        os.close(fd)
-        return None
+        with _disk(), contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.stat()  # another request may have made a blob of it just now
+            return fd
     except FileNotFoundError:
         os.close(fd)
         raise gone() from None
-    return fd
+    except PollyError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -128,7 +128,8 @@ class Database:
         self._driver: Any = self._reader.connection.driver_connection
         self._in_snapshot = False
         self._journal = Journal(folder)
-        self._lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_file = folder / "writer.lock"
+        self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
         self._thread.start()
@@ -237,7 +238,16 @@ class Database:
         try:
             yield
         finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let the next writer on. What was committed stays so, whatever this answers: closing the file unlocks too."""
+        try:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+        except OSError:
+            again = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.dup2(again, self._lock, inheritable=False)
+            os.close(again)
 
 
 @contextlib.contextmanager

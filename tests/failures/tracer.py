@@ -1,0 +1,40 @@
+"""strace on a worker: it does something to the N-th call of a kind, in each thread."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+MOST = 400
+"""Calls of one kind in a thread, at most, before a scenario is over."""
+
+
+def trace(server: Server, call: str, what: str) -> subprocess.Popen[str]:
+    """Inject ``what`` into the calls of the worker, from now on: strace(1), "Tampering"."""
+    assert server.process is not None
+    worker = subprocess.run(
+        ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
+    inject = f"inject={call}:{what}"
+    tracer = subprocess.Popen([*command, "-e", inject, "-p", worker], stderr=subprocess.PIPE, text=True)
+    status = f"/proc/{worker}/status"
+    while tracer.poll() is None:
+        with open(status, encoding="ascii") as file:  # noqa: PTH123 - read again and again
+            if "TracerPid:\t0\n" not in file.read():
+                return tracer
+    raise AssertionError(tracer.stderr.read() if tracer.stderr else "strace ended")
+
+
+def steps(most: int = MOST) -> list[int]:
+    """Numbers of calls: the first ones, then with gaps, for they repeat; with POLLY_EVERY_CALL=1 all of them."""
+    if os.environ.get("POLLY_EVERY_CALL"):
+        return list(range(1, most))
+    found = [1]
+    while found[-1] < most:
+        found.append(max(found[-1] + 1, found[-1] * 3 // 2))
+    return found
