@@ -288,8 +288,7 @@ def test_guessing_an_invitation_is_throttled_across_workers(
     server: Server, workers: list[Worker], boss: Person
 ) -> None:
     """20: the password of an invitation is guessed ten times; then the right one is 429 too, on each worker."""
-    org, (email, password) = server.new_org()
-    guest = Person(server.port, org, email, password)
+    guest = stranger(server)
     given = new_password()
     wanted = {"email": guest.email, "role": "admin", "password": given}
     assert boss.api.json("POST", f"{boss.base}/members", wanted).status == 201

@@ -86,7 +86,7 @@ def test_revoking_leaves_the_new_key_alone(folder: Path) -> None:
     """Every key before it is deleted at once."""
     add(folder)
     before = kids(folder)
-    command(folder, "rotate", "--revoke")
+    datafolder.change(folder, lambda connection: server_keys._rotate(connection, revoke=True))
     (after,) = kids(folder)
     assert after not in before
 
