@@ -1,0 +1,147 @@
+"""polly-server key: which keys there are, and when each goes."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import update
+
+from conftest import polly_server
+from polly_dockers import datafolder, server_keys
+from polly_dockers.config import LONGEST_TOKEN, Config
+from polly_dockers.db import keys
+from polly_dockers.db.schema import signing_keys
+from polly_dockers.errors import Unauthorized
+from polly_dockers.model import Actor
+from polly_dockers.signer import Signer, new_key
+from polly_dockers.web import signin
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from polly_dockers.registry import Registry
+
+
+ACTOR = Actor(user_id=1, password_version=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The data folder of a server with its first key."""
+    datafolder.prepare(tmp_path)
+    return tmp_path
+
+
+def kids(folder: Path) -> list[str]:
+    """The ids of the keys in the rows, the newest last."""
+    return [key.kid for key in datafolder.change(folder, keys.every)]
+
+
+def add(folder: Path) -> str:
+    """Make a key as a rotation does, and keep all others; its id."""
+    return datafolder.change(folder, lambda connection: keys.add(connection, *new_key())).kid
+
+
+def age(folder: Path, seconds: int) -> None:
+    """Make all keys older."""
+    older = update(signing_keys).values(created_at=signing_keys.c.created_at - seconds * keys.SECOND)
+    datafolder.change(folder, lambda connection: connection.execute(older))
+
+
+def command(folder: Path, *arguments: str) -> str:
+    """Run ``polly-server key``."""
+    return polly_server("key", *arguments, "--data", str(folder))
+
+
+def test_a_rotation_keeps_the_keys_before_and_tells_it(folder: Path) -> None:
+    """The new key is the newest; list says that it signs soon, which one signs now, and until when one verifies."""
+    (first,) = kids(folder)
+    age(folder, 600)
+    second = add(folder)
+    age(folder, 600)
+    said = command(folder, "rotate")
+    third = kids(folder)[-1]
+    assert third in said
+    assert kids(folder) == [first, second, third]
+    uses = dict(re.findall(r"^(\w{16})  \S+  (signs from|signs|verifies until)", command(folder, "list"), re.MULTILINE))
+    waits = {third: "signs from", second: "signs", first: "verifies until"}
+    assert uses in (waits, waits | {third: "signs", second: "verifies until"}), "the second on a machine that is slow"
+
+
+def test_a_rotation_is_in_the_audit_log(folder: Path) -> None:
+    """With the id of the new key, by who runs the server; also whether the older ones were revoked."""
+    made = [command(folder, "rotate", *more) and kids(folder)[-1] for more in ((), ("--revoke",))]
+    said = polly_server("audit", "--data", str(folder), "--event", "key-rotate").splitlines()
+    assert [line.split("  ")[1:] for line in said] == [
+        ["key-rotate", "polly-server", "-", made[1], "older keys revoked"],
+        ["key-rotate", "polly-server", "-", made[0], ""],
+    ]
+
+
+def test_revoking_leaves_the_new_key_alone(folder: Path) -> None:
+    """Every key before it is deleted at once."""
+    add(folder)
+    before = kids(folder)
+    datafolder.change(folder, lambda connection: server_keys._rotate(connection, revoke=True))
+    (after,) = kids(folder)
+    assert after not in before
+
+
+@pytest.mark.parametrize("by", ["a start", "a rotation"])
+@pytest.mark.parametrize(("spare", "left"), [(60, True), (-60, False)])
+def test_a_key_goes_once_all_that_it_signed_has_expired(folder: Path, by: str, spare: int, left: bool) -> None:  # noqa: FBT001 - what is expected
+    """Counted from when the next key was made; the newest stays, however old it is."""
+    (old,), new = kids(folder), add(folder)
+    age(folder, keys.KEPT - spare)
+    if by == "a start":
+        datafolder.prepare(folder)
+    else:
+        datafolder.change(folder, lambda connection: server_keys._rotate(connection, revoke=False))
+    assert (old in kids(folder)) is left
+    assert new in kids(folder)
+
+
+def test_the_longest_token_ends_before_its_key() -> None:
+    """What was signed just before the next key took over has expired when the key goes."""
+    assert keys.KEPT >= keys.AHEAD + LONGEST_TOKEN + keys.LEEWAY
+
+
+@pytest.fixture
+async def registry(folder: Path) -> AsyncIterator[Registry]:
+    """A process of the server on the folder."""
+    found = await datafolder.open_registry(Config(data=folder))
+    yield found
+    found.close()
+
+
+async def test_a_server_that_runs_deletes_what_is_outlived(registry: Registry) -> None:
+    """Its background work takes a key whose time is over, and no other."""
+    db = registry.db
+    old, new = (await db.read(keys.every))[0], await db.write(keys.add, *new_key())
+    await datafolder.retire_keys(registry)
+    assert await db.read(keys.every) == [old, new]
+    older = update(signing_keys).values(created_at=signing_keys.c.created_at - (keys.KEPT + 60) * keys.SECOND)
+    await db.write(lambda connection: connection.execute(older))
+    await datafolder.retire_keys(registry)
+    assert [key.kid for key in await db.read(keys.every)] == [new.kid]
+
+
+async def test_a_flood_of_made_up_keys_reads_the_rows_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a second; and a token of a key that was made since is good at the first reading after that."""
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    read: list[str] = []
+    registry.db._driver.set_trace_callback(lambda sql: read.append(sql) if "signing_keys" in sql else None)
+    for _ in range(50):
+        with pytest.raises(Unauthorized):
+            await signin._read(registry, Signer([keys.Key(*new_key(), 0)], registry.config.registry).sign(ACTOR, 60))
+    assert len(read) == 1
+    made = await registry.db.write(keys.add, *new_key())
+    clock += keys.LOOK_EVERY
+    token = Signer([made], registry.config.registry).sign(ACTOR, 60)
+    assert (await signin._read(registry, token)).kid == made.kid
+    assert len(read) == 2
