@@ -23,6 +23,7 @@ from polly_dockers.db import accounts as account_rows
 from polly_dockers.db import blobs as rows
 from polly_dockers.db import repositories
 from polly_dockers.db.engine import Database
+from polly_dockers.model import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,10 +74,10 @@ async def fill(data: Path, what: str, count: int, lease: int) -> None:
             rows.add(
                 connection,
                 repository_id=repository_id,
-                digest=digest,
+                digest=Digest(digest),
                 size=SIZE,
                 storage_key=key,
-                lease=lease,  # type: ignore[arg-type]
+                lease=lease,
             )
 
     every = list(keys(what, count))

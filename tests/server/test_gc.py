@@ -189,7 +189,7 @@ def test_abandoned_uploads_go(server: Server, ann: Person) -> None:
     file = next((server.data / "uploads").glob(f"*-{old.rpartition('/')[2]}"))
     os.utime(file, (time.time() - 10**6, time.time() - 10**6))
     assert "Abandoned uploads: 1 of 1.0 kB" in collect(server, "--dry-run")
-    assert "1 abandoned uploads: 1 kB are free" in collect(server)
+    assert "1 abandoned uploads: 1.0 kB are free" in collect(server)
     assert repo.get(old).status == 404
     assert repo.get(new).status == 204
 
