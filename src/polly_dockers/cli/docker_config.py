@@ -84,7 +84,7 @@ def change(where: Path, host: str, *, undo: bool) -> bool:
         indent = re.search(r"\n([ \t]+)", text)
         if owner is None:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.replace(target, json.dumps(document, indent=indent[1] if indent else "\t", ensure_ascii=False), mode)
+        files.replace(target, _written(document, indent[1] if indent else "\t"), mode)
         if owner and hasattr(os, "chown") and owner != (os.geteuid(), os.getegid()):
             os.chown(target, *owner)
     except OSError as error:
@@ -116,6 +116,11 @@ def _parsed(where: Path, text: str) -> dict[str, Any]:
             "and try again."
         )
         raise CommandError(msg) from error
+    except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits
+        msg = (
+            f"{where}: no JSON that can be read here ({str(error)[:100]}). It is left as it is; mend it and try again."
+        )
+        raise CommandError(msg) from error
     if not isinstance(document, dict):
         msg = f"{where}, line 1: no JSON object. It is left as it is; mend it and try again."
         raise CommandError(msg)
@@ -124,6 +129,15 @@ def _parsed(where: Path, text: str) -> dict[str, Any]:
         msg = f'{where}, line {line}: "credHelpers" is no JSON object. It is left as it is; mend it and try again.'
         raise CommandError(msg)
     return document
+
+
+def _written(document: dict[str, Any], indent: str) -> str:
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # halves of characters, which JSON may spell and UTF-8 may not
+        return json.dumps(document, indent=indent)
+    return text
 
 
 def _warn(host: str) -> None:
