@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from contract.schema import faults, resolve
 from contract.wire_client import Answer, Client, Person, admin, basic, image
 
 if TYPE_CHECKING:
@@ -46,16 +47,6 @@ def document(server: Server) -> dict[str, Any]:
     return answer.json()
 
 
-def resolve(document: dict[str, Any], ref: str) -> dict[str, Any]:
-    """What a $ref points at."""
-    assert ref.startswith("#/")
-    found: Any = document
-    for key in ref[2:].split("/"):
-        found = found[key]
-    assert isinstance(found, dict)
-    return found
-
-
 def walk(part: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any JSON
     """Every object within."""
     if isinstance(part, dict):
@@ -65,53 +56,6 @@ def walk(part: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any JSON
     elif isinstance(part, list):
         for value in part:
             yield from walk(value)
-
-
-TYPES = {
-    "string": str,
-    "integer": int,
-    "boolean": bool,
-    "array": list,
-    "object": dict,
-    "null": type(None),
-    "number": float,
-}
-
-
-def faults(document: dict[str, Any], schema: dict[str, Any], value: Any, at: str = "$") -> list[str]:  # noqa: ANN401
-    """Where the value is not of the schema, in the words of JSON Schema that msgspec writes."""
-    unknown = set(schema) - {
-        *("$ref", "type", "title", "description", "properties", "required", "additionalProperties", "items", "enum"),
-        *("anyOf", "default", "const", "minimum", "maximum"),
-    }
-    assert not unknown, f"the test does not know {unknown}"
-    if "$ref" in schema:
-        return faults(document, resolve(document, schema["$ref"]), value, at)
-    if "anyOf" in schema:
-        tried = [faults(document, option, value, at) for option in schema["anyOf"]]
-        return [] if [] in tried else [f"{at}: none of {len(tried)}"]
-    found = []
-    if "enum" in schema and value not in schema["enum"]:
-        found.append(f"{at}: {value!r} is none of {schema['enum']}")
-    kind = schema.get("type")
-    if kind is not None and (not isinstance(value, TYPES[kind]) or (kind == "integer" and isinstance(value, bool))):
-        return [*found, f"{at}: {value!r} is no {kind}"]
-    if kind == "array":
-        for number, item in enumerate(value):
-            found += faults(document, schema.get("items", {}), item, f"{at}[{number}]")
-    return found + (faults_of_object(document, schema, value, at) if kind == "object" else [])
-
-
-def faults_of_object(document: dict[str, Any], schema: dict[str, Any], value: dict[str, Any], at: str) -> list[str]:
-    """Where the fields of an object are missing, not described, or of another schema."""
-    properties = schema.get("properties", {})
-    found = [f"{at}: lacks {key}" for key in schema.get("required", ()) if key not in value]
-    for key, item in value.items():
-        if key in properties:
-            found += faults(document, properties[key], item, f"{at}.{key}")
-        elif properties:
-            found.append(f"{at}: {key} is not described")
-    return found
 
 
 def test_its_structure(document: dict[str, Any]) -> None:
