@@ -190,9 +190,8 @@ def test_interrupt_ends_quietly(nobody: User) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = "{}:{}".format(*silent.getsockname())
         env = nobody.env | {"POLLY_SERVER": address, "POLLY_TOKEN": "polly_x"}
-        process = subprocess.Popen(
-            [*POLLY, "whoami"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = ["env", "--default-signal=INT", *POLLY, "whoami"]  # a job in the background has it ignored
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         silent.settimeout(SECONDS)
         connection, _ = silent.accept()
         with connection:

@@ -129,9 +129,9 @@ def page(
     return found, (found[-1].deleted_at, found[-1].id) if len(rows) > limit else None, total
 
 
-def older(connection: Connection, before: int, *, limit: int) -> list[Item]:
-    """Items that were deleted before a time, by their ids."""
-    query = _ITEMS.where(trash.c.deleted_at < before).order_by(trash.c.id).limit(limit)
+def older(connection: Connection, before: int, *, after: int, limit: int) -> list[Item]:
+    """Items that were deleted before a time, by their ids, behind one of them."""
+    query = _ITEMS.where(trash.c.deleted_at < before, trash.c.id > after).order_by(trash.c.id).limit(limit)
     return [_item(row) for row in connection.execute(query)]
 
 
