@@ -50,6 +50,8 @@ class Registry:
     hashers: Hashers = field(default_factory=Hashers)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refused sign-ins by email and address, until they are in the audit log."""
+    pulled: set[int] = field(default_factory=set)
+    """Ids of manifests that were answered, until it is written when each was pulled last."""
 
     @property
     def public(self) -> bool:
