@@ -1,4 +1,4 @@
-"""Giving space back, while everything runs: the trash whose time is over, blobs that nothing needs, abandoned uploads.
+"""Giving space back, while everything runs: what policies let go, the trash whose time is over, blobs, uploads.
 
 One collector works at a time, in small transactions between those of the pushes. It decides by the rows alone, inside
 the transaction that changes them; bytes go last. Whatever fails ends the run: what is left is leaked for a while, and
@@ -12,9 +12,11 @@ import contextlib
 import fcntl
 import os
 import random
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
+from polly_dockers import policy
 from polly_dockers.db import garbage
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.engine import now
@@ -37,6 +39,8 @@ TOGETHER: Final = 20
 """Tags and commits that are purged in one transaction: some milliseconds of the writer's time, and one sync."""
 PARTS: Final = 32
 """Runs in which a server has searched about as much as all of the store for keys without a row."""
+EXPIRE_EVERY: Final = 3600
+"""Seconds between two runs of a server that judge all manifests that have a policy."""
 ORPHAN_SECONDS: Final = 3600
 """Age of bytes from which a key that no row names is garbage: twice what a push may take between the two."""
 
@@ -45,6 +49,8 @@ ORPHAN_SECONDS: Final = 3600
 class Report:
     """What a run did; for a dry run, what it would do now."""
 
+    expired: int = 0
+    """Manifests that a policy let go, into the trash."""
     purged: int = 0
     """Items of the trash whose time was over."""
     links: int = 0
@@ -72,15 +78,19 @@ class Collector:
     registry: Registry
     pace: float = 0.0
     thorough: bool = True
-    """Whether all of the store is searched for keys without a row, or a part of it, another each time."""
+    """Whether policies are applied, and all of the store is searched for keys without a row.
+
+    Otherwise policies only where it is time, and a part of the store, another each time.
+    """
     progress: Callable[[Report], None] = lambda _report: None
     report: Report = field(default_factory=Report)
 
     async def run(self) -> Report | None:
         """Collect; None where another collector is at work."""
         with _alone(self.registry) as held:
-            if not held:
+            if held is None:
                 return None
+            await self._expire(held)
             await self._purge()
             await self._links()
             await self._orphans()
@@ -92,6 +102,7 @@ class Collector:
     async def look(self) -> Report:
         """What a run would do now, without doing it."""
         config, report = self.registry.config, self.report
+        report.expired = await policy.count(self.registry)
         overdue = await self.registry.db.read(trash_rows.older, self._deadline(), after=0, limit=1_000_000)
         report.purged = len(overdue)
         found = await self.registry.db.read(garbage.waiting)
@@ -106,6 +117,17 @@ class Collector:
         self.progress(self.report)
         took = asyncio.get_running_loop().time() - began
         await asyncio.sleep(took * self.pace)
+
+    async def _expire(self, lock: int) -> None:
+        """Let policies take what they no longer keep; the file of the lock bears the time of it."""
+        if not self.thorough and time.time() - os.stat(lock).st_mtime < EXPIRE_EVERY:
+            return
+        began = asyncio.get_running_loop().time()
+        async for thrown in policy.apply(self.registry):
+            self.report.expired += thrown
+            await self._rest(began)
+            began = asyncio.get_running_loop().time()
+        os.utime(lock)
 
     async def _purge(self) -> None:
         """Delete what has been in the trash for long enough."""
@@ -220,15 +242,15 @@ class Collector:
 
 
 @contextlib.contextmanager
-def _alone(registry: Registry) -> Iterator[bool]:
-    """Whether this is the only collector of the data folder; the lock dies with its process."""
+def _alone(registry: Registry) -> Iterator[int | None]:
+    """The lock of the only collector of the data folder, None where another has it; it dies with its process."""
     fd = os.open(registry.config.data / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        yield fd
     finally:
         os.close(fd)

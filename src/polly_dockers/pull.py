@@ -32,7 +32,7 @@ class StoredManifest:
     body: bytes
 
 
-_CONTENT: Final = (manifests.c.digest, manifests.c.media_type, manifests.c.body)
+_CONTENT: Final = (manifests.c.id.label("manifest_id"), manifests.c.digest, manifests.c.media_type, manifests.c.body)
 _BY_DIGEST: Final = Statement(
     select(*access.COLUMNS, *_CONTENT)
     .select_from(
@@ -84,6 +84,7 @@ async def manifest(registry: Registry, actor: Actor, name: RepositoryName, refer
         what = "commit or manifest" if isinstance(reference, Digest) else "tag"
         msg = f"{name} has no {what} {reference}. polly dockers commit-list --name {name.name} shows what it has."
         raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
+    registry.pulled.add(row.manifest_id)
     return StoredManifest(Digest(row.digest), row.media_type, row.body)
 
 

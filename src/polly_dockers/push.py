@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers import manifests as documents
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.db import audit
+from polly_dockers.db import audit, pulls
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db import manifests as rows
 from polly_dockers.db.audit import Event
@@ -112,6 +112,7 @@ def _store(
     """Check the references, insert what is new, and commit the tags, in one transaction.
 
     A manifest that the repository has whole is held with all that it names, by foreign keys: then only tags are set.
+    Where that sets none it counts as a pull, for an index that names it may be under way.
     """
     reached = reach_or_make(connection, registry, actor, name)
     manifest_id = rows.find_whole(connection, reached.repository_id, digest)
@@ -125,6 +126,8 @@ def _store(
             connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
         )
     ]
+    if not new and not changed:
+        pulls.note_stale(connection, manifest_id)
     paths = [f"{name}:{tag}" for tag in changed] or ([name] if new else [])
     for path in paths:
         audit.note(connection, Event.push, path, organisation_id=reached.organisation_id, by=actor, detail=digest)

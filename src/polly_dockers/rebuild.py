@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, insert, select
 
 from polly_dockers.blobs.files import FileBlobStore
-from polly_dockers.db import journal, migrate, references, snapshot
+from polly_dockers.db import journal, migrate, pulls, references, snapshot
 from polly_dockers.db.engine import ERRORS, FILE, now, open_engine
 from polly_dockers.db.replay import Replay
 from polly_dockers.db.schema import commits, organisations, repositories
@@ -96,6 +96,8 @@ def _catch_up(connection: Connection, folder: Path) -> Rebuilt:
         result.blobs = references.add_blobs(connection, _keys(folder))
         result.lost = references.refer(connection, replay.manifests)
     references.count(connection)
+    if journal.last(folder) - last > pulls.HOUR:
+        pulls.note_all(connection)
     result.repositories = _number(connection, select(func.count()).select_from(repositories))
     result.commits = _number(connection, select(func.count()).select_from(commits))
     return result

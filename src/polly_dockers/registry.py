@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -50,6 +51,10 @@ class Registry:
     hashers: Hashers = field(default_factory=Hashers)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refused sign-ins by email and address, until they are in the audit log."""
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while this process looks for what a policy would let go: one at a time, beside everything else."""
+    pulled: set[int] = field(default_factory=set)
+    """Ids of manifests that were answered, until it is written when each was pulled last."""
 
     @property
     def public(self) -> bool:

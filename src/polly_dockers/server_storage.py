@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 import typer
 
 from polly_dockers import accounts, backup, config, datafolder
-from polly_dockers.db import audit
+from polly_dockers.db import audit, pulls
 from polly_dockers.db.audit import Event, Seal
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.history import fold
@@ -73,6 +73,7 @@ def run_restore(
     with _bar("restoring") as start:
         done = backup.restore(from_, data, start)
     datafolder.prepare(data)
+    datafolder.change(data, pulls.note_all)
     print(f"{done.blobs} blobs ({size(done.size)}) restored to {data}. Start it: polly-server run --data {data}")
 
 
@@ -245,7 +246,8 @@ def run_gc(
 ) -> None:
     """Give back the space of what nobody needs, while the server runs; it does so by itself too.
 
-    That is: what was in the trash for trash_days, blobs that no manifest names, abandoned uploads.
+    That is: what was in the trash for trash_days, blobs that no manifest names, abandoned uploads. Before that, what
+    the policies of organisations no longer keep goes into the trash.
     """
     from polly_dockers.collector import Collector  # noqa: PLC0415 - only what a command needs is imported
 
@@ -286,6 +288,7 @@ def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry]
 
 def _would(report: Report) -> str:
     return (
+        f"Would put {report.expired} manifests into the trash by policy.\n"
         f"Would purge {report.purged} items of the trash and take {report.blobs} blobs of {size(report.size)} that "
         f"nothing needs.\nWaiting to be deleted: {report.waiting} blobs. Without a row: {report.orphans}. Abandoned "
         f"uploads: {report.uploads} of {size(report.freed)}.\nNothing was changed."
@@ -294,6 +297,7 @@ def _would(report: Report) -> str:
 
 def _did(report: Report) -> str:
     return (
+        f"Put {report.expired} manifests into the trash by policy.\n"
         f"Purged {report.purged} items of the trash, took {report.blobs} blobs of {size(report.size)} that nothing "
         f"needed and {report.orphans} without a row.\nDeleted {report.files} blobs and {report.uploads} abandoned "
         f"uploads: {size(report.freed)} are free. {report.waiting} blobs wait for a later run."

@@ -182,9 +182,11 @@ class TrashItem(msgspec.Struct):
     commits: int
     size: int
     deleted_by: str | None
-    """None: the operator of the server."""
+    """None: the operator of the server, or a policy."""
     deleted_at: str
     restorable_until: str
+    by_policy: bool = False
+    """Whether a policy put it there."""
 
 
 class Trash(msgspec.Struct):
@@ -203,6 +205,76 @@ class Restore(msgspec.Struct, forbid_unknown_fields=True):
     commit: str | None = None
     new_name: str | None = None
     """For a repository: another name than it had."""
+
+
+class Policy(msgspec.Struct):
+    """What is kept. Under rules, what any of them keeps is kept."""
+
+    keep: Literal["everything", "rules"]
+    younger: int | None = None
+    """Keep what was pushed within so many seconds."""
+    newest: int | None = None
+    """Keep so many of the newest commits of each tag."""
+    pulled: int | None = None
+    """Keep what was pulled within so many seconds."""
+
+
+class RepositoryPolicy(msgspec.Struct):
+    """The policy of a docker repository that has its own."""
+
+    repository: str
+    """``HOST/org/name``."""
+    policy: Policy
+
+
+class Policies(msgspec.Struct):
+    """``GET /api/v1/organisations/{org}/policy``; ``next`` as in Repositories."""
+
+    organisation: Policy
+    """That of all docker repositories that have none of their own."""
+    items: list[RepositoryPolicy]
+    next: str | None = None
+
+
+class PolicyUpdate(msgspec.Struct, forbid_unknown_fields=True):
+    """``PUT /api/v1/organisations/{org}/policy[?name=][&preview=true]``; ``inherit`` takes a name."""
+
+    keep: Literal["everything", "rules", "inherit"]
+    younger: int | None = None
+    newest: int | None = None
+    pulled: int | None = None
+
+
+class PolicyPreviewItem(msgspec.Struct):
+    """A manifest that would go."""
+
+    path: str
+    """``HOST/org/name@sha256:…``."""
+    tags: list[str]
+    """Tags that it had."""
+    pushed_at: str
+    size: int
+    """As that of a commit: bytes of all that it names."""
+
+
+class PolicyPreview(msgspec.Struct):
+    """What would go now."""
+
+    manifests: int
+    commits: int
+    size: int
+    """Bytes that nothing else in their docker repositories needs."""
+    complete: bool
+    """False where there was more to look at than there is time for: then it is what was found so far."""
+    items: list[PolicyPreviewItem]
+    """The 1,000 newest of the manifests, newest first."""
+
+
+class PolicyChange(msgspec.Struct):
+    """The policy that was set, or with preview would be, and what goes by it."""
+
+    policy: Policy
+    preview: PolicyPreview
 
 
 class AuditItem(msgspec.Struct):

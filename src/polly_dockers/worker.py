@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import web
 from gunicorn.workers.base import Worker
 
-from polly_dockers import audit
+from polly_dockers import audit, policy
 from polly_dockers.collector import Collector
 from polly_dockers.config import Config, split_address
 from polly_dockers.datafolder import open_registry, retire_keys
@@ -41,7 +41,7 @@ COUNT_EVERY: Final = 1.0
 LAG_EVERY: Final = 0.1
 """Seconds between two looks at how late the loop is."""
 SETTLE_EVERY: Final = 2.0
-"""Seconds between two writings of what the audit log still lacks."""
+"""Seconds between two writings of what the audit log still lacks, and of what was pulled."""
 RETIRE_EVERY: Final = 600.0
 """Seconds between two looks for signing keys that nothing needs any more."""
 FOLD_EVERY: Final = 5.0
@@ -88,6 +88,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             asyncio.create_task(_now_and_then(COUNT_EVERY, counts.write)),
             asyncio.create_task(_now_and_then(SETTLE_EVERY, functools.partial(audit.settle, registry))),
             asyncio.create_task(_now_and_then(RETIRE_EVERY, functools.partial(retire_keys, registry))),
+            asyncio.create_task(_now_and_then(SETTLE_EVERY, functools.partial(policy.note_pulls, registry))),
             asyncio.create_task(_feel_lag(counts.lag)),
             *([asyncio.create_task(_collect(registry, counts))] if config.collect_seconds else []),
         ]
@@ -106,6 +107,8 @@ class PollyWorker(Worker):  # type: ignore[misc]
             counts.write()
             with contextlib.suppress(PollyError):
                 await audit.settle(registry)
+            with contextlib.suppress(PollyError):
+                await policy.note_pulls(registry)
             registry.close()
 
     def _beat(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -138,7 +141,7 @@ async def _collect(registry: Registry, counts: Counts) -> None:
             continue
         if report is not None:
             counts.collected = _sum(counts.collected, report)
-            if report.files or report.uploads or report.purged:
+            if report.files or report.uploads or report.purged or report.expired:
                 log.info("collected garbage", **dataclasses.asdict(report))
 
 
@@ -149,6 +152,7 @@ def _sum(before: Collected, report: Report) -> Collected:
         bytes=before.bytes + report.freed,
         uploads=before.uploads + report.uploads,
         purged=before.purged + report.purged,
+        expired=before.expired + report.expired,
         at=time.time(),
         waiting=report.waiting,
     )

@@ -133,6 +133,18 @@ class Client:
         path = f"{_path(organisation)}/trash"
         return _collected(lambda page: self._ask("GET", path, wire.Trash, page), count)
 
+    def policies(self, organisation: str) -> wire.Policies:
+        """Return the policy of the organisation, and of all docker repositories with their own, as one page."""
+        path = f"{_path(organisation)}/policy"
+        return _collected(lambda page: self._ask("GET", path, wire.Policies, page), None)
+
+    def set_policy(
+        self, organisation: str, name: str | None, body: wire.PolicyUpdate, *, preview: bool
+    ) -> wire.PolicyChange:
+        """Set the policy of the organisation or of a docker repository, or tell what would go by it."""
+        query = {"preview": "true" if preview else "false"} | ({"name": name} if name is not None else {})
+        return self._ask("PUT", f"{_path(organisation)}/policy", wire.PolicyChange, query, body)
+
     def audit(self, organisation: str, count: int | None, **query: str) -> wire.Audit:
         """Return so many entries of the audit log (None: all) as one page; ``query`` as in docs/api.md."""
         path = f"{_path(organisation)}/audit"
@@ -252,7 +264,7 @@ def _path(organisation: str) -> str:
     return f"/organisations/{quote(organisation, safe='')}"
 
 
-P = TypeVar("P", wire.Repositories, wire.Commits, wire.Members, wire.Trash, wire.Audit)
+P = TypeVar("P", wire.Repositories, wire.Commits, wire.Members, wire.Trash, wire.Audit, wire.Policies)
 
 
 def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:

@@ -185,6 +185,55 @@ def trash_(call: Call, *, all_: All = False, output: Output = "table") -> None:
 
 
 @group.command(
+    "policy",
+    "polly dockers policy\n"
+    "polly dockers policy --newest 10 --pulled-within 365d --preview\n"
+    "polly dockers policy --name new_repo --younger-than 90d --newest 3\n"
+    "polly dockers policy --name new_repo --keep-everything",
+)
+def policy_(
+    call: Call,
+    *,
+    name: Name = None,
+    newest: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Keep the newest N commits of each tag.")
+    ] = None,
+    younger_than: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Keep what was pushed within this time: 90d.")
+    ] = None,
+    pulled_within: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Keep what was pulled within this time: 365d.")
+    ] = None,
+    keep_everything: Annotated[bool, typer.Option("--keep-everything", help="Keep every commit for ever.")] = False,
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="Let the docker repository have the policy of its organisation again.")
+    ] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Only list what would go.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="List all that would go, up to 1,000.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for machines.")] = False,
+    output: Output = "table",
+) -> None:
+    """Show or set which commits are kept: all of them, unless an admin says otherwise.
+
+    What any of the rules keeps is kept, in all docker repositories of the organisation, or in one with --name.
+    What none keeps goes to the trash; what would go is listed first. Active tags stay whatever the rules, and so does
+    what an image of several platforms or a signature still needs.
+    """
+    from polly_dockers.cli import policy
+    from polly_dockers.cli.failures import UsageError
+
+    wanted = policy.Wanted(younger_than, newest, pulled_within, keep_everything, inherit)
+    body = wanted.update()
+    if body is None and (preview or yes):
+        msg = f"{'--preview' if preview else '--yes'} goes with what is to be kept, for instance --newest 10."
+        raise UsageError(msg)
+    if body is None:
+        policy.show(call, name, output)
+    else:
+        policy.change(call, name, wanted, body, output, every=all_, only_look=preview, yes=yes)
+
+
+@group.command(
     "login",
     'eval "$(polly dockers login)"\npolly dockers login --exec\npolly dockers login --shell fish | source',
 )

@@ -6,15 +6,27 @@ import re
 
 from polly_dockers.cli.failures import UsageError
 
-_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
-_LONGEST = 365 * 86_400
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60}
 
 
-def seconds(text: str, option: str = "--expires") -> int:
-    """Return the seconds of 1m to 365d. Raises UsageError for anything else."""
-    match = re.fullmatch(r"([0-9]{1,9})([mhd])", text.strip().lower())
-    result = int(match[1]) * _SECONDS[match[2]] if match else 0
-    if not _SECONDS["m"] <= result <= _LONGEST:
-        msg = f"{option} {text!r} is no span of time from 1m to 365d. Right are 30m, 12h and 7d."
+def seconds(text: str, option: str = "--expires", *, least: str = "1m", longest: str = "365d") -> int:
+    """Return the seconds of a span from the least to the longest. Raises UsageError for anything else."""
+    result = _seconds(text.strip().lower())
+    if not _seconds(least) <= result <= _seconds(longest):
+        right = "30m, 12h and 7d" if least.endswith("m") else "36h, 30d and 730d"
+        msg = f"{option} {text!r} is no span of time from {least} to {longest}. Right are {right}."
         raise UsageError(msg)
     return result
+
+
+def text(seconds: int) -> str:
+    """A span as it is written: in days, hours, minutes, or seconds, whatever leaves no rest."""
+    for unit, length in _SECONDS.items():
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})([mhd])", text)
+    return int(match[1]) * _SECONDS[match[2]] if match else 0

@@ -123,7 +123,8 @@ def _way_back(name: str, tag: str | None, commit: str | None) -> str:
 def _row(item: wire.TrashItem) -> render.Row:
     path = item.repository
     named = f"{path}:{item.name}" if item.kind == "tag" else f"{path}@{item.name}" if item.kind == "commit" else path
+    by = item.deleted_by or ("a policy" if item.by_policy else "the operator")
     return (
-        item.kind, named, item.deleted_by or "the operator", render.date(item.deleted_at),
+        item.kind, named, by, render.date(item.deleted_at),
         render.date(item.restorable_until), str(item.commits), size(item.size),
     )  # fmt: skip

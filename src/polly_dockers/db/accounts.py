@@ -66,9 +66,21 @@ def organisation_id(connection: Connection, slug: str) -> int | None:
 
 def set_create_on_push(connection: Connection, organisation: int, *, on: bool) -> None:
     """Whether a push to a repository that is missing makes it."""
-    changed = update(organisations).where(organisations.c.id == organisation).values(create_on_push=int(on))
-    row = connection.execute(changed.returning(organisations.c.slug, organisations.c.created_at)).one()
-    journal.note(connection, journal.Organisation(organisation, row.slug, on, row.created_at))
+    _change_organisation(connection, organisation, create_on_push=int(on))
+
+
+def set_policy(connection: Connection, organisation: int, policy: str | None) -> None:
+    """What is kept of repositories without a policy of their own; as text of policy.py."""
+    _change_organisation(connection, organisation, policy=policy)
+
+
+def _change_organisation(connection: Connection, organisation: int, **values: int | str | None) -> None:
+    changed = update(organisations).where(organisations.c.id == organisation).values(**values)
+    row = connection.execute(changed.returning(organisations)).one()
+    journal.note(
+        connection,
+        journal.Organisation(row.id, row.slug, bool(row.create_on_push), row.created_at, row.policy),
+    )
 
 
 def organisation_list(connection: Connection) -> list[Row[*tuple[Any, ...]]]:

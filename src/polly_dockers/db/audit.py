@@ -34,6 +34,8 @@ START: Final = bytes(32)
 """What stands for the hash before the first."""
 OPERATOR: Final = "polly-server"
 """Who did what was done on the machine that holds the data."""
+POLICY: Final = "policy"
+"""Who let go what no policy kept."""
 
 
 class Event(enum.StrEnum):
@@ -47,10 +49,12 @@ class Event(enum.StrEnum):
     token_revoke = "token-revoke"  # noqa: S105 - no password
     push = "push"
     delete = "delete"
+    expire = "expire"
     restore = "restore"
     purge = "purge"
     repository_create = "repository-create"
     repository_update = "repository-update"
+    policy_update = "policy-update"
     member_add = "member-add"
     member_accept = "member-accept"
     member_role = "member-role"
@@ -70,7 +74,7 @@ class Entry:
     """None for what concerns no organisation."""
     event: str
     by: str
-    """The email of a user, or OPERATOR."""
+    """The email of a user, OPERATOR or POLICY."""
     address: str
     subject: str
     """An image path without the host, an email, the id of a token."""

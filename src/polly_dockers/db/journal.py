@@ -43,6 +43,7 @@ class Organisation(Record, frozen=True, tag="organisation"):
     slug: str
     create_on_push: bool
     created_at: int
+    policy: str | None = None
 
 
 class User(Record, frozen=True, tag="user"):
@@ -64,13 +65,14 @@ class Repository(Record, frozen=True, tag="repository"):
     sparse_indexes: str
     created_by: int
     created_at: int
+    policy: str | None = None
 
 
 class RepositoryChanged(Record, frozen=True, tag="repository-changed"):
     """Columns of a repository were set."""
 
     id: int
-    values: dict[str, str]
+    values: dict[str, str | None]
 
 
 class Manifest(Record, frozen=True, tag="manifest"):
@@ -109,6 +111,7 @@ class Thrown(Record, frozen=True, tag="thrown"):
     tags: str
     deleted_by: int | None
     deleted_at: int
+    by_policy: bool = False
 
 
 class Restored(Record, frozen=True, tag="restored"):

@@ -71,7 +71,7 @@ class Replay:
         return True
 
     def _organisation(self, record: Organisation) -> None:
-        settings = {"create_on_push": int(record.create_on_push)}
+        settings = {"create_on_push": int(record.create_on_push), "policy": record.policy}
         values = {"id": record.id, "slug": record.slug, "created_at": record.created_at, **settings}
         if not self._put(organisations, values):
             self._connection.execute(update(organisations).where(organisations.c.id == record.id).values(settings))
@@ -90,6 +90,7 @@ class Replay:
                 "description": record.description,
                 "access": record.access,
                 "sparse_indexes": record.sparse_indexes,
+                "policy": record.policy,
                 "created_by": record.created_by,
                 "created_at": record.created_at,
                 "active_at": record.created_at,
@@ -97,7 +98,7 @@ class Replay:
         )
 
     def _changed(self, record: RepositoryChanged) -> None:
-        allowed = {"description", "access", "sparse_indexes"}
+        allowed = {"description", "access", "sparse_indexes", "policy"}
         values = {key: value for key, value in record.values.items() if key in allowed}
         self._connection.execute(update(repositories).where(repositories.c.id == record.id).values(values))
 
@@ -154,6 +155,7 @@ class Replay:
                 "commits": 0,
                 "size": 0,
                 "deleted_by": record.deleted_by,
+                "by_policy": int(record.by_policy),
                 "deleted_at": record.deleted_at,
             },
         )

@@ -50,7 +50,7 @@ def add(
     return number
 
 
-def change(connection: Connection, repository_id: int, **values: str) -> None:
+def change(connection: Connection, repository_id: int, **values: str | None) -> None:
     """Set columns of a repository."""
     connection.execute(update(repositories).where(repositories.c.id == repository_id).values(**values))
     journal.note(connection, journal.RepositoryChanged(repository_id, values))

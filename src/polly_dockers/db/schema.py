@@ -10,7 +10,8 @@ cursor that outlives its row opens no other one.
     repositories ─< repository_blobs >─ blobs          a digest grants nothing: a blob is reached by its link
           │              │
           ├─< manifests ─┴< manifest_blobs             what keeps a link alive
-          │       └─< manifest_children                an index and its manifests
+          │       ├─< manifest_children                an index and its manifests
+          │       └── manifest_pulls                   when it was pulled last
           ├─< commits                                  appended, never changed
           ├─< tags                                     the active commit of each tag
           ├─< repository_deltas                        what pushes added and nobody folded yet
@@ -68,6 +69,7 @@ organisations: Final = Table(
     Column("id", _Id, primary_key=True),
     Column("slug", _bytewise(96), nullable=False, unique=True),
     Column("create_on_push", Integer, nullable=False, server_default="0"),
+    Column("policy", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
     **_AUTO,
@@ -139,6 +141,7 @@ repositories: Final = Table(
     Column("description", Text, nullable=False),
     Column("access", String(16), nullable=False),
     Column("sparse_indexes", String(16), nullable=False, server_default="deny"),
+    Column("policy", Text),
     Column("created_by", ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("pushed_at", BigInteger),
@@ -150,6 +153,12 @@ repositories: Final = Table(
     UniqueConstraint("organisation_id", "name"),
     Index(None, "organisation_id", "created_at", "id"),
     Index(None, "organisation_id", "active_at", "id"),
+    Index(
+        "ix_repositories_policy",
+        *("organisation_id", "name"),
+        sqlite_where=text("policy IS NOT NULL"),
+        postgresql_where=text("policy IS NOT NULL"),
+    ),
     **_AUTO,
 )
 
@@ -250,6 +259,14 @@ manifest_children: Final = Table(
     Index(None, "child_id"),
 )
 
+manifest_pulls: Final = Table(
+    "manifest_pulls",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("pulled_at", BigInteger, nullable=False),
+)
+"""When a manifest was pulled last, to the hour; or when something as good as a pull was done with it (policy.py)."""
+
 commits: Final = Table(
     "commits",
     metadata,
@@ -299,15 +316,17 @@ trash: Final = Table(
     Column("commits", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("deleted_by", ForeignKey("users.id", ondelete="RESTRICT")),
+    Column("by_policy", Integer, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger, nullable=False),
     Index(None, "organisation_id", "deleted_at", "id"),
     Index(None, "repository_id", "kind", "name"),
     Index(None, "deleted_at"),
     **_AUTO,
 )
-"""What people have deleted, until it is purged. ``name`` is that of the tag, the digest, the repository, the slug.
+"""What people or policies have deleted, until it is purged.
 
-What lies there keeps its rows under a name that nobody can ask for: its own, MARK, and its id.
+``name`` is that of the tag, the digest, the repository, the slug. What lies there keeps its rows under a name that
+nobody can ask for: its own, MARK, and its id.
 """
 
 MARK: Final = "~"

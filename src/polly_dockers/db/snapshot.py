@@ -38,7 +38,7 @@ def _records(connection: Connection) -> Iterator[journal.Record]:
     order = (organisations.c.deleted_at.is_(None), organisations.c.id)
     for row in connection.execute(select(organisations).order_by(*order)).all():
         plain = row.slug.partition(MARK)[0]
-        yield journal.Organisation(row.id, plain, bool(row.create_on_push), row.created_at)
+        yield journal.Organisation(row.id, plain, bool(row.create_on_push), row.created_at, row.policy)
         yield from _repositories(connection, row.id)
         if row.deleted_at is not None:
             mine = (trash.c.kind == trash_rows.ORGANISATION) & (trash.c.organisation_id == row.id)
@@ -70,6 +70,7 @@ def _repositories(connection: Connection, organisation_id: int) -> Iterator[jour
             row.sparse_indexes,
             row.created_by,
             row.created_at,
+            row.policy,
         )
         yield from _content(connection, row.id)
         if row.deleted_at is not None:
@@ -129,4 +130,5 @@ def _thrown(connection: Connection, condition: ColumnElement[bool]) -> Iterator[
             row.tags,
             row.deleted_by,
             row.deleted_at,
+            bool(row.by_policy),
         )

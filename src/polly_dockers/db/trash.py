@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, delete, func, insert, select, tuple_, update
 
-from polly_dockers.db import audit, journal, missed, repositories
+from polly_dockers.db import audit, journal, missed, pulls, repositories
 from polly_dockers.db import manifests as manifest_rows
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
@@ -55,7 +55,8 @@ class Item:
     commits: int
     size: int
     deleted_by: str | None
-    """None for the operator of the server."""
+    """None for the operator of the server, and for a policy."""
+    by_policy: bool
     deleted_at: int
 
 
@@ -70,6 +71,7 @@ _ITEMS: Final = select(
     trash.c.commits,
     trash.c.size,
     users.c.email,
+    trash.c.by_policy,
     trash.c.deleted_at,
 ).select_from(
     trash.outerjoin(repository_rows, repository_rows.c.id == trash.c.repository_id).outerjoin(
@@ -90,6 +92,7 @@ def _item(row: Row[*tuple[Any, ...]]) -> Item:
         commits=row.commits,
         size=row.size,
         deleted_by=row.email,
+        by_policy=bool(row.by_policy),
         deleted_at=row.deleted_at,
     )
 
@@ -146,6 +149,7 @@ def _add(
     tag_names: tuple[str, ...] = (),
     commits_: int = 0,
     size: int = 0,
+    by_policy: bool = False,
 ) -> int:
     at = now()
     made = insert(trash).values(
@@ -157,13 +161,12 @@ def _add(
         commits=commits_,
         size=size,
         deleted_by=user_id,
+        by_policy=int(by_policy),
         deleted_at=at,
     )
     number = int(connection.execute(made.returning(trash.c.id)).scalar_one())
-    journal.note(
-        connection,
-        journal.Thrown(number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at),
-    )
+    thrown = (number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at, by_policy)
+    journal.note(connection, journal.Thrown(*thrown))
     return number
 
 
@@ -187,13 +190,16 @@ def note_purge(connection: Connection, item: Item) -> None:
     """Note in the audit log that what the item stood for is gone for good, where that is so."""
     if get(connection, item.id) is not None:
         return
+    audit.note(connection, audit.Event.purge, path(connection, item), organisation_id=item.organisation_id, by=None)
+
+
+def path(connection: Connection, item: Item) -> str:
+    """The image path of an item, without the host; an organisation's slug."""
     if item.kind == ORGANISATION:
-        subject = item.name
-    else:
-        slug = select(organisations.c.slug).where(organisations.c.id == item.organisation_id)
-        path = f"{connection.execute(slug).scalar_one().partition(MARK)[0]}/{item.repository}"
-        subject = path + {TAG: f":{item.name}", COMMIT: f"@{item.name}"}.get(item.kind, "")
-    audit.note(connection, audit.Event.purge, subject, organisation_id=item.organisation_id, by=None)
+        return item.name
+    slug = select(organisations.c.slug).where(organisations.c.id == item.organisation_id)
+    repository = f"{connection.execute(slug).scalar_one().partition(MARK)[0]}/{item.repository}"
+    return repository + {TAG: f":{item.name}", COMMIT: f"@{item.name}"}.get(item.kind, "")
 
 
 def _restored(connection: Connection, item: Item, name: str) -> None:
@@ -286,7 +292,14 @@ def commits_by_tag(connection: Connection, manifest_id: int) -> dict[str, int]:
 
 
 def throw_manifest(
-    connection: Connection, organisation_id: int, repository_id: int, manifest_id: int, digest: str, user_id: int | None
+    connection: Connection,
+    organisation_id: int,
+    repository_id: int,
+    manifest_id: int,
+    digest: str,
+    user_id: int | None,
+    *,
+    by_policy: bool = False,
 ) -> Item:
     """Take a manifest away, with its tags and commits. What it holds is kept for as long as it is in the trash."""
     by_tag = commits_by_tag(connection, manifest_id)
@@ -308,6 +321,7 @@ def throw_manifest(
         tag_names=tuple(sorted(gone)),
         commits_=sum(by_tag.values()),
         size=total,
+        by_policy=by_policy,
     )
     mark = f"{MARK}{manifest_id}"
     connection.execute(
@@ -322,9 +336,7 @@ def throw_manifest(
 def restore_manifest(connection: Connection, item: Item) -> list[str]:
     """Bring a manifest back with its commits, all that it holds, and its tags where they are free.
 
-    Returns the digests that are back.
-
-    Where it was pushed again meanwhile, its commits go to what is there.
+    Returns the digests that are back. Where it was pushed again meanwhile, its commits go to what is there.
     """
     repository_id = item.repository_id or 0
     row = connection.execute(
@@ -351,8 +363,11 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
             .join(manifest_children, manifest_children.c.child_id == manifests.c.id)
             .where(manifest_children.c.manifest_id == row.id, manifests.c.trash_id.is_not(None))
         )
-        for child in connection.execute(inside).scalars().all():
-            back += restore_manifest(connection, _get(connection, child))
+        with_it = [*connection.execute(inside).scalars(), *_taken_referrers(connection, repository_id, item.name)]
+        for each in with_it:
+            again = get(connection, each)  # one that an index among them holds came back with that
+            back += restore_manifest(connection, again) if again is not None else []
+    pulls.note_restored(connection, row.id if live is None else live)
     for tag, count in by_tag.items():
         manifest_rows.add_to_total(connection, repository_id, tag, count)
     repositories.add_delta(connection, repository_id, commits=sum(by_tag.values()), size=size)
@@ -360,6 +375,14 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
         activate(connection, repository_id, tag)
     _restored(connection, item, item.name)
     return back
+
+
+def _taken_referrers(connection: Connection, repository_id: int, digest: str) -> list[int]:
+    """Items of what refers to the digest, and went because that did: a policy took it."""
+    marked = and_(manifests.c.subject > digest + MARK, manifests.c.subject < digest + chr(ord(MARK) + 1))
+    query = select(trash.c.id).join(manifests, manifests.c.trash_id == trash.c.id)
+    mine = query.where(manifests.c.repository_id == repository_id, marked, trash.c.by_policy == 1)
+    return list(connection.execute(mine).scalars())
 
 
 def _hold_instead(connection: Connection, manifest_id: int, other: int) -> None:

@@ -63,6 +63,7 @@ class Collected(msgspec.Struct):
     bytes: int = 0
     uploads: int = 0
     purged: int = 0
+    expired: int = 0
     at: float = 0.0
     """When the last run ended, in seconds since 1970."""
     waiting: int = 0
@@ -206,11 +207,13 @@ class _Sum(Collector):
         uploads.add_metric([], sum(each.uploads for each in every))
         purged = CounterMetricFamily("polly_gc_purged", "Items of the trash that were deleted for good.")
         purged.add_metric([], sum(each.purged for each in every))
+        expired = CounterMetricFamily("polly_gc_expired", "Manifests that a policy put into the trash.")
+        expired.add_metric([], sum(each.expired for each in every))
         at = GaugeMetricFamily("polly_gc_last_run_timestamp_seconds", "When the last collection ended; 0: none did.")
         at.add_metric([], last.at)
         waiting = GaugeMetricFamily("polly_gc_waiting_blobs", "Blobs without a row whose bytes go in the next runs.")
         waiting.add_metric([], last.waiting)
-        return [runs, blobs, freed, uploads, purged, at, waiting]
+        return [runs, blobs, freed, uploads, purged, expired, at, waiting]
 
 
 def _histogram(every: Sequence[Times]) -> tuple[list[tuple[str, float]], float]:

@@ -140,6 +140,19 @@ def _paths() -> dict[str, Any]:
                 path=org,
             ),
         },
+        "/api/v1/organisations/{org}/policy": {
+            "get": _operation(
+                "What is kept", {200: wire.Policies}, errors=(404,), query=(_PAGE[0], _PAGE[2]), path=org
+            ),
+            "put": _operation(
+                "Set what is kept, in all docker repositories or in one, or with preview tell what would go",
+                {200: wire.PolicyChange},
+                body=wire.PolicyUpdate,
+                errors=(403, 404, 413),
+                query=(("name", False, _TEXT), ("preview", False, {"type": "string", "enum": ["false", "true"]})),
+                path=org,
+            ),
+        },
         "/api/v1/organisations/{org}/audit": {
             "get": _operation(
                 "The audit log",
@@ -200,9 +213,16 @@ _SHAPES: Final = (
     wire.MemberUpdate,
     wire.Members,
     wire.PasswordChange,
+    wire.Policies,
+    wire.Policy,
+    wire.PolicyChange,
+    wire.PolicyPreview,
+    wire.PolicyPreviewItem,
+    wire.PolicyUpdate,
     wire.Repositories,
     wire.RepositoryCreate,
     wire.RepositoryItem,
+    wire.RepositoryPolicy,
     wire.RepositoryUpdate,
     wire.Restore,
     wire.ServerInfo,

@@ -8,7 +8,7 @@ from polly_dockers import __version__, wire
 from polly_dockers.errors import NotFound, Unsupported
 from polly_dockers.model import parse_slug
 from polly_dockers.web.answer import Answer
-from polly_dockers.web.api import audit, caller, edge, members, openapi, repositories, trash
+from polly_dockers.web.api import audit, caller, edge, members, openapi, policy, repositories, trash
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -69,6 +69,7 @@ _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer
     "audit": {"GET": audit.page},
     "commits": {"GET": repositories.commits},
     "trash": {"GET": trash.page, "POST": trash.restore},
+    "policy": {"GET": policy.page, "PUT": policy.update},
     "invitation": {"POST": members.accept_invitation},
     "members": {
         "GET": members.page,

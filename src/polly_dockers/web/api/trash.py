@@ -67,4 +67,5 @@ def _trash_item(exchange: Exchange, organisation: str, item: Item) -> wire.Trash
         deleted_by=item.deleted_by,
         deleted_at=edge.time(item.deleted_at),
         restorable_until=edge.time(item.deleted_at + config.trash_days * 86_400_000_000),
+        by_policy=item.by_policy,
     )

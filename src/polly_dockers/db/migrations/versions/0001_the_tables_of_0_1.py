@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade() -> None:  # noqa: PLR0915 - a statement for each table and index
     """Bring the tables to this revision."""
     op.create_table(
         "audit",
@@ -72,6 +72,7 @@ def upgrade() -> None:
             "slug", sa.String(length=96).with_variant(sa.String(length=96, collation="C"), "postgresql"), nullable=False
         ),
         sa.Column("create_on_push", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("policy", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organisations")),
@@ -168,6 +169,7 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("access", sa.String(length=16), nullable=False),
         sa.Column("sparse_indexes", sa.String(length=16), server_default="deny", nullable=False),
+        sa.Column("policy", sa.Text(), nullable=True),
         sa.Column("created_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("pushed_at", sa.BigInteger(), nullable=True),
@@ -197,6 +199,14 @@ def upgrade() -> None:
         "repositories",
         ["organisation_id", "created_at", "id"],
         unique=False,
+    )
+    op.create_index(
+        "ix_repositories_policy",
+        "repositories",
+        ["organisation_id", "name"],
+        unique=False,
+        sqlite_where=sa.text("policy IS NOT NULL"),
+        postgresql_where=sa.text("policy IS NOT NULL"),
     )
     op.create_table(
         "manifests",
@@ -300,6 +310,7 @@ def upgrade() -> None:
         sa.Column("commits", sa.BigInteger(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("deleted_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("by_policy", sa.Integer(), server_default="0", nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["deleted_by"], ["users.id"], name=op.f("fk_trash_deleted_by"), ondelete="RESTRICT"),
         sa.ForeignKeyConstraint(
@@ -398,6 +409,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("repository_id", "digest", "manifest_id", name=op.f("pk_manifest_missing")),
     )
     op.create_index(op.f("ix_manifest_missing_manifest_id"), "manifest_missing", ["manifest_id"], unique=False)
+    op.create_table(
+        "manifest_pulls",
+        sa.Column(
+            "manifest_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("pulled_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["manifest_id"], ["manifests.id"], name=op.f("fk_manifest_pulls_manifest_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("manifest_id", name=op.f("pk_manifest_pulls")),
+    )
     op.create_table(
         "tags",
         sa.Column("repository_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -1,0 +1,177 @@
+"""What is kept: what ``polly dockers policy`` shows, tells before it holds, and sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from polly_dockers import wire
+from polly_dockers.cli import ask, durations, render, terminal
+from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.render import Column
+from polly_dockers.sizes import size
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+
+_SHORT = 20
+_POLICY = (Column("docker repository", own_line=True), Column("keeps"))
+_GOING = (
+    Column("goes", own_line=True),
+    Column("pushed at"),
+    Column("tags that it had", optional=True, longest=40),
+    Column("size", right=True),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options that say what is to be kept."""
+
+    younger_than: str | None
+    newest: int | None
+    pulled_within: str | None
+    keep_everything: bool
+    inherit: bool
+
+    def update(self) -> wire.PolicyUpdate | None:
+        """As it is sent; None: nothing was asked for. Raises UsageError."""
+        rules = [
+            name
+            for name, value in (
+                ("--younger-than", self.younger_than),
+                ("--newest", self.newest),
+                ("--pulled-within", self.pulled_within),
+            )
+            if value is not None
+        ]
+        whole = [name for name, on in (("--keep-everything", self.keep_everything), ("--inherit", self.inherit)) if on]
+        if len(whole) > 1 or (whole and rules):
+            msg = f"{' and '.join(whole + rules)} can't be together: choose one, or rules that are added up."
+            raise UsageError(msg)
+        if whole:
+            return wire.PolicyUpdate("everything" if self.keep_everything else "inherit")
+        if not rules:
+            return None
+        return wire.PolicyUpdate(
+            "rules",
+            _seconds(self.younger_than, "--younger-than"),
+            self.newest,
+            _seconds(self.pulled_within, "--pulled-within"),
+        )
+
+    def options(self) -> dict[str, str | bool | None]:
+        """As options of the command in one line."""
+        return {
+            "younger_than": self.younger_than,
+            "newest": str(self.newest) if self.newest is not None else None,
+            "pulled_within": self.pulled_within,
+            "keep_everything": self.keep_everything,
+            "inherit": self.inherit,
+        }
+
+
+def show(call: Call, name: str | None, output: str) -> None:
+    """Print what is kept in the organisation, and in docker repositories with a policy of their own; or in one."""
+    session = call.session
+    organisation, name = session.repository(name) if name is not None else (session.organisation, None)
+    path = session.client.repository(organisation, name).path if name is not None else None
+    found = session.client.policies(organisation)
+    call.remember("polly dockers policy", name=name)
+    if path is not None:
+        found.items = [each for each in found.items if each.repository == path]
+    if output == "json":
+        render.document(found)
+        return
+    every = (f"all others of {organisation}" if found.items else f"all of {organisation}", words(found.organisation))
+    own = [(each.repository, words(each.policy)) for each in found.items]
+    if path is not None:
+        rows = own or [(path, f"{words(found.organisation)}, as all of {organisation}")]
+    else:
+        rows = [every, *own]
+    render.show(_POLICY, rows)
+
+
+def change(
+    call: Call,
+    name: str | None,
+    wanted: Wanted,
+    body: wire.PolicyUpdate,
+    output: str,
+    *,
+    every: bool,
+    only_look: bool,
+    yes: bool,
+) -> None:
+    """Tell what would go, ask, and set the policy. Raises UsageError."""
+    session = call.session
+    if wanted.inherit and name is None:
+        msg = "--inherit takes back the policy of one docker repository: give its --name."
+        raise UsageError(msg)
+    organisation, name = session.repository(name) if name is not None else (session.organisation, None)
+    what = f"the docker repository {name}" if name is not None else f"all docker repositories of {organisation}"
+    call.remember("polly dockers policy", name=name, **wanted.options(), preview=only_look, yes=not only_look)
+    if only_look or not yes:
+        seen = session.client.set_policy(organisation, name, body, preview=True)
+        if only_look and output == "json":
+            render.document(seen)
+            return
+        _tell(seen, what, every=every)
+        if only_look:
+            terminal.say("Nothing was changed.")
+            return
+        if not call.may_ask():
+            msg = "Nothing was changed. To set the policy without being asked, add --yes."
+            raise UsageError(msg)
+        call.asked = True
+        if not ask.yes("Set this policy?"):
+            terminal.say("Nothing was changed.")
+            return
+    done = session.client.set_policy(organisation, name, body, preview=False)
+    terminal.success(f"{what} keep{'s' if name is not None else ''} {words(done.policy)}")
+    if done.preview.manifests:
+        terminal.say(
+            f"{_much(done.preview)} go to the trash within the next hours. What is missed comes back: "
+            f"polly dockers trash, polly dockers restore"
+        )
+    if output == "json":
+        render.document(done)
+
+
+def words(policy: wire.Policy) -> str:
+    """A policy as people say it."""
+    rules = [
+        f"the newest {policy.newest} of each tag" if policy.newest is not None else "",
+        f"what was pushed in the last {durations.text(policy.younger)}" if policy.younger is not None else "",
+        f"what was pulled in the last {durations.text(policy.pulled)}" if policy.pulled is not None else "",
+    ]
+    return ", ".join(filter(None, rules)) if policy.keep == "rules" else "everything"
+
+
+def _tell(seen: wire.PolicyChange, what: str, *, every: bool) -> None:
+    items = seen.preview.items if every else seen.preview.items[:_SHORT]
+    if items:
+        rows = [
+            (each.path, render.date(each.pushed_at), ", ".join(each.tags) or "-", size(each.size)) for each in items
+        ]
+        render.show(_GOING, rows)
+    terminal.say(f"Kept in {what}: {words(seen.policy)}.")
+    if seen.preview.manifests == 0:
+        terminal.say("Nothing would go now." if seen.preview.complete else "Nothing was found so far that would go.")
+        return
+    terminal.say(f"{_much(seen.preview)} would go now, into the trash first.")
+    if len(items) < seen.preview.manifests:
+        more = "; --all lists up to 1,000 of them" if not every else ""
+        terminal.say(f"{len(items)} of them are listed{more}.")
+    terminal.say("Active tags stay, and whatever an image of several platforms or a signature still needs.")
+
+
+def _much(preview: wire.PolicyPreview) -> str:
+    least = "" if preview.complete else "At least "
+    images = f"{preview.manifests} image{'' if preview.manifests == 1 else 's'}"
+    commits = f"{preview.commits} commit{'' if preview.commits == 1 else 's'}"
+    return f"{least}{images} with {commits}, {size(preview.size)},"
+
+
+def _seconds(text: str | None, option: str) -> int | None:
+    return durations.seconds(text, option, least="1d", longest="36500d") if text is not None else None

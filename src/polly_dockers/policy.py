@@ -1,0 +1,288 @@
+"""Policies: what a person lets go by itself, told before it holds, and put into the trash by the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, func, select
+
+from polly_dockers import access
+from polly_dockers.db import accounts as account_rows
+from polly_dockers.db import audit, pulls
+from polly_dockers.db import policy as rows
+from polly_dockers.db import repositories as repository_rows
+from polly_dockers.db.audit import Event
+from polly_dockers.db.engine import now
+from polly_dockers.db.policy import DAY, Policy
+from polly_dockers.db.schema import blobs, manifest_blobs
+from polly_dockers.db.statement import Statement
+from polly_dockers.errors import BadRequest
+from polly_dockers.model import Action, RepositoryName, Role
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.model import Actor
+    from polly_dockers.registry import Registry
+
+LONGEST: Final = 100 * 366 * DAY
+MOST: Final = 1000
+"""The newest commits of a tag that a rule may keep, at most."""
+NAMED: Final = 1000
+"""Manifests that a preview names, at most."""
+PREVIEW_SECONDS: Final = 20.0
+"""How long a preview looks; it says so where that was not enough."""
+PAGE: Final = 200
+"""Repositories of one query."""
+
+
+# --- what people write -------------------------------------------------------------------------------------------
+
+
+def parse(keep: str, younger: int | None, newest: int | None, pulled: int | None) -> Policy | None:
+    """The policy that was asked for; None: that of the organisation. Raises BadRequest."""
+    given = [each for each in (younger, newest, pulled) if each is not None]
+    if keep != "rules":
+        if given:
+            msg = f"younger, newest and pulled are rules: they go with keep rules, not with keep {keep}."
+            raise BadRequest(msg)
+        return Policy() if keep == "everything" else None
+    if not given:
+        msg = "A policy without a rule would keep nothing but tags. Give younger, newest or pulled, or keep everything."
+        raise BadRequest(msg)
+    for name, seconds in (("younger", younger), ("pulled", pulled)):
+        if seconds is not None and not DAY <= seconds <= LONGEST:
+            msg = f"{name} is {seconds}: give seconds from {DAY} (a day) to {LONGEST} (100 years)."
+            raise BadRequest(msg)
+    if newest is not None and not 1 <= newest <= MOST:
+        msg = f"newest is {newest}: give how many commits of each tag are kept, from 1 to {MOST}."
+        raise BadRequest(msg)
+    return Policy(younger, newest, pulled)
+
+
+async def read(
+    registry: Registry, actor: Actor, organisation: str, *, limit: int, after: str
+) -> tuple[Policy, list[tuple[str, Policy]], str | None]:
+    """The organisation's policy, those of repositories with their own, and the key of the next page; for members."""
+
+    def query(connection: Connection) -> tuple[Policy, list[tuple[str, Policy]], str | None]:
+        found, _ = access.member(connection, actor, organisation, Role.reader)
+        own, following = rows.own_policies(connection, found, after=after, limit=limit)
+        return rows.of_organisation(connection, found), own, following
+
+    return await registry.db.read(query)
+
+
+async def write(
+    registry: Registry, actor: Actor, organisation: str, name: str | None, policy: Policy | None, *, preview: bool
+) -> tuple[Policy, Preview]:
+    """Set the policy of an organisation, or of one repository of it; what holds then, and what would go now.
+
+    With ``preview`` nothing is set. ``policy`` None lets a repository have its organisation's. For admins.
+    Raises BadRequest, Denied, OrganisationUnknown, NameUnknown.
+    """
+    if policy is None and name is None:
+        msg = "Only a docker repository can inherit a policy, from its organisation: give its name."
+        raise BadRequest(msg)
+    full = RepositoryName.of(organisation, name) if name is not None else None
+
+    def reach(connection: Connection) -> tuple[int, int | None, Policy]:
+        found, _ = access.member(connection, actor, organisation, Role.admin)
+        at = access.reach(connection, actor, full, Action.delete).repository_id if full is not None else None
+        return found, at, policy if policy is not None else rows.of_organisation(connection, found)
+
+    def change(connection: Connection) -> tuple[int, int | None, Policy]:
+        found, repository_id, holds = reach(connection)
+        text = policy.text if policy is not None else None
+        if repository_id is None:
+            account_rows.set_policy(connection, found, text)
+        else:
+            repository_rows.change(connection, repository_id, policy=text)
+        audit.note(
+            connection,
+            Event.policy_update,
+            full or organisation,
+            organisation_id=found,
+            by=actor,
+            detail=f"keep {policy}" if policy is not None else "inherit",
+        )
+        return found, repository_id, holds
+
+    found, repository_id, holds = await (registry.db.read(reach) if preview else registry.db.write(change))
+    if full is not None:
+        return holds, await _preview(registry, holds, _one(repository_id or 0, full.name))
+    return holds, await _preview(registry, holds, _inheriting(registry, found))
+
+
+# --- what would go -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Going:
+    """A manifest that a policy lets go."""
+
+    pushed_at: int
+    """Its last commit, or itself where it never had one."""
+    repository: str
+    digest: str
+    tags: tuple[str, ...]
+    """Of its commits; no tag has it now."""
+    size: int
+
+
+@dataclass(slots=True)
+class Preview:
+    """What a policy would let go now."""
+
+    manifests: int = 0
+    commits: int = 0
+    size: int = 0
+    """Bytes that nothing else in their repositories needs."""
+    complete: bool = True
+    """Whether everything was looked at in the time that there is."""
+    items: list[Going] = field(default_factory=list)
+    """The newest of them, newest first."""
+
+
+_BLOBS: Final = Statement(
+    select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == bindparam("manifest_id"))
+)
+
+
+class _Looking:
+    """Adds up what would go, repository by repository."""
+
+    def __init__(self) -> None:
+        self.seen = Preview()
+        self._newest: list[Going] = []
+        self._needed: set[int] = set()
+        self._freed: set[int] = set()
+
+    def scan(self, connection: Connection, judge: rows.Judge, repository: str, after: str) -> str | None:
+        """Look at the next manifests of a repository; where to go on."""
+        found, following = rows.scan(connection, judge, after)
+        for row, goes in found:
+            blob_ids = {each.blob_id for each in _BLOBS.all(connection, {"manifest_id": row.id})}
+            if not goes:
+                self._needed |= blob_ids
+                continue
+            self._freed |= blob_ids
+            self._add(row, rows.commits_of(connection, row.id), repository)
+        return following
+
+    def _add(self, row: Any, commits: Sequence[Any], repository: str) -> None:  # noqa: ANN401 - named tuples
+        self.seen.manifests += 1
+        self.seen.commits += sum(each.number for each in commits)
+        self.seen.size += row.size
+        pushed_at = max([row.pushed_at, *(each.pushed_at for each in commits)])
+        tags = tuple(sorted(each.tag for each in commits))
+        item = Going(pushed_at, repository, row.digest, tags, row.total_size)
+        (heapq.heappush if len(self._newest) < NAMED else heapq.heappushpop)(self._newest, item)
+
+    def end(self, connection: Connection) -> None:
+        """A repository is over: its blobs that only go count."""
+        gone = sorted(self._freed - self._needed)
+        for at in range(0, len(gone), rows.SCAN):
+            sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(gone[at : at + rows.SCAN]))
+            self.seen.size += connection.execute(sizes).scalar_one()
+        self._freed.clear()
+        self._needed.clear()
+
+    def done(self) -> Preview:
+        self.seen.items = sorted(self._newest, reverse=True)
+        return self.seen
+
+
+async def _preview(registry: Registry, policy: Policy, over: AsyncIterator[tuple[int, str]]) -> Preview:
+    looking = _Looking()
+    if not policy.everything:
+        until = asyncio.get_running_loop().time() + PREVIEW_SECONDS
+        async with registry.looking:
+            await _look(registry, policy, over, looking, until)
+    return looking.done()
+
+
+async def _look(
+    registry: Registry, policy: Policy, over: AsyncIterator[tuple[int, str]], looking: _Looking, until: float
+) -> None:
+    clock, at = asyncio.get_running_loop().time, now()
+    async for repository_id, name in over:
+        judge = rows.Judge(repository_id, policy, at=at, lease=registry.config.lease_seconds)
+        after: str | None = ""
+        while after is not None and clock() < until:
+            after = await registry.db.read(looking.scan, judge, name, after)
+            await asyncio.sleep(0)
+        await registry.db.read(looking.end)
+        if clock() >= until:
+            looking.seen.complete = False
+            break
+
+
+async def _one(repository_id: int, name: str) -> AsyncIterator[tuple[int, str]]:
+    yield repository_id, name
+
+
+async def _inheriting(registry: Registry, organisation_id: int) -> AsyncIterator[tuple[int, str]]:
+    after: str | None = ""
+    while after is not None:
+        found, after = await registry.db.read(rows.inheriting, organisation_id, after=after, limit=PAGE)
+        for each in found:
+            yield each
+        await asyncio.sleep(0)
+
+
+# --- what goes ---------------------------------------------------------------------------------------------------
+
+
+async def _found(registry: Registry, at: int) -> AsyncIterator[tuple[int, list[int]]]:
+    """Go over all repositories that have rules: their ids, with ids of manifests that nothing seems to keep."""
+    page: int | None = 0
+    while page is not None:
+        found, page = await registry.db.read(rows.ruled, after=page, limit=PAGE)
+        for repository_id, policy in found:
+            judge = rows.Judge(repository_id, policy, at=at, lease=registry.config.lease_seconds)
+            after: str | None = ""
+            while after is not None:
+                judged, after = await registry.db.read(rows.scan, judge, after)
+                yield repository_id, [row.id for row, goes in judged if goes]
+
+
+async def apply(registry: Registry) -> AsyncIterator[int]:
+    """Put into the trash what no policy keeps; how many manifests, after each small step."""
+    await note_pulls(registry)
+    at = now()
+    async for repository_id, manifest_ids in _found(registry, at):
+        left: Sequence[int] = manifest_ids
+        yield 0
+        while left:
+            thrown, left = await registry.db.write(
+                rows.throw, repository_id, left, at=at, lease=registry.config.lease_seconds
+            )
+            yield thrown
+
+
+async def count(registry: Registry) -> int:
+    """How many manifests would go now."""
+    number = 0
+    async for _, manifest_ids in _found(registry, now()):
+        number += len(manifest_ids)
+    return number
+
+
+async def note_pulls(registry: Registry) -> None:
+    """Write which manifests this process has answered since the last time, where that is worth it."""
+    while registry.pulled:
+        some = [registry.pulled.pop() for _ in range(min(len(registry.pulled), pulls.CHUNK))]
+        try:
+            wanted = await registry.db.read(pulls.stale, some)
+            if wanted:
+                await registry.db.write(pulls.note, wanted)
+        except BaseException:
+            registry.pulled.update(some)
+            raise
+        await asyncio.sleep(0)
