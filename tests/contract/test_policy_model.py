@@ -1,0 +1,236 @@
+"""What a policy lets go, against a judgement that knows nothing of rows: repositories of any shape, any policy.
+
+Small numbers, so that tags, indexes, subjects and ages meet. The model starts with all that stays by itself and adds
+what that needs, until nothing is added; the judge starts from one manifest and looks for something that stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select
+
+from polly_dockers.db import accounts, journal, repositories
+from polly_dockers.db import policy as rows
+from polly_dockers.db.engine import open_engine
+from polly_dockers.db.policy import DAY, SECOND, Policy
+from polly_dockers.db.schema import commits, manifest_children, manifest_pulls, manifests, metadata, tags, trash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+NOW = 1_800_000_000 * SECOND
+AGES = st.integers(0, 6)
+"""In days and a half, so that nothing lies on a limit."""
+NODES = 6
+
+
+@dataclass(frozen=True)
+class Node:
+    """A manifest: its age, what it holds and refers to, its commits as (tag, age), when it was pulled."""
+
+    age: int
+    children: frozenset[int]
+    subject: int | None
+    commits: tuple[tuple[str, int], ...]
+    pulled: int | None
+    thrown: bool
+
+
+def nodes() -> st.SearchStrategy[list[Node]]:
+    """Manifests that hold only older ones, as it is with digests."""
+
+    def node(number: int) -> st.SearchStrategy[Node]:
+        others = st.integers(0, max(0, number - 1))
+        return st.builds(
+            Node,
+            age=AGES,
+            children=st.frozensets(others, max_size=2) if number else st.just(frozenset()),
+            subject=st.one_of(st.none(), st.integers(0, NODES - 1)),
+            commits=st.lists(st.tuples(st.sampled_from("ab"), AGES), max_size=2).map(tuple),
+            pulled=st.one_of(st.none(), AGES),
+            thrown=st.booleans() if number == NODES - 1 else st.just(value=False),
+        )
+
+    return st.tuples(*(node(number) for number in range(NODES))).map(list)
+
+
+POLICIES = st.builds(
+    Policy,
+    younger=st.one_of(st.none(), st.integers(1, 5).map(lambda days: days * DAY)),
+    newest=st.one_of(st.none(), st.integers(1, 3)),
+    pulled=st.one_of(st.none(), st.integers(1, 5).map(lambda days: days * DAY)),
+).filter(lambda policy: not policy.everything)
+
+
+def time_of(age: int, more: int = 0) -> int:
+    """The moment so many days and a half ago."""
+    return NOW - age * DAY * SECOND - DAY * SECOND // 2 + more
+
+
+def digest_of(number: int) -> str:
+    """The digest of a node."""
+    return f"sha256:{hashlib.sha256(str(number).encode()).hexdigest()}"
+
+
+def pushes(found: list[Node]) -> list[tuple[int, str, int]]:
+    """All commits as (node, tag, time), no two of one time."""
+    order = itertools.count()
+    return [(number, tag, time_of(age, next(order))) for number, node in enumerate(found) for tag, age in node.commits]
+
+
+def active(found: list[Node], untagged: dict[str, bool]) -> dict[str, int]:
+    """What each tag is on that nobody has deleted: the node of its newest commit."""
+    alive = sorted((at, tag, number) for number, tag, at in pushes(found) if not found[number].thrown)
+    return {tag: number for _, tag, number in alive if tag not in untagged}
+
+
+def by_themselves(found: list[Node], policy: Policy, untagged: dict[str, bool]) -> set[int]:
+    """What needs nothing else to stay."""
+    young = NOW - max(policy.younger or 0, DAY) * SECOND
+    pulled = NOW - max(policy.pulled or 0, DAY) * SECOND
+    stay = set(active(found, untagged).values())
+    stay |= {number for number, node in enumerate(found) if time_of(node.age) >= young}
+    stay |= {number for number, _, at in pushes(found) if at >= young}
+    stay |= {number for number, node in enumerate(found) if node.pulled is not None and time_of(node.pulled) >= pulled}
+    for wanted in "ab":
+        newest = sorted((at, number) for number, tag, at in pushes(found) if tag == wanted and not found[number].thrown)
+        depth = policy.newest or int(untagged.get(wanted, False))  # a tag comes back with its newest commit
+        stay |= {number for _, number in newest[-depth:]} if depth else set()
+    return stay & alive(found)
+
+
+def alive(found: list[Node]) -> set[int]:
+    """What is not in the trash."""
+    return {number for number, node in enumerate(found) if not node.thrown}
+
+
+def staying(found: list[Node], policy: Policy, untagged: dict[str, bool]) -> set[int]:
+    """What stays: by itself, and then what that holds, what it refers to, and what refers to it."""
+    stay, more = set[int](), by_themselves(found, policy, untagged)
+    while not more <= stay:
+        stay |= more
+        more = {child for number in stay for child in found[number].children}
+        more |= {subject for number in stay if (subject := found[number].subject) is not None}
+        more |= {number for number, node in enumerate(found) if node.subject in stay}
+        more &= alive(found)
+    return stay
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    """A database with an organisation."""
+    folder: Path = tmp_path_factory.mktemp("policy")
+    engine = open_engine(folder / "polly.db")
+    with engine.connect() as connection:
+        metadata.create_all(connection)
+        accounts.add_organisation(connection, "acme")
+        accounts.add_user(connection, "a@acme.example", "!")
+        connection.commit()
+        yield connection
+    engine.dispose()
+
+
+@contextlib.contextmanager
+def undone(connection: Connection) -> Iterator[None]:
+    """What is done to the rows within, for one example."""
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("ROLLBACK")
+        journal.noted(connection).clear()
+
+
+def fill(connection: Connection, found: list[Node], untagged: dict[str, bool]) -> int:
+    """Put the nodes into a new repository; its id. The id of a manifest is its node's number and one."""
+    at = repositories.add(connection, organisation_id=1, user_id=1, name="one", description="x", access="private")
+    assert at is not None
+    for number, node in enumerate(found):
+        values: dict[str, Any] = {
+            "id": number + 1,
+            "repository_id": at,
+            "digest": digest_of(number),
+            "media_type": "a/b",
+            "size": 1,
+        }
+        values |= {"platforms": "[]", "total_size": 1, "pushed_by": 1, "pushed_at": time_of(node.age), "body": b"x"}
+        values |= {"subject": digest_of(node.subject) if node.subject is not None else None}
+        if node.thrown:
+            values |= {"trash_id": 1, "digest": f"{digest_of(number)}~1"}
+            values |= {"subject": f"{values['subject']}~1" if values["subject"] else None}
+        connection.execute(insert(manifests).values(values))
+        if node.pulled is not None:
+            connection.execute(insert(manifest_pulls).values(manifest_id=number + 1, pulled_at=time_of(node.pulled)))
+    for number, node in enumerate(found):
+        for child in node.children:
+            connection.execute(insert(manifest_children).values(manifest_id=number + 1, child_id=child + 1))
+    places = {}
+    for number, tag, pushed_at in pushes(found):
+        made = insert(commits).values(
+            repository_id=at, tag=tag, manifest_id=number + 1, pushed_by=1, pushed_at=pushed_at
+        )
+        place = connection.execute(made.returning(commits.c.id)).scalar_one()
+        places[tag, number] = place
+    for tag in (tag for tag, in_trash in untagged.items() if in_trash):
+        item = {"organisation_id": 1, "repository_id": at, "kind": "tag", "name": tag, "tags": tag}
+        connection.execute(insert(trash).values(commits=0, size=0, deleted_at=NOW, **item))
+    for tag, number in active(found, untagged).items():
+        on = {"name": tag, "manifest_id": number + 1, "commit_id": places[tag, number]}
+        connection.execute(insert(tags).values(repository_id=at, **on))
+    return at
+
+
+UNTAGGED = st.dictionaries(st.sampled_from("ab"), st.booleans())
+"""Tags that were deleted: whether they are in the trash still."""
+
+
+@settings(max_examples=400, deadline=None)
+@given(found=nodes(), policy=POLICIES, untagged=UNTAGGED)
+def test_what_goes_is_what_nothing_keeps(
+    connection: Connection, found: list[Node], policy: Policy, untagged: dict[str, bool]
+) -> None:
+    """No more and no less, and the collector throws the same, each with the trash's mark of a policy."""
+    with undone(connection):
+        at = fill(connection, found, untagged)
+        judge = rows.Judge(at, policy, at=NOW, lease=3600)
+        judged, following = rows.scan(connection, judge, "")
+        goes = {row.id - 1 for row, gone in judged if gone}
+        assert goes == alive(found) - staying(found, policy, untagged)
+        assert following is None
+        repositories.change(connection, at, policy=policy.text)
+        left: Sequence[int] = sorted(each + 1 for each in goes)
+        thrown, left = rows.throw(connection, at, left, at=NOW, lease=3600)
+        assert (thrown, list(left)) == (len(goes), [])
+        in_trash = select(trash.c.name).where(trash.c.by_policy == 1)
+        assert set(connection.execute(in_trash).scalars()) == {digest_of(each) for each in goes}
+        kept = set(connection.execute(select(manifests.c.id).where(manifests.c.trash_id.is_(None))).scalars())
+        assert kept == {each + 1 for each in staying(found, policy, untagged)}
+
+
+@settings(max_examples=100, deadline=None)
+@given(found=nodes(), policy=POLICIES, untagged=UNTAGGED, pulled=st.integers(0, NODES - 1))
+def test_what_was_pulled_since_it_was_judged_stays(
+    connection: Connection, found: list[Node], policy: Policy, untagged: dict[str, bool], pulled: int
+) -> None:
+    """The transaction that throws judges again: with all that hangs together with what was pulled."""
+    with undone(connection):
+        at = fill(connection, found, untagged)
+        judged, _ = rows.scan(connection, rows.Judge(at, policy, at=NOW, lease=3600), "")
+        repositories.change(connection, at, policy=policy.text)
+        connection.execute(delete(manifest_pulls).where(manifest_pulls.c.manifest_id == pulled + 1))
+        connection.execute(insert(manifest_pulls).values(manifest_id=pulled + 1, pulled_at=NOW))
+        found[pulled] = replace(found[pulled], pulled=0)
+        rows.throw(connection, at, [row.id for row, gone in judged if gone], at=NOW, lease=3600)
+        kept = set(connection.execute(select(manifests.c.id).where(manifests.c.trash_id.is_(None))).scalars())
+        assert kept == {each + 1 for each in staying(found, policy, untagged)}
