@@ -101,6 +101,18 @@ class Server:
         )
         return email, password
 
+    def lose_database(self) -> None:
+        """Delete the database with its WAL, while the server stands still."""
+        for file in self.data.glob("polly.db*"):
+            file.unlink()
+
+    def give_admin_back(self) -> None:
+        """Give the admin the role and the password again, which are not in the store."""
+        email, password = self.admin
+        place = ("--data", str(self.data), "--email", email, "--password-stdin")
+        polly_server("user", "add", "--org", self.org, "--role", "admin", *place, stdin=password)
+        polly_server("user", "reset-password", *place, stdin=password)
+
     def new_org(self, *, create_on_push: bool = False) -> tuple[str, tuple[str, str]]:
         """A new organisation and its admin: slug, and email and password."""
         slug = f"org-{secrets.token_hex(4)}"

@@ -33,10 +33,17 @@ SECONDS = 30
 class Server(Protocol):
     """The server of the tests: its address, an organisation, that one's admin (email, password)."""
 
-    url: str
-    registry: str
+    data: Path
     org: str
     admin: tuple[str, str]
+
+    @property
+    def url(self) -> str:
+        """http://HOST:PORT."""
+
+    @property
+    def registry(self) -> str:
+        """HOST:PORT."""
 
     def add_user(self, *, role: str = "writer", org: str | None = None) -> tuple[str, str]:
         """Return (email, password) of a new member."""

@@ -35,7 +35,7 @@ def test_the_commands_are_those_that_people_know() -> None:
         for each in (
             "login", "logout", "whoami", "password",
             "dockers", "dockers create", "dockers list", "dockers commit-list", "dockers update", "dockers login",
-            "dockers delete", "dockers restore", "dockers trash",
+            "dockers delete", "dockers restore", "dockers trash", "dockers policy",
             "dockers logout", "dockers configure",
             "members", "members list", "members add", "members accept", "members set-role", "members remove",
             "audit", "audit list",

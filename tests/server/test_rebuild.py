@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def lose_database(data: Path) -> None:
-    """Delete the database with its WAL."""
-    for file in data.glob("polly.db*"):
-        file.unlink()
-
-
 def seen(ann: Person, names: list[str]) -> list[Any]:
     """All that the repositories show: items, tags, commits with times and authors, the bytes of every manifest."""
     found: list[Any] = []
@@ -65,17 +59,9 @@ def fill(ann: Person) -> tuple[list[str], dict[str, bytes]]:
 
 
 def sign_in_again(server: Server) -> Person:
-    """Give the admin a password and the role again, which are not in the store."""
-    email, password = server.admin
-    polly_server(
-        *("user", "add", "--data", str(server.data), "--org", server.org, "--email", email),
-        *("--role", "admin", "--password-stdin"),
-        stdin=password,
-    )
-    polly_server(
-        "user", "reset-password", "--data", str(server.data), "--email", email, "--password-stdin", stdin=password
-    )
-    return Person(server.port, server.org, email, password)
+    """The admin, with a password and the role again."""
+    server.give_admin_back()
+    return Person(server.port, server.org, *server.admin)
 
 
 def test_the_database_is_deleted(tmp_path: Path) -> None:
@@ -87,7 +73,7 @@ def test_the_database_is_deleted(tmp_path: Path) -> None:
         trash = ann.api.get(f"{ann.base}/trash").json()
         referrers = ann.repo(names[0]).get(ann.repo(names[0]).path(f"referrers/{before[2][-1]['commit']}")).body
         server.stop()
-        lose_database(server.data)
+        server.lose_database()
         assert "commits" in polly_server("rebuild", "--data", str(server.data))
         server.start()
         ann = sign_in_again(server)
@@ -110,7 +96,7 @@ def test_a_server_without_its_database_does_not_begin_anew(tmp_path: Path) -> No
     ann = admin(server)
     ann.new_repo().push(image(), "v1")
     server.stop()
-    lose_database(server.data)
+    server.lose_database()
     for command in (["init", "--org", "acme", "--email", "a@acme.example", "--password-stdin"], ["org", "list"]):
         with pytest.raises(AssertionError, match="polly-server rebuild"):
             polly_server(*command, "--data", str(server.data), stdin="a long password")
@@ -131,7 +117,7 @@ def test_an_old_database_is_brought_up_to_date(tmp_path: Path) -> None:
         ann.repo(name).push(image(), "v1", "v2")
         before = seen(ann, [name])
         server.stop()
-        lose_database(server.data)
+        server.lose_database()
         shutil.copy(tmp_path / "old" / "polly.db", server.data / "polly.db")
         server.start()
         assert seen(admin(server), [name]) == before
@@ -148,7 +134,7 @@ def test_a_journal_that_was_lost_begins_anew(tmp_path: Path) -> None:
         server.start()
         admin(server).repo(names[0]).push(image("after all"), "after")
         server.stop()
-        lose_database(server.data)
+        server.lose_database()
         polly_server("rebuild", "--data", str(server.data))
         server.start()
         ann = sign_in_again(server)

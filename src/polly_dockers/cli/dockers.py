@@ -213,9 +213,9 @@ def policy_(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for machines.")] = False,
     output: Output = "table",
 ) -> None:
-    """Show or set which commits are kept: all of them, unless an admin says otherwise.
+    """Show or set which commits are kept.
 
-    What any of the rules keeps is kept, in all docker repositories of the organisation, or in one with --name.
+    All of them are, unless an admin says otherwise. What any of the rules keeps is kept, in all docker repositories of the organisation, or in one with --name.
     What none keeps goes to the trash; what would go is listed first. Active tags stay whatever the rules, and so does
     what an image of several platforms or a signature still needs.
     """

@@ -131,8 +131,8 @@ def change(
     terminal.success(f"{what} keep{'s' if name is not None else ''} {words(done.policy)}")
     if done.preview.manifests:
         terminal.say(
-            f"{_much(done.preview)} go to the trash within the next hours. What is missed comes back: "
-            f"polly dockers trash, polly dockers restore"
+            f"To the trash within the next hours: {_much(done.preview)}. "
+            f"What is missed comes back by polly dockers restore."
         )
     if output == "json":
         render.document(done)
@@ -140,12 +140,16 @@ def change(
 
 def words(policy: wire.Policy) -> str:
     """A policy as people say it."""
-    rules = [
-        f"the newest {policy.newest} of each tag" if policy.newest is not None else "",
-        f"what was pushed in the last {durations.text(policy.younger)}" if policy.younger is not None else "",
-        f"what was pulled in the last {durations.text(policy.pulled)}" if policy.pulled is not None else "",
-    ]
-    return ", ".join(filter(None, rules)) if policy.keep == "rules" else "everything"
+    if policy.keep != "rules":
+        return "everything"
+    rules = []
+    if policy.newest is not None:
+        rules.append(f"the newest {policy.newest} of each tag" if policy.newest > 1 else "the newest of each tag")
+    if policy.younger is not None:
+        rules.append(f"what was pushed in the last {durations.text(policy.younger)}")
+    if policy.pulled is not None:
+        rules.append(f"what was pulled in the last {durations.text(policy.pulled)}")
+    return " and ".join(filter(None, (", ".join(rules[:-1]), rules[-1])))
 
 
 def _tell(seen: wire.PolicyChange, what: str, *, every: bool) -> None:
@@ -159,7 +163,7 @@ def _tell(seen: wire.PolicyChange, what: str, *, every: bool) -> None:
     if seen.preview.manifests == 0:
         terminal.say("Nothing would go now." if seen.preview.complete else "Nothing was found so far that would go.")
         return
-    terminal.say(f"{_much(seen.preview)} would go now, into the trash first.")
+    terminal.say(f"This would go now, into the trash first: {_much(seen.preview)}.")
     if len(items) < seen.preview.manifests:
         more = "; --all lists up to 1,000 of them" if not every else ""
         terminal.say(f"{len(items)} of them are listed{more}.")
@@ -167,10 +171,10 @@ def _tell(seen: wire.PolicyChange, what: str, *, every: bool) -> None:
 
 
 def _much(preview: wire.PolicyPreview) -> str:
-    least = "" if preview.complete else "At least "
+    least = "" if preview.complete else "at least "
     images = f"{preview.manifests} image{'' if preview.manifests == 1 else 's'}"
     commits = f"{preview.commits} commit{'' if preview.commits == 1 else 's'}"
-    return f"{least}{images} with {commits}, {size(preview.size)},"
+    return f"{least}{images} with {commits}, {size(preview.size)}"
 
 
 def _seconds(text: str | None, option: str) -> int | None:

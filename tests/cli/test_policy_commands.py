@@ -1,0 +1,139 @@
+"""``polly dockers policy``: what is kept is shown, what would go is listed and asked first, and then it is set."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cli.people import Server, User, push
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def digests(server: Server, ann: User) -> list[str]:
+    """A repository with two images under v1, both a year old; their digests."""
+    ann.ok("dockers", "create", "--name", "one", "--description", "x")
+    found = [push(server, ann, "one", "v1", f"image {number}".encode()) for number in range(2)]
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        year = 365 * 86_400 * 1_000_000
+        connection.execute("UPDATE manifests SET pushed_at = pushed_at - ?", (year,))
+        connection.execute("UPDATE commits SET pushed_at = pushed_at - ?", (year,))
+        connection.execute("DELETE FROM manifest_pulls")
+    connection.close()
+    return found
+
+
+def holds(ann: User) -> dict[str, Any]:
+    """The policy of the organisation."""
+    return dict(ann.ok("dockers", "policy", "--output", "json").json()["organisation"])
+
+
+def test_everything_is_kept_at_first(ann: User) -> None:
+    """And is shown so."""
+    done = ann.ok("dockers", "policy")
+    assert "everything" in done.out
+    assert holds(ann) == {"keep": "everything", "younger": None, "newest": None, "pulled": None}
+
+
+def test_a_preview_names_what_would_go(ann: User, digests: list[str]) -> None:
+    """Its path, its tags and how much; nothing is changed. As JSON too."""
+    done = ann.ok("dockers", "policy", "--newest", "1", "--preview")
+    assert f"one@{digests[0]}" in done.out
+    assert digests[1] not in done.out
+    assert "1 image with 1 commit" in done.err
+    assert "Nothing was changed." in done.err
+    seen = ann.ok("dockers", "policy", "--newest", "1", "--preview", "--output", "json").json()
+    assert [item["path"].partition("@")[2] for item in seen["preview"]["items"]] == [digests[0]]
+    assert holds(ann)["keep"] == "everything"
+
+
+def test_it_is_set(ann: User, digests: list[str]) -> None:
+    """With --yes at once; rules add up, each other call replaces them, and --keep-everything ends them."""
+    done = ann.ok("dockers", "policy", "--newest", "3", "--younger-than", "90d", "--pulled-within", "365d", "--yes")
+    assert (
+        "keep the newest 3 of each tag, what was pushed in the last 90d and what was pulled in the last 365d"
+        in done.err
+    )
+    assert holds(ann) == {"keep": "rules", "younger": 90 * 86_400, "newest": 3, "pulled": 365 * 86_400}
+    assert (
+        "To the trash within the next hours: 1 image with 1 commit"
+        in ann.ok("dockers", "policy", "--newest", "1", "--yes").err
+    )
+    assert holds(ann) == {"keep": "rules", "younger": None, "newest": 1, "pulled": None}
+    ann.ok("dockers", "policy", "--keep-everything", "--yes")
+    assert holds(ann)["keep"] == "everything"
+    assert digests
+
+
+def test_one_docker_repository(ann: User, digests: list[str]) -> None:
+    """Its own policy is shown beside that of the others; --inherit takes it back."""
+    ann.ok("dockers", "create", "--name", "two", "--description", "x")
+    ann.ok("dockers", "policy", "--name", "one", "--newest", "5", "--yes")
+    shown = ann.ok("dockers", "policy").out
+    assert "/one" in shown
+    assert "the newest 5 of each tag" in shown
+    assert "all others of org-" in shown
+    assert "the newest 5 of each tag" in ann.ok("dockers", "policy", "--name", "one").out
+    assert "everything, as all of org-" in ann.ok("dockers", "policy", "--name", "two").out
+    ann.ok("dockers", "policy", "--name", "one", "--inherit", "--yes")
+    assert "everything, as all of org-" in ann.ok("dockers", "policy", "--name", "one").out
+    done = ann.polly("dockers", "policy", "--name", "absent")
+    assert (done.code, "absent" in done.err) == (1, True)
+    assert digests
+
+
+def test_nothing_is_set_unasked(ann: User, digests: list[str]) -> None:
+    """On a pipe, without --yes: exit code 2, what would go, and nothing is changed."""
+    done = ann.polly("dockers", "policy", "--newest", "1")
+    assert (done.code, digests[0] in done.out) == (2, True)
+    assert "--yes" in done.err
+    assert holds(ann)["keep"] == "everything"
+
+
+def test_a_person_is_asked(ann: User, digests: list[str]) -> None:
+    """On a terminal; no is no, yes is yes, and the line to use next time is shown."""
+    terminal = ann.terminal("dockers", "policy", "--newest", "1")
+    terminal.see("Set this policy?")
+    terminal.type("n\r")
+    terminal.see("Nothing was changed.")
+    assert terminal.end() == 0
+    assert holds(ann)["keep"] == "everything"
+    terminal = ann.terminal("dockers", "policy", "--newest", "1")
+    terminal.see("Set this policy?")
+    terminal.type("y\r")
+    terminal.see("polly dockers policy --newest 1 --yes")
+    assert terminal.end() == 0
+    assert holds(ann)["newest"] == 1
+    assert digests
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--newest", "1", "--keep-everything"), "can't be together"),
+        (("--keep-everything", "--inherit", "--name", "one"), "can't be together"),
+        (("--inherit",), "--name"),
+        (("--preview",), "what is to be kept"),
+        (("--yes",), "what is to be kept"),
+        (("--younger-than", "1h"), "from 1d to 36500d"),
+        (("--pulled-within", "soon"), "from 1d to 36500d"),
+        (("--newest", "0"), "--newest"),
+    ],
+)
+def test_wrong_options(ann: User, options: tuple[str, ...], said: str) -> None:
+    """Exit code 2, and what would be right."""
+    done = ann.polly("dockers", "policy", *options)
+    assert (done.code, said in done.err) == (2, True), done.err
+
+
+def test_a_writer_sets_nothing(person: Callable[..., User], ann: User) -> None:
+    """The role that it takes is told; a member sees what holds."""
+    bob = person("writer")
+    done = bob.polly("dockers", "policy", "--newest", "1", "--yes")
+    assert (done.code, "admin" in done.err) == (1, True)
+    assert "everything" in bob.ok("dockers", "policy").out
+    assert holds(ann)["keep"] == "everything"

@@ -1,0 +1,374 @@
+"""Policies beside a server: what was told beforehand goes, into the trash first; what something else needs stays."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import polly_server, running_server
+from contract.wire_client import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Person,
+    Repo,
+    admin,
+    descriptor,
+    dumps,
+    image,
+    sha256,
+    stranger,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Server
+
+DAY = 86_400
+NEWEST = {"keep": "rules", "newest": 1}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own, whose garbage only this test collects."""
+    with running_server(tmp_path, "--collect-seconds", "0") as running:
+        yield running
+
+
+@pytest.fixture
+def ann(server: Server) -> Person:
+    """Its admin."""
+    return admin(server)
+
+
+def days_pass(server: Server, days: int) -> None:
+    """Everything that was pushed or pulled was so many days earlier: by hand, in the rows."""
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        past = days * DAY * 1_000_000
+        connection.execute("UPDATE manifests SET pushed_at = pushed_at - ?", (past,))
+        connection.execute("UPDATE commits SET pushed_at = pushed_at - ?", (past,))
+        connection.execute("UPDATE manifest_pulls SET pulled_at = pulled_at - ?", (past,))
+    connection.close()
+
+
+def settle(server: Server) -> None:
+    """Let every worker write what was pulled from it: they do at their end."""
+    server.stop()
+    server.start()
+
+
+def collect(server: Server, *more: str) -> str:
+    """Run the collector; what it said."""
+    return polly_server("gc", "--data", str(server.data), *more)
+
+
+def short(repo: Repo) -> str:
+    """The name inside the organisation."""
+    return repo.name.partition("/")[2]
+
+
+def put(person: Person, body: dict[str, Any], query: str = "") -> dict[str, Any]:
+    """Set a policy, or preview it; the answer."""
+    answer = person.api.json("PUT", f"{person.base}/policy{query}", body)
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+def going(person: Person, body: dict[str, Any], query: str = "?preview=true") -> list[str]:
+    """Digests that would go by a policy."""
+    return sorted(each["path"].partition("@")[2] for each in put(person, body, query)["preview"]["items"])
+
+
+def trashed(person: Person) -> list[dict[str, Any]]:
+    """What is in the trash."""
+    answer = person.api.get(f"{person.base}/trash?limit=1000")
+    assert answer.status == 200
+    return list(answer.json()["items"])
+
+
+def overwritten(repo: Repo, times: int = 3, tag: str = "v1") -> list[str]:
+    """Push so many images under one tag; their digests, the active one last."""
+    digests = []
+    for _ in range(times):
+        made = image()
+        repo.push(made, tag)
+        digests.append(made.digest)
+    return digests
+
+
+def test_without_a_policy_everything_stays(server: Server, ann: Person) -> None:
+    """For years, and the collector says that nothing goes."""
+    repo = ann.new_repo()
+    digests = overwritten(repo)
+    days_pass(server, 4000)
+    assert "Put 0 manifests into the trash by policy" in collect(server)
+    assert trashed(ann) == []
+    assert [repo.manifest(each).status for each in digests] == [200] * 3
+    assert ann.api.get(f"{ann.base}/policy").json() == {
+        "organisation": {"keep": "everything", "younger": None, "newest": None, "pulled": None},
+        "items": [],
+        "next": None,
+    }
+
+
+KEPT = [
+    ({"newest": 2}, 2),
+    ({"newest": 9}, 4),
+    ({"younger": 5 * DAY}, 1),
+    ({"younger": 25 * DAY}, 2),
+    ({"younger": 25 * DAY, "newest": 3}, 3),
+    ({"younger": 999 * DAY, "newest": 1}, 4),
+    ({"newest": 1}, 1),
+]
+"""How many of four commits, of 10, 20, 30 and 40 days, are kept."""
+
+
+def test_what_the_preview_told_goes(server: Server, ann: Person) -> None:
+    """Exactly that, whatever the rules; the trash and the log say that a policy did it."""
+    repo = ann.new_repo()
+    digests = []
+    for _ in range(4):
+        digests += overwritten(repo, 1)
+        days_pass(server, 10)
+    for rules, kept in KEPT:
+        assert going(ann, {"keep": "rules", **rules}) == sorted(digests[: 4 - kept])
+    collect(server)
+    assert trashed(ann) == []
+    change = put(ann, NEWEST)
+    assert (change["preview"]["manifests"], change["preview"]["commits"]) == (3, 3)
+    assert "Would put 3 manifests into the trash by policy" in collect(server, "--dry-run")
+    assert "Put 3 manifests into the trash by policy" in collect(server)
+    items = trashed(ann)
+    assert sorted(item["name"] for item in items) == sorted(digests[:3])
+    assert all(item["by_policy"] and item["deleted_by"] is None for item in items)
+    assert [repo.manifest(each).status for each in digests] == [404, 404, 404, 200]
+    assert going(ann, NEWEST) == []
+    entries = ann.api.get(f"{ann.base}/audit?event=expire").json()["items"]
+    assert sorted(each["subject"] for each in entries) == sorted(f"{repo.name}@{each}" for each in digests[:3])
+    assert {each["by"] for each in entries} == {"policy"}
+
+
+def test_what_the_preview_counts(server: Server, ann: Person) -> None:
+    """Bytes that nothing else in the docker repository needs, newest first, with the tags that it had."""
+    repo = ann.new_repo()
+    old = overwritten(repo, 2)
+    shared = image("shared")
+    repo.push(shared, "other")
+    repo.push(image("shared", annotations={"a": "b"}), "other")
+    days_pass(server, 10)
+    seen = put(ann, NEWEST, "?preview=true")["preview"]
+    assert (seen["manifests"], seen["commits"], seen["complete"]) == (2, 2, True)
+    assert [each["path"].partition("@")[2] for each in seen["items"]] == [shared.digest, old[0]]
+    assert [each["tags"] for each in seen["items"]] == [["other"], ["v1"]]
+    sizes = [len(repo.manifest(each).body) for each in (shared.digest, old[0])]
+    document, kept = repo.manifest(old[0]).json(), set(map(sha256, shared.blobs))
+    own = [each["size"] for each in (document["config"], *document["layers"]) if each["digest"] not in kept]
+    assert seen["size"] == sum(sizes) + sum(own)
+
+
+def test_what_was_pulled_stays(server: Server, ann: Person) -> None:
+    """By GET or HEAD, from any worker, also over a restart; and for as long as the rule says."""
+    repo = ann.new_repo()
+    digests = overwritten(repo, 4)
+    settle(server)
+    days_pass(server, 100)
+    assert repo.manifest(digests[0]).status == 200
+    assert repo.send("HEAD", repo.path(f"manifests/{digests[1]}")).status == 200
+    settle(server)
+    days_pass(server, 20)
+    put(ann, {"keep": "rules", "pulled": 30 * DAY})
+    collect(server)
+    assert [item["name"] for item in trashed(ann)] == [digests[2]]
+    days_pass(server, 20)
+    collect(server)
+    assert sorted(item["name"] for item in trashed(ann)) == sorted(digests[:3])
+
+
+def test_what_something_else_needs_stays(server: Server, ann: Person) -> None:
+    """9: images of an index that stays, what refers to what stays, the subject of a signature that has a tag."""
+    repo = ann.new_repo()
+    child, signature, subject = image(), None, image()
+    repo.push(child)
+    index = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(child.manifest, OCI_MANIFEST)]})
+    assert repo.put("v1", index, OCI_INDEX).status == 201
+    signature = image(subject=descriptor(index, OCI_INDEX))
+    repo.push(signature)
+    repo.push(subject)
+    tagged = image(subject=descriptor(subject.manifest, OCI_MANIFEST))
+    repo.push(tagged, "signature")
+    days_pass(server, 1000)
+    put(ann, {"keep": "rules", "newest": 1, "younger": DAY, "pulled": DAY})
+    collect(server)
+    assert trashed(ann) == []
+    for each in (child, signature, subject, tagged):
+        assert repo.manifest(each.digest).status == 200
+    repo.push(image(), "v1")
+    days_pass(server, 1000)
+    collect(server)
+    assert {item["name"] for item in trashed(ann)} == {child.digest, sha256(index), signature.digest}
+    restored = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "commit": sha256(index)})
+    assert restored.status == 200, restored.body
+    assert trashed(ann) == []
+    for each in (child, signature):
+        assert repo.manifest(each.digest).body == each.manifest
+
+
+def test_what_is_restored_is_not_taken_again(server: Server, ann: Person) -> None:
+    """Whoever brings a commit back has a day, or what the rules say, to write another policy."""
+    repo = ann.new_repo()
+    digests = overwritten(repo, 2)
+    days_pass(server, 10)
+    put(ann, NEWEST)
+    collect(server)
+    answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "commit": digests[0]})
+    assert answer.status == 200
+    collect(server)
+    assert trashed(ann) == []
+    assert repo.manifest(digests[0]).status == 200
+    assert [item["commit"] for item in ann.commits(short(repo))["items"]] == digests[::-1]
+
+
+def test_a_tag_in_the_trash_comes_back(server: Server, ann: Person) -> None:
+    """Its newest commit stays as long as the tag can be restored, whatever the rules."""
+    repo = ann.new_repo()
+    digests = overwritten(repo, 2)
+    days_pass(server, 10)
+    assert ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}&tag=v1").status == 200
+    put(ann, {"keep": "rules", "younger": DAY})
+    collect(server)
+    assert sorted(item["name"] for item in trashed(ann)) == sorted(["v1", digests[0]])
+    assert ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "tag": "v1"}).status == 200
+    assert sha256(repo.manifest("v1").body) == digests[1]
+
+
+def test_a_repository_has_its_own(server: Server, ann: Person) -> None:
+    """It wins over the organisation's, whichever keeps more; inherit takes it back."""
+    one, two = ann.new_repo(), ann.new_repo()
+    first, second = overwritten(one), overwritten(two)
+    days_pass(server, 10)
+    put(ann, NEWEST)
+    put(ann, {"keep": "everything"}, f"?name={short(one)}")
+    put(ann, {"keep": "rules", "newest": 2}, f"?name={short(two)}")
+    shown = ann.api.get(f"{ann.base}/policy").json()
+    assert [(each["repository"].rpartition("/")[2], each["policy"]["newest"]) for each in shown["items"]] == sorted(
+        [(short(one), None), (short(two), 2)]
+    )
+    collect(server)
+    assert [item["name"] for item in trashed(ann)] == [second[0]]
+    put(ann, {"keep": "inherit"}, f"?name={short(one)}")
+    collect(server)
+    assert sorted(item["name"] for item in trashed(ann)) == sorted([second[0], *first[:2]])
+
+
+def test_pages_of_repositories_with_their_own(ann: Person) -> None:
+    """By their names, each once."""
+    names = sorted(short(ann.new_repo()) for _ in range(3))
+    for name in names:
+        put(ann, NEWEST, f"?name={name}")
+    seen, query = [], "?limit=2"
+    while query:
+        page = ann.api.get(f"{ann.base}/policy{query}").json()
+        seen += [each["repository"].rpartition("/")[2] for each in page["items"]]
+        query = f"?limit=2&cursor={page['next']}" if page["next"] else ""
+    assert seen == names
+
+
+def test_rights(server: Server, ann: Person) -> None:
+    """Admins write, members read, others and wrong bodies change nothing."""
+    repo = ann.new_repo()
+    digests = overwritten(repo)
+    days_pass(server, 10)
+    for role, status in (("writer", 403), ("reader", 403)):
+        member = ann.add(role)
+        for query in ("", "?preview=true", f"?name={short(repo)}"):
+            assert member.api.json("PUT", f"{ann.base}/policy{query}", NEWEST).status == status
+        assert member.api.get(f"{ann.base}/policy").status == 200
+    other = stranger(server)
+    for query in ("", "?preview=true", f"?name={short(repo)}", "?name=absent"):
+        assert other.api.json("PUT", f"{ann.base}/policy{query}", NEWEST).status == 404
+    assert other.api.get(f"{ann.base}/policy").status == 404
+    assert other.api.json("PUT", f"{other.base}/policy?name={short(repo)}", NEWEST).status == 404
+    for body in (
+        {"keep": "rules"},
+        {"keep": "rules", "newest": 0},
+        {"keep": "rules", "newest": 1001},
+        {"keep": "rules", "newest": "1"},
+        {"keep": "rules", "younger": DAY - 1},
+        {"keep": "rules", "pulled": 10**12},
+        {"keep": "everything", "newest": 1},
+        {"keep": "inherit"},
+        {"keep": "nothing"},
+        {"newest": 1},
+        {"keep": "rules", "newest": 1, "more": 1},
+    ):
+        assert ann.api.json("PUT", f"{ann.base}/policy", body).status == 400, body
+    put(other, NEWEST)
+    collect(server)
+    assert trashed(ann) == []
+    assert [repo.manifest(each).status for each in digests] == [200] * 3
+    assert ann.api.get(f"{ann.base}/policy").json()["organisation"]["keep"] == "everything"
+
+
+def test_who_set_it(ann: Person) -> None:
+    """The audit log names the policy, what it is for, and who wrote it."""
+    name = short(ann.new_repo())
+    put(ann, {"keep": "rules", "newest": 2, "younger": 7 * DAY})
+    put(ann, NEWEST, f"?name={name}")
+    put(ann, {"keep": "inherit"}, f"?name={name}")
+    put(ann, {"keep": "everything"})
+    put(ann, NEWEST, "?preview=true")
+    entries = ann.api.get(f"{ann.base}/audit?event=policy-update").json()["items"]
+    assert [(each["subject"], each["detail"], each["by"]) for each in entries[::-1]] == [
+        (ann.org, "keep younger 604800, newest 2", ann.email),
+        (f"{ann.org}/{name}", "keep newest 1", ann.email),
+        (f"{ann.org}/{name}", "inherit", ann.email),
+        (ann.org, "keep everything", ann.email),
+    ]
+
+
+def test_a_policy_survives_the_database(server: Server, ann: Person) -> None:
+    """Rebuilt from the store it holds as before; and as nobody knows what was pulled, nothing goes for as long."""
+    repo = ann.new_repo()
+    digests = overwritten(repo)
+    put(ann, {"keep": "rules", "pulled": 5 * DAY})
+    put(ann, {"keep": "rules", "newest": 2}, f"?name={short(repo)}")
+    shown = ann.api.get(f"{ann.base}/policy").json()
+    server.stop()
+    server.lose_database()
+    polly_server("rebuild", "--data", str(server.data))
+    server.give_admin_back()
+    server.start()
+    again = Person(ann.port, ann.org, ann.email, ann.password)
+    assert again.api.get(f"{again.base}/policy").json() == shown
+    put(again, {"keep": "inherit"}, f"?name={short(repo)}")
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        connection.execute("UPDATE manifests SET pushed_at = 1")
+        connection.execute("UPDATE commits SET pushed_at = id")
+    connection.close()
+    collect(server)
+    assert trashed(again) == []
+    days_pass(server, 6)
+    collect(server)
+    assert sorted(item["name"] for item in trashed(again)) == sorted(digests[:2])
+
+
+def test_purged_in_the_end(server: Server, ann: Person) -> None:
+    """After the days of the trash, as what people delete; its space comes back."""
+    repo = ann.new_repo()
+    digests = overwritten(repo)
+    days_pass(server, 10)
+    put(ann, NEWEST)
+    collect(server)
+    for _ in range(3):
+        with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+            connection.execute("UPDATE trash SET deleted_at = 1")
+            connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
+            connection.execute("UPDATE tombstones SET not_before = 0")
+        connection.close()
+        collect(server)
+    assert trashed(ann) == []
+    assert len(list((server.data / "blobs").glob("*/*/*"))) == len(image().blobs)
+    assert [item["commit"] for item in ann.commits(short(repo))["items"]] == [digests[-1]]
