@@ -215,9 +215,9 @@ def policy_(
 ) -> None:
     """Show or set which commits are kept.
 
-    All of them are, unless an admin says otherwise. What any of the rules keeps is kept, in all docker repositories of the organisation, or in one with --name.
-    What none keeps goes to the trash; what would go is listed first. Active tags stay whatever the rules, and so does
-    what an image of several platforms or a signature still needs.
+    All of them are, unless an admin says otherwise. What any of the rules keeps is kept, in all docker repositories of
+    the organisation, or in one with --name. What none keeps goes to the trash; what would go is listed first. Active
+    tags stay whatever the rules, and so does what an image of several platforms or a signature still needs.
     """
     from polly_dockers.cli import policy
     from polly_dockers.cli.failures import UsageError
