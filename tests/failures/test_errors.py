@@ -52,7 +52,9 @@ def test_an_error_at_every_call(server: Server, call: str) -> None:
     repo = Person(server.port, server.org, *server.admin).new_repo()
     pusher = Pusher(repo)
     assert pusher.image("before")
-    for error in errors():
+    chosen = errors()
+    print(f"{call}: {len(chosen)} errors")
+    for error in chosen:
         tracer = trace(server, call, error)
         try:
             push(pusher)

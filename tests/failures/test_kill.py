@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import Server, free_port, polly_server
+from conftest import Server, free_port
 from contract.wire_client import Person
 from failures.client import Pusher, check, kill, rebuild, scenario, verify
 from failures.tracer import steps, trace
@@ -58,19 +58,17 @@ def test_kill_at_every_call(server: Server, call: str) -> None:
             break
         times += 1
     assert times > 0
+    print(f"{call}: killed at {times} calls")
     check(server)
     rebuild(
         server,
-        lambda: Person(server.port, server.org, *give_back(server)),
+        lambda: give_back(server),
         pusher.repo.name.partition("/")[2],
         pusher.record,
     )
 
 
-def give_back(server: Server) -> tuple[str, str]:
-    """The admin's role and password, which a rebuild can't bring back; the email and password."""
-    email, password = server.admin
-    place = ("--data", str(server.data), "--email", email, "--password-stdin")
-    polly_server("user", "add", "--org", server.org, "--role", "admin", *place, stdin=password)
-    polly_server("user", "reset-password", *place, stdin=password)
-    return email, password
+def give_back(server: Server) -> Person:
+    """The admin, whose role and password a rebuild can't bring back."""
+    server.give_admin_back()
+    return Person(server.port, server.org, *server.admin)
