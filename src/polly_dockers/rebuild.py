@@ -7,12 +7,12 @@ import fcntl
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, func, insert, select
 
 from polly_dockers.blobs.files import FileBlobStore
-from polly_dockers.db import journal, migrate, pulls, references, snapshot
+from polly_dockers.db import garbage, journal, migrate, pulls, references, snapshot
 from polly_dockers.db.engine import ERRORS, FILE, now, open_engine
 from polly_dockers.db.replay import Replay
 from polly_dockers.db.schema import commits, organisations, repositories
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+KEEP_SECONDS: Final = 30 * 86_400
+"""How long blobs are kept that no manifest of the journal names: a part of it may be lost, and found again."""
+
+
 @dataclass(slots=True)
 class Rebuilt:
     """What the database holds after a rebuild, and what the store lacks."""
@@ -38,7 +42,7 @@ class Rebuilt:
     manifests: int = 0
     """Those whose rows were made again."""
     blobs: int = 0
-    """Rows of blobs that were made again from the store."""
+    """Blobs of the store that have their rows again."""
     lost: list[tuple[str, str, str]] = field(default_factory=list)
     """Repository, manifest and digest of each blob that a manifest names and the store does not have."""
 
@@ -95,6 +99,8 @@ def _catch_up(connection: Connection, folder: Path) -> Rebuilt:
     if last and result.lost:  # blobs of pushes that came after the database was copied
         result.blobs = references.add_blobs(connection, _keys(folder))
         result.lost = references.refer(connection, replay.manifests)
+    if result.blobs:
+        result.blobs -= garbage.bury_unlinked(connection, KEEP_SECONDS)
     references.count(connection)
     if journal.last(folder) - last > pulls.HOUR:
         pulls.note_all(connection)

@@ -128,6 +128,15 @@ def bury(connection: Connection, keys: Sequence[str], grace: int) -> None:
         connection.execute(insert(tombstones), fresh)
 
 
+def bury_unlinked(connection: Connection, grace: int) -> int:
+    """Take the rows of all blobs that no repository has, and tell how many; their keys may go in ``grace`` seconds."""
+    linked = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id))
+    keys = connection.execute(delete(blobs).where(~linked).returning(blobs.c.storage_key)).scalars().all()
+    for at in range(0, len(keys), BATCH):
+        bury(connection, keys[at : at + BATCH], grace)
+    return len(keys)
+
+
 def unnamed(connection: Connection, keys: Sequence[str]) -> list[str]:
     """Those of the keys that no row of a blob names."""
     query = select(blobs.c.storage_key).where(blobs.c.storage_key.in_(keys))
