@@ -23,6 +23,7 @@ class Worker:
     """A connection that one worker process has taken; it answers all that comes on it."""
 
     connection: http.client.HTTPConnection
+    pid: int
 
     def send(self, client: Client, method: str, path: str, body: bytes | None = None, kind: str = "") -> Answer:
         """The worker's answer to what the client would send; ``kind`` is the media type of the body."""
@@ -57,7 +58,7 @@ def each_worker(server: Server, count: int = 2) -> Iterator[list[Worker]]:
                 os.kill(other, signal.SIGSTOP)
             while any(not _stands_still(other) for other in others):
                 pass
-            found.append(Worker(connection))
+            found.append(Worker(connection, int(child)))
             assert found[-1].process
         finally:
             for other in others:

@@ -1,7 +1,9 @@
-"""5: the collector is killed at its system calls. It leaks at most, and the next run takes up what is left."""
+"""5, 32: the collector is killed at its system calls, or stands still. It leaks at most, and goes on or is followed."""
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -76,3 +78,47 @@ def test_the_collector_is_killed(server: Server, tmp_path: Path, call: str) -> N
     assert stored(server) == set(pusher.record.blobs)
     assert all(sha256(data) == digest for digest, data in pusher.record.blobs.items())
     check(server)
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_the_collector_stands_still(server: Server, tmp_path: Path, number: int) -> None:
+    """32: stopped between two deletions, for longer than any lease, it takes nothing that was pushed meanwhile."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text(SETTINGS)
+    collect = ["gc", "--data", str(server.data), "--config", str(settings)]
+    repo = admin(server).new_repo()
+    made = [image() for _ in range(5)]
+    for each in made:
+        repo.push(each, "v1")
+        assert repo.delete(f"manifests/{each.digest}").status == 202
+    for _ in range(2):
+        leases_end(server)
+        inject = ["-e", "trace=unlink", "-e", f"inject=unlink:signal=STOP:when={number}"]
+        log = tmp_path / "calls"
+        command = ["strace", "-f", "-qq", "-o", str(log), *inject, str(BIN / "polly-server"), *collect]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as tracer:
+            collector = stopped(tracer, log)
+            if collector is None:
+                continue
+            for each in made:
+                repo.push(each, "v1")
+            leases_end(server)
+            os.kill(collector, signal.SIGCONT)
+        break
+    else:
+        pytest.fail("the collector deleted nothing")
+    for each in made:
+        assert repo.manifest(each.digest).body == each.manifest
+        assert all(repo.blob(sha256(blob)).body == blob for blob in each.blobs)
+    polly_server(*collect)
+    assert stored(server) == {sha256(blob) for each in made for blob in each.blobs}
+    check(server)
+
+
+def stopped(tracer: subprocess.Popen[bytes], log: Path) -> int | None:
+    """The process that strace began, once it stands still; None: it came to its end."""
+    while tracer.poll() is None:
+        found = re.search(r"^([0-9]+) --- stopped by SIGSTOP", log.read_text() if log.exists() else "", re.MULTILINE)
+        if found is not None:
+            return int(found[1])
+    return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
 import sqlite3
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import polly_server, running_server
-from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Person, admin, descriptor, dumps, image, sha256
+from contract.wire_client import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Person,
+    admin,
+    connected,
+    descriptor,
+    dumps,
+    image,
+    sha256,
+)
+from contract.workers import each_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,10 +193,58 @@ def test_a_deleted_blob_gives_its_space_back(server: Server, ann: Person) -> Non
     assert files(server) == set()
 
 
+def test_a_download_goes_on_while_its_blob_is_collected(server: Server, ann: Person) -> None:
+    """28: who began to read has the bytes to their end, when nothing else has them any more."""
+    repo = ann.new_repo()
+    data = secrets.token_bytes(1 << 20) * 48
+    digest = repo.push_blob(data)
+    with connected(repo.port) as connection:
+        head = f"GET {repo.path(f'blobs/{digest}')} HTTP/1.1\r\nHost: x\r\nAuthorization: {repo.authorization}\r\n\r\n"
+        connection.sendall(head.encode())
+        got = connection.recv(1000)
+        for _ in range(2):
+            time_passes(server)
+            collect(server)
+        assert repo.blob(digest).status == 404
+        assert files(server) == set()
+        start = got.index(b"\r\n\r\n") + 4
+        rest = bytearray(got[start:])
+        while len(rest) < len(data) and (piece := connection.recv(1 << 20)):
+            rest += piece
+    assert bytes(rest) == data
+
+
+def test_a_worker_stands_still(server: Server, ann: Person) -> None:
+    """32: stopped in the middle of a push for longer than any lease, it commits nothing that is not all there."""
+    repo = ann.new_repo()
+    made = image()
+    place = repo.start()
+    with each_worker(server) as workers:
+        stopped = workers[0]
+        for blob in made.blobs:
+            path = repo.path(f"blobs/uploads/?digest={sha256(blob)}")
+            assert stopped.send(repo, "POST", path, blob).status == 201
+        assert stopped.send(repo, "PATCH", place, b"half of it").status == 202
+        os.kill(stopped.pid, signal.SIGSTOP)
+        try:
+            for _ in range(2):
+                time_passes(server)
+                collect(server)
+            assert files(server) == set()
+        finally:
+            os.kill(stopped.pid, signal.SIGCONT)
+        path = repo.path("manifests/v1")
+        refused = stopped.send(repo, "PUT", path, made.manifest, OCI_MANIFEST)
+        assert (refused.status, refused.json()["errors"][0]["code"]) == (400, "MANIFEST_BLOB_UNKNOWN")
+        data = b"half of it" + made.blobs[0]
+        assert stopped.send(repo, "PUT", f"{place}?digest={sha256(data)}", made.blobs[0]).status == 201
+        assert repo.blob(sha256(data)).body == data
+        repo.push(made, "v1")
+        assert stopped.get(repo, path).body == made.manifest
+
+
 def test_abandoned_uploads_go(server: Server, ann: Person) -> None:
     """14: once nobody has continued them for upload_seconds; one that is held stays."""
-    import os  # noqa: PLC0415 - for the age of a file alone
-
     repo = ann.new_repo()
     old, new = repo.start(), repo.start()
     assert repo.send("PATCH", old, b"x" * 1000).status == 202
