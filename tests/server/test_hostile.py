@@ -1,0 +1,215 @@
+"""200 clients at once that drip, stall, leave, or send too much: the others get their answers (13, 25, 26, 27)."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from conftest import running_server
+from contract.wire_client import Person, Repo, admin, image, receive, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Server
+
+CLIENTS = 200
+FORM = b"application/x-www-form-urlencoded"
+BLOB = 64 << 20
+MEMORY = 32 << 20
+"""Bytes that 200 of them may cost a worker: one that held a hundredth of what they ask for would need more."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own, for its memory and its descriptors are measured."""
+    with running_server(tmp_path, "--collect-seconds", "0") as running:
+        yield running
+
+
+class Crowd:
+    """So many connections to a server, held open together."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._stack = contextlib.ExitStack()
+        self.members: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        """Nobody has come yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """All are sent home."""
+        self._stack.close()
+
+    def join(self, data: bytes) -> socket.socket:
+        """A further one, which has sent these bytes."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._stack.enter_context(connection)
+        connection.settimeout(30)
+        connection.connect(("127.0.0.1", self._port))
+        connection.sendall(data)
+        self.members.append(connection)
+        return connection
+
+    def leave(self) -> None:
+        """All of them go at once, without a word."""
+        for connection in self.members:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self._stack.close()
+
+
+def head(repo: Repo, method: str, rest: str, *more: str) -> bytes:
+    """The head of a request."""
+    lines = [f"{method} {repo.path(rest)} HTTP/1.1", "Host: x", f"Authorization: {repo.authorization}", *more]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def works(repo: Repo, tag: str) -> None:
+    """An honest client pushes an image, and pulls it."""
+    made = image()
+    repo.push(made, tag)
+    assert repo.manifest(tag).body == made.manifest
+    assert all(repo.blob(sha256(blob)).body == blob for blob in made.blobs)
+
+
+def processes(server: Server) -> list[Path]:
+    """The folders of the server and its workers in /proc."""
+    assert server.process is not None
+    own = Path(f"/proc/{server.process.pid}")
+    children = (own / f"task/{server.process.pid}/children").read_text().split()
+    return [own, *(Path(f"/proc/{child}") for child in children)]
+
+
+def memory(server: Server) -> int:
+    """Bytes that the server holds for itself, in all its processes."""
+    lines = [line for each in processes(server) for line in (each / "status").read_text().splitlines()]
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def held_open(server: Server) -> int:
+    """Connections and uploads that the server has open, in all its processes."""
+    found = []
+    for each in processes(server):
+        for link in (each / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.append(str(link.readlink()))
+    return sum(name.startswith("socket:") or "/uploads/" in name for name in found)
+
+
+def comes_back(server: Server, before: int) -> None:
+    """Wait until the server has let go of the crowd."""
+    while held_open(server) > before:
+        pass
+
+
+def test_slow_readers(server: Server) -> None:
+    """25: each has asked for 64 MB and reads nothing; memory stays flat, and whoever goes on reading gets it all."""
+    ann: Person = admin(server)
+    repo = ann.new_repo()
+    data = secrets.token_bytes(1 << 20) * (BLOB >> 20)
+    digest = repo.push_blob(data)
+    works(repo, "before")
+    before, held = held_open(server), memory(server)
+    with Crowd(server.port) as crowd:
+        for _ in range(CLIENTS):
+            crowd.join(head(repo, "GET", f"blobs/{digest}"))
+        for each in crowd.members:
+            assert each.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL) == b"HTTP/1.1 200"
+        works(repo, "meanwhile")
+        assert memory(server) - held < MEMORY
+        assert receive(crowd.members[7]).body == data
+        crowd.leave()
+    comes_back(server, before)
+    works(repo, "after")
+
+
+def test_bodies_that_do_not_come(server: Server) -> None:
+    """13, 26: uploads, manifests and forms that are begun and then stand still, or drip; then all of them leave."""
+    ann = admin(server)
+    repo = ann.new_repo()
+    works(repo, "before")
+    before, held = held_open(server), memory(server)
+    digest = sha256(b"never whole")
+    heads = (
+        head(repo, "POST", f"blobs/uploads/?digest={digest}", "Content-Length: 1000000000"),
+        head(repo, "POST", f"blobs/uploads/?digest={digest}", "Transfer-Encoding: chunked") + b"FFFFFFFF\r\n",
+        head(repo, "PUT", "manifests/never", "Content-Type: application/json", "Content-Length: 4000000"),
+        head(repo, "GET", "manifests/before")[:-9],
+        b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: " + FORM + b"\r\nContent-Length: 9999\r\n\r\n",
+    )
+    over = threading.Event()
+    with Crowd(server.port) as crowd:
+        for number in range(CLIENTS):
+            crowd.join(heads[number % len(heads)])
+
+        def drip() -> None:
+            while not over.wait(0.05):
+                for each in crowd.members:
+                    with contextlib.suppress(OSError):
+                        each.send(b"x")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            for number in range(5):
+                works(repo, f"meanwhile-{number}")
+        finally:
+            over.set()
+            dripping.join()
+        assert memory(server) - held < MEMORY
+        crowd.leave()
+    comes_back(server, before)
+    works(repo, "after")
+    assert repo.blob(digest).status == 404
+    assert repo.manifest("never").status == 404
+    assert not [path for path in (server.data / "uploads").iterdir() if path.stat().st_size > 1 << 20]
+
+
+def test_refused_while_their_bodies_come(server: Server) -> None:
+    """27: without a right, too large, to nowhere: each sees its status, however much it still wants to send."""
+    ann = admin(server)
+    repo = ann.new_repo()
+    works(repo, "before")
+    before, held = held_open(server), memory(server)
+    huge = "Content-Length: 9000000000"
+    nobody = Repo(repo.port, "Bearer nothing", repo.name)
+    wanted = (
+        (head(nobody, "POST", f"blobs/uploads/?digest={sha256(b'')}", huge), 401),
+        (head(repo, "PUT", "manifests/v1", "Content-Type: application/json", huge), 413),
+        (head(repo, "PATCH", "blobs/uploads/nowhere", huge), 404),
+        (head(Repo(repo.port, repo.authorization, "nobody/nothing"), "POST", "blobs/uploads/", huge), 401),
+    )
+    statuses: list[tuple[int, int]] = []
+    lock = threading.Lock()
+
+    def send(number: int) -> None:
+        start, status = wanted[number % len(wanted)]
+        with Crowd(server.port) as crowd:
+            connection = crowd.join(start)
+            with contextlib.suppress(OSError):
+                for _ in range(64):
+                    connection.sendall(b"x" * 65_536)
+            answer = receive(connection)
+            with lock:
+                statuses.append((status, answer.status))
+
+    threads = [threading.Thread(target=send, args=[number]) for number in range(CLIENTS)]
+    for each in threads:
+        each.start()
+    works(repo, "meanwhile")
+    for each in threads:
+        each.join()
+    assert len(statuses) == CLIENTS
+    assert [found for wanted_, found in statuses if wanted_ != found] == []
+    assert memory(server) - held < MEMORY
+    comes_back(server, before)
+    works(repo, "after")
