@@ -40,6 +40,14 @@ class _Protocol(RequestHandler):
         peer = transport.get_extra_info("peername")
         self._remote = str(peer[0]) if isinstance(peer, tuple) else None
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what waits for the rest of a refused body: it comes no more, and aiohttp goes on waiting."""
+        answered = self._current_request is None and self._waiter is None
+        task = self._task_handler
+        super().connection_lost(exc)
+        if answered and task is not None:
+            task.cancel()
+
     def data_received(self, data: bytes) -> None:
         """Answer at once what can be, and give the rest to aiohttp."""
         waiter, transport = self._waiter, self.transport
