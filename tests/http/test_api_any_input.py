@@ -9,16 +9,14 @@ from urllib.parse import quote, urlencode
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pysqlite3 import dbapi2 as sqlite
 
+from contract.rows import rows
 from contract.schema import faults, resolve
 from contract.wire_client import Client, Person, stranger
 
 if TYPE_CHECKING:
     from conftest import Server
 
-ON_THE_SIDE = {"audit", "throttles", "journal", "access_tokens", "sqlite_sequence", "repository_deltas", "signing_keys"}
-"""Tables that a refused request may write to: attempts are counted, the time of a token's use is noted."""
 KNOWN = ["one", "two/three", "private", "registry", "sha256:" + "0" * 64, "v1", "bob@acme.example", "admin", "reader"]
 
 TEXT = (
@@ -77,16 +75,6 @@ def requests(draw: st.DrawFn, document: dict[str, Any], org: str) -> tuple[str, 
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     body = json.dumps(draw(value(document, schema))).encode()
     return path, method, address, draw(st.just(body) | st.just(body) | st.binary(max_size=20))
-
-
-def rows(server: Server) -> dict[str, list[Any]]:
-    """All that the server keeps, but for what is on the side."""
-    connection = sqlite.connect(f"file:{server.data / 'polly.db'}?mode=ro", uri=True)
-    try:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {name: list(connection.execute(f"SELECT * FROM {name}")) for name in tables if name not in ON_THE_SIDE}  # noqa: S608 - names of tables
-    finally:
-        connection.close()
 
 
 @pytest.fixture(scope="module")

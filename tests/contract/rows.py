@@ -1,0 +1,39 @@
+"""All rows of a server, to compare what it was before a request with what it is after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pysqlite3 import dbapi2 as sqlite
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+ON_THE_SIDE = {
+    *("access_tokens", "audit", "journal", "manifest_pulls", "repository_deltas", "signing_keys"),
+    *("sqlite_sequence", "throttles"),
+}
+"""Tables that a refused request may write to, or the server by itself: attempts are counted, uses are noted."""
+
+
+FOLDED = {("repositories", column) for column in ("tags", "commits", "size", "pushed_at", "active_at")}
+"""Columns that the server brings up to date by itself, some seconds after a push."""
+
+
+def rows(server: Server) -> dict[str, list[Any]]:
+    """All that the server keeps, but for what is on the side."""
+    connection = sqlite.connect(f"file:{server.data / 'polly.db'}?mode=ro", uri=True)
+    try:
+        found = connection.execute(
+            "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'"
+        )
+        columns: dict[str, list[str]] = {}
+        for table, column in found:
+            if table not in ON_THE_SIDE and (table, column) not in FOLDED:
+                columns.setdefault(table, []).append(column)
+        return {
+            table: list(connection.execute(f"SELECT {', '.join(names)} FROM {table}"))  # noqa: S608 - names of the schema
+            for table, names in columns.items()
+        }
+    finally:
+        connection.close()
