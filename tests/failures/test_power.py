@@ -14,16 +14,27 @@ from contract.wire_client import Person, image, sha256
 from failures.client import Pusher, check, kill, mounted, scenario, shut_down, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@contextlib.contextmanager
+def serving(place: Path) -> Iterator[Server]:
+    """A server whose data is there; it is gone before the disk is, whatever happens."""
+    server = Server(place / "data", free_port())
+    server.init()
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None:
+            kill(server)
 
 
 @pytest.mark.parametrize("turn", range(6))
 def test_the_power_goes_away(tmp_path: Path, turn: int) -> None:
     """17: in the middle of a push, right after answers: all that was answered is there, and none of it torn."""
-    with mounted(tmp_path, 192) as (place, lose_power):
-        server = Server(place / "data", free_port())
-        server.init()
-        server.start()
+    with mounted(tmp_path, 192) as (place, lose_power), serving(place) as server:
         ann = Person(server.port, server.org, *server.admin)
         repo = ann.new_repo()
         pusher = Pusher(repo)
@@ -57,10 +68,7 @@ def fill(file: Path) -> None:
 
 def test_a_full_disk(tmp_path: Path) -> None:
     """18: a push gets 507 and changes nothing, pulls go on, and there is room again once there is room."""
-    with mounted(tmp_path, 64) as (place, _):
-        server = Server(place / "data", free_port())
-        server.init()
-        server.start()
+    with mounted(tmp_path, 64) as (place, _), serving(place) as server:
         repo = Person(server.port, server.org, *server.admin).new_repo()
         pusher = Pusher(repo)
         assert pusher.image("v1")
