@@ -17,7 +17,7 @@ from polly_dockers import datafolder
 from polly_dockers.config import Config, split_address
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
-from polly_dockers.worker import PollyWorker
+from polly_dockers.worker import PollyWorker, hold_endings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,4 +122,5 @@ def _arbiter(
         "control_socket_disable": True,
         "when_ready": lambda _arbiter: on_ready(),
     }
+    hold_endings()
     _Server(config, metrics_folder, options).run()

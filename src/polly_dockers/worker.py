@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 import uvloop
@@ -48,6 +48,23 @@ FOLD_EVERY: Final = 5.0
 """Seconds between two foldings of what pushes added to totals."""
 
 
+ENDINGS: Final = (signal.SIGTERM, signal.SIGQUIT)
+"""Signals that end a process of the server."""
+
+
+def hold_endings() -> None:
+    """From now on, ENDINGS wait in a forked process until it is a worker.
+
+    Up to there it has the handlers of the process that forked it: one that came was noted where nobody looked, and the
+    worker went on until it was killed.
+    """
+    held: list[set[signal.Signals]] = []
+    os.register_at_fork(
+        before=lambda: held.append(cast("set[signal.Signals]", signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS))),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, held.pop()),
+    )
+
+
 class PollyWorker(Worker):  # type: ignore[misc]
     """Serves until gunicorn says to stop, then lets the requests in flight end."""
 
@@ -62,6 +79,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         for name in ("HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "ABRT"):
             signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

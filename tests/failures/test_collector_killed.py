@@ -1,4 +1,4 @@
-"""5, 32: the collector is killed at its system calls, or stands still. It leaks at most, and goes on or is followed."""
+"""4, 5, 32: the collector is killed at its system calls, loses its rows, or stands still: it leaks at most."""
 
 from __future__ import annotations
 
@@ -78,6 +78,56 @@ def test_the_collector_is_killed(server: Server, tmp_path: Path, call: str) -> N
     assert stored(server) == set(pusher.record.blobs)
     assert all(sha256(data) == digest for digest, data in pusher.record.blobs.items())
     check(server)
+
+
+@pytest.mark.parametrize("call", ["pread64", "fcntl", "flock", "fdatasync"])
+def test_the_collector_loses_its_rows(server: Server, tmp_path: Path, call: str) -> None:
+    """4: from its first, second, … call on the disk answers EIO: it ends and says so, and what lives stays."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text(SETTINGS)
+    collect = ["gc", "--data", str(server.data), "--config", str(settings)]
+    repo = admin(server).new_repo()
+    pusher = Pusher(repo)
+    number, failed = 1, 0
+    while True:
+        assert pusher.image(f"v{number}")
+        repo.push_blob(f"left over {number}".encode())
+        leases_end(server)
+        inject = ["-e", f"trace={call}", "-e", f"inject={call}:error=EIO:when={number}+"]
+        done = subprocess.run(
+            ["strace", "-f", "-qq", "-o", "/dev/null", *inject, str(BIN / "polly-server"), *collect],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        verify(repo, pusher.record)
+        if done.returncode == 0:
+            break
+        assert done.returncode == 1, done.stderr
+        assert "polly-server: " in done.stderr
+        assert "Traceback" not in done.stderr
+        failed += 1
+        number += max(1, number // 2)
+    assert failed > 0
+    for _ in range(3):
+        leases_end(server)
+        polly_server(*collect)
+    assert stored(server) == set(pusher.record.blobs)
+    check(server)
+
+
+def test_the_collector_without_a_database(server: Server, tmp_path: Path) -> None:
+    """4: where it is gone nothing is deleted: an empty one would take every blob for garbage."""
+    repo = admin(server).new_repo()
+    made = image()
+    repo.push(made, "v1")
+    settings = tmp_path / "settings.toml"
+    settings.write_text(SETTINGS)
+    server.stop()
+    server.lose_database()
+    with pytest.raises(AssertionError, match="polly-server rebuild"):
+        polly_server("gc", "--data", str(server.data), "--config", str(settings))
+    assert stored(server) == set(map(sha256, made.blobs))
 
 
 @pytest.mark.parametrize("number", [1, 5])
