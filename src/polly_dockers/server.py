@@ -51,6 +51,10 @@ def run() -> NoReturn:
     except Exception as error:
         if os.environ.get("POLLY_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.strerror:
+            place = f": {error.filename}" if error.filename else ""
+            print(f"polly-server: {error.strerror}{place}. Run it again once that is mended.", file=sys.stderr)
+            raise SystemExit(1) from None
         print(f"polly-server: a fault, which POLLY_DEBUG=1 shows in full: {error!r}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
