@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, insert, literal, select, tuple_, update
 
 from polly_dockers.db import repositories
 from polly_dockers.db import trash as trash_rows
@@ -32,6 +32,7 @@ from polly_dockers.db.schema import (
     trash,
 )
 from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,37 +189,47 @@ def waiting(connection: Connection) -> Waiting:
 # --- what the trash gives back ----------------------------------------------------------------------------------
 
 
+_IN_TRASH: Final = Statement(select(manifests.c.id).where(manifests.c.trash_id == bindparam("trash_id")))
+_HELD_BY_INDEX: Final = Statement(
+    select(manifest_children.c.child_id).where(manifest_children.c.child_id == bindparam("manifest_id")).limit(1)
+)
+_SOME_COMMITS: Final = Statement(
+    delete(commits).where(
+        commits.c.id.in_(select(commits.c.id).where(commits.c.manifest_id == bindparam("manifest_id")).limit(BATCH))
+    )
+)
+_LEASE_ITS_BLOBS: Final = Statement(
+    update(repository_blobs)
+    .where(
+        repository_blobs.c.repository_id
+        == select(manifests.c.repository_id).where(manifests.c.id == bindparam("manifest_id")).scalar_subquery(),
+        repository_blobs.c.blob_id.in_(
+            select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == bindparam("manifest_id"))
+        ),
+        repository_blobs.c.leased_until >= HELD,
+        repository_blobs.c.leased_until < bindparam("until"),
+    )
+    .values(leased_until=bindparam("until"))
+)
+_DELETE_MANIFEST: Final = Statement(delete(manifests).where(manifests.c.id == bindparam("manifest_id")))
+
+
 def purge_manifest(connection: Connection, trash_id: int, lease: int) -> bool:
     """Delete a part of a manifest that is in the trash, commits first; True once all of it is gone.
 
     Who has just found a blob of it may be about to name that: each gets a lease. A manifest that an index of the
     trash holds waits for that index.
     """
-    manifest_id = connection.execute(
-        select(manifests.c.id).where(manifests.c.trash_id == trash_id)
-    ).scalar_one_or_none()
-    if manifest_id is None:
+    row = _IN_TRASH.first(connection, {"trash_id": trash_id})
+    if row is None:
         return True
-    if connection.execute(
-        select(manifest_children.c.child_id).where(manifest_children.c.child_id == manifest_id)
-    ).first():
+    own = {"manifest_id": row.id}
+    if _HELD_BY_INDEX.first(connection, own) is not None:
         return True
-    if _some(connection, commits, commits.c.manifest_id == manifest_id):
+    if _SOME_COMMITS.run(connection, own) == BATCH:
         return False
-    named = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == manifest_id)
-    repository_id = select(manifests.c.repository_id).where(manifests.c.id == manifest_id).scalar_subquery()
-    until = now() + lease * 1_000_000
-    connection.execute(
-        update(repository_blobs)
-        .where(
-            repository_blobs.c.repository_id == repository_id,
-            repository_blobs.c.blob_id.in_(named),
-            repository_blobs.c.leased_until >= HELD,
-            repository_blobs.c.leased_until < until,
-        )
-        .values(leased_until=until)
-    )
-    connection.execute(delete(manifests).where(manifests.c.id == manifest_id))
+    _LEASE_ITS_BLOBS.run(connection, own | {"until": now() + lease * 1_000_000})
+    _DELETE_MANIFEST.run(connection, own)
     trash_rows.forget(connection, trash_id)
     return True
 

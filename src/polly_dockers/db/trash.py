@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
 
 from polly_dockers.db import audit, journal, missed, pulls, repositories
 from polly_dockers.db import manifests as manifest_rows
@@ -30,6 +30,7 @@ from polly_dockers.db.schema import (
     users,
 )
 from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -180,15 +181,20 @@ def get(connection: Connection, item_id: int) -> Item | None:
     return _item(row) if row is not None else None
 
 
+_FORGET: Final = Statement(delete(trash).where(trash.c.id == bindparam("item_id")))
+_THERE: Final = Statement(select(trash.c.id).where(trash.c.id == bindparam("item_id")))
+_SLUG: Final = Statement(select(organisations.c.slug).where(organisations.c.id == bindparam("organisation_id")))
+
+
 def forget(connection: Connection, item_id: int) -> None:
     """Take the item out of the trash; what it stood for is gone."""
-    connection.execute(delete(trash).where(trash.c.id == item_id))
+    _FORGET.run(connection, {"item_id": item_id})
     journal.note(connection, journal.Purged(item_id))
 
 
 def note_purge(connection: Connection, item: Item) -> None:
     """Note in the audit log that what the item stood for is gone for good, where that is so."""
-    if get(connection, item.id) is not None:
+    if _THERE.first(connection, {"item_id": item.id}) is not None:
         return
     audit.note(connection, audit.Event.purge, path(connection, item), organisation_id=item.organisation_id, by=None)
 
@@ -197,8 +203,8 @@ def path(connection: Connection, item: Item) -> str:
     """The image path of an item, without the host; an organisation's slug."""
     if item.kind == ORGANISATION:
         return item.name
-    slug = select(organisations.c.slug).where(organisations.c.id == item.organisation_id)
-    repository = f"{connection.execute(slug).scalar_one().partition(MARK)[0]}/{item.repository}"
+    slug = _SLUG.first(connection, {"organisation_id": item.organisation_id}).slug
+    repository = f"{slug.partition(MARK)[0]}/{item.repository}"
     return repository + {TAG: f":{item.name}", COMMIT: f"@{item.name}"}.get(item.kind, "")
 
 
@@ -224,18 +230,8 @@ def throw_tag(connection: Connection, organisation_id: int, repository_id: int, 
     if connection.execute(query).rowcount == 0:
         return None
     repositories.add_delta(connection, repository_id, tags=-1)
-    return _get(
-        connection,
-        _add(
-            connection,
-            TAG,
-            tag,
-            organisation_id=organisation_id,
-            repository_id=repository_id,
-            user_id=user_id,
-            tag_names=(tag,),
-        ),
-    )
+    own: dict[str, Any] = {"organisation_id": organisation_id, "repository_id": repository_id, "user_id": user_id}
+    return _get(connection, _add(connection, TAG, tag, tag_names=(tag,), **own))
 
 
 def activate(connection: Connection, repository_id: int, tag: str) -> bool:
