@@ -261,6 +261,10 @@ def _missing(name: RepositoryName, action: Action) -> str:
     if action is Action.push:
         return (
             f"There is no docker repository {name} yet. Make it first: polly dockers create --name {name.name} "
-            '--description "what it is for"'
+            '--description "what it is for"; one that was deleted comes back by '
+            f"polly dockers restore --name {name.name}"
         )
-    return f"There is no docker repository {name}. polly dockers list --all shows those of {name.organisation}."
+    return (
+        f"There is no docker repository {name}. polly dockers list --all shows those of {name.organisation}, "
+        "polly dockers trash what was deleted."
+    )

@@ -29,6 +29,10 @@ PART: Final = ".part"
 PIECE: Final = 1 << 20
 
 
+_OWN: Final = {"blobs", journal.FOLDER, FILE, FILE + PART, "lost+found"}
+"""What lies in the folder of a backup; the last in that of a disk."""
+
+
 @dataclass(slots=True)
 class Copied:
     """What a backup or a restore did."""
@@ -50,6 +54,10 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
         raise Unavailable(msg)
     if (target / "writer.lock").exists():
         msg = f"{target} is the data folder of a server, no backup. Give another folder."
+        raise Unavailable(msg)
+    others = sorted(path.name for path in target.iterdir() if path.name not in _OWN) if target.is_dir() else []
+    if others:
+        msg = f"{target} holds {others[0]}, which is of no backup. Give an empty folder, or one of an earlier backup."
         raise Unavailable(msg)
     try:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -90,12 +90,12 @@ class Collector:
         with _alone(self.registry) as held:
             if held is None:
                 return None
-            await self._expire(held)
             await self._purge()
             await self._links()
             await self._orphans()
             await self._files()
             await self._uploads()
+            await self._expire(held)  # last: where it fails, what others need is done
             self.report.waiting = (await self.registry.db.read(garbage.waiting)).tombstones
             return self.report
 
@@ -103,7 +103,7 @@ class Collector:
         """What a run would do now, without doing it."""
         config, report = self.registry.config, self.report
         report.expired = await policy.count(self.registry)
-        overdue = await self.registry.db.read(trash_rows.older, self._deadline(), after=0, limit=1_000_000)
+        overdue = await self.registry.db.read(trash_rows.older, self._deadline(), after=(0, 0), limit=1_000_000)
         report.purged = len(overdue)
         found = await self.registry.db.read(garbage.waiting)
         report.links, report.blobs, report.size, report.waiting = found.links, found.blobs, found.size, found.tombstones
@@ -122,19 +122,19 @@ class Collector:
         """Let policies take what they no longer keep; the file of the lock bears the time of it."""
         if not self.thorough and time.time() - os.stat(lock).st_mtime < EXPIRE_EVERY:
             return
+        os.utime(lock)
         began = asyncio.get_running_loop().time()
         async for thrown in policy.apply(self.registry):
             self.report.expired += thrown
             await self._rest(began)
             began = asyncio.get_running_loop().time()
-        os.utime(lock)
 
     async def _purge(self) -> None:
         """Delete what has been in the trash for long enough."""
-        after, before = 0, self._deadline()  # what is deleted meanwhile is for the next run
+        after, before = (0, 0), self._deadline()  # what is deleted meanwhile is for the next run
         while items := await self.registry.db.read(trash_rows.older, before, after=after, limit=garbage.BATCH):
             await self._purge_all(items)
-            after = items[-1].id
+            after = items[-1].deleted_at, items[-1].id
 
     async def _purge_all(self, items: list[trash_rows.Item]) -> None:
         small = [item for item in items if item.kind in {trash_rows.TAG, trash_rows.COMMIT}]
@@ -156,6 +156,8 @@ class Collector:
         """Purge tags and commits in one transaction; those that it takes more than one for."""
         more = []
         for item in items:
+            if not trash_rows.is_there(connection, item):  # it was restored meanwhile
+                continue
             if item.kind == trash_rows.TAG:
                 trash_rows.forget(connection, item.id)
             elif not garbage.purge_manifest(connection, item.id, self.registry.config.lease_seconds):

@@ -104,15 +104,33 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
 }
 
 
-def load(options: Mapping[str, object], environment: Mapping[str, str], file: Path | None = None) -> Config:
+RUNNING: Final = "running.toml"
+"""In the data folder: how long the server that ran last keeps things, for the commands beside it."""
+LASTING: Final = ("lease_seconds", "trash_days", "upload_seconds", "grace_seconds")
+
+
+def note(config: Config) -> None:
+    """Write RUNNING: what a person was told to have time for is not purged by a command that has other settings."""
+    file = config.data / RUNNING
+    fresh = file.with_suffix(".new")
+    fresh.write_text("".join(f"{name} = {getattr(config, name)}\n" for name in LASTING), encoding="utf-8")
+    fresh.replace(file)
+
+
+def load(
+    options: Mapping[str, object], environment: Mapping[str, str], file: Path | None = None, beside: Path | None = None
+) -> Config:
     """The settings from the three sources; raises BadRequest that names the setting and where it was read.
 
     ``options`` holds what the command line gave, by field name, None for what it did not give. ``file`` is the
-    TOML file; without it, ``POLLY_CONFIG`` names one.
+    TOML file; without it, ``POLLY_CONFIG`` names one. ``beside`` is the data folder of a server that may run: what none
+    of the three sets is as there.
     """
     if file is None and environment.get("POLLY_CONFIG"):
         file = Path(environment["POLLY_CONFIG"])
     given: dict[str, Any] = {}
+    if beside is not None and (beside / RUNNING).exists():
+        given |= _toml(beside / RUNNING)
     for name, value in (_toml(file) if file else {}).items():
         given[name] = _checked(name, value, f"{file}: {name}")
     for setting in fields(Config):

@@ -115,8 +115,8 @@ async def write(
 
     found, repository_id, holds = await (registry.db.read(reach) if preview else registry.db.write(change))
     if full is not None:
-        return holds, await _preview(registry, holds, _one(repository_id or 0, full.name))
-    return holds, await _preview(registry, holds, _inheriting(registry, found))
+        return holds, await _preview(registry, found, holds, _one(repository_id or 0, full.name))
+    return holds, await _preview(registry, found, holds, _inheriting(registry, found))
 
 
 # --- what would go -----------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Preview:
     manifests: int = 0
     commits: int = 0
     size: int = 0
-    """Bytes that nothing else in their repositories needs."""
+    """Bytes that nothing else in their repositories needs; of one that was not looked at to its end, of manifests."""
     complete: bool = True
     """Whether everything was looked at in the time that there is."""
     items: list[Going] = field(default_factory=list)
@@ -179,30 +179,35 @@ class _Looking:
         self.seen.manifests += 1
         self.seen.commits += sum(each.number for each in commits)
         self.seen.size += row.size
-        pushed_at = max([row.pushed_at, *(each.pushed_at for each in commits)])
+        pushed_at = max((each.pushed_at for each in commits), default=row.pushed_at)
         tags = tuple(sorted(each.tag for each in commits))
         item = Going(pushed_at, repository, row.digest, tags, row.total_size)
         (heapq.heappush if len(self._newest) < NAMED else heapq.heappushpop)(self._newest, item)
 
-    def end(self, connection: Connection) -> None:
-        """A repository is over: its blobs that only go count."""
+    def freed(self) -> list[list[int]]:
+        """A repository is over: the blobs that go with it, in parts for ``add_blobs``."""
         gone = sorted(self._freed - self._needed)
-        for at in range(0, len(gone), rows.SCAN):
-            sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(gone[at : at + rows.SCAN]))
-            self.seen.size += connection.execute(sizes).scalar_one()
         self._freed.clear()
         self._needed.clear()
+        return [gone[at : at + PAGE] for at in range(0, len(gone), PAGE)]
+
+    def add_blobs(self, connection: Connection, blob_ids: list[int]) -> None:
+        """Count the bytes of blobs that go."""
+        sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(blob_ids))
+        self.seen.size += connection.execute(sizes).scalar_one()
 
     def done(self) -> Preview:
         self.seen.items = sorted(self._newest, reverse=True)
         return self.seen
 
 
-async def _preview(registry: Registry, policy: Policy, over: AsyncIterator[tuple[int, str]]) -> Preview:
+async def _preview(
+    registry: Registry, organisation_id: int, policy: Policy, over: AsyncIterator[tuple[int, str]]
+) -> Preview:
     looking = _Looking()
     if not policy.everything:
         until = asyncio.get_running_loop().time() + PREVIEW_SECONDS
-        async with registry.looking:
+        async with registry.looking.setdefault(organisation_id, asyncio.Lock()):
             await _look(registry, policy, over, looking, until)
     return looking.done()
 
@@ -215,12 +220,15 @@ async def _look(
         judge = rows.Judge(repository_id, policy, at=at, lease=registry.config.lease_seconds)
         after: str | None = ""
         while after is not None and clock() < until:
+            began = clock()
             after = await registry.db.read(looking.scan, judge, name, after)
-            await asyncio.sleep(0)
-        await registry.db.read(looking.end)
-        if clock() >= until:
+            await asyncio.sleep(clock() - began)  # as long for the others
+        if after is not None:
             looking.seen.complete = False
             break
+        for blob_ids in looking.freed():
+            await registry.db.read(looking.add_blobs, blob_ids)
+            await asyncio.sleep(0)
 
 
 async def _one(repository_id: int, name: str) -> AsyncIterator[tuple[int, str]]:
@@ -244,6 +252,7 @@ async def _found(registry: Registry, at: int) -> AsyncIterator[tuple[int, list[i
     page: int | None = 0
     while page is not None:
         found, page = await registry.db.read(rows.ruled, after=page, limit=PAGE)
+        await asyncio.sleep(0)
         for repository_id, policy in found:
             judge = rows.Judge(repository_id, policy, at=at, lease=registry.config.lease_seconds)
             after: str | None = ""

@@ -126,7 +126,7 @@ def _store(
             connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
         )
     ]
-    if not new and not changed:
+    if not changed:
         pulls.note_stale(connection, manifest_id)
     paths = [f"{name}:{tag}" for tag in changed] or ([name] if new else [])
     for path in paths:

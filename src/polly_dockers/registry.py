@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import asyncio
+
     from polly_dockers.blobs.store import BlobStore, Hasher
     from polly_dockers.config import Config
     from polly_dockers.db.engine import Database
@@ -51,8 +52,8 @@ class Registry:
     hashers: Hashers = field(default_factory=Hashers)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refused sign-ins by email and address, until they are in the audit log."""
-    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while this process looks for what a policy would let go: one at a time, beside everything else."""
+    looking: dict[int, asyncio.Lock] = field(default_factory=dict)
+    """Held while this process looks for what a policy would let go: one preview of an organisation at a time."""
     pulled: set[int] = field(default_factory=set)
     """Ids of manifests that were answered, until it is written when each was pulled last."""
 

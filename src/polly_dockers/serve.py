@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gunicorn.app.base import BaseApplication
 
 from polly_dockers import datafolder
-from polly_dockers.config import Config, split_address
+from polly_dockers.config import Config, note, split_address
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
 from polly_dockers.worker import PollyWorker, hold_endings
@@ -71,6 +71,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     if config.metrics_listen:
         listeners.append(_listen(config.metrics_listen))
     set_up(config)
+    note(config)
     _raise_limit()
     shared, parent = Path(tempfile.mkdtemp(prefix="polly-metrics-")), os.getpid()
     try:

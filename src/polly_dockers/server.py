@@ -14,10 +14,11 @@ import typer
 from polly_dockers import __version__, accounts, config, datafolder, server_keys, server_storage
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit, trash
+from polly_dockers.db import restore as restore_rows
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import MemberUnknown, NotInTrash, OrganisationExists, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
-from polly_dockers.passwords import hash_now
+from polly_dockers.passwords import NOBODY, hash_now
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -274,7 +275,7 @@ def org_restore(org: Org, data: Data = Path("data")) -> None:
         if item is None:
             msg = f"The trash holds no organisation {org}; it may have been purged."
             raise NotInTrash(msg)
-        if not trash.restore_organisation(connection, item):
+        if not restore_rows.restore_organisation(connection, item):
             msg = f"There is an organisation {org} again. Delete that one first: polly-server org delete --org {org}"
             raise OrganisationExists(msg)
         audit.note(connection, Event.restore, org, organisation_id=item.organisation_id, by=None)
@@ -315,10 +316,13 @@ def user_add(
     hashed = hash_now(_password(from_stdin=password_stdin))
 
     def add(connection: Connection) -> bool:
-        known = rows.user(connection, email) is not None
+        known = rows.user(connection, email)
         made = accounts.organisation_of(connection, org)
         accounts.put_member(connection, made, org, email, wanted, hashed, by=None)
-        return known
+        if known is not None and known.password_hash == NOBODY:  # as after a rebuild
+            rows.set_password(connection, known.id, hashed)
+            return False
+        return known is not None
 
     known = datafolder.change(data, add)
     note = " The account was there already and keeps its password." if known else ""
@@ -363,7 +367,7 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
             msg = f"There is no user {email}. polly-server user add makes one."
             raise MemberUnknown(msg)
         rows.set_password(connection, found.id, hashed)
-        audit.note_account(connection, Event.password_change, email, "", detail=f"by {audit.OPERATOR}")
+        audit.note_account(connection, Event.password_change, email, "", by=audit.OPERATOR, subject=email)
         rows.forgive_account(connection, email)
 
     datafolder.change(data, change)

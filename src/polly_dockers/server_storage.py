@@ -75,6 +75,10 @@ def run_restore(
     datafolder.prepare(data)
     datafolder.change(data, pulls.note_all)
     print(f"{done.blobs} blobs ({size(done.size)}) restored to {data}. Start it: polly-server run --data {data}")
+    print(
+        "Tokens, members and signing keys are as they were then. If a key or a token was revoked since: "
+        f"polly-server key rotate --revoke --data {data}"
+    )
 
 
 @contextlib.contextmanager
@@ -164,6 +168,11 @@ def run_rebuild(data: Data = Path("data")) -> None:
         f"{done.batches} batches of the journal carried out: {data} has {done.repositories} repositories and "
         f"{done.commits} commits; {done.manifests} manifests and {done.blobs} blobs have their rows again."
     )
+    if done.batches:
+        print(
+            "Passwords, roles and tokens have to be given again, for instance: polly-server user add "
+            f"--data {data} --org ORG --email EMAIL --role admin"
+        )
     for repository, manifest, digest in done.lost[:NAMED]:
         print(f"lost: {digest}, which {repository}@{manifest} names", file=sys.stderr)
     if done.lost:
@@ -274,7 +283,7 @@ def run_gc(
 def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry], Awaitable[T]]) -> T:
     """What ``work`` returns, done on the data folder beside a server that may run."""
     datafolder.require(data)
-    settings = config.load({"data": str(data)}, os.environ, config_file)
+    settings = config.load({"data": str(data)}, os.environ, config_file, beside=data)
 
     async def run() -> T:
         registry = await datafolder.open_registry(settings)
@@ -298,7 +307,8 @@ def _would(report: Report) -> str:
 def _did(report: Report) -> str:
     return (
         f"Put {report.expired} manifests into the trash by policy.\n"
-        f"Purged {report.purged} items of the trash, took {report.blobs} blobs of {size(report.size)} that nothing "
-        f"needed and {report.orphans} without a row.\nDeleted {report.files} blobs and {report.uploads} abandoned "
+        f"Purged {report.purged} items of the trash, whose blobs go in later runs, once their leases end.\n"
+        f"Took {report.blobs} blobs of {size(report.size)} that nothing needed and {report.orphans} without a "
+        f"row.\nDeleted {report.files} blobs and {report.uploads} abandoned "
         f"uploads: {size(report.freed)} are free. {report.waiting} blobs wait for a later run."
     )

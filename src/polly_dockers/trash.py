@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from polly_dockers import access, removal
 from polly_dockers.db import audit
 from polly_dockers.db import manifests as manifest_rows
+from polly_dockers.db import restore as restore_rows
 from polly_dockers.db import trash as rows
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest, NameExists, NotInTrash, TagExists
@@ -114,7 +115,7 @@ def _restore_repository(
     item = rows.find_in_organisation(connection, organisation_id, rows.REPOSITORY, full.name)
     if item is None:
         raise _not_there(full)
-    if not rows.restore_repository(connection, item, target.name):
+    if not restore_rows.restore_repository(connection, item, target.name):
         msg = (
             f"There is a docker repository {target} again. Restore the deleted one under another name: polly dockers "
             f"restore --name {full.name} --as NEW_NAME"
@@ -127,7 +128,7 @@ def _restore_commit(connection: Connection, full: RepositoryName, repository_id:
     item = rows.find(connection, rows.COMMIT, digest, repository_id=repository_id)
     if item is None:
         raise _not_there(full, digest)
-    rows.restore_manifest(connection, item)
+    restore_rows.restore_manifest(connection, item)
     return item
 
 
@@ -135,7 +136,7 @@ def _restore_tag(connection: Connection, full: RepositoryName, repository_id: in
     item = rows.find(connection, rows.TAG, tag, repository_id=repository_id)
     if item is None:
         raise _not_there(full, tag)
-    if not rows.restore_tag(connection, item):
+    if not restore_rows.restore_tag(connection, item):
         if manifest_rows.body_of_tag(connection, repository_id, tag) is not None:
             msg = (
                 f"{full} has a tag {tag} again. Its earlier commits are there all the while: polly dockers commit-list."

@@ -58,6 +58,7 @@ def hold_endings() -> None:
     Up to there it has the handlers of the process that forked it: one that came was noted where nobody looked, and the
     worker went on until it was killed.
     """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)  # where this process was forked so itself
     held: list[set[signal.Signals]] = []
     os.register_at_fork(
         before=lambda: held.append(cast("set[signal.Signals]", signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS))),

@@ -89,6 +89,14 @@ def test_tag_and_commit_can_not_be_together(ann: User, digest: str) -> None:
         assert (done.code, "can't be together" in done.err) == (2, True)
 
 
+def test_an_option_twice(ann: User, digest: str) -> None:
+    """Exit code 2, and nothing is deleted: of two tags one would be passed over in silence."""
+    done = ann.polly("dockers", "delete", "--name", "one", "--tag", "v1", "--tag", "v2", "--yes")
+    assert (done.code, "--tag is there twice" in done.err) == (2, True)
+    assert tags(ann) == ["v1 active"]
+    assert digest
+
+
 def test_a_writer_deletes_nothing(person: Callable[..., User], ann: User, digest: str) -> None:
     """The role that it takes is told."""
     bob = person("writer")

@@ -20,6 +20,7 @@ from polly_dockers import manifests as documents
 from polly_dockers.db import accounts, garbage, journal, repositories
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db import manifests as manifest_rows
+from polly_dockers.db import restore as restore_rows
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.engine import open_engine
 from polly_dockers.db.schema import blobs, manifest_blobs, manifests, metadata, repository_blobs, tombstones
@@ -182,7 +183,7 @@ class Collecting(RuleBasedStateMachine):
             number = data.draw(st.sampled_from(sorted(self.thrown)))
             item = trash_rows.get(self.connection, number)
             assert item is not None
-            trash_rows.restore_manifest(self.connection, item)
+            restore_rows.restore_manifest(self.connection, item)
             at, digest, contents = self.thrown.pop(number)
             self.named[at, digest] = contents
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
 
@@ -216,6 +216,85 @@ def test_what_goes_is_what_nothing_keeps(
         assert set(connection.execute(in_trash).scalars()) == {digest_of(each) for each in goes}
         kept = set(connection.execute(select(manifests.c.id).where(manifests.c.trash_id.is_(None))).scalars())
         assert kept == {each + 1 for each in staying(found, policy, untagged)}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(found=nodes(), policy=POLICIES, untagged=UNTAGGED)
+def test_small_steps(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[Node],
+    policy: Policy,
+    untagged: dict[str, bool],
+) -> None:
+    """However few go in a transaction, the same go in the end, and after each no index that stays lacks an image."""
+    monkeypatch.setattr(rows, "BATCH", 2)
+    with undone(connection):
+        at = fill(connection, found, untagged)
+        repositories.change(connection, at, policy=policy.text)
+        judged, _ = rows.scan(connection, rows.Judge(at, policy, at=NOW, lease=3600), "")
+        left: Sequence[int] = [row.id for row, gone in judged if gone]
+        while left:
+            thrown, left = rows.throw(connection, at, left, at=NOW, lease=3600)
+            assert thrown <= 2
+            living = select(manifests.c.id).where(manifests.c.trash_id.is_(None))
+            torn = select(manifest_children).where(
+                manifest_children.c.manifest_id.in_(living), manifest_children.c.child_id.not_in(living)
+            )
+            assert not [row for row in connection.execute(torn) if not found[row.child_id - 1].thrown]
+        kept = set(connection.execute(select(manifests.c.id).where(manifests.c.trash_id.is_(None))).scalars())
+        assert kept == {each + 1 for each in staying(found, policy, untagged)}
+
+
+def chain(number: int) -> list[Node]:
+    """Manifests of which each refers to the next, all of them old."""
+    return [
+        Node(30, frozenset(), each + 1 if each + 1 < number else None, (), None, thrown=False) for each in range(number)
+    ]
+
+
+def test_what_hangs_together_with_very_many_is_kept(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not looked at again and again: a chain without an end would keep the server busy with nothing else."""
+    monkeypatch.setattr(rows, "GROUP", 10)
+    monkeypatch.setattr(rows, "SCAN", 100)
+    with undone(connection):
+        at = fill(connection, chain(15), {})
+        judge = rows.Judge(at, Policy(younger=DAY), at=NOW, lease=3600)
+        judged, _ = rows.scan(connection, judge, "")
+        assert not any(gone for _, gone in judged)
+        assert judge.looked < 4 * len(judged)
+
+
+def test_a_turn_is_over_after_so_many_looks(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next goes on where it ended, and all are judged once."""
+    monkeypatch.setattr(rows, "LOOKS", 3)
+    with undone(connection):
+        at = fill(connection, chain(15), {})
+        judge, after, seen = rows.Judge(at, Policy(younger=DAY), at=NOW, lease=3600), "", []
+        following: str | None = after
+        while following is not None:
+            judged, following = rows.scan(connection, judge, following)
+            seen += [row.id for row, gone in judged if gone]
+        assert sorted(seen) == list(range(1, 16))
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(25, True), (27, False)])
+def test_when_it_was_pulled_is_known_to_two_hours(connection: Connection, hours: int, *, kept: bool) -> None:
+    """A pull is written once an hour, and a crash forgets some: what may have been within the time counts as that."""
+    with undone(connection):
+        at = fill(connection, chain(1), {})
+        connection.execute(insert(manifest_pulls).values(manifest_id=1, pulled_at=NOW - hours * 3600 * SECOND))
+        judge = rows.Judge(at, Policy(pulled=DAY), at=NOW, lease=3600)
+        assert judge.goes(connection, 1) is not kept
+
+
+@pytest.mark.parametrize(("lease", "kept"), [(3600, False), (10 * DAY, True)])
+def test_a_push_that_may_be_under_way_is_waited_for(connection: Connection, lease: int, *, kept: bool) -> None:
+    """For as long as its blobs are promised, where that is longer than a day."""
+    with undone(connection):
+        at = fill(connection, [replace(chain(1)[0], age=5)], {})
+        judge = rows.Judge(at, Policy(younger=DAY), at=NOW, lease=lease)
+        assert judge.goes(connection, 1) is not kept
 
 
 @settings(max_examples=100, deadline=None)

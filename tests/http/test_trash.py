@@ -215,6 +215,23 @@ def test_the_trash_is_listed(ann: Person) -> None:
     assert person.api.get(f"{person.base}/trash").json()["total"] == first["total"] - 1
 
 
+def test_a_deep_nest_comes_back(ann: Person) -> None:
+    """Of indexes that hold indexes, deeper than the stack of any language."""
+    repo = ann.new_repo()
+    repo.push(made := image())
+    body, kind, digests = made.manifest, OCI_MANIFEST, [made.digest]
+    for _ in range(1100):
+        body = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(body, kind)]})
+        kind = OCI_INDEX
+        digests.append(sha256(body))
+        assert repo.put(digests[-1], body, OCI_INDEX).status == 201
+    for digest in reversed(digests):
+        assert repo.delete(f"manifests/{digest}").status == 202
+    restore(ann, repo, commit=digests[-1])
+    for digest in (digests[0], digests[550], digests[-1]):
+        assert repo.manifest(digest).status == 200
+
+
 def test_only_admins_delete_and_restore(ann: Person) -> None:
     """Members of lower roles are told; others learn nothing."""
     repo = ann.new_repo()

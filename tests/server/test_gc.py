@@ -75,7 +75,7 @@ def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
     time_passes(server)
     assert "take 1 blobs of 15 B" in collect(server, "--dry-run")
     assert digest in files(server)
-    assert "took 1 blobs of 15 B" in collect(server)
+    assert "Took 1 blobs of 15 B" in collect(server)
     assert repo.blob(digest).status == 404
     assert digest in files(server)
     time_passes(server)
@@ -162,6 +162,21 @@ def test_the_trash_is_purged(server: Server, ann: Person) -> None:
     assert (answer.status, answer.code) == (404, "NOT_IN_TRASH")
 
 
+def test_the_trash_is_kept_as_the_server_says(tmp_path: Path) -> None:
+    """A command beside a server with settings of its own keeps what a person was told to have time for."""
+    with running_server(tmp_path, "--collect-seconds", "0", "--trash-days", "365") as server:
+        ann = admin(server)
+        repo = ann.new_repo()
+        repo.push(image(), "v1")
+        name = repo.name.partition("/")[2]
+        assert ann.api.send("DELETE", f"{ann.base}/repository?name={name}&tag=v1").status == 200
+        with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+            connection.execute("UPDATE trash SET deleted_at = deleted_at - ?", (40 * 86_400 * 1_000_000,))
+        connection.close()
+        collect(server)
+        assert ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "tag": "v1"}).status == 200
+
+
 def test_what_is_in_the_trash_keeps_its_bytes(server: Server, ann: Person) -> None:
     """Leases that end take nothing of it."""
     repo = ann.new_repo()
@@ -187,7 +202,7 @@ def test_a_deleted_blob_gives_its_space_back(server: Server, ann: Person) -> Non
     digest = repo.push_blob(b"deleted by hand")
     assert repo.delete(f"blobs/{digest}").status == 202
     assert repo.blob(digest).status == 404
-    assert "took 1 blobs" in collect(server)
+    assert "Took 1 blobs" in collect(server)
     time_passes(server)
     assert "Deleted 1 blobs" in collect(server)
     assert files(server) == set()

@@ -231,6 +231,42 @@ def test_what_is_restored_is_not_taken_again(server: Server, ann: Person) -> Non
     assert [item["commit"] for item in ann.commits(short(repo))["items"]] == digests[::-1]
 
 
+def test_a_repository_that_is_restored_is_not_emptied(server: Server, ann: Person) -> None:
+    """Nobody could pull from it while it lay in the trash: all of it counts as pulled when it comes back."""
+    repo = ann.new_repo()
+    digests = overwritten(repo, 2)
+    settle(server)
+    put(ann, {"keep": "rules", "pulled": 10 * DAY})
+    assert ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}").status == 200
+    days_pass(server, 20)
+    assert ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo)}).status == 200
+    collect(server)
+    assert trashed(ann) == []
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        connection.execute("UPDATE repositories SET restored_at = restored_at - ?", (11 * DAY * 1_000_000,))
+    connection.close()
+    collect(server)
+    assert [item["name"] for item in trashed(ann)] == [digests[0]]
+
+
+def test_a_sparse_index_that_is_pushed_again_stays(server: Server, ann: Person) -> None:
+    """A push of what is there but for a part of it counts as one, as for what is there whole."""
+    repo = ann.new_repo()
+    changed = ann.api.json("PATCH", f"{ann.base}/repository?name={short(repo)}", {"sparse_indexes": "allow"})
+    assert changed.status == 200
+    absent = image()
+    index = dumps(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(absent.manifest, OCI_MANIFEST)]}
+    )
+    assert repo.put(sha256(index), index, OCI_INDEX).status == 201
+    settle(server)
+    days_pass(server, 400)
+    assert repo.put(sha256(index), index, OCI_INDEX).status == 201
+    put(ann, {"keep": "rules", "younger": DAY})
+    collect(server)
+    assert trashed(ann) == []
+
+
 def test_a_tag_in_the_trash_comes_back(server: Server, ann: Person) -> None:
     """Its newest commit stays as long as the tag can be restored, whatever the rules."""
     repo = ann.new_repo()
@@ -322,7 +358,7 @@ def test_who_set_it(ann: Person) -> None:
     put(ann, NEWEST, "?preview=true")
     entries = ann.api.get(f"{ann.base}/audit?event=policy-update").json()["items"]
     assert [(each["subject"], each["detail"], each["by"]) for each in entries[::-1]] == [
-        (ann.org, "keep younger 604800, newest 2", ann.email),
+        (ann.org, "keep younger than 7d, newest 2", ann.email),
         (f"{ann.org}/{name}", "keep newest 1", ann.email),
         (f"{ann.org}/{name}", "inherit", ann.email),
         (ann.org, "keep everything", ann.email),

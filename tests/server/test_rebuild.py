@@ -90,6 +90,31 @@ def test_the_database_is_deleted(tmp_path: Path) -> None:
         assert repo.manifest("after").status == 200
 
 
+def test_a_tag_is_where_it_was(tmp_path: Path) -> None:
+    """Also where an image and an index that holds it both had the tag, and came back together."""
+    with running_server(tmp_path) as server:
+        ann = admin(server)
+        repo = ann.new_repo()
+        name = repo.name.partition("/")[2]
+        child = image()
+        repo.push(child, "t")
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(child.manifest, OCI_MANIFEST)]}
+        parent = dumps(index)
+        assert repo.put("t", parent, OCI_INDEX).status == 201
+        assert ann.api.send("DELETE", f"{ann.base}/repository?name={name}&tag=t").status == 200
+        assert ann.api.send("DELETE", f"{ann.base}/repository?name={name}&commit={sha256(parent)}").status == 200
+        assert ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "tag": "t"}).status == 200
+        assert ann.api.send("DELETE", f"{ann.base}/repository?name={name}&commit={child.digest}").status == 200
+        assert ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "commit": sha256(parent)}).status == 200
+        before = seen(ann, [name])
+        assert repo.manifest("t").body == parent
+        server.stop()
+        server.lose_database()
+        polly_server("rebuild", "--data", str(server.data))
+        server.start()
+        assert seen(sign_in_again(server), [name]) == before
+
+
 def test_what_no_manifest_names_is_kept_for_a_while(tmp_path: Path) -> None:
     """14: a part of the journal may turn up again; after 30 days the space comes back."""
     with running_server(tmp_path, "--collect-seconds", "0") as server:

@@ -144,7 +144,15 @@ class _Help:
 
 
 class _Command(_Help, TyperCommand):
-    """A command with such a help."""
+    """A command with such a help, which takes each option once: of two values one would be passed over in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer gives it no public name
+        """As of every command, and exit code 2 for an option that is there twice."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for each in order:
+            if order.count(each) > 1 and not getattr(each, "is_flag", False):
+                ctx.fail(f"{each.opts[0]} is there twice: give it once.")
+        return super().parse_args(ctx, args)
 
 
 class _Group(_Help, TyperGroup):

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
 
 _SHORT = 20
+_STAYS = (
+    "Active tags stay in any case, what an image of several platforms or a signature still needs, and for a day "
+    "whatever was pushed, pulled or restored."
+)
 _POLICY = (Column("docker repository", own_line=True), Column("keeps"))
 _GOING = (
     Column("goes", own_line=True),
@@ -47,7 +51,7 @@ class Wanted:
         ]
         whole = [name for name, on in (("--keep-everything", self.keep_everything), ("--inherit", self.inherit)) if on]
         if len(whole) > 1 or (whole and rules):
-            msg = f"{' and '.join(whole + rules)} can't be together: choose one, or rules that are added up."
+            msg = f"{' and '.join(whole + rules)} can't be together: give rules, or --keep-everything, or --inherit."
             raise UsageError(msg)
         if whole:
             return wire.PolicyUpdate("everything" if self.keep_everything else "inherit")
@@ -110,7 +114,6 @@ def change(
         raise UsageError(msg)
     organisation, name = session.repository(name) if name is not None else (session.organisation, None)
     what = f"the docker repository {name}" if name is not None else f"all docker repositories of {organisation}"
-    call.remember("polly dockers policy", name=name, **wanted.options(), preview=only_look, yes=not only_look)
     if only_look or not yes:
         seen = session.client.set_policy(organisation, name, body, preview=True)
         if only_look and output == "json":
@@ -128,6 +131,7 @@ def change(
             terminal.say("Nothing was changed.")
             return
     done = session.client.set_policy(organisation, name, body, preview=False)
+    call.remember("polly dockers policy", name=name, **wanted.options(), yes=True)
     terminal.success(f"{what} keep{'s' if name is not None else ''} {words(done.policy)}")
     if done.preview.manifests:
         terminal.say(
@@ -162,12 +166,14 @@ def _tell(seen: wire.PolicyChange, what: str, *, every: bool) -> None:
     terminal.say(f"Kept in {what}: {words(seen.policy)}.")
     if seen.preview.manifests == 0:
         terminal.say("Nothing would go now." if seen.preview.complete else "Nothing was found so far that would go.")
+        if seen.policy.keep == "rules":
+            terminal.say(_STAYS)
         return
     terminal.say(f"This would go now, into the trash first: {_much(seen.preview)}.")
     if len(items) < seen.preview.manifests:
         more = "; --all lists up to 1,000 of them" if not every else ""
         terminal.say(f"{len(items)} of them are listed{more}.")
-    terminal.say("Active tags stay, and whatever an image of several platforms or a signature still needs.")
+    terminal.say(_STAYS)
 
 
 def _much(preview: wire.PolicyPreview) -> str:

@@ -145,10 +145,14 @@ def note_account(
     email: str,
     address: str,
     *,
+    by: str | None = None,
     subject: str = "",
     detail: str = "",
 ) -> None:
-    """Append what concerns an account: an entry for each of its organisations, or one for none of them."""
+    """Append what concerns an account: an entry for each of its organisations, or one for none of them.
+
+    ``by`` is who did it where that is not the account itself.
+    """
     query = (
         select(members.c.organisation_id)
         .join(users, users.c.id == members.c.user_id)
@@ -157,7 +161,9 @@ def note_account(
         .order_by(members.c.organisation_id)
     )
     for organisation_id in list(connection.execute(query).scalars()) or [None]:
-        append(connection, event, subject, organisation_id=organisation_id, by=email, address=address, detail=detail)
+        append(
+            connection, event, subject, organisation_id=organisation_id, by=by or email, address=address, detail=detail
+        )
 
 
 def page(

@@ -36,11 +36,13 @@ if TYPE_CHECKING:
 
 SECOND: Final = 1_000_000
 DAY: Final = 86_400
-BATCH: Final = 50
+BATCH: Final = 20
 """Manifests that one transaction throws, at most."""
-SCAN: Final = 100
-"""Manifests that are judged in one turn of the loop."""
-GROUP: Final = 5000
+SCAN: Final = 20
+"""Manifests that are judged in one turn of the loop, at most; fewer where LOOKS are over before."""
+LOOKS: Final = 300
+"""Manifests that are looked at in one turn of the loop, but for the rest of the last group: some 20 milliseconds."""
+GROUP: Final = 300
 """Manifests that are looked at to judge one, at most; what hangs together with more is kept."""
 WALK: Final = 10_000
 """Commits of a tag that are looked at to find its newest ones, at most; where more lie in the trash, all are kept."""
@@ -48,7 +50,7 @@ SLACK: Final = 2 * HOUR
 """How much later than written a manifest may have been pulled: the hour of pulls.py, and what a crash forgets."""
 
 
-class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What is kept. A manifest that any rule keeps is kept; a policy without rules keeps everything."""
 
     younger: int | None = None
@@ -65,13 +67,21 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __str__(self) -> str:
         """For the audit log."""
-        rules = [f"{name} {value}" for name, value in msgspec.structs.asdict(self).items() if value is not None]
-        return ", ".join(rules) or "everything"
+        rules = [
+            f"younger than {_time(self.younger)}" if self.younger is not None else "",
+            f"newest {self.newest}" if self.newest is not None else "",
+            f"pulled within {_time(self.pulled)}" if self.pulled is not None else "",
+        ]
+        return ", ".join(filter(None, rules)) or "everything"
 
     @property
     def text(self) -> str:
         """As it is stored."""
         return msgspec.json.encode(self).decode()
+
+
+def _time(seconds: int) -> str:
+    return f"{seconds // DAY}d" if seconds % DAY == 0 else f"{seconds}s"
 
 
 def parse(text: str | None) -> Policy | None:
@@ -184,13 +194,21 @@ _PULLED: Final = Statement(
 _PUSHED: Final = Statement(
     select(commits.c.id)
     .where(commits.c.manifest_id == bindparam("id"), commits.c.pushed_at >= bindparam("since"))
-    .order_by(commits.c.id.desc())
     .limit(1)
 )
 _BY_TAG: Final = Statement(
     select(commits.c.tag, func.count().label("number"), func.max(commits.c.pushed_at).label("pushed_at"))
     .where(commits.c.manifest_id == bindparam("id"))
     .group_by(commits.c.tag)
+)
+_TAG_IN_TRASH: Final = Statement(
+    select(trash.c.id)
+    .where(
+        trash.c.repository_id == bindparam("repository_id"),
+        trash.c.kind == trash_rows.TAG,
+        trash.c.name == bindparam("tag"),
+    )
+    .limit(1)
 )
 _NEWEST: Final = Statement(
     select(commits.c.pushed_at, commits.c.id, manifests.c.trash_id)
@@ -224,7 +242,9 @@ class Judge:
         self._stay: set[int] = set()
         self._go: set[int] = set()
         self._newest: dict[str, int] = {}
-        self._tags_in_trash: set[str] | None = None
+        self._restored_at: int | None = None
+        self.looked = 0
+        """Manifests that were looked at so far."""
 
     def goes(self, connection: Connection, manifest_id: int) -> bool:
         """Whether nothing keeps the manifest."""
@@ -236,11 +256,12 @@ class Judge:
         Empty where something does, and for what is in the trash already.
         """
         first = _ALIVE.first(connection, {"id": manifest_id})
-        if first is None:
+        if first is None or self._repository_restored(connection) >= self._pulled_since:
             return {}
         seen, came, left = {manifest_id: first}, {manifest_id: 0}, deque([first])
         while left:
             row = left.popleft()
+            self.looked += 1
             if row.id in self._stay or self._stays_by_itself(connection, row):
                 at = row.id
                 while at:
@@ -251,10 +272,18 @@ class Judge:
                 if each.id not in seen:
                     seen[each.id], came[each.id] = each, row.id
                     left.append(each)
-            if len(seen) > GROUP:
+            if len(seen) > GROUP:  # so does whatever hangs together with that many
+                self._stay |= seen.keys()
                 return {}
         self._go |= seen.keys()
         return seen
+
+    def _repository_restored(self, connection: Connection) -> int:
+        """When all of the repository came back from the trash, which counts as a pull of it; 0: it never did."""
+        if self._restored_at is None:
+            query = select(repositories.c.restored_at).where(repositories.c.id == self.repository_id)
+            self._restored_at = connection.execute(query).scalar_one() or 0
+        return self._restored_at
 
     def forget(self) -> None:
         """Make room: what is remembered only saves looking again."""
@@ -286,13 +315,9 @@ class Judge:
 
         A tag in the trash would come back with its newest commit, so that one is kept whatever the rules.
         """
-        if self._tags_in_trash is None:
-            mine = (trash.c.repository_id == self.repository_id) & (trash.c.kind == trash_rows.TAG)
-            self._tags_in_trash = set(connection.execute(select(trash.c.name).where(mine)).scalars())
-        if self._policy.newest is None and not self._tags_in_trash:
-            return False
         for row in _BY_TAG.all(connection, {"id": manifest_id}):
-            depth = self._policy.newest or int(row.tag in self._tags_in_trash)
+            own = {"repository_id": self.repository_id, "tag": row.tag}
+            depth = self._policy.newest or int(_TAG_IN_TRASH.first(connection, own) is not None)
             if depth and row.pushed_at >= self._newest_since(connection, row.tag, depth):
                 return True
         return False
@@ -330,7 +355,12 @@ def scan(connection: Connection, judge: Judge, after: str) -> tuple[list[tuple[A
     """Judge the next manifests by their digests: rows, and whether each goes; the digest that was looked at last."""
     judge.forget()
     rows = _SCAN.all(connection, {"repository_id": judge.repository_id, "after": after})
-    found = [(row, judge.goes(connection, row.id)) for row in rows if row.trash_id is None]
+    found, before = [], judge.looked
+    for row in rows:
+        if row.trash_id is None:
+            found.append((row, judge.goes(connection, row.id)))
+        if judge.looked - before > LOOKS:
+            return found, row.digest
     return found, rows[-1].digest if len(rows) == SCAN else None
 
 
@@ -356,9 +386,9 @@ def throw(
     judge = Judge(repository_id, policy, at=at, lease=lease)
     thrown = 0
     for place, manifest_id in enumerate(manifest_ids):
-        if thrown >= BATCH:
-            return thrown, manifest_ids[place:]
         group = judge.group(connection, manifest_id)
+        if thrown and thrown + len(group) > BATCH:
+            return thrown, manifest_ids[place:]
         for row in _in_order(connection, group)[:BATCH]:
             item = trash_rows.throw_manifest(
                 connection, organisation_id, repository_id, row.id, row.digest, None, by_policy=True
@@ -370,7 +400,7 @@ def throw(
                 organisation_id=organisation_id,
                 by=audit.POLICY,
                 address="",
-                detail=f"{item.commits} commits",
+                detail=f"{item.commits} commit{'' if item.commits == 1 else 's'}",
             )
             thrown += 1
         if len(group) > BATCH:

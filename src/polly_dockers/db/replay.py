@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from polly_dockers import manifests as documents
 from polly_dockers.db import audit, garbage, journal
+from polly_dockers.db import restore as restore_rows
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.journal import (
     Audited,
@@ -199,13 +200,13 @@ class Replay:
         if item is None:
             return
         if item.kind == trash_rows.TAG:
-            trash_rows.restore_tag(self._connection, item)
+            restore_rows.restore_tag(self._connection, item)
         elif item.kind == trash_rows.COMMIT:
-            trash_rows.restore_manifest(self._connection, item)
+            restore_rows.restore_manifest(self._connection, item)
         elif item.kind == trash_rows.REPOSITORY:
-            trash_rows.restore_repository(self._connection, item, record.name)
+            restore_rows.restore_repository(self._connection, item, record.name)
         else:
-            trash_rows.restore_organisation(self._connection, item)
+            restore_rows.restore_organisation(self._connection, item)
 
     def _purged(self, record: Purged) -> None:
         item = trash_rows.get(self._connection, record.id)

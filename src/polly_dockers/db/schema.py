@@ -150,6 +150,7 @@ repositories: Final = Table(
     Column("commits", BigInteger, nullable=False, server_default="0"),
     Column("size", BigInteger, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger),
+    Column("restored_at", BigInteger),
     UniqueConstraint("organisation_id", "name"),
     Index(None, "organisation_id", "created_at", "id"),
     Index(None, "organisation_id", "active_at", "id"),

@@ -1,4 +1,4 @@
-"""Rows of what was deleted: hidden at once, kept with all that it holds, brought back, or purged in the end.
+"""Rows of what was deleted: hidden at once, kept with all that it holds, and forgotten once it is purged.
 
 A manifest in the trash keeps its row, its commits and its references; its digest and subject bear a mark, so that no
 question of the wire finds it. A repository and an organisation likewise bear it in their names.
@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
 
-from polly_dockers.db import audit, journal, missed, pulls, repositories
+from polly_dockers.db import audit, journal, missed, repositories
 from polly_dockers.db import manifests as manifest_rows
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
-    HELD,
     HIDDEN,
     MARK,
-    blobs,
     commits,
-    manifest_blobs,
     manifest_children,
     manifests,
     organisations,
@@ -133,10 +130,11 @@ def page(
     return found, (found[-1].deleted_at, found[-1].id) if len(rows) > limit else None, total
 
 
-def older(connection: Connection, before: int, *, after: int, limit: int) -> list[Item]:
-    """Items that were deleted before a time, by their ids, behind one of them."""
-    query = _ITEMS.where(trash.c.deleted_at < before, trash.c.id > after).order_by(trash.c.id).limit(limit)
-    return [_item(row) for row in connection.execute(query)]
+def older(connection: Connection, before: int, *, after: tuple[int, int], limit: int) -> list[Item]:
+    """Items that were deleted before a time, in that order, behind (deleted_at, id) of one of them."""
+    place = tuple_(trash.c.deleted_at, trash.c.id)
+    query = _ITEMS.where(trash.c.deleted_at < before, place > tuple_(*after)).order_by(trash.c.deleted_at, trash.c.id)
+    return [_item(row) for row in connection.execute(query.limit(limit))]
 
 
 def _add(
@@ -192,9 +190,20 @@ def forget(connection: Connection, item_id: int) -> None:
     journal.note(connection, journal.Purged(item_id))
 
 
+def forget_restored(connection: Connection, item: Item, name: str) -> None:
+    """Take an item out of the trash that is back, under a name; it stands in the journal."""
+    connection.execute(delete(trash).where(trash.c.id == item.id))
+    journal.note(connection, journal.Restored(item.id, name))
+
+
+def is_there(connection: Connection, item: Item) -> bool:
+    """Whether the item is in the trash still."""
+    return _THERE.first(connection, {"item_id": item.id}) is not None
+
+
 def note_purge(connection: Connection, item: Item) -> None:
     """Note in the audit log that what the item stood for is gone for good, where that is so."""
-    if _THERE.first(connection, {"item_id": item.id}) is not None:
+    if is_there(connection, item):
         return
     audit.note(connection, audit.Event.purge, path(connection, item), organisation_id=item.organisation_id, by=None)
 
@@ -208,19 +217,6 @@ def path(connection: Connection, item: Item) -> str:
     return repository + {TAG: f":{item.name}", COMMIT: f"@{item.name}"}.get(item.kind, "")
 
 
-def _restored(connection: Connection, item: Item, name: str) -> None:
-    connection.execute(delete(trash).where(trash.c.id == item.id))
-    journal.note(connection, journal.Restored(item.id, name))
-
-
-def restore_tag(connection: Connection, item: Item) -> bool:
-    """Set a tag again that was taken away; False where there is one, or no commit of it."""
-    if not activate(connection, item.repository_id or 0, item.name):
-        return False
-    _restored(connection, item, item.name)
-    return True
-
-
 # --- tags ------------------------------------------------------------------------------------------------------
 
 
@@ -232,27 +228,6 @@ def throw_tag(connection: Connection, organisation_id: int, repository_id: int, 
     repositories.add_delta(connection, repository_id, tags=-1)
     own: dict[str, Any] = {"organisation_id": organisation_id, "repository_id": repository_id, "user_id": user_id}
     return _get(connection, _add(connection, TAG, tag, tag_names=(tag,), **own))
-
-
-def activate(connection: Connection, repository_id: int, tag: str) -> bool:
-    """Set a tag that is not there to its newest commit; False where there is the tag, or no commit of it."""
-    taken = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.name == tag)
-    if connection.execute(taken).first() is not None:
-        return False
-    newest = (
-        select(commits.c.id, commits.c.manifest_id)
-        .join(manifests, manifests.c.id == commits.c.manifest_id)
-        .where(commits.c.repository_id == repository_id, commits.c.tag == tag, manifests.c.trash_id.is_(None))
-        .order_by(commits.c.pushed_at.desc(), commits.c.id.desc())
-        .limit(1)
-    )
-    found = connection.execute(newest).first()
-    if found is None:
-        return False
-    place = {"repository_id": repository_id, "name": tag, "manifest_id": found.manifest_id, "commit_id": found.id}
-    connection.execute(insert(tags), place)
-    repositories.add_delta(connection, repository_id, tags=1)
-    return True
 
 
 # --- manifests and their commits -------------------------------------------------------------------------------
@@ -329,67 +304,6 @@ def throw_manifest(
     return _get(connection, item)
 
 
-def restore_manifest(connection: Connection, item: Item) -> list[str]:
-    """Bring a manifest back with its commits, all that it holds, and its tags where they are free.
-
-    Returns the digests that are back. Where it was pushed again meanwhile, its commits go to what is there.
-    """
-    repository_id = item.repository_id or 0
-    row = connection.execute(
-        select(manifests.c.id, manifests.c.size, manifests.c.subject).where(manifests.c.trash_id == item.id)
-    ).one()
-    by_tag = commits_by_tag(connection, row.id)
-    live = manifest_rows.find_id(connection, repository_id, item.name)
-    back = [item.name]
-    if live is not None:
-        connection.execute(update(commits).where(commits.c.manifest_id == row.id).values(manifest_id=live))
-        _hold_instead(connection, row.id, live)
-        connection.execute(delete(manifests).where(manifests.c.id == row.id))
-        size = 0
-    else:
-        size = row.size + _show_blobs(connection, repository_id, row.id)
-        subject = row.subject.partition(MARK)[0] if row.subject is not None else None
-        connection.execute(
-            update(manifests).where(manifests.c.id == row.id).values(trash_id=None, digest=item.name, subject=subject)
-        )
-        for parent in missed.take(connection, repository_id, item.name):
-            manifest_rows.refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[row.id])
-        inside = (
-            select(manifests.c.trash_id)
-            .join(manifest_children, manifest_children.c.child_id == manifests.c.id)
-            .where(manifest_children.c.manifest_id == row.id, manifests.c.trash_id.is_not(None))
-        )
-        with_it = [*connection.execute(inside).scalars(), *_taken_referrers(connection, repository_id, item.name)]
-        for each in with_it:
-            again = get(connection, each)  # one that an index among them holds came back with that
-            back += restore_manifest(connection, again) if again is not None else []
-    pulls.note_restored(connection, row.id if live is None else live)
-    for tag, count in by_tag.items():
-        manifest_rows.add_to_total(connection, repository_id, tag, count)
-    repositories.add_delta(connection, repository_id, commits=sum(by_tag.values()), size=size)
-    for tag in item.tags:
-        activate(connection, repository_id, tag)
-    _restored(connection, item, item.name)
-    return back
-
-
-def _taken_referrers(connection: Connection, repository_id: int, digest: str) -> list[int]:
-    """Items of what refers to the digest, and went because that did: a policy took it."""
-    marked = and_(manifests.c.subject > digest + MARK, manifests.c.subject < digest + chr(ord(MARK) + 1))
-    query = select(trash.c.id).join(manifests, manifests.c.trash_id == trash.c.id)
-    mine = query.where(manifests.c.repository_id == repository_id, marked, trash.c.by_policy == 1)
-    return list(connection.execute(mine).scalars())
-
-
-def _hold_instead(connection: Connection, manifest_id: int, other: int) -> None:
-    """Let the indexes that hold a manifest hold another."""
-    holders = manifest_children.c.child_id == manifest_id
-    have = select(manifest_children.c.manifest_id).where(manifest_children.c.child_id == other)
-    move = update(manifest_children).where(holders, manifest_children.c.manifest_id.not_in(have.scalar_subquery()))
-    connection.execute(move.values(child_id=other))
-    connection.execute(delete(manifest_children).where(holders))
-
-
 def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: int) -> None:
     """Take a blob off the wire. The collector takes its link, unless a manifest in the trash names it."""
     connection.execute(
@@ -398,24 +312,6 @@ def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: in
         .values(leased_until=HIDDEN)
     )
     repositories.add_delta(connection, repository_id, size=-size)
-
-
-def _show_blobs(connection: Connection, repository_id: int, manifest_id: int) -> int:
-    """Put the blobs of a manifest back on the wire; the bytes that came back with them."""
-    named = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == manifest_id)
-    shown = connection.execute(
-        update(repository_blobs)
-        .where(
-            repository_blobs.c.repository_id == repository_id,
-            repository_blobs.c.blob_id.in_(named),
-            repository_blobs.c.leased_until == HIDDEN,
-        )
-        .values(leased_until=HELD)
-        .returning(repository_blobs.c.blob_id)
-    )
-    found = list(shown.scalars())
-    sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(found))
-    return int(connection.execute(sizes).scalar_one())
 
 
 # --- repositories and organisations ----------------------------------------------------------------------------
@@ -446,19 +342,6 @@ def throw_repository(
     return _get(connection, item)
 
 
-def restore_repository(connection: Connection, item: Item, name: str) -> bool:
-    """Bring a repository back under a name; False where that is taken."""
-    taken = select(repository_rows.c.id).where(
-        repository_rows.c.organisation_id == item.organisation_id, repository_rows.c.name == name
-    )
-    if connection.execute(taken).first() is not None:
-        return False
-    back = update(repository_rows).where(repository_rows.c.id == item.repository_id)
-    connection.execute(back.values(name=name, deleted_at=None))
-    _restored(connection, item, name)
-    return True
-
-
 def throw_organisation(connection: Connection, organisation_id: int, slug: str) -> Item:
     """Take an organisation away with all that is in it; its slug is free, and no member reaches it."""
     totals = connection.execute(
@@ -482,13 +365,3 @@ def throw_organisation(connection: Connection, organisation_id: int, slug: str) 
         .values(slug=f"{slug}{MARK}{organisation_id}", deleted_at=now())
     )
     return _get(connection, item)
-
-
-def restore_organisation(connection: Connection, item: Item) -> bool:
-    """Bring an organisation back; False where its slug is taken."""
-    if connection.execute(select(organisations.c.id).where(organisations.c.slug == item.name)).first() is not None:
-        return False
-    back = update(organisations).where(organisations.c.id == item.organisation_id)
-    connection.execute(back.values(slug=item.name, deleted_at=None))
-    _restored(connection, item, item.name)
-    return True

@@ -106,8 +106,12 @@ class Exchange:
         return self._queries
 
     def query(self, name: str) -> str | None:
-        """A parameter's first value."""
-        return next((value for key, value in self.queries() if key == name), None)
+        """A parameter's value; raises BadRequest where it is given twice."""
+        found = [value for key, value in self.queries() if key == name]
+        if len(found) > 1:
+            msg = f"The query has {name} {len(found)} times: give it once."
+            raise BadRequest(msg)
+        return found[0] if found else None
 
     @property
     def address(self) -> str:

@@ -178,6 +178,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement for each table and index
         sa.Column("commits", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("size", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+        sa.Column("restored_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["created_by"], ["users.id"], name=op.f("fk_repositories_created_by"), ondelete="RESTRICT"
         ),
@@ -412,10 +413,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a statement for each table and index
     op.create_table(
         "manifest_pulls",
         sa.Column(
-            "manifest_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=False,
-            nullable=False,
+            "manifest_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
         ),
         sa.Column("pulled_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
