@@ -111,7 +111,6 @@ class Server:
         email, password = self.admin
         place = ("--data", str(self.data), "--email", email, "--password-stdin")
         polly_server("user", "add", "--org", self.org, "--role", "admin", *place, stdin=password)
-        polly_server("user", "reset-password", *place, stdin=password)
 
     def new_org(self, *, create_on_push: bool = False) -> tuple[str, tuple[str, str]]:
         """A new organisation and its admin: slug, and email and password."""

@@ -180,6 +180,13 @@ def test_n_is_clamped(ann: Person, n: str) -> None:
     assert set(answer.json()["tags"]) <= {"v1"}
 
 
+def test_a_parameter_twice(ann: Person) -> None:
+    """12: of two values one would be passed over: 400."""
+    for path in ("repositories?limit=1&limit=2", "policy?limit=1&limit=1", "commits?repository=a&repository=b"):
+        answer = ann.api.get(f"{ann.base}/{path}")
+        assert (answer.status, answer.code) == (400, "BAD_REQUEST")
+
+
 @pytest.mark.parametrize(
     "limit",
     [

@@ -246,6 +246,11 @@ def test_a_backup_is_a_data_folder(tmp_path: Path) -> None:
         assert "1 blobs (1.0 kB)" in polly_server("backup", "--data", str(server.data), "--to", str(copy))
         inside = server.data / "copy"
         assert "can't lie in the data folder" in refused("backup", "--data", str(server.data), "--to", str(inside))
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("not yours")
+        said = refused("backup", "--data", str(server.data), "--to", str(tmp_path / "mine"))
+        assert "thesis.txt" in said
+        assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     restored = Server(copy, server.port, admin=server.admin)
     restored.start()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
