@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -18,8 +19,11 @@ LONGEST: Final = 1024
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 """OWASP's parameters for argon2id: 19 MiB, two passes."""
 
-NOBODY: Final = _HASHER.hash("nobody has this password")
+NOBODY: Final = _HASHER.hash(secrets.token_urlsafe(32))
 """What an unknown account is checked against, so that it takes as long as a known one."""
+
+UNSET: Final = "!"
+"""In place of a hash: an account that has no password, as after a rebuild of its database."""
 
 
 def check_strength(password: str) -> None:
@@ -66,6 +70,9 @@ class Passwords:
 
 def _verify(stored: str, password: str) -> bool:
     if len(password) > LONGEST:
+        return False
+    if stored == UNSET:
+        _verify(NOBODY, password)
         return False
     try:
         return _HASHER.verify(stored, password)

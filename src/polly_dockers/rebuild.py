@@ -18,7 +18,7 @@ from polly_dockers.db.replay import Replay
 from polly_dockers.db.schema import commits, organisations, repositories
 from polly_dockers.db.schema import journal as journal_row
 from polly_dockers.errors import Unavailable
-from polly_dockers.passwords import NOBODY
+from polly_dockers.passwords import UNSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def catch_up(folder: Path) -> Rebuilt:
 def _catch_up(connection: Connection, folder: Path) -> Rebuilt:
     last = _last(connection)
     wanted = journal.chain(folder, last)
-    replay = Replay(connection, NOBODY)
+    replay = Replay(connection, UNSET)
     replay.carry_out(_chosen(folder, wanted, last))
     result = Rebuilt(batches=replay.batches, manifests=len(replay.manifests))
     if last == 0:

@@ -18,7 +18,7 @@ from polly_dockers.db import restore as restore_rows
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import MemberUnknown, NotInTrash, OrganisationExists, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
-from polly_dockers.passwords import NOBODY, hash_now
+from polly_dockers.passwords import UNSET, hash_now
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -319,7 +319,7 @@ def user_add(
         known = rows.user(connection, email)
         made = accounts.organisation_of(connection, org)
         accounts.put_member(connection, made, org, email, wanted, hashed, by=None)
-        if known is not None and known.password_hash == NOBODY:  # as after a rebuild
+        if known is not None and known.password_hash == UNSET:  # as after a rebuild
             rows.set_password(connection, known.id, hashed)
             return False
         return known is not None

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import Server, free_port, polly_server, running_server
-from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Person, Repo, admin, descriptor, dumps, image, sha256
+from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Person, Repo, admin, basic, descriptor, dumps, image, sha256
 from polly_dockers.db import journal
+from polly_dockers.passwords import UNSET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,24 @@ def test_the_database_is_deleted(tmp_path: Path) -> None:
             assert any(there.blob(digest).body == data for there in everywhere)
         repo.push(image(), "after")
         assert repo.manifest("after").status == 200
+
+
+def test_nobody_has_a_password(tmp_path: Path) -> None:
+    """Until the operator gives one: neither the one of before is good, nor what stands in its place, nor any other."""
+    with running_server(tmp_path) as server:
+        email, password = server.admin
+        server.stop()
+        server.lose_database()
+        polly_server("rebuild", "--data", str(server.data))
+        with sqlite3.connect(server.data / "polly.db") as connection:
+            stored = {row[0] for row in connection.execute("SELECT password_hash FROM users")}
+        connection.close()
+        assert stored == {UNSET}
+        server.start()
+        for tried in (password, UNSET, "nobody has this password", "a long password"):
+            assert basic(server.port, email, tried).get("/api/v1/me").status == 401
+        server.give_admin_back()
+        assert basic(server.port, email, password).get("/api/v1/me").status == 200
 
 
 def test_a_tag_is_where_it_was(tmp_path: Path) -> None:
