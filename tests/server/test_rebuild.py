@@ -103,10 +103,11 @@ def test_nobody_has_a_password(tmp_path: Path) -> None:
         connection.close()
         assert stored == {UNSET}
         server.start()
+        wanted = {"scope": "full", "expires_in": 60, "label": "of a test"}
         for tried in (password, UNSET, "nobody has this password", "a long password"):
-            assert basic(server.port, email, tried).get("/api/v1/me").status == 401
+            assert basic(server.port, email, tried).json("POST", "/api/v1/tokens", wanted).status == 401
         server.give_admin_back()
-        assert basic(server.port, email, password).get("/api/v1/me").status == 200
+        assert basic(server.port, email, password).json("POST", "/api/v1/tokens", wanted).status == 201
 
 
 def test_a_tag_is_where_it_was(tmp_path: Path) -> None:
