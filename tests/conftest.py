@@ -46,6 +46,7 @@ class Server:
     port: int
     options: tuple[str, ...] = ()
     org: str = "acme"
+    command: tuple[str, ...] = (str(BIN / "polly-server"),)
     admin: tuple[str, str] = field(default_factory=lambda: ("ann@acme.example", new_password()))
     process: subprocess.Popen[str] | None = None
 
@@ -74,7 +75,7 @@ class Server:
     def start(self) -> None:
         """Start the server and wait until it says that it listens."""
         place = ("--data", str(self.data), "--listen", self.registry)
-        command = [str(BIN / "polly-server"), "run", *place, *self.options]
+        command = [*self.command, "run", *place, *self.options]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from conftest import running_server
+from conftest import Server, free_port, running_server
 from contract.wire_client import Person, Repo, admin, image, receive, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from conftest import Server
 
 CLIENTS = 200
 FORM = b"application/x-www-form-urlencoded"
@@ -172,6 +171,49 @@ def test_bodies_that_do_not_come(server: Server) -> None:
     assert repo.blob(digest).status == 404
     assert repo.manifest("never").status == 404
     assert not [path for path in (server.data / "uploads").iterdir() if path.stat().st_size > 1 << 20]
+
+
+IMPATIENT = """
+from polly_dockers import server
+from polly_dockers.web import exchange, protocol, send
+exchange.PACE = exchange.WHOLE = send.STALLED = protocol.IDLE = 0.5
+server.run()
+"""
+"""The server with half a second in place of its 30 to 75."""
+
+
+def test_the_slow_are_timed_out(tmp_path: Path) -> None:
+    """26: a body that stands still or drips is answered 408; a head, and a reader, that stand still are hung up on."""
+    server = Server(
+        tmp_path / "data", free_port(), ("--collect-seconds", "0"), command=(sys.executable, "-c", IMPATIENT)
+    )
+    server.init()
+    server.start()
+    try:
+        ann = admin(server)
+        repo = ann.new_repo()
+        digest = repo.push_blob(bytes(16 << 20))
+        manifest = head(repo, "PUT", "manifests/v1", "Content-Type: application/json", "Content-Length: 4000")
+        upload = head(repo, "POST", f"blobs/uploads/?digest={digest}", "Content-Length: 9000000")
+        with Crowd(server.port) as crowd:
+            for start in (manifest, upload):
+                connection = crowd.join(start + b"x")
+                answer = receive(connection)
+                assert (answer.status, answer.code) == (408, "REQUEST_TIMEOUT")
+            for start in (b"", b"GET /v2/ HT", head(repo, "GET", "tags/list")[:-3]):
+                assert crowd.join(start).recv(1000) == b""
+            reader = crowd.join(head(repo, "GET", f"blobs/{digest}"))
+            before = held_open(server)
+            while held_open(server) >= before:
+                pass
+            with contextlib.suppress(ConnectionError):
+                got = 0
+                while piece := reader.recv(1 << 20):
+                    got += len(piece)
+                assert got < 16 << 20
+        works(repo, "after")
+    finally:
+        server.stop()
 
 
 def test_refused_while_their_bodies_come(server: Server) -> None:

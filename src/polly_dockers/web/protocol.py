@@ -22,6 +22,9 @@ log: Final = structlog.get_logger("polly.request")
 READ_BUFFER: Final = 256 << 10
 """Bytes of a body that wait for their reader, for each connection."""
 
+IDLE: Final = 75.0
+"""Seconds in which the head of a request has to come: a connection without one is closed."""
+
 
 class _Protocol(RequestHandler):
     """One connection. A request that can't be parsed, or whose client left, comes to ``handle_error``."""
@@ -101,7 +104,7 @@ class HttpServer(web.Server):
             access_log=None,
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
-            keepalive_timeout=75.0,
+            keepalive_timeout=IDLE,
             lingering_time=10.0,
             max_line_size=65_536,
             max_field_size=65_536,
