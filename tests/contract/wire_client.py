@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from conftest import Server
 
@@ -308,29 +309,30 @@ class Person:
         return replace(self, org=org)
 
 
-_ADMINS: Final[dict[int, Person]] = {}
-_OTHERS: Final[dict[int, Person]] = {}
-_MEMBERS: Final[dict[tuple[int, str], Person]] = {}
+_ADMINS: Final[dict[Path, Person]] = {}
+_OTHERS: Final[dict[Path, Person]] = {}
+_MEMBERS: Final[dict[tuple[Path, str], Person]] = {}
+"""By the data folder of their server: another one may have its port after it."""
 
 
 def admin(server: Server) -> Person:
     """The admin of the server's first organisation."""
-    if server.port not in _ADMINS:
-        _ADMINS[server.port] = Person(server.port, server.org, *server.admin)
-    return _ADMINS[server.port]
+    if server.data not in _ADMINS:
+        _ADMINS[server.data] = Person(server.port, server.org, *server.admin)
+    return _ADMINS[server.data]
 
 
 def stranger(server: Server) -> Person:
     """The admin of another organisation of the server, made once."""
-    if server.port not in _OTHERS:
+    if server.data not in _OTHERS:
         org, (email, password) = server.new_org()
-        _OTHERS[server.port] = Person(server.port, org, email, password)
-    return _OTHERS[server.port]
+        _OTHERS[server.data] = Person(server.port, org, email, password)
+    return _OTHERS[server.data]
 
 
 def member(server: Server, role: str) -> Person:
     """A member of the first organisation in that role, made once; tests must leave them as they are."""
-    key = (server.port, role)
+    key = (server.data, role)
     if key not in _MEMBERS:
         _MEMBERS[key] = admin(server).add(role)
     return _MEMBERS[key]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CLIENTS = 200
 FORM = b"application/x-www-form-urlencoded"
 BLOB = 64 << 20
-MEMORY = 32 << 20
-"""Bytes that 200 of them may cost a worker: one that held a hundredth of what they ask for would need more."""
+MEMORY = CLIENTS * (512 << 10)
+"""Bytes that they may cost the server: the buffers of their connections, and nothing of what they ask for or send."""
 
 
 @pytest.fixture
