@@ -27,8 +27,8 @@ MEMORY = CLIENTS * (512 << 10)
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own, for its memory and its descriptors are measured."""
-    with running_server(tmp_path, "--collect-seconds", "0") as running:
+    """A server of its own, and all of it there once it answers, for its memory and its descriptors are measured."""
+    with running_server(tmp_path, "--collect-seconds", "0", "--workers", "1") as running:
         yield running
 
 
@@ -185,7 +185,10 @@ server.run()
 def test_the_slow_are_timed_out(tmp_path: Path) -> None:
     """26: a body that stands still or drips is answered 408; a head, and a reader, that stand still are hung up on."""
     server = Server(
-        tmp_path / "data", free_port(), ("--collect-seconds", "0"), command=(sys.executable, "-c", IMPATIENT)
+        tmp_path / "data",
+        free_port(),
+        ("--collect-seconds", "0", "--workers", "1"),
+        command=(sys.executable, "-c", IMPATIENT),
     )
     server.init()
     server.start()
