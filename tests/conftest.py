@@ -102,6 +102,10 @@ class Server:
         )
         return email, password
 
+    def stored(self) -> set[str]:
+        """Digests of the blobs whose bytes are on the disk."""
+        return {f"sha256:{path.name.partition('.')[0]}" for path in (self.data / "blobs").glob("*/*/*")}
+
     def lose_database(self) -> None:
         """Delete the database with its WAL, while the server stands still."""
         for file in self.data.glob("polly.db*"):

@@ -170,7 +170,7 @@ def run_rebuild(data: Data = Path("data")) -> None:
     )
     if done.batches:
         print(
-            "Passwords, roles and tokens have to be given again, for instance: polly-server user add "
+            "Accounts that have no password or no role now get them by: polly-server user add "
             f"--data {data} --org ORG --email EMAIL --role admin"
         )
     for repository, manifest, digest in done.lost[:NAMED]:

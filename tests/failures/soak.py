@@ -139,11 +139,11 @@ def soak(server: Server, minutes: float) -> list[str]:
         client.join()
     live = [made for client in clients for made in client.images.values()]
     needed = {sha256(blob) for made in live for blob in made.blobs}
-    before = len(stored(server))
+    before = len(server.stored())
     server.stop()
     for _ in range(RUNS):
         polly_server("gc", "--data", str(server.data))
-        if not (over := stored(server) - needed):
+        if not (over := server.stored() - needed):
             break
         time.sleep(LEASE)
     server.start()
@@ -155,11 +155,6 @@ def soak(server: Server, minutes: float) -> list[str]:
     print(f"{steps} steps by {CLIENTS} clients; {len(live)} images live, of {len(needed)} blobs; {len(lost)} lost")
     print(f"{before} blobs were stored at the end, {len(over)} that nothing needs are left")
     return lost + [f"nothing needs {digest}, and it is there" for digest in sorted(over)]
-
-
-def stored(server: Server) -> set[str]:
-    """Digests of the blobs whose bytes are on the disk."""
-    return {f"sha256:{path.name.partition('.')[0]}" for path in (server.data / "blobs").glob("*/*/*")}
 
 
 def main() -> None:

@@ -37,11 +37,6 @@ def leases_end(server: Server) -> None:
     connection.close()
 
 
-def stored(server: Server) -> set[str]:
-    """Digests of the blobs whose bytes are on the disk."""
-    return {f"sha256:{path.name.partition('.')[0]}" for path in (server.data / "blobs").glob("*/*/*")}
-
-
 @pytest.mark.parametrize("call", CALLS)
 def test_the_collector_is_killed(server: Server, tmp_path: Path, call: str) -> None:
     """At its first, second, … call: what lives stays, and in the end all else is gone."""
@@ -75,7 +70,7 @@ def test_the_collector_is_killed(server: Server, tmp_path: Path, call: str) -> N
     for _ in range(3):
         leases_end(server)
         polly_server(*collect)
-    assert stored(server) == set(pusher.record.blobs)
+    assert server.stored() == set(pusher.record.blobs)
     assert all(sha256(data) == digest for digest, data in pusher.record.blobs.items())
     check(server)
 
@@ -114,7 +109,7 @@ def test_the_collector_loses_its_rows(server: Server, tmp_path: Path, call: str)
     for _ in range(3):
         leases_end(server)
         polly_server(*collect)
-    assert stored(server) == set(pusher.record.blobs)
+    assert server.stored() == set(pusher.record.blobs)
     check(server)
 
 
@@ -129,7 +124,7 @@ def test_the_collector_without_a_database(server: Server, tmp_path: Path) -> Non
     server.lose_database()
     with pytest.raises(AssertionError, match="polly-server rebuild"):
         polly_server("gc", "--data", str(server.data), "--config", str(settings))
-    assert stored(server) == set(map(sha256, made.blobs))
+    assert server.stored() == set(map(sha256, made.blobs))
 
 
 @pytest.mark.parametrize("number", [1, 5])
@@ -163,7 +158,7 @@ def test_the_collector_stands_still(server: Server, tmp_path: Path, number: int)
         assert repo.manifest(each.digest).body == each.manifest
         assert all(repo.blob(sha256(blob)).body == blob for blob in each.blobs)
     polly_server(*collect)
-    assert stored(server) == {sha256(blob) for each in made for blob in each.blobs}
+    assert server.stored() == {sha256(blob) for each in made for blob in each.blobs}
     check(server)
 
 

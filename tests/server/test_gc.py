@@ -59,11 +59,6 @@ def collect(server: Server, *more: str) -> str:
     return polly_server("gc", "--data", str(server.data), *more)
 
 
-def files(server: Server) -> set[str]:
-    """Digests of the blobs whose bytes are on the disk."""
-    return {f"sha256:{path.name.partition('.')[0]}" for path in (server.data / "blobs").glob("*/*/*")}
-
-
 def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
     """Not while it is leased, not at once, and then its bytes are gone."""
     repo = ann.new_repo()
@@ -74,13 +69,13 @@ def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
     assert repo.blob(digest).status == 200
     time_passes(server)
     assert "take 1 blobs of 15 B" in collect(server, "--dry-run")
-    assert digest in files(server)
+    assert digest in server.stored()
     assert "Took 1 blobs of 15 B" in collect(server)
     assert repo.blob(digest).status == 404
-    assert digest in files(server)
+    assert digest in server.stored()
     time_passes(server)
     assert "Deleted 1 blobs" in collect(server)
-    assert files(server) == {sha256(blob) for blob in made.blobs}
+    assert server.stored() == {sha256(blob) for blob in made.blobs}
     assert all(repo.blob(sha256(blob)).body == blob for blob in made.blobs)
     assert ann.repository(repo.name.partition("/")[2])["size"] == len(made.manifest) + sum(map(len, made.blobs))
 
@@ -156,7 +151,7 @@ def test_the_trash_is_purged(server: Server, ann: Person) -> None:
         ("polly-server", other.name),
     }
     assert len(purged) == 3
-    assert files(server) == {sha256(blob) for blob in kept.blobs}
+    assert server.stored() == {sha256(blob) for blob in kept.blobs}
     assert repo.manifest("kept").body == kept.manifest
     answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "commit": gone.digest})
     assert (answer.status, answer.code) == (404, "NOT_IN_TRASH")
@@ -205,7 +200,7 @@ def test_a_deleted_blob_gives_its_space_back(server: Server, ann: Person) -> Non
     assert "Took 1 blobs" in collect(server)
     time_passes(server)
     assert "Deleted 1 blobs" in collect(server)
-    assert files(server) == set()
+    assert server.stored() == set()
 
 
 def test_a_download_goes_on_while_its_blob_is_collected(server: Server, ann: Person) -> None:
@@ -221,7 +216,7 @@ def test_a_download_goes_on_while_its_blob_is_collected(server: Server, ann: Per
             time_passes(server)
             collect(server)
         assert repo.blob(digest).status == 404
-        assert files(server) == set()
+        assert server.stored() == set()
         start = got.index(b"\r\n\r\n") + 4
         rest = bytearray(got[start:])
         while len(rest) < len(data) and (piece := connection.recv(1 << 20)):
@@ -245,7 +240,7 @@ def test_a_worker_stands_still(server: Server, ann: Person) -> None:
             for _ in range(2):
                 time_passes(server)
                 collect(server)
-            assert files(server) == set()
+            assert server.stored() == set()
         finally:
             os.kill(stopped.pid, signal.SIGCONT)
         path = repo.path("manifests/v1")

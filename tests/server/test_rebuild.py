@@ -147,20 +147,15 @@ def test_what_no_manifest_names_is_kept_for_a_while(tmp_path: Path) -> None:
         server.lose_database()
         polly_server("rebuild", "--data", str(server.data))
         polly_server("gc", "--data", str(server.data))
-        assert files(server) == {sha256(b"of no manifest"), *map(sha256, made.blobs)}
+        assert server.stored() == {sha256(b"of no manifest"), *map(sha256, made.blobs)}
         with sqlite3.connect(server.data / "polly.db") as connection:
             [(until,)] = connection.execute("SELECT not_before FROM tombstones").fetchall()
             assert abs(until / 1_000_000 - time.time() - 30 * 86_400) < 600
             connection.execute("UPDATE tombstones SET not_before = 0")
         connection.close()
         assert "Deleted 1 blobs" in polly_server("gc", "--data", str(server.data))
-        assert files(server) == set(map(sha256, made.blobs))
+        assert server.stored() == set(map(sha256, made.blobs))
         assert "Nothing is wrong" in polly_server("check", "--data", str(server.data))
-
-
-def files(server: Server) -> set[str]:
-    """Digests of the blobs whose bytes are on the disk."""
-    return {f"sha256:{path.name.partition('.')[0]}" for path in (server.data / "blobs").glob("*/*/*")}
 
 
 def test_a_server_without_its_database_does_not_begin_anew(tmp_path: Path) -> None:
