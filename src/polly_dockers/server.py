@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -21,7 +22,7 @@ from polly_dockers.model import Role, parse_email, parse_slug
 from polly_dockers.passwords import UNSET, hash_now
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 app: Final = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="rich", help=__doc__, pretty_exceptions_enable=False
@@ -313,6 +314,7 @@ def user_add(
     """Make a user a member of an organisation. The password is for a user who is new; others keep theirs."""
     datafolder.require(data)
     email, wanted = parse_email(email), Role.parse(role)
+    datafolder.change(data, lambda connection: accounts.organisation_of(connection, org))  # before anything is asked
     hashed = hash_now(_password(from_stdin=password_stdin))
 
     def add(connection: Connection) -> bool:
@@ -327,6 +329,31 @@ def user_add(
     known = datafolder.change(data, add)
     note = " The account was there already and keeps its password." if known else ""
     print(f"{email} is {wanted.name} in {org}.{note}")
+
+
+@user.command("list", epilog="Example: polly-server user list --data data --org acme")
+def user_list(
+    data: Data = Path("data"),
+    *,
+    org: Annotated[str | None, typer.Option(help="Only members of this organisation.")] = None,
+) -> None:
+    """List the users: email, the role in each organisation, and who has yet to be given a password."""
+    datafolder.require(data)
+
+    def find(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
+        return rows.user_list(connection, accounts.organisation_of(connection, org) if org is not None else None)
+
+    found = datafolder.change(data, find)
+    width = max((len(row.email) for row in found), default=0)
+    for email, of_user in itertools.groupby(found, key=lambda row: row.email):
+        each = list(of_user)
+        roles = ", ".join(
+            f"{row.slug} {Role(row.role).name}{' (invited)' if row.invitation_hash else ''}" for row in each if row.slug
+        )
+        without = "  has no password" if each[0].password_hash == UNSET else ""
+        print(f"{email:<{width}}  {roles or 'in no organisation'}{without}")
+    if not found:
+        print("There is no user yet: polly-server user add.", file=sys.stderr)
 
 
 @user.command("set-role", epilog="Example: polly-server user set-role --org acme --email bob@acme.example --role admin")
@@ -359,16 +386,22 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
     """Give a user another password. All their sign-ins and access tokens end."""
     datafolder.require(data)
     email = parse_email(email)
+    datafolder.change(data, lambda connection: _user(connection, email))  # before anything is asked
     hashed = hash_now(_password(from_stdin=password_stdin))
 
     def change(connection: Connection) -> None:
-        found = rows.user(connection, email)
-        if found is None:
-            msg = f"There is no user {email}. polly-server user add makes one."
-            raise MemberUnknown(msg)
+        found = _user(connection, email)
         rows.set_password(connection, found.id, hashed)
         audit.note_account(connection, Event.password_change, email, "", by=audit.OPERATOR, subject=email)
         rows.forgive_account(connection, email)
 
     datafolder.change(data, change)
     print(f"{email} has a new password; all sign-ins of {email} have ended.")
+
+
+def _user(connection: Connection, email: str) -> rows.User:
+    found = rows.user(connection, email)
+    if found is None:
+        msg = f"There is no user {email}. polly-server user list names them all, and user add makes one."
+        raise MemberUnknown(msg)
+    return found

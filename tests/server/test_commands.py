@@ -95,6 +95,39 @@ def test_a_password_is_not_waited_for_without_a_terminal(data: Path) -> None:
     assert "--password-stdin" in said
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            ("user", "add", "--org", "nobody", "--email", "bob@acme.example", "--role", "reader"),
+            "polly-server org list",
+        ),
+        (("user", "add", "--org", "acme", "--email", "bob", "--role", "reader"), "no email address"),
+        (("user", "reset-password", "--email", "bob@acme.example"), "polly-server user list"),
+    ],
+)
+def test_nothing_is_asked_for_what_cannot_be_done(data: Path, command: tuple[str, ...], said: str) -> None:
+    """An unknown organisation, email or user is told before a password is asked for."""
+    assert said in refused(*command, "--data", str(data))
+
+
+def test_users_are_listed(data: Path) -> None:
+    """list: the emails with the role in each organisation, of one or of all, and who has no password."""
+    there = ("--data", str(data))
+    to = ("--email", "bob@acme.example", "--password-stdin")
+    polly_server("org", "create", *there, "--org", "biolab")
+    for org, role in (("acme", "reader"), ("biolab", "admin")):
+        polly_server("user", "add", *there, *to, "--org", org, "--role", role, stdin=new_password())
+    ann = "ann@acme.example  acme admin"
+    bob = "bob@acme.example  acme reader, biolab admin"
+    assert polly_server("user", "list", *there).splitlines() == [ann, bob]
+    assert polly_server("user", "list", *there, "--org", "biolab").splitlines() == ["bob@acme.example  biolab admin"]
+    assert "polly-server org list" in refused("user", "list", *there, "--org", "nobody")
+    polly_server("user", "remove", *there, "--email", "bob@acme.example", "--org", "acme")
+    polly_server("org", "delete", *there, "--org", "biolab", "--yes")
+    assert polly_server("user", "list", *there).splitlines() == [ann, "bob@acme.example  in no organisation"]
+
+
 def test_users_are_added_changed_and_removed(data: Path) -> None:
     """A user gets a role, another role, and is taken out; the last admin stays."""
     to = ("--data", str(data), "--org", "acme", "--email", "bob@acme.example")

@@ -102,6 +102,8 @@ def test_nobody_has_a_password(tmp_path: Path) -> None:
             stored = {row[0] for row in connection.execute("SELECT password_hash FROM users")}
         connection.close()
         assert stored == {UNSET}
+        listed = polly_server("user", "list", "--data", str(server.data)).splitlines()
+        assert f"{email}  in no organisation  has no password" in listed
         server.start()
         wanted = {"scope": "full", "expires_in": 60, "label": "of a test"}
         for tried in (password, UNSET, "nobody has this password", "a long password"):

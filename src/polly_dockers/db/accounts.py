@@ -156,6 +156,22 @@ def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role]]:
     return [(slug, Role(role)) for slug, role in connection.execute(query)]
 
 
+def user_list(connection: Connection, organisation: int | None) -> list[Row[*tuple[Any, ...]]]:
+    """Rows (email, password_hash, slug, role, invitation_hash), one for each user and organisation, in that order.
+
+    Of one organisation, or of all (None); a user of none has a row without slug and role.
+    """
+    live = members.join(organisations, organisations.c.id == members.c.organisation_id)
+    query = (
+        select(users.c.email, users.c.password_hash, organisations.c.slug, members.c.role, members.c.invitation_hash)
+        .select_from(users.outerjoin(live, (members.c.user_id == users.c.id) & organisations.c.deleted_at.is_(None)))
+        .order_by(users.c.email, organisations.c.slug)
+    )
+    if organisation is not None:
+        query = query.where(members.c.organisation_id == organisation)
+    return list(connection.execute(query).all())
+
+
 _MEMBER: Final = select(users.c.id, users.c.email, members.c.role, members.c.joined_at).join(
     members, members.c.user_id == users.c.id
 )
