@@ -16,7 +16,7 @@ from contract.wire_client import admin, image, sha256
 from failures.client import Pusher, check, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CALLS = ("unlink", "pwrite64", "fdatasync", "fcntl", "flock")
@@ -37,103 +37,97 @@ def leases_end(server: Server) -> None:
     connection.close()
 
 
+class Collector:
+    """Runs of ``polly-server gc`` that something happens to, beside a client that pushes."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        settings = folder / "settings.toml"
+        settings.write_text(SETTINGS)
+        self.command = ["gc", "--data", str(server.data), "--config", str(settings)]
+        self._server = server
+        self.repo = admin(server).new_repo()
+        self._pusher = Pusher(self.repo)
+
+    def hurt(self, inject: Callable[[int], list[str]]) -> Iterator[subprocess.CompletedProcess[str]]:
+        """Each run that did not end well: at its first, second, … call, until that comes no more.
+
+        ``inject`` gives strace's options for the call of a number. What lives is there after each of them.
+        """
+        number = 1
+        while True:
+            assert self._pusher.image(f"v{number}")
+            gone = image()
+            self.repo.push(gone, "gone")
+            assert self.repo.delete(f"manifests/{gone.digest}").status == 202
+            for left_over in range(3):
+                self.repo.push_blob(f"left over {number} {left_over}".encode())
+            leases_end(self._server)
+            done = subprocess.run(
+                ["strace", "-f", "-qq", "-o", "/dev/null", *inject(number), str(BIN / "polly-server"), *self.command],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            verify(self.repo, self._pusher.record)
+            if done.returncode == 0:
+                return
+            yield done
+            number += max(1, number // 2)
+
+    def finish(self) -> None:
+        """Collect undisturbed; then all that lives is there, and nothing else."""
+        for _ in range(3):
+            leases_end(self._server)
+            polly_server(*self.command)
+        blobs = self._pusher.record.blobs
+        assert self._server.stored() == set(blobs)
+        assert all(sha256(data) == digest for digest, data in blobs.items())
+        check(self._server)
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_the_collector_is_killed(server: Server, tmp_path: Path, call: str) -> None:
-    """At its first, second, … call: what lives stays, and in the end all else is gone."""
-    settings = tmp_path / "settings.toml"
-    settings.write_text(SETTINGS)
-    collect = ["gc", "--data", str(server.data), "--config", str(settings)]
-    repo = admin(server).new_repo()
-    pusher = Pusher(repo)
-    number, killed = 1, 0
-    while True:
-        assert pusher.image(f"v{number}")
-        gone = image()
-        repo.push(gone, "gone")
-        assert repo.delete(f"manifests/{gone.digest}").status == 202
-        for left_over in range(3):
-            repo.push_blob(f"left over {number} {left_over}".encode())
-        leases_end(server)
-        inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
-        done = subprocess.run(
-            ["strace", "-f", "-qq", "-o", "/dev/null", *inject, str(BIN / "polly-server"), *collect],
-            capture_output=True,
-            check=False,
-        )
-        verify(repo, pusher.record)
-        if done.returncode == 0:
-            break
-        assert done.returncode in {-signal.SIGKILL, 128 + signal.SIGKILL}, done.stderr
-        killed += 1
-        number += max(1, number // 2)
-    assert killed > 0
-    for _ in range(3):
-        leases_end(server)
-        polly_server(*collect)
-    assert server.stored() == set(pusher.record.blobs)
-    assert all(sha256(data) == digest for digest, data in pusher.record.blobs.items())
-    check(server)
+    """5: at its first, second, … call: what lives stays, and in the end all else is gone."""
+    collector = Collector(server, tmp_path)
+    trace = ["-e", f"trace={call}"]
+    killed = list(collector.hurt(lambda number: [*trace, "-e", f"inject={call}:signal=KILL:when={number}"]))
+    assert killed
+    assert {done.returncode for done in killed} <= {-signal.SIGKILL, 128 + signal.SIGKILL}
+    collector.finish()
 
 
 @pytest.mark.parametrize("call", ["pread64", "flock", "fsync"])
 def test_the_collector_loses_its_rows(server: Server, tmp_path: Path, call: str) -> None:
     """4: from its first, second, … call on the disk answers EIO: it ends and says so, and what lives stays."""
-    settings = tmp_path / "settings.toml"
-    settings.write_text(SETTINGS)
-    collect = ["gc", "--data", str(server.data), "--config", str(settings)]
-    repo = admin(server).new_repo()
-    pusher = Pusher(repo)
-    number, failed = 1, 0
-    while True:
-        assert pusher.image(f"v{number}")
-        repo.push_blob(f"left over {number}".encode())
-        leases_end(server)
-        inject = ["-e", f"trace={call}", "-e", f"inject={call}:error=EIO:when={number}+"]
-        for name in ("polly.db", "polly.db-wal", "polly.db-shm", "writer.lock"):
-            inject += ["-P", str(server.data / name)]
-        done = subprocess.run(
-            ["strace", "-f", "-qq", "-o", "/dev/null", *inject, str(BIN / "polly-server"), *collect],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        verify(repo, pusher.record)
-        if done.returncode == 0:
-            break
+    collector = Collector(server, tmp_path)
+    files = ("polly.db", "polly.db-wal", "polly.db-shm", "writer.lock")
+    of_rows = ["-e", f"trace={call}", *(word for name in files for word in ("-P", str(server.data / name)))]
+    failed = list(collector.hurt(lambda number: [*of_rows, "-e", f"inject={call}:error=EIO:when={number}+"]))
+    assert failed
+    for done in failed:
         assert done.returncode == 1, done.stderr
         assert "polly-server: " in done.stderr
         assert "Traceback" not in done.stderr
-        failed += 1
-        number += max(1, number // 2)
-    assert failed > 0
-    for _ in range(3):
-        leases_end(server)
-        polly_server(*collect)
-    assert server.stored() == set(pusher.record.blobs)
-    check(server)
+    collector.finish()
 
 
 def test_the_collector_without_a_database(server: Server, tmp_path: Path) -> None:
     """4: where it is gone nothing is deleted: an empty one would take every blob for garbage."""
-    repo = admin(server).new_repo()
+    collector = Collector(server, tmp_path)
     made = image()
-    repo.push(made, "v1")
-    settings = tmp_path / "settings.toml"
-    settings.write_text(SETTINGS)
+    collector.repo.push(made, "v1")
     server.stop()
     server.lose_database()
     with pytest.raises(AssertionError, match="polly-server rebuild"):
-        polly_server("gc", "--data", str(server.data), "--config", str(settings))
+        polly_server(*collector.command)
     assert server.stored() == set(map(sha256, made.blobs))
 
 
 @pytest.mark.parametrize("number", [1, 5])
 def test_the_collector_stands_still(server: Server, tmp_path: Path, number: int) -> None:
     """32: stopped between two deletions, for longer than any lease, it takes nothing that was pushed meanwhile."""
-    settings = tmp_path / "settings.toml"
-    settings.write_text(SETTINGS)
-    collect = ["gc", "--data", str(server.data), "--config", str(settings)]
-    repo = admin(server).new_repo()
+    collector = Collector(server, tmp_path)
+    repo = collector.repo
     made = [image() for _ in range(5)]
     for each in made:
         repo.push(each, "v1")
@@ -142,22 +136,22 @@ def test_the_collector_stands_still(server: Server, tmp_path: Path, number: int)
         leases_end(server)
         inject = ["-e", "trace=unlink", "-e", f"inject=unlink:signal=STOP:when={number}"]
         log = tmp_path / "calls"
-        command = ["strace", "-f", "-qq", "-o", str(log), *inject, str(BIN / "polly-server"), *collect]
+        command = ["strace", "-f", "-qq", "-o", str(log), *inject, str(BIN / "polly-server"), *collector.command]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as tracer:
-            collector = stopped(tracer, log)
-            if collector is None:
+            stands_still = stopped(tracer, log)
+            if stands_still is None:
                 continue
             for each in made:
                 repo.push(each, "v1")
             leases_end(server)
-            os.kill(collector, signal.SIGCONT)
+            os.kill(stands_still, signal.SIGCONT)
         break
     else:
         pytest.fail("the collector deleted nothing")
     for each in made:
         assert repo.manifest(each.digest).body == each.manifest
         assert all(repo.blob(sha256(blob)).body == blob for blob in each.blobs)
-    polly_server(*collect)
+    polly_server(*collector.command)
     assert server.stored() == {sha256(blob) for each in made for blob in each.blobs}
     check(server)
 
