@@ -36,5 +36,5 @@ def steps(most: int = MOST) -> list[int]:
         return list(range(1, most))
     found = [1]
     while found[-1] < most:
-        found.append(max(found[-1] + 1, found[-1] * 3 // 2))
+        found.append(max(found[-1] + 1, found[-1] * 7 // 4))
     return found
