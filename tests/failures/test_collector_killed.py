@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sqlite3
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -123,6 +123,21 @@ def test_the_collector_without_a_database(server: Server, tmp_path: Path) -> Non
     assert server.stored() == set(map(sha256, made.blobs))
 
 
+STANDS_STILL = """
+import os, signal, sys
+from polly_dockers import server
+unlink, left = os.unlink, [int(sys.argv.pop(1))]
+def unlink_and_stop(path, **options):
+    unlink(path, **options)
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+os.unlink = unlink_and_stop
+server.run()
+"""
+"""polly-server, which stands still after the deletion of the number that is its first argument."""
+
+
 @pytest.mark.parametrize("number", [1, 5])
 def test_the_collector_stands_still(server: Server, tmp_path: Path, number: int) -> None:
     """32: stopped between two deletions, for longer than any lease, it takes nothing that was pushed meanwhile."""
@@ -132,34 +147,24 @@ def test_the_collector_stands_still(server: Server, tmp_path: Path, number: int)
     for each in made:
         repo.push(each, "v1")
         assert repo.delete(f"manifests/{each.digest}").status == 202
-    for _ in range(2):
-        leases_end(server)
-        inject = ["-e", "trace=unlink", "-e", f"inject=unlink:signal=STOP:when={number}"]
-        log = tmp_path / "calls"
-        command = ["strace", "-f", "-qq", "-o", str(log), *inject, str(BIN / "polly-server"), *collector.command]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as tracer:
-            stands_still = stopped(tracer, log)
-            if stands_still is None:
-                continue
+    leases_end(server)
+    polly_server(*collector.command)  # takes them out of the trash; the next run deletes
+    leases_end(server)
+    command = [sys.executable, "-c", STANDS_STILL, str(number), *collector.command]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            assert state is not None
+            assert state.si_code == os.CLD_STOPPED
             for each in made:
                 repo.push(each, "v1")
             leases_end(server)
-            os.kill(stands_still, signal.SIGCONT)
-        break
-    else:
-        pytest.fail("the collector deleted nothing")
+        finally:
+            process.send_signal(signal.SIGCONT)
+    assert process.returncode == 0
     for each in made:
         assert repo.manifest(each.digest).body == each.manifest
         assert all(repo.blob(sha256(blob)).body == blob for blob in each.blobs)
     polly_server(*collector.command)
     assert server.stored() == {sha256(blob) for each in made for blob in each.blobs}
     check(server)
-
-
-def stopped(tracer: subprocess.Popen[bytes], log: Path) -> int | None:
-    """The process that strace began, once it stands still; None: it came to its end."""
-    while tracer.poll() is None:
-        found = re.search(r"^([0-9]+) --- .*SIGSTOP", log.read_text() if log.exists() else "", re.MULTILINE)
-        if found is not None:
-            return int(found[1])
-    return None
