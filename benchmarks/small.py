@@ -87,12 +87,12 @@ def main() -> None:
     """Be a process of clients."""
     work, port, clients = sys.argv[1:]
     job = json.loads(sys.stdin.readline())
-    todo = [images.image_of(seed) for seed in job["seeds"]]
+    moved = [images.image_of(seed) for seed in job["seeds"]]
     move = images.send if work == "push" else images.fetch
     print("ready", flush=True)
     sys.stdin.readline()
     start = time.monotonic()
-    crowd.run(int(port), int(clients), (move(job["path"], job["headers"], image) for image in todo))
+    crowd.run(int(port), int(clients), (move(job["path"], job["headers"], image) for image in moved))
     print(start, time.monotonic(), flush=True)
 
 

@@ -311,23 +311,28 @@ def org_list(data: Data = Path("data")) -> None:
 def user_add(
     org: Org, email: Email, role: RoleOption, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
 ) -> None:
-    """Make a user a member of an organisation. The password is for a user who is new; others keep theirs."""
+    """Make a user a member of an organisation. The password is for a user who has none; others keep theirs."""
     datafolder.require(data)
     email, wanted = parse_email(email), Role.parse(role)
-    datafolder.change(data, lambda connection: accounts.organisation_of(connection, org))  # before anything is asked
-    hashed = hash_now(_password(from_stdin=password_stdin))
+
+    def keeps(connection: Connection) -> bool:
+        accounts.organisation_of(connection, org)
+        known = rows.user(connection, email)
+        return known is not None and known.password_hash != UNSET  # unset as after a rebuild
+
+    asked = not datafolder.change(data, keeps)
+    hashed = hash_now(_password(from_stdin=password_stdin)) if asked else UNSET
 
     def add(connection: Connection) -> bool:
-        known = rows.user(connection, email)
-        made = accounts.organisation_of(connection, org)
-        accounts.put_member(connection, made, org, email, wanted, hashed, by=None)
-        if known is not None and known.password_hash == UNSET:  # as after a rebuild
-            rows.set_password(connection, known.id, hashed)
-            return False
-        return known is not None
+        kept = keeps(connection)
+        organisation = accounts.organisation_of(connection, org)
+        made = accounts.put_member(connection, organisation, org, email, wanted, hashed, by=None)
+        if not kept:
+            rows.set_password(connection, made.user_id, hashed)
+        return kept
 
-    known = datafolder.change(data, add)
-    note = " The account was there already and keeps its password." if known else ""
+    kept = datafolder.change(data, add)
+    note = " The account was there already and keeps its password." if kept else ""
     print(f"{email} is {wanted.name} in {org}.{note}")
 
 

@@ -64,9 +64,9 @@ def test_a_password(server: Server, bob: Person, repo: Repo) -> None:
 
 
 def test_a_user_who_is_known(server: Server, bob: Person) -> None:
-    """add: an account that is there keeps its password, and is in both organisations."""
+    """add: an account that is there is asked for none, keeps its password, and is in both organisations."""
     org, _ = server.new_org()
-    said = user(server, "add", bob.email, "--org", org, "--role", "admin", "--password-stdin", stdin="another one")
+    said = user(server, "add", bob.email, "--org", org, "--role", "admin")
     assert "keeps its password" in said
     assert bob.by_password.get("/token").status == 200
     assert {item["organisation"] for item in bob.api.get("/api/v1/me").json()["organisations"]} == {"acme", org}
