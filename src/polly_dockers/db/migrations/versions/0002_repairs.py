@@ -1,0 +1,12 @@
+"""What the tables of 0.1 had not yet when the first folders were made."""
+
+from __future__ import annotations
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Bring the tables to this revision."""
