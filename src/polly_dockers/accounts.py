@@ -148,11 +148,13 @@ def _hash(secret: str) -> bytes:
 
 
 async def create_token(
-    registry: Registry, caller: SignedIn, *, scope: str, seconds: int, label: str
+    registry: Registry, caller: SignedIn, *, scope: str, seconds: int, label: str, replaces: str = ""
 ) -> tuple[AccessToken, str]:
     """A new access token and its secret, which is shown this once.
 
-    A full token gets tokens for the registry only, which end when it does; a password gets either.
+    A full token gets tokens for the registry only, which end when it does; a password gets either. ``replaces`` is the
+    secret of a token of the same user that ends in the same transaction. Raises BadRequest where that is the token
+    that asks.
     """
     at = now()
     expires_at = at + seconds * SECOND
@@ -170,14 +172,22 @@ async def create_token(
         created_at=at,
         expires_at=expires_at,
         last_used_at=None,
+        parent_id=caller.token.id if caller.token else None,
     )
     secret = PREFIX + secrets.token_urlsafe(32)
 
     def add(connection: Connection) -> None:
         if not access.alive(connection, caller.actor):
             raise access.ended()
-        rows.add_token(connection, token, _hash(secret), caller.token.id if caller.token else None)
+        rows.add_token(connection, token, _hash(secret))
         _note_token(connection, Event.token_create, token, caller.actor.address)
+        old = rows.token_by_hash(connection, _hash(replaces)) if replaces.isascii() else None
+        if old is not None and old.user_id == token.user_id:
+            if old.id == token.parent_id:
+                msg = "A token can't replace the one that the request is made with: ask with the password."
+                raise BadRequest(msg)
+            rows.replace_token(connection, old, token)
+            _note_token(connection, Event.token_revoke, old, caller.actor.address)
 
     await registry.db.write(add)
     return token, secret

@@ -50,6 +50,9 @@ class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Seconds, 60 to 31,536,000 (a year)."""
     label: str = ""
     """What the owner sees in the list of tokens, at most 200 characters."""
+    replaces: str | None = None
+    """An access token of the same user, its secret: it ends as the new one begins, and the tokens that were made with
+    it belong to the new one. One that has ended, or is somebody else's, is passed over."""
 
 
 class TokenCreated(msgspec.Struct):
@@ -73,6 +76,8 @@ class TokenItem(msgspec.Struct):
     last_used_at: str | None
     current: bool
     """Whether this is the token that the request was made with."""
+    parent: str | None = None
+    """The id of the token that this one was made with and ends with; None for one that was made with a password."""
 
 
 class Tokens(msgspec.Struct):

@@ -103,6 +103,28 @@ def test_tokens_are_revoked(bob: Person) -> None:
     assert bob.api.get("/api/v1/me").status == 200
 
 
+def test_a_token_takes_the_place_of_another(bob: Person, ann: Person) -> None:
+    """``replaces`` ends a token of the same user; what was made with it goes on, and ends with the new one."""
+    old = bob.access_token("full", expires_in=3600)
+    child = bearer(bob.port, old).json("POST", "/api/v1/tokens", {"expires_in": 3000}).json()["token"]
+    wanted = {"scope": "full", "expires_in": 600, "replaces": old}
+    new = bob.by_password.json("POST", "/api/v1/tokens", wanted).json()
+    assert bearer(bob.port, old).get("/api/v1/me").status == 401
+    assert basic(bob.port, "POLLY", child).get("/token").status == 200
+    client = bearer(bob.port, new["token"])
+    (item,) = (item for item in client.get("/api/v1/tokens").json()["items"] if item["parent"] is not None)
+    assert (item["parent"], item["expires_at"]) == (new["id"], new["expires_at"])
+    assert client.send("DELETE", "/api/v1/tokens/current").status == 204
+    assert basic(bob.port, "POLLY", child).get("/token").status == 401
+    for other in (ann.secret, old, "polly_never", "half \udcff", ""):
+        wanted = {"scope": "full", "expires_in": 600, "replaces": other}
+        assert bob.by_password.json("POST", "/api/v1/tokens", wanted).status == (400 if "\udcff" in other else 201)
+    assert ann.api.get("/api/v1/me").status == 200
+    answer = bob.api.json("POST", "/api/v1/tokens", {"replaces": bob.secret})
+    assert (answer.status, answer.code) == (400, "BAD_REQUEST")
+    assert bob.api.get("/api/v1/me").status == 200
+
+
 def test_the_current_token_is_revoked(bob: Person) -> None:
     """DELETE /api/v1/tokens/current ends the token of the request and no other."""
     other = bearer(bob.port, bob.access_token("full"))

@@ -38,6 +38,8 @@ class AccessToken:
     created_at: int
     expires_at: int
     last_used_at: int | None
+    parent_id: str | None = None
+    """The token that it was made with, and ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +267,14 @@ _TOKEN: Final = select(
     access_tokens.c.created_at,
     access_tokens.c.expires_at,
     access_tokens.c.last_used_at,
+    access_tokens.c.parent_id,
 ).join(users, users.c.id == access_tokens.c.user_id)
 _TOKEN_BY_HASH: Final = _TOKEN.where(
     access_tokens.c.secret_hash == bindparam("secret_hash"), access_tokens.c.expires_at > bindparam("now")
 )
 
 
-def add_token(connection: Connection, token: AccessToken, secret_hash: bytes, parent_id: str | None) -> None:
+def add_token(connection: Connection, token: AccessToken, secret_hash: bytes) -> None:
     """Insert an access token; those of the user that have expired go."""
     at = now()
     gone = (access_tokens.c.user_id == token.user_id) & (access_tokens.c.expires_at <= at)
@@ -281,7 +284,7 @@ def add_token(connection: Connection, token: AccessToken, secret_hash: bytes, pa
         {
             "id": token.id,
             "user_id": token.user_id,
-            "parent_id": parent_id,
+            "parent_id": token.parent_id,
             "scope": token.scope,
             "secret_hash": secret_hash,
             "label": token.label,
@@ -307,6 +310,15 @@ def token_list(connection: Connection, user_id: int) -> list[AccessToken]:
 def touch_token(connection: Connection, token_id: str) -> None:
     """Note that the token is used now."""
     connection.execute(update(access_tokens).where(access_tokens.c.id == token_id).values(last_used_at=now()))
+
+
+def replace_token(connection: Connection, old: AccessToken, new: AccessToken) -> None:
+    """Revoke the old token; what was made with it belongs to the new one, and ends when that does at the latest."""
+    children = update(access_tokens).where(access_tokens.c.parent_id == old.id, access_tokens.c.id != new.id)
+    connection.execute(children.values(parent_id=new.id))
+    late = update(access_tokens).where(access_tokens.c.parent_id == new.id, access_tokens.c.expires_at > new.expires_at)
+    connection.execute(late.values(expires_at=new.expires_at))
+    delete_token(connection, old.user_id, old.id)
 
 
 def delete_token(connection: Connection, user_id: int, token_id: str) -> bool:

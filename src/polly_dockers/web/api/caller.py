@@ -45,6 +45,7 @@ def _token_item(token: AccessToken, caller: SignedIn) -> wire.TokenItem:
         expires_at=edge.time(token.expires_at),
         last_used_at=edge.time(token.last_used_at) if token.last_used_at is not None else None,
         current=caller.token is not None and caller.token.id == token.id,
+        parent=token.parent_id,
     )
 
 
@@ -59,7 +60,12 @@ async def create_token(exchange: Exchange) -> Answer:
         msg = f"The label is to have at most {MAX_LABEL} printable characters."
         raise BadRequest(msg)
     token, secret = await accounts.create_token(
-        exchange.registry, caller, scope=wanted.scope, seconds=wanted.expires_in, label=wanted.label
+        exchange.registry,
+        caller,
+        scope=wanted.scope,
+        seconds=wanted.expires_in,
+        label=wanted.label,
+        replaces=wanted.replaces or "",
     )
     return edge.rendered(
         wire.TokenCreated(token.id, secret, wanted.scope, edge.time(token.expires_at), caller.email), 201
