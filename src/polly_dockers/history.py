@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from polly_dockers import access
 from polly_dockers.db import manifests as rows
 from polly_dockers.db import repositories as repository_rows
+from polly_dockers.db import tags as tag_rows
 from polly_dockers.errors import NameUnknown, TagUnknown, Unauthorized
 from polly_dockers.manifests import INDEXES, OCI_INDEX
 from polly_dockers.model import Action, Commit, Digest, RepositoryName, Role, Tag
@@ -162,6 +163,26 @@ def _commits(
         msg = f"Nothing was ever pushed to {name}:{tag}. polly dockers commit-list --name {name.name} shows its tags."
         raise TagUnknown(msg)
     return found, following, total
+
+
+async def active_commits(
+    registry: Registry, actor: Actor, name: RepositoryName, *, newest_first: bool, limit: int, after: int | None
+) -> tuple[list[Commit], int | None, int]:
+    """A page of tags by their active commits, the key of the next page, and how many tags there are.
+
+    For members. Raises OrganisationUnknown, NameUnknown.
+    """
+
+    def query(connection: Connection) -> tuple[list[Commit], int | None, int]:
+        access.member(connection, actor, name.organisation, Role.reader)
+        reached = access.reach(connection, actor, name, Action.pull)
+        found, following = tag_rows.page(
+            connection, reached.repository_id, newest_first=newest_first, limit=limit, after=after
+        )
+        return found, following, repository_rows.one(connection, reached.repository_id).tags
+
+    await fold(registry)
+    return await registry.db.read(query)
 
 
 async def fold(registry: Registry) -> None:

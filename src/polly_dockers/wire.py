@@ -174,6 +174,32 @@ class Commits(msgspec.Struct):
     next: str | None = None
 
 
+class TagItem(msgspec.Struct):
+    """A tag, with its active commit."""
+
+    tag: str
+    commit: str
+    """The digest of its manifest, whole."""
+    size: int
+    """As that of a commit."""
+    platforms: list[str]
+    media_type: str
+    pushed_at: str
+    """When the tag was set to this commit."""
+    pushed_by: str
+    path: str
+    """``HOST/org/name:tag``, good for ``docker pull``."""
+
+
+class Tags(msgspec.Struct):
+    """A page of tags, by when they were set; ``repository`` is the full path without tag."""
+
+    repository: str
+    items: list[TagItem]
+    total: int
+    next: str | None = None
+
+
 class TrashItem(msgspec.Struct):
     """Something that was deleted, or would be."""
 

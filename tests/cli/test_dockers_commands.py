@@ -182,6 +182,45 @@ def test_commit_list_takes_a_tag_and_a_number(ann: User, images: list[str]) -> N
     assert (done.code, done.err) == (2, "Error: --name is missing.\n")
 
 
+def test_tags_shows_each_tag_with_its_commit(ann: User, images: list[str], server: Server) -> None:
+    """Pushed last first, the digest whole, with size, platforms, when and by whom; an overwritten tag once."""
+    done = ann.ok("dockers", "tags", "--name", "team/gpu", "--all")
+    header, *rows = (re.split(r" {2,}", line) for line in done.out.splitlines())
+    assert header == ["tag", "commit_hash", "size", "platforms", "pushed at", "pushed by"]
+    assert [(row[0], row[1], row[3], row[5]) for row in rows] == [
+        ("latest", images[2], "linux/amd64", ann.email),
+        ("v1", images[0], "linux/amd64", ann.email),
+    ]
+    assert all(re.fullmatch(DATE, row[4]) for row in rows)
+    assert done.err == f"Tags of the docker repository {server.registry}/{ann.env['TEST_ORG']}/team/gpu\n"
+    assert "2 of 2 tags." in ann.ok("dockers", "tags", "--name", "team/gpu").err
+
+
+def test_tags_as_json_from_either_end(ann: User, images: list[str], server: Server) -> None:
+    """Each has a path that can be pulled; --latest and --oldest choose, one at a time; a missing one is refused."""
+    items = ann.ok("dockers", "tags", "--name", "team/gpu", "--output", "json").json()
+    path = f"{server.registry}/{ann.env['TEST_ORG']}/team/gpu"
+    assert [(each["path"], each["commit"]) for each in items] == [
+        (f"{path}:latest", images[2]),
+        (f"{path}:v1", images[0]),
+    ]
+    for option, tag in (("--latest", "latest"), ("--oldest", "v1")):
+        [item] = ann.ok("dockers", "tags", "--name", "team/gpu", option, "1", "--output", "json").json()
+        assert item["tag"] == tag
+    assert ann.polly("dockers", "tags", "--name", "team/gpu", "--all", "--latest", "1").code == 2
+    assert ann.polly("dockers", "tags", "--name", "none").code == 1
+    ann.ok("dockers", "create", "--name", "one", "--description", "x")
+    done = ann.ok("dockers", "tags", "--name", "one")
+    assert (done.out, "docker push" in done.err) == ("", True)
+
+
+def test_json_has_the_commit_under_its_older_name_too(ann: User, images: list[str]) -> None:
+    """``commit`` is the name; ``commit_hash`` is kept for scripts."""
+    for command in ("commit-list", "tags"):
+        items = ann.ok("dockers", command, "--name", "team/gpu", "--all", "--output", "json").json()
+        assert items[0]["commit_hash"] == items[0]["commit"] == images[2]
+
+
 def test_update_changes_what_is_given(ann: User) -> None:
     """Description and sparse indexes change, the rest stays."""
     ann.ok("dockers", "create", "--name", "one", "--description", "before")

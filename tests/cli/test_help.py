@@ -34,7 +34,8 @@ def test_the_commands_are_those_that_people_know() -> None:
         f"polly {each}"
         for each in (
             "login", "logout", "whoami", "password",
-            "dockers", "dockers create", "dockers list", "dockers commit-list", "dockers update", "dockers login",
+            "dockers", "dockers create", "dockers list", "dockers commit-list", "dockers tags", "dockers update",
+            "dockers login",
             "dockers delete", "dockers restore", "dockers trash", "dockers policy",
             "dockers logout", "dockers configure",
             "members", "members list", "members add", "members accept", "members set-role", "members remove",

@@ -230,7 +230,9 @@ def test_groups_alone_on_a_pipe_say_what_there_is(ann: User) -> None:
     """Exit code 2 and the names of the commands."""
     done = ann.polly("dockers")
     assert done.code == 2
-    assert "create, list, commit-list, update, delete, restore, trash, policy, login, logout, configure" in done.err
+    assert (
+        "create, list, commit-list, tags, update, delete, restore, trash, policy, login, logout, configure" in done.err
+    )
     assert ann.polly().code == 2
 
 

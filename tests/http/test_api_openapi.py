@@ -28,6 +28,7 @@ TABLE = {
     "/api/v1/organisations/{org}/policy": {"get", "put"},
     "/api/v1/organisations/{org}/audit": {"get"},
     "/api/v1/organisations/{org}/commits": {"get"},
+    "/api/v1/organisations/{org}/tags": {"get"},
     "/api/v1/organisations/{org}/invitation": {"post"},
     "/api/v1/organisations/{org}/members": {"get", "post", "patch", "delete"},
 }
@@ -161,6 +162,8 @@ def test_the_answers_of_the_server(document: dict[str, Any], ann: Person) -> Non
         (bob.api, "patch", f"{orgs}/repository", f"?name={name}", {"description": "y"}),
         (ann.api, "get", f"{orgs}/commits", f"?repository={name}", None),
         (ann.api, "get", f"{orgs}/commits", f"?repository={name}&tag=absent", None),
+        (ann.api, "get", f"{orgs}/tags", f"?repository={name}", None),
+        (ann.api, "get", f"{orgs}/tags", "?repository=absent", None),
         (bob.api, "get", f"{orgs}/policy", "", None),
         (ann.api, "put", f"{orgs}/policy", f"?name={name}", {"keep": "rules", "newest": 1}),
         (ann.api, "put", f"{orgs}/policy", f"?name={name}", {"keep": "rules"}),

@@ -119,6 +119,11 @@ class Client:
         path, query = f"{_path(organisation)}/commits", {"repository": repository} | query
         return _collected(lambda page: self._ask("GET", path, wire.Commits, query | page), count)
 
+    def tags(self, organisation: str, repository: str, count: int | None, **query: str) -> wire.Tags:
+        """Return so many tags (None: all) as one page; ``query`` as in docs/api.md."""
+        path, query = f"{_path(organisation)}/tags", {"repository": repository} | query
+        return _collected(lambda page: self._ask("GET", path, wire.Tags, query | page), count)
+
     def delete(self, organisation: str, name: str, *, preview: bool, **what: str) -> wire.TrashItem:
         """Put a docker repository, or its ``tag`` or ``commit``, into the trash; or tell what would go."""
         query = {"name": name, "preview": "true" if preview else "false"} | what
@@ -264,7 +269,7 @@ def _path(organisation: str) -> str:
     return f"/organisations/{quote(organisation, safe='')}"
 
 
-P = TypeVar("P", wire.Repositories, wire.Commits, wire.Members, wire.Trash, wire.Audit, wire.Policies)
+P = TypeVar("P", wire.Repositories, wire.Commits, wire.Tags, wire.Members, wire.Trash, wire.Audit, wire.Policies)
 
 
 def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:

@@ -101,6 +101,30 @@ def commit_list(
 
 
 @group.command(
+    "tags",
+    "polly dockers tags --name new_repo\n"
+    "polly dockers tags --name new_repo --all\n"
+    "polly dockers tags --name new_repo --latest 1 --output json",
+)
+def tags(
+    call: Call,
+    *,
+    name: Name = None,
+    all_: All = False,
+    latest: Latest = None,
+    oldest: Oldest = None,
+    output: Output = "table",
+) -> None:
+    """List the tags of a docker repository.
+
+    Each with the commit that a pull of the tag gets. Without --all, --latest or --oldest: the 20 that were pushed last.
+    """
+    from polly_dockers.cli import repositories
+
+    repositories.tags(call, name, repositories.Choice(call, latest, oldest, every=all_), output)
+
+
+@group.command(
     "update",
     "polly dockers update --name new_repo --description 'what it is for now'\n"
     "polly dockers update --name new_repo --public",

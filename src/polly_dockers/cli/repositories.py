@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from polly_dockers import wire
 from polly_dockers.cli import ask, names, render, terminal
 from polly_dockers.cli.failures import UsageError
@@ -35,6 +37,14 @@ _COMMIT = (
     Column("tag status", colours=(("active", render.GREEN), ("inactive", render.YELLOW))),
     Column("size", optional=True, right=True),
     Column("platforms", optional=True),
+)
+_TAG = (
+    Column("tag"),
+    Column("commit_hash", own_line=True),
+    Column("size", right=True),
+    Column("platforms", optional=True),
+    Column("pushed at"),
+    Column("pushed by"),
 )
 
 
@@ -140,7 +150,7 @@ def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, o
     call.remember("polly dockers commit-list", name=name, tag=tag, **choice.options())
     path = terminal.clean(page.repository)
     if output == "json":
-        render.document(page.items)
+        render.document([_with_alias(each) for each in page.items])
     elif page.items:
         terminal.say(f"Commits for the docker repository {path}")
         render.show(_COMMIT, [_commit_row(each) for each in page.items])
@@ -151,6 +161,25 @@ def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, o
         terminal.say(f"{path} has no commit yet. To make one: docker push {path}:TAG")
         return
     choice.tell(len(page.items), page.total, "commits", output)
+
+
+def tags(call: Call, name: str | None, choice: Choice, output: str) -> None:
+    """Print the tags of a docker repository, each with its active commit."""
+    session = call.session
+    organisation, name = session.repository(name if name is not None else ask_name(call))
+    choice.ask("How many tags do you want to list?")
+    page = session.client.tags(organisation, name, choice.count, order=choice.order)
+    call.remember("polly dockers tags", name=name, **choice.options())
+    path = terminal.clean(page.repository)
+    if output == "json":
+        render.document([_with_alias(each) for each in page.items])
+    elif page.items:
+        terminal.say(f"Tags of the docker repository {path}")
+        render.show(_TAG, [_tag_row(each) for each in page.items])
+    else:
+        terminal.say(f"{path} has no tag. To make one: docker push {path}:TAG")
+        return
+    choice.tell(len(page.items), page.total, "tags", output)
 
 
 def update(
@@ -232,6 +261,18 @@ def _repository_row(item: wire.RepositoryItem) -> render.Row:
         item.path, item.created_by, render.date(item.created_at), item.access, item.description, str(item.tags),
         str(item.commits), size(item.size), render.date(item.pushed_at),
     )  # fmt: skip
+
+
+def _tag_row(item: wire.TagItem) -> render.Row:
+    return (
+        item.tag, item.commit, size(item.size), ", ".join(item.platforms) or "-", render.date(item.pushed_at),
+        item.pushed_by,
+    )  # fmt: skip
+
+
+def _with_alias(item: wire.CommitItem | wire.TagItem) -> dict[str, object]:
+    """Return the item with its commit under ``commit_hash`` too, the name that older scripts read it by."""
+    return {**msgspec.to_builtins(item), "commit_hash": item.commit}
 
 
 def _commit_row(item: wire.CommitItem) -> render.Row:

@@ -293,6 +293,7 @@ tags: Final = Table(
     PrimaryKeyConstraint("repository_id", "name"),
     Index(None, "manifest_id"),
     Index(None, "commit_id"),
+    Index(None, "repository_id", "commit_id"),
 )
 
 tag_totals: Final = Table(

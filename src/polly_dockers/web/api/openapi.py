@@ -171,6 +171,15 @@ def _paths() -> dict[str, Any]:
                 path=org,
             )
         },
+        "/api/v1/organisations/{org}/tags": {
+            "get": _operation(
+                "Tags of a docker repository, each with its active commit",
+                {200: wire.Tags},
+                errors=(404,),
+                query=(("repository", True, _TEXT), *_PAGE),
+                path=org,
+            )
+        },
         "/api/v1/organisations/{org}/invitation": {
             "post": _operation(
                 "Accept an invitation to an organisation",
@@ -226,6 +235,7 @@ _SHAPES: Final = (
     wire.RepositoryUpdate,
     wire.Restore,
     wire.ServerInfo,
+    wire.Tags,
     wire.TokenCreated,
     wire.TokenRequest,
     wire.Tokens,

@@ -104,6 +104,37 @@ async def commits(exchange: Exchange, organisation: str) -> Answer:
     return edge.rendered(wire.Commits(path, items, total, edge.following(*key) if key else None))
 
 
+async def tags(exchange: Exchange, organisation: str) -> Answer:
+    """GET …/tags?repository=."""
+    caller = await signin.by_full_token(exchange)
+    name = RepositoryName.of(organisation, edge.required(exchange, "repository"))
+    key = edge.key(exchange)
+    found, following, total = await history.active_commits(
+        exchange.registry,
+        caller.actor,
+        name,
+        newest_first=edge.choice(exchange, "order", ("newest", "oldest")),
+        limit=edge.limit(exchange),
+        after=key[1] if key is not None else None,
+    )
+    path = f"{exchange.registry.config.registry}/{name}"
+    items = [_tag_item(path, item) for item in found]
+    return edge.rendered(wire.Tags(path, items, total, edge.following(0, following) if following else None))
+
+
+def _tag_item(path: str, found: Commit) -> wire.TagItem:
+    return wire.TagItem(
+        tag=found.tag,
+        commit=found.digest,
+        size=found.size,
+        platforms=list(found.platforms),
+        media_type=found.media_type,
+        pushed_at=edge.time(found.pushed_at),
+        pushed_by=found.pushed_by,
+        path=f"{path}:{found.tag}",
+    )
+
+
 def _commit_item(path: str, found: Commit) -> wire.CommitItem:
     return wire.CommitItem(
         tag=found.tag,

@@ -68,6 +68,7 @@ _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer
     "repository": {"GET": repositories.one, "PATCH": repositories.update, "DELETE": trash.delete},
     "audit": {"GET": audit.page},
     "commits": {"GET": repositories.commits},
+    "tags": {"GET": repositories.tags},
     "trash": {"GET": trash.page, "POST": trash.restore},
     "policy": {"GET": policy.page, "PUT": policy.update},
     "invitation": {"POST": members.accept_invitation},
