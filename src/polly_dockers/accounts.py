@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import access, audit
+from polly_dockers import access, addresses, audit
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit as audit_rows
 from polly_dockers.db.accounts import AccessToken, Member
@@ -100,8 +99,7 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
 
 def _keys(email: str, address: str) -> list[str]:
     """What attempts are counted under; of an IPv6 address its /64, which one client has whole."""
-    if ":" in address:
-        address = str(ipaddress.ip_network(f"{address}/64", strict=False))
+    address = addresses.block(address)
     return [f"pair:{email}:{address}", f"account:{email}", f"address:{address}"]
 
 

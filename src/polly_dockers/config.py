@@ -6,17 +6,19 @@ default. docs/configuration.md lists them all, and a test compares it with this 
 
 from __future__ import annotations
 
-import ipaddress
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from polly_dockers import addresses
 from polly_dockers.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from polly_dockers.addresses import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Config:
     """How long the bytes of a blob stay after the last row that named it."""
     collect_seconds: int = 300
     """How long the server waits between two collections of garbage; 0: only polly-server gc collects."""
-    trusted_proxies: str = ""
+    trusted_proxies: tuple[Network, ...] = ()
     """Addresses or networks, apart by commas, whose X-Forwarded-For names the client; empty: none."""
     graceful_seconds: int = 60
     """How long requests in flight may take to end after SIGTERM."""
@@ -220,14 +222,11 @@ def _url(text: str, where: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
-def _networks(text: str, where: str) -> str:
+def _networks(text: str, where: str) -> tuple[Network, ...]:
     try:
-        words = text.replace(",", " ").split()
-        for word in words:
-            ipaddress.ip_network(word)
-        return ",".join(words)
+        return tuple(addresses.network(word) for word in text.replace(",", " ").split())
     except ValueError as error:
-        msg = f"{where} is {text!r}: give addresses or networks, such as 127.0.0.1,10.0.0.0/8."
+        msg = f"{where} is {text!r}: {error}. Give addresses or networks, such as 127.0.0.1,10.0.0.0/8."
         raise BadRequest(msg) from error
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +41,9 @@ def test_which_source_wins(tmp_path: Path, name: str) -> None:
     rest = {"tls_cert": "tls_key = '/k'\n", "tls_key": "tls_cert = '/c'\n"}.get(name, "")
     file.write_text(f"{name} = {line if name in _BOUNDS else repr(line)}\n{rest}")
     environment = {f"POLLY_{name.upper()}": variable}
-    kind = type(getattr(Config(), name)) if name not in {"tls_cert", "tls_key", "data"} else Path
+    kind: Any = type(getattr(Config(), name)) if name not in {"tls_cert", "tls_key", "data"} else Path
+    if name == "trusted_proxies":
+        kind = lambda text: (ip_network(text),)  # noqa: E731 - beside the other kinds
     empty = tmp_path / "empty.toml"
     empty.write_text("")
     assert getattr(load({}, {}, empty), name) == getattr(Config(), name)
@@ -71,6 +75,9 @@ def test_which_source_wins(tmp_path: Path, name: str) -> None:
         ("listen", "127.0.0.1:65536"),
         ("listen", "127.0.0.1:http"),
         ("metrics_listen", "x:-1"),
+        ("trusted_proxies", "proxy.example"),
+        ("trusted_proxies", "10.0.0.1/8"),
+        ("trusted_proxies", "10.0.0.1, ::1/129"),
         ("public_url", "registry.example"),
         ("public_url", "ftp://registry.example"),
         ("public_url", "https://"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -13,6 +12,7 @@ import msgspec
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from polly_dockers import addresses
 from polly_dockers.errors import BadRequest, ClientGone, NameInvalid, RequestTimeout, SizeInvalid, TooLarge
 
 if TYPE_CHECKING:
@@ -116,19 +116,9 @@ class Exchange:
     @property
     def address(self) -> str:
         """Who the client is: the peer, or what a trusted proxy says of it."""
-        address = self._request.remote or "unknown"
         proxies = self.registry.config.trusted_proxies
-        if not proxies or not _trusted(address, proxies):
-            return address
-        hops = ",".join(self.request.headers.getall("X-Forwarded-For", ())).split(",")
-        for hop in reversed([hop.strip() for hop in hops]):
-            try:
-                address = str(ipaddress.ip_address(hop))
-            except ValueError:
-                break
-            if not _trusted(address, proxies):
-                break
-        return address
+        forwarded = self._request.headers.getall("X-Forwarded-For", ()) if proxies else ()
+        return addresses.client(self._request.remote, forwarded, proxies)
 
     @property
     def base(self) -> str:
@@ -229,15 +219,6 @@ class RequestBody:
             raise _too_slow() from error
         except (ConnectionError, ClientPayloadError, HttpProcessingError, EOFError) as error:
             raise ClientGone from error
-
-
-def _trusted(address: str, proxies: str) -> bool:
-    """Whether the address lies in one of the networks of the setting trusted_proxies."""
-    try:
-        given = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(given in ipaddress.ip_network(network) for network in proxies.split(","))
 
 
 def _text(raw: str) -> str:

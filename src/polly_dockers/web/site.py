@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 import secrets
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from polly_dockers import addresses
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.config import split_address
 from polly_dockers.db.accounts import organisation_list
@@ -219,7 +219,7 @@ def _came_from_here(exchange: Exchange) -> bool:
     """Whether the client is on this machine and came by no proxy."""
     request = exchange.request
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    here = peer is not None and ipaddress.ip_address(peer[0]).is_loopback
+    here = isinstance(peer, tuple) and addresses.is_loopback(peer[0])
     return here and not any(header in request.headers for header in _FORWARDED)
 
 
