@@ -177,15 +177,15 @@ def test_undo_works_after_signing_out(ann: User) -> None:
     ann.ok("logout")
     assert ann.polly("dockers", "configure").code == 1
     assert "no longer names polly\n" in ann.ok("dockers", "configure", "--undo").err
-    assert json.loads(path.read_text()) == {"credHelpers": {"gcr.io": "gcloud"}}
+    assert json.loads(path.read_text()) == {"auths": {}, "credHelpers": {"gcr.io": "gcloud"}}
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         ('{\n "auths": {},\n oops\n}', "line 3"),
-        ("[]", "no JSON object"),
-        ('{\n "auths": {},\n "credHelpers": ["x"]\n}', 'line 3: "credHelpers" is no JSON object'),
+        ("[]", "not a JSON object"),
+        ('{\n "auths": {},\n "credHelpers": ["x"]\n}', 'line 3: "credHelpers" is not a JSON object'),
         (b'{"a":\n"\xff"}', "line 2: not UTF-8"),
     ],
 )

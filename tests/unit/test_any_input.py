@@ -58,6 +58,8 @@ def configured(text: str, *, undo: bool) -> tuple[str, bool | None]:
 
 
 @given(JSON | st.dictionaries(st.just("credHelpers") | st.text(max_size=8), JSON, max_size=3))
+@example({"auths": None})
+@example({"auths": []})
 @example({"auths": {}, "HttpHeaders": {"a": "\ud800"}})
 @example({"credHelpers": {"registry.acme.example": ["polly"]}})
 def test_a_docker_config_of_any_json(document: Any) -> None:  # noqa: ANN401 - any JSON
@@ -75,6 +77,9 @@ def test_a_docker_config_of_any_json(document: Any) -> None:  # noqa: ANN401 - a
     assert json.dumps(found["credHelpers"]) == json.dumps(others)
     found.pop("credHelpers")
     before.pop("credHelpers", None)
+    if before.get("auths") is None:
+        assert found.pop("auths") == {}
+        before.pop("auths", None)
     assert json.dumps(found) == json.dumps(before)
     assert configured(after, undo=True)[1] is True
 

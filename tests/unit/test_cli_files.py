@@ -81,15 +81,15 @@ def test_a_broken_file_is_named(home: Path, text: str) -> None:
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    """With the mode that was asked for, whatever the umask, and with nothing left beside it."""
+    """For the user alone, whatever the umask, and with nothing left beside it."""
     before = os.umask(0)
     try:
         files.replace(tmp_path / "file", "one")
-        files.replace(tmp_path / "file", "two", 0o640)
+        files.replace(tmp_path / "file", "two")
     finally:
         os.umask(before)
     assert (tmp_path / "file").read_text() == "two"
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
@@ -111,7 +111,7 @@ def test_a_new_docker_config_is_private(tmp_path: Path) -> None:
     """Docker would make it so."""
     path = tmp_path / "new/config.json"
     assert docker_config.change(path, HOST, undo=False)
-    assert json.loads(path.read_text()) == {"credHelpers": {HOST: "polly"}}
+    assert json.loads(path.read_text()) == {"auths": {}, "credHelpers": {HOST: "polly"}}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not docker_config.change(path, HOST, undo=False)
 
@@ -120,7 +120,7 @@ def test_a_new_docker_config_is_private(tmp_path: Path) -> None:
 def test_a_docker_config_comes_back_by_undo(tmp_path: Path, indent: str) -> None:
     """Byte for byte, whatever the indentation; helpers of others stay."""
     path = tmp_path / "config.json"
-    document = {"b": 1, "credHelpers": {"gcr.io": "gcloud"}, "a": {"credsStore": "x"}}
+    document = {"b": 1, "auths": {}, "credHelpers": {"gcr.io": "gcloud"}, "a": {"credsStore": "x"}}
     path.write_text(json.dumps(document, indent=indent))
     before = path.read_text()
     assert docker_config.change(path, HOST, undo=False)
@@ -138,9 +138,16 @@ def test_undo_leaves_the_helper_of_another(tmp_path: Path) -> None:
 
 
 def test_an_empty_or_null_part_is_no_trouble(tmp_path: Path) -> None:
-    """Docker writes such files."""
-    for text in ("", "  \n", "{}", '{"credHelpers": null}'):
+    """Docker writes such files; "auths" is there afterwards, for clients that expect it."""
+    for text in (
+        "",
+        "  \n",
+        "{}",
+        '{"credHelpers": null}',
+        '{"auths": null}',
+        f'{{"credHelpers": {{"{HOST}": "polly"}}}}',
+    ):
         path = tmp_path / "config.json"
         path.write_text(text)
         assert docker_config.change(path, HOST, undo=False)
-        assert json.loads(path.read_text()) == {"credHelpers": {HOST: "polly"}}
+        assert json.loads(path.read_text()) == {"auths": {}, "credHelpers": {HOST: "polly"}}

@@ -42,7 +42,7 @@ def secret(server: str, token: str) -> str:
         return cached.token
     try:
         files.make_private_folder(path.parent)
-        lock = files.locked(_lock(path))
+        lock = files.locked(path)
     except OSError:
         return _minted(server, token).token  # nowhere to keep it: it works all the same
     with lock:
@@ -56,9 +56,8 @@ def forget(server: str, token: str) -> str | None:
     """Remove the cached token, and return its id so that it can be revoked; None where there is none."""
     path = _path(server, token)
     cached = _read(path)
-    for each in (path, _lock(path)):
-        with contextlib.suppress(OSError):
-            each.unlink()
+    with contextlib.suppress(OSError):
+        path.unlink()
     return cached.id if cached else None
 
 
@@ -93,10 +92,6 @@ def _minted(server: str, token: str) -> Cached:
 def _path(server: str, token: str) -> Path:
     name = hashlib.sha256(f"{server}\n{token}".encode()).hexdigest()[:32]
     return files.cache_folder() / "registry-tokens" / f"{name}.json"
-
-
-def _lock(path: Path) -> Path:
-    return path.with_suffix(".lock")
 
 
 def _read(path: Path) -> Cached | None:

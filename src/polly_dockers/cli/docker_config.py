@@ -8,11 +8,11 @@ again after ``--undo``. podman, skopeo and buildah read the same file when REGIS
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,55 +55,68 @@ def _host(call: Call, *, undo: bool) -> str:
 
 
 def path() -> Path:
-    """Return where Docker's configuration is: ``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``."""
+    """Return where Docker's configuration is: ``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``.
+
+    Raises CommandError where there is no home folder.
+    """
     folder = os.environ.get("DOCKER_CONFIG")
-    return (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+    return (Path(folder) if folder else files.home("DOCKER_CONFIG") / ".docker") / "config.json"
 
 
 def change(where: Path, host: str, *, undo: bool) -> bool:
     """Set ``credHelpers[host]``, or remove it where it is ours (of every host for ""); return whether that changed it.
 
-    Everything else stays: keys, their order, mode, owner, a symbolic link. Raises CommandError.
+    ``auths`` is there beside it, since some clients expect it. Everything else stays: keys, their order, mode, owner, a
+    link. Several processes take turns. Raises CommandError.
     """
-    target = where.resolve()
     try:
-        text, mode, owner = _read(target)
-        document = _parsed(where, text)
-        helpers = document.get("credHelpers")
-        helpers = {} if helpers is None else helpers
-        ours = [each for each, helper in helpers.items() if helper == HELPER and host in {"", each}]
-        if bool(ours) is not undo:
-            return False
-        for each in ours:
-            del helpers[each]
         if not undo:
-            helpers[host] = HELPER
-        document["credHelpers"] = helpers
-        if not helpers:
-            del document["credHelpers"]
-        indent = re.search(r"\n([ \t]+)", text)
-        if owner is None:
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.replace(target, _written(document, indent[1] if indent else "\t"), mode)
-        if owner and hasattr(os, "chown") and owner != (os.geteuid(), os.getegid()):
-            os.chown(target, *owner)
+            files.make_private_folder(Path(os.path.realpath(where)).parent, tighten=False)
+        with files.locked(where):
+            text = _read(where)
+            document = _parsed(where, text)
+            if not _changed(document, host, undo=undo):
+                return False
+            indent = re.search(r"\n([ \t]+)", text)
+            files.replace(where, _written(document, indent[1] if indent else "\t"), keep_mode=True)
     except OSError as error:
-        msg = f"{where} can't be changed: {error.strerror}. DOCKER_CONFIG names another folder."
+        msg = (
+            f"{where} can't be changed: {error.strerror}. Make it writable, or name another folder: "
+            "DOCKER_CONFIG=/path/to/folder"
+        )
         raise CommandError(msg) from error
     return True
 
 
-def _read(target: Path) -> tuple[str, int, tuple[int, int] | None]:
-    """Return text, mode and owner; of a file that is not there, what Docker would make."""
+def _changed(document: dict[str, Any], host: str, *, undo: bool) -> bool:
+    """Make the change in the document; return whether there was one to make."""
+    helpers = document.get("credHelpers") or {}
+    ours = [each for each, helper in helpers.items() if helper == HELPER and host in {"", each}]
+    if undo:
+        if not ours:
+            return False
+        for each in ours:
+            del helpers[each]
+        if not helpers:
+            del document["credHelpers"]
+        return True
+    if ours and document.get("auths") is not None:
+        return False
+    if document.get("auths") is None:
+        document["auths"] = {}
+    document["credHelpers"] = helpers | {host: HELPER}
+    return True
+
+
+def _read(where: Path) -> str:
+    """Return the text; of a file that is not there, none."""
     try:
-        with target.open(encoding="utf-8", newline="") as file:
-            status = os.fstat(file.fileno())
-            return file.read(), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
+        return where.read_bytes().decode()
     except FileNotFoundError:
-        return "", files.PRIVATE, None
+        return ""
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        msg = f"{target}, line {line}: not UTF-8. It is left as it is; mend it and try again."
+        msg = f"{where}, line {line}: not UTF-8. It is left as it is; mend it and try again."
         raise CommandError(msg) from error
 
 
@@ -112,22 +125,21 @@ def _parsed(where: Path, text: str) -> dict[str, Any]:
         document = json.loads(text) if text.strip() else {}
     except json.JSONDecodeError as error:
         msg = (
-            f"{where}, line {error.lineno}, column {error.colno}: no JSON ({error.msg}). It is left as it is; mend it "
+            f"{where}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}). It is left as it is; mend it "
             "and try again."
         )
         raise CommandError(msg) from error
     except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits
-        msg = (
-            f"{where}: no JSON that can be read here ({str(error)[:100]}). It is left as it is; mend it and try again."
-        )
+        msg = f"{where}: JSON that is nested too deep, or has a number that is too long. It is left as it is."
         raise CommandError(msg) from error
     if not isinstance(document, dict):
-        msg = f"{where}, line 1: no JSON object. It is left as it is; mend it and try again."
+        msg = f"{where}, line 1: not a JSON object. It is left as it is; mend it and try again."
         raise CommandError(msg)
-    if not isinstance(document.get("credHelpers"), dict | type(None)):
-        line = text[: text.find('"credHelpers"')].count("\n") + 1
-        msg = f'{where}, line {line}: "credHelpers" is no JSON object. It is left as it is; mend it and try again.'
-        raise CommandError(msg)
+    for key in ("credHelpers", "auths"):
+        if not isinstance(document.get(key), dict | type(None)):
+            line = text[: text.find(f'"{key}"')].count("\n") + 1
+            msg = f'{where}, line {line}: "{key}" is not a JSON object. It is left as it is; mend it and try again.'
+            raise CommandError(msg)
     return document
 
 
@@ -161,8 +173,9 @@ def _warn(host: str) -> None:
 
 def _auth_files() -> list[Path]:
     """Return what podman, skopeo and buildah read before Docker's file."""
-    runtime, config = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("XDG_CONFIG_HOME")
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     uid = os.getuid() if hasattr(os, "getuid") else 0
-    first = Path(runtime) / "containers" if runtime else Path(f"/run/containers/{uid}")
-    second = (Path(config) if config else Path.home() / ".config") / "containers"
-    return [first / "auth.json", second / "auth.json"]
+    folders = [Path(runtime) / "containers" if os.path.isabs(runtime) else Path(f"/run/containers/{uid}")]
+    with contextlib.suppress(CommandError):
+        folders.append(files.xdg_folder("XDG_CONFIG_HOME", ".config") / "containers")
+    return [each / "auth.json" for each in folders]

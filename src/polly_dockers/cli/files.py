@@ -8,84 +8,292 @@ what                          Linux, macOS                       Windows
 ``cache_folder``              ``$XDG_CACHE_HOME/polly``,         ``%LOCALAPPDATA%\polly\Cache``
                               ``~/.cache/polly``
 ============================  =================================  ==============================
+
+Others use these files too: a second ``polly``, Docker, a container that has one mounted, an administrator with sudo. So
+a change is made under a lock, reads the file again, and replaces it; and a file that must stay the same file (it is
+mounted or has a second name, or its folder can't be written) is overwritten in place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from polly_dockers.cli.failures import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PRIVATE = 0o600
+LOCK_SECONDS = 30.0
+"""How long a process waits for another one's change."""
+_IN_PLACE = {errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV}
+"""Why a file can't be replaced that may be written all the same: it is a mount point, or its folder is protected."""
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
+_PERMISSIONS_OF_OTHERS = 0o077
+
+
+def home(instead: str) -> Path:
+    """Return the home folder; ``instead`` names the variable that makes it unnecessary.
+
+    Raises CommandError where there is none: HOME is missing or relative, and the user is not in /etc/passwd.
+    """
+    if os.name == "nt":
+        return Path.home()
+    named = os.environ.get("HOME", "")
+    if not os.path.isabs(named):
+        import pwd
+
+        try:
+            named = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            named = ""
+    if not os.path.isabs(named):
+        msg = (
+            f"There is no home folder: HOME is not set, and user {os.getuid()} is not in /etc/passwd. Set HOME "
+            f"or {instead} to a folder that you can write."
+        )
+        raise CommandError(msg)
+    return Path(named)
 
 
 def config_folder() -> Path:
-    """Return the folder of the profiles."""
+    """Return the folder of the profiles. Raises CommandError where there is no home folder."""
     return _folder("APPDATA", "XDG_CONFIG_HOME", ".config")
 
 
 def cache_folder() -> Path:
-    """Return the folder of the registry tokens that Docker is handed."""
+    """Return the folder of the registry tokens that Docker is handed. Raises CommandError as ``config_folder``."""
     folder = _folder("LOCALAPPDATA", "XDG_CACHE_HOME", ".cache")
     return folder / "Cache" if os.name == "nt" else folder
 
 
+def xdg_folder(variable: str, below_home: str) -> Path:
+    """Return a folder of the XDG Base Directory Specification. Raises CommandError as ``home``.
+
+    "All paths set in these environment variables must be absolute. If an implementation encounters a relative path in
+    any of these variables it should consider the path invalid and ignore it."
+    """
+    named = os.environ.get(variable, "")
+    return Path(named) if os.path.isabs(named) else home(variable) / below_home
+
+
 def _folder(windows: str, variable: str, below_home: str) -> Path:
-    named = os.environ.get(windows if os.name == "nt" else variable)
-    return (Path(named) if named else Path.home() / below_home) / "polly"
+    named = os.environ.get(windows) if os.name == "nt" else None
+    return (Path(named) if named else xdg_folder(variable, below_home)) / "polly"
 
 
-def make_private_folder(folder: Path) -> None:
-    """Make the folder with mode 0700 where it is missing, and take other people's rights off it where it is not."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def make_private_folder(folder: Path, *, tighten: bool = True) -> None:
+    """Make the folder with mode 0700 where it is missing; ``tighten`` takes other people's rights off an old one.
+
+    What root makes belongs to the owner of the folder that it is made in. Raises OSError.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):
+            _give(each, each.parent)
     with contextlib.suppress(OSError):
-        if folder.stat().st_mode & 0o077:
+        if tighten and folder.stat().st_mode & _PERMISSIONS_OF_OTHERS:
             folder.chmod(0o700)
 
 
-def replace(path: Path, text: str, mode: int = PRIVATE) -> None:
+def replace(path: Path, text: str, *, keep_mode: bool = False) -> None:
     """Write the text as the whole new content of the file: after a crash there is the old file or the new one.
 
     The bytes are on the disk before the name points at them, and the mode is right from the first byte, whatever the
-    umask. Raises OSError.
+    umask: 0600, or with ``keep_mode`` what the file has. A symbolic link and the owner stay. A file with a second name
+    (a hard link), a mounted file, and one in a folder that can't be written are overwritten in place. Raises OSError.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    target = Path(os.path.realpath(path))
+    before = _status(target)
+    mode = stat.S_IMODE(before.st_mode) if before and keep_mode else PRIVATE
+    if before and before.st_nlink > 1:
+        _overwrite(target, text.encode(), mode)
+        return
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            if hasattr(os, "fchmod"):
-                os.fchmod(descriptor, mode)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    if os.name != "nt":
-        folder = os.open(path.parent, os.O_RDONLY)
+        temporary = _beside(target, text.encode(), mode, before)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink()
+            raise
+    except OSError as error:
+        if before is None or error.errno not in _IN_PLACE:
+            raise
+        _overwrite(target, text.encode(), mode)
+    _sync_folder(target.parent)
+
+
+def check_writable(path: Path, size: int = 65_536) -> None:
+    """Raise the OSError that ``replace`` would raise for a content of so many bytes; the file stays as it is."""
+    target = Path(os.path.realpath(path))
+    before = _status(target)
+    try:
+        _beside(target, b" " * size, PRIVATE, before).unlink()
+    except OSError as error:
+        if before is None or error.errno not in _IN_PLACE:
+            raise
+        os.close(os.open(target, os.O_RDWR))
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file: one process at a time is inside. The kernel frees it when the process ends."""
+    """Hold the lock of the file that the path names: one process at a time is inside.
+
+    The lock is a file beside it, which is gone afterwards; and the file itself, for those who have it mounted
+    without its folder. The kernel frees both when the process ends. Where nothing can be locked (a read-only folder, a
+    network file system without locks), a lost change is all that can happen. Raises OSError after LOCK_SECONDS.
+    """
     if os.name == "nt":
-        yield  # a lost update is all that can happen: every write is a replacement
+        yield
         return
+    target, deadline = Path(os.path.realpath(path)), time.monotonic() + LOCK_SECONDS
+    name = target.with_name(f"{target.name}.lock")
+    beside = _lock(name, os.O_CREAT, deadline)
+    try:
+        own = _lock(target, 0, deadline)
+        try:
+            yield
+        finally:
+            if own is not None:
+                os.close(own)
+    finally:
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                name.unlink()
+            os.close(beside)
+
+
+def _lock(path: Path, flags: int, deadline: float) -> int | None:
+    """Return the descriptor of the file with its lock, None where it can't be had. Raises OSError at the deadline."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | flags, PRIVATE)
+        except OSError:
+            return None
+        try:
+            if flags:
+                with contextlib.suppress(OSError):
+                    _give(descriptor, path.parent)
+            _wait(descriptor, path, deadline)
+            if not flags or _is(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # whoever had it has removed it: lock the next one
+
+
+def _wait(descriptor: int, path: Path, deadline: float) -> None:
     import fcntl
 
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
+    pause = 0.002
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                message = f"another process has held its lock for {LOCK_SECONDS:.0f} seconds"
+                raise BlockingIOError(errno.EAGAIN, message, str(path)) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return
+        else:
+            return
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    """Tell whether the path still names the open file."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _status(target: Path) -> os.stat_result | None:
+    """Return the status of a file, None where it is missing. Raises OSError for what is no file, such as /dev/null."""
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(target))
+    return status
+
+
+def _beside(target: Path, content: bytes, mode: int, before: os.stat_result | None) -> Path:
+    """Return a new file beside the target with content, mode, and the owner that the target has or should have."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if before is None:
+                _give(descriptor, target.parent)
+            elif hasattr(os, "fchown") and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return temporary
+
+
+def _give(made: int | Path, folder: Path) -> None:
+    """Let what root has made belong to the owner of its folder: who uses sudo in a home folder is not locked out."""
+    if os.name == "nt" or os.geteuid() or not folder.stat().st_uid:
+        return
+    owner = folder.stat()
+    if isinstance(made, Path):
+        os.lchown(made, owner.st_uid, owner.st_gid)
+    elif os.fstat(made).st_nlink == 1:  # no second name of a file that is elsewhere
+        os.fchown(made, owner.st_uid, owner.st_gid)
+
+
+def _overwrite(target: Path, content: bytes, mode: int) -> None:
+    """Write into the file that is there; where that fails, it gets its old content again."""
+    with os.fdopen(os.open(target, os.O_RDWR), "r+b", buffering=0) as file:
+        before = file.read()
+        try:
+            _fill(file, content)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _fill(file, before)
+            raise
+        if hasattr(os, "fchmod") and stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
+            with contextlib.suppress(OSError):  # another one's file
+                os.fchmod(file.fileno(), mode)
+
+
+def _fill(file: IO[bytes], content: bytes) -> None:
+    file.seek(0)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+    file.truncate(len(content))
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name last; a folder that can't be opened or synced has it all the same."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -62,13 +62,13 @@ def path() -> Path:
 def load() -> Profiles:
     """Return the profiles of the file, none where there is no file. Raises CommandError when it can't be read."""
     try:
-        return _decoded(json.loads(path().read_text(encoding="utf-8")))
+        return _decoded(json.loads(path().read_text(encoding="utf-8-sig")))
     except (FileNotFoundError, NotADirectoryError):
         return Profiles("", {})
     except OSError as error:
         msg = f"{path()} can't be read: {error.strerror}."
         raise CommandError(msg) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         msg = f"{path()} is not a file of profiles{where}. Remove it, and sign in again with `polly login`."
         raise CommandError(msg) from error
@@ -94,20 +94,32 @@ def edit() -> Iterator[Profiles]:
 
     Raises CommandError when the file can't be read or written.
     """
-    folder = files.config_folder()
+    with _writing() as place, files.locked(place):
+        profiles = load()
+        yield profiles
+        document = {
+            "current": profiles.current,
+            "profiles": {name: profile._asdict() for name, profile in profiles.by_name.items()},
+        }
+        files.replace(place, json.dumps(document, indent=2) + "\n")
+
+
+def check_writable() -> None:
+    """Raise the CommandError that ``edit`` would raise at its end, before anything is made that has to be kept."""
+    with _writing() as place:
+        files.check_writable(place)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[Path]:
+    """Hand out the path of the file, in a folder that is there; make an OSError a CommandError."""
+    place = path()
     try:
-        files.make_private_folder(folder)
-        with files.locked(folder / "profiles.lock"):
-            profiles = load()
-            yield profiles
-            document = {
-                "current": profiles.current,
-                "profiles": {name: profile._asdict() for name, profile in profiles.by_name.items()},
-            }
-            files.replace(path(), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        files.make_private_folder(place.parent)
+        yield place
     except OSError as error:
         msg = (
-            f"{folder} can't be written: {error.strerror}. Name another folder in XDG_CONFIG_HOME, "
+            f"{place} can't be written: {error.strerror}. Name another folder in XDG_CONFIG_HOME, "
             "or set POLLY_SERVER and POLLY_TOKEN, which need no file."
         )
         raise CommandError(msg) from error
