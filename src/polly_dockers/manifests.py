@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from polly_dockers import manifest_fields as fields
 from polly_dockers.errors import DigestInvalid, ManifestInvalid
 from polly_dockers.model import Descriptor, Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -32,26 +36,10 @@ MAX_ITEMS: Final = 10_000
 MAX_CONFIG: Final = 4 << 20
 """Bytes of a config blob that is read for its platform, at most."""
 
-_KEYS: Final = frozenset(
-    {
-        "annotations",
-        "artifactType",
-        "config",
-        "data",
-        "digest",
-        "fsLayers",
-        "layers",
-        "manifests",
-        "mediaType",
-        "platform",
-        "schemaVersion",
-        "size",
-        "subject",
-        "urls",
-    }
-)
+_OTHERS: Final = {True: ("manifests", "fsLayers", "history"), False: ("layers", "config", "fsLayers", "history")}
+"""What no image, and what no index may have beside its own."""
+
 _WORD: Final = re.compile(r"[A-Za-z0-9._-]{1,50}\Z")
-_FOLDED: Final = {key.lower(): key for key in _KEYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +64,28 @@ class Manifest:
         return self.media_type in INDEXES
 
 
-def parse(body: bytes, content_type: str) -> Manifest:
-    """The manifest in ``body``, of the type that the request gives it; raises ManifestInvalid and DigestInvalid.
+def parse(body: bytes, content_type: str, *, stored: bool = False) -> Manifest:
+    """The manifest in ``body``, of the type that the request gives it; raises ManifestInvalid.
 
-    An empty ``content_type`` leaves it to the ``mediaType`` of the document.
+    An empty ``content_type`` leaves it to the ``mediaType`` of the document. ``stored``: it was taken before, perhaps
+    by a version that refused less; only what the registry itself has to know is looked at.
     """
-    document = _document(body)
+    document = _document(body, dict if stored else _once)
+    if not stored:
+        fields.check(document)
     media_type = _media_type(document, content_type.partition(";")[0].strip())
     if document.get("schemaVersion") != 2 or isinstance(document["schemaVersion"], bool):  # noqa: PLR2004
         msg = "schemaVersion is not 2; images of schema 1 are pushed again by any Docker of these years."
         raise ManifestInvalid(msg)
-    for key in ("manifests", "fsLayers", "history") if media_type in IMAGES else ("layers", "config", "fsLayers"):
-        if key in document:
+    for key in _OTHERS[media_type in IMAGES]:
+        if key in document and not stored:
             msg = f"{media_type} has no {key!r}: a document that reads as two types is refused (CVE-2021-41190)."
             raise ManifestInvalid(msg)
     subject = _descriptor(document["subject"], "subject") if document.get("subject") is not None else None
-    annotations = _annotations(document)
+    annotations = fields.text_map(document.get("annotations"), "annotations")
+    if len(annotations) > MAX_ITEMS:
+        msg = f"annotations has {len(annotations)} entries; more than {MAX_ITEMS} are not kept here."
+        raise ManifestInvalid(msg)
     artifact_type = document.get("artifactType")
     if artifact_type is not None and not _is_type(artifact_type):
         msg = "artifactType is no text."
@@ -118,10 +112,10 @@ def parse(body: bytes, content_type: str) -> Manifest:
     )
 
 
-def _document(body: bytes) -> dict[str, Any]:
-    """The JSON object; every key stands in it once, so that no two readers see two documents."""
+def _document(body: bytes, made: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> dict[str, Any]:
+    """The JSON object, each object in it made by ``made``; raises ManifestInvalid."""
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=made, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         msg = f"The manifest is no JSON in UTF-8: {reason[:200]}."
@@ -129,30 +123,24 @@ def _document(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         msg = "The manifest is no JSON object."
         raise ManifestInvalid(msg)
-    _exact_keys(document)
     return document
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which every key stands once, so that no two readers see two documents."""
     found = dict(pairs)
     if len(found) != len(pairs):
         msg = "a key stands twice in one object"
         raise ValueError(msg)
+    names = "".join(found)
+    if not names.isascii():
+        names.encode()  # raises for half a character: readers put different things in its place
     return found
 
 
 def _no_constant(text: str) -> None:
     msg = f"{text} is no JSON"
     raise ValueError(msg)
-
-
-def _exact_keys(part: dict[str, Any]) -> None:
-    """Go reads keys in any case, others exactly: a variant of a known key is refused."""
-    for key in part:
-        known = _FOLDED.get(key.lower())
-        if known is not None and known != key:
-            msg = f"The key {key[:50]!r} is to be written {known!r}."
-            raise ManifestInvalid(msg)
 
 
 def _media_type(document: dict[str, Any], content_type: str) -> str:
@@ -173,23 +161,13 @@ def _media_type(document: dict[str, Any], content_type: str) -> str:
     return media_type
 
 
-def _annotations(document: dict[str, Any]) -> dict[str, str]:
-    found = document.get("annotations")
-    if found is None:
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        msg = "annotations is no object of texts."
-        raise ManifestInvalid(msg)
-    if len(found) > MAX_ITEMS:
-        msg = f"annotations has {len(found)} entries; more than {MAX_ITEMS} are not kept here."
-        raise ManifestInvalid(msg)
-    return found
-
-
 def _descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    items = document.get(key)
+    """The list under the key; null, which Go writes for a list that was never filled, is the empty one."""
+    items = document.get(key, 0)
+    if items is None:
+        return ()
     if not isinstance(items, list):
-        msg = f"{key!r} is missing or no list."
+        msg = f"{key!r} is missing or not a list."
         raise ManifestInvalid(msg)
     if len(items) > MAX_ITEMS:
         msg = f"{key!r} has {len(items)} entries; more than {MAX_ITEMS} are not kept here."
@@ -201,7 +179,6 @@ def _descriptor(item: object, where: str) -> Descriptor:
     if not isinstance(item, dict):
         msg = f"{where!r} is missing or no descriptor."
         raise ManifestInvalid(msg)
-    _exact_keys(item)
     media_type, size, digest = item.get("mediaType"), item.get("size"), item.get("digest")
     if not media_type or not _is_type(media_type):
         msg = f"{where} has no mediaType."

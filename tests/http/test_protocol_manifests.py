@@ -136,6 +136,16 @@ def test_a_refused_manifest_changes_nothing(repo: Repo) -> None:
     assert repo.get(repo.path("tags/list")).json()["tags"] == ["v1"]
 
 
+def test_lists_that_are_null(repo: Repo) -> None:
+    """39: ``layers`` and ``manifests`` that are null, which Go writes for lists never filled, are empty lists."""
+    repo.push_blob(b"{}")
+    image_without = {"schemaVersion": 2, "config": descriptor(b"{}", CONFIG), "layers": None}
+    for document, kind in ((image_without, OCI_MANIFEST), ({"schemaVersion": 2, "manifests": None}, OCI_INDEX)):
+        body = dumps({"mediaType": kind, **document})
+        assert repo.put("null", body, kind).status == 201
+        assert repo.manifest("null").body == body
+
+
 def test_large_manifests(repo: Repo) -> None:
     """41: 4 MiB and more are taken and come back."""
     body = padded(4 * MEBIBYTE + 400_000)

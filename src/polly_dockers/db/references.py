@@ -70,7 +70,7 @@ def refer(connection: Connection, manifest_ids: Sequence[int]) -> list[tuple[str
 
 
 def _refer(connection: Connection, row: Row[*tuple[object, ...]]) -> list[str]:
-    parsed = documents.parse(row.body, row.media_type)
+    parsed = documents.parse(row.body, row.media_type, stored=True)
     named = [item.digest for item in (*((parsed.config,) if parsed.config else ()), *parsed.layers, *parsed.children)]
     found: list[int] = []
     children: list[int] = []

@@ -104,7 +104,7 @@ class Replay:
         self._connection.execute(update(repositories).where(repositories.c.id == record.id).values(values))
 
     def _manifest(self, record: Manifest) -> None:
-        parsed = documents.parse(record.body, record.media_type)
+        parsed = documents.parse(record.body, record.media_type, stored=True)
         made = self._put(
             manifests,
             {
