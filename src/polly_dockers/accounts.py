@@ -7,7 +7,9 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import access, addresses, audit
+import structlog
+
+from polly_dockers import access, audit
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit as audit_rows
 from polly_dockers.db.accounts import AccessToken, Member
@@ -20,29 +22,26 @@ from polly_dockers.errors import (
     MemberUnknown,
     OrganisationExists,
     OrganisationUnknown,
+    StorageFull,
     TokenUnknown,
     TooManyRequests,
     Unauthorized,
+    Unavailable,
 )
 from polly_dockers.model import Actor, Role, parse_email, parse_slug
 from polly_dockers.passwords import NOBODY, RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy import Connection
 
     from polly_dockers.registry import Registry
+
+log: Final = structlog.get_logger("polly.accounts")
 
 PREFIX: Final = RESERVED
 """What every access token begins with, so that secret scanners find it."""
 
 SECOND: Final = 1_000_000
-WINDOW: Final = 15 * 60 * SECOND
-ATTEMPTS_PAIR: Final = 10
-ATTEMPTS_WIDE: Final = 100
-"""Wrong passwords within the window: for one account from one address, and for either alone."""
-
 TOUCH: Final = 3600 * SECOND
 """How stale the time of a token's last use may be: a sign-in by it writes no more often."""
 
@@ -72,14 +71,15 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
         email = parse_email(user)
     except BadRequest:
         email = ""
-    keys = _keys(email, address)
     try:
-        await registry.db.write(_count, keys)
+        async with registry.throttles.attempt(registry.db, email, address) as attempt:
+            found = await registry.db.read(rows.user, email)
+            right = await registry.passwords.verify(found.password_hash if found else NOBODY, secret)
+            if not right:
+                await attempt.failed(registry.db)
     except TooManyRequests:
         audit.refused(registry, email, address)
         raise
-    found = await registry.db.read(rows.user, email)
-    right = await registry.passwords.verify(found.password_hash if found else NOBODY, secret)
     if found is None or not right:
         audit.refused(registry, email, address)
         msg = (
@@ -89,31 +89,15 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
         raise Unauthorized(msg)
 
     def note(connection: Connection) -> None:
-        rows.forgive(connection, keys[0], keys[1:])
+        attempt.forgive(connection)
         audit_rows.note_account(connection, Event.sign_in, email, address)
 
-    await registry.db.write(note)
+    try:
+        await registry.db.write(note)
+    except (StorageFull, Unavailable) as error:  # who has the right password comes in all the same
+        log.warning("a sign-in is not in the audit log", email=email, address=address, reason=error.message)
     actor = Actor(user_id=found.id, password_version=found.password_version, grants=None, address=address)
     return SignedIn(actor, found.email, None)
-
-
-def _keys(email: str, address: str) -> list[str]:
-    """What attempts are counted under; of an IPv6 address its /64, which one client has whole."""
-    address = addresses.block(address)
-    return [f"pair:{email}:{address}", f"account:{email}", f"address:{address}"]
-
-
-def _count(connection: Connection, keys: Sequence[str]) -> None:
-    """Count before checking, so that attempts sent at once are counted too."""
-    for key, allowed in zip(keys, (ATTEMPTS_PAIR, ATTEMPTS_WIDE, ATTEMPTS_WIDE), strict=True):
-        attempts, since = rows.count_attempt(connection, key, WINDOW)
-        if attempts > allowed:
-            wait = max(1, (since + WINDOW - now()) // SECOND)
-            msg = (
-                f"Too many wrong passwords. Wait {wait} seconds; who runs the server can help before that by "
-                "polly-server user reset-password."
-            )
-            raise TooManyRequests(msg, retry_after=wait)
 
 
 async def sign_in_by_token(registry: Registry, secret: str, address: str) -> SignedIn:
@@ -268,15 +252,16 @@ async def accept(registry: Registry, caller: SignedIn, organisation: str, passwo
     Raises MemberUnknown for no invitation and for a wrong password alike, and TooManyRequests after too many.
     """
     user_id = caller.actor.user_id or 0
-    keys = _keys(caller.email, address)
-    await registry.db.write(_count, keys)
-    found = await registry.db.read(rows.invitation, organisation, user_id)
-    right = await registry.passwords.verify(found[1] if found else NOBODY, password)
+    async with registry.throttles.attempt(registry.db, caller.email, address) as attempt:
+        found = await registry.db.read(rows.invitation, organisation, user_id)
+        right = await registry.passwords.verify(found[1] if found else NOBODY, password)
+        if not right:
+            await attempt.failed(registry.db)
 
     def join(connection: Connection) -> bool:
         if found is None or not rows.accept_invitation(connection, found[0], user_id, found[1]):
             return False
-        rows.forgive(connection, keys[0], keys[1:])
+        attempt.forgive(connection)
         audit_rows.note(connection, Event.member_accept, caller.email, organisation_id=found[0], by=caller.actor)
         return True
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers import access
 from polly_dockers.db import accounts as account_rows
 from polly_dockers.db import audit as rows
+from polly_dockers.db import throttles
 from polly_dockers.db.audit import Event
 from polly_dockers.model import Role
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from polly_dockers.model import Actor
     from polly_dockers.registry import Registry
 
-HOUR: Final = 3600 * 1_000_000
 UNKNOWN: Final = 1000
 """Entries in an hour about emails that have no account, at most: whoever reaches the server can cause them."""
 WAITING: Final = 10_000
@@ -66,10 +66,9 @@ async def settle(registry: Registry) -> None:
 
 def _refused(connection: Connection, waiting: Mapping[tuple[str, str], int]) -> None:
     for (email, address), count in waiting.items():
-        if account_rows.user(connection, email) is None:
-            seen, _ = account_rows.count_attempt(connection, "audit:unknown", HOUR)
-            if seen > UNKNOWN:
-                continue
+        unknown = account_rows.user(connection, email) is None
+        if unknown and throttles.count(connection, "audit:unknown", throttles.HOUR) > UNKNOWN:
+            continue
         detail = f"{count} times" if count > 1 else ""
         rows.note_account(connection, Event.sign_in_refused, email, address, detail=detail)
 

@@ -6,6 +6,8 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from polly_dockers.throttles import Throttles
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -49,6 +51,7 @@ class Registry:
     blobs: BlobStore
     signer: Signer
     passwords: Passwords
+    throttles: Throttles = field(default_factory=Throttles)
     hashers: Hashers = field(default_factory=Hashers)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refused sign-ins by email and address, until they are in the audit log."""

@@ -14,7 +14,7 @@ import typer
 
 from polly_dockers import __version__, accounts, config, datafolder, server_keys, server_storage
 from polly_dockers.db import accounts as rows
-from polly_dockers.db import audit, trash
+from polly_dockers.db import audit, throttles, trash
 from polly_dockers.db import restore as restore_rows
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import MemberUnknown, NotInTrash, OrganisationExists, PollyError
@@ -398,7 +398,7 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
         found = _user(connection, email)
         rows.set_password(connection, found.id, hashed)
         audit.note_account(connection, Event.password_change, email, "", by=audit.OPERATOR, subject=email)
-        rows.forgive_account(connection, email)
+        throttles.forgive_account(connection, email)
 
     datafolder.change(data, change)
     print(f"{email} has a new password; all sign-ins of {email} have ended.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +43,20 @@ def test_the_printed_logout_signs_out(wanda: Person) -> None:
     wanda.ok("sh", "-c", 'eval "$(polly dockers logout)"')
     assert wanda.server.registry not in (wanda.home / ".docker/config.json").read_text()
     assert "polly dockers login" in wanda.refused("docker", "pull", wanda.reference("any"))
+
+
+@pytest.mark.parametrize("by_token", [False, True], ids=["password", "token"])
+def test_twenty_jobs_behind_one_address_sign_in_at_once(wanda: Person, by_token: bool) -> None:  # noqa: FBT001
+    """With one account's right password, or an access token, every docker login succeeds, however many come at once."""
+    user, secret = ("POLLY", wanda.token()) if by_token else (wanda.email, wanda.password)
+
+    def job(number: int) -> str:
+        command = ("docker", "--config", str(wanda.home / f"job-{number}"), "login", "--username", user)
+        return wanda.ok(*command, "--password-stdin", wanda.server.registry, stdin=secret)
+
+    with ThreadPoolExecutor(20) as jobs:
+        for said in jobs.map(job, range(20)):
+            assert "Login Succeeded" in said
 
 
 def arguments(person: Person, *command: str, stdin: str = "") -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -14,6 +16,7 @@ import pytest
 from conftest import new_password, polly_server, running_server
 from contract.wire_client import Client, Person, Repo, admin, basic, bearer, dumps, image, sha256, stranger
 from contract.workers import Worker, each_worker
+from polly_dockers.throttles import FAILURES_PAIR, PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -280,6 +283,53 @@ def test_right_passwords_are_not_throttled(workers: list[Worker], boss: Person, 
     assert [attempt(next(turns), WAYS[way](person, "a wrong one")) for _ in range(3)] == [401] * 3
     good = WAYS[way](person, person.password)
     assert [attempt(next(turns), good) for _ in range(12)] == [good.good] * 12
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_twenty_right_passwords_at_once(server: Server, boss: Person, way: str) -> None:
+    """20: failures are counted, not attempts: twenty jobs behind one address are let in at the same time."""
+    person = boss.add("reader")
+    good = WAYS[way](person, person.password)
+    headers = {"Content-Type": good.kind} if good.kind else {}
+    with ThreadPoolExecutor(20) as jobs:
+        sent = [jobs.submit(good.client.send, good.method, good.path, good.body, headers) for _ in range(20)]
+        seen = {each.result().status for each in sent}
+    if way == "by_change":  # each ends the sign-in of those that came in with it
+        assert seen <= {good.good, 401}
+    else:
+        assert seen == {good.good}
+    assert attempt_at(server, good) == good.good
+
+
+def attempt_at(server: Server, made: Attempt) -> int:
+    """The status that any worker answers with."""
+    headers = {"Content-Type": made.kind} if made.kind else {}
+    return replace(made.client, port=server.port).send(made.method, made.path, made.body, headers).status
+
+
+def test_a_burst_of_wrong_passwords_passes_the_limit_by_little(boss: Person) -> None:
+    """20: of eighty guesses at once, ten and what the workers check at the same moment are looked at, the rest refused.
+
+    The bound is stated in throttles.py: places x workers - 1 above the limit.
+    """
+    victim = boss.add("reader")
+    guess = basic(boss.port, victim.email, "a wrong one")
+    with ThreadPoolExecutor(80) as guesses:
+        seen = list(guesses.map(lambda _: guess.get("/token").status, range(80)))
+    assert set(seen) == {401, 429}
+    assert FAILURES_PAIR <= seen.count(401) <= FAILURES_PAIR + PLACES * 2 - 1
+    assert victim.by_password.get("/token").status == 429
+
+
+def test_what_is_throttled_writes_nothing(server: Server, workers: list[Worker], boss: Person) -> None:
+    """20: it is answered while another process holds the writers' lock; so guesses hold up no push."""
+    victim = boss.add("reader")
+    turns = itertools.cycle(workers)
+    assert [attempt(next(turns), by_basic(victim, "a wrong one")) for _ in range(10)] == [401] * 10
+    with (server.data / "writer.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for worker in workers:
+            assert attempt(worker, by_basic(victim, "a wrong one")) == 429
 
 
 def test_guessing_an_invitation_is_throttled_across_workers(

@@ -1,15 +1,15 @@
-"""Rows of organisations, users, members, access tokens and throttles."""
+"""Rows of organisations, users, members and access tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from polly_dockers.db import journal
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import access_tokens, members, organisations, repositories, throttles, users
+from polly_dockers.db.schema import access_tokens, members, organisations, repositories, users
 from polly_dockers.model import Role
 
 if TYPE_CHECKING:
@@ -325,28 +325,3 @@ def delete_token(connection: Connection, user_id: int, token_id: str) -> bool:
     """Revoke a token and all that were made with it; False where the user has none of that id."""
     same = (access_tokens.c.id == token_id) & (access_tokens.c.user_id == user_id)
     return connection.execute(delete(access_tokens).where(same)).rowcount == 1
-
-
-def count_attempt(connection: Connection, key: str, window: int) -> tuple[int, int]:
-    """Count an attempt; how many there were within the ``window`` (microseconds), and when it began."""
-    at = now()
-    row = connection.execute(select(throttles.c.failures, throttles.c.since).where(throttles.c.key == key)).first()
-    if row is None:
-        connection.execute(delete(throttles).where(throttles.c.since < at - window))
-        connection.execute(insert(throttles), {"key": key, "failures": 1, "since": at})
-        return 1, at
-    failures, since = (1, at) if row.since < at - window else (row.failures + 1, row.since)
-    connection.execute(update(throttles).where(throttles.c.key == key).values(failures=failures, since=since))
-    return failures, since
-
-
-def forgive(connection: Connection, pair: str, wide: list[str]) -> None:
-    """The last attempt was right: forget all under ``pair``, and that one under each of ``wide``."""
-    connection.execute(delete(throttles).where(throttles.c.key == pair))
-    connection.execute(update(throttles).where(throttles.c.key.in_(wide)).values(failures=throttles.c.failures - 1))
-
-
-def forgive_account(connection: Connection, email: str) -> None:
-    """Forget every attempt on an account, from all addresses."""
-    pairs = throttles.c.key.startswith(f"pair:{email}:", autoescape=True)
-    connection.execute(delete(throttles).where(or_(pairs, throttles.c.key == f"account:{email}")))

@@ -1,0 +1,63 @@
+"""Rows of throttles: how often something has failed lately, by a key that says who failed at what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete, insert, or_, select, update
+
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import throttles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+SECOND: Final = 1_000_000
+HOUR: Final = 3600 * SECOND
+"""The longest window that anything is counted in: rows that are older go."""
+SKEW: Final = 60 * SECOND
+"""A row that began later than this ahead of the clock is from before the clock was set back, and counts no more."""
+
+
+def counts(connection: Connection, keys: Sequence[str], window: int) -> dict[str, tuple[int, int]]:
+    """The failures under each key within ``window`` (microseconds), and when its window began; none without any."""
+    at = now()
+    query = select(throttles.c.key, throttles.c.failures, throttles.c.since).where(throttles.c.key.in_(keys))
+    rows = connection.execute(query).all()
+    return {row.key: (row.failures, row.since) for row in rows if -SKEW <= at - row.since < window}
+
+
+def count(connection: Connection, key: str, window: int) -> int:
+    """Count one more under the key; how many there are within its window."""
+    at = now()
+    known = counts(connection, [key], window).get(key)
+    if known is not None:
+        connection.execute(update(throttles).where(throttles.c.key == key).values(failures=known[0] + 1))
+        return known[0] + 1
+    old = or_(throttles.c.key == key, throttles.c.since < at - HOUR, throttles.c.since > at + SKEW)
+    connection.execute(delete(throttles).where(old))
+    connection.execute(insert(throttles), {"key": key, "failures": 1, "since": at})
+    return 1
+
+
+def pair(email: str, address: str) -> str:
+    """The key of an account and an address together."""
+    return f"pair:{email}:{address}"
+
+
+def account(email: str) -> str:
+    """The key of an account, from wherever."""
+    return f"account:{email}"
+
+
+def forgive(connection: Connection, key: str) -> None:
+    """Forget all under a key."""
+    connection.execute(delete(throttles).where(throttles.c.key == key))
+
+
+def forgive_account(connection: Connection, email: str) -> None:
+    """Forget every failure on an account, from all addresses."""
+    pairs = throttles.c.key.startswith(pair(email, ""), autoescape=True)
+    connection.execute(delete(throttles).where(or_(pairs, throttles.c.key == account(email))))

@@ -1,0 +1,173 @@
+"""How often a secret may be guessed, and how many are checked at once.
+
+Failures are counted, not attempts: any number of clients behind one address may sign in at once, as long as their
+passwords are right. So that a burst of guesses can't pass before the first of them is counted, a process checks
+PLACES secrets at once, reads the counts before each, and has a failure written before the next one takes its place.
+With W worker processes, PLACES x W - 1 more than the limit are checked at most, however many are sent at once.
+
+Those who wait take turns by address, so that many from one address hold up nobody else. What is refused because of
+earlier failures costs one read, and neither a place nor a write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import addresses
+from polly_dockers.db import throttles as rows
+from polly_dockers.db.engine import now
+from polly_dockers.errors import StorageFull, TooManyRequests, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.db.engine import Database
+
+SECOND: Final = rows.SECOND
+WINDOW: Final = 15 * 60 * SECOND
+FAILURES_PAIR: Final = 10
+FAILURES_WIDE: Final = 100
+"""Failures within the window: for one account from one address, and for either alone."""
+
+PLACES: Final = 2
+"""Secrets that a process checks at once: a password takes a core for some 20 ms."""
+WAITING_EACH: Final = 200
+WAITING_ALL: Final = 2000
+"""Attempts that wait for a place in a process, of one address and of all: some seconds of work."""
+BUSY_SECONDS: Final = 5
+"""When to come again where too many wait."""
+UNWRITTEN: Final = 10_000
+"""Keys whose failures could not be written and are remembered by the process, at most."""
+
+
+class Gate:
+    """So many places; who waits for one takes turns with all other addresses that wait."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting = 0
+        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def place(self, who: str) -> AsyncIterator[None]:
+        """Hold a place; raises TooManyRequests where WAITING_EACH of ``who``, or WAITING_ALL, wait already."""
+        await self._enter(who)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _enter(self, who: str) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        if self._waiting >= WAITING_ALL or len(self._queues.get(who, ())) >= WAITING_EACH:
+            msg = f"Too many sign-ins at once. Try again in {BUSY_SECONDS} seconds."
+            raise TooManyRequests(msg, retry_after=BUSY_SECONDS)
+        mine = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(who, deque()).append(mine)
+        self._waiting += 1
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled():  # the place was handed over, and is not taken
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        """Hand the place to the first of the address whose turn it is."""
+        while self._queues:
+            who, queue = self._queues.popitem(last=False)
+            first = queue.popleft()
+            self._waiting -= 1
+            if queue:
+                self._queues[who] = queue
+            if not first.done():
+                first.set_result(None)
+                return
+        self._free += 1
+
+
+class Attempt:
+    """One check of a secret, which has a place while it is made."""
+
+    def __init__(self, throttles: Throttles, keys: Sequence[str]) -> None:
+        self._throttles = throttles
+        self._keys = keys
+
+    async def failed(self, db: Database) -> None:
+        """Count a failure. Where it can't be written, this process remembers it: the answer is the same."""
+        try:
+            await db.write(_count, self._keys)
+        except (StorageFull, Unavailable):
+            self._throttles.remember(self._keys)
+
+    def forgive(self, connection: Connection) -> None:
+        """The secret was right: forget the failures of this account from this address."""
+        self._throttles.forget(self._keys[0])
+        rows.forgive(connection, self._keys[0])
+
+
+def _count(connection: Connection, keys: Sequence[str]) -> None:
+    for key in keys:
+        rows.count(connection, key, WINDOW)
+
+
+class Throttles:
+    """The attempts of one process."""
+
+    def __init__(self) -> None:
+        self._gate = Gate(PLACES)
+        self._unwritten: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def attempt(self, db: Database, email: str, address: str) -> AsyncIterator[Attempt]:
+        """Hold a place for a check of a secret of that account from that address.
+
+        Raises TooManyRequests after too many failures, and where too many wait for a place.
+        """
+        where = addresses.block(address)
+        keys = [rows.pair(email, where), rows.account(email), f"address:{where}"]
+        await db.read(self._refuse, keys)
+        async with self._gate.place(where):
+            await db.read(self._refuse, keys)
+            yield Attempt(self, keys)
+
+    def _refuse(self, connection: Connection, keys: Sequence[str]) -> None:
+        known = rows.counts(connection, keys, WINDOW)
+        for key, allowed in zip(keys, (FAILURES_PAIR, FAILURES_WIDE, FAILURES_WIDE), strict=True):
+            failures, since = known.get(key, (0, now()))
+            if failures + self._remembered(key) >= allowed:
+                wait = min(max(1, (since + WINDOW - now()) // SECOND), WINDOW // SECOND)
+                msg = (
+                    f"Too many wrong passwords. Wait {wait} seconds, or ask the server's operator to run "
+                    "polly-server user reset-password."
+                )
+                raise TooManyRequests(msg, retry_after=wait)
+
+    def remember(self, keys: Sequence[str]) -> None:
+        """Count a failure that could not be written."""
+        for key in keys:
+            count, since = self._remembered(key), time.monotonic()
+            if count:
+                since = self._unwritten[key][1]
+            self._unwritten[key] = (count + 1, since)
+            if len(self._unwritten) > UNWRITTEN:
+                self._unwritten.popitem(last=False)
+
+    def _remembered(self, key: str) -> int:
+        count, since = self._unwritten.get(key, (0, 0.0))
+        if count and time.monotonic() - since > WINDOW / SECOND:
+            del self._unwritten[key]
+            return 0
+        return count
+
+    def forget(self, key: str) -> None:
+        """Forget what could not be written under a key."""
+        self._unwritten.pop(key, None)

@@ -1,0 +1,158 @@
+"""Places at which secrets are checked: how many at once, whose turn it is, and what is remembered without a disk."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from polly_dockers import throttles
+from polly_dockers.db import engine, migrate
+from polly_dockers.db import throttles as rows
+from polly_dockers.db.engine import Database
+from polly_dockers.errors import StorageFull, TooManyRequests
+from polly_dockers.throttles import FAILURES_PAIR, Attempt, Gate, Throttles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ADDRESS = "203.0.113.1"
+EMAIL = "ann@acme.example"
+
+
+async def settle() -> None:
+    """Let all that can go on do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Crowd:
+    """Attempts of several addresses at one gate."""
+
+    def __init__(self, places: int) -> None:
+        self.gate = Gate(places)
+        self.order: list[str] = []
+        self.go_on = asyncio.Semaphore(0)
+
+    def come(self, who: str) -> asyncio.Task[None]:
+        """One more, who leaves when it may."""
+
+        async def attempt() -> None:
+            async with self.gate.place(who):
+                self.order.append(who)
+                await self.go_on.acquire()
+
+        return asyncio.create_task(attempt())
+
+
+async def test_addresses_take_turns() -> None:
+    """One attempt of another address waits for one of a crowd, and not for all of them."""
+    crowd = Crowd(1)
+    tasks = [crowd.come("many") for _ in range(10)]
+    await settle()
+    tasks.append(crowd.come("one"))
+    await settle()
+    for _ in tasks:
+        crowd.go_on.release()
+        await settle()
+    await asyncio.gather(*tasks)
+    assert crowd.order.index("one") <= 2
+    assert len(crowd.order) == 11
+
+
+async def test_no_place_is_lost() -> None:
+    """Attempts that are cancelled, waiting or just called, leave their place to the next one."""
+    crowd = Crowd(2)
+    tasks = [crowd.come(str(number % 3)) for number in range(9)]
+    await settle()
+    assert len(crowd.order) == 2
+    tasks[4].cancel()
+    tasks[0].cancel()
+    tasks[2].cancel()
+    await settle()
+    for _ in tasks:
+        crowd.go_on.release()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(each, asyncio.CancelledError) for each in done) == 3
+    async with crowd.gate.place("a"), crowd.gate.place("b"):
+        pass
+
+
+async def test_who_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many of one address, or of all, are told to come again, and others still wait."""
+    monkeypatch.setattr(throttles, "WAITING_EACH", 3)
+    monkeypatch.setattr(throttles, "WAITING_ALL", 5)
+    crowd = Crowd(1)
+    tasks = [crowd.come("many") for _ in range(4)]
+    await settle()
+    with pytest.raises(TooManyRequests):
+        await crowd.come("many")
+    tasks += [crowd.come("a"), crowd.come("b")]
+    await settle()
+    with pytest.raises(TooManyRequests):
+        await crowd.come("c")
+    for _ in tasks:
+        crowd.go_on.release()
+    await asyncio.gather(*tasks)
+
+
+class FullDisk:
+    """A database that can be read and not be written."""
+
+    def __init__(self, database: Database) -> None:
+        self.read = database.read
+
+    async def write(self, *_: object) -> None:
+        """Refuse."""
+        msg = "The disk is full."
+        raise StorageFull(msg)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """The rows of a new data folder."""
+    migrate.upgrade(tmp_path)
+    opened = Database(tmp_path)
+    yield opened
+    opened.close()
+
+
+async def test_a_full_disk_opens_no_way_to_guess(database: Database) -> None:
+    """18: failures that can't be written are counted by the process, and a right password forgives them."""
+    of_process, full = Throttles(), FullDisk(database)
+    for _ in range(FAILURES_PAIR):
+        async with of_process.attempt(full, EMAIL, ADDRESS) as attempt:  # type: ignore[arg-type]
+            await attempt.failed(full)  # type: ignore[arg-type]
+    with pytest.raises(TooManyRequests):
+        async with of_process.attempt(database, EMAIL, ADDRESS):
+            pass
+    async with of_process.attempt(database, EMAIL, "203.0.113.2") as attempt:
+        assert isinstance(attempt, Attempt)
+    of_process.forget(rows.pair(EMAIL, ADDRESS))
+    async with of_process.attempt(database, EMAIL, ADDRESS) as attempt:
+        pass
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_a_clock_that_jumps_locks_nobody_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """39: failures from before a jump of a day count no more; new ones do."""
+    of_process = Throttles()
+
+    async def fail() -> None:
+        async with of_process.attempt(database, EMAIL, ADDRESS) as attempt:
+            await attempt.failed(database)
+
+    for _ in range(FAILURES_PAIR):
+        await fail()
+    with pytest.raises(TooManyRequests):
+        await fail()
+    later = engine.now() + days * 24 * rows.HOUR
+    monkeypatch.setattr(rows, "now", lambda: later)
+    for _ in range(FAILURES_PAIR):
+        await fail()
+    with pytest.raises(TooManyRequests):
+        await fail()
