@@ -44,6 +44,12 @@ class DigestInvalid(PollyError):
     code, status = "DIGEST_INVALID", 400
 
 
+class DigestAmbiguous(PollyError):
+    """The beginning of a digest that several commits have; ``detail`` names them."""
+
+    code, status = "DIGEST_AMBIGUOUS", 400
+
+
 class SizeInvalid(PollyError):
     """The length that was announced is not the length that came."""
 

@@ -21,6 +21,7 @@ _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _SLUG = re.compile(rf"{_COMPONENT}\Z")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
+_PREFIX = re.compile(r"(?:sha256:|sha512:)?[0-9a-f]{6,128}\Z")
 _EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0,187}[a-z0-9])?\Z")
 
 
@@ -46,6 +47,31 @@ class Digest(str):
     def hex(self) -> str:
         """The hexadecimal part."""
         return self[7:]
+
+
+class DigestPrefix(str):
+    """The beginning of a digest, as people type it: 6 hexadecimal digits or more, with or without ``sha256:``."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self | Digest:
+        """The digest that ``text`` spells whole, or its beginning; raises DigestInvalid."""
+        if _DIGEST.match(text):
+            return Digest(text)
+        if not _PREFIX.match(text):
+            msg = (
+                f"{text[:150]!r} is not a digest or the beginning of one: give 6 of its hexadecimal digits or more, in "
+                "lower case, such as sha256:4bd093 or 4bd093."
+            )
+            raise DigestInvalid(msg, detail={"digest": text[:200]})
+        return cls(text)
+
+    @property
+    def ranges(self) -> list[tuple[str, str]]:
+        """Between which texts the digests are that begin so: from the first on, and below the second."""
+        algorithm, _, digits = self.rpartition(":")
+        return [(f"{each}:{digits}", f"{each}:{digits}g") for each in ("sha256", "sha512") if algorithm in {"", each}]
 
 
 class Tag(str):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, select
 
-from polly_dockers import access
+from polly_dockers import access, removal
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import HELD, HIDDEN, blobs, manifests, repositories, repository_blobs, tags
 from polly_dockers.db.statement import Statement
-from polly_dockers.errors import BlobUnknown, ManifestUnknown
+from polly_dockers.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from polly_dockers.model import Action, Digest
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
+
     from polly_dockers.blobs.store import Blob
     from polly_dockers.db.blobs import LinkedBlob
+    from polly_dockers.errors import PollyError
     from polly_dockers.model import Actor, RepositoryName, Tag
     from polly_dockers.registry import Registry
 
@@ -79,13 +82,31 @@ async def manifest(registry: Registry, actor: Actor, name: RepositoryName, refer
     """
     bound = access.parameters(actor, name, reference=reference)
     row = await registry.db.read((_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG).first, bound)
-    access.found(row, actor, name, Action.pull, public=registry.public)
+    reached = access.look(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.digest is None:
-        what = "commit or manifest" if isinstance(reference, Digest) else "tag"
-        msg = f"{name} has no {what} {reference}. polly dockers commit-list --name {name.name} shows what it has."
-        raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
+        raise await _missing(registry, row, name, reference, whole=isinstance(reached, access.Absent))
     registry.pulled.add(row.manifest_id)
     return StoredManifest(Digest(row.digest), row.media_type, row.body)
+
+
+async def _missing(
+    registry: Registry,
+    row: Row[*tuple[Any, ...]] | None,
+    name: RepositoryName,
+    reference: Tag | Digest,
+    *,
+    whole: bool,
+) -> PollyError:
+    """The error for a manifest that is not there, or the ``whole`` repository; a member is told of the trash."""
+    said = None
+    if row is not None and row.role is not None:
+        place = (row.organisation_id, row.repository_id)
+        said = await registry.db.read(removal.trace, registry.config, name, place, reference)
+    if whole:
+        return NameUnknown(said, detail={"name": name}) if said else access.missing(name, Action.pull)
+    what = "commit or manifest" if isinstance(reference, Digest) else "tag"
+    msg = f"{name} has no {what} {reference}. polly dockers commit-list --name {name.name} shows what it has."
+    return ManifestUnknown(said or msg, detail={"name": name, "reference": reference})
 
 
 async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest) -> LinkedBlob:

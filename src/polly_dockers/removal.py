@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from polly_dockers import access
-from polly_dockers.db import audit
+from polly_dockers.db import audit, deleted
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db import manifests as rows
 from polly_dockers.db import trash as trash_rows
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from polly_dockers.access import Reached
+    from polly_dockers.config import Config
     from polly_dockers.db.trash import Item
     from polly_dockers.model import Actor, RepositoryName, Tag
     from polly_dockers.registry import Registry
@@ -71,6 +73,38 @@ def _throw(connection: Connection, reached: Reached, reference: Tag | Digest) ->
     return trash_rows.throw_manifest(
         connection, reached.organisation_id, repository_id, manifest_id, reference, reached.user_id
     )
+
+
+def trace(
+    connection: Connection, config: Config, name: RepositoryName, place: tuple[int, int | None], reference: Tag | Digest
+) -> str | None:
+    """What became of a tag, of a manifest or of its whole repository that is in the trash; None: it is not there.
+
+    For members only: nobody else learns what was deleted. ``place`` are the ids of the organisation and of the
+    repository, None for a repository that is not there.
+    """
+    organisation_id, repository_id = place
+    if repository_id is None:
+        item = trash_rows.find_in_organisation(connection, organisation_id, trash_rows.REPOSITORY, name.name)
+        what, options = f"The docker repository {name}", ""
+    elif isinstance(reference, Digest):
+        item = trash_rows.find(connection, trash_rows.COMMIT, reference, repository_id=repository_id)
+        what, options = f"{name}@{reference}", f" --commit {reference}"
+    else:
+        item = deleted.find_tag(connection, repository_id, reference)
+        what, options = f"{name}:{reference}", f" --tag {reference}"
+    if item is None:
+        return None
+    who = f" by {item.deleted_by}" if item.deleted_by else " by a policy" if item.by_policy else ""
+    until = item.deleted_at + config.trash_days * 86_400_000_000
+    return (
+        f"{what} was deleted{who} on {_minute(item.deleted_at)}. It is in the trash until {_minute(until)}. An admin "
+        f"can restore it: polly dockers restore --name {name.name}{options}"
+    )
+
+
+def _minute(microseconds: int) -> str:
+    return f"{dt.datetime.fromtimestamp(microseconds / 1_000_000, dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: Digest) -> None:

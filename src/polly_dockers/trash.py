@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from polly_dockers import access, removal
-from polly_dockers.db import audit
+from polly_dockers.db import audit, deleted
 from polly_dockers.db import manifests as manifest_rows
 from polly_dockers.db import restore as restore_rows
 from polly_dockers.db import trash as rows
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import BadRequest, NameExists, NotInTrash, TagExists
+from polly_dockers.errors import BadRequest, DigestAmbiguous, ManifestUnknown, NameExists, NotInTrash, TagExists
 from polly_dockers.history import fold
-from polly_dockers.model import Action, Digest, RepositoryName, Role, Tag, check_length
+from polly_dockers.model import Action, Digest, DigestPrefix, RepositoryName, Role, Tag, check_length
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from polly_dockers.access import Reached
     from polly_dockers.db.trash import Item
+    from polly_dockers.errors import PollyError
     from polly_dockers.model import Actor
     from polly_dockers.registry import Registry
+
+CANDIDATES: Final = 10
+"""Commits that are named where the beginning of a digest is that of several."""
+MOST: Final = CANDIDATES + 1
 
 
 class _Preview(Exception):
@@ -48,7 +54,8 @@ async def delete(
         organisation_id, _ = access.member(connection, actor, organisation, Role.admin)
         reached = access.reach(connection, actor, full, Action.delete)
         if reference is not None:
-            item = removal.throw(connection, actor, reached, reference)
+            target = _there(connection, reached, reference) if isinstance(reference, DigestPrefix) else reference
+            item = removal.throw(connection, actor, reached, target)
         else:
             item = rows.throw_repository(
                 connection, organisation_id, reached.repository_id, full.name, actor.user_id or 0
@@ -65,13 +72,40 @@ async def delete(
         return seen.item
 
 
-def _reference(tag: str | None, commit: str | None) -> Tag | Digest | None:
+def _reference(tag: str | None, commit: str | None) -> Tag | Digest | DigestPrefix | None:
     if tag is not None and commit is not None:
         msg = "tag and commit can't be together: a commit is deleted with all its tags, a tag leaves its commits."
         raise BadRequest(msg)
     if commit is not None:
-        return Digest.parse(commit)
+        return DigestPrefix.parse(commit)
     return Tag.parse(tag) if tag is not None else None
+
+
+def _whole(full: RepositoryName, prefix: DigestPrefix, found: list[str], missing: PollyError) -> Digest:
+    """The one digest that begins so. Raises DigestAmbiguous where there are more, ``missing`` where there is none."""
+    if not found:
+        raise missing
+    if len(found) > 1:
+        more = f", more than {CANDIDATES}" if len(found) > CANDIDATES else ""
+        named = found[:CANDIDATES]
+        msg = (
+            f"The digests of several commits of {full} begin with {prefix}{more}: {', '.join(named)}. Give more digits."
+        )
+        raise DigestAmbiguous(msg, detail={"candidates": named})
+    return Digest(found[0])
+
+
+def _there(connection: Connection, reached: Reached, prefix: DigestPrefix) -> Digest:
+    """The manifest that begins so. Raises ManifestUnknown, DigestAmbiguous."""
+    name = reached.name
+    missing = ManifestUnknown(f"{name} has no commit whose digest begins with {prefix}.")
+    return _whole(name, prefix, deleted.manifests_from(connection, reached.repository_id, prefix, MOST), missing)
+
+
+def _thrown(connection: Connection, full: RepositoryName, repository_id: int, prefix: DigestPrefix) -> Digest:
+    """The commit in the trash that begins so. Raises NotInTrash, DigestAmbiguous."""
+    found = deleted.commits_from(connection, repository_id, prefix, MOST)
+    return _whole(full, prefix, found, _not_there(full, prefix))
 
 
 async def restore(
@@ -100,9 +134,11 @@ async def restore(
             item = _restore_repository(connection, organisation_id, full, target)
         else:
             repository_id = access.reach(connection, actor, full, Action.delete).repository_id
-            path = f"{full}{'@' if isinstance(reference, Digest) else ':'}{reference}"
-            restored = _restore_commit if isinstance(reference, Digest) else _restore_tag
-            item = restored(connection, full, repository_id, reference)  # type: ignore[arg-type]
+            if isinstance(reference, Tag):
+                path, item = f"{full}:{reference}", _restore_tag(connection, full, repository_id, reference)
+            else:
+                item = _restore_commit(connection, full, repository_id, reference)
+                path = f"{full}@{item.name}"
         audit.note(connection, Event.restore, path, organisation_id=organisation_id, by=actor, detail=detail)
         return item
 
@@ -124,7 +160,10 @@ def _restore_repository(
     return item
 
 
-def _restore_commit(connection: Connection, full: RepositoryName, repository_id: int, digest: Digest) -> Item:
+def _restore_commit(
+    connection: Connection, full: RepositoryName, repository_id: int, commit: Digest | DigestPrefix
+) -> Item:
+    digest = _thrown(connection, full, repository_id, commit) if isinstance(commit, DigestPrefix) else commit
     item = rows.find(connection, rows.COMMIT, digest, repository_id=repository_id)
     if item is None:
         raise _not_there(full, digest)
@@ -133,22 +172,34 @@ def _restore_commit(connection: Connection, full: RepositoryName, repository_id:
 
 
 def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> Item:
-    item = rows.find(connection, rows.TAG, tag, repository_id=repository_id)
+    """Bring a tag back, and its newest commit where that is in the trash too."""
+    item = deleted.find_tag(connection, repository_id, tag)
     if item is None:
         raise _not_there(full, tag)
-    if not restore_rows.restore_tag(connection, item):
-        if manifest_rows.body_of_tag(connection, repository_id, tag) is not None:
+    if manifest_rows.body_of_tag(connection, repository_id, tag) is not None:
+        msg = f"{full} has a tag {tag} again. Its earlier commits are there all the while: polly dockers commit-list."
+        if item.kind == rows.COMMIT:
             msg = (
-                f"{full} has a tag {tag} again. Its earlier commits are there all the while: polly dockers commit-list."
+                f"{full} has a tag {tag} again. The commit that it had before comes back by its digest: "
+                f"polly dockers restore --name {full.name} --commit {item.name}"
             )
-            raise TagExists(msg)
-        msg = f"All commits of {full}:{tag} are in the trash too. Restore one: polly dockers restore --commit DIGEST"
+        raise TagExists(msg)
+    if item.kind == rows.COMMIT:
+        restore_rows.restore_manifest(connection, item)
+        return item
+    if restore_rows.restore_tag(connection, item):
+        return item
+    commit = deleted.newest_commit(connection, repository_id, tag)
+    if commit is None:
+        msg = f"All commits of {full}:{tag} are gone for good, so nothing can be pulled by it."
         raise NotInTrash(msg)
+    restore_rows.restore_manifest(connection, commit)
+    restore_rows.restore_tag(connection, item)
     return item
 
 
-def _not_there(full: RepositoryName, reference: Tag | Digest | None = None) -> NotInTrash:
-    kind = "commit" if isinstance(reference, Digest) else "tag"
+def _not_there(full: RepositoryName, reference: Tag | Digest | DigestPrefix | None = None) -> NotInTrash:
+    kind = "tag" if isinstance(reference, Tag) else "commit"
     what = f"{kind} {reference} of {full}" if reference is not None else f"docker repository {full}"
     return NotInTrash(f"The trash holds no {what}. polly dockers trash shows what it holds; it may have been purged.")
 

@@ -190,23 +190,35 @@ def push(server: Server, user: User, name: str, tag: str, content: bytes) -> str
     realm, service = (challenge.partition(f'{each}="')[2].partition('"')[0] for each in ("realm", "service"))
     place = f"{realm}?service={service}&scope=repository:{repository}:pull,push"
     bearer = f"Bearer {json.loads(_request('GET', place, authorization=f'Basic {basic}')[1])['token']}"
-    config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": []}}).encode()
-    descriptors = []
-    for kind, blob in (("config.v1+json", config), ("layer.v1.tar", content)):
+    for blob in (_CONFIG, content):
         digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
         place = f"{server.url}/v2/{repository}/blobs/uploads/"
         headers, _ = _request("POST", place, authorization=bearer, body=b"", expected=202)
         place = urllib.parse.urljoin(server.url, headers["location"])
         place += ("&" if "?" in place else "?") + f"digest={digest}"
         _request("PUT", place, authorization=bearer, body=blob, kind="application/octet-stream", expected=201)
-        media_type = f"application/vnd.oci.image.{kind}"
-        descriptors.append({"mediaType": media_type, "digest": digest, "size": len(blob)})
-    media_type = "application/vnd.oci.image.manifest.v1+json"
-    document = {"schemaVersion": 2, "mediaType": media_type, "config": descriptors[0], "layers": descriptors[1:]}
-    manifest = json.dumps(document).encode()
+    manifest = manifest_of(content)
     place = f"{server.url}/v2/{repository}/manifests/{tag}"
-    _request("PUT", place, authorization=bearer, body=manifest, kind=media_type, expected=201)
+    _request("PUT", place, authorization=bearer, body=manifest, kind=_MANIFEST, expected=201)
     return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+
+
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": []}}).encode()
+
+
+def manifest_of(content: bytes) -> bytes:
+    """Return the manifest of the image of one layer that ``push`` pushes."""
+    descriptors = [
+        {
+            "mediaType": f"application/vnd.oci.image.{kind}",
+            "digest": f"sha256:{hashlib.sha256(blob).hexdigest()}",
+            "size": len(blob),
+        }
+        for kind, blob in (("config.v1+json", _CONFIG), ("layer.v1.tar", content))
+    ]
+    document = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": descriptors[0], "layers": descriptors[1:]}
+    return json.dumps(document).encode()
 
 
 def _request(

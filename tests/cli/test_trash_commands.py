@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cli.people import Server, User, push
+from cli.people import Server, User, manifest_of, push
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,50 @@ def test_tag_and_commit_can_not_be_together(ann: User, digest: str) -> None:
     for command in ("delete", "restore"):
         done = ann.polly("dockers", command, "--name", "one", "--tag", "v1", "--commit", digest)
         assert (done.code, "can't be together" in done.err) == (2, True)
+
+
+def test_the_beginning_of_a_digest_is_enough(ann: User, digest: str) -> None:
+    """With sha256: or without; what went is named by its whole digest, and so is the way back."""
+    bare = digest.partition(":")[2]
+    for given in (bare[:6], digest[:15], f"127.0.0.1/acme/one@{digest}"):
+        done = ann.ok("dockers", "delete", "--name", "one", "--commit", given, "--yes")
+        assert f"polly dockers restore --name one --commit {digest}" in done.err
+        assert f"@{digest} is restored" in ann.ok("dockers", "restore", "--name", "one", "--commit", given).err
+    assert tags(ann) == ["v1 active"]
+    for wrong in (bare[:5], "latest", f"sha256:{bare[:6]}g"):
+        for command in ("delete", "restore"):
+            done = ann.polly("dockers", command, "--name", "one", "--commit", wrong)
+            assert (done.code, "6 hexadecimal digits or more" in done.err) == (2, True)
+
+
+def test_a_beginning_that_several_have_is_exit_code_2(server: Server, ann: User) -> None:
+    """Each of the candidates is on a line of its own, and nothing is deleted."""
+    ann.ok("dockers", "create", "--name", "one", "--description", "x")
+    first, second = alike()
+    digests = sorted([push(server, ann, "one", "v1", first), push(server, ann, "one", "v2", second)])
+    done = ann.polly("dockers", "delete", "--name", "one", "--commit", digests[0][7:13], "--yes")
+    assert done.code == 2
+    assert done.err.splitlines()[1:] == [f"  {each}" for each in digests]
+    assert tags(ann) == ["v2 active", "v1 active"]
+
+
+def alike() -> tuple[bytes, bytes]:
+    """Return the layers of two images whose digests begin with the same 6 digits."""
+    seen: dict[str, bytes] = {}
+    while True:
+        content = str(len(seen)).encode()
+        digest = hashlib.sha256(manifest_of(content)).hexdigest()[:6]
+        if digest in seen:
+            return seen[digest], content
+        seen[digest] = content
+
+
+def test_a_tag_that_went_with_its_commit_comes_back(ann: User, digest: str) -> None:
+    """--tag finds the commit."""
+    ann.ok("dockers", "delete", "--name", "one", "--commit", digest, "--yes")
+    done = ann.ok("dockers", "restore", "--name", "one", "--tag", "v1")
+    assert f"@{digest} is restored, with its tag v1" in done.err
+    assert tags(ann) == ["v1 active"]
 
 
 def test_an_option_twice(ann: User, digest: str) -> None:

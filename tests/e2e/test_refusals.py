@@ -51,6 +51,26 @@ def test_a_pull_of_what_is_missing_says_where_to_look(wanda: Person) -> None:
     assert f"polly dockers commit-list --name {name}" in said
 
 
+def test_a_pull_of_what_was_deleted_says_that_it_can_be_restored(people: People) -> None:
+    """Docker, podman and skopeo print until when it is in the trash, and the command that brings it back."""
+    ann = people("admin")
+    ann.docker_login()
+    name, reference = pushed(ann, new_content())
+    (commit,) = ann.commits(name)
+    ann.polly("dockers", "delete", "--name", name, "--commit", str(commit["commit"]), "--yes")
+    ann.ok("docker", "rmi", reference)
+    expected = f"polly dockers restore --name {name} --tag latest"
+    for said in (
+        ann.refused("docker", "pull", reference),
+        ann.refused("skopeo", "inspect", "--tls-verify=false", f"docker://{reference}"),
+        ann.refused("podman", "pull", "--tls-verify=false", reference),
+    ):
+        assert expected in said
+        assert "It is in the trash until" in said
+    ann.polly("dockers", "restore", "--name", name, "--tag", "latest")
+    ann.ok("docker", "pull", reference)
+
+
 def test_a_reader_pulls_and_does_not_push(people: People) -> None:
     """The push of a reader is refused, and the tag is what it was."""
     wanda, rita = people("writer"), people("reader")

@@ -16,7 +16,7 @@ import urllib3
 
 from polly_dockers import __version__, wire
 from polly_dockers.cli import server_url
-from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError, UsageError
+from polly_dockers.cli.failures import AmbiguousError, CommandError, RequestError, UnreachableError, UsageError
 from polly_dockers.cli.terminal import clean
 
 if TYPE_CHECKING:
@@ -252,7 +252,16 @@ class Client:
         wait = response.headers.get("retry-after", "")
         if response.status == _TOO_MANY and wait.isdigit() and wait not in message:
             message += f" Try again in {wait} seconds."
+        if "DIGEST_AMBIGUOUS" in codes:
+            return AmbiguousError(_candidates(message, errors), response.status, codes)
         return RequestError(message, response.status, codes)
+
+
+def _candidates(message: str, errors: list[wire.ErrorItem]) -> str:
+    """Return the message with each digest that is meant on a line of its own."""
+    found = [str(each) for error in errors for each in (error.detail or {}).get("candidates", ())]
+    lines = [f"  {clean(each)}" for each in found]
+    return "\n".join([message.replace(f": {', '.join(found)}", "") if found else message, *lines])
 
 
 class _UnexpectedError(CommandError):

@@ -148,7 +148,9 @@ def update(
 
 
 Tag = Annotated[str | None, typer.Option(metavar="TAG", help="A tag of it.")]
-Commit = Annotated[str | None, typer.Option(metavar="DIGEST", help="A commit of it, by its digest.")]
+Commit = Annotated[
+    str | None, typer.Option(metavar="DIGEST", help="A commit, by its digest or 6 or more of its first digits.")
+]
 
 
 @group.command(

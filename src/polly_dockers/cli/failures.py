@@ -28,5 +28,11 @@ class RequestError(CommandError):
         self.codes = codes
 
 
+class AmbiguousError(RequestError):
+    """The beginning of a digest that was given is that of several; exit code 2."""
+
+    code = 2
+
+
 class UnreachableError(CommandError):
     """The server did not answer at all."""

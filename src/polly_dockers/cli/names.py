@@ -8,6 +8,7 @@ from polly_dockers.cli.failures import UsageError
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+_COMMIT = re.compile(r"(?:sha256:)?[0-9a-f]{6,64}|(?:sha512:)?[0-9a-f]{6,128}")
 _LONGEST = 255
 
 
@@ -28,6 +29,21 @@ def split(text: str, registry: str) -> tuple[str | None, str]:
         msg = f"--name {text!r} is on another server than {registry}. See `polly dockers list`."
         raise UsageError(msg)
     return None, _checked(bare, registry, "")
+
+
+def commit(text: str) -> str:
+    """Return a digest, whole or its beginning, as it is sent: also of a pasted ``HOST/org/name@sha256:…``.
+
+    Raises UsageError for anything else.
+    """
+    digest = text.strip().rpartition("@")[2].lower()
+    if not _COMMIT.fullmatch(digest):
+        msg = (
+            f"--commit {text!r} is not a digest or the beginning of one: 6 hexadecimal digits or more, with or without "
+            "sha256: before them. See `polly dockers commit-list`."
+        )
+        raise UsageError(msg)
+    return digest
 
 
 def _checked(name: str, registry: str, organisation: str) -> str:

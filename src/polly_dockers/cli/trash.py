@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers import wire
-from polly_dockers.cli import ask, render, terminal
+from polly_dockers.cli import ask, names, render, terminal
 from polly_dockers.cli.failures import UsageError
 from polly_dockers.cli.render import Column
 from polly_dockers.cli.repositories import ask_name
@@ -32,6 +32,8 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
     session = call.session
     organisation, name = session.repository(name if name is not None else ask_name(call))
     item = session.client.delete(organisation, name, preview=True, **what)
+    if commit is not None:  # from here on the one that was shown, whatever is pushed meanwhile
+        what["commit"] = commit = item.name
     if not yes:
         terminal.say(_consequences(item))
         if not call.may_ask():
@@ -53,16 +55,19 @@ def restore(
     call: Call, name: str | None, tag: str | None, commit: str | None, new_name: str | None, output: str
 ) -> None:
     """Bring back what was deleted last of that name. Raises UsageError."""
-    _what(tag, commit)
+    what = _what(tag, commit)
     if new_name is not None and (tag or commit):
         msg = "--as is for a whole docker repository; a tag or a commit comes back where it was."
         raise UsageError(msg)
     session = call.session
     name = name if name is not None else call.need("--name", lambda: _ask_deleted(call))
     organisation, name = session.repository(name)
-    item = session.client.restore(organisation, wire.Restore(name, tag, commit, new_name))
+    item = session.client.restore(organisation, wire.Restore(name, tag, what.get("commit"), new_name))
+    if commit is not None:
+        commit = item.name
     call.remember("polly dockers restore", name=name, tag=tag, commit=commit, **{"as": new_name})
-    terminal.success(f"{_named(item)} is restored{f' as {new_name}' if new_name else ''}")
+    with_it = f", with its tag {tag}" if tag and item.kind == "commit" else ""
+    terminal.success(f"{_named(item)} is restored{f' as {new_name}' if new_name else with_it}")
     if output == "json":
         render.document(item)
 
@@ -87,6 +92,8 @@ def _what(tag: str | None, commit: str | None) -> dict[str, str]:
     if tag is not None and commit is not None:
         msg = "--tag and --commit can't be together: a commit goes with all its tags, a tag leaves its commits."
         raise UsageError(msg)
+    if commit is not None:
+        commit = names.commit(commit)
     return {key: value for key, value in (("tag", tag), ("commit", commit)) if value is not None}
 
 

@@ -1,0 +1,68 @@
+"""Finding manifests by the beginning of a digest, and in the trash what a tag went with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import and_, or_, select
+
+from polly_dockers.db import trash as trash_rows
+from polly_dockers.db.schema import commits, manifests, trash
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection, Select
+
+    from polly_dockers.db.trash import Item
+    from polly_dockers.model import DigestPrefix
+
+WALK: Final = 1000
+"""Newest commits of a tag among which the one that it went with is looked for, at most."""
+
+
+def _within(column: ColumnElement[str], prefix: DigestPrefix) -> ColumnElement[bool]:
+    return or_(*(and_(column >= first, column < behind) for first, behind in prefix.ranges))
+
+
+def manifests_from(connection: Connection, repository_id: int, prefix: DigestPrefix, limit: int) -> list[str]:
+    """Digests of manifests of the repository that begin so, without those in the trash."""
+    mine = and_(manifests.c.repository_id == repository_id, manifests.c.trash_id.is_(None))
+    query = select(manifests.c.digest).where(mine, _within(manifests.c.digest, prefix))
+    return list(connection.execute(query.order_by(manifests.c.digest).limit(limit)).scalars())
+
+
+def commits_from(connection: Connection, repository_id: int, prefix: DigestPrefix, limit: int) -> list[str]:
+    """Digests of manifests of the repository in the trash that begin so."""
+    mine = and_(trash.c.repository_id == repository_id, trash.c.kind == trash_rows.COMMIT)
+    query = select(trash.c.name).distinct().where(mine, _within(trash.c.name, prefix))
+    return list(connection.execute(query.order_by(trash.c.name).limit(limit)).scalars())
+
+
+def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | None:
+    """The item that was deleted last and took the tag away: the tag itself, or the commit that it went with."""
+    own = trash_rows.find(connection, trash_rows.TAG, tag, repository_id=repository_id)
+    rows = connection.execute(_commits_of(repository_id, tag).where(trash.c.tags != "").order_by(trash.c.id.desc()))
+    last = next((row.id for row in rows if tag in row.tags.split()), 0)
+    return own if own is not None and own.id > last else trash_rows.get(connection, last)
+
+
+def newest_commit(connection: Connection, repository_id: int, tag: str) -> Item | None:
+    """The item of the newest commit of a tag that is in the trash."""
+    query = _commits_of(repository_id, tag)
+    row = connection.execute(query.order_by(query.selected_columns.commit_id.desc()).limit(1)).first()
+    return trash_rows.get(connection, row.id) if row is not None else None
+
+
+def _commits_of(repository_id: int, tag: str) -> Select[tuple[int, str, int]]:
+    """Rows (id, tags, commit_id) of the items that hold one of the newest commits of a tag."""
+    newest = (
+        select(commits.c.id, commits.c.manifest_id)
+        .where(commits.c.repository_id == repository_id, commits.c.tag == tag)
+        .order_by(commits.c.id.desc())
+        .limit(WALK)
+        .subquery()
+    )
+    return (
+        select(trash.c.id, trash.c.tags, newest.c.id.label("commit_id"))
+        .join(manifests, manifests.c.trash_id == trash.c.id)
+        .join(newest, newest.c.manifest_id == manifests.c.id)
+    )

@@ -1,0 +1,190 @@
+"""Finding what was deleted: what a refused pull says, tags that went with their commit, beginnings of digests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.wire_client import Client, Image, Person, Repo, admin, image, member, sha256, stranger
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+
+@pytest.fixture(scope="module")
+def ann(server: Server) -> Person:
+    """The admin of the organisation."""
+    return admin(server)
+
+
+def short(repo: Repo) -> str:
+    """The name inside the organisation."""
+    return repo.name.partition("/")[2]
+
+
+def throw(person: Person, repo: Repo, query: str = "") -> dict[str, Any]:
+    """Delete through the interface; the item."""
+    answer = person.api.send("DELETE", f"{person.base}/repository?name={short(repo)}{query}")
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+def restore(person: Person, repo: Repo, **what: str) -> dict[str, Any]:
+    """Bring back; the item."""
+    answer = person.api.json("POST", f"{person.base}/trash", {"repository": short(repo), **what})
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+def everything(person: Person, repo: Repo) -> list[Any]:
+    """What a repository shows: its totals, its commits, its tags."""
+    item = person.repository(short(repo))
+    tags = repo.get(repo.path("tags/list")).json()["tags"]
+    commits = person.commits(short(repo))["items"]
+    return [{key: item[key] for key in ("tags", "commits", "size", "description", "access")}, tags, commits]
+
+
+def alike() -> list[Image]:
+    """Two images whose digests begin with the same 6 digits."""
+    seen: dict[str, Image] = {}
+    while True:
+        made = image("one of two", annotations={"number": str(len(seen))})
+        other = seen.setdefault(made.digest[7:13], made)
+        if other is not made:
+            return [other, made]
+
+
+def refused(repo: Repo, reference: str) -> tuple[str, str]:
+    """Code and message of the refusal to pull."""
+    answer = repo.manifest(reference)
+    assert answer.status == 404, answer.body
+    return answer.code, answer.message
+
+
+def test_a_pull_of_what_was_deleted_says_where_it_is(ann: Person) -> None:
+    """A tag, a commit, a tag that went with its commit: who deleted it, until when it is kept, and what restores it."""
+    repo = ann.new_repo()
+    first, second = image(), image()
+    repo.push(first, "v1")
+    repo.push(second, "v2")
+    until = throw(ann, repo, "&tag=v1")["restorable_until"][:16].replace("T", " ") + " UTC"
+    throw(ann, repo, f"&commit={second.digest}")
+    for reference, option in (("v1", "--tag v1"), ("v2", "--tag v2"), (second.digest, f"--commit {second.digest}")):
+        code, said = refused(repo, reference)
+        assert code == "MANIFEST_UNKNOWN"
+        assert f"was deleted by {ann.email} on " in said
+        assert f"It is in the trash until {until}." in said
+        assert said.endswith(f": polly dockers restore --name {short(repo)} {option}")
+    restore(ann, repo, tag="v1")
+    restore(ann, repo, commit=second.digest)
+    assert repo.manifest("v1").body == first.manifest
+    assert repo.manifest("v2").body == second.manifest
+    assert "trash" not in refused(repo, "v3")[1]
+
+
+def test_nobody_but_members_learns_what_was_deleted(server: Server, ann: Person) -> None:
+    """From a public repository others get the answer for what was never there, and from a private one no answer."""
+    repo = ann.new_repo()
+    ann.api.json("PATCH", f"{ann.base}/repository?name={short(repo)}", {"access": "public"})
+    made = image()
+    repo.push(made, "v1")
+    throw(ann, repo, f"&commit={made.digest}")
+    anonymous = Client(server.port).get(f"/token?service=polly&scope=repository:{repo.name}:pull").json()["token"]
+    outsiders = [stranger(server).at(repo.name, "pull"), Repo(server.port, f"Bearer {anonymous}", repo.name)]
+    for outsider in outsiders:
+        for deleted, never in (("v1", "v2"), (made.digest, sha256(b"never pushed"))):
+            code, said = refused(outsider, deleted)
+            assert (code, said.replace(deleted, never)) == refused(outsider, never)
+    assert "in the trash" in refused(member(server, "reader").at(repo.name, "pull"), "v1")[1]
+    ann.api.json("PATCH", f"{ann.base}/repository?name={short(repo)}", {"access": "private"})
+    for outsider in outsiders:
+        assert {outsider.manifest(each).status for each in ("v1", made.digest)} == {401}
+
+
+def test_a_pull_from_a_repository_that_was_deleted(ann: Person) -> None:
+    """It is told as well, with what restores all of it."""
+    repo = ann.new_repo()
+    repo.push(image(), "v1")
+    throw(ann, repo)
+    other = ann.repo(short(repo))
+    code, said = refused(other, "v1")
+    assert code == "NAME_UNKNOWN"
+    assert f"The docker repository {repo.name} was deleted by {ann.email} on " in said
+    assert said.endswith(f": polly dockers restore --name {short(repo)}")
+
+
+def test_restoring_a_tag_that_went_with_its_commit(ann: Person) -> None:
+    """Its commit comes back with it, though an older one of the tag is there; the item tells which."""
+    repo = ann.new_repo()
+    first, second = image(), image()
+    repo.push(first, "v1")
+    repo.push(second, "v1", "v2")
+    before = everything(ann, repo)
+    throw(ann, repo, f"&commit={second.digest}")
+    item = restore(ann, repo, tag="v1")
+    assert (item["kind"], item["name"], item["tags"]) == ("commit", second.digest, ["v1", "v2"])
+    assert everything(ann, repo) == before
+
+
+def test_restoring_a_tag_and_then_its_commit_deleted(ann: Person) -> None:
+    """A tag was deleted, and then its commit: the tag brings the commit back."""
+    repo = ann.new_repo()
+    made = image()
+    repo.push(made, "v1")
+    before = everything(ann, repo)
+    throw(ann, repo, "&tag=v1")
+    throw(ann, repo, f"&commit={made.digest}")
+    assert restore(ann, repo, tag="v1")["kind"] == "tag"
+    assert everything(ann, repo) == before
+
+
+def test_a_tag_that_is_there_again_is_not_moved(ann: Person) -> None:
+    """The commit that it had before comes back by its digest, which the refusal names."""
+    repo = ann.new_repo()
+    first, second = image(), image()
+    repo.push(first, "v1")
+    throw(ann, repo, f"&commit={first.digest}")
+    repo.push(second, "v1")
+    answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "tag": "v1"})
+    assert (answer.status, answer.code) == (409, "TAG_EXISTS")
+    assert f"--commit {first.digest}" in answer.message
+    assert repo.manifest("v1").body == second.manifest
+
+
+def test_the_beginning_of_a_digest_names_a_commit(ann: Person) -> None:
+    """With sha256: before it or without, from 6 digits on; one that nothing begins with is not there."""
+    repo = ann.new_repo()
+    made = image()
+    repo.push(made, "v1")
+    bare = made.digest.partition(":")[2]
+    for prefix in (bare[:6], bare[:20], f"sha256:{bare[:6]}", bare):
+        assert throw(ann, repo, f"&commit={prefix}")["name"] == made.digest
+        gone = ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}&commit={prefix}")
+        assert (gone.status, gone.code) == (404, "MANIFEST_UNKNOWN")
+        assert restore(ann, repo, commit=prefix)["name"] == made.digest
+        again = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "commit": prefix})
+        assert (again.status, again.code) == (404, "NOT_IN_TRASH")
+    for wrong in (bare[:5], "sha256:", "sha512:" + bare[:6], bare[:6].upper() + "X", "sha256:" + "0" * 65):
+        answer = ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}&commit={wrong}")
+        assert answer.code in {"DIGEST_INVALID", "MANIFEST_UNKNOWN"}, answer.body
+    assert repo.manifest("v1").body == made.manifest
+
+
+def test_a_beginning_that_several_digests_have(ann: Person) -> None:
+    """Nothing goes and nothing comes back; the candidates are named."""
+    repo = ann.new_repo()
+    several = alike()
+    for number, made in enumerate(several):
+        repo.push(made, f"v{number}")
+    shared = several[0].digest[7:13]
+    answer = ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}&commit={shared}")
+    assert (answer.status, answer.code) == (400, "DIGEST_AMBIGUOUS")
+    assert answer.json()["errors"][0]["detail"]["candidates"] == sorted(each.digest for each in several)
+    assert all(each.digest in answer.message for each in several)
+    assert len(ann.commits(short(repo))["items"]) == 2
+    for each in several:
+        throw(ann, repo, f"&commit={each.digest}")
+    answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "commit": f"sha256:{shared}"})
+    assert (answer.status, answer.code) == (400, "DIGEST_AMBIGUOUS")
+    restore(ann, repo, commit=several[0].digest[:14] + several[0].digest[14:40])
