@@ -43,6 +43,8 @@ class Damage:
     """Paths of images that can't be pulled whole for it, with their commits."""
     mended: str = ""
     """What was done about it; empty: nothing."""
+    whole: bool = False
+    """Whether it is right again. What was only set aside is not: it takes another push."""
 
 
 @dataclass(slots=True)
@@ -146,17 +148,17 @@ class Check:
 
     async def _blob(self, row: BlobRow) -> None:
         self.seen.blobs += 1
-        whole = random.random() * 100 < self.sample  # noqa: S311 - a sample, no secret
-        problem = await self._problem(row, whole=whole)
+        read = random.random() * 100 < self.sample  # noqa: S311 - a sample, no secret
+        problem = await self._problem(row, whole=read)
         self.progress(row.size)
         if problem is None:
             return
         again = await self.registry.db.read(damage.blob, row.id)
-        if again is None or (again != row and await self._problem(again, whole=whole) is None):
+        if again is None or (again != row and await self._problem(again, whole=read) is None):
             return  # it was collected, or mended, while we looked
         images = tuple(await self.registry.db.read(damage.images_of, row.id))
-        mended = await self._mend(again) if self.repair else ""
-        self._note(Damage(f"The blob {row.digest} {problem}.", images, mended))
+        mended, whole = await self._mend(again) if self.repair else ("", False)
+        self._note(Damage(f"The blob {row.digest} {problem}.", images, mended, whole))
 
     async def _problem(self, row: BlobRow, *, whole: bool) -> str | None:
         """What is wrong with the bytes of a blob; None: nothing."""
@@ -191,21 +193,24 @@ class Check:
                 await asyncio.sleep(early)
         return f"{algorithm}:{hasher.hexdigest()}"
 
-    async def _mend(self, row: BlobRow) -> str:
-        """Set the damaged bytes aside, and find others; else have the next push of the blob stored."""
+    async def _mend(self, row: BlobRow) -> tuple[str, bool]:
+        """Set the damaged bytes aside, and find others; else have the next push of the blob stored.
+
+        What was done, and whether the blob is whole again.
+        """
         blobs, db = self.registry.blobs, self.registry.db
         for key in [key for key in await _keys_of(blobs, row.digest) if key != row.storage_key]:
             if await self._holds(blobs, key, row.digest):
                 await blobs.set_aside(row.storage_key)
                 await db.write(damage.mend, row.id, key)
-                return f"mended from {key}"
+                return f"mended from {key}", True
         if copied := await self._from_backup(row):
             await blobs.set_aside(row.storage_key)
             await db.write(damage.mend, row.id, copied)
-            return f"mended from the backup {self.backup}"
+            return f"mended from the backup {self.backup}", True
         await blobs.set_aside(row.storage_key)
         await db.write(damage.lose, row.id)
-        return "set aside; the next push of it is stored"
+        return "set aside; the next push of it is stored", False
 
     async def _holds(self, blobs: BlobStore, key: str, digest: str) -> bool:
         try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from polly_dockers.check import Checked
     from polly_dockers.collector import Report
     from polly_dockers.db.audit import Entry
     from polly_dockers.db.usage import Usage
@@ -100,7 +101,12 @@ def run_check(
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted.")] = False,
     from_: Annotated[Path | None, typer.Option("--from", help="Folder of a backup to mend blobs from.")] = None,
-    sample: Annotated[float, typer.Option(min=0, max=100, help="Percent of the blobs whose bytes are read.")] = 100,
+    sample: Annotated[
+        float,
+        typer.Option(
+            min=0, max=100, help="Percent of the blobs whose bytes are read; 0: none, only sizes are compared."
+        ),
+    ] = 100,
     rate: Annotated[float, typer.Option(min=0, help="MB/s that are read, at most; 0: no limit.")] = 0,
     audit_head: Annotated[
         str | None, typer.Option(metavar="POSITION:HASH", help="A head of the audit log that an earlier check told.")
@@ -109,7 +115,7 @@ def run_check(
 ) -> None:
     """Compare rows with files both ways, and bytes with their digests, while the server runs.
 
-    It ends with exit code 1 where something is wrong.
+    It ends with exit code 1 where something is wrong, and with 0 where --repair has mended all of it.
 
     With --repair a damaged blob is set aside in the folder damaged, and mended from another copy, from the backup of
     --from, or by having the next push of it stored.
@@ -117,7 +123,7 @@ def run_check(
     The chain of the audit log is checked too. Who can write the data folder could make all of it anew; the head that
     a check told, kept elsewhere and given as --audit-head, shows that.
     """
-    from polly_dockers.check import Check, Checked  # noqa: PLC0415 - only what a command needs is imported
+    from polly_dockers.check import Check  # noqa: PLC0415 - only what a command needs is imported
 
     noted = _seal(audit_head)
 
@@ -136,12 +142,31 @@ def run_check(
             print(f"  {image}", file=sys.stderr)
     print(
         f"{seen.blobs} blobs, {seen.hashed} of them read ({size(seen.size)}), {seen.manifests} manifests; "
-        f"{seen.orphans} keys without a row. {len(seen.damages) or 'Nothing'} is wrong."
+        f"{seen.orphans} keys without a row. {_verdict(seen)}"
     )
     if seen.audit is not None:
         print(f"The audit log is whole. Its head, to be kept elsewhere and given to a later check: {seen.audit}")
-    if seen.damages:
+    if not all(found.whole for found in seen.damages):
         raise SystemExit(1)
+
+
+def _verdict(seen: Checked) -> str:
+    """What a check has come to, in words; nothing is called right that was not looked at."""
+    count, mended = len(seen.damages), sum(found.whole for found in seen.damages)
+    if mended and mended == count:
+        return f"{count} {_was(count)} wrong and {_was(count)} mended; nothing is wrong now."
+    if count:
+        more = f", {mended} of which {'is' if mended == 1 else 'are'} mended" if mended else ""
+        return f"{count} {'is' if count == 1 else 'are'} wrong{more}."
+    unread = seen.blobs - seen.hashed
+    if unread == 0:
+        return "Nothing is wrong."
+    which = "No blob was read" if seen.hashed == 0 else f"{unread} blobs were not read"
+    return f"{which}: rows, files and their sizes agree, but damage inside a file that was not read does not show."
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _seal(text: str | None) -> Seal | None:

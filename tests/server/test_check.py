@@ -110,9 +110,24 @@ def test_a_backup_mends(server: Server, repo: Repo, made: Image, tmp_path: Path)
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
     damage(file_of(server, made.blobs[0]), "flipped")
     code, said = check(server, "--repair", "--from", str(backup))
-    assert (code, "mended from the backup" in said) == (1, True)
+    assert (code, "mended from the backup" in said) == (0, True)
+    assert "1 was wrong and was mended; nothing is wrong now." in said
     assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
     assert check(server)[0] == 0
+
+
+def test_a_repair_that_mends_only_some_says_so(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
+    """Exit 1: of what came after the backup nothing is left but the next push."""
+    backup = tmp_path / "backup"
+    polly_server("backup", "--data", str(server.data), "--to", str(backup))
+    later = image()
+    repo.push(later, "later")
+    for blob in (made.blobs[0], later.blobs[0]):
+        damage(file_of(server, blob), "flipped")
+    code, said = check(server, "--repair", "--from", str(backup))
+    assert (code, "2 are wrong, 1 of which is mended." in said) == (1, True)
+    assert "mended from the backup" in said
+    assert "the next push of it is stored" in said
 
 
 def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
@@ -122,7 +137,7 @@ def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
     twin.write_bytes(file.read_bytes())
     damage(file, "flipped")
     code, said = check(server, "--repair")
-    assert (code, "mended from sha256/" in said) == (1, True)
+    assert (code, "mended from sha256/" in said) == (0, True)
     assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
     assert check(server)[0] == 0
 
@@ -142,6 +157,10 @@ def test_a_sample_reads_less(server: Server, repo: Repo, made: Image) -> None:
     """Sizes are compared all the same."""
     code, said = check(server, "--sample", "0")
     assert (code, "4 blobs, 0 of them read" in said) == (0, True)
+    assert "No blob was read" in said
+    assert "othing is wrong" not in said
+    damage(file_of(server, made.blobs[1]), "flipped")
+    assert (check(server, "--sample", "0")[0], check(server)[0]) == (0, 1)
     damage(file_of(server, made.blobs[0]), "cut")
     assert check(server, "--sample", "0")[0] == 1
     assert repo.manifest("v1").status == 200
