@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -26,10 +27,18 @@ UNSET: Final = "!"
 """In place of a hash: an account that has no password, as after a rebuild of its database."""
 
 
+def normal(password: str) -> str:
+    """The password in Unicode's normal form C, so that it is the same from every keyboard, as RFC 8265 has it."""
+    return password if password.isascii() else unicodedata.normalize("NFC", password)
+
+
 def check_strength(password: str) -> None:
     """Raise BadRequest for a password that is too short or too long to keep."""
     if not password.isascii() and password.encode("utf-8", "replace").decode() != password:
-        msg = "The password is no text in UTF-8."
+        msg = "The password is not text in UTF-8."
+        raise BadRequest(msg)
+    if any(unicodedata.category(each) == "Cc" for each in password):
+        msg = "A password has no control characters, such as those of a tab or an arrow key."
         raise BadRequest(msg)
     if password.startswith(RESERVED):
         msg = f"A password does not begin with {RESERVED}: that is how access tokens begin."
@@ -45,6 +54,7 @@ RESERVED: Final = "polly_"
 
 def hash_now(password: str) -> str:
     """The hash to store; raises BadRequest as ``check_strength``. Takes some 20 ms."""
+    password = normal(password)
     check_strength(password)
     return _HASHER.hash(password)
 
@@ -75,6 +85,6 @@ def _verify(stored: str, password: str) -> bool:
         _verify(NOBODY, password)
         return False
     try:
-        return _HASHER.verify(stored, password)
+        return _HASHER.verify(stored, normal(password))
     except (VerificationError, InvalidHashError):
         return False

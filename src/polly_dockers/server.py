@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from polly_dockers import __version__, accounts, config, datafolder, server_keys, server_storage
+from polly_dockers import (
+    __version__,
+    accounts,
+    config,
+    datafolder,
+    process,
+    secret_input,
+    server_keys,
+    server_storage,
+)
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit, throttles, trash
 from polly_dockers.db import restore as restore_rows
@@ -44,9 +53,13 @@ RoleOption = Annotated[str, typer.Option("--role", help="reader pulls; writer al
 
 
 def run() -> NoReturn:
-    """The entry point: a failure is one line on stderr and exit 1."""
+    """The entry point: a failure is one line on stderr and exit 1; 2 for what was typed wrongly."""
+    process.prepare()
     try:
         app()
+    except secret_input.UnreadableError as error:
+        print(f"polly-server: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
     except PollyError as error:
         print(f"polly-server: {error.message}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -57,7 +70,8 @@ def run() -> NoReturn:
             place = f": {error.filename}" if error.filename else ""
             print(f"polly-server: {error.strerror}{place}. Run it again once that is mended.", file=sys.stderr)
             raise SystemExit(1) from None
-        print(f"polly-server: a fault, which POLLY_DEBUG=1 shows in full: {error!r}", file=sys.stderr)
+        message = "it failed where it should not. POLLY_DEBUG=1 before the command shows where."
+        print(f"polly-server: {message}", file=sys.stderr)  # no word of the error: it may hold a password
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -82,12 +96,15 @@ def _main(
 
 def _password(*, from_stdin: bool) -> str:
     if from_stdin:
-        return sys.stdin.buffer.readline().decode("utf-8", "surrogateescape").rstrip("\r\n")
+        return secret_input.line("the password")
     if not sys.stdin.isatty():
         print("polly-server: there is no terminal to ask for the password; give --password-stdin.", file=sys.stderr)
         raise SystemExit(2)
-    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    return password
+    while True:
+        password = secret_input.ask("Password: ", "the password")
+        if secret_input.ask("The same again: ", "the password") == password:
+            return password
+        print("The two passwords differ; nothing is changed.", file=sys.stderr)
 
 
 @app.command(epilog="Example: polly-server init --data data --org acme --email ann@acme.example --password-stdin")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import typer
 
-from polly_dockers import accounts, backup, config, datafolder
+from polly_dockers import accounts, backup, config, datafolder, process
 from polly_dockers.db import audit, pulls
 from polly_dockers.db.audit import Event, Seal
 from polly_dockers.errors import BadRequest, Unavailable
@@ -230,7 +230,7 @@ def run_usage(
     free = shutil.disk_usage(data).free
     if output == "json":
         items = [{key: value for key, value in asdict(each).items() if key != "id"} for each in chosen]
-        print(json.dumps({"repositories": items, "stored": total, "free": free}, indent=2))
+        process.write_data(json.dumps({"repositories": items, "stored": total, "free": free}, indent=2) + "\n")
         return
     lines = [("repository", "commits", "tags need", "older commits", "trash", "unnamed"), *map(_usage_row, chosen)]
     for org_name in sorted({each.organisation for each in chosen}):

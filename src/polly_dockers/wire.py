@@ -102,7 +102,7 @@ class Me(msgspec.Struct):
 
 
 class PasswordChange(msgspec.Struct, forbid_unknown_fields=True):
-    """``PUT /api/v1/me/password``: the request is made with Basic (email, password as it is now)."""
+    """``PUT /api/v1/me/password``: the request is made with Basic (email, current password)."""
 
     password: str
 

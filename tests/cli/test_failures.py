@@ -201,7 +201,7 @@ def test_interrupt_ends_quietly(nobody: User) -> None:
 
 
 def test_a_bug_is_one_line(nobody: User) -> None:
-    """What nobody foresaw says how to see more; POLLY_DEBUG=1 shows it."""
+    """What nobody foresaw says how to see more, and not what it was about, which may be a secret."""
     code = (
         "import sys; from polly_dockers.cli import main, signin; signin.whoami = lambda *_: 1 / 0\n"
         "sys.argv = ['polly', 'whoami']; main.run()"
@@ -209,7 +209,7 @@ def test_a_bug_is_one_line(nobody: User) -> None:
     done = nobody.run(POLLY[0], "-c", code)
     assert done.code == 1
     [line] = done.err.splitlines()
-    assert "ZeroDivisionError" in line
+    assert "ZeroDivisionError" not in line
     assert "POLLY_DEBUG=1" in line
 
 

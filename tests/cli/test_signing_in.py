@@ -221,5 +221,5 @@ def test_a_folder_that_cannot_be_written_is_named(person: Callable[..., User], s
         stdin=ann.password, XDG_CONFIG_HOME="/dev/null/x",
     )  # fmt: skip
     assert done.code == 1
-    assert "/dev/null/x/polly can't be written" in done.err
+    assert "/dev/null/x/polly/profiles.json can't be written" in done.err
     assert "POLLY_TOKEN" in done.err

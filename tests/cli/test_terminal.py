@@ -166,7 +166,7 @@ def test_a_new_password_is_typed_twice(person: Callable[..., User]) -> None:
     bob = person("writer")
     terminal = bob.terminal("password")
     for question, answer in (
-        ("as it is", bob.password),
+        ("current password", bob.password),
         ("the new password", "one long password"),
         ("the new password again", "another long password"),
     ):

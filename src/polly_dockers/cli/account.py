@@ -72,7 +72,7 @@ def password(
     *,
     password_stdin: Annotated[
         bool,
-        typer.Option("--password-stdin", help="Read two lines from stdin: the password as it is, and the new one."),
+        typer.Option("--password-stdin", help="Read two lines from stdin: the current password, and the new one."),
     ] = False,
 ) -> None:
     """Change your password.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from polly_dockers import process, secret_input
+from polly_dockers.cli.failures import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -29,8 +32,27 @@ def one_of(message: str, known: Sequence[str], *, before: str = "") -> str:
 
 
 def password(message: str) -> str:
-    """Return a password, which is not shown."""
-    return str(_answer("password", message))
+    """Return a password, which is not shown. Raises UsageError for what is not text in the terminal's encoding."""
+    return of_environment(str(_answer("password", message)))
+
+
+def line_of_stdin(what: str) -> str:
+    """Return a password that is the next line of stdin. Raises UsageError, which shows nothing of it, for what is none.
+
+    ``what`` names it in a message: "the new password".
+    """
+    try:
+        return secret_input.line(what)
+    except secret_input.UnreadableError as error:
+        raise UsageError(error.message) from error
+
+
+def of_environment(text: str, what: str = "the password") -> str:
+    """Return a password that the terminal or the environment gave. Raises UsageError as ``line_of_stdin``."""
+    try:
+        return secret_input.typed(text, what)
+    except secret_input.UnreadableError as error:
+        raise UsageError(error.message) from error
 
 
 def yes(message: str, *, default: bool = False) -> bool:
@@ -52,4 +74,5 @@ def _answer(kind: str, message: str, **options: object) -> object:
     from prompt_toolkit.output import create_output
 
     question = getattr(questionary, kind)(message, output=create_output(stdout=sys.stderr), **options)
-    return question.unsafe_ask()
+    with process.restored_terminal():
+        return question.unsafe_ask()

@@ -7,7 +7,6 @@ adds the options that every command has, and the one place where errors become m
 from __future__ import annotations
 
 import inspect
-import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_h
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from polly_dockers import process
 from polly_dockers.cli import terminal
 from polly_dockers.cli.failures import CommandError, UsageError
 
@@ -33,8 +33,6 @@ All: TypeAlias = Annotated[bool, typer.Option("--all", help="All of them, newest
 Latest: TypeAlias = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N newest.")]
 Oldest: TypeAlias = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N oldest, oldest first.")]
 _PANEL = "Options of every command"
-_INTERRUPTED = 130
-_PIPE_CLOSED = 141
 
 
 @dataclass
@@ -172,6 +170,7 @@ class Group:
             help=help,
             epilog=examples,
             rich_markup_mode=None,
+            pretty_exceptions_enable=False,  # some versions print the values of variables, secrets among them
             add_completion=" " not in name,  # at the root
             context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
         )
@@ -236,10 +235,16 @@ def _bounded(function: Callable[..., None], extra: dict[str, tuple[Any, Any]] | 
             terminal.say(f"Error: {error.message}")
             raise typer.Exit(error.code) from error
         except (KeyboardInterrupt, EOFError) as error:
-            raise typer.Exit(_INTERRUPTED) from error
+            process.drop_output()
+            raise typer.Exit(process.INTERRUPTED) from error
         except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(_PIPE_CLOSED) from error
+            process.drop_output()
+            raise typer.Exit(process.PIPE_CLOSED) from error
+        except OSError as error:
+            process.drop_output()
+            place = f"{error.filename}: " if error.filename else "The output can't be written: "
+            terminal.say(f"Error: {place}{error.strerror or 'it failed'}.")
+            raise typer.Exit(1) from error
 
     kind = inspect.Parameter.KEYWORD_ONLY
     bounded.__annotations__ = annotations

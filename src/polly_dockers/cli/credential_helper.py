@@ -10,17 +10,20 @@ import contextlib
 import json
 import os
 import sys
+from typing import NoReturn
 
-from polly_dockers import __version__
+from polly_dockers import __version__, process
 from polly_dockers.cli import credentials, profiles
 from polly_dockers.cli.failures import CommandError
 
+_LONGEST = 1_048_576
 NOT_FOUND = "credentials not found in native keychain"
 """The words by which clients know that they may go on without signing in (credentials/error.go)."""
 
 
 def run() -> None:
     """Answer one question of a client, and end the process."""
+    process.prepare()
     action = sys.argv[1] if len(sys.argv) == 2 else ""  # noqa: PLR2004
     answers = {"get": _get, "store": _store, "erase": _erase, "list": _list, "version": _version}
     if action not in answers:
@@ -29,22 +32,32 @@ def run() -> None:
         )
         sys.exit(2)
     try:
-        print(answers[action](), end="")
-        sys.stdout.flush()
+        with process.undone_by_signals():
+            process.write_data(answers[action]())
     except CommandError as error:
-        print(error.message)
-        sys.exit(1)
-    except (KeyboardInterrupt, BrokenPipeError):
-        os._exit(130)
-    except Exception as error:
+        _fail(error.message)
+    except KeyboardInterrupt:
+        os._exit(process.INTERRUPTED)
+    except BrokenPipeError:
+        os._exit(process.PIPE_CLOSED)
+    except Exception:
         if os.environ.get("POLLY_DEBUG"):
             raise
-        print(f"docker-credential-polly failed: {type(error).__name__}: {error}; POLLY_DEBUG=1 shows where")
-        sys.exit(1)
+        _fail("docker-credential-polly failed where it should not; POLLY_DEBUG=1 shows where")
+
+
+def _fail(message: str) -> NoReturn:
+    """Say it where the client looks for it, which is stdout."""
+    try:
+        process.write_data(f"{message}\n")
+    except OSError:
+        process.drop_output()
+        sys.stderr.write(f"{message}\n")
+    sys.exit(1)
 
 
 def _get() -> str:
-    host = _host(sys.stdin.read())
+    host = _host(_input())
     server, token, _ = _signed_in(host)
     return json.dumps({"ServerURL": host, "Username": credentials.USER, "Secret": credentials.secret(server, token)})
 
@@ -52,9 +65,9 @@ def _get() -> str:
 def _store() -> str:
     """Keep nothing: who signs in as the user that is known here gets fresh tokens anyway."""
     try:
-        login = json.loads(sys.stdin.read())
+        login = json.loads(_input())
         host, user = _host(login["ServerURL"]), login["Username"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         msg = "store takes JSON with ServerURL, Username and Secret"
         raise CommandError(msg) from error
     try:
@@ -69,7 +82,7 @@ def _store() -> str:
 
 
 def _erase() -> str:
-    server, token, _ = _signed_in(_host(sys.stdin.read()))
+    server, token, _ = _signed_in(_host(_input()))
     token_id = credentials.forget(server, token)
     if token_id:
         from polly_dockers.cli.client import Client
@@ -92,6 +105,11 @@ def _version() -> str:
     return f"docker-credential-polly (polly-dockers) {__version__}\n"
 
 
+def _input() -> str:
+    """Return what the client sends: UTF-8 in every locale, as the clients write it."""
+    return sys.stdin.buffer.read(_LONGEST).decode("utf-8-sig", "replace")
+
+
 def _host(text: str) -> str:
     """Return ``HOST[:PORT]`` of what a client sends; some send ``https://HOST/v1/``."""
     host = text.strip().rpartition("://")[2].partition("/")[0]
@@ -103,7 +121,7 @@ def _host(text: str) -> str:
 
 def _signed_in(host: str) -> tuple[str, str, str]:
     """Return (server, token, email) for the host of an image. Raises CommandError with the words for "unknown"."""
-    token, address = os.environ.get("POLLY_TOKEN", "").strip(), os.environ.get("POLLY_SERVER")
+    token, address = credentials.token_of_environment(), os.environ.get("POLLY_SERVER")
     if token and address:
         from polly_dockers.cli import server_url
 

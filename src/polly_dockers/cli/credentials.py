@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,11 @@ class Cached(NamedTuple):
     token: str
     renew_at: float
     ends_at: float
+
+
+def token_of_environment() -> str:
+    """Return POLLY_TOKEN without what editors and shells put around it; empty where it is not set."""
+    return os.environ.get("POLLY_TOKEN", "").strip().strip("\ufeff")
 
 
 def secret(server: str, token: str) -> str:

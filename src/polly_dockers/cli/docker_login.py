@@ -10,6 +10,7 @@ import subprocess
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from polly_dockers import process
 from polly_dockers.cli import credentials, durations, profiles, render, terminal
 from polly_dockers.cli.failures import CommandError
 
@@ -45,7 +46,7 @@ def login(call: Call, expires: str, shell: str, *, run: bool) -> None:
             raise CommandError(msg)
     _remember(session, created)
     if not run:
-        print(shell_command(shell, registry, created.token))
+        process.write_data(shell_command(shell, registry, created.token) + "\n")
         if terminal.shows():
             terminal.say(f"Paste it, or run it at once: {_AT_ONCE[shell]}")
     terminal.say(f"Good until {render.date(created.expires_at)}; to end it sooner: polly dockers logout")
@@ -65,7 +66,7 @@ def logout(call: Call, *, run: bool) -> None:
             msg = f"{shlex.join(command)} ended with exit code {code}."
             raise CommandError(msg)
     else:
-        print(f"docker logout {registry}", flush=True)
+        process.write_data(f"docker logout {registry}\n")
     for token_id in list(session.stored.docker_tokens) if session.stored else []:
         session.client.revoke_token(token_id)
         with profiles.edit() as known:

@@ -5,26 +5,44 @@ from __future__ import annotations
 import os
 import sys
 
+from polly_dockers import process
+
 
 def run() -> None:
     """Run ``polly`` with the arguments of the process, and end the process."""
+    process.prepare()
     try:
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
+        _check_text()
         from polly_dockers.cli.tree import polly
 
-        polly.app(prog_name="polly")
+        with process.undone_by_signals():
+            polly.app(prog_name="polly")
     except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
+        sys.exit(process.INTERRUPTED)
+    except Exception:
         if os.environ.get("POLLY_DEBUG"):
             raise
-        sys.stderr.write(
-            f"Error: polly failed where it should not: {type(error).__name__}: {error}. "
-            "POLLY_DEBUG=1 before the command shows where; please tell your administrator.\n"
+        sys.stderr.write(  # no word of the error: it may hold a secret
+            "Error: polly failed where it should not. POLLY_DEBUG=1 before the command shows where; please tell your "
+            "administrator.\n"
         )
         sys.exit(1)
+
+
+def _check_text() -> None:
+    """End with exit code 2 for an argument or a variable that is not text, which nothing could send to a server."""
+    values = {f"Argument {number}": text for number, text in enumerate(sys.argv[1:], 1)}
+    values |= {name: text for name, text in os.environ.items() if name.startswith("POLLY_") and name not in _BYTES}
+    for name, text in values.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            sys.stderr.write(f"Error: {name} is not text in the encoding of the locale. Set LC_ALL to what it is.\n")
+            sys.exit(2)
+
+
+_BYTES = {"POLLY_PASSWORD", "POLLY_CA_FILE", "POLLY_DOCKER"}
+"""What is looked at as bytes where it is used."""
 
 
 if __name__ == "__main__":

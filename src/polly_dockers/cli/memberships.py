@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, render, terminal
-from polly_dockers.cli.failures import UsageError
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -35,10 +33,7 @@ def add(call: Call, email: str | None, role: wire.Role | None, output: str, *, p
     role = role or _ask_role(call)
     session = call.session
     made_up = "" if password_stdin else _password()
-    password = made_up or sys.stdin.readline().rstrip("\r\n")
-    if not password:
-        msg = "stdin is empty where the first password is read."
-        raise UsageError(msg)
+    password = made_up or ask.line_of_stdin("the first password")
     organisation = session.organisation
     item = session.client.add_member(organisation, wire.MemberAdd(email, role, password))
     call.remember("polly members add", email=email, role=role)
@@ -75,7 +70,7 @@ def accept(call: Call, *, password_stdin: bool) -> None:
     session = call.session
     organisation = session.chosen or call.need("--org", lambda: ask.text("Which organisation added you?"))
     if password_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
+        password = ask.line_of_stdin("the password of the invitation")
     else:
         password = call.need("--password-stdin", lambda: ask.password("Enter the password that its admin gave you"))
     session.client.accept_invitation(organisation, password)

@@ -7,7 +7,6 @@ then the widest column stands on a line of its own; then every cell does.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 import unicodedata
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from polly_dockers import process
 from polly_dockers.cli import terminal
 
 if TYPE_CHECKING:
@@ -52,9 +52,11 @@ def show(columns: Sequence[Column], rows: Iterable[Row]) -> None:
 
 
 def document(value: object) -> None:
-    """Print what ``/api/v1`` answered, indented, on stdout; text of other people can't act on a terminal."""
-    text = json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
-    print(re.sub("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", lambda found: f"\\u{ord(found[0]):04x}", text))
+    """Print what ``/api/v1`` answered, indented, on stdout.
+
+    It is ASCII, so that a program can read it in every locale, and text of other people can't act on a terminal.
+    """
+    process.write_data(json.dumps(msgspec.to_builtins(value), indent=2).replace("\x7f", "\\u007f") + "\n")
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, coloured: bool) -> list[str]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from polly_dockers.cli import ask, names, profiles, server_url, terminal
+from polly_dockers.cli import ask, credentials, names, profiles, server_url, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError, UsageError
 
@@ -73,7 +73,7 @@ def resolve(profile: str | None, server: str | None, org: str | None, *, no_inpu
     organisation = org or environment.get("POLLY_ORG", "")
     named = profile or environment.get("POLLY_PROFILE")
     address = server or environment.get("POLLY_SERVER")
-    token = environment.get("POLLY_TOKEN", "").strip()
+    token = credentials.token_of_environment()
     if token and not profile:
         if not address:
             msg = "POLLY_TOKEN is set and POLLY_SERVER is not: which server is the token for?"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from polly_dockers.cli import ask, credentials, durations, profiles, render, server_url, terminal
@@ -28,7 +27,7 @@ def login(call: Call, email: str | None, expires: str, *, password_stdin: bool, 
     if server_url.is_plain(server):
         terminal.say(f"Warning: {server} is not encrypted; whoever is on the way can read your password and images.")
     info = Client(server).info()
-    token = os.environ.get("POLLY_TOKEN", "").strip() if auto else ""
+    token = credentials.token_of_environment() if auto else ""
     if token:
         me = Client(server, token=token).me()
         profile = profiles.Profile(server, info.registry, me.email, token, me.token.expires_at, {})
@@ -107,14 +106,14 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     session = call.session
     email = session.client.me().email
     if password_stdin:
-        old, new = _line("the password as it is"), _line("the new password")
+        old, new = ask.line_of_stdin("the current password"), ask.line_of_stdin("the new password")
     elif call.may_ask():
-        old, new = ask.password("Enter your password as it is"), ask.password("Enter the new password")
+        old, new = ask.password("Enter your current password"), ask.password("Enter the new password")
         if ask.password("Enter the new password again") != new:
             msg = "The two new passwords differ; nothing is changed."
             raise UsageError(msg)
     else:
-        _missing("--password-stdin", "stdin is read for the password as it is and the new one, a line each")
+        _missing("--password-stdin", "stdin is read for the current password and the new one, a line each")
     Client(session.server, email=email, password=old).change_password(new)
     terminal.success("Password changed")
     stored = session.stored
@@ -180,24 +179,16 @@ def _credentials(call: Call, server: str, email: str | None, *, password_stdin: 
         email, password = email or os.environ.get("POLLY_EMAIL"), os.environ.get("POLLY_PASSWORD")
         if not email or not password:
             _missing("POLLY_TOKEN", "or POLLY_EMAIL and POLLY_PASSWORD, in the environment")
-        return email, password
+        return email, ask.of_environment(password, "POLLY_PASSWORD")
     known = next((each.email for each in profiles.load().by_name.values() if each.server == server), "")
     if not email:
         email = call.need("--email", lambda: ask.text("Enter your email", default=known))
     if password_stdin:
-        return email, _line("the password")
+        return email, ask.line_of_stdin("the password")
     if not call.may_ask():
         _missing("--password-stdin", "the password is read from stdin then")
     call.asked = True
     return email, ask.password("Enter your password")
-
-
-def _line(what: str) -> str:
-    line = sys.stdin.readline().rstrip("\r\n")
-    if not line:
-        msg = f"stdin is empty where {what} is read."
-        raise UsageError(msg)
-    return line
 
 
 def _missing(option: str, what: str) -> NoReturn:
