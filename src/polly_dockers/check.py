@@ -18,7 +18,7 @@ from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db import audit as audit_rows
 from polly_dockers.db import damage, garbage, journal
-from polly_dockers.errors import PollyError
+from polly_dockers.errors import DigestInvalid, PollyError
 from polly_dockers.model import Digest
 
 if TYPE_CHECKING:
@@ -200,17 +200,29 @@ class Check:
         """
         blobs, db = self.registry.blobs, self.registry.db
         for key in [key for key in await _keys_of(blobs, row.digest) if key != row.storage_key]:
-            if await self._holds(blobs, key, row.digest):
+            if copied := await self._copied(blobs, key, row.digest):
                 await blobs.set_aside(row.storage_key)
-                await db.write(damage.mend, row.id, key)
+                await db.write(damage.mend, row, copied)
                 return f"mended from {key}", True
         if copied := await self._from_backup(row):
             await blobs.set_aside(row.storage_key)
-            await db.write(damage.mend, row.id, copied)
+            await db.write(damage.mend, row, copied)
             return f"mended from the backup {self.backup}", True
         await blobs.set_aside(row.storage_key)
-        await db.write(damage.lose, row.id)
+        await db.write(damage.lose, row)
         return "set aside; the next push of it is stored", False
+
+    async def _copied(self, source: BlobStore, key: str, digest: str) -> str | None:
+        """The blob under a new key, from one of a store that may have it; None where that is not whole, or goes away.
+
+        A key that no row names may be deleted at any moment: a row never names a key that was not made for it.
+        """
+        if not await self._holds(source, key, digest):
+            return None
+        try:
+            return await _copy(source, key, self.registry.blobs, Digest(digest))
+        except (BlobMissing, DigestInvalid):
+            return None
 
     async def _holds(self, blobs: BlobStore, key: str, digest: str) -> bool:
         try:
@@ -231,8 +243,8 @@ class Check:
         source = FileBlobStore(self.backup)
         try:
             for key in await _keys_of(source, row.digest):
-                if await self._holds(source, key, row.digest):
-                    return await _copy(source, key, self.registry.blobs, Digest(row.digest))
+                if copied := await self._copied(source, key, row.digest):
+                    return copied
         finally:
             source.close()
         return None

@@ -104,7 +104,8 @@ class Collector:
         config, report = self.registry.config, self.report
         report.expired = await policy.count(self.registry)
         overdue = await self.registry.db.read(trash_rows.older, self._deadline(), after=(0, 0), limit=1_000_000)
-        report.purged = len(overdue)
+        begun = await self.registry.db.read(trash_rows.claimed)
+        report.purged = len({item.id for item in (*begun, *overdue)})
         found = await self.registry.db.read(garbage.waiting)
         report.links, report.blobs, report.size, report.waiting = found.links, found.blobs, found.size, found.tombstones
         for part in self.registry.blobs.parts():
@@ -130,7 +131,8 @@ class Collector:
             began = asyncio.get_running_loop().time()
 
     async def _purge(self) -> None:
-        """Delete what has been in the trash for long enough."""
+        """Delete what has been in the trash for long enough; first what an earlier run has begun to delete."""
+        await self._purge_all(await self.registry.db.read(trash_rows.claimed))
         after, before = (0, 0), self._deadline()  # what is deleted meanwhile is for the next run
         while items := await self.registry.db.read(trash_rows.older, before, after=after, limit=garbage.BATCH):
             await self._purge_all(items)
@@ -141,29 +143,37 @@ class Collector:
         while small:
             began = asyncio.get_running_loop().time()
             some, small = small[:TOGETHER], small[TOGETHER:]
-            small += await self.registry.db.write(self._purge_some, some)
+            gone, more = await self.registry.db.write(self._purge_some, some)
+            self.report.purged += len(gone)
+            small += more
             await self._rest(began)
         for item in items:
+            if item.kind in {trash_rows.TAG, trash_rows.COMMIT}:
+                continue
+            if not await self.registry.db.write(trash_rows.claim, item):  # it was restored meanwhile
+                continue
             if item.kind == trash_rows.REPOSITORY:
                 await self._purge_repository(item, item.repository_id or 0)
-            elif item.kind == trash_rows.ORGANISATION:
-                for repository_id in await self.registry.db.write(garbage.repositories_of, item.organisation_id):
+            else:
+                for repository_id in await self.registry.db.read(garbage.repositories_of, item.organisation_id):
                     await self._purge_repository(item, repository_id)
-                await self._step(item, garbage.purge_organisation, item.organisation_id)
-        self.report.purged += len(items)
+                await self._step(item, garbage.purge_organisation, item)
 
-    def _purge_some(self, connection: Connection, items: list[trash_rows.Item]) -> list[trash_rows.Item]:
-        """Purge tags and commits in one transaction; those that it takes more than one for."""
-        more = []
+    def _purge_some(
+        self, connection: Connection, items: list[trash_rows.Item]
+    ) -> tuple[list[trash_rows.Item], list[trash_rows.Item]]:
+        """Purge tags and commits in one transaction: those that are gone, and those that it takes more than one for."""
+        gone, more = [], []
         for item in items:
             if not trash_rows.is_there(connection, item):  # it was restored meanwhile
                 continue
             if item.kind == trash_rows.TAG:
                 trash_rows.forget(connection, item.id)
-            elif not garbage.purge_manifest(connection, item.id, self.registry.config.lease_seconds):
+            elif not garbage.purge_manifest(connection, item, self.registry.config.lease_seconds):
                 more.append(item)
-            trash_rows.note_purge(connection, item)
-        return more
+            if trash_rows.note_purge(connection, item):
+                gone.append(item)
+        return gone, more
 
     def _deadline(self) -> int:
         """What was deleted before this time is purged."""
@@ -172,19 +182,22 @@ class Collector:
     async def _step(
         self, item: trash_rows.Item, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Carry out a part of the purge of an item; the transaction that ends it notes it in the audit log."""
+        """Carry out a part of the purge of a claimed item; the transaction that ends it notes it in the audit log."""
 
-        def change(connection: Connection) -> T:
+        def change(connection: Connection) -> tuple[T, bool]:
+            there = trash_rows.is_there(connection, item)
             done = fn(connection, *args, **kwargs)
-            trash_rows.note_purge(connection, item)
-            return done
+            return done, there and trash_rows.note_purge(connection, item)
 
-        return await self.registry.db.write(change)
+        done, gone = await self.registry.db.write(change)
+        self.report.purged += gone
+        return done
 
     async def _purge_repository(self, item: trash_rows.Item, repository_id: int) -> None:
         while True:
             began = asyncio.get_running_loop().time()
-            taken = await self._step(item, garbage.purge_repository, repository_id, self.registry.config.grace_seconds)
+            grace = self.registry.config.grace_seconds
+            taken = await self._step(item, garbage.purge_repository, item, repository_id, grace)
             if taken is None:
                 return
             self._count(taken)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
@@ -24,12 +26,18 @@ from polly_dockers.db import restore as restore_rows
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.engine import open_engine
 from polly_dockers.db.schema import blobs, manifest_blobs, manifests, metadata, repository_blobs, tombstones
+from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.errors import NotInTrash
 from polly_dockers.model import Digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from polly_dockers.db.trash import Item
+
 LEASE = 3600
+FAR = 1 << 60
+"""A time that is later than any other."""
 CONTENTS = st.integers(0, 3)
 """Few blobs, so that steps meet."""
 REPOSITORIES = st.integers(0, 1)
@@ -40,11 +48,23 @@ def digest_of(content: int) -> Digest:
     return Digest(f"sha256:{hashlib.sha256(str(content).encode()).hexdigest()}")
 
 
+@dataclass
+class Place:
+    """A repository of the model, which is known by its number."""
+
+    id: int
+    name: str
+    item: Item | None = None
+    """Its own item of the trash."""
+    claimed: bool = False
+
+
 class Collecting(RuleBasedStateMachine):
     """Pushes, mounts, deletions, restorations, and each step of the collector by itself."""
 
     folder: Path
     due = Bundle("due")
+    seen = Bundle("seen")
 
     @initialize()
     def begin(self) -> None:
@@ -52,27 +72,39 @@ class Collecting(RuleBasedStateMachine):
         self.engine = open_engine(self.folder / f"{secrets.token_hex(8)}.db")
         self.connection = self.engine.connect()
         metadata.create_all(self.connection)
-        organisation = accounts.add_organisation(self.connection, "acme")
-        self.organisation, self.user = organisation, accounts.add_user(self.connection, "a@acme.example", "!")
-        self.repositories = [
-            repositories.add(
-                self.connection,
-                organisation_id=organisation,
-                name=name,
-                description="x",
-                access="private",
-                user_id=self.user,
-            )
-            for name in ("one", "two")
-        ]
+        self.user = accounts.add_user(self.connection, "a@acme.example", "!")
+        self.places: list[Place] = []
+        self.make_organisation()
         self.files: set[str] = set()
         self.named: dict[tuple[int, str], set[int]] = {}
         self.thrown: dict[int, tuple[int, str, set[int]]] = {}
         self.leased: set[tuple[int, int]] = set()
 
+    def make_organisation(self) -> None:
+        """A new one, with two repositories."""
+        self.organisation = accounts.add_organisation(self.connection, "acme")
+        self.organisation_item: Item | None = None
+        self.organisation_claimed = False
+        self.places = [self.make_repository(name) for name in ("one", "two")]
+
+    def make_repository(self, name: str) -> Place:
+        """A new one."""
+        made = repositories.add(
+            self.connection,
+            organisation_id=self.organisation,
+            name=name,
+            description="x",
+            access="private",
+            user_id=self.user,
+        )
+        assert made is not None
+        return Place(made, name)
+
     def teardown(self) -> None:
         """Let go of the file; before, everything that lives is still there when all time is over."""
         if hasattr(self, "connection"):
+            while self.organisation_claimed or any(place.claimed for place in self.places):
+                self.go_on_purging()
             self.leases_end()
             for step in (self.take_expired, self.take_hidden, self.graves_grow_old):
                 step()
@@ -90,6 +122,8 @@ class Collecting(RuleBasedStateMachine):
     @rule(content=CONTENTS, at=REPOSITORIES)
     def push_blob(self, content: int, at: int) -> None:
         """The bytes come under a new key; the row, or the row that was there, follows."""
+        if not self.lives(at):
+            return
         digest = digest_of(content)
         key = f"{digest.hex}.{secrets.token_hex(4)}"
         self.files.add(key)
@@ -110,6 +144,8 @@ class Collecting(RuleBasedStateMachine):
     @rule(content=CONTENTS, source=REPOSITORIES, at=REPOSITORIES)
     def mount(self, content: int, source: int, at: int) -> None:
         """A mount, a HEAD (where both are one) or a push again renews the lease of what is found."""
+        if not self.lives(at) or not self.lives(source):
+            return
         found = blob_rows.find(self.connection, self.at(source), digest_of(content))
         if found is not None:
             blob_rows.link(
@@ -125,6 +161,8 @@ class Collecting(RuleBasedStateMachine):
     @rule(contents=st.sets(CONTENTS, min_size=1, max_size=3), at=REPOSITORIES)
     def push_manifest(self, contents: set[int], at: int) -> None:
         """A manifest is taken only where the repository has all that it names, which it then holds."""
+        if not self.lives(at):
+            return
         repository = self.at(at)
         found = blob_rows.find_all(self.connection, repository, [digest_of(content) for content in contents])
         if len(found) < len(contents):
@@ -167,8 +205,8 @@ class Collecting(RuleBasedStateMachine):
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         """A manifest goes into the trash."""
-        if self.named:
-            at, digest = data.draw(st.sampled_from(sorted(self.named)))
+        if named := [each for each in self.named if self.lives(each[0])]:
+            at, digest = data.draw(st.sampled_from(sorted(named)))
             manifest_id = manifest_rows.find_id(self.connection, self.at(at), digest)
             assert manifest_id is not None
             item = trash_rows.throw_manifest(
@@ -179,8 +217,8 @@ class Collecting(RuleBasedStateMachine):
     @rule(data=st.data())
     def restore(self, data: st.DataObject) -> None:
         """And comes back, with what it names."""
-        if self.thrown:
-            number = data.draw(st.sampled_from(sorted(self.thrown)))
+        if thrown := [number for number, (at, _, _) in self.thrown.items() if self.lives(at)]:
+            number = data.draw(st.sampled_from(sorted(thrown)))
             item = trash_rows.get(self.connection, number)
             assert item is not None
             restore_rows.restore_manifest(self.connection, item)
@@ -190,10 +228,56 @@ class Collecting(RuleBasedStateMachine):
     @rule(content=CONTENTS, at=REPOSITORIES)
     def delete_blob(self, content: int, at: int) -> None:
         """A blob that no manifest names goes off the wire."""
+        if not self.lives(at):
+            return
         found = blob_rows.find(self.connection, self.at(at), digest_of(content))
         if found is not None and not manifest_rows.blob_is_named(self.connection, self.at(at), found.id):
             trash_rows.hide_blob(self.connection, self.at(at), found.id, 1)
             self.leased.discard((at, content))
+
+    @rule(at=REPOSITORIES)
+    def delete_repository(self, at: int) -> None:
+        """A repository goes into the trash, with all that it has."""
+        place = self.places[at]
+        if self.lives(at):
+            place.item = trash_rows.throw_repository(
+                self.connection, self.organisation, place.id, place.name, self.user
+            )
+
+    @rule(at=REPOSITORIES)
+    def restore_repository(self, at: int) -> None:
+        """And comes back, or is refused once its purge has begun."""
+        place = self.places[at]
+        if place.item is None or self.organisation_item is not None:
+            return
+        found = trash_rows.find_in_organisation(self.connection, self.organisation, trash_rows.REPOSITORY, place.name)
+        assert found is not None
+        if place.claimed:
+            with pytest.raises(NotInTrash):
+                restore_rows.restore_repository(self.connection, found, place.name)
+        else:
+            assert restore_rows.restore_repository(self.connection, found, place.name)
+            place.item = None
+
+    @rule()
+    def delete_organisation(self) -> None:
+        """The organisation goes into the trash."""
+        if self.organisation_item is None:
+            self.organisation_item = trash_rows.throw_organisation(self.connection, self.organisation, "acme")
+
+    @rule()
+    def restore_organisation(self) -> None:
+        """And comes back, but for repositories that were in the trash before; or is refused."""
+        if self.organisation_item is None:
+            return
+        found = trash_rows.find_organisation(self.connection, "acme")
+        assert found is not None
+        if self.organisation_claimed:
+            with pytest.raises(NotInTrash):
+                restore_rows.restore_organisation(self.connection, found)
+        else:
+            assert restore_rows.restore_organisation(self.connection, found)
+            self.organisation_item = None
 
     # --- what time does ---
 
@@ -225,15 +309,59 @@ class Collecting(RuleBasedStateMachine):
     @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
         """Trash whose time is over."""
-        if self.thrown:
-            number = data.draw(st.sampled_from(sorted(self.thrown)))
+        if thrown := [number for number, (at, _, _) in self.thrown.items() if not self.purged(at)]:
+            number = data.draw(st.sampled_from(sorted(thrown)))
             at, _, contents = self.thrown[number]
-            while not garbage.purge_manifest(self.connection, number, LEASE):
+            item = trash_rows.get(self.connection, number)
+            assert item is not None
+            while not garbage.purge_manifest(self.connection, item, LEASE):
                 pass
             del self.thrown[number]
             for content in contents:
                 if blob_rows.find(self.connection, self.at(at), digest_of(content)) is not None:
                     self.leased.add((at, content))
+
+    @rule(target=seen)
+    def look_into_the_trash(self) -> Any:  # noqa: ANN401 - hypothesis' own
+        """What it finds is claimed by another step, later."""
+        found = trash_rows.older(self.connection, FAR, after=(0, 0), limit=garbage.BATCH)
+        return multiple(*(item for item in found if item.kind in {trash_rows.REPOSITORY, trash_rows.ORGANISATION}))
+
+    @rule(item=seen)
+    def claim(self, item: Item) -> None:
+        """One transaction; a step of a purge without it, or after a restore, does nothing."""
+        for place in self.places:
+            if not self.purged(self.places.index(place)):
+                assert garbage.purge_repository(self.connection, item, place.id, LEASE) is None
+        claimed = trash_rows.claim(self.connection, item)
+        at = [number for number, place in enumerate(self.places) if place.item is not None and place.item.id == item.id]
+        assert claimed == (bool(at) or item == self.organisation_item)
+        if item == self.organisation_item:
+            self.organisation_claimed, at = True, [0, 1]
+        for number in at:
+            self.places[number].claimed = True
+            self.named = {key: each for key, each in self.named.items() if key[0] != number}
+            self.thrown = {key: each for key, each in self.thrown.items() if each[0] != number}
+            self.leased = {key for key in self.leased if key[0] != number}
+
+    @rule()
+    def go_on_purging(self) -> None:
+        """One transaction of each purge that has begun; what is gone is made again."""
+        claimed = [place for place in self.places if place.claimed]
+        for item in trash_rows.claimed(self.connection):
+            for place in claimed:
+                garbage.purge_repository(self.connection, item, place.id, LEASE)
+        there = set(self.connection.execute(select(repository_rows.c.id)).scalars())
+        if self.organisation_claimed:
+            if not any(place.id in there for place in self.places):
+                assert self.organisation_item is not None
+                garbage.purge_organisation(self.connection, self.organisation_item)
+                assert trash_rows.find_organisation(self.connection, "acme") is None
+                self.make_organisation()
+            return
+        for number, place in enumerate(self.places):
+            if place.id not in there:
+                self.places[number] = self.make_repository(place.name)
 
     @rule(target=due)
     def look_for_graves(self) -> Any:  # noqa: ANN401 - hypothesis' own
@@ -273,9 +401,15 @@ class Collecting(RuleBasedStateMachine):
 
     def at(self, number: int) -> int:
         """The id of a repository."""
-        found = self.repositories[number]
-        assert found is not None
-        return found
+        return self.places[number].id
+
+    def lives(self, number: int) -> bool:
+        """Whether people reach the repository."""
+        return self.places[number].item is None and self.organisation_item is None
+
+    def purged(self, number: int) -> bool:
+        """Whether the purge of the repository has begun."""
+        return self.places[number].claimed
 
 
 def test_what_lives_is_never_taken(tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ import pytest
 
 from conftest import BIN, polly_server, running_server
 from contract.wire_client import Image, Repo, admin, image, sha256
+from polly_dockers import datafolder
+from polly_dockers.db import damage as rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from conftest import Server
 
@@ -140,6 +144,37 @@ def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
     assert (code, "mended from sha256/" in said) == (0, True)
     assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
     assert check(server)[0] == 0
+
+
+def test_a_key_that_is_being_deleted_mends(server: Server, repo: Repo, made: Image) -> None:
+    """36: the collector may delete a key without a row at any moment: what it mended has bytes of its own."""
+    file = file_of(server, made.blobs[0])
+    twin = file.with_name(f"{file.name.partition('.')[0]}.{'0' * 16}")
+    twin.write_bytes(file.read_bytes())
+    damage(file, "flipped")
+    check(server, "--repair")
+    twin.unlink()  # as a collector does that found before that no row names it
+    assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
+    assert check(server)[0] == 0
+
+
+def test_what_was_pushed_while_it_was_mended(server: Server, repo: Repo, made: Image) -> None:
+    """36: a blob that has other bytes since the check looked at it is neither lost nor given older ones."""
+    digest = sha256(made.blobs[0])
+    row = datafolder.change(server.data, rows_of)[digest]
+    datafolder.change(server.data, lambda connection: rows.lose(connection, row))
+    repo.push_blob(made.blobs[0])
+    fresh = datafolder.change(server.data, rows_of)[digest]
+    assert fresh.storage_key != row.storage_key
+    for late in (lambda connection: rows.lose(connection, row), lambda connection: rows.mend(connection, row, "key")):
+        datafolder.change(server.data, late)
+        assert datafolder.change(server.data, rows_of)[digest] == fresh
+    assert repo.blob(digest).body == made.blobs[0]
+
+
+def rows_of(connection: Connection) -> dict[str, rows.BlobRow]:
+    """The rows of all blobs by their digests."""
+    return {row.digest: row for row in rows.blobs_after(connection, 0)}
 
 
 def test_a_damaged_backup_mends_nothing(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:

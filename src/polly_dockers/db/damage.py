@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
@@ -109,11 +109,18 @@ def images_of(connection: Connection, blob_id: int) -> list[str]:
     return found
 
 
-def mend(connection: Connection, blob_id: int, key: str) -> None:
-    """Let the blob have its bytes under another key."""
-    connection.execute(update(blobs).where(blobs.c.id == blob_id).values(storage_key=key, lost_at=None))
+def mend(connection: Connection, row: BlobRow, key: str) -> None:
+    """Let the blob have its bytes under another key. One that was pushed again meanwhile stays as it is."""
+    connection.execute(update(blobs).where(_as_it_was(row)).values(storage_key=key, lost_at=None))
 
 
-def lose(connection: Connection, blob_id: int) -> None:
-    """Say that the bytes of the blob are lost: clients are told that it is not there, and push it again."""
-    connection.execute(update(blobs).where(blobs.c.id == blob_id).values(lost_at=now()))
+def lose(connection: Connection, row: BlobRow) -> None:
+    """Say that the bytes of the blob are lost: clients are told that it is not there, and push it again.
+
+    One that was pushed again meanwhile stays as it is.
+    """
+    connection.execute(update(blobs).where(_as_it_was(row)).values(lost_at=now()))
+
+
+def _as_it_was(row: BlobRow) -> ColumnElement[bool]:
+    return and_(blobs.c.id == row.id, blobs.c.storage_key == row.storage_key)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
+    from polly_dockers.db.trash import Item
+
 BATCH: Final = 200
 """Rows of one transaction, at most: some milliseconds of the writer's time."""
 
@@ -214,36 +216,44 @@ _LEASE_ITS_BLOBS: Final = Statement(
 _DELETE_MANIFEST: Final = Statement(delete(manifests).where(manifests.c.id == bindparam("manifest_id")))
 
 
-def purge_manifest(connection: Connection, trash_id: int, lease: int) -> bool:
-    """Delete a part of a manifest that is in the trash, commits first; True once all of it is gone.
+def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
+    """Delete a part of a manifest that is in the trash, commits first; False where there is more of it.
 
     Who has just found a blob of it may be about to name that: each gets a lease. A manifest that an index of the
-    trash holds waits for that index.
+    trash holds waits for that index. One that takes more than one transaction is claimed first.
     """
-    row = _IN_TRASH.first(connection, {"trash_id": trash_id})
+    row = _IN_TRASH.first(connection, {"trash_id": item.id})
     if row is None:
         return True
     own = {"manifest_id": row.id}
     if _HELD_BY_INDEX.first(connection, own) is not None:
         return True
     if _SOME_COMMITS.run(connection, own) == BATCH:
+        trash_rows.claim(connection, item)
         return False
     _LEASE_ITS_BLOBS.run(connection, own | {"until": now() + lease * 1_000_000})
     _DELETE_MANIFEST.run(connection, own)
-    trash_rows.forget(connection, trash_id)
+    trash_rows.forget(connection, item.id)
     return True
 
 
-def purge_repository(connection: Connection, repository_id: int, grace: int) -> Taken | None:
-    """Delete a part of a repository that was deleted; None once all of it is gone."""
-    if (
-        connection.execute(
-            select(repository_rows.c.id).where(
-                repository_rows.c.id == repository_id, repository_rows.c.deleted_at.is_not(None)
-            )
-        ).first()
-        is None
-    ):
+def _may_purge(connection: Connection, item: Item, repository_id: int) -> bool:
+    """Whether the item is claimed, and stands for the repository or for its organisation."""
+    whole = item.kind == trash_rows.ORGANISATION
+    same = trash.c.organisation_id if whole else trash.c.repository_id
+    row = repository_rows.c.organisation_id if whole else repository_rows.c.id
+    query = (
+        select(repository_rows.c.id)
+        .join(trash, same == row)
+        .where(repository_rows.c.id == repository_id, repository_rows.c.deleted_at.is_not(None))
+        .where(trash.c.id == item.id, trash.c.kind == item.kind, trash.c.purging_at.is_not(None))
+    )
+    return connection.execute(query).first() is not None
+
+
+def purge_repository(connection: Connection, item: Item, repository_id: int, grace: int) -> Taken | None:
+    """Delete a part of a repository whose item, or whose organisation's, is claimed; None once all of it is gone."""
+    if not _may_purge(connection, item, repository_id):
         return None
     for table in (tags, commits, tag_totals, repository_deltas):
         if _some(connection, table, table.c.repository_id == repository_id):
@@ -258,8 +268,8 @@ def purge_repository(connection: Connection, repository_id: int, grace: int) -> 
     if rows:
         return _take(connection, BATCH, [(row.repository_id, row.blob_id) for row in rows], grace)
     in_trash = select(trash.c.id).where(trash.c.repository_id == repository_id)
-    for item in connection.execute(in_trash).scalars().all():
-        trash_rows.forget(connection, item)
+    for own in connection.execute(in_trash).scalars().all():
+        trash_rows.forget(connection, own)
     connection.execute(delete(repository_rows).where(repository_rows.c.id == repository_id))
     return None
 
@@ -272,18 +282,18 @@ def _some(connection: Connection, table: Table, condition: ColumnElement[bool]) 
 
 
 def repositories_of(connection: Connection, organisation_id: int) -> list[int]:
-    """Ids of all repositories of an organisation, marked as deleted."""
+    """Ids of all repositories of an organisation."""
     mine = repository_rows.c.organisation_id == organisation_id
-    marked = update(repository_rows).where(mine, repository_rows.c.deleted_at.is_(None))
-    connection.execute(marked.values(deleted_at=now()))
     return list(connection.execute(select(repository_rows.c.id).where(mine)).scalars())
 
 
-def purge_organisation(connection: Connection, organisation_id: int) -> None:
-    """Delete an organisation that was deleted, once it has no repositories; its members and trash go with it."""
-    for item in (
-        connection.execute(select(trash.c.id).where(trash.c.organisation_id == organisation_id)).scalars().all()
-    ):
-        trash_rows.forget(connection, item)
-    mine = and_(organisations.c.id == organisation_id, organisations.c.deleted_at.is_not(None))
+def purge_organisation(connection: Connection, item: Item) -> None:
+    """Delete an organisation whose item is claimed and that has no repositories; members and trash go with it."""
+    claimed = (trash.c.id == item.id) & trash.c.purging_at.is_not(None)
+    if connection.execute(select(trash.c.id).where(claimed)).first() is None:
+        return
+    in_trash = select(trash.c.id).where(trash.c.organisation_id == item.organisation_id)
+    for own in connection.execute(in_trash).scalars().all():
+        trash_rows.forget(connection, own)
+    mine = and_(organisations.c.id == item.organisation_id, organisations.c.deleted_at.is_not(None))
     connection.execute(delete(organisations).where(mine))

@@ -121,6 +121,12 @@ class Restored(Record, frozen=True, tag="restored"):
     name: str
 
 
+class Claimed(Record, frozen=True, tag="claimed"):
+    """The collector began to delete an item of the trash for good; it can't be restored any more."""
+
+    id: int
+
+
 class Purged(Record, frozen=True, tag="purged"):
     """An item of the trash was deleted for good."""
 
@@ -163,6 +169,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
         | Commit
         | Thrown
         | Restored
+        | Claimed
         | Purged
         | Audited
         | Sealed

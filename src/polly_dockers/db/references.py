@@ -45,8 +45,12 @@ def add_blobs(connection: Connection, keys: Iterable[tuple[str, int]]) -> int:
 
 
 def refer(connection: Connection, manifest_ids: Sequence[int]) -> list[tuple[str, str, str]]:
-    """Let manifests hold what they name; (repository, manifest, digest) of what is not there, and should be."""
+    """Let manifests hold what they name; (repository, manifest, digest) of what is not there, and should be.
+
+    Nothing of what is being purged should be there: its blobs may be gone already.
+    """
     lost: list[tuple[str, str, str]] = []
+    purged = _being_purged(connection)
     for manifest_id in manifest_ids:
         connection.execute(delete(manifest_missing).where(manifest_missing.c.manifest_id == manifest_id))
         row = connection.execute(
@@ -58,15 +62,28 @@ def refer(connection: Connection, manifest_ids: Sequence[int]) -> list[tuple[str
                 manifests.c.body,
                 manifests.c.trash_id,
                 repositories.c.name,
+                repositories.c.organisation_id,
             )
             .join(repositories, repositories.c.id == manifests.c.repository_id)
             .where(manifests.c.id == manifest_id)
         ).first()
-        if row is not None:
-            lost += [(row.name, row.digest, digest) for digest in _refer(connection, row)]
+        if row is None:
+            continue
+        missing = _refer(connection, row)
+        places = (("commit", row.trash_id), ("repository", row.repository_id), ("organisation", row.organisation_id))
+        if purged.isdisjoint(places):
+            lost += [(row.name, row.digest, digest) for digest in missing]
     for manifest_id in manifest_ids:
         manifest_rows.measure(connection, manifest_id)
     return lost
+
+
+def _being_purged(connection: Connection) -> set[tuple[str, int]]:
+    """Kind, and id in the trash of a commit, of a repository, of an organisation, for each claimed item."""
+    query = select(trash.c.kind, trash.c.id, trash.c.repository_id, trash.c.organisation_id)
+    rows = connection.execute(query.where(trash.c.purging_at.is_not(None))).all()
+    places = {"commit": "id", "repository": "repository_id", "organisation": "organisation_id"}
+    return {(row.kind, getattr(row, places[row.kind])) for row in rows if row.kind in places}
 
 
 def _refer(connection: Connection, row: Row[*tuple[object, ...]]) -> list[str]:

@@ -19,6 +19,7 @@ from polly_dockers.db import restore as restore_rows
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.journal import (
     Audited,
+    Claimed,
     Commit,
     Manifest,
     Organisation,
@@ -208,19 +209,26 @@ class Replay:
         else:
             restore_rows.restore_organisation(self._connection, item)
 
+    def _claimed(self, record: Claimed) -> None:
+        item = trash_rows.get(self._connection, record.id)
+        if item is not None:
+            trash_rows.claim(self._connection, item)
+
     def _purged(self, record: Purged) -> None:
         item = trash_rows.get(self._connection, record.id)
         if item is None:
             return
         if item.kind == trash_rows.COMMIT:
-            while not garbage.purge_manifest(self._connection, item.id, 0):
+            while not garbage.purge_manifest(self._connection, item, 0):
                 pass
         elif item.kind == trash_rows.REPOSITORY:
-            self._purge_repository(item.repository_id or 0)
+            trash_rows.claim(self._connection, item)
+            self._purge_repository(item, item.repository_id or 0)
         elif item.kind == trash_rows.ORGANISATION:
+            trash_rows.claim(self._connection, item)
             for repository_id in garbage.repositories_of(self._connection, item.organisation_id):
-                self._purge_repository(repository_id)
-            garbage.purge_organisation(self._connection, item.organisation_id)
+                self._purge_repository(item, repository_id)
+            garbage.purge_organisation(self._connection, item)
         else:
             trash_rows.forget(self._connection, item.id)
 
@@ -230,8 +238,8 @@ class Replay:
     def _sealed(self, _record: Sealed) -> None:
         """Nothing: the chain is made again over the same entries, and then has the same hashes."""
 
-    def _purge_repository(self, repository_id: int) -> None:
-        while garbage.purge_repository(self._connection, repository_id, 0) is not None:
+    def _purge_repository(self, item: trash_rows.Item, repository_id: int) -> None:
+        while garbage.purge_repository(self._connection, item, repository_id, 0) is not None:
             pass
 
 
@@ -244,6 +252,7 @@ _HOW: Final[dict[type, Callable[[Replay, Any], None]]] = {
     Commit: Replay._commit,  # noqa: SLF001
     Thrown: Replay._thrown,  # noqa: SLF001
     Restored: Replay._restored,  # noqa: SLF001
+    Claimed: Replay._claimed,  # noqa: SLF001
     Purged: Replay._purged,  # noqa: SLF001
     Audited: Replay._audited,  # noqa: SLF001
     Sealed: Replay._sealed,  # noqa: SLF001

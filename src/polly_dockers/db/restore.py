@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def restore_tag(connection: Connection, item: Item) -> bool:
-    """Set a tag again that was taken away; False where there is one, or no commit of it."""
+    """Set a tag again that was taken away; False where there is one, or no commit of it. Raises NotInTrash."""
     if not activate(connection, item.repository_id or 0, item.name):
         return False
     trash_rows.forget_restored(connection, item, item.name)
@@ -65,7 +65,7 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
     """Bring a manifest back with its commits, all that it holds, what a policy took because of it, and its tags.
 
     Returns the digests that are back. A tag that is free goes to its newest commit, once all of them are back. Where a
-    manifest was pushed again meanwhile, its commits go to what is there.
+    manifest was pushed again meanwhile, its commits go to what is there. Raises NotInTrash for one being purged.
     """
     left, back, names = [item.id], list[str](), set[str]()
     while left:
@@ -117,10 +117,11 @@ def _revive(connection: Connection, item: Item) -> list[int]:
 
 
 def _taken_referrers(connection: Connection, repository_id: int, digest: str) -> list[int]:
-    """Items of what refers to the digest, and went because that did: a policy took it."""
+    """Items of what refers to the digest, and went because that did: a policy took it, and it is not being purged."""
     marked = and_(manifests.c.subject > digest + MARK, manifests.c.subject < digest + chr(ord(MARK) + 1))
     query = select(trash.c.id).join(manifests, manifests.c.trash_id == trash.c.id)
-    mine = query.where(manifests.c.repository_id == repository_id, marked, trash.c.by_policy == 1)
+    whole = (trash.c.by_policy == 1) & trash.c.purging_at.is_(None)
+    mine = query.where(manifests.c.repository_id == repository_id, marked, whole)
     return list(connection.execute(mine).scalars())
 
 
@@ -152,7 +153,9 @@ def _show_blobs(connection: Connection, repository_id: int, manifest_id: int) ->
 
 
 def restore_repository(connection: Connection, item: Item, name: str) -> bool:
-    """Bring a repository back under a name; False where that is taken."""
+    """Bring a repository back under a name; False where that is taken. Raises NotInTrash for one being purged."""
+    if item.purging:
+        raise trash_rows.being_purged(item)
     taken = select(repository_rows.c.id).where(
         repository_rows.c.organisation_id == item.organisation_id, repository_rows.c.name == name
     )
@@ -165,7 +168,9 @@ def restore_repository(connection: Connection, item: Item, name: str) -> bool:
 
 
 def restore_organisation(connection: Connection, item: Item) -> bool:
-    """Bring an organisation back; False where its slug is taken."""
+    """Bring an organisation back; False where its slug is taken. Raises NotInTrash for one being purged."""
+    if item.purging:
+        raise trash_rows.being_purged(item)
     if connection.execute(select(organisations.c.id).where(organisations.c.slug == item.name)).first() is not None:
         return False
     connection.execute(

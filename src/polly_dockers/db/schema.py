@@ -320,15 +320,22 @@ trash: Final = Table(
     Column("deleted_by", ForeignKey("users.id", ondelete="RESTRICT")),
     Column("by_policy", Integer, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger, nullable=False),
+    Column("purging_at", BigInteger),
     Index(None, "organisation_id", "deleted_at", "id"),
     Index(None, "repository_id", "kind", "name"),
     Index(None, "deleted_at"),
+    Index(
+        *(None, "purging_at"),
+        sqlite_where=text("purging_at IS NOT NULL"),
+        postgresql_where=text("purging_at IS NOT NULL"),
+    ),
     **_AUTO,
 )
 """What people or policies have deleted, until it is purged.
 
 ``name`` is that of the tag, the digest, the repository, the slug. What lies there keeps its rows under a name that
-nobody can ask for: its own, MARK, and its id.
+nobody can ask for: its own, MARK, and its id. ``purging_at`` is when the collector claimed it: from then on it is
+deleted step by step, and can't be restored.
 """
 
 MARK: Final = "~"

@@ -59,7 +59,7 @@ def _audit(connection: Connection) -> Iterator[journal.Record]:
 
 def _repositories(connection: Connection, organisation_id: int) -> Iterator[journal.Record]:
     mine = repositories.c.organisation_id == organisation_id
-    order = (repositories.c.deleted_at.is_(None), repositories.c.id)
+    order = (repositories.c.name.not_like(f"%{MARK}%"), repositories.c.id)  # the name tells, also of one being purged
     for row in connection.execute(select(repositories).where(mine).order_by(*order)).all():
         yield journal.Repository(
             row.id,
@@ -119,7 +119,7 @@ def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator
         )
 
 
-def _thrown(connection: Connection, condition: ColumnElement[bool]) -> Iterator[journal.Thrown]:
+def _thrown(connection: Connection, condition: ColumnElement[bool]) -> Iterator[journal.Thrown | journal.Claimed]:
     for row in connection.execute(select(trash).where(condition).order_by(trash.c.id)).all():
         yield journal.Thrown(
             row.id,
@@ -132,3 +132,5 @@ def _thrown(connection: Connection, condition: ColumnElement[bool]) -> Iterator[
             row.deleted_at,
             bool(row.by_policy),
         )
+        if row.purging_at is not None:
+            yield journal.Claimed(row.id)

@@ -28,6 +28,7 @@ from polly_dockers.db.schema import (
 )
 from polly_dockers.db.schema import repositories as repository_rows
 from polly_dockers.db.statement import Statement
+from polly_dockers.errors import NotInTrash
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -56,6 +57,8 @@ class Item:
     """None for the operator of the server, and for a policy."""
     by_policy: bool
     deleted_at: int
+    purging: bool
+    """Whether the collector has claimed it: it can't be restored any more."""
 
 
 _ITEMS: Final = select(
@@ -71,6 +74,7 @@ _ITEMS: Final = select(
     users.c.email,
     trash.c.by_policy,
     trash.c.deleted_at,
+    trash.c.purging_at,
 ).select_from(
     trash.outerjoin(repository_rows, repository_rows.c.id == trash.c.repository_id).outerjoin(
         users, users.c.id == trash.c.deleted_by
@@ -92,35 +96,43 @@ def _item(row: Row[*tuple[Any, ...]]) -> Item:
         deleted_by=row.email,
         by_policy=bool(row.by_policy),
         deleted_at=row.deleted_at,
+        purging=row.purging_at is not None,
     )
 
 
+_BEST: Final = (trash.c.purging_at.is_not(None), trash.c.id.desc())
+"""The order of items of one name: what can be restored, then the newest."""
+
+
 def find(connection: Connection, kind: str, name: str, *, repository_id: int) -> Item | None:
-    """The item that was deleted last of that kind and name in the repository."""
+    """The item that was deleted last of that kind and name in the repository; one being purged if there is no other."""
     query = _ITEMS.where(trash.c.repository_id == repository_id, trash.c.kind == kind, trash.c.name == name)
-    row = connection.execute(query.order_by(trash.c.id.desc()).limit(1)).first()
+    row = connection.execute(query.order_by(*_BEST).limit(1)).first()
     return _item(row) if row is not None else None
 
 
 def find_in_organisation(connection: Connection, organisation_id: int, kind: str, name: str) -> Item | None:
-    """The item that was deleted last of that kind and name in the organisation."""
+    """The item that was deleted last of that kind and name in the organisation; as ``find``."""
     query = _ITEMS.where(trash.c.organisation_id == organisation_id, trash.c.kind == kind, trash.c.name == name)
-    row = connection.execute(query.order_by(trash.c.id.desc()).limit(1)).first()
+    row = connection.execute(query.order_by(*_BEST).limit(1)).first()
     return _item(row) if row is not None else None
 
 
 def find_organisation(connection: Connection, slug: str) -> Item | None:
-    """The organisation that was deleted last of that slug."""
+    """The organisation that was deleted last of that slug; as ``find``."""
     query = _ITEMS.where(trash.c.kind == ORGANISATION, trash.c.name == slug)
-    row = connection.execute(query.order_by(trash.c.id.desc()).limit(1)).first()
+    row = connection.execute(query.order_by(*_BEST).limit(1)).first()
     return _item(row) if row is not None else None
 
 
 def page(
     connection: Connection, organisation_id: int, *, limit: int, after: tuple[int, int] | None
 ) -> tuple[list[Item], tuple[int, int] | None, int]:
-    """A keyset page of an organisation's trash, newest first, the key of the next page, and how many there are."""
-    mine = trash.c.organisation_id == organisation_id
+    """A keyset page of an organisation's trash, newest first, the key of the next page, and how many there are.
+
+    What is being purged is not among them.
+    """
+    mine = and_(trash.c.organisation_id == organisation_id, trash.c.purging_at.is_(None))
     query = _ITEMS.where(mine)
     if after is not None:
         query = query.where(tuple_(trash.c.deleted_at, trash.c.id) < tuple_(*after))
@@ -135,6 +147,36 @@ def older(connection: Connection, before: int, *, after: tuple[int, int], limit:
     place = tuple_(trash.c.deleted_at, trash.c.id)
     query = _ITEMS.where(trash.c.deleted_at < before, place > tuple_(*after)).order_by(trash.c.deleted_at, trash.c.id)
     return [_item(row) for row in connection.execute(query.limit(limit))]
+
+
+def claimed(connection: Connection) -> list[Item]:
+    """Items whose purge has begun and not ended: the collector that claimed them was stopped."""
+    return [
+        _item(row) for row in connection.execute(_ITEMS.where(trash.c.purging_at.is_not(None)).order_by(trash.c.id))
+    ]
+
+
+_CLAIM: Final = Statement(
+    update(trash)
+    .where(trash.c.id == bindparam("item_id"), trash.c.purging_at.is_(None))
+    .values(purging_at=bindparam("at"))
+)
+
+
+def claim(connection: Connection, item: Item) -> bool:
+    """Claim an item before it is purged step by step; whether it is there, and claimed now.
+
+    From then on it can't be restored, and neither can the repositories of an organisation. A claim never ends: it is
+    in the journal too, so that what was purged in part is not taken for whole after a rebuild.
+    """
+    if _CLAIM.run(connection, {"item_id": item.id, "at": now()}):
+        journal.note(connection, journal.Claimed(item.id))
+        if item.kind == ORGANISATION:
+            mine = repository_rows.c.organisation_id == item.organisation_id
+            marked = update(repository_rows).where(mine, repository_rows.c.deleted_at.is_(None))
+            connection.execute(marked.values(deleted_at=now()))
+        return True
+    return is_there(connection, item)
 
 
 def _add(
@@ -190,9 +232,22 @@ def forget(connection: Connection, item_id: int) -> None:
     journal.note(connection, journal.Purged(item_id))
 
 
+def being_purged(item: Item) -> NotInTrash:
+    """The refusal to restore what the collector has claimed."""
+    return NotInTrash(
+        f"The {item.kind} {item.name} is being purged: its time in the trash is over, and it can't be restored any "
+        "more. Only a backup can still have it."
+    )
+
+
 def forget_restored(connection: Connection, item: Item, name: str) -> None:
-    """Take an item out of the trash that is back, under a name; it stands in the journal."""
-    connection.execute(delete(trash).where(trash.c.id == item.id))
+    """Take an item out of the trash that is back, under a name; it stands in the journal.
+
+    Raises NotInTrash where it has been purged, or is being purged.
+    """
+    whole = and_(trash.c.id == item.id, trash.c.purging_at.is_(None))
+    if connection.execute(delete(trash).where(whole)).rowcount == 0:
+        raise being_purged(item)
     journal.note(connection, journal.Restored(item.id, name))
 
 
@@ -201,11 +256,12 @@ def is_there(connection: Connection, item: Item) -> bool:
     return _THERE.first(connection, {"item_id": item.id}) is not None
 
 
-def note_purge(connection: Connection, item: Item) -> None:
-    """Note in the audit log that what the item stood for is gone for good, where that is so."""
+def note_purge(connection: Connection, item: Item) -> bool:
+    """Note in the audit log that what the item stood for is gone for good, where that is so; whether it is."""
     if is_there(connection, item):
-        return
+        return False
     audit.note(connection, audit.Event.purge, path(connection, item), organisation_id=item.organisation_id, by=None)
+    return True
 
 
 def path(connection: Connection, item: Item) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
@@ -13,3 +14,18 @@ depends_on = None
 def upgrade() -> None:
     """Bring the tables to this revision."""
     op.create_index(op.f("ix_tags_repository_id_commit_id"), "tags", ["repository_id", "commit_id"], unique=False)
+    _trash()
+
+
+def _trash() -> None:
+    """Items that are being purged are claimed; also organisations whose purge an older version began and did not end."""
+    op.add_column("trash", sa.Column("purging_at", sa.BigInteger()))
+    op.create_index(
+        *("ix_trash_purging_at", "trash", ["purging_at"]),
+        sqlite_where=sa.text("purging_at IS NOT NULL"),
+        postgresql_where=sa.text("purging_at IS NOT NULL"),
+    )
+    op.execute(
+        "UPDATE trash SET purging_at = deleted_at WHERE kind = 'organisation' AND EXISTS (SELECT 1 FROM repositories "
+        "AS r WHERE r.organisation_id = trash.organisation_id AND r.deleted_at IS NOT NULL AND r.name NOT LIKE '%~%')"
+    )

@@ -1,0 +1,343 @@
+"""36: the collector purges an organisation or a repository while someone restores it: one of the two happens, whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import BIN, polly_server, running_server
+from contract.wire_client import Image, Person, Repo, admin, image, sha256
+from polly_dockers import accounts, datafolder
+from polly_dockers.collector import Collector, Report
+from polly_dockers.config import Config
+from polly_dockers.db import restore as restore_rows
+from polly_dockers.db import trash
+from polly_dockers.errors import NotInTrash
+from polly_dockers.model import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from conftest import Server
+
+MOST = 30
+"""Transactions of a collector that purges one small repository, at most."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own, whose garbage only this test collects."""
+    with running_server(tmp_path, "--collect-seconds", "0") as running:
+        yield running
+
+
+class Died(Exception):
+    """A collector that ends in the middle."""
+
+
+def collect(server: Server, meanwhile: Callable[[], None] | None = None, number: int = 0, **settings: int) -> Report:
+    """Collect, with the trash and graves that are over at once; ``meanwhile`` comes before a transaction of a number.
+
+    Raises what ``meanwhile`` raises.
+    """
+    lengths = {"trash_days": 0, "grace_seconds": 0, "lease_seconds": 10} | settings
+
+    async def run() -> Report:
+        registry = await datafolder.open_registry(Config(data=server.data, **lengths))  # type: ignore[arg-type]
+        write, left = registry.db.write, number
+
+        async def counted(fn: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as the method
+            nonlocal left
+            left -= 1
+            if left == 0 and meanwhile is not None:
+                await asyncio.to_thread(meanwhile)
+            return await write(fn, *args)
+
+        registry.db.write = counted  # type: ignore[method-assign,assignment]
+        try:
+            report = await Collector(registry).run()
+            assert report is not None
+            return report
+        finally:
+            registry.close()
+
+    return asyncio.run(run())
+
+
+def leases_end(server: Server) -> None:
+    """All of them, by hand, in the rows."""
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
+        connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
+
+
+def check(server: Server) -> None:
+    """All space is free again, and nothing is wrong."""
+    for _ in range(2):
+        leases_end(server)
+        collect(server)
+    assert server.stored() == set()
+    assert "Nothing is wrong" in polly_server("check", "--data", str(server.data))
+
+
+class Repository:
+    """A repository in the trash, and what was in it."""
+
+    kind = "repository"
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.ann = server, admin(server)
+        self.repo = self.ann.new_repo()
+        self.made = [fill(self.repo) for _ in range(2)]
+        self.short = self.name = self.repo.name.partition("/")[2]
+        self.subject = self.repo.name
+        self.delete()
+
+    def delete(self) -> None:
+        """Put it into the trash."""
+        assert self.ann.api.send("DELETE", f"{self.ann.base}/repository?name={self.short}").status == 200
+
+    def restore(self) -> str:
+        """Empty where it was restored; else the refusal."""
+        answer = self.ann.api.json("POST", f"{self.ann.base}/trash", {"repository": self.short})
+        assert answer.status == 200 or (answer.status, answer.code) == (404, "NOT_IN_TRASH"), answer.body
+        return "" if answer.status == 200 else str(answer.json()["errors"][0]["message"])
+
+    def whole(self) -> None:
+        """All of it is there, byte for byte, with its commits."""
+        assert self.ann.repository(self.short)["commits"] == 3 * len(self.made)
+        for made in self.made:
+            assert self.repo.manifest(made.digest).body == made.manifest
+            assert all(self.repo.blob(sha256(blob)).body == blob for blob in made.blobs)
+
+    def purges(self) -> int:
+        """How often the audit log says that it was purged."""
+        with contextlib.closing(sqlite3.connect(self.server.data / "polly.db")) as connection:
+            rows = connection.execute("SELECT 1 FROM audit WHERE event = 'purge' AND subject = ?", [self.subject])
+            return len(rows.fetchall())
+
+
+class Organisation(Repository):
+    """An organisation in the trash, and what was in it."""
+
+    kind = "organisation"
+
+    def __init__(self, server: Server) -> None:
+        slug, (email, password) = f"org-{secrets.token_hex(4)}", server.admin
+
+        def make(connection: Connection) -> None:
+            made = accounts.create_organisation(connection, slug)
+            accounts.put_member(connection, made, slug, email, Role.admin, "", by=None)
+
+        datafolder.change(server.data, make)
+        self.server, self.ann = server, Person(server.port, slug, email, password)
+        self.repo = self.ann.new_repo()
+        self.made = [fill(self.repo) for _ in range(2)]
+        self.short, self.name, self.subject = self.repo.name.partition("/")[2], slug, slug
+        self.delete()
+
+    def delete(self) -> None:
+        """Put it into the trash."""
+
+        def throw(connection: Connection) -> None:
+            trash.throw_organisation(connection, accounts.organisation_of(connection, self.name), self.name)
+
+        datafolder.change(self.server.data, throw)
+
+    def restore(self) -> str:
+        """Empty where it was restored; else the refusal."""
+
+        def restore(connection: Connection) -> bool | None:
+            item = trash.find_organisation(connection, self.name)
+            return restore_rows.restore_organisation(connection, item) if item is not None else None
+
+        try:
+            return "" if datafolder.change(self.server.data, restore) else "it may have been purged"
+        except NotInTrash as refusal:
+            return refusal.message
+
+    def restore_by_command(self) -> str:
+        """What polly-server org restore says."""
+        command = [str(BIN / "polly-server"), "org", "restore", "--data", str(self.server.data), "--org", self.name]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def fill(repo: Repo) -> Image:
+    """Push an image to three tags."""
+    made = image()
+    repo.push(made, "v1", "v2", "latest")
+    return made
+
+
+BOTH = pytest.mark.parametrize("what", [Repository, Organisation], ids=["repository", "organisation"])
+
+
+@BOTH
+def test_a_restore_between_any_two_steps(server: Server, what: type[Repository]) -> None:
+    """Before the first step it is restored, whole, and stays; from then on it is refused, and all of it goes."""
+    there, refused, said = what(server), 0, list[str]()
+
+    def restore() -> None:
+        said.append(there.restore())
+
+    for number in range(1, MOST):
+        said.clear()
+        collect(server, restore, number)
+        if said == [""]:
+            assert number == 1
+            there.whole()
+            assert there.purges() == 0
+            there.delete()
+        elif said:
+            refused += "being purged" in said[0]
+            assert there.purges() == 1
+            assert "it may have been purged" in there.restore()
+            there = what(server)
+        else:
+            break
+    assert refused >= 6
+    check(server)
+
+
+@BOTH
+def test_restored_and_deleted_again(server: Server, what: type[Repository]) -> None:
+    """A collector that found it in the trash before does not purge what was deleted a moment ago."""
+    there = what(server)
+
+    def meanwhile() -> None:
+        assert there.restore() == ""
+        there.delete()
+
+    collect(server, meanwhile, 1)
+    assert there.purges() == 0
+    assert there.restore() == ""
+    there.whole()
+
+
+@BOTH
+def test_a_collector_that_ends_in_the_middle(server: Server, what: type[Repository]) -> None:
+    """What it had begun to purge can't be restored; the next one ends it, though its time in the trash is longer."""
+
+    def end() -> None:
+        raise Died
+
+    for number in (2, 4, 7):
+        there = what(server)
+        with pytest.raises(Died):
+            collect(server, end, number)
+        assert "being purged" in there.restore()
+        if isinstance(there, Organisation):
+            assert "being purged" in there.restore_by_command()
+        else:
+            assert there.ann.api.get(f"{there.ann.base}/trash").json()["total"] == 0
+        assert collect(server, trash_days=365).purged == 1
+        assert there.purges() == 1
+        assert "it may have been purged" in there.restore()
+    check(server)
+
+
+@BOTH
+def test_a_rebuild_in_the_middle(server: Server, what: type[Repository]) -> None:
+    """Blobs of it may be gone by then: it can't be restored after a rebuild either, nothing is lost, and it goes."""
+
+    def end() -> None:
+        raise Died
+
+    there = what(server)
+    with pytest.raises(Died):
+        collect(server, end, 7)
+    server.stop()
+    for file in (server.data / "blobs").glob("*/*/*"):
+        file.unlink()  # as later steps of a purge do
+    server.lose_database()
+    polly_server("rebuild", "--data", str(server.data))
+    server.start()
+    server.give_admin_back()
+    if there.kind == "repository":
+        there.ann = Person(server.port, server.org, *server.admin)
+    assert "being purged" in there.restore()
+    assert collect(server, trash_days=365).purged == 1
+    assert there.purges() == 1
+    assert "it may have been purged" in there.restore()
+
+
+def test_a_commit_of_many_tags(server: Server) -> None:
+    """A commit that takes more than one transaction is restored whole before the first, and not after it."""
+    ann = admin(server)
+    repo, made = ann.new_repo(), image()
+    repo.push(made, *(f"v{number}" for number in range(201)))
+    name = repo.name.partition("/")[2]
+    answers = []
+
+    def restore() -> None:
+        answers.append(ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "commit": made.digest}))
+
+    for number in (1, 2):
+        assert repo.delete(f"manifests/{made.digest}").status == 202
+        assert collect(server, restore, number).purged == number - 1
+        assert ann.repository(name)["commits"] == 201 * (2 - number)
+    assert answers[0].status == 200
+    assert (answers[1].status, answers[1].code, b"being purged" in answers[1].body) == (404, "NOT_IN_TRASH", True)
+
+
+def test_another_of_its_name(server: Server) -> None:
+    """While one is being purged, another of its name that was deleted since is what a restore brings back."""
+    older, made = Repository(server), image()
+
+    def meanwhile() -> None:
+        older.ann.repo(older.ann.create(older.short)).push(made, "v1")
+        older.delete()
+        assert older.restore() == ""
+
+    collect(server, meanwhile, 3)
+    assert older.ann.repo(older.short).manifest("v1").body == made.manifest
+    assert older.purges() == 1
+
+
+STANDS_STILL = """
+import os, signal, sys
+from polly_dockers import server
+from polly_dockers.db import garbage
+purge, left = garbage.purge_repository, [3]
+def purge_and_stop(*args):
+    done = purge(*args)
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return done
+garbage.purge_repository = purge_and_stop
+server.run()
+"""
+"""polly-server, which stands still in the middle of a purge, inside a transaction."""
+
+
+def test_a_command_that_is_killed_and_one_that_goes_on(server: Server, tmp_path: Path) -> None:
+    """polly-server gc, stopped in the middle beside a server: a restore is refused, or waits and is refused then."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text("trash_days = 0\ngrace_seconds = 0\n")
+    command = [sys.executable, "-c", STANDS_STILL, "gc", "--data", str(server.data), "--config", str(settings)]
+    for ending in (signal.SIGKILL, signal.SIGCONT):
+        there = Repository(server)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            assert state is not None
+            assert state.si_code == os.CLD_STOPPED
+            process.send_signal(ending)
+            said = there.restore()
+        assert "purged" in said
+        if ending == signal.SIGKILL:
+            assert "being purged" in there.restore()
+            assert collect(server).purged == 1
+        assert there.purges() == 1
+    check(server)
