@@ -183,7 +183,10 @@ def member(connection: Connection, actor: Actor, organisation: str, least: Role)
     if row is not None and not row.alive:
         raise ended()
     if row is None or row.role is None:
-        msg = f"You are a member of no organisation {organisation[:100]!r}. Run polly whoami to see yours."
+        msg = (
+            f"You are not a member of an organisation {organisation[:100]!r}. polly org list shows yours; "
+            "choose another by --org NAME, or for good: polly org use NAME."
+        )
         raise OrganisationUnknown(msg)
     role = Role(row.role)
     if role < least:

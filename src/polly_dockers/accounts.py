@@ -193,8 +193,8 @@ async def revoke_token(registry: Registry, caller: SignedIn, token_id: str) -> N
     await registry.db.write(revoke)
 
 
-async def memberships(registry: Registry, caller: SignedIn) -> list[tuple[str, Role]]:
-    """The caller's organisations and roles."""
+async def memberships(registry: Registry, caller: SignedIn) -> list[tuple[str, Role, int]]:
+    """The caller's organisations, by slug, with the role in each and since when."""
     return await registry.db.read(rows.memberships, caller.actor.user_id or 0)
 
 

@@ -91,6 +91,7 @@ class MembershipItem(msgspec.Struct):
 
     organisation: str
     role: Role
+    joined_at: str = ""
 
 
 class Me(msgspec.Struct):

@@ -39,7 +39,7 @@ def test_the_commands_are_those_that_people_know() -> None:
             "dockers delete", "dockers restore", "dockers trash", "dockers policy",
             "dockers logout", "dockers configure",
             "members", "members list", "members add", "members accept", "members set-role", "members remove",
-            "audit", "audit list",
+            "audit", "audit list", "org", "org list", "org use",
         )
     }  # fmt: skip
 
@@ -50,6 +50,10 @@ def test_help_has_usage_options_and_an_example(name: str, nobody: User) -> None:
     done = nobody.polly(*name.split()[1:], "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"Usage: {name} [OPTIONS]")
+    for each in ALL[name].params:
+        if each.param_type_name == "argument":
+            assert done.out.startswith(f"Usage: {name} [OPTIONS] [{each.metavar}]")
+            assert f"\n  {each.metavar}  The same as --" in done.out
     _, _, examples = done.out.partition("\nExample")
     assert f"{name} " in examples or examples.strip().endswith(name) or name in examples
     assert "..." not in done.out.replace("[ARGS]...", "")
@@ -71,6 +75,9 @@ def test_the_document_has_a_section_with_every_option(name: str) -> None:
     section = section.partition("\n## ")[0]
     assert f"$ {name}" in section or f"({name} " in section, "no example"
     for option in ALL[name].params:
+        if option.param_type_name == "argument":
+            assert f"`{name} {option.metavar}`" in section, f"the argument {option.metavar} is not named"
+            continue
         for each in {*option.opts, *option.secondary_opts} - COMMON:
             assert f"`{each}" in section, each
 

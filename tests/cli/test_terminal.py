@@ -191,8 +191,8 @@ def test_members_are_asked_for(person: Callable[..., User]) -> None:
     assert f"pollymembersset-role--email{bob.email}--rolewriter" in terminal.words()
 
 
-def test_an_organisation_is_asked_for(ann: User, server: Server) -> None:
-    """Where the user is in several, and nothing says which."""
+def test_the_organisation_is_named_where_there_are_several(ann: User, server: Server) -> None:
+    """Nothing is asked, so that a script on a terminal goes on; polly org use chooses."""
     other, (email, password) = server.new_org()
     admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
     admin.login(server)
@@ -206,10 +206,20 @@ def test_an_organisation_is_asked_for(ann: User, server: Server) -> None:
     assert terminal.end() == 0
     assert f"polly members accept --org {other}" in terminal.text()
     terminal = ann.terminal("dockers", "list")
-    terminal.see("Which organisation?")
-    terminal.type(ENTER)
     assert terminal.end() == 0
+    assert f"Organisation: {ann.env['TEST_ORG']}, which you joined first." in terminal.text()
+    assert "polly org use NAME" in terminal.text()
     assert "has no docker repository yet" in terminal.text()
+    terminal = ann.terminal("org")
+    terminal.see("with your organisations?")
+    terminal.type(DOWN + ENTER)
+    terminal.see("Which organisation?")
+    terminal.type(DOWN + ENTER)
+    assert terminal.end() == 0
+    assert f"polly org use --org {other}" in terminal.text()
+    terminal = ann.terminal("dockers", "list")
+    assert terminal.end() == 0
+    assert terminal.text().startswith(f"{other} has no docker repository yet")
 
 
 def test_no_input_asks_nothing_on_a_terminal(ann: User) -> None:

@@ -19,9 +19,10 @@ _STDIN = typer.Option("--password-stdin", help="Read the password from stdin.")
 
 @group.command(
     "login",
-    "polly login --server registry.acme.example\n"
+    "polly login registry.acme.example\n"
     "polly login --server 127.0.0.1:5000 --email ann@acme.example --password-stdin < password.txt\n"
     "polly login --auto",
+    argument="server",
 )
 def login(
     call: Call,
@@ -47,7 +48,7 @@ def login(
     signin.login(call, email, expires, password_stdin=password_stdin, auto=auto)
 
 
-@group.command("logout", "polly logout")
+@group.command("logout", "polly logout\npolly logout registry.acme.example", argument="server")
 def logout(call: Call) -> None:
     """Sign out, and end the access token on the server.
 

@@ -11,10 +11,11 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import OptionInfo
 
 from polly_dockers import process
 from polly_dockers.cli import terminal
@@ -56,7 +57,7 @@ class Call:
         """Who is signed in where. Raises CommandError when nobody is."""
         from polly_dockers.cli import session
 
-        return session.resolve(self.profile, self.server, self.org, no_input=self.no_input)
+        return session.resolve(self.profile, self.server, self.org)
 
     def may_ask(self) -> bool:
         """Tell whether a person can be asked."""
@@ -70,8 +71,15 @@ class Call:
         self.asked = True
         return question()
 
-    def remember(self, command: str, **options: str | bool | None) -> None:
-        """Note the command in one line: True is a flag, None and False are left out."""
+    def remember(self, command: str, repository: tuple[str, str] | None = None, /, **options: str | bool | None) -> None:
+        """Note the command in one line, where something was asked: True is a flag, None and False are left out.
+
+        ``repository`` is organisation and name of the docker repository that --name means.
+        """
+        if not self.asked:
+            return
+        if repository:
+            options = {"name": self.session.spelled(*repository), **options}
         chosen = self.__dict__["session"].chosen if "session" in self.__dict__ else self.org
         common = {"profile": self.profile, "server": self.server, "org": chosen or None}
         self.line = command.split()
@@ -85,6 +93,10 @@ class Call:
         if self.asked and self.line:
             terminal.say(f"The same in one line: {shlex.join(self.line)}")
 
+
+_NAMES = ("name", "email")
+"""Options that say what a command is about; their value may stand without the option's name."""
+_ARGUMENT = "argument"
 
 _COMMON: dict[str, tuple[Any, Any]] = {
     "profile": (
@@ -126,8 +138,11 @@ class _Help:
         for each in self.get_params(ctx):  # type: ignore[attr-defined]
             record = each.get_help_record(ctx)
             if record:
-                sections.setdefault(getattr(each, "rich_help_panel", None) or "Options", []).append(record)
-        for title in sorted(sections, key=lambda each: each == _PANEL):
+                kind = "Options"
+                if each.param_type_name == "argument":
+                    kind, record = "Argument", (each.metavar, record[1])
+                sections.setdefault(getattr(each, "rich_help_panel", None) or kind, []).append(record)
+        for title in sorted(sections, key=["Argument", "Options", _PANEL].index):
             with formatter.section(title):
                 formatter.write_dl(sections[title])
         if isinstance(self, TyperGroup):
@@ -175,12 +190,18 @@ class Group:
             context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
         )
 
-    def command(self, name: str, examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """Register the function as a command; its docstring is the help, ``examples`` (a line each) stand below."""
+    def command(
+        self, name: str, examples: str, argument: str | None = None
+    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Register the function as a command; its docstring is the help, ``examples`` (a line each) stand below.
+
+        ``argument`` is the option whose value may also stand without the option's name; without one it is the first
+        of ``name`` and ``email`` that the command has.
+        """
 
         def register(function: Callable[..., None]) -> Callable[..., None]:
             self.commands[name] = function
-            self.app.command(name, epilog=examples, cls=_Command)(_bounded(function))
+            self.app.command(name, epilog=examples, cls=_Command)(_bounded(function, argument=argument))
             return function
 
         return register
@@ -211,7 +232,9 @@ class Group:
         self.commands[ask.choose(self.question, list(self.commands))](call)
 
 
-def _bounded(function: Callable[..., None], extra: dict[str, tuple[Any, Any]] | None = None) -> Callable[..., None]:
+def _bounded(
+    function: Callable[..., None], extra: dict[str, tuple[Any, Any]] | None = None, argument: str | None = None
+) -> Callable[..., None]:
     """Return the function as typer takes it: with the common options, and with every known error made a message."""
     hints = get_type_hints(function, include_extras=True)
     own = [each for each in list(inspect.signature(function).parameters.values())[1:] if each.kind != each.VAR_KEYWORD]
@@ -220,14 +243,19 @@ def _bounded(function: Callable[..., None], extra: dict[str, tuple[Any, Any]] | 
     annotations["context"], defaults["context"] = typer.Context, inspect.Parameter.empty
     for name, (annotation, default) in ((extra or {}) | _COMMON).items():
         annotations[name], defaults[name] = annotation, default
+    argument = argument or next((each for each in _NAMES if each in hints), None)
+    if argument:
+        annotations[_ARGUMENT], defaults[_ARGUMENT] = _as_argument(argument, annotations[argument]), None
 
     @wraps(function)
     def bounded(context: typer.Context, **values: object) -> None:
         common: dict[str, Any] = context.ensure_object(dict)  # the groups' own: `polly --no-input dockers list`
-        common |= {name: value for name in _COMMON if (value := values.pop(name))}
-        call = Call(**{name: common[name] for name in _COMMON if name in common})
-        call.alone = context.invoked_subcommand is None
         try:
+            if argument:
+                values[argument] = _either(argument, values.pop(_ARGUMENT), values[argument])
+            common |= {name: value for name in _COMMON if (value := values.pop(name))}
+            call = Call(**{name: common[name] for name in _COMMON if name in common})
+            call.alone = context.invoked_subcommand is None
             function(call, **values)
             sys.stdout.flush()
             call.finish()
@@ -252,3 +280,18 @@ def _bounded(function: Callable[..., None], extra: dict[str, tuple[Any, Any]] | 
         [inspect.Parameter(name, kind, default=defaults[name], annotation=annotations[name]) for name in annotations]
     )
     return bounded
+
+
+def _as_argument(name: str, annotation: Any) -> object:  # noqa: ANN401 - an annotation of typer
+    """Return the annotation of the argument that stands for an option."""
+    option = next(each for each in get_args(annotation)[1:] if isinstance(each, OptionInfo))
+    words = f"The same as --{name}, which may be left out before it."
+    return Annotated[str | None, typer.Argument(metavar=option.metavar, help=words, show_default=False)]
+
+
+def _either(name: str, argument: object, option: object) -> object:
+    """Return the value of an option that may also be the argument. Raises UsageError where they differ."""
+    if argument is not None and option not in {None, argument}:
+        msg = f"{argument!r} and --{name} {option!r} are different. Give one of them."
+        raise UsageError(msg)
+    return option if argument is None else argument

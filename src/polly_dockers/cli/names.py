@@ -12,7 +12,7 @@ _COMMIT = re.compile(r"(?:sha256:)?[0-9a-f]{6,64}|(?:sha512:)?[0-9a-f]{6,128}")
 _LONGEST = 255
 
 
-def split(text: str, registry: str) -> tuple[str | None, str]:
+def split(text: str, registry: str, option: str = "--name") -> tuple[str | None, str]:
     """Return (organisation, name) of ``HOST/org/name``, and (None, name) of a bare ``name``.
 
     Raises UsageError for the path of another server and for an image with its tag or digest.
@@ -22,13 +22,13 @@ def split(text: str, registry: str) -> tuple[str | None, str]:
     if first == registry and rest:
         organisation, _, name = rest.partition("/")
         if not name:
-            msg = f"--name {text!r} names no docker repository. Right is {registry}/{organisation}/NAME."
+            msg = f"{option} {text!r} is not a docker repository. Right is {registry}/{organisation}/NAME."
             raise UsageError(msg)
-        return organisation, _checked(name, registry, organisation)
+        return organisation, _checked(name, registry, organisation, option)
     if rest and re.fullmatch(r".+:[0-9]+|.+\.[a-z]{2,}|localhost", first):
-        msg = f"--name {text!r} is on another server than {registry}. See `polly dockers list`."
+        msg = f"{option} {text!r} is on another server than {registry}. See `polly dockers list`."
         raise UsageError(msg)
-    return None, _checked(bare, registry, "")
+    return None, _checked(bare, registry, "", option)
 
 
 def commit(text: str) -> str:
@@ -46,23 +46,23 @@ def commit(text: str) -> str:
     return digest
 
 
-def _checked(name: str, registry: str, organisation: str) -> str:
+def _checked(name: str, registry: str, organisation: str, option: str) -> str:
     repository, mark, version = name.partition("@") if "@" in name else name.partition(":")
     if mark and _NAME.fullmatch(repository):
         kind = "digest" if mark == "@" else "tag"
-        msg = f"--name {name!r} has the {kind} {version!r} at its end. Right is --name {repository}."
+        msg = f"{option} {name!r} has the {kind} {version!r} at its end. Right is {option} {repository}."
         raise UsageError(msg)
     if not _NAME.fullmatch(name):
         form = suggestion(name)
-        better = f" Try --name {form}." if form else ""
+        better = f" Try {option} {form}." if form else ""
         msg = (
-            f"--name {name!r} is no name of a docker repository: lower-case letters and digits, between them single "
-            f'".", "_" or "-", and "/" between the parts.{better}'
+            f"{option} {name!r} is not a valid name of a docker repository. Names are lower-case letters and digits, "
+            f'single ".", "_" or "-" between them, and "/" between the parts.{better}'
         )
         raise UsageError(msg)
     if len(f"{registry}/{organisation}/{name}") > _LONGEST:
         msg = (
-            f"--name is too long: HOST/organisation/name may have {_LONGEST} characters, "
+            f"{option} is too long: HOST/organisation/name may have {_LONGEST} characters, "
             f"and {registry}/{organisation}/ is before it."
         )
         raise UsageError(msg)

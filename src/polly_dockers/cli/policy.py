@@ -78,10 +78,11 @@ class Wanted:
 def show(call: Call, name: str | None, output: str) -> None:
     """Print what is kept in the organisation, and in docker repositories with a policy of their own; or in one."""
     session = call.session
-    organisation, name = session.repository(name) if name is not None else (session.organisation, None)
+    place = session.repository(name) if name is not None else None
+    organisation, name = place or (session.organisation, None)
     path = session.client.repository(organisation, name).path if name is not None else None
     found = session.client.policies(organisation)
-    call.remember("polly dockers policy", name=name)
+    call.remember("polly dockers policy", place)
     if path is not None:
         found.items = [each for each in found.items if each.repository == path]
     if output == "json":
@@ -112,7 +113,8 @@ def change(
     if wanted.inherit and name is None:
         msg = "--inherit takes back the policy of one docker repository: give its --name."
         raise UsageError(msg)
-    organisation, name = session.repository(name) if name is not None else (session.organisation, None)
+    place = session.repository(name) if name is not None else None
+    organisation, name = place or (session.organisation, None)
     what = f"the docker repository {name}" if name is not None else f"all docker repositories of {organisation}"
     if only_look or not yes:
         seen = session.client.set_policy(organisation, name, body, preview=True)
@@ -131,7 +133,7 @@ def change(
             terminal.say("Nothing was changed.")
             return
     done = session.client.set_policy(organisation, name, body, preview=False)
-    call.remember("polly dockers policy", name=name, **wanted.options(), yes=True)
+    call.remember("polly dockers policy", place, **wanted.options(), yes=True)
     terminal.success(f"{what} keep{'s' if name is not None else ''} {words(done.policy)}")
     if done.preview.manifests:
         terminal.say(

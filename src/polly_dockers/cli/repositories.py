@@ -114,7 +114,9 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
         public = ask.yes("Should the docker repository be public?")
     body = wire.RepositoryCreate(name, description, "public" if public else "private")
     item = session.client.create_repository(organisation, body)
-    call.remember("polly dockers create", name=name, description=description, public=public, private=public is False)
+    call.remember(
+        "polly dockers create", (organisation, name), description=description, public=public, private=public is False
+    )
     terminal.success("docker repository generation")
     if output == "json":
         render.document(item)
@@ -147,7 +149,7 @@ def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, o
     choice.ask("How many commits you want to list?")
     query = {"order": choice.order} | ({"tag": tag} if tag is not None else {})
     page = session.client.commits(organisation, name, choice.count, **query)
-    call.remember("polly dockers commit-list", name=name, tag=tag, **choice.options())
+    call.remember("polly dockers commit-list", (organisation, name), tag=tag, **choice.options())
     path = terminal.clean(page.repository)
     if output == "json":
         render.document([_with_alias(each) for each in page.items])
@@ -204,7 +206,7 @@ def update(
     body = wire.RepositoryUpdate(description, access, sparse)  # type: ignore[arg-type]
     item = session.client.update_repository(organisation, name, body)
     call.remember(
-        "polly dockers update", name=name, description=description, public=public, private=public is False,
+        "polly dockers update", (organisation, name), description=description, public=public, private=public is False,
         sparse_indexes=sparse,
     )  # fmt: skip
     terminal.success("Docker information updated")
@@ -221,7 +223,8 @@ def ask_name(call: Call) -> str:
         session = call.session
         known = [each.name for each in session.client.repositories(session.organisation, 1000, sort="pushed").items]
         before = f"{session.registry}/{session.organisation}/"
-        return ask.one_of("Enter the name of the docker repository?", known, before=before)
+        answer = ask.one_of("Enter the name of the docker repository?", known, before=before)
+        return f"{before}{answer}" if answer in known else answer
 
     return call.need("--name", question)
 

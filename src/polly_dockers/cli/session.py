@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from polly_dockers.cli import ask, credentials, names, profiles, server_url, terminal
+from polly_dockers.cli import credentials, names, profiles, server_url, terminal
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.failures import CommandError, UsageError
+from polly_dockers.cli.failures import CommandError, RequestError, UsageError
+
+if TYPE_CHECKING:
+    from polly_dockers import wire
 
 
 @dataclass
@@ -20,8 +24,7 @@ class Session:
     profile: str = ""
     stored: profiles.Profile | None = None
     chosen: str = ""
-    """The organisation of --org or POLLY_ORG, or the answer to the question."""
-    may_ask: bool = False
+    """The organisation of --org or POLLY_ORG."""
     client: Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -34,42 +37,90 @@ class Session:
         return self.stored.registry if self.stored else self.client.info().registry
 
     @cached_property
-    def organisation(self) -> str:
-        """The organisation that is meant: the chosen one, or the only one, or the answer to a question.
+    def memberships(self) -> list[wire.MembershipItem]:
+        """The person's organisations, the one joined first at the beginning."""
+        return sorted(self.client.me().organisations, key=lambda each: each.joined_at)
 
-        Raises UsageError where there are several and nobody can be asked.
+    @cached_property
+    def default(self) -> str:
+        """The organisation that is meant without --org: the one of the profile, or the one that was joined first.
+
+        Empty where there is none.
         """
-        chosen = self.chosen or (self.stored.organisation if self.stored else "")
-        if chosen:
-            return chosen
-        mine = [each.organisation for each in self.client.me().organisations]
-        if not mine:
-            msg = "You are no member of an organisation. Its administrator runs: polly members add --email YOUR_EMAIL"
-            raise CommandError(msg)
-        if len(mine) == 1:
-            return mine[0]
-        if self.may_ask:
-            self.chosen = ask.choose("Which organisation?", mine)
+        if self.stored and self.stored.organisation:
+            return self.stored.organisation
+        return self.memberships[0].organisation if self.memberships else ""
+
+    @cached_property
+    def organisation(self) -> str:
+        """The organisation that is meant: the chosen one, or the default.
+
+        Joining another organisation leaves it as it was. Raises CommandError where there is none.
+        """
+        if self.chosen:
             return self.chosen
-        msg = f"--org is missing: you are in several organisations ({', '.join(mine)})."
-        raise UsageError(msg)
+        if not self.default:
+            msg = (
+                "You are not a member of an organisation. An admin of one runs: polly members add YOUR_EMAIL, "
+                "and gives you what it prints."
+            )
+            raise CommandError(msg)
+        if not (self.stored and self.stored.organisation) and len(self.memberships) > 1 and terminal.asks():
+            way = "polly org use NAME" if self.stored else "POLLY_ORG=NAME"
+            first = f"Organisation: {self.default}, which you joined first."
+            terminal.say(f"{first} For another one: --org NAME, or {way}")
+        return self.default
 
-    def repository(self, text: str) -> tuple[str, str]:
-        """Return (organisation, name) of what was given as ``--name``: a name, or a whole ``HOST/org/name``."""
+    def repository(self, text: str, *, deleted: bool = False) -> tuple[str, str]:
+        """Return (organisation, name) of what was given as ``--name``.
+
+        ``HOST/organisation/name`` is exactly that. The organisation that is meant may stand before the name:
+        ``demo/hello`` in demo is the docker repository hello. Without --org another organisation of the person may
+        too, unless the one that is meant has a docker repository of the whole name (with ``deleted``, in its trash).
+        """
         organisation, name = names.split(text, self.registry)
-        if organisation and self.chosen and organisation != self.chosen:
-            msg = f"--name is in the organisation {organisation}, --org says {self.chosen}."
-            raise UsageError(msg)
-        return organisation or self.organisation, name
+        if organisation:
+            if self.chosen and organisation != self.chosen:
+                msg = f"--name is in the organisation {organisation}, --org says {self.chosen}."
+                raise UsageError(msg)
+            return organisation, name
+        first, slash, rest = name.partition("/")
+        if slash and first == self.organisation:
+            return first, rest
+        if slash and not self.chosen and self._is_mine(first) and not self._has(name, deleted=deleted):
+            return first, rest
+        return self.organisation, name
+
+    def spelled(self, organisation: str, name: str) -> str:
+        """Return the shortest ``--name`` that ``repository`` reads as this docker repository."""
+        first, slash, _ = name.partition("/")
+        if organisation != self.organisation or (slash and (first == organisation or self._is_mine(first))):
+            return f"{self.registry}/{organisation}/{name}"
+        return name
+
+    def _is_mine(self, organisation: str) -> bool:
+        return any(each.organisation == organisation for each in self.memberships)
+
+    def _has(self, name: str, *, deleted: bool) -> bool:
+        """Tell whether the organisation that is meant has the docker repository, or its trash something of it."""
+        if deleted:
+            path = f"{self.registry}/{self.organisation}/{name}"
+            return any(each.repository == path for each in self.client.trash(self.organisation, None).items)
+        try:
+            self.client.repository(self.organisation, name)
+        except RequestError as error:
+            if "NAME_UNKNOWN" in error.codes:
+                return False
+            raise
+        return True
 
 
-def resolve(profile: str | None, server: str | None, org: str | None, *, no_input: bool) -> Session:
+def resolve(profile: str | None, server: str | None, org: str | None) -> Session:
     """Return the session: options before the environment, the environment before the current profile.
 
     Raises UsageError where nothing says a server, CommandError where nobody is signed in to it.
     """
     environment = os.environ
-    may_ask = terminal.asks() and not no_input
     organisation = org or environment.get("POLLY_ORG", "")
     named = profile or environment.get("POLLY_PROFILE")
     address = server or environment.get("POLLY_SERVER")
@@ -78,11 +129,11 @@ def resolve(profile: str | None, server: str | None, org: str | None, *, no_inpu
         if not address:
             msg = "POLLY_TOKEN is set and POLLY_SERVER is not: which server is the token for?"
             raise UsageError(msg)
-        return Session(server_url.normal(address), token, chosen=organisation, may_ask=may_ask)
+        return Session(server_url.normal(address), token, chosen=organisation)
     known = profiles.load()
     name = _name(known, named, address)
     stored = known.by_name[name]
-    return Session(stored.server, stored.token, name, stored, organisation, may_ask)
+    return Session(stored.server, stored.token, name, stored, organisation)
 
 
 def _name(known: profiles.Profiles, named: str | None, address: str | None) -> str:

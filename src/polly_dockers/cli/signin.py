@@ -136,12 +136,15 @@ def _keep(call: Call, profile: profiles.Profile) -> None:
     if organisation:
         mine = [each.organisation for each in Client(profile.server, token=profile.token).me().organisations]
         if organisation not in mine:
-            msg = f"You are no member of {organisation!r}, but of: {', '.join(mine) or 'none'}."
+            msg = f"You are not a member of {organisation!r}. You are a member of: {', '.join(mine) or 'none'}."
             raise CommandError(msg)
         profile = profile._replace(organisation=organisation)
     with profiles.edit() as known:
         had = (name for name, each in known.by_name.items() if each.server == profile.server)
         name = call.profile or os.environ.get("POLLY_PROFILE") or next(had, profile.registry)
+        before = known.by_name.get(name)
+        if before and not organisation and (before.email, before.server) == (profile.email, profile.server):
+            profile = profile._replace(organisation=before.organisation)
         known.by_name[name] = profile
         known.current = name
 

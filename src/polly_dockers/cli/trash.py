@@ -13,6 +13,7 @@ from polly_dockers.sizes import size
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
 
 _SHORT = 20
 _ITEM = (
@@ -44,9 +45,10 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
             terminal.say("Nothing was deleted.")
             return
     item = session.client.delete(organisation, name, preview=False, **what)
-    call.remember("polly dockers delete", name=name, tag=tag, commit=commit, yes=True)
+    call.remember("polly dockers delete", (organisation, name), tag=tag, commit=commit, yes=True)
     terminal.success(f"{_named(item)} is in the trash")
-    terminal.say(f"To bring it back until {render.date(item.restorable_until)}: {_way_back(name, tag, commit)}")
+    way_back = _way_back(session.spelled(organisation, name), tag, commit)
+    terminal.say(f"To bring it back until {render.date(item.restorable_until)}: {way_back}")
     if output == "json":
         render.document(item)
 
@@ -61,11 +63,13 @@ def restore(
         raise UsageError(msg)
     session = call.session
     name = name if name is not None else call.need("--name", lambda: _ask_deleted(call))
-    organisation, name = session.repository(name)
+    organisation, name = session.repository(name, deleted=True)
+    if new_name is not None:
+        new_name = _new_name(session, organisation, new_name)
     item = session.client.restore(organisation, wire.Restore(name, tag, what.get("commit"), new_name))
     if commit is not None:
         commit = item.name
-    call.remember("polly dockers restore", name=name, tag=tag, commit=commit, **{"as": new_name})
+    call.remember("polly dockers restore", (organisation, name), tag=tag, commit=commit, **{"as": new_name})
     with_it = f", with its tag {tag}" if tag and item.kind == "commit" else ""
     terminal.success(f"{_named(item)} is restored{f' as {new_name}' if new_name else with_it}")
     if output == "json":
@@ -101,7 +105,18 @@ def _ask_deleted(call: Call) -> str:
     session = call.session
     items = session.client.trash(session.organisation, 1000).items
     known = sorted({each.repository.partition("/")[2].partition("/")[2] for each in items})
-    return ask.one_of("Enter the name of the docker repository?", known)
+    before = f"{session.registry}/{session.organisation}/"
+    answer = ask.one_of("Enter the name of the docker repository?", known, before=before)
+    return f"{before}{answer}" if answer in known else answer
+
+
+def _new_name(session: Session, organisation: str, text: str) -> str:
+    """Return the name of ``--as``, before which the organisation may stand. Raises UsageError for another one."""
+    other, name = names.split(text, session.registry, "--as")
+    if other not in {None, organisation}:
+        msg = f"--as {text!r} is in another organisation than {organisation}, where the docker repository was."
+        raise UsageError(msg)
+    return name if other else name.removeprefix(f"{organisation}/")
 
 
 def _named(item: wire.TrashItem) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polly_dockers import __version__
-from polly_dockers.cli import account, audit, dockers, members
+from polly_dockers.cli import account, audit, dockers, members, org
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -25,4 +25,5 @@ polly.alone(
 )
 polly.add(dockers.group)
 polly.add(members.group)
+polly.add(org.group)
 polly.add(audit.group)

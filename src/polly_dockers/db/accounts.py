@@ -147,15 +147,15 @@ def set_password(connection: Connection, user_id: int, password_hash: str) -> No
     connection.execute(delete(access_tokens).where(access_tokens.c.user_id == user_id))
 
 
-def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role]]:
-    """The organisations of a user, by slug, with the role in each."""
+def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role, int]]:
+    """The organisations of a user, by slug, with the role in each and since when."""
     query = (
-        select(organisations.c.slug, members.c.role)
+        select(organisations.c.slug, members.c.role, members.c.joined_at)
         .join(members, members.c.organisation_id == organisations.c.id)
         .where(members.c.user_id == user_id, members.c.invitation_hash.is_(None), organisations.c.deleted_at.is_(None))
         .order_by(organisations.c.slug)
     )
-    return [(slug, Role(role)) for slug, role in connection.execute(query)]
+    return [(slug, Role(role), at) for slug, role, at in connection.execute(query)]
 
 
 def user_list(connection: Connection, organisation: int | None) -> list[Row[*tuple[Any, ...]]]:

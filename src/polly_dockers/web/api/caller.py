@@ -25,7 +25,7 @@ async def me(exchange: Exchange) -> Answer:
     caller = await signin.by_full_token(exchange)
     found = await accounts.memberships(exchange.registry, caller)
     assert caller.token is not None  # noqa: S101 - by_full_token
-    items = [wire.MembershipItem(slug, role.name) for slug, role in found]  # type: ignore[arg-type]
+    items = [wire.MembershipItem(slug, role.name, edge.time(at)) for slug, role, at in found]  # type: ignore[arg-type]
     return edge.rendered(wire.Me(caller.email, items, _token_item(caller.token, caller)))
 
 

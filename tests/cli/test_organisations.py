@@ -1,0 +1,160 @@
+"""People in several organisations: which one a command means, and whose docker repository a name is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cli.people import Server, User
+from conftest import polly_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def add(server: Server, user: User, organisation: str, role: str = "admin") -> None:
+    """Make the person a member of another organisation."""
+    place = ("--data", str(server.data), "--org", organisation, "--email", user.email, "--role", role)
+    polly_server("user", "add", *place, "--password-stdin", stdin=user.password)
+
+
+@pytest.fixture
+def other(server: Server, ann: User) -> str:
+    """Return a second organisation that ann has joined since."""
+    slug, _ = server.new_org()
+    add(server, ann, slug)
+    return slug
+
+
+def create(user: User, name: str, *more: str) -> Any:  # noqa: ANN401 - JSON is anything
+    """Make a docker repository, and return what the server says of it."""
+    return user.ok("dockers", "create", "--name", name, "--description", "x", "--output", "json", *more).json()
+
+
+def test_a_second_organisation_changes_no_script(ann: User, server: Server) -> None:
+    """What ran before goes on in the organisation that was joined first, from a profile and from POLLY_TOKEN."""
+    before = create(ann, "one")["path"]
+    for _ in range(3):  # whatever their names are sorted like
+        add(server, ann, server.new_org()[0])
+    env = {"POLLY_SERVER": server.url, "POLLY_TOKEN": ann.token()}
+    for variables in ({}, env):
+        [item] = ann.ok("dockers", "list", "--output", "json", **variables).json()
+        assert item["path"] == before
+    ann.login(server)
+    assert ann.ok("dockers", "list", "--output", "json").json()[0]["path"] == before
+
+
+def test_the_organisation_is_chosen_for_good(ann: User, server: Server, other: str) -> None:
+    """polly org use is kept with the profile, also by the next sign-in; --org and POLLY_ORG come first."""
+    mine = ann.env["TEST_ORG"]
+    header, *rows = ann.ok("org", "list").out.splitlines()
+    assert header.split() == ["organisation", "role", "joined", "at", "default"]
+    assert [row.split()[0] for row in rows] == [mine, other]
+    assert [row.endswith("yes") for row in rows] == [True, False]
+    ann.ok("org", "use", other)
+    listed = ann.ok("org", "list", "--output", "json").json()
+    assert [(each["organisation"], each["default"]) for each in listed] == [(mine, False), (other, True)]
+    assert other in create(ann, "one")["path"]
+    ann.login(server)
+    assert other in create(ann, "two")["path"]
+    assert mine in create(ann, "three", "--org", mine)["path"]
+    assert mine in ann.ok("org", "use", "--org", other, POLLY_ORG=mine).err
+
+
+def test_what_cannot_be_chosen_is_told(ann: User, server: Server, other: str) -> None:
+    """An organisation of others, none at all on a pipe, and a choice where no profile is in use."""
+    done = ann.polly("org", "use", "acme")
+    assert done.code == 1
+    assert ann.env["TEST_ORG"] in done.err
+    assert other in done.err
+    assert (ann.polly("org", "use").code, ann.polly("org", "use").err) == (2, "Error: --org is missing.\n")
+    done = ann.polly("org", "use", other, POLLY_SERVER=server.url, POLLY_TOKEN=ann.token())
+    assert (done.code, "POLLY_ORG" in done.err) == (2, True)
+
+
+def test_an_organisation_that_one_left_names_the_way_out(ann: User, server: Server, other: str) -> None:
+    """The chosen organisation is kept; once the person is out of it, the message names polly org use."""
+    ann.ok("org", "use", other)
+    polly_server("user", "remove", "--data", str(server.data), "--org", other, "--email", ann.email)
+    done = ann.polly("dockers", "list")
+    assert done.code == 1
+    assert "polly org use NAME" in done.err
+    ann.ok("org", "use", ann.env["TEST_ORG"])
+    ann.ok("dockers", "list")
+
+
+def test_the_organisation_may_stand_before_the_name(ann: User) -> None:
+    """In every command that takes a name, with --org and without, and never twice."""
+    mine = ann.env["TEST_ORG"]
+    for options in ([], ["--org", mine]):
+        name = f"{mine}/hello{len(options)}"
+        item = create(ann, name, *options)
+        assert item["path"].endswith(f"/{name}")
+        assert not item["path"].endswith(f"/{mine}/{name}")
+        ann.ok("dockers", "commit-list", "--name", name, *options)
+        ann.ok("dockers", "update", "--name", name, "--description", "y", *options)
+        ann.ok("dockers", "policy", "--name", name, "--newest", "3", "--yes", *options)
+        ann.ok("dockers", "policy", "--name", name, *options)
+        assert "restore --name hello" in ann.ok("dockers", "delete", "--name", name, "--yes", *options).err
+        ann.ok("dockers", "restore", "--name", name, "--as", f"{mine}/again{len(options)}", *options)
+    names = {each["name"] for each in ann.ok("dockers", "list", "--output", "json").json()}
+    assert names == {"again0", "again2"}
+
+
+def test_another_organisation_may_stand_before_the_name(ann: User, other: str) -> None:
+    """Without --org it is the one before the name; with --org the name is inside that one."""
+    assert create(ann, f"{other}/hello")["path"].endswith(f"/{other}/hello")
+    assert not ann.ok("dockers", "list", "--output", "json").json()
+    ann.ok("dockers", "commit-list", f"{other}/hello")
+    mine = ann.env["TEST_ORG"]
+    assert create(ann, f"{other}/hello", "--org", mine)["path"].endswith(f"/{mine}/{other}/hello")
+
+
+def test_a_name_that_was_there_goes_on_meaning_the_same(ann: User, server: Server) -> None:
+    """Joining an organisation that is called as the first part of a name changes no script."""
+    slug, _ = server.new_org()
+    path = create(ann, f"{slug}/hello")["path"]
+    add(server, ann, slug)
+    done = ann.ok("dockers", "update", f"{slug}/hello", "--description", "y", "--output", "json")
+    assert done.json()["path"] == path
+
+
+def test_the_whole_path_is_exact_and_is_what_is_printed(ann: User, server: Server) -> None:
+    """A docker repository in demo that is called demo/hello is reached by its whole path."""
+    mine = ann.env["TEST_ORG"]
+    whole = f"{server.registry}/{mine}/{mine}/hello"
+    assert create(ann, whole)["path"] == whole
+    create(ann, "hello")
+    assert ann.ok("dockers", "update", f"{mine}/hello", "--description", "y", "--output", "json").json()["name"] == (
+        "hello"
+    )
+    done = ann.ok("dockers", "delete", "--name", whole, "--yes")
+    assert f"polly dockers restore --name {whole}\n" in done.err
+    ann.ok("dockers", "restore", "--name", whole)
+    done = ann.polly("dockers", "list", "--org", "other")
+    assert done.code == 1
+    done = ann.polly("dockers", "commit-list", whole, "--org", "other")
+    assert (done.code, "--org says other" in done.err) == (2, True)
+
+
+def test_names_need_no_option(ann: User) -> None:
+    """Everywhere; the option stays, and two values that differ are refused."""
+    ann.ok("dockers", "create", "hello", "--description", "x")
+    for command in (["commit-list"], ["update", "--description", "y"], ["policy"], ["delete", "--yes"], ["restore"]):
+        ann.ok("dockers", command[0], "hello", *command[1:])
+    ann.ok("dockers", "commit-list", "hello", "--name", "hello")
+    done = ann.polly("dockers", "commit-list", "hello", "--name", "other")
+    assert (done.code, done.out) == (2, "")
+    assert "'hello' and --name 'other' are different" in done.err
+    assert ann.polly("dockers", "commit-list", "hello", "world").code == 2
+
+
+def test_emails_servers_and_profiles_need_no_option(person: Callable[..., User], server: Server) -> None:
+    """As names."""
+    ann, bob = person(), person("reader")
+    ann.ok("members", "set-role", bob.email, "--role", "writer")
+    ann.ok("logout", server.url)
+    arguments = ["login", server.url, "--email", ann.email, "--password-stdin"]
+    ann.ok(*arguments, stdin=ann.password)
+    assert ann.polly(*arguments, "--server", "registry.example", stdin=ann.password).code == 2
