@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.people import Server, User
 from conftest import polly_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cli.people import Server, User
 
 
 def add(server: Server, user: User, organisation: str, role: str = "admin") -> None:
@@ -46,7 +47,7 @@ def test_a_second_organisation_changes_no_script(ann: User, server: Server) -> N
 
 
 def test_the_organisation_is_chosen_for_good(ann: User, server: Server, other: str) -> None:
-    """polly org use is kept with the profile, also by the next sign-in; --org and POLLY_ORG come first."""
+    """The choice is kept with the profile, also by the next sign-in; --org and POLLY_ORG come first."""
     mine = ann.env["TEST_ORG"]
     header, *rows = ann.ok("org", "list").out.splitlines()
     assert header.split() == ["organisation", "role", "joined", "at", "default"]

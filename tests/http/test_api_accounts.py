@@ -142,7 +142,7 @@ def test_a_token_of_another_user(ann: Person, bob: Person) -> None:
 
 
 def test_me(server: Server, bob: Person) -> None:
-    """GET /api/v1/me: email, every organisation with the role, and the token of the request."""
+    """GET /api/v1/me: email, every organisation with the role and since when, and the token of the request."""
     other = stranger(server)
     wanted = {"email": bob.email, "role": "reader", "password": "not the one of the account"}
     assert other.api.json("POST", f"{other.base}/members", wanted).status == 201
@@ -150,10 +150,11 @@ def test_me(server: Server, bob: Person) -> None:
     assert (accepted.status, accepted.body) == (204, b"")
     body = bob.api.get("/api/v1/me").json()
     assert body["email"] == bob.email
-    assert body["organisations"] == sorted(
-        [{"organisation": "acme", "role": "writer"}, {"organisation": other.org, "role": "reader"}],
-        key=lambda item: item["organisation"],
+    assert [(each["organisation"], each["role"]) for each in body["organisations"]] == sorted(
+        [("acme", "writer"), (other.org, "reader")]
     )
+    joined = {each["organisation"]: each["joined_at"] for each in body["organisations"]}
+    assert joined["acme"] < joined[other.org]
     assert (body["token"]["scope"], body["token"]["current"]) == ("full", True)
     assert bob.api.get("/api/v1/me").json()["token"]["last_used_at"] is not None
 

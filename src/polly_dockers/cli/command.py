@@ -71,7 +71,9 @@ class Call:
         self.asked = True
         return question()
 
-    def remember(self, command: str, repository: tuple[str, str] | None = None, /, **options: str | bool | None) -> None:
+    def remember(
+        self, command: str, repository: tuple[str, str] | None = None, /, **options: str | bool | None
+    ) -> None:
         """Note the command in one line, where something was asked: True is a flag, None and False are left out.
 
         ``repository`` is organisation and name of the docker repository that --name means.

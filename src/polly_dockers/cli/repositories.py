@@ -171,7 +171,7 @@ def tags(call: Call, name: str | None, choice: Choice, output: str) -> None:
     organisation, name = session.repository(name if name is not None else ask_name(call))
     choice.ask("How many tags do you want to list?")
     page = session.client.tags(organisation, name, choice.count, order=choice.order)
-    call.remember("polly dockers tags", name=name, **choice.options())
+    call.remember("polly dockers tags", (organisation, name), **choice.options())
     path = terminal.clean(page.repository)
     if output == "json":
         render.document([_with_alias(each) for each in page.items])
