@@ -219,10 +219,5 @@ def test_a_folder_that_cannot_be_written_is_named(person: Callable[..., User], s
         stdin=ann.password, XDG_CONFIG_HOME="/dev/null/x",
     )  # fmt: skip
     assert done.code == 1
-<<<<<<< HEAD
     assert "/dev/null/x/polly/profiles.json can't be written" in done.err
-=======
-    assert "/dev/null/x/polly" in done.err
-    assert "can't be written" in done.err
->>>>>>> 61a8729 (Documents and tests of polly org and of names without an option)
     assert "POLLY_TOKEN" in done.err
