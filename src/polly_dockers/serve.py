@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.errors import HaltServer
 
 from polly_dockers import datafolder
 from polly_dockers.config import Config, note, split_address
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
+from polly_dockers.restarts import SETTLED, Restarts
 from polly_dockers.worker import PollyWorker, hold_endings
 
 if TYPE_CHECKING:
@@ -91,9 +93,14 @@ def _raise_limit() -> None:
 class _Server(BaseApplication):  # type: ignore[misc]
     """What gunicorn asks for its options, and a worker for its settings."""
 
-    def __init__(self, config: Config, metrics_folder: Path, options: dict[str, Any]) -> None:
+    def __init__(
+        self, config: Config, metrics_folder: Path, options: dict[str, Any], listeners: list[socket.socket]
+    ) -> None:
         self.settings = config
         self.metrics_folder = metrics_folder
+        self.metrics_name = listeners[1].getsockname() if config.metrics_listen else None
+        """What the socket of the metrics is bound to: its port alone may be that of the other one as well."""
+        self.restarts = Restarts(metrics_folder, config.workers)
         self._options = options
         super().__init__()
 
@@ -113,7 +120,7 @@ def _arbiter(
 ) -> None:
     """Gunicorn forks, watches and ends the workers."""
     options = {
-        "bind": [f"fd://{listener.detach()}" for listener in listeners],
+        "bind": [f"fd://{listener.fileno()}" for listener in listeners],
         "workers": config.workers,
         "worker_class": PollyWorker,
         "graceful_timeout": config.graceful_seconds + 5,
@@ -124,4 +131,21 @@ def _arbiter(
         "when_ready": lambda _arbiter: on_ready(),
     }
     hold_endings()
-    _Server(config, metrics_folder, options).run()
+    server = _Server(config, metrics_folder, options, listeners)
+    for listener in listeners:
+        listener.detach()
+    server.cfg.set("pre_fork", lambda _arbiter, worker: server.restarts.started(worker.age))
+    server.cfg.set("child_exit", lambda arbiter, worker: _after_end(server.restarts, arbiter, worker))
+    server.run()
+
+
+def _after_end(restarts: Restarts, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped
+    """A worker has ended; raises HaltServer where they end again and again, so that whoever watches the server sees."""
+    others = [each.age for each in arbiter.WORKERS.values()]
+    if not restarts.ended(worker.age, worker.pid, others):
+        return
+    msg = (
+        f"The server ends: {restarts.failures} worker processes ended one after another, each within "
+        f"{SETTLED:g} seconds of its start. The log says above why."
+    )
+    raise HaltServer(msg, 1)

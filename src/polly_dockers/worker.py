@@ -20,13 +20,14 @@ from gunicorn.workers.base import Worker
 
 from polly_dockers import audit, policy
 from polly_dockers.collector import Collector
-from polly_dockers.config import Config, split_address
+from polly_dockers.config import Config
 from polly_dockers.datafolder import open_registry, retire_keys
+from polly_dockers.db.engine import ERRORS
 from polly_dockers.errors import PollyError
 from polly_dockers.history import fold
 from polly_dockers.web.metrics import Collected, Counts, Times
 from polly_dockers.web.protocol import HttpServer
-from polly_dockers.web.site import Site
+from polly_dockers.web.site import MetricsSite, Site
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,6 +43,8 @@ LAG_EVERY: Final = 0.1
 """Seconds between two looks at how late the loop is."""
 SETTLE_EVERY: Final = 2.0
 """Seconds between two writings of what the audit log still lacks, and of what was pulled."""
+FAULT_SECONDS: Final = 10
+"""How long requests in flight may take to end where the process can't write any more: the next one waits for it."""
 RETIRE_EVERY: Final = 600.0
 """Seconds between two looks for signing keys that nothing needs any more."""
 FOLD_EVERY: Final = 5.0
@@ -72,7 +75,17 @@ class PollyWorker(Worker):  # type: ignore[misc]
     def run(self) -> None:
         """Called by gunicorn after the fork."""
         self.booted = False
-        uvloop.run(self._run())
+        self.fault = ""
+        try:
+            uvloop.run(self._run())
+        except Exception as error:
+            if self.booted or not self.app.restarts.replaces(self.age):
+                raise  # the first workers: gunicorn ends the server where these can't start
+            log.exception("a worker process can't start")
+            raise SystemExit(1) from error
+        if self.fault:
+            sys.exit(1)
+        self.app.restarts.ended_well(os.getpid())
         sys.exit(0)
 
     def init_signals(self) -> None:
@@ -89,18 +102,22 @@ class PollyWorker(Worker):  # type: ignore[misc]
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         config: Config = self.app.settings
+        if not await self._wait(self.app.restarts.delay, stop):
+            return
         registry = await open_registry(config)
+        registry.db.broken = functools.partial(loop.call_soon_threadsafe, self._broken, stop)
         counts = Counts(self.app.metrics_folder, config.data)
         registry.db.committed = counts.commits.note
         site = Site(registry, counts)
-        server = HttpServer(site)
-        runner = web.ServerRunner(server, shutdown_timeout=1.0)
-        await runner.setup()
-        metrics_port = split_address(config.metrics_listen)[1] if config.metrics_listen else None
+        sites = site, MetricsSite(registry, counts)
+        servers = [HttpServer(each) for each in sites]
+        runners = [web.ServerRunner(server, shutdown_timeout=1.0) for server in servers]
+        for runner in runners:
+            await runner.setup()
         for listener in self.sockets:
-            plain = listener.sock.getsockname()[1] == metrics_port
-            context = None if plain or not config.tls else self.app.tls_context()
-            await web.SockSite(runner, listener.sock, ssl_context=context, backlog=4096).start()
+            metrics = listener.sock.getsockname() == self.app.metrics_name
+            context = self.app.tls_context() if config.tls and not metrics else None
+            await web.SockSite(runners[metrics], listener.sock, ssl_context=context, backlog=4096).start()
         self.booted = True
         background = [
             asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
@@ -117,18 +134,44 @@ class PollyWorker(Worker):  # type: ignore[misc]
         finally:
             for task in background:
                 task.cancel()
-            site.draining = True
-            for listening in list(runner.sites):
-                await listening.stop()
-            await server.drain(config.graceful_seconds)
-            await runner.cleanup()
-            site.flush()
+            for each in sites:
+                each.draining = True
+            for runner in runners:
+                for listening in list(runner.sites):
+                    await listening.stop()
+            patience = min(FAULT_SECONDS, config.graceful_seconds) if self.fault else config.graceful_seconds
+            await asyncio.gather(*(server.drain(patience) for server in servers))
+            for runner in runners:
+                await runner.cleanup()
+            for each in sites:
+                each.flush()
             counts.write()
             with contextlib.suppress(PollyError):
                 await audit.settle(registry)
             with contextlib.suppress(PollyError):
                 await policy.note_pulls(registry)
-            registry.close()
+            with contextlib.suppress(*(ERRORS if self.fault else ())):
+                registry.close()
+
+    async def _wait(self, seconds: float, stop: asyncio.Event) -> bool:
+        """Wait before serving, where the workers before this one ended soon; False where the server ends meanwhile."""
+        clock = asyncio.get_running_loop().time
+        due = clock() + seconds
+        while (left := due - clock()) > 0:
+            self.notify()
+            if self.ppid != os.getppid():
+                return False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), min(left, 1.0))
+            if stop.is_set():
+                return False
+        return True
+
+    def _broken(self, stop: asyncio.Event, reason: str) -> None:
+        """End this process, which can't write to its database any more; gunicorn starts another."""
+        self.fault = reason
+        log.critical("this process can't write to the database any more, and ends", reason=reason)
+        stop.set()
 
     def _beat(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         """Tell gunicorn that this process lives; stop where gunicorn does not."""

@@ -218,6 +218,8 @@ class FileBlobStore:
         self._uploads = folder / "uploads"
         self._damaged = folder / "damaged"
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
+        self._probe = ThreadPoolExecutor(1, thread_name_prefix="polly-probe")
+        """For ``check`` alone: who asks whether the disk works must not keep the others waiting, nor wait for them."""
         self._folders: dict[str, int] = {}
         """Descriptors of the folders of blobs, of which there are 256 for each algorithm."""
         self._making = threading.Lock()
@@ -392,8 +394,8 @@ class FileBlobStore:
         return False
 
     async def check(self) -> None:
-        """Write a file, sync it, and take it away again."""
-        await self.run(self._check)
+        """Write a file, sync it, and delete it, on a thread of its own."""
+        await asyncio.get_running_loop().run_in_executor(self._probe, self._check)
 
     def _check(self) -> None:
         probe = self._uploads / f"check-{secrets.token_hex(8)}"
@@ -411,6 +413,7 @@ class FileBlobStore:
     def close(self) -> None:
         """Wait for the threads."""
         self._pool.shutdown()
+        self._probe.shutdown()
         while self._folders:
             os.close(self._folders.popitem()[1])
 

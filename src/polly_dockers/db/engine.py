@@ -5,6 +5,9 @@ writes of a process go to one thread, which takes everything that waits, runs it
 savepoint for each caller, appends what they noted to the journal (journal.py), and answers after the commit: two syncs
 for many pushes. Processes that share the file
 queue on an ``flock`` before they begin: the kernel wakes the next one at once, where SQLite's busy handler polls.
+
+A writer that cannot go on (its connection is broken and no other can be opened, or its lock cannot be released) answers
+all who wait, refuses all who come later, and says so once (``Database.broken``): the process is to end then.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import pysqlite3.dbapi2 as sqlite
-from sqlalchemy import create_engine, event
+from sqlalchemy import URL, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -50,6 +53,12 @@ BATCH: Final = 256
 """Callers that share one commit, at most: it bounds how long the first of them waits."""
 
 
+WRITE_SECONDS: Final = 30.0
+"""How long a caller waits for its write. One that was begun then may still be committed."""
+CLOSE_SECONDS: Final = 10.0
+"""How long the end of a process waits for a writer that the disk does not answer."""
+
+
 def now() -> int:
     """Microseconds since 1970 by the database's clock, which for SQLite is this machine's."""
     return time.time_ns() // 1000
@@ -70,7 +79,7 @@ def open_engine(path: Path) -> Engine:
     """An engine on the file, each connection set up for durable WAL; transactions are begun by hand."""
     check_library()
     engine = create_engine(
-        f"sqlite+pysqlite:///{path}",
+        URL.create("sqlite+pysqlite", database=str(path)),  # a path in the text of a URL would be decoded
         module=sqlite,
         poolclass=NullPool,
         hide_parameters=True,
@@ -105,24 +114,43 @@ def _reported(error: BaseException) -> BaseException:
     return error
 
 
+class _WriterBrokenError(Exception):
+    """The writer of this process cannot go on."""
+
+
+def _stopped() -> Unavailable:
+    msg = (
+        "This process of the server can't write to its database any more, and ends. Look whether the change was made, "
+        "then try again."
+    )
+    return Unavailable(msg)
+
+
 class _Work:
     """One caller's function, and where its answer goes."""
 
-    __slots__ = ("error", "future", "run", "value")
+    __slots__ = ("error", "future", "late", "run", "value")
 
     def __init__(self, run: Callable[[Connection], object], future: asyncio.Future[Any]) -> None:
         self.run = run
         self.future = future
         self.value: object = None
         self.error: BaseException | None = None
+        self.late = False
+        """Its caller waits no more: if it was not begun yet, it never is."""
 
 
 class Database:
     """The rows of one data folder. One for each process, made after the fork, closed at its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, write_seconds: float = WRITE_SECONDS) -> None:
+        """``write_seconds``: how long a write may take, from the call to the answer."""
         self.committed: Callable[[float], None] = lambda _seconds: None
         """Is told by the writer thread how long each transaction took, its sync included."""
+        self.broken: Callable[[str], None] = lambda _reason: None
+        """Is told by the writer thread, once, why it cannot go on. From then on every write raises Unavailable."""
+        self._write_seconds = write_seconds
+        self._stopped = threading.Event()
         self._engine = open_engine(folder / FILE)
         self._reader = self._engine.connect()
         self._driver: Any = self._reader.connection.driver_connection
@@ -163,17 +191,34 @@ class Database:
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What ``fn(connection, …)`` returns, once its changes are on the disk; if it raises, it changed nothing.
 
-        Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does. A caller that is cancelled
-        while it waits may or may not have been carried out.
+        Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does; Unavailable as well where the
+        answer takes longer than ``write_seconds``: the change may still be made then, and the message says so. A caller
+        that is cancelled while it waits may or may not have been carried out.
         """
         work = _Work(lambda connection: fn(connection, *args, **kwargs), asyncio.get_running_loop().create_future())
         self._queue.put(work)
-        return cast("T", await work.future)
+        if self._stopped.is_set():  # after it was put: nobody looks at the queue any more
+            work.future.cancel()
+            raise _stopped()
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                return cast("T", await work.future)
+        except TimeoutError:
+            if not work.future.cancelled():
+                raise  # it is from the function itself
+            work.late = True
+            msg = (
+                f"The database did not answer within {self._write_seconds:g} seconds. The change may still be made: "
+                "look whether it was, then try again."
+            )
+            raise Unavailable(msg) from None
 
     def close(self) -> None:
-        """Finish what waits, then let go of the file."""
+        """Finish what waits, then release the file. A writer that the disk does not answer is left to the kernel."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            return
         self._end()
         self._reader.close()
         self._engine.dispose()
@@ -181,21 +226,43 @@ class Database:
         os.close(self._lock)
 
     def _write_all(self) -> None:
+        """The writer thread, from its start to ``close``, or until it cannot go on."""
+        batch: list[_Work] = []
+        try:
+            self._write_batches(batch)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, nobody writes from now on, and all have to know
+            self._stopped.set()
+            while not self._queue.empty():
+                if (work := self._queue.get()) is not None:
+                    batch.append(work)
+            for work in batch:
+                work.error = work.error or _stopped()
+            if batch:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
+            self.broken(f"{type(error).__name__}: {error}")
+
+    def _write_batches(self, batch: list[_Work]) -> None:
+        """Write what waits, again and again; ``batch`` holds those who have no answer yet."""
         connection = self._engine.connect()
         while (work := self._queue.get()) is not None:
-            batch = [work]
+            batch[:] = [work]
             while len(batch) < BATCH and not self._queue.empty():
                 if (more := self._queue.get()) is None:
                     self._queue.put(None)
                     break
                 batch.append(more)
+            batch[:] = [work for work in batch if not work.late]
+            if not batch:
+                continue
             driver: Any = connection.connection.driver_connection
             self._commit(connection, driver, batch)
             if driver.in_transaction:  # its rollback failed too: the disk is ill
                 connection.invalidate()
                 connection.close()
                 connection = self._engine.connect()
-            batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
+            batch[0].future.get_loop().call_soon_threadsafe(_answer, batch.copy())
+            batch.clear()
         connection.close()
 
     def _commit(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
@@ -217,6 +284,8 @@ class Database:
                     if end is not None:
                         self._journal.take_back(end)
                     raise
+        except _WriterBrokenError:
+            raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
                 work.error = _reported(error)
@@ -241,13 +310,20 @@ class Database:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Let the next writer on. What was committed stays so, whatever this answers: closing the file unlocks too."""
+        """Let the next writer on. What was committed stays so, whatever this answers: closing the file unlocks too.
+
+        Raises _WriterBrokenError where neither works: all processes would wait for this one, so it has to end.
+        """
         try:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
         except OSError:
-            again = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.dup2(again, self._lock, inheritable=False)
-            os.close(again)
+            try:
+                again = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                os.dup2(again, self._lock, inheritable=False)
+                os.close(again)
+            except OSError as error:
+                msg = f"the lock {self._lock_file} can't be released: {error.strerror}"
+                raise _WriterBrokenError(msg) from error
 
 
 @contextlib.contextmanager

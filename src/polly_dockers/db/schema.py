@@ -376,3 +376,10 @@ journal: Final = Table(
     Column("batch", BigInteger, primary_key=True, autoincrement=False),
 )
 """One row: the batch of the journal (journal.py) that was committed last."""
+
+readiness: Final = Table(
+    "readiness",
+    metadata,
+    Column("checked_at", BigInteger, primary_key=True, autoincrement=False),
+)
+"""One row: when /readyz found last that rows and files can be written."""

@@ -12,10 +12,9 @@ import structlog
 
 from polly_dockers import addresses
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.config import split_address
-from polly_dockers.db.accounts import organisation_list
 from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError, Unsupported
 from polly_dockers.logs import RequestLine, RequestLog
+from polly_dockers.readiness import Readiness
 from polly_dockers.web import failures, metrics, oci, tokens
 from polly_dockers.web.answer import Answer
 from polly_dockers.web.api import routes
@@ -54,9 +53,9 @@ class Site:
         self._numbers = itertools.count()
         self.draining = False
         """Whether the process is about to end: each answer then closes its connection."""
-        listen = registry.config.metrics_listen
-        self._metrics_port = split_address(listen)[1] if listen else None
-        self._plain = not (listen or registry.config.public_url or registry.config.trusted_proxies)
+        self._readiness = Readiness(registry)
+        config = registry.config
+        self._plain = not (config.metrics_listen or config.public_url or config.trusted_proxies)
         """Whether nothing says that a proxy stands before: then who comes from this machine may see /metrics."""
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -111,20 +110,21 @@ class Site:
 
     def _route(self, exchange: Exchange) -> tuple[str, Handler]:
         path = exchange.path
-        if self._metrics_port is not None and self._came_to_metrics(exchange):
-            return "metrics", self._metrics if path == "/metrics" else _nothing
         if path.startswith("/v2/") or path == "/v2":
             return "v2", oci.answer
         if path.startswith("/api/"):
             return "api", routes.answer
         if path == "/metrics" and self._plain and _came_from_here(exchange):
             return "metrics", self._metrics
+        if path == "/readyz":
+            return "health", self._ready
         return _FIXED.get(path, ("other", _nothing))
 
-    def _came_to_metrics(self, exchange: Exchange) -> bool:
-        transport = exchange.request.transport
-        name = transport.get_extra_info("sockname") if transport is not None else None
-        return name is not None and name[1] == self._metrics_port
+    async def _ready(self, exchange: Exchange) -> Answer:
+        """GET /readyz: rows and files can be written; raises Unavailable or StorageFull where they cannot."""
+        _only_get(exchange)
+        await self._readiness.check()
+        return Answer(dump({"status": "ok"}), content_type="application/json")
 
     async def _metrics(self, exchange: Exchange) -> Answer:
         _only_get(exchange)
@@ -173,6 +173,13 @@ class Site:
         self._requests.flush()
 
 
+class MetricsSite(Site):
+    """Answers what comes to the listener of the metrics, which knows /metrics and nothing else."""
+
+    def _route(self, exchange: Exchange) -> tuple[str, Handler]:
+        return "metrics", self._metrics if exchange.path == "/metrics" else _nothing
+
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -207,14 +214,6 @@ async def _alive(exchange: Exchange) -> Answer:
     return Answer(b'{"status":"ok"}', content_type="application/json")
 
 
-async def _ready(exchange: Exchange) -> Answer:
-    """GET /readyz: the database and the storage answer; raises Unavailable or StorageFull where they do not."""
-    _only_get(exchange)
-    await exchange.registry.db.read(organisation_list)
-    await exchange.registry.blobs.check()
-    return Answer(dump({"status": "ok"}), content_type="application/json")
-
-
 def _came_from_here(exchange: Exchange) -> bool:
     """Whether the client is on this machine and came by no proxy."""
     request = exchange.request
@@ -227,5 +226,4 @@ _FIXED: Final[dict[str, tuple[str, Handler]]] = {
     "/": ("welcome", _welcome),
     "/token": ("token", tokens.token),
     "/healthz": ("health", _alive),
-    "/readyz": ("health", _ready),
 }

@@ -1,0 +1,25 @@
+"""The row that /readyz writes, so that a database that can only be read is not taken for one that works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert, select
+
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import readiness
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def fresh(connection: Connection, microseconds: int) -> bool:
+    """Whether some process wrote the row within so many microseconds; a clock that was set back makes it stale."""
+    at = connection.execute(select(readiness.c.checked_at)).scalar_one_or_none()
+    return at is not None and 0 <= now() - at < microseconds
+
+
+def write(connection: Connection) -> None:
+    """Write the row."""
+    connection.execute(delete(readiness))
+    connection.execute(insert(readiness), {"checked_at": now()})

@@ -1,0 +1,79 @@
+"""Whether rows and files can be written now, asked as often as anybody likes, tried once a second in all processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers.db import readiness as rows
+from polly_dockers.errors import PollyError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from polly_dockers.registry import Registry
+
+EVERY: Final = 1.0
+"""Seconds for which an answer holds, in all processes of the server."""
+PATIENCE: Final = 5.0
+"""Seconds after which a database or a disk that does not answer counts as one that does not work."""
+
+
+class Readiness:
+    """What one process knows of it. A try is shared by all who ask while it goes on."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._trial: asyncio.Task[None] | None = None
+        self._began = 0.0
+        self._failure: PollyError | None = None
+        self._holds_until = 0.0
+
+    async def check(self) -> None:
+        """Return where writing works; raises Unavailable or StorageFull where it does not, after PATIENCE at most."""
+        clock = asyncio.get_running_loop().time
+        if self._trial is None and clock() >= self._holds_until:
+            self._began = clock()
+            self._trial = asyncio.create_task(self._try())
+        if self._trial is not None:
+            await asyncio.wait({self._trial}, timeout=max(0.0, self._began + PATIENCE - clock()))
+        if self._trial is not None:
+            msg = f"The database or the disk did not answer within {PATIENCE:g} seconds."
+            raise Unavailable(msg)
+        if self._failure is not None:
+            raise type(self._failure)(self._failure.message)
+
+    async def _try(self) -> None:
+        try:
+            async with self._alone():
+                if not await self._registry.db.read(rows.fresh, int(EVERY * 1_000_000)):
+                    await self._registry.blobs.check()
+                    await self._registry.db.write(rows.write)
+            self._failure = None
+        except PollyError as error:
+            self._failure = error
+        except OSError as error:
+            self._failure = Unavailable(f"The server can't use its disk now: {error.strerror}.")
+        except BaseException:
+            self._failure = Unavailable("The check of the database and the disk was not finished.")
+            raise
+        finally:
+            self._holds_until = asyncio.get_running_loop().time() + EVERY
+            self._trial = None
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Held by one process at a time: the others wait, and find the row that it wrote. It dies with its holder."""
+        fd = os.open(self._registry.config.data / "ready.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                await asyncio.sleep(0.02)
+            yield
+        finally:
+            os.close(fd)
