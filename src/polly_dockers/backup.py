@@ -124,7 +124,8 @@ def _copy_database(source: Path, part: Path) -> None:
     engine = open_engine(source)
     try:
         with engine.connect() as connection:
-            connection.exec_driver_sql("VACUUM INTO ?", (str(part),))
+            # an absolute path: a name that begins with "file:" would be a URI
+            connection.exec_driver_sql("VACUUM INTO ?", (str(part.absolute()),))
     finally:
         engine.dispose()
     part.chmod(0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -50,7 +51,7 @@ def prepare(folder: Path) -> None:
 def _lost(folder: Path) -> Unavailable:
     msg = (
         f"The database of {folder} is gone, and its blobs are there. To make it anew from the journal: polly-server "
-        f"rebuild --data {folder}. To go back to a backup: polly-server restore."
+        f"rebuild --data {quote(str(folder))}. To go back to a backup: polly-server restore."
     )
     return Unavailable(msg)
 
@@ -91,7 +92,8 @@ def require(folder: Path) -> None:
 
         if rebuild.is_lost(folder):
             raise _lost(folder)
-        msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {folder} --org … --email …"
+        place = quote(str(folder))
+        msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {place} --org … --email …"
         raise Unavailable(msg)
     version.check(folder, found)
     if found < REVISION:

@@ -1,9 +1,9 @@
 """What the arbiter does about workers that end on their own: the next one waits, and in the end the server gives up.
 
 A worker that ends once (it ran out of memory, its database could not be reopened) is replaced at once. Where the next
-ones end soon as well, each waits longer before it serves, so that a disk that is ill is not asked again and again. Where
-no worker has stayed for a while, the server ends, with a message and an exit code: who watches it (systemd, a container
-platform) knows then, and may start it elsewhere. A port that listens and never answers would tell nobody.
+ones end soon as well, each waits longer before it serves, so that an ill disk is not asked again and again. Where no
+worker stays for a while, the server ends with a message and an exit code: whoever watches it (systemd, a container
+platform) knows then, and may start it again. A port that listens and never answers would tell nobody.
 """
 
 from __future__ import annotations

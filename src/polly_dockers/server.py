@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
@@ -115,7 +116,9 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
     hashed = hash_now(_password(from_stdin=password_stdin))
     datafolder.prepare(data)
     datafolder.change(data, lambda connection: _first(connection, org, email, hashed))
-    print(f"Organisation {org} with the admin {email} is in {data}. Start it: polly-server run --data {data}")
+    print(
+        f"Organisation {org} with the admin {email} is in {data}. Start it: polly-server run --data {quote(str(data))}"
+    )
 
 
 def _first(connection: Connection, slug: str, email: str, hashed: str) -> None:

@@ -12,6 +12,7 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import typer
@@ -75,10 +76,13 @@ def run_restore(
         done = backup.restore(from_, data, start)
     datafolder.prepare(data)
     datafolder.change(data, pulls.note_all)
-    print(f"{done.blobs} blobs ({size(done.size)}) restored to {data}. Start it: polly-server run --data {data}")
+    print(
+        f"{done.blobs} blobs ({size(done.size)}) restored to {data}. Start it: "
+        f"polly-server run --data {quote(str(data))}"
+    )
     print(
         "Tokens, members and signing keys are as they were then. If a key or a token was revoked since: "
-        f"polly-server key rotate --revoke --data {data}"
+        f"polly-server key rotate --revoke --data {quote(str(data))}"
     )
 
 
@@ -196,7 +200,7 @@ def run_rebuild(data: Data = Path("data")) -> None:
     if done.batches:
         print(
             "Accounts that have no password or no role now get them by: polly-server user add "
-            f"--data {data} --org ORG --email EMAIL --role admin"
+            f"--data {quote(str(data))} --org ORG --email EMAIL --role admin"
         )
     for repository, manifest, digest in done.lost[:NAMED]:
         print(f"lost: {digest}, which {repository}@{manifest} names", file=sys.stderr)

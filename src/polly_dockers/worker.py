@@ -20,7 +20,6 @@ from gunicorn.workers.base import Worker
 
 from polly_dockers import audit, policy
 from polly_dockers.collector import Collector
-from polly_dockers.config import Config
 from polly_dockers.datafolder import open_registry, retire_keys
 from polly_dockers.db.engine import ERRORS
 from polly_dockers.errors import PollyError
@@ -30,9 +29,10 @@ from polly_dockers.web.protocol import HttpServer
 from polly_dockers.web.site import MetricsSite, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from polly_dockers.collector import Report
+    from polly_dockers.config import Config
     from polly_dockers.registry import Registry
 
 log: Final = structlog.get_logger("polly.worker")
@@ -105,19 +105,11 @@ class PollyWorker(Worker):  # type: ignore[misc]
         if not await self._wait(self.app.restarts.delay, stop):
             return
         registry = await open_registry(config)
-        registry.db.broken = functools.partial(loop.call_soon_threadsafe, self._broken, stop)
+        registry.db.broken = lambda reason: loop.call_soon_threadsafe(self._broken, stop, reason)
         counts = Counts(self.app.metrics_folder, config.data)
         registry.db.committed = counts.commits.note
-        site = Site(registry, counts)
-        sites = site, MetricsSite(registry, counts)
-        servers = [HttpServer(each) for each in sites]
-        runners = [web.ServerRunner(server, shutdown_timeout=1.0) for server in servers]
-        for runner in runners:
-            await runner.setup()
-        for listener in self.sockets:
-            metrics = listener.sock.getsockname() == self.app.metrics_name
-            context = self.app.tls_context() if config.tls and not metrics else None
-            await web.SockSite(runners[metrics], listener.sock, ssl_context=context, backlog=4096).start()
+        sites = Site(registry, counts), MetricsSite(registry, counts)
+        servers, runners = await self._listen(sites)
         self.booted = True
         background = [
             asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
@@ -134,17 +126,11 @@ class PollyWorker(Worker):  # type: ignore[misc]
         finally:
             for task in background:
                 task.cancel()
-            for each in sites:
-                each.draining = True
-            for runner in runners:
-                for listening in list(runner.sites):
-                    await listening.stop()
-            patience = min(FAULT_SECONDS, config.graceful_seconds) if self.fault else config.graceful_seconds
-            await asyncio.gather(*(server.drain(patience) for server in servers))
-            for runner in runners:
-                await runner.cleanup()
-            for each in sites:
-                each.flush()
+            for site in sites:
+                site.draining = True
+            await self._drain(servers, runners)
+            for site in sites:
+                site.flush()
             counts.write()
             with contextlib.suppress(PollyError):
                 await audit.settle(registry)
@@ -152,6 +138,29 @@ class PollyWorker(Worker):  # type: ignore[misc]
                 await policy.note_pulls(registry)
             with contextlib.suppress(*(ERRORS if self.fault else ())):
                 registry.close()
+
+    async def _listen(self, sites: Sequence[Site]) -> tuple[list[HttpServer], list[web.ServerRunner]]:
+        """Serve the first site on the main socket and the second on that of the metrics, if there is one."""
+        servers = [HttpServer(site) for site in sites]
+        runners = [web.ServerRunner(server, shutdown_timeout=1.0) for server in servers]
+        for runner in runners:
+            await runner.setup()
+        for listener in self.sockets:
+            metrics = listener.sock.getsockname() == self.app.metrics_name
+            context = self.app.tls_context() if self.app.settings.tls and not metrics else None
+            await web.SockSite(runners[metrics], listener.sock, ssl_context=context, backlog=4096).start()
+        return servers, runners
+
+    async def _drain(self, servers: Sequence[HttpServer], runners: Sequence[web.ServerRunner]) -> None:
+        """Stop listening, and let the requests in flight end."""
+        for runner in runners:
+            for listening in list(runner.sites):
+                await listening.stop()
+        seconds = self.app.settings.graceful_seconds
+        seconds = min(FAULT_SECONDS, seconds) if self.fault else seconds
+        await asyncio.gather(*(server.drain(seconds) for server in servers))
+        for runner in runners:
+            await runner.cleanup()
 
     async def _wait(self, seconds: float, stop: asyncio.Event) -> bool:
         """Wait before serving, where the workers before this one ended soon; False where the server ends meanwhile."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 import pysqlite3.dbapi2 as sqlite
@@ -314,3 +319,79 @@ def test_upgrades_at_once(tmp_path: Path) -> None:
         _, err = other.communicate()
         assert (other.returncode, err) == (0, "")
     assert migrate.upgrade(tmp_path) is not None
+
+
+async def test_a_write_has_a_deadline(folder: Path) -> None:
+    """37: while another process holds the database, a write is answered in time and says that it may still be made."""
+    database = Database(folder, write_seconds=0.2)
+    lock = os.open(folder / "writer.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    begun = asyncio.create_task(database.write(add, "begun"))
+    with pytest.raises(Unavailable, match="may still be made"):
+        await begun
+    with pytest.raises(Unavailable, match="may still be made"):
+        await database.write(add, "not begun")
+    os.close(lock)
+    assert await database.write(add, "after") == "after"
+    assert await database.read(keys) == ["after", "begun"]  # one that was not begun in time never is
+    database.close()
+
+
+async def test_a_writer_that_cannot_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """37: where the database can't be opened again, it says so, and no write waits for ever."""
+    database, loop = Database(folder), asyncio.get_running_loop()
+    reasons: asyncio.Queue[str] = asyncio.Queue()
+    database.broken = lambda reason: loop.call_soon_threadsafe(reasons.put_nowait, reason)
+    opened = database._engine
+
+    def fail_for_good(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("ROLLBACK")
+        driver.execute("BEGIN")  # as after a rollback that failed: the transaction is still there at the end
+        monkeypatch.setattr(opened, "connect", no_disk)
+        monkeypatch.setattr(engine, "_transaction", lambda _driver: contextlib.nullcontext())
+        raise ZeroDivisionError
+
+    def no_disk() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(engine, "_transaction", lambda _driver: contextlib.nullcontext(_driver.execute("BEGIN")))
+    calls = [database.write(fail_for_good), *(database.write(add, str(number)) for number in range(300))]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, (Unavailable, StorageFull, ZeroDivisionError)) for answer in answers[257:])
+    assert "Input/output error" in await reasons.get()
+    with pytest.raises(Unavailable, match="ends"):
+        await database.write(add, "later")
+    database.close()
+
+
+async def test_a_lock_that_cannot_be_released(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """37: a process that would keep all others waiting for its lock stops writing and says so."""
+    database, loop = Database(folder), asyncio.get_running_loop()
+    reasons: asyncio.Queue[str] = asyncio.Queue()
+    database.broken = lambda reason: loop.call_soon_threadsafe(reasons.put_nowait, reason)
+
+    def flock(fd: int, what: int) -> None:
+        if what == fcntl.LOCK_UN:
+            raise OSError(errno.EIO, "Input/output error")
+        fcntl.flock(fd, what)
+
+    monkeypatch.setattr(engine, "fcntl", types.SimpleNamespace(**vars(fcntl) | {"flock": flock}))
+    monkeypatch.setattr(database, "_lock_file", folder / "gone" / "writer.lock")
+    with pytest.raises(Unavailable, match="Look whether"):
+        await database.write(add, "a")
+    assert "can't be released" in await reasons.get()
+    assert await database.read(keys) == ["a"]
+    database.close()
+
+
+@pytest.mark.parametrize("name", ["p%20q", "q?mode=memory", "a#b", "späte", "a b", "100%", "file:x", "a;b'c"])
+async def test_any_name_of_a_data_folder(template: Path, tmp_path: Path, name: str) -> None:
+    """The database that is opened is the one of that folder, whatever its name means in a URL."""
+    shutil.copytree(template, tmp_path / name)
+    database = Database(tmp_path / name)
+    await database.write(add, name)
+    database.close()
+    with contextlib.closing(sqlite.connect(tmp_path / name / FILE)) as found:
+        assert found.execute("SELECT key FROM throttles").fetchall() == [(name,)]
+    assert os.listdir(tmp_path) == [name]  # noqa: PTH208 - no disk is waited for here

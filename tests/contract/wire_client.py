@@ -130,6 +130,7 @@ class Client:
 
     port: int
     authorization: str | None = None
+    host: str = field(default="127.0.0.1", kw_only=True)
 
     def send(
         self,
@@ -139,7 +140,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """The answer to a request; an iterable body is sent in chunks."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
         given = {"Connection": "close", **(headers or {})}
         if self.authorization is not None:
             given.setdefault("Authorization", self.authorization)

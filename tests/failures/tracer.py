@@ -13,15 +13,19 @@ MOST = 400
 """Calls of one kind in a thread, at most, before a scenario is over."""
 
 
-def trace(server: Server, call: str, what: str) -> subprocess.Popen[str]:
-    """Inject ``what`` into the calls of the worker, from now on: strace(1), "Tampering"."""
+def trace(server: Server, call: str, what: str, *more: str) -> subprocess.Popen[str]:
+    """Inject ``what`` into the calls of the worker, from now on: strace(1), "Tampering".
+
+    ``more``: other injections, as strace takes them.
+    """
     assert server.process is not None
     worker = subprocess.run(
         ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=True
     ).stdout.split()[0]
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
     inject = f"inject={call}:{what}"
-    tracer = subprocess.Popen([*command, "-e", inject, "-p", worker], stderr=subprocess.PIPE, text=True)
+    others = [word for each in more for word in ("-e", each)]
+    tracer = subprocess.Popen([*command, "-e", inject, *others, "-p", worker], stderr=subprocess.PIPE, text=True)
     status = f"/proc/{worker}/status"
     while tracer.poll() is None:
         with open(status, encoding="ascii") as file:  # noqa: PTH123 - read again and again

@@ -109,6 +109,8 @@ def _reported(error: BaseException) -> BaseException:
             return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
         if "database is locked" in text:
             return Unavailable("The database is busy; try again.")
+        if "malformed" in text:
+            return Unavailable("The server can't read its database; who runs it looks with polly-server check.")
     if isinstance(error, OSError):
         return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
     return error
@@ -147,7 +149,7 @@ class Database:
         """``write_seconds``: how long a write may take, from the call to the answer."""
         self.committed: Callable[[float], None] = lambda _seconds: None
         """Is told by the writer thread how long each transaction took, its sync included."""
-        self.broken: Callable[[str], None] = lambda _reason: None
+        self.broken: Callable[[str], object] = lambda _reason: None
         """Is told by the writer thread, once, why it cannot go on. From then on every write raises Unavailable."""
         self._write_seconds = write_seconds
         self._stopped = threading.Event()
@@ -159,6 +161,7 @@ class Database:
         self._lock_file = folder / "writer.lock"
         self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._writer = self._engine.connect()
         self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
         self._thread.start()
 
@@ -244,7 +247,7 @@ class Database:
 
     def _write_batches(self, batch: list[_Work]) -> None:
         """Write what waits, again and again; ``batch`` holds those who have no answer yet."""
-        connection = self._engine.connect()
+        connection = self._writer
         while (work := self._queue.get()) is not None:
             batch[:] = [work]
             while len(batch) < BATCH and not self._queue.empty():

@@ -24,7 +24,7 @@ SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))  # % begins a reference here
     if connection is not None:
         config.attributes["connection"] = connection
     return config

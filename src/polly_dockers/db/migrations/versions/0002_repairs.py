@@ -15,6 +15,7 @@ def upgrade() -> None:
     """Bring the tables to this revision."""
     op.create_index(op.f("ix_tags_repository_id_commit_id"), "tags", ["repository_id", "commit_id"], unique=False)
     _trash()
+    _readiness()
 
 
 def _trash() -> None:
@@ -28,4 +29,13 @@ def _trash() -> None:
     op.execute(
         "UPDATE trash SET purging_at = deleted_at WHERE kind = 'organisation' AND EXISTS (SELECT 1 FROM repositories "
         "AS r WHERE r.organisation_id = trash.organisation_id AND r.deleted_at IS NOT NULL AND r.name NOT LIKE '%~%')"
+    )
+
+
+def _readiness() -> None:
+    """The row that /readyz writes."""
+    op.create_table(
+        "readiness",
+        sa.Column("checked_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("checked_at", name=op.f("pk_readiness")),
     )

@@ -1,0 +1,91 @@
+"""37: a process that cannot write to its database any more says so and ends; nothing waits for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from typing import TYPE_CHECKING
+
+from conftest import Server, free_port
+from contract.wire_client import Person, image
+from failures.client import GONE, kill
+from failures.tracer import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def one_worker(folder: Path) -> Iterator[Server]:
+    """A server with a single worker, gone at the end whatever happens."""
+    server = Server(folder / "data", free_port(), ("--workers", "1"))
+    server.init()
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None:
+            kill(server)
+
+
+def workers(server: Server) -> list[int]:
+    """The worker processes of a server."""
+    assert server.process is not None
+    with open(f"/proc/{server.process.pid}/task/{server.process.pid}/children", encoding="ascii") as file:  # noqa: PTH123
+        return [int(word) for word in file.read().split()]
+
+
+def status(ask: Callable[[], int]) -> int:
+    """The status of an answer; 0 where the connection was cut off."""
+    try:
+        return ask()
+    except GONE:
+        return 0
+
+
+def test_a_worker_whose_lock_cannot_be_released(tmp_path: Path) -> None:
+    """Its client is answered 503, its log says why it ends, and a new worker takes the next push."""
+    with one_worker(tmp_path) as server:
+        repo = Person(server.port, server.org, *server.admin).new_repo()
+        made = image()
+        repo.push(made, "v1")
+        [worker] = workers(server)
+        ended = os.pidfd_open(worker)
+        # in each thread, the second flock is the one that lets others write; then the lock can't be opened again either
+        tracer = trace(server, "flock,openat", "error=EIO:when=2+2", "inject=openat:error=EIO")
+        try:
+            refused = status(lambda: repo.put("v2", made.manifest).status)
+            select.select([ended], [], [])
+        finally:
+            tracer.terminate()
+            tracer.wait()
+            assert tracer.stderr is not None
+            tracer.stderr.close()
+            os.close(ended)
+        assert refused == 503
+        said = server.log.read_text()
+        assert "this process can't write to the database any more, and ends" in said
+        assert "can't be released" in said
+        while status(lambda: repo.put("v3", made.manifest).status) != 201:
+            assert server.process is not None
+            assert server.process.poll() is None
+        assert repo.manifest("v2").status == 200  # it was committed before the lock; the 503 said to look
+
+
+def test_workers_that_end_again_and_again(tmp_path: Path) -> None:
+    """A server whose every worker ends at once gives up, with an exit code and a message, and frees its port."""
+    with one_worker(tmp_path) as server:
+        process = server.process
+        assert process is not None
+        while process.poll() is None:
+            for worker in workers(server) if process.poll() is None else ():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+        assert process.wait() == 1
+        assert process.stdout is not None
+        process.stdout.close()
+        server.process = None
+        assert "worker processes ended one after another" in server.log.read_text()

@@ -1,0 +1,59 @@
+"""37: what the arbiter does about workers that end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polly_dockers.restarts import GIVE_UP, SETTLED, Restarts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Clock:
+    """Seconds, moved by the test."""
+
+    at = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.at
+
+
+def test_delays_grow_and_then_the_server_gives_up(tmp_path: Path) -> None:
+    """The first is replaced at once, each later one waits longer; a worker that stays begins the count again."""
+    clock = Clock()
+    restarts = Restarts(tmp_path, 1, clock)
+    delays, ends = [], []
+    for age in range(1, GIVE_UP + 1):
+        restarts.started(age)
+        clock.at += 1
+        ends.append(restarts.ended(age, 100 + age, []))
+        delays.append(restarts.delay)
+    assert delays[:6] == [0, 1, 2, 4, 8, 16]
+    assert ends == [False] * (GIVE_UP - 1) + [True]
+    restarts.started(99)
+    clock.at += SETTLED
+    assert not restarts.ended(99, 99, [])
+    assert restarts.delay == 0
+
+
+def test_a_worker_that_stays_keeps_the_server(tmp_path: Path) -> None:
+    """While another worker serves, the server goes on, however often one ends."""
+    clock = Clock()
+    restarts = Restarts(tmp_path, 2, clock)
+    restarts.started(1)
+    clock.at += SETTLED
+    for age in range(2, 3 * GIVE_UP):
+        restarts.started(age)
+        assert not restarts.ended(age, age, [1])
+
+
+def test_workers_that_were_asked_to_end_do_not_count(tmp_path: Path) -> None:
+    """As at a reload of the settings."""
+    restarts = Restarts(tmp_path, 1, Clock())
+    for age in range(1, 3 * GIVE_UP):
+        restarts.started(age)
+        restarts.ended_well(age)
+        assert not restarts.ended(age, age, [])
+    assert restarts.failures == 0
