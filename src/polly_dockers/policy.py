@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,14 +17,14 @@ from polly_dockers.db import policy as rows
 from polly_dockers.db import repositories as repository_rows
 from polly_dockers.db.audit import Event
 from polly_dockers.db.engine import now
-from polly_dockers.db.policy import DAY, Policy
+from polly_dockers.db.policy import DAY, SECOND, Policy
 from polly_dockers.db.schema import blobs, manifest_blobs
 from polly_dockers.db.statement import Statement
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import Action, RepositoryName, Role
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
@@ -79,22 +80,34 @@ async def read(
 
 
 async def write(
-    registry: Registry, actor: Actor, organisation: str, name: str | None, policy: Policy | None, *, preview: bool
+    registry: Registry,
+    actor: Actor,
+    organisation: str,
+    name: str | None,
+    policy: Policy | None,
+    *,
+    preview: bool,
+    as_of: int | None = None,
 ) -> tuple[Policy, Preview]:
     """Set the policy of an organisation, or of one repository of it; what holds then, and what would go now.
 
-    With ``preview`` nothing is set. ``policy`` None lets a repository have its organisation's. For admins.
+    With ``preview`` nothing is set, and what would go may be of a later moment, ``as_of`` (microseconds).
+    ``policy`` None lets a repository have its organisation's. For admins.
     Raises BadRequest, Denied, OrganisationUnknown, NameUnknown.
     """
     if policy is None and name is None:
         msg = "Only a docker repository can inherit a policy, from its organisation: give its name."
         raise BadRequest(msg)
+    if as_of is not None and not preview:
+        msg = "as_of is for a preview: a policy holds from now on."
+        raise BadRequest(msg)
+    at = _moment(as_of)
     full = RepositoryName.of(organisation, name) if name is not None else None
 
     def reach(connection: Connection) -> tuple[int, int | None, Policy]:
         found, _ = access.member(connection, actor, organisation, Role.admin)
-        at = access.reach(connection, actor, full, Action.delete).repository_id if full is not None else None
-        return found, at, policy if policy is not None else rows.of_organisation(connection, found)
+        place = access.reach(connection, actor, full, Action.delete).repository_id if full is not None else None
+        return found, place, policy if policy is not None else rows.of_organisation(connection, found)
 
     def change(connection: Connection) -> tuple[int, int | None, Policy]:
         found, repository_id, holds = reach(connection)
@@ -114,9 +127,40 @@ async def write(
         return found, repository_id, holds
 
     found, repository_id, holds = await (registry.db.read(reach) if preview else registry.db.write(change))
-    if full is not None:
-        return holds, await _preview(registry, found, holds, _one(repository_id or 0, full.name))
-    return holds, await _preview(registry, found, holds, _inheriting(registry, found))
+    over = _one(repository_id or 0, full.name, holds) if full is not None else _inheriting(registry, found, holds)
+    return holds, await _preview(registry, found, over, at)
+
+
+async def look(
+    registry: Registry, actor: Actor, organisation: str, name: str | None, *, as_of: int | None
+) -> tuple[Policy, Preview]:
+    """The policy of an organisation or of one repository of it, and what goes by it now, or at a later moment.
+
+    For an organisation, what goes by the policies that repositories have of their own is included. For admins.
+    Raises BadRequest, Denied, OrganisationUnknown, NameUnknown.
+    """
+    at = _moment(as_of)
+    full = RepositoryName.of(organisation, name) if name is not None else None
+
+    def query(connection: Connection) -> tuple[int, int, Policy]:
+        found, _ = access.member(connection, actor, organisation, Role.admin)
+        if full is None:
+            return found, 0, rows.of_organisation(connection, found)
+        place = access.reach(connection, actor, full, Action.delete).repository_id
+        return found, place, rows.effective(connection, place)[1]
+
+    found, place, holds = await registry.db.read(query)
+    over = _one(place, full.name, holds) if full is not None else _all(registry, found)
+    return holds, await _preview(registry, found, over, at)
+
+
+def _moment(as_of: int | None) -> int:
+    """When it is judged: now, or later. Raises BadRequest."""
+    at = now()
+    if as_of is not None and not at - DAY * SECOND <= as_of <= at + LONGEST * SECOND:
+        msg = "as_of is to be a moment from now on, within 100 years."
+        raise BadRequest(msg)
+    return max(at, as_of or 0)
 
 
 # --- what would go -----------------------------------------------------------------------------------------------
@@ -137,8 +181,10 @@ class Going:
 
 @dataclass(slots=True)
 class Preview:
-    """What a policy would let go now."""
+    """What a policy would let go."""
 
+    at: int
+    """As of when."""
     manifests: int = 0
     commits: int = 0
     size: int = 0
@@ -157,8 +203,8 @@ _BLOBS: Final = Statement(
 class _Looking:
     """Adds up what would go, repository by repository."""
 
-    def __init__(self) -> None:
-        self.seen = Preview()
+    def __init__(self, at: int) -> None:
+        self.seen = Preview(at)
         self._newest: list[Going] = []
         self._needed: set[int] = set()
         self._freed: set[int] = set()
@@ -201,24 +247,23 @@ class _Looking:
         return self.seen
 
 
-async def _preview(
-    registry: Registry, organisation_id: int, policy: Policy, over: AsyncIterator[tuple[int, str]]
-) -> Preview:
-    looking = _Looking()
-    if not policy.everything:
-        until = asyncio.get_running_loop().time() + PREVIEW_SECONDS
-        async with registry.looking.setdefault(organisation_id, asyncio.Lock()):
-            await _look(registry, policy, over, looking, until)
+_Over = AsyncIterator[tuple[int, str, Policy]]
+"""Repositories that are looked at: their ids, names, and what is kept in them."""
+
+
+async def _preview(registry: Registry, organisation_id: int, over: _Over, at: int) -> Preview:
+    looking = _Looking(at)
+    until = asyncio.get_running_loop().time() + PREVIEW_SECONDS
+    async with registry.looking.setdefault(organisation_id, asyncio.Lock()):
+        await _look(registry, over, looking, until)
     return looking.done()
 
 
-async def _look(
-    registry: Registry, policy: Policy, over: AsyncIterator[tuple[int, str]], looking: _Looking, until: float
-) -> None:
-    clock, at = asyncio.get_running_loop().time, now()
-    async for repository_id, name in over:
-        judge = rows.Judge(repository_id, policy, at=at, lease=registry.config.lease_seconds)
-        after: str | None = ""
+async def _look(registry: Registry, over: _Over, looking: _Looking, until: float) -> None:
+    clock = asyncio.get_running_loop().time
+    async for repository_id, name, policy in over:
+        judge = rows.Judge(repository_id, policy, at=looking.seen.at, lease=registry.config.lease_seconds)
+        after: str | None = None if policy.everything else ""
         while after is not None and clock() < until:
             began = clock()
             after = await registry.db.read(looking.scan, judge, name, after)
@@ -231,14 +276,25 @@ async def _look(
             await asyncio.sleep(0)
 
 
-async def _one(repository_id: int, name: str) -> AsyncIterator[tuple[int, str]]:
-    yield repository_id, name
+async def _one(repository_id: int, name: str, policy: Policy) -> _Over:
+    yield repository_id, name, policy
 
 
-async def _inheriting(registry: Registry, organisation_id: int) -> AsyncIterator[tuple[int, str]]:
-    after: str | None = ""
+async def _inheriting(registry: Registry, organisation_id: int, policy: Policy) -> _Over:
+    """Repositories without a policy of their own, with the one that they would have."""
+    after: str | None = None if policy.everything else ""
     while after is not None:
         found, after = await registry.db.read(rows.inheriting, organisation_id, after=after, limit=PAGE)
+        for repository_id, name in found:
+            yield repository_id, name, policy
+        await asyncio.sleep(0)
+
+
+async def _all(registry: Registry, organisation_id: int) -> _Over:
+    """All repositories of an organisation, with what is kept in them."""
+    after: str | None = ""
+    while after is not None:
+        found, after = await registry.db.read(rows.of_all, organisation_id, after=after, limit=PAGE)
         for each in found:
             yield each
         await asyncio.sleep(0)

@@ -290,7 +290,7 @@ class PolicyPreviewItem(msgspec.Struct):
 
 
 class PolicyPreview(msgspec.Struct):
-    """What would go now."""
+    """What would go."""
 
     manifests: int
     commits: int
@@ -300,6 +300,8 @@ class PolicyPreview(msgspec.Struct):
     """False where there was more to look at than there is time for: then it is what was found so far."""
     items: list[PolicyPreviewItem]
     """The 1,000 newest of the manifests, newest first."""
+    as_of: str = ""
+    """The moment that was asked for; now without one."""
 
 
 class PolicyChange(msgspec.Struct):

@@ -69,6 +69,25 @@ def test_it_is_set(ann: User, digests: list[str]) -> None:
     assert digests
 
 
+def test_a_preview_alone_is_of_the_policy_that_is_set(ann: User, digests: list[str]) -> None:
+    """Now, and as of a day to come; of all docker repositories or of one; nothing is changed."""
+    done = ann.ok("dockers", "policy", "--preview")
+    assert ("everything" in done.err, "Nothing would go now." in done.err) == (True, True)
+    ann.ok("dockers", "policy", "--name", "one", "--younger-than", "400d", "--yes")
+    for name in ((), ("--name", "one")):
+        assert "Nothing would go now." in ann.ok("dockers", "policy", "--preview", *name).err
+        assert "Nothing would go until " in ann.ok("dockers", "policy", "--as-of", "tomorrow", *name).err
+        done = ann.ok("dockers", "policy", "--preview", "--as-of", "+40d", *name)
+        assert f"one@{digests[0]}" in done.out
+        assert digests[1] not in done.out
+        assert "if nothing is pushed or pulled before, into the trash first: 1 image with 1 commit" in done.err
+        assert done.err.endswith("Nothing was changed.\n")
+    assert digests[0] not in ann.ok("dockers", "policy", "--younger-than", "500d", "--as-of", "+40d").out
+    seen = ann.ok("dockers", "policy", "--name", "one", "--as-of", "+40d", "--output", "json").json()
+    assert (seen["policy"]["younger"], seen["preview"]["manifests"]) == (400 * 86_400, 1)
+    assert holds(ann)["keep"] == "everything"
+
+
 def test_one_docker_repository(ann: User, digests: list[str]) -> None:
     """Its own policy is shown beside that of the others; --inherit takes it back."""
     ann.ok("dockers", "create", "--name", "two", "--description", "x")
@@ -117,7 +136,10 @@ def test_a_person_is_asked(ann: User, digests: list[str]) -> None:
         (("--newest", "1", "--keep-everything"), "can't be together"),
         (("--keep-everything", "--inherit", "--name", "one"), "can't be together"),
         (("--inherit",), "--name"),
-        (("--preview",), "what is to be kept"),
+        (("--preview", "--yes"), "what is to be kept"),
+        (("--newest", "1", "--as-of", "tomorrow", "--yes"), "without --as-of"),
+        (("--as-of", "soon"), "Right are tomorrow, 2026-12-24"),
+        (("--as-of", "2020-01-01"), "is over"),
         (("--yes",), "what is to be kept"),
         (("--younger-than", "1h"), "from 1d to 36500d"),
         (("--pulled-within", "soon"), "from 1d to 36500d"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -206,6 +208,7 @@ def test_what_something_else_needs_stays(server: Server, ann: Person) -> None:
     for each in (child, signature, subject, tagged):
         assert repo.manifest(each.digest).status == 200
     repo.push(image(), "v1")
+    settle(server)
     days_pass(server, 1000)
     collect(server)
     assert {item["name"] for item in trashed(ann)} == {child.digest, sha256(index), signature.digest}
@@ -408,3 +411,44 @@ def test_purged_in_the_end(server: Server, ann: Person) -> None:
     assert trashed(ann) == []
     assert len(list((server.data / "blobs").glob("*/*/*"))) == len(image().blobs)
     assert [item["commit"] for item in ann.commits(short(repo))["items"]] == [digests[-1]]
+
+
+def test_a_preview_of_a_later_day_is_what_goes_then(server: Server, ann: Person) -> None:
+    """Nothing now, and after so many days what it told, as long as nothing was pushed or pulled in between."""
+    first, second = ann.new_repo(), ann.new_repo()
+    mine, own = overwritten(first), overwritten(second)
+    settle(server)
+    put(ann, {"keep": "rules", "younger": 30 * 86_400})
+    put(ann, {"keep": "rules", "younger": 60 * 86_400}, f"?name={short(second)}")
+    day = dt.datetime.now(dt.UTC) + dt.timedelta(days=40)
+
+    def seen(days: int, name: str = "") -> list[str]:
+        at = urllib.parse.quote((day + dt.timedelta(days=days - 40)).isoformat())
+        answer = ann.api.get(f"{ann.base}/policy-preview?as_of={at}{name}")
+        assert answer.status == 200, answer.body
+        assert (
+            answer.json()["preview"]["as_of"] == f"{day + dt.timedelta(days=days - 40):%Y-%m-%dT%H:%M:%S.%f}"[:23] + "Z"
+        )
+        return sorted(each["path"].partition("@")[2] for each in answer.json()["preview"]["items"])
+
+    assert ann.api.get(f"{ann.base}/policy-preview").json()["preview"]["items"] == []
+    expected = sorted(mine[:2])
+    assert (seen(20), seen(40), seen(70)) == ([], expected, sorted(mine[:2] + own[:2]))
+    assert (seen(40, f"&name={short(second)}"), seen(70, f"&name={short(second)}")) == ([], sorted(own[:2]))
+    body = {"keep": "rules", "younger": 30 * 86_400}
+    query = f"?preview=true&as_of={urllib.parse.quote(day.isoformat())}"
+    assert going(ann, body, query) == expected
+    days_pass(server, 40)
+    collect(server)
+    assert sorted(each["name"] for each in trashed(ann)) == expected
+
+
+def test_a_moment_that_can_not_be(ann: Person) -> None:
+    """What is over, what is no time with its zone, and a day for a policy that is set: each is refused, and why."""
+    for text in ("2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z", "tomorrow", "2030-01-01", "2030-01-01T00:00:00"):
+        answer = ann.api.get(f"{ann.base}/policy-preview?as_of={text}")
+        assert (answer.status, answer.code, "as_of" in answer.message) == (400, "BAD_REQUEST", True)
+    answer = ann.api.json("PUT", f"{ann.base}/policy?as_of=2030-01-01T00:00:00Z", {"keep": "rules", "newest": 1})
+    assert (answer.status, "preview" in answer.message) == (400, True)
+    assert ann.api.get(f"{ann.base}/policy").json()["organisation"]["keep"] == "everything"
+    assert ann.add("writer").api.get(f"{ann.base}/policy-preview").status == 403

@@ -144,11 +144,16 @@ class Client:
         return _collected(lambda page: self._ask("GET", path, wire.Policies, page), None)
 
     def set_policy(
-        self, organisation: str, name: str | None, body: wire.PolicyUpdate, *, preview: bool
+        self, organisation: str, name: str | None, body: wire.PolicyUpdate, *, preview: bool, **query: str
     ) -> wire.PolicyChange:
         """Set the policy of the organisation or of a docker repository, or tell what would go by it."""
-        query = {"preview": "true" if preview else "false"} | ({"name": name} if name is not None else {})
+        query |= {"preview": "true" if preview else "false"} | ({"name": name} if name is not None else {})
         return self._ask("PUT", f"{_path(organisation)}/policy", wire.PolicyChange, query, body)
+
+    def policy_preview(self, organisation: str, name: str | None, **query: str) -> wire.PolicyChange:
+        """Tell what goes by the policies that are set, in the organisation or in a docker repository."""
+        query |= {"name": name} if name is not None else {}
+        return self._ask("GET", f"{_path(organisation)}/policy-preview", wire.PolicyChange, query)
 
     def audit(self, organisation: str, count: int | None, **query: str) -> wire.Audit:
         """Return so many entries of the audit log (None: all) as one page; ``query`` as in docs/api.md."""

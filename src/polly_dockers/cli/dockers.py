@@ -214,6 +214,7 @@ def trash_(call: Call, *, all_: All = False, output: Output = "table") -> None:
     "policy",
     "polly dockers policy\n"
     "polly dockers policy --newest 10 --pulled-within 365d --preview\n"
+    "polly dockers policy --preview --as-of +30d\n"
     "polly dockers policy --name new_repo --younger-than 90d --newest 3\n"
     "polly dockers policy --name new_repo --keep-everything",
 )
@@ -234,7 +235,12 @@ def policy_(
     inherit: Annotated[
         bool, typer.Option("--inherit", help="Let the docker repository have the policy of its organisation again.")
     ] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Only list what would go.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only list what would go; without rules, by the policy that is set.")
+    ] = False,
+    as_of: Annotated[
+        str | None, typer.Option(metavar="DAY", help="Preview as of tomorrow, 2026-12-24, +30d; changes nothing.")
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="List all that would go, up to 1,000.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for machines.")] = False,
     output: Output = "table",
@@ -250,13 +256,16 @@ def policy_(
 
     wanted = policy.Wanted(younger_than, newest, pulled_within, keep_everything, inherit)
     body = wanted.update()
-    if body is None and (preview or yes):
-        msg = f"{'--preview' if preview else '--yes'} goes with what is to be kept, for instance --newest 10."
+    only_look = preview or as_of is not None
+    if yes and (body is None or as_of is not None):
+        msg = "--yes goes with what is to be kept from now on, for instance --newest 10, and without --as-of."
         raise UsageError(msg)
-    if body is None:
-        policy.show(call, name, output)
+    if body is not None:
+        policy.change(call, name, wanted, body, output, as_of=as_of, every=all_, only_look=only_look, yes=yes)
+    elif only_look:
+        policy.preview(call, name, as_of, output, every=all_)
     else:
-        policy.change(call, name, wanted, body, output, every=all_, only_look=preview, yes=yes)
+        policy.show(call, name, output)
 
 
 @group.command(

@@ -1,8 +1,9 @@
-"""Spans of time: ``30m``, ``12h``, ``7d``."""
+"""Spans of time: ``30m``, ``12h``, ``7d``; and moments."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from polly_dockers.cli.failures import UsageError
 
@@ -17,6 +18,23 @@ def seconds(text: str, option: str = "--expires", *, least: str = "1m", longest:
         msg = f"{option} {text!r} is no span of time from {least} to {longest}. Right are {right}."
         raise UsageError(msg)
     return result
+
+
+def moment(text: str, option: str, *, end: bool) -> datetime:
+    """Return the moment that an option names; a day is its first moment, with ``end`` its last. Raises UsageError."""
+    from polly_dockers import moments
+
+    now = datetime.now().astimezone()
+    try:
+        return moments.parse(text, now, end=end)
+    except ValueError as error:
+        right = (
+            "tomorrow, 2026-12-24, '2026-12-24 18:00' and +30d"
+            if option == "--as-of"
+            else ("yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (seven days ago)")
+        )
+        msg = f"{option} {text!r} is not a time. Right are {right}."
+        raise UsageError(msg) from error
 
 
 def text(seconds: int) -> str:

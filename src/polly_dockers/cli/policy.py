@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polly_dockers import wire
@@ -97,6 +98,41 @@ def show(call: Call, name: str | None, output: str) -> None:
     render.show(_POLICY, rows)
 
 
+def preview(call: Call, name: str | None, as_of: str | None, output: str, *, every: bool) -> None:
+    """Tell what goes by the policy that is set, now or at a later moment. Raises UsageError."""
+    when = moment(as_of)
+    session = call.session
+    organisation, name = session.repository(name) if name is not None else (session.organisation, None)
+    seen = session.client.policy_preview(organisation, name, **when)
+    call.remember("polly dockers policy", name=name, preview=True, as_of=as_of)
+    if output == "json":
+        render.document(seen)
+        return
+    if name is None:
+        found = session.client.policies(organisation).items
+        _tell(seen, organisation_words(organisation, own=bool(found)), every=every, later=bool(when))
+    else:
+        _tell(seen, f"the docker repository {name}", every=every, later=bool(when))
+    terminal.say("Nothing was changed.")
+
+
+def organisation_words(organisation: str, *, own: bool) -> str:
+    """Return what an organisation's policy is for, where some docker repositories may have their own."""
+    others = "other " if own else ""
+    return f"all {others}docker repositories of {organisation}"
+
+
+def moment(text: str | None) -> dict[str, str]:
+    """Return --as-of as it is sent, nothing without it. Raises UsageError for what is over."""
+    if text is None:
+        return {}
+    at = durations.moment(text, "--as-of", end=True)
+    if at < datetime.now(UTC):
+        msg = f"--as-of {text!r} is over. Right are tomorrow, +30d or a day to come."
+        raise UsageError(msg)
+    return {"as_of": at.isoformat()}
+
+
 def change(
     call: Call,
     name: str | None,
@@ -104,11 +140,13 @@ def change(
     body: wire.PolicyUpdate,
     output: str,
     *,
+    as_of: str | None,
     every: bool,
     only_look: bool,
     yes: bool,
 ) -> None:
     """Tell what would go, ask, and set the policy. Raises UsageError."""
+    when = moment(as_of)
     session = call.session
     if wanted.inherit and name is None:
         msg = "--inherit takes back the policy of one docker repository: give its --name."
@@ -117,11 +155,11 @@ def change(
     organisation, name = place or (session.organisation, None)
     what = f"the docker repository {name}" if name is not None else f"all docker repositories of {organisation}"
     if only_look or not yes:
-        seen = session.client.set_policy(organisation, name, body, preview=True)
+        seen = session.client.set_policy(organisation, name, body, preview=True, **when)
         if only_look and output == "json":
             render.document(seen)
             return
-        _tell(seen, what, every=every)
+        _tell(seen, what, every=every, later=bool(when))
         if only_look:
             terminal.say("Nothing was changed.")
             return
@@ -158,7 +196,9 @@ def words(policy: wire.Policy) -> str:
     return " and ".join(filter(None, (", ".join(rules[:-1]), rules[-1])))
 
 
-def _tell(seen: wire.PolicyChange, what: str, *, every: bool) -> None:
+def _tell(seen: wire.PolicyChange, what: str, *, every: bool, later: bool) -> None:
+    """Print what would go; ``later``: at the moment of --as-of."""
+    when = f"until {render.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
     items = seen.preview.items if every else seen.preview.items[:_SHORT]
     if items:
         rows = [
@@ -167,11 +207,13 @@ def _tell(seen: wire.PolicyChange, what: str, *, every: bool) -> None:
         render.show(_GOING, rows)
     terminal.say(f"Kept in {what}: {words(seen.policy)}.")
     if seen.preview.manifests == 0:
-        terminal.say("Nothing would go now." if seen.preview.complete else "Nothing was found so far that would go.")
+        terminal.say(
+            f"Nothing would go {when}." if seen.preview.complete else "Nothing was found so far that would go."
+        )
         if seen.policy.keep == "rules":
             terminal.say(_STAYS)
         return
-    terminal.say(f"This would go now, into the trash first: {_much(seen.preview)}.")
+    terminal.say(f"This would go {when}, into the trash first: {_much(seen.preview)}.")
     if len(items) < seen.preview.manifests:
         more = "; --all lists up to 1,000 of them" if not every else ""
         terminal.say(f"{len(items)} of them are listed{more}.")

@@ -133,6 +133,22 @@ def inheriting(
 _POLICY: Final = func.coalesce(repositories.c.policy, organisations.c.policy).label("policy")
 
 
+def of_all(
+    connection: Connection, organisation_id: int, *, after: str, limit: int
+) -> tuple[list[tuple[int, str, Policy]], str | None]:
+    """Repositories (id, name, policy that holds) of an organisation after a name; the name that was looked at last."""
+    query = (
+        select(repositories.c.id, repositories.c.name, _POLICY, repositories.c.deleted_at)
+        .join(organisations, organisations.c.id == repositories.c.organisation_id)
+        .where(repositories.c.organisation_id == organisation_id, repositories.c.name > after)
+        .order_by(repositories.c.name)
+        .limit(limit)
+    )
+    rows = connection.execute(query).all()
+    found = [(row.id, row.name, parse(row.policy) or Policy()) for row in rows if row.deleted_at is None]
+    return found, rows[-1].name if len(rows) == limit else None
+
+
 def ruled(connection: Connection, *, after: int, limit: int) -> tuple[list[tuple[int, Policy]], int | None]:
     """Repositories of all organisations of which a policy may take something, by their ids; the id looked at last."""
     query = (
@@ -148,7 +164,7 @@ def ruled(connection: Connection, *, after: int, limit: int) -> tuple[list[tuple
     return found, rows[-1].id if len(rows) == limit else None
 
 
-def _effective(connection: Connection, repository_id: int) -> tuple[int, Policy]:
+def effective(connection: Connection, repository_id: int) -> tuple[int, Policy]:
     """The organisation of a repository, and the policy that holds in it."""
     query = (
         select(organisations.c.id, _POLICY)
@@ -380,7 +396,7 @@ def throw(
     Ids were judged before, and judged again here: something may have been pushed, pulled or tagged since. What a
     manifest hangs together with goes with it.
     """
-    organisation_id, policy = _effective(connection, repository_id)
+    organisation_id, policy = effective(connection, repository_id)
     if policy.everything:
         return 0, []
     judge = Judge(repository_id, policy, at=at, lease=lease)

@@ -19,6 +19,8 @@ LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 MAX_CURSOR: Final = 600
 
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]")
 _COUNT: Final = re.compile(r"[0-9]{1,9}\Z")
 
 
@@ -56,6 +58,21 @@ def choice(exchange: Exchange, name: str, choices: tuple[str, str]) -> bool:
         msg = f"{name} is {text[:50]!r}: choose {choices[0]} or {choices[1]}."
         raise BadRequest(msg)
     return text != choices[1]
+
+
+def moment(exchange: Exchange, name: str) -> int | None:
+    """A parameter that is a time of RFC 3339, in microseconds; None without it. Raises BadRequest."""
+    text = exchange.query(name)
+    if text is None:
+        return None
+    try:
+        at = dt.datetime.fromisoformat(text.upper().replace(" ", "+")) if _TIME.match(text) else None
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        msg = f"{name} is {text[:50]!r}: give a time with its zone, such as 2026-12-24T18:00:00Z."
+        raise BadRequest(msg)
+    return (at - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def cursor(exchange: Exchange) -> list[str]:

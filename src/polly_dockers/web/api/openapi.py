@@ -17,6 +17,7 @@ _PAGE: Final = (
     ("cursor", False, {"type": "string"}),
 )
 _TEXT: Final = {"type": "string"}
+_TIME: Final = {"type": "string", "format": "date-time"}
 _FULL: Final[tuple[dict[str, list[str]], ...]] = ({"token": []},)
 _PASSWORD: Final[tuple[dict[str, list[str]], ...]] = ({"password": []},)
 
@@ -149,9 +150,22 @@ def _paths() -> dict[str, Any]:
                 {200: wire.PolicyChange},
                 body=wire.PolicyUpdate,
                 errors=(403, 404, 413),
-                query=(("name", False, _TEXT), ("preview", False, {"type": "string", "enum": ["false", "true"]})),
+                query=(
+                    ("name", False, _TEXT),
+                    ("preview", False, {"type": "string", "enum": ["false", "true"]}),
+                    ("as_of", False, _TIME),
+                ),
                 path=org,
             ),
+        },
+        "/api/v1/organisations/{org}/policy-preview": {
+            "get": _operation(
+                "What goes by the policies that are set, now or at a later moment",
+                {200: wire.PolicyChange},
+                errors=(403, 404),
+                query=(("name", False, _TEXT), ("as_of", False, _TIME)),
+                path=org,
+            )
         },
         "/api/v1/organisations/{org}/audit": {
             "get": _operation(

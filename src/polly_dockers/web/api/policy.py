@@ -28,18 +28,28 @@ async def page(exchange: Exchange, organisation: str) -> Answer:
 
 
 async def update(exchange: Exchange, organisation: str) -> Answer:
-    """PUT …/policy[?name=][&preview=true]."""
+    """PUT …/policy[?name=][&preview=true[&as_of=]]."""
     caller = await signin.by_full_token(exchange)
     wanted = await exchange.json(wire.PolicyUpdate)
-    holds, preview = await policy.write(
+    holds, seen = await policy.write(
         exchange.registry,
         caller.actor,
         organisation,
         exchange.query("name"),
         policy.parse(wanted.keep, wanted.younger, wanted.newest, wanted.pulled),
         preview=not edge.choice(exchange, "preview", ("false", "true")),
+        as_of=edge.moment(exchange, "as_of"),
     )
-    return edge.rendered(wire.PolicyChange(_policy(holds), _preview(exchange, organisation, preview)))
+    return edge.rendered(wire.PolicyChange(_policy(holds), _preview(exchange, organisation, seen)))
+
+
+async def preview(exchange: Exchange, organisation: str) -> Answer:
+    """GET …/policy-preview[?name=][&as_of=]."""
+    caller = await signin.by_full_token(exchange)
+    holds, seen = await policy.look(
+        exchange.registry, caller.actor, organisation, exchange.query("name"), as_of=edge.moment(exchange, "as_of")
+    )
+    return edge.rendered(wire.PolicyChange(_policy(holds), _preview(exchange, organisation, seen)))
 
 
 def _policy(found: Policy) -> wire.Policy:
@@ -49,7 +59,7 @@ def _policy(found: Policy) -> wire.Policy:
 def _preview(exchange: Exchange, organisation: str, seen: Preview) -> wire.PolicyPreview:
     path = f"{exchange.registry.config.registry}/{organisation}"
     items = [_item(path, each) for each in seen.items]
-    return wire.PolicyPreview(seen.manifests, seen.commits, seen.size, seen.complete, items)
+    return wire.PolicyPreview(seen.manifests, seen.commits, seen.size, seen.complete, items, edge.time(seen.at))
 
 
 def _item(path: str, each: Going) -> wire.PolicyPreviewItem:

@@ -71,6 +71,7 @@ _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer
     "tags": {"GET": repositories.tags},
     "trash": {"GET": trash.page, "POST": trash.restore},
     "policy": {"GET": policy.page, "PUT": policy.update},
+    "policy-preview": {"GET": policy.preview},
     "invitation": {"POST": members.accept_invitation},
     "members": {
         "GET": members.page,
