@@ -14,15 +14,16 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
 
+from polly_dockers import ownership
 from polly_dockers.db import journal
 from polly_dockers.db.engine import ERRORS, FILE, open_engine
 from polly_dockers.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PART: Final = ".part"
 """What the name of a file ends with while it is copied."""
@@ -46,9 +47,30 @@ class Copied:
 def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     """Copy the registry in ``data`` to the folder ``target``. A second backup into it copies what is new.
 
-    ``start`` is told how many bytes there are to copy, and gives what is told of bytes that are done. Raises
-    Unavailable where the folder can't be written, or where something that was copied is not what it should be.
+    ``start`` is told how many bytes there are to copy, and gives what is told of bytes that are done. Root acts in each
+    of the two folders as its owner. Raises Unavailable where the folder can't be written, or where something that was
+    copied is not what it should be.
     """
+    with ownership.acting(target):
+        _check_target(data, target)
+        try:
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            ownership.tighten(target, inside_only=True)
+            with _collector_rests(data):
+                _copy_database(data / FILE, target / (FILE + PART))
+                copied = _copy_blobs(data, target, start)
+                last, keys = _look(target / (FILE + PART))
+                _copy_journal(data, target, last)
+            _compare(target, keys)
+            (target / (FILE + PART)).rename(target / FILE)
+            _sync(target)
+        except ERRORS as error:
+            raise _failed(target, error) from error
+    return copied
+
+
+def _check_target(data: Path, target: Path) -> None:
+    """Raise Unavailable where the folder can't be that of a backup."""
     if target.resolve().is_relative_to(data.resolve()):
         msg = f"The backup can't lie in the data folder itself: {target}. Give a folder of another disk."
         raise Unavailable(msg)
@@ -59,27 +81,17 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
     if others:
         msg = f"{target} holds {others[0]}, which is of no backup. Give an empty folder, or one of an earlier backup."
         raise Unavailable(msg)
-    try:
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _collector_rests(data):
-            _copy_database(data / FILE, target / (FILE + PART))
-            copied = _copy_blobs(data, target, start)
-            last, keys = _look(target / (FILE + PART))
-            _copy_journal(data, target, last)
-        _compare(target, keys)
-        (target / (FILE + PART)).rename(target / FILE)
-        _sync(target)
-    except ERRORS as error:
-        raise _failed(target, error) from error
-    return copied
 
 
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
-    """Make a data folder of a backup; ``start`` as in ``backup``.
+    """Make a data folder of a backup; ``start`` and root as in ``backup``.
 
     Raises Unavailable where ``source`` is no backup, ``data`` holds a registry, or a file is not what it should be.
     """
-    if not (source / FILE).exists():
+    with ownership.acting(source):
+        there = (source / FILE).exists()
+    ownership.become(data)
+    if not there:
         msg = f"{source} is no backup: it has no {FILE}. Give the folder that polly-server backup --to wrote."
         raise Unavailable(msg)
     if (data / FILE).exists():
@@ -87,7 +99,10 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
         raise Unavailable(msg)
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(source / FILE, data / (FILE + PART))
+        with ownership.acting(source):
+            reading = (source / FILE).open("rb")
+        with reading, _writing(data / (FILE + PART)) as writing:
+            shutil.copyfileobj(reading, writing, PIECE)
         _sync(data / (FILE + PART))
         copied = _copy_blobs(source, data, start)
         last, keys = _look(data / (FILE + PART))
@@ -101,6 +116,8 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
 
 
 def _failed(target: Path, error: BaseException) -> Unavailable:
+    if isinstance(error, OSError) and error.filename and ownership.denied(error):
+        return Unavailable(f"Copying to {target} failed: {ownership.explain(Path(error.filename), target)}")
     reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
     return Unavailable(
         f"Copying to {target} failed: {reason}. What was there before is untouched; run it again to go on."
@@ -110,7 +127,8 @@ def _failed(target: Path, error: BaseException) -> Unavailable:
 @contextmanager
 def _collector_rests(data: Path) -> Iterator[None]:
     """Hold the collector's lock: what the database of the backup names is not deleted while it is copied."""
-    fd = os.open(data / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with ownership.acting(data):
+        fd = os.open(data / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -121,14 +139,17 @@ def _collector_rests(data: Path) -> Iterator[None]:
 def _copy_database(source: Path, part: Path) -> None:
     """Write the database as it is at one moment to the part file, and sync it."""
     part.unlink(missing_ok=True)
-    engine = open_engine(source)
-    try:
-        with engine.connect() as connection:
-            # an absolute path: a name that begins with "file:" would be a URI
-            connection.exec_driver_sql("VACUUM INTO ?", (str(part.absolute()),))
-    finally:
-        engine.dispose()
-    part.chmod(0o600)
+    ownership.create(part)
+    with ownership.acting(source.parent):
+        engine = open_engine(source)
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()  # it opens the WAL
+                with ownership.acting(part.parent):
+                    # an absolute path: a name that begins with "file:" would be a URI
+                    connection.exec_driver_sql("VACUUM INTO ?", (str(part.absolute()),))
+        finally:
+            engine.dispose()
     _sync(part)
 
 
@@ -150,26 +171,33 @@ def _look(part: Path) -> tuple[int, list[tuple[str, int]]]:
 
 def _copy_blobs(source: Path, target: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     copied, new = Copied(), []
-    for path in sorted((source / "blobs").glob("*/*/*")):
+    with ownership.acting(source):
+        found = sorted((source / "blobs").glob("*/*/*"))
+    for path in found:
         place = target / path.relative_to(source)
         if place.exists():
             copied.kept += 1
         elif not path.name.endswith(PART):
-            new.append((path, place, path.stat().st_size))
-    progress = start(sum(size for _, _, size in new))
-    for path, place, size in new:
+            new.append((path, place))
+    with ownership.acting(source):
+        sizes = [path.stat().st_size for path, _ in new]
+    progress = start(sum(sizes))
+    for (path, place), size in zip(new, sizes, strict=True):
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _copy(path, place, progress)
+        with ownership.acting(source):
+            reading = path.open("rb")
+        with reading:
+            _copy(path, reading, place, progress)
         copied.blobs += 1
         copied.size += size
     return copied
 
 
-def _copy(source: Path, place: Path, progress: Callable[[int], None]) -> None:
+def _copy(source: Path, reading: BinaryIO, place: Path, progress: Callable[[int], None]) -> None:
     """Copy a blob so that it is there whole or not at all; raises Unavailable where its digest is not its name's."""
     part = place.with_name(place.name + PART)
     algorithm, wanted = place.parent.parent.name, place.name.partition(".")[0]
-    with source.open("rb") as reading, part.open("wb") as writing:
+    with _writing(part) as writing:
         while piece := reading.read(PIECE):
             writing.write(piece)
             progress(len(piece))
@@ -177,8 +205,8 @@ def _copy(source: Path, place: Path, progress: Callable[[int], None]) -> None:
         os.fsync(writing.fileno())
         os.posix_fadvise(writing.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the disk itself is asked below
     hasher = hashlib.new(algorithm)
-    with part.open("rb") as reading:
-        while piece := reading.read(PIECE):
+    with part.open("rb") as again:
+        while piece := again.read(PIECE):
             hasher.update(piece)
     if hasher.hexdigest() != wanted:
         part.unlink()
@@ -187,23 +215,32 @@ def _copy(source: Path, place: Path, progress: Callable[[int], None]) -> None:
             "what is damaged, and mends it."
         )
         raise Unavailable(msg)
-    part.chmod(0o600)
     part.rename(place)
     _sync(place.parent)
+
+
+def _writing(part: Path) -> BinaryIO:
+    """The part file, new and empty, which only its owner may read."""
+    part.unlink(missing_ok=True)
+    ownership.create(part)
+    return part.open("wb")
 
 
 def _copy_journal(source: Path, target: Path, last: int) -> None:
     """Copy the journal up to the batch ``last``, anew: what was copied before may have another end."""
     folder = target / journal.FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    for name, length in journal.until(source, last):
+    with ownership.acting(source):
+        wanted = journal.until(source, last)
+    for name, length in wanted:
         place = folder / name
         if place.exists() and place.stat().st_size == length:
             continue
         part = place.with_name(name + PART)
-        data = (source / journal.FOLDER / name).read_bytes()[:length]
-        part.write_bytes(data)
-        part.chmod(0o600)
+        with ownership.acting(source):
+            data = (source / journal.FOLDER / name).read_bytes()[:length]
+        with _writing(part) as writing:
+            writing.write(data)
         _sync(part)
         part.rename(place)
     _sync(folder)

@@ -13,19 +13,21 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import audit
+from polly_dockers import audit, ownership
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db import audit as audit_rows
 from polly_dockers.db import damage, garbage, journal
 from polly_dockers.errors import DigestInvalid, PollyError
 from polly_dockers.model import Digest
+from polly_dockers.ownership import AccessDenied
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from polly_dockers.blobs.store import Blob, BlobStore
+    from polly_dockers.blobs.files import FileBlob
+    from polly_dockers.blobs.store import Blob, BlobStore, Stored
     from polly_dockers.db.damage import BlobRow
     from polly_dockers.registry import Registry
 
@@ -169,6 +171,8 @@ class Check:
                 return await self._problem_of(blob, row, whole=whole)
         except BlobMissing:
             return f"has no file {row.storage_key}"
+        except AccessDenied:
+            raise  # that is no damage, and setting the blob aside would make it one
         except (OSError, PollyError) as error:
             return f"can't be read: {error}"
 
@@ -240,7 +244,7 @@ class Check:
         """Copy the blob from the backup, under a new key; None where it is not there whole."""
         if self.backup is None:
             return None
-        source = FileBlobStore(self.backup)
+        source = _Backup(self.backup)
         try:
             for key in await _keys_of(source, row.digest):
                 if copied := await self._copied(source, key, row.digest):
@@ -258,6 +262,24 @@ class Check:
 
     def _note(self, found: Damage) -> None:
         self.seen.damages.append(found)
+
+
+class _Backup(FileBlobStore):
+    """The blobs of a backup, where nothing is made. Root reads them as the owner of the backup."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, make=False)
+        self._folder = folder
+
+    async def open(self, key: str) -> FileBlob:
+        """As of every store."""
+        with ownership.acting(self._folder):
+            return await super().open(key)
+
+    async def keys(self, part: str) -> Sequence[Stored]:
+        """As of every store."""
+        with ownership.acting(self._folder):
+            return await super().keys(part)
 
 
 async def _keys_of(blobs: BlobStore, digest: str) -> list[str]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from polly_dockers import ownership
 from polly_dockers.blobs.files import FileBlobStore
-from polly_dockers.db import keys, version
+from polly_dockers.db import journal, keys, version
 from polly_dockers.db.engine import ERRORS, FILE, Database
 from polly_dockers.db.schema import REVISION
-from polly_dockers.errors import Unavailable
+from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.passwords import Passwords
 from polly_dockers.registry import Registry
 from polly_dockers.signer import Signer, new_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -31,17 +34,20 @@ T = TypeVar("T")
 def prepare(folder: Path) -> None:
     """Make the data folder and its database, or bring them to this version.
 
-    Raises Unavailable for a folder that can't be used, is of a newer version, or has lost its database.
+    Root acts as the owner of the folder from then on. Raises Unavailable for a folder that can't be used, is of a newer
+    version, or has lost its database.
     """
+    ownership.become(folder)
     from polly_dockers import rebuild  # noqa: PLC0415 - Alembic takes longer to import than most commands run
     from polly_dockers.db import migrate  # noqa: PLC0415
 
-    if rebuild.is_lost(folder):
-        raise _lost(folder)
     try:
+        if rebuild.is_lost(folder):
+            raise _lost(folder)
         for made in (folder, folder / "blobs", folder / "uploads"):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         migrate.upgrade(folder)
+        _tighten(folder)
         rebuild.catch_up(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
@@ -56,7 +62,16 @@ def _lost(folder: Path) -> Unavailable:
     return Unavailable(msg)
 
 
+def _tighten(folder: Path) -> None:
+    """Have the folder for its owner alone; raises Unavailable where it can't be. It tells of what it changes."""
+    if changed := ownership.tighten(folder):
+        names = ", ".join(str(place) for place in changed)
+        print(f"polly-server: others could read {names}: only the owner can now.", file=sys.stderr)
+
+
 def _unusable(folder: Path, error: BaseException) -> Unavailable:
+    if why := ownership.obstacle(folder):
+        return Unavailable(why)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
@@ -82,9 +97,16 @@ async def retire_keys(registry: Registry) -> None:
 
 
 def require(folder: Path) -> None:
-    """Raise Unavailable where the folder holds no registry, or one of a newer version; upgrade an older one."""
+    """Raise Unavailable where the folder holds no registry, or one of a newer version; upgrade an older one.
+
+    Root acts as the owner of the folder from then on.
+    """
+    ownership.become(folder)
     try:
-        found = version.read(folder) if (folder / FILE).exists() else ""
+        found = ""
+        if (folder / FILE).exists():
+            found = version.read(folder)
+            _tighten(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
     if not found:
@@ -113,7 +135,40 @@ def change(folder: Path, fn: Callable[[Connection], T]) -> T:
         finally:
             database.close()
 
-    return asyncio.run(write())
+    with _explained(folder):
+        return asyncio.run(write())
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Where a change fails because this user lacks a permission, raise Unavailable that says which."""
+    try:
+        yield
+    except (Unavailable, StorageFull, OSError) as error:
+        if why := ownership.obstacle(folder):
+            raise Unavailable(why) from error
+        raise
+
+
+def try_writes(folder: Path) -> None:
+    """Write wherever a server writes: the database, the journal, blobs, uploads and locks.
+
+    Raises Unavailable that names what can't be written, and why.
+    """
+    if why := ownership.obstacle(folder):
+        raise Unavailable(why)
+
+    async def write() -> None:
+        store = FileBlobStore(folder)
+        try:
+            await store.check()
+        finally:
+            store.close()
+
+    with _explained(folder):
+        asyncio.run(write())
+        journal.check(folder)
+    change(folder, version.touch)
 
 
 async def open_registry(config: Config) -> Registry:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, func, insert, select
 
+from polly_dockers import ownership
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.db import garbage, journal, migrate, pulls, references, snapshot
 from polly_dockers.db.engine import ERRORS, FILE, now, open_engine
@@ -56,8 +57,12 @@ def rebuild(folder: Path) -> Rebuilt:
     """Make the database anew where it is lost, or bring one that was restored from a backup up to the journal's end.
 
     All of it is one transaction: a rebuild that was stopped is begun again. Raises Unavailable where there is no
-    journal, or where the database has another history than the journal.
+    journal, or where the database has another history than the journal. Root acts as the owner of the folder from then
+    on.
     """
+    ownership.become(folder)
+    if why := ownership.obstacle(folder):
+        raise Unavailable(why)
     if not journal.exists(folder):
         msg = f"{folder} has no journal to rebuild the database from. Restore a backup: polly-server restore."
         raise Unavailable(msg)
@@ -66,6 +71,8 @@ def rebuild(folder: Path) -> Rebuilt:
         with _writing(folder) as connection:
             return _catch_up(connection, folder)
     except ERRORS as error:
+        if why := ownership.obstacle(folder):
+            raise Unavailable(why) from error
         msg = f"The database of {folder} can't be rebuilt: {error}."
         raise Unavailable(msg) from error
 

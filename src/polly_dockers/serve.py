@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
 
-from polly_dockers import datafolder
+from polly_dockers import datafolder, ownership
 from polly_dockers.config import Config, note, split_address
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
@@ -67,11 +67,13 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     """
     datafolder.require(config.data)
     datafolder.prepare(config.data)
-    if config.tls:
-        tls_context(config)
-    listeners = [_listen(config.listen)]
-    if config.metrics_listen:
-        listeners.append(_listen(config.metrics_listen))
+    with ownership.acting(None):  # a key, and a port below 1024, may be for root alone
+        if config.tls:
+            tls_context(config)
+        listeners = [_listen(config.listen)]
+        if config.metrics_listen:
+            listeners.append(_listen(config.metrics_listen))
+    datafolder.try_writes(config.data)
     set_up(config)
     note(config)
     _raise_limit()
@@ -128,6 +130,10 @@ def _arbiter(
         "backlog": 4096,
         "loglevel": "warning",
         "control_socket_disable": True,
+        "umask": ownership.UMASK,
+        "user": os.geteuid(),
+        "group": os.getegid(),
+        "post_fork": lambda _arbiter, _worker: ownership.for_good(),
         "when_ready": lambda _arbiter: on_ready(),
     }
     hold_endings()

@@ -18,6 +18,7 @@ from polly_dockers import (
     accounts,
     config,
     datafolder,
+    ownership,
     process,
     secret_input,
     server_keys,
@@ -29,6 +30,7 @@ from polly_dockers.db import restore as restore_rows
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import MemberUnknown, NotInTrash, OrganisationExists, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
+from polly_dockers.ownership import AccessDenied
 from polly_dockers.passwords import UNSET, hash_now
 
 if TYPE_CHECKING:
@@ -56,17 +58,24 @@ RoleOption = Annotated[str, typer.Option("--role", help="reader pulls; writer al
 def run() -> NoReturn:
     """The entry point: a failure is one line on stderr and exit 1; 2 for what was typed wrongly."""
     process.prepare()
+    os.umask(ownership.UMASK)
     try:
         app()
     except secret_input.UnreadableError as error:
         print(f"polly-server: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None
+    except AccessDenied as error:
+        print(f"polly-server: {_explained(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
     except PollyError as error:
         print(f"polly-server: {error.message}", file=sys.stderr)
         raise SystemExit(1) from None
     except Exception as error:
         if os.environ.get("POLLY_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.filename and ownership.denied(error):
+            print(f"polly-server: {ownership.explain(Path(error.filename))}", file=sys.stderr)
+            raise SystemExit(1) from None
         if isinstance(error, OSError) and error.strerror:
             place = f": {error.filename}" if error.filename else ""
             print(f"polly-server: {error.strerror}{place}. Run it again once that is mended.", file=sys.stderr)
@@ -77,6 +86,10 @@ def run() -> NoReturn:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def _explained(error: AccessDenied) -> str:
+    return ownership.explain(Path(error.place)) if error.place else error.message
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's form
@@ -166,7 +179,9 @@ def run_server(
     ] = None,
     log_level: Annotated[str | None, typer.Option(show_default="info", help="debug, info, warning, error.")] = None,
     log_format: Annotated[str | None, typer.Option(show_default="json", help="json or text.")] = None,
-    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file of these settings.")] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", readable=False, help="TOML file of these settings.")
+    ] = None,
     demo: Annotated[
         bool, typer.Option(help="Without an organisation yet, make demo with an admin, and say how to begin.")
     ] = False,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import typer
 
-from polly_dockers import accounts, backup, config, datafolder, process
+from polly_dockers import accounts, backup, config, datafolder, ownership, process
 from polly_dockers.db import audit, pulls
 from polly_dockers.db.audit import Event, Seal
 from polly_dockers.errors import BadRequest, Unavailable
@@ -41,8 +41,12 @@ T = TypeVar("T")
 NAMED: Final = 20
 """What is lost or damaged, that is named in one run, at most."""
 
-Data = Annotated[Path, typer.Option("--data", envvar="POLLY_DATA", help="Folder of the database and the blobs.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of the server's settings.")]
+Data = Annotated[
+    Path, typer.Option("--data", envvar="POLLY_DATA", readable=False, help="Folder of the database and the blobs.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", readable=False, help="TOML file of the server's settings.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,7 +61,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run_backup(
-    to: Annotated[Path, typer.Option("--to", help="Folder of the backup; a second one copies what is new.")],
+    to: Annotated[
+        Path, typer.Option("--to", readable=False, help="Folder of the backup; a second one copies what is new.")
+    ],
     data: Data = Path("data"),
 ) -> None:
     """Copy the registry while it runs, as it is at one moment; what was copied is read again and checked."""
@@ -68,7 +74,7 @@ def run_backup(
 
 
 def run_restore(
-    from_: Annotated[Path, typer.Option("--from", help="Folder that polly-server backup --to wrote.")],
+    from_: Annotated[Path, typer.Option("--from", readable=False, help="Folder that polly-server backup --to wrote.")],
     data: Data = Path("data"),
 ) -> None:
     """Make a data folder of a backup: the registry as it was at the moment of the backup."""
@@ -104,7 +110,9 @@ def run_check(
     data: Data = Path("data"),
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted.")] = False,
-    from_: Annotated[Path | None, typer.Option("--from", help="Folder of a backup to mend blobs from.")] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", readable=False, help="Folder of a backup to mend blobs from.")
+    ] = None,
     sample: Annotated[
         float,
         typer.Option(
@@ -312,7 +320,8 @@ def run_gc(
 def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry], Awaitable[T]]) -> T:
     """What ``work`` returns, done on the data folder beside a server that may run."""
     datafolder.require(data)
-    settings = config.load({"data": str(data)}, os.environ, config_file, beside=data)
+    with ownership.acting(None):  # the file of the settings may be for root alone
+        settings = config.load({"data": str(data)}, os.environ, config_file, beside=data)
 
     async def run() -> T:
         registry = await datafolder.open_registry(settings)

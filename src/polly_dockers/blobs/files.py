@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from polly_dockers import ownership
 from polly_dockers.blobs import kernel, notes
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, gone, held
 from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
@@ -59,6 +60,8 @@ def _disk() -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
             msg = "The server's disk has no room or does not answer; nothing was changed."
             raise StorageFull(msg) from error
+        if ownership.denied(error):
+            raise ownership.AccessDenied(error.filename) from error
         msg = "The server can't use its disk now; nothing was changed."
         raise Unavailable(msg) from error
 
@@ -212,7 +215,8 @@ class FileBlob:
 class FileBlobStore:
     """A BlobStore in a folder of a local file system, shared by the processes of one machine."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
+        """``folder`` is the data folder; with ``make``, what the store needs in it is made."""
         self.blobs = folder / "blobs"
         self._blobs = str(self.blobs)
         self._uploads = folder / "uploads"
@@ -223,9 +227,10 @@ class FileBlobStore:
         self._folders: dict[str, int] = {}
         """Descriptors of the folders of blobs, of which there are 256 for each algorithm."""
         self._making = threading.Lock()
-        for made in (self.blobs, self._uploads):
-            made.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(folder)
+        if make:
+            for made in (self.blobs, self._uploads):
+                made.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder)
 
     async def run(self, fn: Callable[..., T], *args: object) -> T:
         """``fn(*args)`` on one of the store's threads.

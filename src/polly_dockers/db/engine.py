@@ -26,6 +26,7 @@ from sqlalchemy import URL, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from polly_dockers import ownership
 from polly_dockers.db import journal
 from polly_dockers.db.journal import Journal
 from polly_dockers.errors import StorageFull, Unavailable
@@ -78,6 +79,7 @@ def check_library() -> None:
 def open_engine(path: Path) -> Engine:
     """An engine on the file, each connection set up for durable WAL; transactions are begun by hand."""
     check_library()
+    ownership.create(path)  # SQLite gives its WAL the mode of this file
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),  # a path in the text of a URL would be decoded
         module=sqlite,
@@ -104,6 +106,8 @@ def open_engine(path: Path) -> Engine:
 def _reported(error: BaseException) -> BaseException:
     """The error as a caller should see it: what the disk or the lock did, in words."""
     text = str(error)
+    if ownership.denied(error):
+        return ownership.AccessDenied(getattr(error, "filename", None))
     if isinstance(error, (DBAPIError, sqlite.Error)):
         if "disk is full" in text or "disk I/O error" in text:
             return StorageFull("The server's disk has no room or does not answer; nothing was changed.")

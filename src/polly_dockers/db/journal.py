@@ -251,6 +251,22 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def check(folder: Path) -> None:
+    """Write a file beside the journal's, sync it, and take it away again. Raises OSError."""
+    inside = folder / FOLDER
+    inside.mkdir(mode=0o700, exist_ok=True)
+    probe = inside / f"check-{os.getpid()}"
+    try:
+        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, b"\0")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def exists(folder: Path) -> bool:
     """Whether the data folder has a journal."""
     return any((folder / FOLDER).glob("*.log"))

@@ -1,0 +1,266 @@
+"""Whose files these are: everything in a data folder is for its owner alone, whoever runs the command.
+
+A process of root acts in each folder as the owner of that folder, so that the files that it makes there can be used by
+the server, and so that it follows no link that this owner could not. ``become`` does so for the whole process,
+``acting`` for a while and another folder, ``for_good`` without a way back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import stat
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UMASK: Final = 0o077
+OTHERS: Final = 0o077
+"""The bits of a mode that give something to anybody but the owner."""
+_NAMES: Final = ("polly.db*", "*.lock", "*.toml", "blobs", "uploads", "journal", "damaged")
+"""What polly-server makes in a data folder or a backup."""
+_ROOT: Final = os.getegid(), os.getgroups()
+"""The group and the groups that the process began with."""
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def create(path: Path) -> None:
+    """Make an empty file that only its owner may read, whatever the umask and the folder's ACL; leave one that is.
+
+    It does not open a file that is there: closing it would take away the locks that this process has on it.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def tighten(folder: Path, *, inside_only: bool = False) -> list[Path]:
+    """Take away what others may do with the folder and with what polly-server makes in it; what was open to them.
+
+    With ``inside_only`` the folder itself stays as it is. What belongs to somebody else stays too: a folder that is
+    mounted from elsewhere is not always this user's. Raises Unavailable where a file or folder of this user stays open.
+    """
+    was_open = folder.stat().st_mode & 0o011
+    places = [] if inside_only else [folder]
+    places += [place for name in _NAMES for place in sorted(folder.glob(name))]
+    changed = []
+    for place in places:
+        with contextlib.suppress(FileNotFoundError):  # SQLite deletes its WAL when nobody uses it
+            if _tightened(place):
+                changed.append(place)
+    return changed if was_open else []
+
+
+def _tightened(place: Path) -> bool:
+    found = place.lstat()
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & OTHERS or stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
+        return False
+    reason = "the file system does not keep modes"
+    try:
+        place.chmod(mode & ~OTHERS)
+        if not place.lstat().st_mode & OTHERS:
+            return True
+    except PermissionError as error:
+        reason = error.strerror or reason
+    msg = (
+        f"Other users of this machine may read {place} (mode {mode:04o}), and that can't be changed: {reason}. "
+        "Put the data folder on a file system that keeps modes, such as ext4 or XFS."
+    )
+    raise Unavailable(msg)
+
+
+# --- acting as the owner ---------------------------------------------------------------------------------------
+
+
+def owner_of(folder: Path) -> os.stat_result:
+    """Whoever owns the folder, or the nearest one above it that is there."""
+    for place in (folder, *folder.absolute().parents):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return place.stat()
+    return Path("/").stat()
+
+
+def become(folder: Path) -> None:
+    """Act from now on as the owner of the folder, where root runs this and the folder is somebody else's.
+
+    Raises Unavailable where the system does not allow that, or where the owner could not run polly-server at all.
+    """
+    if os.getuid() != 0:
+        return
+    found = _switch(folder)
+    if found.st_uid and not os.access(__file__, os.R_OK, effective_ids=True):
+        _switch(None)
+        msg = (
+            f"{folder} belongs to {user(found.st_uid)}, who may not read {Path(__file__).parent}. Install "
+            "polly-server where that user may read it, such as in /opt/polly."
+        )
+        raise Unavailable(msg)
+
+
+@contextlib.contextmanager
+def acting(folder: Path | None) -> Iterator[None]:
+    """Act as the owner of the folder for a while, where root runs this; None: as root. For one thread at a time."""
+    if os.getuid() != 0:
+        yield
+        return
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    _switch(folder)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setgroups(before[2])
+        os.setegid(before[1])
+        os.seteuid(before[0])
+
+
+def for_good() -> None:
+    """Give up root for ever, where this process acts as somebody else."""
+    if os.getuid() != os.geteuid():
+        os.setresgid(os.getegid(), os.getegid(), os.getegid())
+        os.setresuid(os.geteuid(), os.geteuid(), os.geteuid())
+
+
+def _switch(folder: Path | None) -> os.stat_result:
+    """Let the process act as the owner of the folder, who is returned; None: as root, which it is."""
+    os.seteuid(0)
+    found = owner_of(folder or Path("/"))
+    if folder is None or found.st_uid == 0:
+        os.setgroups(_ROOT[1])
+        os.setegid(_ROOT[0])
+        return found
+    group, groups = _groups(found)
+    try:
+        os.setgroups(groups)
+        os.setegid(group)
+        os.seteuid(found.st_uid)
+    except OSError as error:
+        msg = (
+            f"The folder belongs to {user(found.st_uid)}, and root can't act as that user here: {error.strerror}. Run "
+            f"polly-server as {user(found.st_uid)}."
+        )
+        raise Unavailable(msg) from error
+    return found
+
+
+def _groups(found: os.stat_result) -> tuple[int, list[int]]:
+    """The group of the owner, and all groups; those of the folder where the system does not know the user."""
+    try:
+        entry = pwd.getpwuid(found.st_uid)
+    except KeyError:
+        return found.st_gid, [found.st_gid]
+    return entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
+# --- what a user may not do --------------------------------------------------------------------------------------
+
+
+def user(uid: int) -> str:
+    """The name of a user; the number of one that the system does not know."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+class AccessDenied(Unavailable):
+    """A file of the data folder that this process may not use; ``place`` is the file, where it is known."""
+
+    def __init__(self, place: str | None = None) -> None:
+        super().__init__("The server may not use a file of its data folder; nothing was changed.")
+        self.place = place
+
+
+def denied(error: BaseException) -> bool:
+    """Whether a lack of permission, or a file system that is read-only, is what an error tells of."""
+    text = str(error)
+    if isinstance(error, OSError):
+        return error.errno in _DENIED
+    return "readonly database" in text or "unable to open database file" in text
+
+
+def obstacle(folder: Path) -> str | None:
+    """A sentence on the first thing in a data folder that this user can't use; None where there is none.
+
+    It names the file, its owner, this user, and the command that helps.
+    """
+    for place in _used(folder):
+        wanted = os.R_OK | os.W_OK | (os.X_OK if place.is_dir() else 0)
+        if not os.access(place, wanted, effective_ids=True):
+            return _sentence(place, folder)
+    return None
+
+
+def _used(folder: Path) -> Iterator[Path]:
+    """What a server reads and writes, from the top: what lies in a folder that can't be used is not looked at."""
+    for place in reversed(folder.absolute().parents):
+        if not os.access(place, os.X_OK, effective_ids=True):
+            yield place
+            return
+    if not folder.exists():
+        return
+    yield folder
+    for name in _NAMES:
+        for place in sorted(folder.glob(name)):
+            yield place
+            if place.is_dir() and place.name != "damaged":
+                yield from sorted(place.iterdir())
+    yield from sorted((folder / "blobs").glob("*/*"))
+
+
+def explain(path: Path, folder: Path | None = None) -> str:
+    """A sentence for a file that this user may not use: its owner, the user, and the command that helps.
+
+    ``folder`` is the data folder or the backup that it belongs to, where it does.
+    """
+    for place in reversed(path.absolute().parents):
+        if not os.access(place, os.X_OK, effective_ids=True):
+            return _sentence(place, folder or place)
+    return _sentence(path, folder or path)
+
+
+def _sentence(place: Path, folder: Path) -> str:
+    me = os.geteuid()
+    try:
+        found = place.stat()
+    except OSError:
+        return f"{user(me)} may not use {place}. Give {user(me)} access to the folders above it."
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return f"{place} lies on a file system that is mounted read-only. Mount it for writing, or give another folder."
+    owner, whose = user(found.st_uid), owner_of(folder).st_uid
+    facts = f"{user(me)} may not write to {place}, which belongs to {owner} ({_mode(found)})"
+    if not folder.absolute().is_relative_to(place.absolute()) or place.absolute() == folder.absolute():
+        if found.st_uid == me:
+            return f"{facts}. Run: chmod u+rw{'x' if place.is_dir() else ''} {quote(str(place))}"
+        if whose == me:
+            return f"{facts}. Run as root: chown -R {_login(me, '{}:', '{}')} {quote(str(folder))}"
+        return f"{facts}. Run it as {owner}: sudo -u {_login(whose, '{}', '#{}')} polly-server …"
+    command = f"chmod a+x {quote(str(place))}"
+    return f"{user(me)} may not enter {place}, which belongs to {owner} ({_mode(found)}). Run as {owner}: {command}"
+
+
+def _login(uid: int, named: str, numbered: str) -> str:
+    """A user as a command takes it, in one of two forms: by name, or by number where the system knows no name."""
+    try:
+        return named.format(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return quote(numbered.format(uid))
+
+
+def _mode(found: os.stat_result) -> str:
+    return f"mode {stat.S_IMODE(found.st_mode):04o}, group {_group(found.st_gid)}"

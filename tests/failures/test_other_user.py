@@ -1,0 +1,278 @@
+"""40: operator commands that root runs beside a server of another user: everything works after, nobody else reads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import BIN, Server, free_port, new_password, polly_server
+from contract.wire_client import Person, image, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOBODY = pwd.getpwnam("nobody").pw_uid
+STRANGER = 54_321
+"""A user that the system has no name for."""
+
+
+@pytest.fixture(params=[NOBODY, STRANGER], ids=["named", "numbered"])
+def owner(request: pytest.FixtureRequest) -> int:
+    """The user that the server runs as."""
+    return int(request.param)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder of root that everybody may enter and read, as /srv is."""
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_user(uid: int, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run polly-server to its end as a user."""
+    command = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", str(BIN / "polly-server"))
+    return subprocess.run(
+        [*command, *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=120, cwd="/"
+    )
+
+
+class OtherServer(Server):
+    """A server on a folder of another user, who runs it unless ``by_root``; its commands are run as root.
+
+    The folder is as ``useradd --create-home`` makes it, open to readers, and so is the umask.
+    """
+
+    def __init__(self, place: Path, owner: int, *, by_root: bool = False) -> None:
+        super().__init__(place / "data", free_port())
+        self.owner = owner
+        self.data.mkdir()
+        os.chown(self.data, owner, owner)
+        self.data.chmod(0o755)
+        with loose_umask():
+            self.init()
+        if not by_root:
+            who = ("setpriv", f"--reuid={owner}", f"--regid={owner}", "--clear-groups")
+            self.command = (*who, str(BIN / "polly-server"))
+
+    def start(self) -> None:
+        """Start it with an umask that hides nothing."""
+        with loose_umask():
+            super().start()
+
+    @property
+    def ann(self) -> Person:
+        """The admin, signed in anew."""
+        return Person(self.port, self.org, *self.admin)
+
+    def push(self) -> str:
+        """Push an image to a new repository; the path of its first blob, which pulls."""
+        repo = self.ann.new_repo()
+        made = image()
+        repo.push(made, "v1")
+        return f"{repo.name}@{sha256(made.blobs[0])}"
+
+    def pulls(self, path: str) -> bool:
+        """Whether a blob pulls, and is what it was."""
+        name, _, digest = path.partition("@")
+        return sha256(self.ann.repo(name.partition("/")[2]).blob(digest).body) == digest
+
+    def everything_is_the_owners(self) -> None:
+        """All files of the data folder belong to its owner, who alone may use them."""
+        for found in (self.data, *self.data.rglob("*")):
+            status = found.lstat()
+            assert (status.st_uid, status.st_mode & 0o077) == (self.owner, 0), (found, stat.filemode(status.st_mode))
+
+
+@contextlib.contextmanager
+def loose_umask() -> Iterator[None]:
+    """For what is started inside, the umask hides nothing."""
+    before = os.umask(0)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def test_everything_that_root_does_beside_it(place: Path) -> None:
+    """Each command as root leaves a server that pushes, pulls, collects, is backed up, and starts again."""
+    owner = STRANGER
+    server = OtherServer(place, owner)
+    server.everything_is_the_owners()
+    server.start()
+    first = server.push()
+    data = ("--data", str(server.data))
+    bob = ("--org", "biolab", "--email", "bob@b.example", "--role", "admin", "--password-stdin")
+    polly_server("org", "create", *data, "--org", "biolab")
+    polly_server("user", "add", *data, *bob, stdin=new_password())
+    polly_server("key", "rotate", *data)
+    polly_server("gc", *data)
+    polly_server("usage", *data)
+    polly_server("audit", *data)
+    backup = place / "backup"
+    polly_server("backup", *data, "--to", str(backup))
+    assert (backup.stat().st_uid, backup.stat().st_mode & 0o777) == (0, 0o700)
+    for blob in server.data.glob("blobs/*/*/*"):
+        blob.write_bytes(b"damaged")
+    done = subprocess.run([BIN / "polly-server", "check", *data, "--repair", "--from", backup], check=False)
+    assert done.returncode in {0, 1}
+    assert server.pulls(first)
+    polly_server("backup", *data, "--to", str(backup))
+    server.everything_is_the_owners()
+    second = server.push()
+    server.stop()
+
+    server.lose_database()
+    polly_server("rebuild", *data)
+    server.give_admin_back()
+    server.everything_is_the_owners()
+    server.start()
+    assert server.pulls(first)
+    assert server.pulls(second)
+    server.push()
+    polly_server("gc", *data)
+    server.stop()
+
+    server.data.rename(place / "lost")
+    server.data.mkdir(mode=0o755)
+    os.chown(server.data, owner, owner)
+    polly_server("restore", "--from", str(backup), *data)
+    server.everything_is_the_owners()
+    server.start()
+    assert server.pulls(first)
+    server.push()
+    server.everything_is_the_owners()
+    server.stop()
+
+
+def test_root_runs_it_on_the_folder_of_another(place: Path, owner: int) -> None:
+    """The workers are that user's, for good; root's key, and a port below 1024, are used all the same."""
+    server = OtherServer(place, owner, by_root=True)
+    (place / "settings.toml").write_text("workers = 1\n")
+    (place / "settings.toml").chmod(0o600)
+    server.options = ("--config", str(place / "settings.toml"))
+    server.start()
+    path = server.push()
+    assert server.process is not None
+    supervisor = server.process.pid
+    [worker] = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{worker}/status").read_text().splitlines())
+    assert status["Uid"].split() == [str(owner)] * 4
+    assert status["Gid"].split() != ["0"] * 4
+    assert "0" not in status["Groups"].split()
+    assert server.pulls(path)
+    server.everything_is_the_owners()
+    server.stop()
+
+
+def test_a_backup_in_a_folder_of_somebody_else(place: Path) -> None:
+    """What root copies there belongs to the owner of that folder, who alone may read it."""
+    server = OtherServer(place, STRANGER)
+    backup = place / "backup"
+    backup.mkdir()
+    os.chown(backup, NOBODY, NOBODY)
+    polly_server("backup", "--data", str(server.data), "--to", str(backup))
+    for found in backup.rglob("*"):
+        assert (found.lstat().st_uid, found.lstat().st_mode & 0o077) == (NOBODY, 0), found
+    server.everything_is_the_owners()
+
+
+@pytest.mark.parametrize("file", ["writer.lock", "polly.db", "journal", "blobs", "uploads"])
+def test_a_file_of_root_in_the_folder(place: Path, file: str) -> None:
+    """A server that could not write all that it has to does not say that it is up: it names file, owner and command."""
+    server = OtherServer(place, NOBODY)
+    os.chown(server.data / file, 0, 0)
+    done = as_user(NOBODY, "run", "--data", str(server.data), "--listen", server.registry)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert f"nobody may not write to {server.data / file}, which belongs to root" in line
+    assert f"chown -R nobody: {server.data}" in line
+    assert "damaged" not in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "--listen", "127.0.0.1:0"),
+        ("org", "list"),
+        ("org", "create", "--org", "biolab"),
+        ("gc",),
+        ("check", "--repair"),
+        ("usage",),
+        ("audit",),
+        ("rebuild",),
+        ("key", "rotate"),
+        ("backup", "--to", "/never/made"),
+        ("init", "--org", "biolab", "--email", "bob@b.example", "--password-stdin"),
+    ],
+    ids=" ".join,
+)
+def test_a_user_who_may_not(place: Path, command: tuple[str, ...]) -> None:
+    """Each command of somebody else says whose the folder is, and how to run it as that user; it changes nothing."""
+    server = OtherServer(place, NOBODY)
+    before = sorted(server.data.rglob("*"))
+    done = as_user(STRANGER, *command, "--data", str(server.data), stdin=new_password())
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert f"user {STRANGER} may not write to {server.data}, which belongs to nobody" in line
+    assert "sudo -u nobody polly-server" in line
+    assert sorted(server.data.rglob("*")) == before
+
+
+def test_a_blob_that_may_not_be_read_is_not_damaged(place: Path) -> None:
+    """A check with --repair stops and names the file; it sets nothing aside."""
+    server = OtherServer(place, NOBODY)
+    server.start()
+    path = server.push()
+    blob = min(server.data.glob("blobs/*/*/*"))
+    os.chown(blob, 0, 0)
+    done = as_user(NOBODY, "check", "--repair", "--data", str(server.data))
+    assert done.returncode == 1
+    assert str(blob) in done.stderr
+    assert "belongs to root" in done.stderr
+    os.chown(blob, NOBODY, NOBODY)
+    assert not (server.data / "damaged").exists()
+    assert server.pulls(path)
+    server.stop()
+
+
+def test_a_folder_that_others_can_read_is_closed(place: Path) -> None:
+    """A data folder of an earlier version, with files that all may read, is closed and says so."""
+    server = OtherServer(place, NOBODY)
+    for found in (server.data, *server.data.rglob("*")):
+        found.chmod(0o755 if found.is_dir() else 0o644)
+    done = as_user(NOBODY, "org", "list", "--data", str(server.data))
+    assert done.returncode == 0
+    assert f"others could read {server.data}, " in done.stderr
+    for found in (server.data, server.data / "polly.db", server.data / "journal", server.data / "writer.lock"):
+        assert found.stat().st_mode & 0o077 == 0, found
+    assert as_user(NOBODY, "org", "list", "--data", str(server.data)).stderr == ""
+
+
+def test_an_acl_that_opens_every_new_file(place: Path) -> None:
+    """A default ACL takes the place of the umask: the database and its WAL are closed all the same."""
+    data = place / "data"
+    data.mkdir()
+    entries = b"".join(
+        tag.to_bytes(2, "little") + mode.to_bytes(2, "little") + b"\xff" * 4
+        for tag, mode in ((1, 7), (4, 5), (16, 7), (32, 5))
+    )
+    os.setxattr(data, "system.posix_acl_default", (2).to_bytes(4, "little") + entries)
+    server = Server(data, free_port())
+    server.init()
+    server.start()
+    Person(server.port, server.org, *server.admin).access_token()
+    for name in ("polly.db", "polly.db-wal", "polly.db-shm", "writer.lock"):
+        assert (data / name).stat().st_mode & 0o077 == 0, name
+    server.stop()
