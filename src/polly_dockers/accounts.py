@@ -22,11 +22,9 @@ from polly_dockers.errors import (
     MemberUnknown,
     OrganisationExists,
     OrganisationUnknown,
-    StorageFull,
     TokenUnknown,
     TooManyRequests,
     Unauthorized,
-    Unavailable,
 )
 from polly_dockers.model import Actor, Role, parse_email, parse_slug
 from polly_dockers.passwords import NOBODY, RESERVED
@@ -92,10 +90,7 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
         attempt.forgive(connection)
         audit_rows.note_account(connection, Event.sign_in, email, address)
 
-    try:
-        await registry.db.write(note)
-    except (StorageFull, Unavailable) as error:  # who has the right password comes in all the same
-        log.warning("a sign-in is not in the audit log", email=email, address=address, reason=error.message)
+    await registry.write_aside("sign-ins to the audit log", note)  # who has the right password comes in all the same
     actor = Actor(user_id=found.id, password_version=found.password_version, grants=None, address=address)
     return SignedIn(actor, found.email, None)
 
@@ -106,7 +101,7 @@ async def sign_in_by_token(registry: Registry, secret: str, address: str) -> Sig
     if token is None:
         raise access.ended()
     if token.last_used_at is None or token.last_used_at < now() - TOUCH:
-        await registry.db.write(_touch, token, address)
+        await registry.write_aside("when a token was used", _touch, token, address)
     actor = Actor(user_id=token.user_id, access_token=token.id, grants=None, address=address)
     return SignedIn(actor, token.email, token)
 

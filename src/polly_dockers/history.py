@@ -186,7 +186,12 @@ async def active_commits(
 
 
 async def fold(registry: Registry) -> None:
-    """Bring totals and times of last pushes up to now."""
+    """Bring totals and times of last pushes up to now; where the disk is full, they stay as they were."""
     if await registry.db.read(repository_rows.deltas_wait):
-        while await registry.db.write(repository_rows.fold_deltas) == repository_rows.FOLD:
+        folded: list[int] = []
+        while await registry.write_aside("totals", _fold, folded) and folded[-1] == repository_rows.FOLD:
             pass
+
+
+def _fold(connection: Connection, folded: list[int]) -> None:
+    folded.append(repository_rows.fold_deltas(connection))

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from polly_dockers.registry import Registry
 
 
+PULLED: Final = 100_000
+"""Manifests whose pull a process remembers until it is written, at most: on a full disk that may take a day."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
     """A manifest as it was pushed, byte for byte."""
@@ -85,7 +89,8 @@ async def manifest(registry: Registry, actor: Actor, name: RepositoryName, refer
     reached = access.look(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.digest is None:
         raise await _missing(registry, row, name, reference, whole=isinstance(reached, access.Absent))
-    registry.pulled.add(row.manifest_id)
+    if len(registry.pulled) < PULLED:
+        registry.pulled.add(row.manifest_id)
     return StoredManifest(Digest(row.digest), row.media_type, row.body)
 
 
@@ -122,7 +127,8 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
     found = blob_rows.LinkedBlob(row.blob_id, row.digest, row.size, row.storage_key, row.leased_until)
     lease = registry.config.lease_seconds
     if reached.user_id and found.leased_until != HELD and found.leased_until < now() + lease * 500_000:
-        await registry.db.write(
+        await registry.write_aside(
+            "the lease of a blob",
             blob_rows.link,
             repository_id=reached.repository_id,
             blob_id=found.id,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
+import structlog
+
+from polly_dockers.errors import PollyError, StorageFull, Unavailable
 from polly_dockers.throttles import Throttles
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
 
     from polly_dockers.blobs.store import BlobStore, Hasher
     from polly_dockers.config import Config
@@ -17,7 +25,15 @@ if TYPE_CHECKING:
     from polly_dockers.passwords import Passwords
     from polly_dockers.signer import Signer
 
+P = ParamSpec("P")
+
+log: Final = structlog.get_logger("polly.registry")
+
 KEPT: Final = 1024
+SIDE_SECONDS: Final = 2.0
+"""How long a request waits for what it writes on the side."""
+WARN_EVERY: Final = 60.0
+"""Seconds between two lines of the log about the same thing that can't be written."""
 
 
 class Hashers:
@@ -59,6 +75,35 @@ class Registry:
     """Held while this process looks for what a policy would let go: one preview of an organisation at a time."""
     pulled: set[int] = field(default_factory=set)
     """Ids of manifests that were answered, until it is written when each was pulled last."""
+
+    warned: dict[str, float] = field(default_factory=dict)
+    """When the log was last told of what can't be written."""
+
+    async def write_aside(
+        self, what: str, fn: Callable[Concatenate[Connection, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> bool:
+        """Write what a request causes and does not need, such as when a token was used; whether it was written.
+
+        Where the disk is full or does not answer, the request goes on without it; the log names ``what``.
+        """
+        try:
+            async with asyncio.timeout(SIDE_SECONDS):
+                await self.db.write(fn, *args, **kwargs)
+        except (StorageFull, Unavailable) as error:
+            self.warn(what, error)
+            return False
+        except TimeoutError:
+            self.warn(what, Unavailable(f"The database did not answer within {SIDE_SECONDS:g} seconds."))
+            return False
+        return True
+
+    def warn(self, what: str, error: PollyError) -> None:
+        """Log that something can't be written now, once in WARN_EVERY seconds."""
+        at = time.monotonic()
+        if at - self.warned.get(what, at - WARN_EVERY) >= WARN_EVERY:
+            self.warned[what] = at
+            with contextlib.suppress(OSError):  # the log may be on the disk that is full
+                log.warning("something can't be written now", what=what, reason=error.message)
 
     @property
     def public(self) -> bool:

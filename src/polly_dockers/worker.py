@@ -22,7 +22,7 @@ from polly_dockers import audit, policy
 from polly_dockers.collector import Collector
 from polly_dockers.datafolder import open_registry, retire_keys
 from polly_dockers.db.engine import ERRORS
-from polly_dockers.errors import PollyError
+from polly_dockers.errors import PollyError, StorageFull, Unavailable
 from polly_dockers.history import fold
 from polly_dockers.web.metrics import Collected, Counts, Times
 from polly_dockers.web.protocol import HttpServer
@@ -111,12 +111,15 @@ class PollyWorker(Worker):  # type: ignore[misc]
         sites = Site(registry, counts), MetricsSite(registry, counts)
         servers, runners = await self._listen(sites)
         self.booted = True
+        regular: list[tuple[float, str, Callable[[], Awaitable[None] | None]]] = [
+            (FOLD_EVERY, "totals", functools.partial(fold, registry)),
+            (COUNT_EVERY, "counts for /metrics", counts.write),
+            (SETTLE_EVERY, "the audit log", functools.partial(audit.settle, registry)),
+            (RETIRE_EVERY, "signing keys", functools.partial(retire_keys, registry)),
+            (SETTLE_EVERY, "last pulls", functools.partial(policy.note_pulls, registry)),
+        ]
         background = [
-            asyncio.create_task(_now_and_then(FOLD_EVERY, functools.partial(fold, registry))),
-            asyncio.create_task(_now_and_then(COUNT_EVERY, counts.write)),
-            asyncio.create_task(_now_and_then(SETTLE_EVERY, functools.partial(audit.settle, registry))),
-            asyncio.create_task(_now_and_then(RETIRE_EVERY, functools.partial(retire_keys, registry))),
-            asyncio.create_task(_now_and_then(SETTLE_EVERY, functools.partial(policy.note_pulls, registry))),
+            *(asyncio.create_task(_now_and_then(every, registry, what, work)) for every, what, work in regular),
             asyncio.create_task(_feel_lag(counts.lag)),
             *([asyncio.create_task(_collect(registry, counts))] if config.collect_seconds else []),
         ]
@@ -229,7 +232,9 @@ def _sum(before: Collected, report: Report) -> Collected:
     )
 
 
-async def _now_and_then(seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:
+async def _now_and_then(
+    seconds: float, registry: Registry, what: str, work: Callable[[], Awaitable[None] | None]
+) -> None:
     """Do some work again and again; a failure is for the log, and for the next time."""
     while True:
         await asyncio.sleep(seconds)
@@ -237,5 +242,9 @@ async def _now_and_then(seconds: float, work: Callable[[], Awaitable[None] | Non
             done = work()
             if done is not None:
                 await done
+        except (StorageFull, Unavailable) as error:
+            registry.warn(what, error)
+        except OSError as error:
+            registry.warn(what, Unavailable(error.strerror or str(error)))
         except Exception:
             log.exception("background work failed")

@@ -8,6 +8,7 @@ files for each request.)
 from __future__ import annotations
 
 import bisect
+import contextlib
 import os
 import resource
 import shutil
@@ -127,7 +128,8 @@ class Counts:
 
     def exposition(self) -> bytes:
         """The counts of all processes, in the text format."""
-        self.write()
+        with contextlib.suppress(OSError):  # a full disk: this process is then as it was written last
+            self.write()
         snapshots = [
             (int(file.stem), msgspec.json.decode(file.read_bytes(), type=Snapshot))
             for file in self._folder.glob("*.json")

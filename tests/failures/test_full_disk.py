@@ -1,0 +1,69 @@
+"""38: the disk is full for a day: what only reads goes on, whatever it would write on the side."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from typing import TYPE_CHECKING
+
+from conftest import Server, free_port
+from contract.wire_client import Person, basic, bearer, image, sha256
+from failures.client import check, kill, mounted
+from failures.clock import DAY, HOUR, Clock
+from failures.test_power import fill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from contract.wire_client import Image, Repo
+
+
+@contextlib.contextmanager
+def serving(place: Path, clock: Clock) -> Iterator[Server]:
+    """A server by that clock; it is gone before the disk is, whatever happens."""
+    server = Server(place / "data", free_port(), command=clock.command)
+    server.init()
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None:
+            kill(server)
+
+
+def test_a_day_on_a_full_disk(tmp_path: Path) -> None:
+    """Pulls with tokens old and new, lists and sign-in by password go on; then there is room, and all is written."""
+    clock = Clock(tmp_path / "clock")
+    with mounted(tmp_path, 64) as (place, _), serving(place, clock) as server:
+        ann = Person(server.port, server.org, *server.admin)
+        old, fresh, full = (ann.access_token(scope, 30 * DAY) for scope in ("registry", "registry", "full"))
+        repo, made = ann.new_repo(), image()
+        repo.push(made, "v1")
+        pull(ann.at(repo.name, secret=old), made)
+        fill(filler := place / "filler")
+        for hour in (0, 1, 2, 13, 24, 25):
+            clock.set(hour * HOUR)
+            pull(ann.at(repo.name, secret=old), made)
+            pull(ann.at(repo.name, secret=fresh), made)
+            for query in ("repositories", f"commits?repository={repo.name.partition('/')[2]}", "trash", "audit"):
+                assert bearer(server.port, full).get(f"{ann.base}/{query}").status == 200, (hour, query)
+            assert ann.by_password.get("/token").status == 200
+            assert basic(server.port, ann.email, secrets.token_hex(9)).get("/token").status == 401
+            assert ann.by_password.get("/readyz").status in {503, 507}
+            assert ann.at(repo.name, secret=old).put(f"v{hour}", made.manifest).status == 507
+        filler.unlink()
+        assert ann.at(repo.name, secret=old).put("again", made.manifest).status == 201
+        pull(ann.at(repo.name, secret=fresh), made)
+        listed = bearer(server.port, full).get("/api/v1/tokens").json()["items"]
+        assert {item["scope"]: bool(item["last_used_at"]) for item in listed} == {"registry": True, "full": True}
+        kill(server)
+        check(server)
+
+
+def pull(repo: Repo, made: Image) -> None:
+    """All of an image."""
+    assert repo.manifest("v1").body == made.manifest
+    assert "v1" in repo.get(repo.path("tags/list")).json()["tags"]
+    for blob in made.blobs:
+        assert repo.blob(sha256(blob)).body == blob
