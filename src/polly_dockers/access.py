@@ -54,7 +54,6 @@ FROM: Final = (
         and_(
             members.c.organisation_id == organisations.c.id,
             members.c.user_id == bindparam("user_id"),
-            members.c.invitation_hash.is_(None),
         ),
     )
     .outerjoin(users, users.c.id == bindparam("user_id"))

@@ -12,6 +12,7 @@ import structlog
 from polly_dockers import access, audit
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit as audit_rows
+from polly_dockers.db import invitations
 from polly_dockers.db.accounts import AccessToken, Member
 from polly_dockers.db.audit import Event
 from polly_dockers.db.engine import now
@@ -221,50 +222,6 @@ async def members(
     return await registry.db.read(query)
 
 
-async def add_member(
-    registry: Registry, actor: Actor, organisation: str, *, email: str, role: Role, password: str
-) -> Member:
-    """Make the user of that email a member; raises MemberExists.
-
-    Where there is no such user yet, one is made with the password. A user who is there keeps theirs and is invited:
-    they are a member once they accept with the password that this admin gave them, for whoever holds the account may
-    have it from the admin of another organisation. The work and the answer are the same, so that nobody learns which
-    emails have accounts.
-    """
-    email = parse_email(email)
-    hashed = await registry.passwords.hash(password)
-
-    def change(connection: Connection) -> Member:
-        found, _ = access.member(connection, actor, organisation, Role.admin)
-        return put_member(connection, found, organisation, email, role, hashed, by=actor)
-
-    return await registry.db.write(change)
-
-
-async def accept(registry: Registry, caller: SignedIn, organisation: str, password: str, address: str) -> None:
-    """Become a member of an organisation that invited the caller, by the password that its admin gave.
-
-    Raises MemberUnknown for no invitation and for a wrong password alike, and TooManyRequests after too many.
-    """
-    user_id = caller.actor.user_id or 0
-    async with registry.throttles.attempt(registry.db, caller.email, address) as attempt:
-        found = await registry.db.read(rows.invitation, organisation, user_id)
-        right = await registry.passwords.verify(found[1] if found else NOBODY, password)
-        if not right:
-            await attempt.failed(registry.db)
-
-    def join(connection: Connection) -> bool:
-        if found is None or not rows.accept_invitation(connection, found[0], user_id, found[1]):
-            return False
-        attempt.forgive(connection)
-        audit_rows.note(connection, Event.member_accept, caller.email, organisation_id=found[0], by=caller.actor)
-        return True
-
-    if not right or not await registry.db.write(join):
-        msg = f"There is no invitation to {organisation[:100]} for you with that password. Ask the admin who added you."
-        raise MemberUnknown(msg)
-
-
 def put_member(
     connection: Connection,
     organisation_id: int,
@@ -275,20 +232,23 @@ def put_member(
     *,
     by: Actor | None,
 ) -> Member:
-    """Insert the member, and the user where there is none; raises MemberExists.
-
-    A user who is there already has yet to accept, but where it is who runs the server (None) that takes them in.
-    """
+    """Insert the member, and the user where there is none; an invitation of theirs is over. Raises MemberExists."""
     known = rows.user(connection, email)
     user_id = known.id if known is not None else rows.add_user(connection, email, password_hash)
     if rows.member(connection, organisation_id, email) is not None:
-        msg = f"{email} is a member of {organisation} already. polly members set-role changes the role."
-        raise MemberExists(msg)
-    rows.add_member(connection, organisation_id, user_id, role, password_hash if by is not None and known else None)
+        raise is_member(email, organisation)
+    rows.add_member(connection, organisation_id, user_id, role)
+    invitations.delete_for(connection, organisation_id, email)
     audit_rows.note(connection, Event.member_add, email, organisation_id=organisation_id, by=by, detail=role.name)
     made = rows.member(connection, organisation_id, email)
     assert made is not None  # noqa: S101 - inserted in this transaction
     return made
+
+
+def is_member(email: str, organisation: str) -> MemberExists:
+    """The answer to whoever adds or invites a member again."""
+    msg = f"{email} is a member of {organisation} already. polly members set-role changes the role."
+    return MemberExists(msg)
 
 
 async def set_role(registry: Registry, actor: Actor, organisation: str, email: str, role: Role) -> Member:
@@ -302,30 +262,14 @@ async def set_role(registry: Registry, actor: Actor, organisation: str, email: s
 
 
 def change_role(
-    connection: Connection,
-    organisation_id: int,
-    organisation: str,
-    email: str,
-    role: Role | None,
-    *,
-    by: Actor | None,
+    connection: Connection, organisation_id: int, organisation: str, email: str, role: Role, *, by: Actor | None
 ) -> Member:
-    """Set a member's role, or take the member out with None; the member as before that, or with the new role.
-
-    ``by`` None is who runs the server.
-    """
+    """Set a member's role; the member with it. ``by`` None is who runs the server."""
     found = rows.member(connection, organisation_id, email.strip().lower())
     if found is None:
-        msg = f"{email[:100]} is no member of {organisation}. polly members list shows who is."
-        raise MemberUnknown(msg)
-    leaves = found.role is Role.admin and role is not Role.admin
-    if leaves and rows.count_admins(connection, organisation_id) == 1:
-        msg = f"{found.email} is the only admin of {organisation}; make another member admin first."
-        raise LastAdmin(msg)
-    if role is None:
-        rows.remove_member(connection, organisation_id, found.user_id)
-        audit_rows.note(connection, Event.member_remove, found.email, organisation_id=organisation_id, by=by)
-        return found
+        raise _not_member(connection, organisation_id, organisation, email)
+    if role is not Role.admin:
+        _check_admins(connection, organisation_id, organisation, found)
     rows.set_role(connection, organisation_id, found.user_id, role)
     detail = f"{found.role.name} to {role.name}"
     audit_rows.note(connection, Event.member_role, found.email, organisation_id=organisation_id, by=by, detail=detail)
@@ -333,13 +277,49 @@ def change_role(
 
 
 async def remove_member(registry: Registry, actor: Actor, organisation: str, email: str) -> None:
-    """Take a member out, which holds from their next request on; raises MemberUnknown and LastAdmin."""
+    """Remove a member, from their next request on, or an invitation; raises MemberUnknown and LastAdmin."""
 
     def change(connection: Connection) -> None:
         found, _ = access.member(connection, actor, organisation, Role.admin)
-        change_role(connection, found, organisation, email, None, by=actor)
+        take_out(connection, found, organisation, email, by=actor)
 
     await registry.db.write(change)
+
+
+def take_out(connection: Connection, organisation_id: int, organisation: str, email: str, *, by: Actor | None) -> None:
+    """Remove a member, or revoke the invitation of who is none yet. ``by`` None is who runs the server."""
+    email = email.strip().lower()
+    found = rows.member(connection, organisation_id, email)
+    if found is None:
+        if not revoke_invitation(connection, organisation_id, email, by=by):
+            raise _not_member(connection, organisation_id, organisation, email)
+        return
+    _check_admins(connection, organisation_id, organisation, found)
+    rows.remove_member(connection, organisation_id, found.user_id)
+    audit_rows.note(connection, Event.member_remove, found.email, organisation_id=organisation_id, by=by)
+
+
+def revoke_invitation(connection: Connection, organisation_id: int, email: str, *, by: Actor | None) -> bool:
+    """Revoke the invitation of an email; False where there is none."""
+    if not invitations.delete_for(connection, organisation_id, email):
+        return False
+    audit_rows.note(connection, Event.member_uninvite, email, organisation_id=organisation_id, by=by)
+    return True
+
+
+def _check_admins(connection: Connection, organisation_id: int, organisation: str, leaving: Member) -> None:
+    """Raise LastAdmin where no admin would be left; who is invited is none yet."""
+    if leaving.role is Role.admin and rows.count_admins(connection, organisation_id) == 1:
+        msg = f"{leaving.email} is the only admin of {organisation}; make another member admin first."
+        raise LastAdmin(msg)
+
+
+def _not_member(connection: Connection, organisation_id: int, organisation: str, email: str) -> MemberUnknown:
+    if invitations.find(connection, organisation_id, email.strip().lower()) is not None:
+        msg = f"{email[:100]} was invited to {organisation} and has not joined yet. polly members add invites again."
+        return MemberUnknown(msg)
+    msg = f"{email[:100]} is not a member of {organisation}. polly members list shows who is."
+    return MemberUnknown(msg)
 
 
 # --- for who runs the server: no actor, for whoever holds the data folder may do all --------------------------------

@@ -226,6 +226,12 @@ class MemberUnknown(PollyError):
     code, status = "MEMBER_UNKNOWN", 404
 
 
+class InvitationUnknown(PollyError):
+    """No invitation with that code or of that email."""
+
+    code, status = "INVITATION_UNKNOWN", 404
+
+
 class TokenUnknown(PollyError):
     """The user has no such access token."""
 

@@ -387,9 +387,7 @@ def user_list(
     width = max((len(row.email) for row in found), default=0)
     for email, of_user in itertools.groupby(found, key=lambda row: row.email):
         each = list(of_user)
-        roles = ", ".join(
-            f"{row.slug} {Role(row.role).name}{' (invited)' if row.invitation_hash else ''}" for row in each if row.slug
-        )
+        roles = ", ".join(f"{row.slug} {Role(row.role).name}" for row in each if row.slug)
         without = "  has no password" if each[0].password_hash == UNSET else ""
         print(f"{email:<{width}}  {roles or 'in no organisation'}{without}")
     if not found:
@@ -415,10 +413,10 @@ def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
     datafolder.require(data)
 
     def change(connection: Connection) -> None:
-        accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, None, by=None)
+        accounts.take_out(connection, accounts.organisation_of(connection, org), org, email, by=None)
 
     datafolder.change(data, change)
-    print(f"{email.strip().lower()} is no member of {org} any more.")
+    print(f"{email.strip().lower()} is not a member of {org} any more.")
 
 
 @user.command("reset-password", epilog="Example: polly-server user reset-password --email bob@acme.example")

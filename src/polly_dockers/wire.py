@@ -349,23 +349,57 @@ class Members(msgspec.Struct):
     next: str | None = None
 
 
-class MemberAdd(msgspec.Struct, forbid_unknown_fields=True):
-    """``POST /api/v1/organisations/{org}/members``.
-
-    ``password`` becomes the first password where the email has no account on this server yet. An account that
-    exists keeps its own, and is a member once its user accepts the invitation with this one; the answer is the same,
-    so that nobody learns which emails have accounts.
-    """
+class InvitationCreate(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /api/v1/organisations/{org}/invitations``: invite an email, whether it has an account or not."""
 
     email: str
     role: Role
-    password: str
+
+
+class InvitationCreated(msgspec.Struct):
+    """An invitation; ``code`` is shown this once and stored hashed. The answer is of one form for every email."""
+
+    email: str
+    role: Role
+    code: str
+    expires_at: str
+
+
+class InvitationItem(msgspec.Struct):
+    """Somebody who was invited and has not joined yet."""
+
+    email: str
+    role: Role
+    created_at: str
+    expires_at: str
+
+
+class Invitations(msgspec.Struct):
+    """A page of invitations by email; ``next`` as in Repositories."""
+
+    items: list[InvitationItem]
+    total: int
+    next: str | None = None
 
 
 class InvitationAccept(msgspec.Struct, forbid_unknown_fields=True):
-    """``POST /api/v1/organisations/{org}/invitation``: with the password that the admin who invited gave."""
+    """``POST /api/v1/invitation``: redeem a code.
 
-    password: str
+    By who is signed in, with the code alone; else with the email that was invited, and the password of its account, or
+    that of a new account where it has none.
+    """
+
+    code: str
+    email: str | None = None
+    password: str | None = None
+
+
+class InvitationAccepted(msgspec.Struct):
+    """What the code was for."""
+
+    organisation: str
+    role: Role
+    email: str
 
 
 class MemberUpdate(msgspec.Struct, forbid_unknown_fields=True):

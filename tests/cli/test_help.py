@@ -38,7 +38,8 @@ def test_the_commands_are_those_that_people_know() -> None:
             "dockers login",
             "dockers delete", "dockers restore", "dockers trash", "dockers policy",
             "dockers logout", "dockers configure",
-            "members", "members list", "members add", "members accept", "members set-role", "members remove",
+            "members", "members list", "members add", "members invitations", "members accept",
+            "members set-role", "members remove",
             "audit", "audit list", "org", "org list", "org use",
         )
     }  # fmt: skip

@@ -1,37 +1,100 @@
-"""``polly members list, add, set-role`` and ``remove``."""
+"""``polly members list, add, invitations, accept, set-role`` and ``remove``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cli.people import Server, User
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cli.people import Server, User
+
+def invite(admin: User, email: str, role: str = "writer") -> str:
+    """Return the code of an invitation."""
+    return str(admin.ok("members", "add", "--email", email, "--role", role, "--output", "json").json()["code"])
 
 
-def test_a_member_is_added_and_can_sign_in(ann: User, nobody: User, server: Server) -> None:
-    """The first password is made up and shown once."""
-    done = ann.ok("members", "add", "--email", "bob@members.example", "--role", "writer")
-    assert done.err.startswith(f"Success: bob@members.example is a member of {ann.env['TEST_ORG']}\n")
+def test_somebody_new_is_invited_and_joins(ann: User, nobody: User, server: Server) -> None:
+    """The code is shown once with the command that redeems it; who redeems it is signed in afterwards."""
+    org, email = ann.env["TEST_ORG"], "bob@members.example"
+    done = ann.ok("members", "add", "--email", email, "--role", "writer")
+    assert done.err.startswith(f"Success: {email} is invited to {org}\n")
+    assert f"polly members accept --server {server.url} --email {email}" in done.err
     header, row = done.out.splitlines()
-    assert "first password" in header
-    nobody.email, nobody.password = "bob@members.example", row.split()[-1]
-    nobody.login(server)
+    assert header.split()[:3] == ["email", "role", "code"]
+    code = row.split()[2]
+    password = "a long password of bob"
+    done = nobody.ok(
+        *("members", "accept", "--server", server.url, "--email", email, "--code-stdin", "--password-stdin"),
+        stdin=f"{code}\n{password}\n",
+    )
+    assert f"Success: {email} is writer of {org}\n" in done.err
+    assert f"Success: Logged in to Polly as {email}\n" in done.err
     assert nobody.ok("whoami", "--output", "json").json()["organisations"][0]["role"] == "writer"
-
-
-def test_a_first_password_may_be_given(ann: User, nobody: User, server: Server) -> None:
-    """It is read from stdin and not shown."""
-    done = ann.ok(
-        "members", "add", "--email", "carl@members.example", "--role", "reader", "--password-stdin", "--output", "json",
-        stdin="a long password of carl\n",
-    )  # fmt: skip
-    assert "password" not in done.json()
-    nobody.email, nobody.password = "carl@members.example", "a long password of carl"
+    for secret in (code, password):
+        assert secret not in nobody.profiles.read_text() + done.out + done.err
+    nobody.email, nobody.password = email, password
     nobody.login(server)
-    done = ann.polly("members", "add", "--email", "d@members.example", "--role", "reader", "--password-stdin")
-    assert (done.code, "stdin is empty" in done.err) == (2, True)
+
+
+def test_who_has_an_account_joins(ann: User, server: Server) -> None:
+    """Signed in, the code is enough; in argv it is taken too. Nothing else changes for the sign-in."""
+    other, (email, password) = server.new_org()
+    admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
+    admin.login(server)
+    token = ann.token()
+    done = ann.ok("members", "accept", "--code", invite(admin, ann.email, "reader"))
+    assert f"Success: {ann.email} is reader of {other}\n" in done.err
+    assert ann.token() == token
+    roles = {
+        each["organisation"]: each["role"] for each in ann.ok("whoami", "--output", "json").json()["organisations"]
+    }
+    assert roles[other] == "reader"
+    admin.ok("members", "remove", "--email", ann.email)
+
+
+def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
+    """One sentence each; exit code 1 for what the server refuses, 2 for what is missing; nothing is made."""
+    email = "eva@members.example"
+    code = invite(ann, email)
+    accept = ("members", "accept", "--server", server.url)
+    for arguments, stdin, exit_code, words in (
+        (["--email", email, "--code-stdin", "--password-stdin"], "invite-wrong\na long password\n", 1, "not valid"),
+        (["--email", email, "--code-stdin", "--password-stdin"], f"{code}\nshort\n", 1, "8 to 1024"),
+        (["--email", email, "--code-stdin", "--password-stdin"], f"{code}\n", 2, "stdin is empty"),
+        (["--email", email, "--code", code], "", 2, "--password-stdin is missing"),
+        (["--email", email, "--password-stdin"], "", 2, "--code is missing"),
+        (["--code", code, "--password-stdin"], "a long password\n", 2, "--email is missing"),
+        (["--email", email, "--code", code, "--code-stdin"], "", 2, "use one"),
+    ):
+        done = nobody.polly(*accept, *arguments, stdin=stdin)
+        assert (done.code, done.out, words in done.err) == (exit_code, "", True), (arguments, done.err)
+        assert code not in done.err
+    done = ann.polly("members", "accept", "--code", code)
+    assert (done.code, "not valid for" in done.err) == (1, True)
+    done = nobody.polly("members", "accept", "--email", email, "--code", code)
+    assert (done.code, "--server is missing" in done.err) == (2, True)
+
+
+def test_invitations_are_listed_and_revoked(ann: User, nobody: User, server: Server) -> None:
+    """Members list shows who is invited behind the members; members remove revokes the code."""
+    email = "finn@members.example"
+    code = invite(ann, email, "admin")
+    (item,) = (each for each in ann.ok("members", "invitations", "--output", "json").json() if each["email"] == email)
+    assert item["role"] == "admin"
+    assert email in ann.ok("members", "invitations").out
+    (line,) = (line for line in ann.ok("members", "list").out.splitlines() if line.startswith(email))
+    assert line.split()[1:4] == ["admin", "invited", "until"]
+    (listed,) = (each for each in ann.ok("members", "list", "--output", "json").json() if each["email"] == email)
+    assert (listed["status"], listed["joined_at"], listed["until"]) == ("invited", None, item["expires_at"])
+    ann.ok("members", "remove", "--email", email)
+    assert email not in ann.ok("members", "list").out
+    done = nobody.polly(
+        *("members", "accept", "--server", server.url, "--email", email, "--code-stdin", "--password-stdin"),
+        stdin=f"{code}\na long password\n",
+    )
+    assert (done.code, "not valid" in done.err) == (1, True)
 
 
 def test_members_are_listed_changed_and_removed(person: Callable[..., User]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -182,7 +181,7 @@ def test_members_are_asked_for(person: Callable[..., User]) -> None:
     ann, bob = person(), person("reader")
     terminal = ann.terminal("members")
     terminal.see("with the members?")
-    terminal.type(DOWN * 2 + ENTER)
+    terminal.type(DOWN * 3 + ENTER)
     terminal.see("Enter the email of the member?")
     terminal.type(bob.email + ENTER)
     terminal.see("Which role?")
@@ -196,15 +195,12 @@ def test_the_organisation_is_named_where_there_are_several(ann: User, server: Se
     other, (email, password) = server.new_org()
     admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
     admin.login(server)
-    invitation = secrets.token_urlsafe(10)
-    admin.ok("members", "add", "--email", ann.email, "--role", "reader", "--password-stdin", stdin=invitation)
+    made = admin.ok("members", "add", "--email", ann.email, "--role", "reader", "--output", "json").json()
     terminal = ann.terminal("members", "accept")
-    terminal.see("Which organisation added you?")
-    terminal.type(other + ENTER)
-    terminal.see("Enter the password that its admin gave you")
-    terminal.type(invitation + ENTER)
+    terminal.see("Enter the code of the invitation")
+    terminal.type(made["code"] + ENTER)
     assert terminal.end() == 0
-    assert f"polly members accept --org {other}" in terminal.text()
+    assert f"{ann.email} is reader of {other}" in terminal.text()
     terminal = ann.terminal("dockers", "list")
     assert terminal.end() == 0
     assert f"Organisation: {ann.env['TEST_ORG']}, which you joined first." in terminal.text()
@@ -220,6 +216,28 @@ def test_the_organisation_is_named_where_there_are_several(ann: User, server: Se
     terminal = ann.terminal("dockers", "list")
     assert terminal.end() == 0
     assert terminal.text().startswith(f"{other} has no docker repository yet")
+
+
+def test_who_is_new_is_asked_for_all_that_it_takes(ann: User, nobody: User, server: Server) -> None:
+    """Server, email, code, and a password twice; at the end they are signed in, and no secret is in the command."""
+    email, password = "gil@members.example", "a long password of gil"
+    made = ann.ok("members", "add", "--email", email, "--role", "reader", "--output", "json").json()
+    terminal = nobody.terminal("members", "accept", columns=120)
+    for question, answer in (
+        ("Enter the address of the server", server.url),
+        ("Enter the email that was invited", email),
+        ("Enter the code of the invitation", made["code"]),
+        ("Enter your password on this server, or a new one", password),
+        ("Enter the password again", password),
+    ):
+        terminal.see(question)
+        terminal.type(answer + ENTER)
+    assert terminal.end() == 0
+    text = terminal.text()
+    assert f"Logged in to Polly as {email}" in text
+    assert f"The same in one line: polly members accept --server {server.url} --email {email}" in text
+    assert password not in text
+    nobody.ok("dockers", "list", "--all")
 
 
 def test_no_input_asks_nothing_on_a_terminal(ann: User) -> None:

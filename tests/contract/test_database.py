@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pysqlite3.dbapi2 as sqlite
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text
@@ -253,6 +254,28 @@ def test_the_safe_library_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one that is safe is good enough."""
     monkeypatch.setattr(sqlite, "sqlite_version_info", (3, 51, 3))
     engine.check_library()
+
+
+def test_who_was_invited_by_a_password_waits_for_a_code(tmp_path: Path) -> None:
+    """35: upgraded, they are listed as invited, and are no members; members stay."""
+    opened = open_engine(tmp_path / FILE)
+    with opened.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        command.upgrade(migrate._config(connection), "0001")
+        for statement in (
+            "INSERT INTO organisations (id, slug, created_at) VALUES (1, 'acme', 1)",
+            "INSERT INTO users (id, email, password_hash, created_at) VALUES (1, 'a@x.example', '!', 1)",
+            "INSERT INTO users (id, email, password_hash, created_at) VALUES (2, 'b@x.example', '!', 1)",
+            "INSERT INTO members VALUES (1, 1, 3, 5, NULL), (1, 2, 2, 7, 'a hash')",
+        ):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("COMMIT")
+    assert migrate.upgrade(tmp_path) == "0001"
+    with opened.connect() as connection:
+        assert connection.execute(text("SELECT * FROM members")).all() == [(1, 1, 3, 5)]
+        columns = "organisation_id, email, role, created_at, length(code_hash)"
+        assert connection.execute(text(f"SELECT {columns} FROM invitations")).all() == [(1, "b@x.example", 2, 7, 32)]  # noqa: S608
+    opened.dispose()
 
 
 def test_the_migrations_make_the_tables(folder: Path) -> None:

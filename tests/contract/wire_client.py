@@ -300,10 +300,20 @@ class Person:
     def add(self, role: str) -> Person:
         """A new member of this admin's organisation, in that role."""
         made = Person(self.port, self.org, f"user-{secrets.token_hex(5)}@acme.example", secrets.token_urlsafe(12))
-        wanted = {"email": made.email, "role": role, "password": made.password}
-        answer = self.api.json("POST", f"{self.base}/members", wanted)
-        assert answer.status == 201, answer.body
+        answer = made.accept(self.invite(made.email, role))
+        assert answer.status == 200, answer.body
         return made
+
+    def invite(self, email: str, role: str) -> str:
+        """Invite somebody to this admin's organisation; the code."""
+        answer = self.api.json("POST", f"{self.base}/invitations", {"email": email, "role": role})
+        assert answer.status == 201, answer.body
+        return str(answer.json()["code"])
+
+    def accept(self, code: str, password: str | None = None) -> Answer:
+        """Redeem a code, by email and password and not signed in."""
+        wanted = {"code": code, "email": self.email, "password": password or self.password}
+        return Client(self.port).json("POST", "/api/v1/invitation", wanted)
 
     def elsewhere(self, org: str) -> Person:
         """The same user, looking at another organisation."""

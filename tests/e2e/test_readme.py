@@ -30,7 +30,7 @@ MASKS = (
     (r"size: \d+", "size: <size>"),
     (r"/\S+/(data|config\.json)\b", r"<folder>/\1"),
     (r"DEPRECATED: The legacy builder(.*\n)+?\n", ""),
-    (r"(?<=  )[A-Za-z0-9_-]{20}$", "<password>"),
+    (r"invite-[a-z2-7]{32}", "<code>"),
     (r"'[A-Za-z0-9_-]{16}'|password [A-Za-z0-9_-]{16}", "<password>"),
     (r"[ ]{2,}", "  "),
     (r"[ ]+$", ""),

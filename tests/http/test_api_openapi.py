@@ -30,8 +30,9 @@ TABLE = {
     "/api/v1/organisations/{org}/audit": {"get"},
     "/api/v1/organisations/{org}/commits": {"get"},
     "/api/v1/organisations/{org}/tags": {"get"},
-    "/api/v1/organisations/{org}/invitation": {"post"},
-    "/api/v1/organisations/{org}/members": {"get", "post", "patch", "delete"},
+    "/api/v1/invitation": {"post"},
+    "/api/v1/organisations/{org}/invitations": {"delete", "get", "post"},
+    "/api/v1/organisations/{org}/members": {"get", "patch", "delete"},
 }
 """The rows of docs/api.md, but for that of the description itself."""
 
@@ -141,7 +142,9 @@ def test_the_answers_of_the_server(document: dict[str, Any], ann: Person) -> Non
     ann.repo(name).push(image(), "v1")
     bob = ann.add("reader")
     orgs = "/api/v1/organisations/{org}"
-    member_wanted = {"email": bob.email, "role": "reader", "password": "12345678"}
+    wanted = {"email": bob.email, "role": "reader"}
+    guest = Person(ann.port, ann.org, f"x{bob.email}", "a password of x")
+    joining = {"code": ann.invite(guest.email, "reader"), "email": guest.email, "password": guest.password}
     requests: list[tuple[Client, str, str, str, object]] = [
         (Client(ann.port), "get", "/api/v1", "", None),
         (ann.by_password, "post", "/api/v1/tokens", "", {"label": "x"}),
@@ -175,9 +178,15 @@ def test_the_answers_of_the_server(document: dict[str, Any], ann: Person) -> Non
         (bob.api, "get", f"{orgs}/policy-preview", "", None),
         (ann.api, "get", f"{orgs}/policy-preview", "?as_of=tomorrow", None),
         (ann.api, "get", f"{orgs}/members", "?limit=1", None),
-        (ann.api, "post", f"{orgs}/members", "", member_wanted),
-        (ann.api, "post", f"{orgs}/members", "", member_wanted | {"email": f"x{bob.email}"}),
-        (bob.api, "post", f"{orgs}/members", "", member_wanted),
+        (ann.api, "post", f"{orgs}/invitations", "", wanted),
+        (ann.api, "post", f"{orgs}/invitations", "", wanted | {"email": f"y{bob.email}"}),
+        (bob.api, "post", f"{orgs}/invitations", "", wanted),
+        (bob.api, "get", f"{orgs}/invitations", "", None),
+        (ann.api, "delete", f"{orgs}/invitations", "?email=absent", None),
+        (ann.api, "delete", f"{orgs}/invitations", f"?email=y{bob.email}", None),
+        (bob.api, "post", "/api/v1/invitation", "", {"code": "invite-none"}),
+        (Client(ann.port), "post", "/api/v1/invitation", "", {"code": "invite-none"}),
+        (Client(ann.port), "post", "/api/v1/invitation", "", joining),
         (ann.api, "patch", f"{orgs}/members", f"?email={bob.email}", {"role": "writer"}),
         (ann.api, "patch", f"{orgs}/members", f"?email={ann.email}", {"role": "writer"}),
         (ann.api, "delete", f"{orgs}/members", "?email=absent", None),

@@ -90,9 +90,13 @@ def test_what_was_refused_is_no_entry_of_what_was_asked_for(ann: Person, server:
 
 
 def test_rights(ann: Person) -> None:
-    """Adding, changing and removing a member, by whom."""
+    """Inviting, joining, changing and removing a member, and revoking an invitation, by whom."""
     bob = ann.add("reader")
-    assert newest(ann, "member-add") == (ann.email, bob.email, "reader")
+    assert newest(ann, "member-invite") == (ann.email, bob.email, "reader")
+    assert newest(ann, "member-accept") == (bob.email, bob.email, "reader")
+    ann.invite("nobody@guest.example", "reader")
+    ann.api.send("DELETE", f"{ann.base}/members?email=nobody@guest.example")
+    assert newest(ann, "member-uninvite") == (ann.email, "nobody@guest.example", "")
     ann.api.json("PATCH", f"{ann.base}/members?email={bob.email}", {"role": "writer"})
     assert newest(ann, "member-role") == (ann.email, bob.email, "reader to writer")
     ann.api.send("DELETE", f"{ann.base}/members?email={bob.email}")
@@ -164,13 +168,13 @@ def test_an_event_that_does_not_exist(ann: Person) -> None:
 
 def test_a_user_of_two_organisations(ann: Person, server: Server) -> None:
     """A sign-in is in the log of each, once its user has accepted the invitation."""
-    other, bob, password = stranger(server), ann.add("writer"), new_password()
-    invited = {"email": bob.email, "role": "writer", "password": password}
-    assert other.api.json("POST", f"{other.base}/members", invited).status == 201
+    other, bob = stranger(server), ann.add("writer")
+    code = other.invite(bob.email, "writer")
+    assert newest(other, "member-invite") == (other.email, bob.email, "writer")
     assert bob.by_password.get("/token").status == 200
     assert newest(ann, "sign-in")[0] == bob.email
     assert bob.email not in {entry["by"] for entry in entries(other)}
-    assert bob.api.json("POST", f"{other.base}/invitation", {"password": password}).status == 204
-    assert newest(other, "member-accept") == (bob.email, bob.email, "")
+    assert bob.api.json("POST", "/api/v1/invitation", {"code": code}).status == 200
+    assert newest(other, "member-accept") == (bob.email, bob.email, "writer")
     assert bob.by_password.get("/token").status == 200
     assert newest(other, "sign-in")[0] == bob.email

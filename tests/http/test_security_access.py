@@ -335,7 +335,7 @@ def test_no_oracle_for_organisations(eve: Person) -> None:
 
 
 def test_no_oracle_for_accounts(server: Server, ann: Person) -> None:
-    """10: a wrong password and an unknown account are one answer, and adding either as a member is one too."""
+    """10: a wrong password and an unknown account are one answer, and inviting either is one too."""
     (status, wrong), (_, unknown) = (
         Person(server.port, "acme", email, "wrong").by_password.get("/token").plain()
         for email in (ann.email, "nobody@acme.example")
@@ -343,7 +343,7 @@ def test_no_oracle_for_accounts(server: Server, ann: Person) -> None:
     assert (status, wrong) == (401, unknown)
     known = stranger(server).email
     answers = [
-        ann.api.json("POST", f"{ann.base}/members", {"email": email, "role": "reader", "password": "12345678"})
+        ann.api.json("POST", f"{ann.base}/invitations", {"email": email, "role": "reader"})
         for email in (known, f"new-{time.time_ns()}@acme.example")
     ]
     shapes = [(answer.status, sorted(answer.json()), answer.json()["role"]) for answer in answers]

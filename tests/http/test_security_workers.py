@@ -7,6 +7,7 @@ import fcntl
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -332,21 +333,25 @@ def test_what_is_throttled_writes_nothing(server: Server, workers: list[Worker],
             assert attempt(worker, by_basic(victim, "a wrong one")) == 429
 
 
+@pytest.mark.parametrize("signed_in", [True, False], ids=["signed in", "not signed in"])
 def test_guessing_an_invitation_is_throttled_across_workers(
-    server: Server, workers: list[Worker], boss: Person
+    server: Server,
+    workers: list[Worker],
+    boss: Person,
+    signed_in: bool,  # noqa: FBT001
 ) -> None:
-    """20: the password of an invitation is guessed ten times; then the right one is 429 too, on each worker."""
-    guest = stranger(server)
-    given = new_password()
-    wanted = {"email": guest.email, "role": "admin", "password": given}
-    assert boss.api.json("POST", f"{boss.base}/members", wanted).status == 201
-    client, path = guest.api, f"{boss.base}/invitation"
+    """20: the code of an invitation is guessed ten times; then the right one is 429 too, on each worker."""
+    guest = stranger(server) if signed_in else Person(server.port, "x", f"g-{token_hex(4)}@guest.example", "")
+    given = boss.invite(guest.email, "admin")
+    more = {} if signed_in else {"email": guest.email, "password": new_password()}
+    client = guest.api if signed_in else Client(server.port)
     turns = itertools.cycle(workers)
 
-    def accept(password: str) -> int:
-        return attempt(next(turns), Attempt(client, "POST", path, dumps({"password": password}), JSON))
+    def accept(code: str) -> int:
+        body = dumps({"code": code, **more})
+        return attempt(next(turns), Attempt(client, "POST", "/api/v1/invitation", body, JSON))
 
-    assert [accept("a wrong one") for _ in range(10)] == [404] * 10
+    assert [accept("invite-wrong") for _ in range(10)] == [404] * 10
     assert [accept(given) for _ in workers] == [429] * len(workers)
 
 

@@ -165,13 +165,18 @@ class Client:
         path = f"{_path(organisation)}/members"
         return _collected(lambda page: self._ask("GET", path, wire.Members, page), None)
 
-    def add_member(self, organisation: str, body: wire.MemberAdd) -> wire.MemberItem:
-        """Return the new member."""
-        return self._ask("POST", f"{_path(organisation)}/members", wire.MemberItem, body=body)
+    def invite(self, organisation: str, body: wire.InvitationCreate) -> wire.InvitationCreated:
+        """Return a new invitation with its code."""
+        return self._ask("POST", f"{_path(organisation)}/invitations", wire.InvitationCreated, body=body)
 
-    def accept_invitation(self, organisation: str, password: str) -> None:
-        """Become a member of an organisation whose admin gave this password."""
-        self._send("POST", f"{_path(organisation)}/invitation", body=wire.InvitationAccept(password))
+    def invitations(self, organisation: str) -> wire.Invitations:
+        """Return all invitations that wait, as one page."""
+        path = f"{_path(organisation)}/invitations"
+        return _collected(lambda page: self._ask("GET", path, wire.Invitations, page), None)
+
+    def accept_invitation(self, body: wire.InvitationAccept) -> wire.InvitationAccepted:
+        """Redeem the code of an invitation, with email and password where nobody is signed in."""
+        return self._ask("POST", "/invitation", wire.InvitationAccepted, body=body)
 
     def set_role(self, organisation: str, email: str, role: wire.Role) -> wire.MemberItem:
         """Return the member with the new role."""
@@ -283,7 +288,17 @@ def _path(organisation: str) -> str:
     return f"/organisations/{quote(organisation, safe='')}"
 
 
-P = TypeVar("P", wire.Repositories, wire.Commits, wire.Tags, wire.Members, wire.Trash, wire.Audit, wire.Policies)
+P = TypeVar(
+    "P",
+    wire.Repositories,
+    wire.Commits,
+    wire.Tags,
+    wire.Members,
+    wire.Invitations,
+    wire.Trash,
+    wire.Audit,
+    wire.Policies,
+)
 
 
 def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:

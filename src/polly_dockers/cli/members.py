@@ -25,7 +25,7 @@ group.alone()
 
 @group.command("list", "polly members list\npolly members list --org acme --output json")
 def list_(call: Call, *, output: Output = "table") -> None:
-    """List the members by their email address."""
+    """List the members by their email address, and who is invited."""
     from polly_dockers.cli import memberships
 
     memberships.list_(call, output)
@@ -34,26 +34,27 @@ def list_(call: Call, *, output: Output = "table") -> None:
 @group.command(
     "add",
     "polly members add --email bob@acme.example --role writer\n"
-    "polly members add --email bob@acme.example --role reader --password-stdin < password.txt",
+    "polly members add --email bob@acme.example --role reader --output json",
 )
-def add(
-    call: Call,
-    *,
-    email: Email = None,
-    role: RoleOption = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the first password from stdin; else one is made up.")
-    ] = False,
-    output: Output = "table",
-) -> None:
-    """Take somebody into the organisation.
+def add(call: Call, *, email: Email = None, role: RoleOption = None, output: Output = "table") -> None:
+    """Invite somebody to the organisation.
 
-    The first password is shown once. Who has an account on this server already keeps the password of that, and joins
-    with this one: polly members accept.
+    Prints a code that is good for 7 days and once. The invited person joins with it: polly members accept.
     """
-    from polly_dockers.cli import memberships
+    from polly_dockers.cli import invitations
 
-    memberships.add(call, email, role, output, password_stdin=password_stdin)
+    invitations.add(call, email, role, output)
+
+
+@group.command("invitations", "polly members invitations\npolly members invitations --output json")
+def invitations_(call: Call, *, output: Output = "table") -> None:
+    """List who was invited and has not joined yet.
+
+    polly members remove revokes an invitation.
+    """
+    from polly_dockers.cli import invitations
+
+    invitations.pending(call, output)
 
 
 @group.command("set-role", "polly members set-role --email bob@acme.example --role admin")
@@ -66,27 +67,36 @@ def set_role(call: Call, *, email: Email = None, role: RoleOption = None, output
 
 @group.command(
     "accept",
-    "polly members accept --org biolab\npolly members accept --org biolab --password-stdin < password.txt",
+    "polly members accept --server registry.acme.example --email bob@acme.example\n"
+    "polly members accept --code-stdin < code.txt",
 )
 def accept(
     call: Call,
     *,
+    email: Annotated[str | None, typer.Option(metavar="EMAIL", help="The email that was invited.")] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="The code; others on this machine may see it in the list of processes."),
+    ] = None,
+    code_stdin: Annotated[bool, typer.Option("--code-stdin", help="Read the code from stdin.")] = False,
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password that the admin gave you from stdin.")
+        bool,
+        typer.Option("--password-stdin", help="Read the password from stdin, after the code with --code-stdin."),
     ] = False,
 ) -> None:
-    """Join an organisation whose admin added you.
+    """Join an organisation with the code that its admin gave you.
 
-    The password is the one that the admin gave you for it. Who had no account before is a member without this.
+    If you are not signed in, this asks for email and password: those of your account on the server, or a new
+    password if you have no account yet. You are signed in afterwards.
     """
-    from polly_dockers.cli import memberships
+    from polly_dockers.cli import invitations
 
-    memberships.accept(call, password_stdin=password_stdin)
+    invitations.accept(call, email, code, code_stdin=code_stdin, password_stdin=password_stdin)
 
 
 @group.command("remove", "polly members remove --email bob@acme.example")
 def remove(call: Call, *, email: Email = None) -> None:
-    """Take a member out, from the next request on."""
+    """Remove a member, from the next request on, or an invitation."""
     from polly_dockers.cli import memberships
 
     memberships.remove(call, email)

@@ -1,8 +1,7 @@
-"""The members of an organisation: what ``polly members list, add, set-role`` and ``remove`` do."""
+"""The members of an organisation: what ``polly members list, set-role`` and ``remove`` do."""
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, get_args
 
 import msgspec
@@ -18,43 +17,26 @@ _MEMBER = (Column("email"), Column("role"), Column("joined at"))
 
 
 def list_(call: Call, output: str) -> None:
-    """Print the members."""
+    """Print the members, and behind them who was invited and has not joined yet."""
     session = call.session
     items = session.client.members(session.organisation).items
+    invited = session.client.invitations(session.organisation).items
     if output == "json":
-        render.document(items)
-    else:
-        render.show(_MEMBER, [_row(each) for each in items])
-
-
-def add(call: Call, email: str | None, role: wire.Role | None, output: str, *, password_stdin: bool) -> None:
-    """Take somebody in, and print the member with the first password where that was made up here."""
-    email = email or call.need("--email", lambda: ask.text("Enter the email of the new member?"))
-    role = role or _ask_role(call)
-    session = call.session
-    made_up = "" if password_stdin else _password()
-    password = made_up or ask.line_of_stdin("the first password")
-    organisation = session.organisation
-    item = session.client.add_member(organisation, wire.MemberAdd(email, role, password))
-    call.remember("polly members add", email=email, role=role)
-    terminal.success(f"{terminal.clean(item.email)} is a member of {organisation}")
-    extra = {"password": made_up} if made_up else {}
-    if output == "json":
-        render.document(msgspec.to_builtins(item) | extra)
+        members = [{**msgspec.to_builtins(each), "status": "member"} for each in items]
+        waiting = [
+            {"email": each.email, "role": each.role, "joined_at": None, "status": "invited", "until": each.expires_at}
+            for each in invited
+        ]
+        render.document(members + waiting)
         return
-    columns = [*_MEMBER, Column("first password, if new")] if made_up else _MEMBER
-    render.show(columns, [(*_row(item), *extra.values())])
-    if made_up:
-        terminal.say(
-            "The first password is shown this once; polly password changes it. Who had an account on this server "
-            f"before keeps the password of that, and joins with this one: polly members accept --org {organisation}"
-        )
+    waiting_rows = [(each.email, each.role, f"invited until {render.date(each.expires_at)}") for each in invited]
+    render.show(_MEMBER, [*map(_row, items), *waiting_rows])
 
 
 def set_role(call: Call, email: str | None, role: wire.Role | None, output: str) -> None:
     """Change the role of a member, and print the member."""
     email = email or _ask_member(call)
-    role = role or _ask_role(call)
+    role = role or ask_role(call)
     session = call.session
     item = session.client.set_role(session.organisation, email, role)
     call.remember("polly members set-role", email=email, role=role)
@@ -65,46 +47,31 @@ def set_role(call: Call, email: str | None, role: wire.Role | None, output: str)
         render.show(_MEMBER, [_row(item)])
 
 
-def accept(call: Call, *, password_stdin: bool) -> None:
-    """Join an organisation with the password of its invitation."""
-    session = call.session
-    organisation = session.chosen or call.need("--org", lambda: ask.text("Which organisation added you?"))
-    if password_stdin:
-        password = ask.line_of_stdin("the password of the invitation")
-    else:
-        password = call.need("--password-stdin", lambda: ask.password("Enter the password that its admin gave you"))
-    session.client.accept_invitation(organisation, password)
-    session.chosen = organisation
-    call.remember("polly members accept")
-    terminal.success(f"You are a member of {terminal.clean(organisation)}")
-
-
 def remove(call: Call, email: str | None) -> None:
-    """Take a member out."""
-    email = email or _ask_member(call)
+    """Remove a member, or revoke an invitation."""
+    email = email or _ask_member(call, invited=True)
     session = call.session
     session.client.remove_member(session.organisation, email)
     call.remember("polly members remove", email=email)
-    terminal.success(f"{email} is no member of {session.organisation} any more")
+    terminal.success(f"{email} is not a member of {session.organisation} any more")
 
 
-def _ask_member(call: Call) -> str:
+def _ask_member(call: Call, *, invited: bool = False) -> str:
     def question() -> str:
         session = call.session
         known = [each.email for each in session.client.members(session.organisation).items]
+        if invited:
+            known += [each.email for each in session.client.invitations(session.organisation).items]
         return ask.one_of("Enter the email of the member?", known)
 
     return call.need("--email", question)
 
 
-def _ask_role(call: Call) -> wire.Role:
+def ask_role(call: Call) -> wire.Role:
+    """Return the role that a person chooses. Raises UsageError where nobody can be asked."""
     roles: tuple[wire.Role, ...] = get_args(wire.Role)
     answer = call.need("--role", lambda: ask.choose("Which role?", roles[::-1]))
     return next(each for each in roles if each == answer)
-
-
-def _password() -> str:
-    return secrets.token_urlsafe(15)
 
 
 def _row(item: wire.MemberItem) -> render.Row:

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 _UNAUTHORIZED = 401
 
 
-def login(call: Call, email: str | None, expires: str, *, password_stdin: bool, auto: bool) -> None:
-    """Sign in, and keep the access token as a profile.
+def login(
+    call: Call, email: str | None, expires: str, *, password_stdin: bool, auto: bool, password: str | None = None
+) -> None:
+    """Sign in, and keep the access token as a profile; a ``password`` that is known is not asked for.
 
     Raises UsageError for what is missing and can't be asked, CommandError for what the server refuses.
     """
     lifetime = durations.seconds(expires)
-    server = _server(call, auto=auto)
+    server = address(call, auto=auto)
     if server_url.is_plain(server):
         terminal.say(f"Warning: {server} is not encrypted; whoever is on the way can read your password and images.")
     info = Client(server).info()
@@ -32,7 +34,8 @@ def login(call: Call, email: str | None, expires: str, *, password_stdin: bool, 
         me = Client(server, token=token).me()
         profile = profiles.Profile(server, info.registry, me.email, token, me.token.expires_at, {})
     else:
-        email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
+        if email is None or password is None:
+            email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
         client = Client(server, email=email, password=password)
         created = client.create_token("full", lifetime, f"polly login on {socket.gethostname()}")
         profile = profiles.Profile(server, info.registry, created.email, created.token, created.expires_at, {})
@@ -155,9 +158,10 @@ def _end(profile: profiles.Profile) -> None:
         Client(profile.server, token=profile.token).revoke_token("current")
 
 
-def _server(call: Call, *, auto: bool) -> str:
-    address = call.server or os.environ.get("POLLY_SERVER")
-    if not address:
+def address(call: Call, *, auto: bool = False) -> str:
+    """Return the server that is meant, or that a person answers with. Raises UsageError where nobody can be asked."""
+    given = call.server or os.environ.get("POLLY_SERVER")
+    if not given:
         known = profiles.load()
         name = call.profile or os.environ.get("POLLY_PROFILE") or known.current
         stored = known.by_name.get(name)
@@ -165,8 +169,8 @@ def _server(call: Call, *, auto: bool) -> str:
             return stored.server
         if auto:
             _missing("--server", "or POLLY_SERVER in the environment")
-        address = call.need("--server", lambda: ask.text("Enter the address of the server", check=_wrong_server))
-    return server_url.normal(address)
+        given = call.need("--server", lambda: ask.text("Enter the address of the server", check=_wrong_server))
+    return server_url.normal(given)
 
 
 def _wrong_server(text: str) -> str | None:

@@ -152,20 +152,20 @@ def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role, i
     query = (
         select(organisations.c.slug, members.c.role, members.c.joined_at)
         .join(members, members.c.organisation_id == organisations.c.id)
-        .where(members.c.user_id == user_id, members.c.invitation_hash.is_(None), organisations.c.deleted_at.is_(None))
+        .where(members.c.user_id == user_id, organisations.c.deleted_at.is_(None))
         .order_by(organisations.c.slug)
     )
     return [(slug, Role(role), at) for slug, role, at in connection.execute(query)]
 
 
 def user_list(connection: Connection, organisation: int | None) -> list[Row[*tuple[Any, ...]]]:
-    """Rows (email, password_hash, slug, role, invitation_hash), one for each user and organisation, in that order.
+    """Rows (email, password_hash, slug, role), one for each user and organisation, in that order.
 
     Of one organisation, or of all (None); a user of none has a row without slug and role.
     """
     live = members.join(organisations, organisations.c.id == members.c.organisation_id)
     query = (
-        select(users.c.email, users.c.password_hash, organisations.c.slug, members.c.role, members.c.invitation_hash)
+        select(users.c.email, users.c.password_hash, organisations.c.slug, members.c.role)
         .select_from(users.outerjoin(live, (members.c.user_id == users.c.id) & organisations.c.deleted_at.is_(None)))
         .order_by(users.c.email, organisations.c.slug)
     )
@@ -200,39 +200,10 @@ def member_page(
     return found, connection.execute(total).scalar_one()
 
 
-def add_member(
-    connection: Connection, organisation: int, user_id: int, role: Role, invitation_hash: str | None
-) -> None:
-    """Insert a member; with the hash of an invitation's password, one who has yet to accept it."""
-    made = {
-        "organisation_id": organisation,
-        "user_id": user_id,
-        "role": int(role),
-        "joined_at": now(),
-        "invitation_hash": invitation_hash,
-    }
+def add_member(connection: Connection, organisation: int, user_id: int, role: Role) -> None:
+    """Insert a member."""
+    made = {"organisation_id": organisation, "user_id": user_id, "role": int(role), "joined_at": now()}
     connection.execute(insert(members), made)
-
-
-def invitation(connection: Connection, slug: str, user_id: int) -> tuple[int, str] | None:
-    """The organisation's id and the hash of the invitation that the user has yet to accept."""
-    query = (
-        select(members.c.organisation_id, members.c.invitation_hash)
-        .join(organisations, organisations.c.id == members.c.organisation_id)
-        .where(organisations.c.slug == slug, members.c.user_id == user_id, members.c.invitation_hash.is_not(None))
-    )
-    row = connection.execute(query).first()
-    return (row.organisation_id, row.invitation_hash) if row is not None else None
-
-
-def accept_invitation(connection: Connection, organisation: int, user_id: int, invitation_hash: str) -> bool:
-    """Make the invited user a member; False where the invitation is another by now."""
-    same = (
-        (members.c.organisation_id == organisation)
-        & (members.c.user_id == user_id)
-        & (members.c.invitation_hash == invitation_hash)
-    )
-    return connection.execute(update(members).where(same).values(invitation_hash=None)).rowcount == 1
 
 
 def set_role(connection: Connection, organisation: int, user_id: int, role: Role) -> None:
@@ -250,11 +221,7 @@ def remove_member(connection: Connection, organisation: int, user_id: int) -> No
 def count_admins(connection: Connection, organisation: int) -> int:
     """How many admins an organisation has."""
     query = select(func.count()).select_from(members)
-    same = (
-        (members.c.organisation_id == organisation)
-        & (members.c.role == int(Role.admin))
-        & members.c.invitation_hash.is_(None)
-    )
+    same = (members.c.organisation_id == organisation) & (members.c.role == int(Role.admin))
     return connection.execute(query.where(same)).scalar_one()
 
 

@@ -56,6 +56,8 @@ class Event(enum.StrEnum):
     repository_update = "repository-update"
     policy_update = "policy-update"
     member_add = "member-add"
+    member_invite = "member-invite"
+    member_uninvite = "member-uninvite"
     member_accept = "member-accept"
     member_role = "member-role"
     member_remove = "member-remove"
@@ -157,7 +159,7 @@ def note_account(
         select(members.c.organisation_id)
         .join(users, users.c.id == members.c.user_id)
         .join(organisations, organisations.c.id == members.c.organisation_id)
-        .where(users.c.email == email, members.c.invitation_hash.is_(None), organisations.c.deleted_at.is_(None))
+        .where(users.c.email == email, organisations.c.deleted_at.is_(None))
         .order_by(members.c.organisation_id)
     )
     for organisation_id in list(connection.execute(query).scalars()) or [None]:

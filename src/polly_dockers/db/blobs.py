@@ -134,7 +134,6 @@ _FIND_ANYWHERE: Final = Statement(
     .join(organisations, organisations.c.id == repository_rows.c.organisation_id)
     .where(
         members.c.user_id == bindparam("user_id"),
-        members.c.invitation_hash.is_(None),
         repository_rows.c.deleted_at.is_(None),
         organisations.c.deleted_at.is_(None),
     )

@@ -212,7 +212,6 @@ def names_after(connection: Connection, user_id: int, last: tuple[str, str], lim
         )
         .where(
             members.c.user_id == bindparam("user"),
-            members.c.invitation_hash.is_(None),
             organisations.c.deleted_at.is_(None),
             repositories.c.deleted_at.is_(None),
             tuple_(organisations.c.slug, repositories.c.name) > tuple_(*last),

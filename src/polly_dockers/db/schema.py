@@ -6,6 +6,7 @@ cursor that outlives its row opens no other one.
 ::
 
     organisations ─< members >─ users ─< access_tokens
+          ├─< invitations                          of emails, which need have no user
           │
     repositories ─< repository_blobs >─ blobs          a digest grants nothing: a blob is reached by its link
           │              │
@@ -93,10 +94,22 @@ members: Final = Table(
     Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("role", Integer, nullable=False),
     Column("joined_at", BigInteger, nullable=False),
-    Column("invitation_hash", Text),
     PrimaryKeyConstraint("organisation_id", "user_id"),
     Index(None, "user_id"),
 )
+
+invitations: Final = Table(
+    "invitations",
+    metadata,
+    Column("organisation_id", ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
+    Column("email", _bytewise(254), nullable=False),
+    Column("role", Integer, nullable=False),
+    Column("code_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("organisation_id", "email"),
+)
+"""Who was invited and has not joined yet. The email may have an account or not."""
 
 access_tokens: Final = Table(
     "access_tokens",

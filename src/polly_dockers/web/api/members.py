@@ -35,29 +35,6 @@ async def page(exchange: Exchange, organisation: str) -> Answer:
     return edge.rendered(wire.Members([_member_item(item) for item in found[:limit]], total, following))
 
 
-async def add(exchange: Exchange, organisation: str) -> Answer:
-    """POST …/members."""
-    caller = await signin.by_full_token(exchange)
-    wanted = await exchange.json(wire.MemberAdd)
-    made = await accounts.add_member(
-        exchange.registry,
-        caller.actor,
-        organisation,
-        email=wanted.email,
-        role=Role.parse(wanted.role),
-        password=wanted.password,
-    )
-    return edge.rendered(_member_item(made), 201)
-
-
-async def accept_invitation(exchange: Exchange, organisation: str) -> Answer:
-    """POST …/invitation."""
-    caller = await signin.by_full_token(exchange)
-    password = (await exchange.json(wire.InvitationAccept)).password
-    await accounts.accept(exchange.registry, caller, organisation, password, exchange.address)
-    return Answer(status=204)
-
-
 async def update(exchange: Exchange, organisation: str) -> Answer:
     """PATCH …/members?email=."""
     caller = await signin.by_full_token(exchange)

@@ -194,24 +194,28 @@ def _paths() -> dict[str, Any]:
                 path=org,
             )
         },
-        "/api/v1/organisations/{org}/invitation": {
+        "/api/v1/invitation": {
             "post": _operation(
-                "Accept an invitation to an organisation",
-                {204: None},
+                "Redeem the code of an invitation, signed in, or with email and password",
+                {200: wire.InvitationAccepted},
                 body=wire.InvitationAccept,
-                errors=(404, 413),
-                path=org,
+                errors=(404, 409, 413),
+                security=({}, *_FULL),
             )
         },
-        "/api/v1/organisations/{org}/members": {
-            "get": _operation("Members", {200: wire.Members}, errors=(404,), query=_PAGE, path=org),
+        "/api/v1/organisations/{org}/invitations": {
+            "get": _operation("Who was invited", {200: wire.Invitations}, errors=(404,), query=_PAGE, path=org),
             "post": _operation(
-                "Add a member",
-                {201: wire.MemberItem},
-                body=wire.MemberAdd,
+                "Invite somebody",
+                {201: wire.InvitationCreated},
+                body=wire.InvitationCreate,
                 errors=(403, 404, 409, 413),
                 path=org,
             ),
+            "delete": _operation("Revoke an invitation", {204: None}, errors=(403, 404), query=email, path=org),
+        },
+        "/api/v1/organisations/{org}/members": {
+            "get": _operation("Members", {200: wire.Members}, errors=(404,), query=_PAGE, path=org),
             "patch": _operation(
                 "Change a member's role",
                 {200: wire.MemberItem},
@@ -230,8 +234,11 @@ _SHAPES: Final = (
     wire.Commits,
     wire.Errors,
     wire.InvitationAccept,
+    wire.InvitationAccepted,
+    wire.InvitationCreate,
+    wire.InvitationCreated,
+    wire.Invitations,
     wire.Me,
-    wire.MemberAdd,
     wire.MemberItem,
     wire.MemberUpdate,
     wire.Members,

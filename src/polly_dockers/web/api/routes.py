@@ -8,7 +8,7 @@ from polly_dockers import __version__, wire
 from polly_dockers.errors import NotFound, Unsupported
 from polly_dockers.model import parse_slug
 from polly_dockers.web.answer import Answer
-from polly_dockers.web.api import audit, caller, edge, members, openapi, policy, repositories, trash
+from polly_dockers.web.api import audit, caller, edge, invitations, members, openapi, policy, repositories, trash
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -62,6 +62,7 @@ _FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
     "tokens": {"GET": caller.tokens, "POST": caller.create_token},
     "me": {"GET": caller.me},
     "me/password": {"PUT": caller.change_password},
+    "invitation": {"POST": invitations.accept},
 }
 _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
     "repositories": {"GET": repositories.page, "POST": repositories.create},
@@ -72,10 +73,9 @@ _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer
     "trash": {"GET": trash.page, "POST": trash.restore},
     "policy": {"GET": policy.page, "PUT": policy.update},
     "policy-preview": {"GET": policy.preview},
-    "invitation": {"POST": members.accept_invitation},
+    "invitations": {"GET": invitations.page, "POST": invitations.create, "DELETE": invitations.revoke},
     "members": {
         "GET": members.page,
-        "POST": members.add,
         "PATCH": members.update,
         "DELETE": members.remove,
     },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -16,6 +18,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tags_repository_id_commit_id"), "tags", ["repository_id", "commit_id"], unique=False)
     _trash()
     _readiness()
+    _invitations()
 
 
 def _trash() -> None:
@@ -39,3 +42,39 @@ def _readiness() -> None:
         sa.Column("checked_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("checked_at", name=op.f("pk_readiness")),
     )
+
+
+def _invitations() -> None:
+    """Invitations get a table. Who was invited by a password has no code: they wait for a week, and are invited again."""
+    op.create_table(
+        "invitations",
+        sa.Column("organisation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("email", sa.String(254).with_variant(sa.String(254, collation="C"), "postgresql"), nullable=False),
+        sa.Column("role", sa.Integer(), nullable=False),
+        sa.Column("code_hash", sa.LargeBinary(32), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"],
+            ["organisations.id"],
+            name=op.f("fk_invitations_organisation_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("organisation_id", "email", name=op.f("pk_invitations")),
+        sa.UniqueConstraint("code_hash", name=op.f("uq_invitations_code_hash")),
+    )
+    connection = op.get_bind()
+    waiting = connection.execute(
+        sa.text(
+            "SELECT m.organisation_id AS organisation_id, u.email AS email, m.role AS role, m.joined_at AS created_at, "
+            "m.joined_at + 7 * 86400 * 1000000 AS expires_at FROM members AS m JOIN users AS u ON u.id = m.user_id "
+            "WHERE m.invitation_hash IS NOT NULL"
+        )
+    ).mappings()
+    add = sa.text(
+        "INSERT INTO invitations VALUES (:organisation_id, :email, :role, :code_hash, :created_at, :expires_at)"
+    )
+    for row in list(waiting):
+        connection.execute(add, dict(row) | {"code_hash": secrets.token_bytes(32)})
+    op.execute("DELETE FROM members WHERE invitation_hash IS NOT NULL")
+    op.drop_column("members", "invitation_hash")

@@ -1,0 +1,107 @@
+"""Invitations to an organisation: what ``polly members add, invitations`` and ``accept`` do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from polly_dockers import wire
+from polly_dockers.cli import ask, memberships, profiles, render, server_url, signin, terminal
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.render import Column
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
+
+_INVITATION = (Column("email"), Column("role"), Column("valid until"))
+
+
+def add(call: Call, email: str | None, role: wire.Role | None, output: str) -> None:
+    """Invite somebody, and print the code, which is shown this once."""
+    email = email or call.need("--email", lambda: ask.text("Enter the email of the new member?"))
+    role = role or memberships.ask_role(call)
+    session = call.session
+    organisation = session.organisation
+    made = session.client.invite(organisation, wire.InvitationCreate(email, role))
+    call.remember("polly members add", email=email, role=role)
+    invited = terminal.clean(made.email)
+    terminal.success(f"{invited} is invited to {organisation}")
+    if output == "json":
+        render.document(made)
+    else:
+        columns = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
+        render.show(columns, [(made.email, made.role, made.code, render.date(made.expires_at))])
+    server = shlex.quote(session.server)
+    terminal.say(
+        f"Give them the code; it is shown this once. They join with: polly members accept --server {server} "
+        f"--email {shlex.quote(invited)}"
+    )
+
+
+def pending(call: Call, output: str) -> None:
+    """Print who was invited and has not joined yet."""
+    session = call.session
+    items = session.client.invitations(session.organisation).items
+    if output == "json":
+        render.document(items)
+    elif items:
+        render.show(_INVITATION, [(each.email, each.role, render.date(each.expires_at)) for each in items])
+    else:
+        terminal.say(f"No invitation to {session.organisation} waits. To invite somebody, run: polly members add")
+
+
+def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool, password_stdin: bool) -> None:
+    """Redeem a code: as who is signed in, or with email and password, also those of a new account.
+
+    Who was not signed in is so afterwards. Raises UsageError for what is missing and can't be asked, CommandError for
+    what the server refuses.
+    """
+    if code and code_stdin:
+        msg = "--code and --code-stdin both give the code: use one."
+        raise UsageError(msg)
+    session = _session(call, email)
+    server = session.server if session else signin.address(call)
+    if session is None:
+        email = email or call.need("--email", lambda: ask.text("Enter the email that was invited"))
+    if code_stdin:
+        code = ask.line_of_stdin("the code")
+    code = code or call.need("--code", lambda: ask.text("Enter the code of the invitation"))
+    if session is not None:
+        joined = session.client.accept_invitation(wire.InvitationAccept(code))
+    else:
+        password = _password(call, password_stdin=password_stdin)
+        joined = Client(server).accept_invitation(wire.InvitationAccept(code, email, password))
+    terminal.success(f"{terminal.clean(joined.email)} is {joined.role} of {terminal.clean(joined.organisation)}")
+    if session is None:
+        call.server, call.org = server, None
+        signin.login(call, joined.email, "90d", password_stdin=False, auto=False, password=password)
+    call.remember("polly members accept", server=server if session is None else None, email=email)
+
+
+def _session(call: Call, email: str | None) -> Session | None:
+    """Who is signed in at the server that is meant; None for nobody, and for who is not the one with that email."""
+    environment = os.environ
+    if not (environment.get("POLLY_TOKEN") or call.profile or environment.get("POLLY_PROFILE")):
+        known = profiles.load().by_name.values()
+        address = call.server or environment.get("POLLY_SERVER")
+        if not known or (address and server_url.normal(address) not in {each.server for each in known}):
+            return None
+    session = call.session
+    if email is None:
+        return session
+    mine = session.stored.email if session.stored else session.client.me().email
+    return session if email.strip().lower() == mine else None
+
+
+def _password(call: Call, *, password_stdin: bool) -> str:
+    """The password of the account, or of the one that is about to be made: then a slip of the finger would stay."""
+    if password_stdin:
+        return ask.line_of_stdin("the password")
+    password = call.need("--password-stdin", lambda: ask.password("Enter your password on this server, or a new one"))
+    if ask.password("Enter the password again") != password:
+        msg = "The two passwords differ; nothing is changed."
+        raise UsageError(msg)
+    return password

@@ -1,0 +1,103 @@
+"""Rows of invitations: who may join which organisation in which role, by a code of which only a hash is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import delete, func, insert, select
+
+from polly_dockers.db.engine import now
+from polly_dockers.db.schema import invitations, organisations
+from polly_dockers.model import Role
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """An invitation that is good now."""
+
+    organisation_id: int
+    organisation: str
+    """Its slug."""
+    email: str
+    role: Role
+    created_at: int
+    expires_at: int
+
+
+_INVITATION: Final = (
+    select(
+        invitations.c.organisation_id,
+        organisations.c.slug,
+        invitations.c.email,
+        invitations.c.role,
+        invitations.c.created_at,
+        invitations.c.expires_at,
+    )
+    .join(organisations, organisations.c.id == invitations.c.organisation_id)
+    .where(organisations.c.deleted_at.is_(None))
+)
+
+
+def _made(row: Row[*tuple[Any, ...]]) -> Invitation:
+    return Invitation(row.organisation_id, row.slug, row.email, Role(row.role), row.created_at, row.expires_at)
+
+
+def put(connection: Connection, organisation: int, email: str, role: Role, *, code_hash: bytes, lifetime: int) -> None:
+    """Insert an invitation, good for ``lifetime`` microseconds, in place of an older one; those that expired go."""
+    at = now()
+    mine = invitations.c.organisation_id == organisation
+    over = (invitations.c.email == email) | (invitations.c.expires_at <= at)
+    connection.execute(delete(invitations).where(mine, over))
+    made = {
+        "organisation_id": organisation,
+        "email": email,
+        "role": int(role),
+        "code_hash": code_hash,
+        "created_at": at,
+        "expires_at": at + lifetime,
+    }
+    connection.execute(insert(invitations), made)
+
+
+def by_code(connection: Connection, code_hash: bytes) -> Invitation | None:
+    """The invitation whose code has that SHA-256, while it is good and its organisation is there."""
+    query = _INVITATION.where(invitations.c.code_hash == code_hash, invitations.c.expires_at > now())
+    row = connection.execute(query).first()
+    return _made(row) if row is not None else None
+
+
+def find(connection: Connection, organisation: int, email: str) -> Invitation | None:
+    """The invitation of an email to an organisation."""
+    same = (invitations.c.organisation_id == organisation) & (invitations.c.email == email)
+    row = connection.execute(_INVITATION.where(same, invitations.c.expires_at > now())).first()
+    return _made(row) if row is not None else None
+
+
+def delete_for(connection: Connection, organisation: int, email: str) -> bool:
+    """Delete the invitation of an email to an organisation; False where there is none that is good."""
+    found = find(connection, organisation, email) is not None
+    same = (invitations.c.organisation_id == organisation) & (invitations.c.email == email)
+    connection.execute(delete(invitations).where(same))
+    return found
+
+
+def count(connection: Connection, organisation: int) -> int:
+    """How many invitations of an organisation are good now."""
+    mine = (invitations.c.organisation_id == organisation) & (invitations.c.expires_at > now())
+    return connection.execute(select(func.count()).select_from(invitations).where(mine)).scalar_one()
+
+
+def page(
+    connection: Connection, organisation: int, *, after: str, newest_first: bool, limit: int
+) -> tuple[list[Invitation], int]:
+    """Invitations after an email in the order of emails (backwards with ``newest_first``), and how many there are."""
+    query = _INVITATION.where(invitations.c.organisation_id == organisation, invitations.c.expires_at > now())
+    if after:
+        query = query.where(invitations.c.email < after if newest_first else invitations.c.email > after)
+    order = invitations.c.email.desc() if newest_first else invitations.c.email
+    rows = connection.execute(query.order_by(order).limit(limit)).all()
+    return [_made(row) for row in rows], count(connection, organisation)
