@@ -77,6 +77,7 @@ def run() -> NoReturn:
             print(f"polly-server: {ownership.explain(Path(error.filename))}", file=sys.stderr)
             raise SystemExit(1) from None
         if isinstance(error, OSError) and error.strerror:
+            process.drop_output()
             place = f": {error.filename}" if error.filename else ""
             print(f"polly-server: {error.strerror}{place}. Run it again once that is mended.", file=sys.stderr)
             raise SystemExit(1) from None

@@ -63,6 +63,8 @@ class TokenCreated(msgspec.Struct):
     scope: TokenScope
     expires_at: str
     email: str
+    expires_in: int = 0
+    """Seconds from now to ``expires_at``, for clients whose clock is wrong."""
 
 
 class TokenItem(msgspec.Struct):

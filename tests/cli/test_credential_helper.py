@@ -65,10 +65,10 @@ def test_a_fresh_cache_needs_no_server_and_imports_little(ann: User, server: Ser
 def test_a_token_that_is_nearly_over_is_renewed(ann: User, server: Server) -> None:
     """When two thirds of its time are over; where the server is gone, the old one is handed out until its end."""
     first = ann.helper("get", server.registry).json()["Secret"]
-    change_cache(ann, renew_at=0)
+    change_cache(ann, lasts=0)
     second = ann.helper("get", server.registry).json()["Secret"]
     assert second != first
-    change_cache(ann, renew_at=0)
+    change_cache(ann, lasts=0)
     document = json.loads(ann.profiles.read_text())
     gone = json.loads(ann.profiles.read_text())
     gone["profiles"][gone["current"]]["server"] = "http://127.0.0.1:1"

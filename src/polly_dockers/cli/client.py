@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -32,6 +33,8 @@ _TOO_MANY = 429
 _REDIRECTS = range(300, 400)
 _REFUSALS = range(400, 500)
 _FAILURES = range(400, 600)
+_WRONG_TIME = {9, 10}
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 class Client:
@@ -224,6 +227,11 @@ class Client:
     def _unreachable(self, error: Exception) -> UnreachableError:
         for reason in _chain(error):
             if isinstance(reason, ssl.SSLCertVerificationError):
+                if reason.verify_code in _WRONG_TIME:
+                    return UnreachableError(
+                        f"The certificate of {self.server} can't be trusted: {reason.verify_message}. This "
+                        f"machine takes today for {datetime.now(UTC):%Y-%m-%d}; if that is wrong, set its clock."
+                    )
                 return UnreachableError(
                     f"The certificate of {self.server} can't be trusted: {reason.verify_message}. If your organisation "
                     "has a certificate authority of its own, name its file: POLLY_CA_FILE=/path/to/ca.pem"

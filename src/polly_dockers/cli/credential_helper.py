@@ -33,13 +33,15 @@ def run() -> None:
         sys.exit(2)
     try:
         with process.undone_by_signals():
-            process.write_data(answers[action]())
+            answers[action]()
     except CommandError as error:
         _fail(error.message)
     except KeyboardInterrupt:
         os._exit(process.INTERRUPTED)
     except BrokenPipeError:
         os._exit(process.PIPE_CLOSED)
+    except OSError as error:
+        _fail(f"docker-credential-polly: {error.strerror}")
     except Exception:
         if os.environ.get("POLLY_DEBUG"):
             raise
@@ -56,13 +58,14 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _get() -> str:
+def _get() -> None:
     host = _host(_input())
     server, token, _ = _signed_in(host)
-    return json.dumps({"ServerURL": host, "Username": credentials.USER, "Secret": credentials.secret(server, token)})
+    with credentials.handed_out(server, token) as secret:
+        process.write_data(json.dumps({"ServerURL": host, "Username": credentials.USER, "Secret": secret}))
 
 
-def _store() -> str:
+def _store() -> None:
     """Keep nothing: who signs in as the user that is known here gets fresh tokens anyway."""
     try:
         login = json.loads(_input())
@@ -78,10 +81,9 @@ def _store() -> str:
     if user not in {credentials.USER, email}:
         msg = f"{email} is signed in to {host}. To be {user} instead, run: polly login --server {host} --email {user}"
         raise CommandError(msg)
-    return ""
 
 
-def _erase() -> str:
+def _erase() -> None:
     server, token, _ = _signed_in(_host(_input()))
     token_id = credentials.forget(server, token)
     if token_id:
@@ -89,20 +91,19 @@ def _erase() -> str:
 
         with contextlib.suppress(CommandError):  # it ends by itself within the hour
             Client(server, token=token).revoke_token(token_id)
-    return ""
 
 
-def _list() -> str:
+def _list() -> None:
     hosts = {each.registry: credentials.USER for each in profiles.load().by_name.values()}
     if os.environ.get("POLLY_SERVER") and os.environ.get("POLLY_TOKEN"):
         from polly_dockers.cli import server_url
 
         hosts[server_url.host(server_url.normal(os.environ["POLLY_SERVER"]))] = credentials.USER
-    return json.dumps(hosts)
+    process.write_data(json.dumps(hosts))
 
 
-def _version() -> str:
-    return f"docker-credential-polly (polly-dockers) {__version__}\n"
+def _version() -> None:
+    process.write_data(f"docker-credential-polly (polly-dockers) {__version__}\n")
 
 
 def _input() -> str:

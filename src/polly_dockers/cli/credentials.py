@@ -1,8 +1,13 @@
 """The short-lived registry token that Docker is handed, and its cache. Standard library only where it is fresh.
 
 One file for each signed-in token, named by a hash of server and token: after signing out and in again as somebody else
-nobody is handed the token of before. A token is renewed when two thirds of its time are over, so that a long pull can
+nobody is handed the previous token. A token is renewed when two thirds of its time are over, so that a long pull can
 go on with it; until then no process waits for another.
+
+How long a token lasts is what the server says (``expires_in``). The time at which it ends is never compared with the
+clock of this machine, which may be wrong by any amount. What is trusted is that seconds pass: those since the machine
+was booted, or, where these are not known, the difference of two times of its clock. A time that seems to be before the
+token was made leads to a new token, once.
 """
 
 from __future__ import annotations
@@ -10,26 +15,64 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from polly_dockers.cli import files
+from polly_dockers.cli.failures import CommandError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 USER = "POLLY"
 LIFETIME = 3_600
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Moment(NamedTuple):
+    """When something was, by two clocks."""
+
+    time: float
+    """Seconds since 1970 by the clock of this machine."""
+    boot: str
+    """Which boot of the machine it was, "" where that is not known."""
+    uptime: float
+    """Seconds since that boot, by a clock that nobody sets."""
+
+    @classmethod
+    def now(cls) -> Moment:
+        """Return this moment."""
+        try:
+            return cls(time.time(), _BOOT.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        except (OSError, AttributeError):
+            return cls(time.time(), "", 0.0)
+
+    def age(self) -> float:
+        """Return how many seconds ago it was; infinity where it seems to be still to come."""
+        now = Moment.now()
+        age = now.uptime - self.uptime if now.boot and now.boot == self.boot else now.time - self.time
+        return age if age >= 0 else math.inf
 
 
 class Cached(NamedTuple):
-    """A registry token in its file; the times are seconds since 1970 by the clock of this machine."""
+    """A registry token in its file."""
 
     id: str
     token: str
-    renew_at: float
-    ends_at: float
+    lasts: float
+    """Seconds that it is good for, from the moment on when it was asked for."""
+    made: Moment
+
+    def is_fresh(self) -> bool:
+        """Tell whether a third of its time is left."""
+        return self.made.age() < self.lasts * 2 / 3
+
+    def is_good(self) -> bool:
+        """Tell whether it has not ended."""
+        return self.made.age() < self.lasts
 
 
 def token_of_environment() -> str:
@@ -37,72 +80,84 @@ def token_of_environment() -> str:
     return os.environ.get("POLLY_TOKEN", "").strip().strip("\ufeff")
 
 
-def secret(server: str, token: str) -> str:
-    """Return a registry token that is good for 20 minutes at least, where the sign-in itself lasts that long.
+@contextlib.contextmanager
+def handed_out(server: str, token: str) -> Iterator[str]:
+    """Hand out a registry token that is good for 20 minutes at least, where the sign-in itself lasts that long.
 
-    Raises CommandError when the server is needed and refuses or does not answer.
+    A new one that can't be kept ends again where the block is left by an exception: nobody has it then. Raises
+    CommandError when the server is needed and refuses or does not answer.
     """
-    path = _path(server, token)
-    cached = _read(path)
-    if cached and time.time() < cached.renew_at:
-        return cached.token
     try:
-        files.make_private_folder(path.parent)
-        lock = files.locked(path)
-    except OSError:
-        return _minted(server, token).token  # nowhere to keep it: it works all the same
-    with lock:
+        path = _path(server, token)
         cached = _read(path)
-        if cached and time.time() < cached.renew_at:
-            return cached.token
-        return _renewed(path, server, token, cached)
+        if not cached or not cached.is_fresh():
+            files.make_private_folder(path.parent)
+            files.check_writable(path)
+            with files.locked(path):
+                cached = _read(path)
+                if not cached or not cached.is_fresh():
+                    cached = _renewed(path, server, token, cached)
+    except (OSError, _NoFolderError):  # nowhere to keep it: it works all the same
+        with _minted(server, token) as fresh:
+            yield fresh.token
+        return
+    yield cached.token
 
 
 def forget(server: str, token: str) -> str | None:
     """Remove the cached token, and return its id so that it can be revoked; None where there is none."""
-    path = _path(server, token)
+    try:
+        path = _path(server, token)
+    except _NoFolderError:
+        return None
     cached = _read(path)
     with contextlib.suppress(OSError):
         path.unlink()
     return cached.id if cached else None
 
 
-def _renewed(path: Path, server: str, token: str, cached: Cached | None) -> str:
+def _renewed(path: Path, server: str, token: str, cached: Cached | None) -> Cached:
     from polly_dockers.cli.failures import UnreachableError
 
     try:
-        fresh = _minted(server, token)
+        with _minted(server, token) as fresh:
+            files.replace(path, json.dumps(fresh._asdict() | {"made": fresh.made._asdict()}))
+            return fresh
     except UnreachableError:
-        if cached and time.time() < cached.ends_at:
-            return cached.token
+        if cached and cached.is_good():
+            return cached
         raise
-    with contextlib.suppress(OSError):
-        files.replace(path, json.dumps(fresh._asdict()))
-    return fresh.token
 
 
-def _minted(server: str, token: str) -> Cached:
+@contextlib.contextmanager
+def _minted(server: str, token: str) -> Iterator[Cached]:
     import socket
-    from datetime import datetime
 
     from polly_dockers.cli.client import Client
+    from polly_dockers.cli.new_token import new_token
 
-    now = time.time()
-    created = Client(server, token=token).create_token(
-        "registry", LIFETIME, f"docker-credential-polly on {socket.gethostname()}"
-    )
-    ends_at = min(now + LIFETIME, datetime.fromisoformat(created.expires_at).timestamp())
-    return Cached(created.id, created.token, now + (ends_at - now) * 2 / 3, ends_at)
+    label = f"docker-credential-polly on {socket.gethostname()}"
+    asked = Moment.now()
+    with new_token(Client(server, token=token), "registry", LIFETIME, label) as created:
+        yield Cached(created.id, created.token, created.expires_in or LIFETIME, asked)
+
+
+class _NoFolderError(Exception):
+    """There is no home folder, so there is no cache."""
 
 
 def _path(server: str, token: str) -> Path:
     name = hashlib.sha256(f"{server}\n{token}".encode()).hexdigest()[:32]
-    return files.cache_folder() / "registry-tokens" / f"{name}.json"
+    try:
+        return files.cache_folder() / "registry-tokens" / f"{name}.json"
+    except CommandError as error:
+        raise _NoFolderError from error
 
 
 def _read(path: Path) -> Cached | None:
     try:
         cached = json.loads(path.read_text(encoding="utf-8"))
-        return Cached(str(cached["id"]), str(cached["token"]), float(cached["renew_at"]), float(cached["ends_at"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        made = Moment(float(cached["made"]["time"]), str(cached["made"]["boot"]), float(cached["made"]["uptime"]))
+        return Cached(str(cached["id"]), str(cached["token"]), float(cached["lasts"]), made)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

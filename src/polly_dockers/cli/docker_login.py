@@ -7,12 +7,13 @@ import shlex
 import shutil
 import socket
 import subprocess
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from polly_dockers import process
 from polly_dockers.cli import credentials, durations, profiles, render, terminal
 from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.new_token import new_token
 
 if TYPE_CHECKING:
     from polly_dockers import wire
@@ -35,20 +36,17 @@ def login(call: Call, expires: str, shell: str, *, run: bool) -> None:
     session = call.session
     docker = _docker() if run else []
     registry = session.registry
-    created = session.client.create_token("registry", lifetime, f"polly dockers login on {socket.gethostname()}")
     call.remember("polly dockers login", exec=run, expires=None if expires == "12h" else expires)
-    if run:
-        command = [*docker, *_arguments(registry)]
-        code = subprocess.run(command, input=created.token.encode(), check=False).returncode
-        if code:
-            session.client.revoke_token(created.id)
-            msg = f"{shlex.join(command)} ended with exit code {code}."
-            raise CommandError(msg)
-    _remember(session, created)
-    if not run:
-        process.write_data(shell_command(shell, registry, created.token) + "\n")
-        if terminal.shows():
-            terminal.say(f"Paste it, or run it at once: {_AT_ONCE[shell]}")
+    if session.stored is not None:
+        profiles.check_writable()
+    with new_token(session.client, "registry", lifetime, f"polly dockers login on {socket.gethostname()}") as created:
+        _remember(session, created, lifetime)  # before anybody has it: `logout` ends it, whatever happens
+        if run:
+            _run([*docker, *_arguments(registry)], created.token)
+        else:
+            process.write_data(shell_command(shell, registry, created.token) + "\n")
+    if not run and terminal.shows():
+        terminal.say(f"Paste it, or run it at once: {_AT_ONCE[shell]}")
     terminal.say(f"Good until {render.date(created.expires_at)}; to end it sooner: polly dockers logout")
 
 
@@ -60,11 +58,7 @@ def logout(call: Call, *, run: bool) -> None:
     session = call.session
     registry = session.registry
     if run:
-        command = [*_docker(), "logout", registry]
-        code = subprocess.run(command, check=False).returncode
-        if code:
-            msg = f"{shlex.join(command)} ended with exit code {code}."
-            raise CommandError(msg)
+        _run([*_docker(), "logout", registry])
     else:
         process.write_data(f"docker logout {registry}\n")
     for token_id in list(session.stored.docker_tokens) if session.stored else []:
@@ -103,11 +97,28 @@ def _docker() -> list[str]:
     return command
 
 
-def _remember(session: Session, created: wire.TokenCreated) -> None:
-    """Note the token with the profile, so that ``logout`` can end it; those that have ended are dropped."""
+def _run(command: list[str], stdin: str | None = None) -> None:
+    """Run docker. Raises CommandError where it fails."""
+    try:
+        code = subprocess.run(command, input=stdin and stdin.encode(), check=False).returncode
+    except OSError as error:
+        msg = (
+            f"{shlex.join(command)} can't be run: {error.strerror}. POLLY_DOCKER=/path/to/docker names another program."
+        )
+        raise CommandError(msg) from error
+    if code:
+        msg = f"{shlex.join(command)} ended with exit code {code}."
+        raise CommandError(msg)
+
+
+def _remember(session: Session, created: wire.TokenCreated, lifetime: int) -> None:
+    """Record the token with the profile, so that ``logout`` can end it; those that have ended are dropped.
+
+    What time it is follows from the server's answer: by the clock of this machine a good one might be dropped.
+    """
     if session.stored is None:
         return
-    now = datetime.now(UTC)
+    now = datetime.fromisoformat(created.expires_at) - timedelta(seconds=created.expires_in or lifetime)
     with profiles.edit() as known:
         profile = known.by_name.get(session.profile)
         if profile and profile.token == session.token:

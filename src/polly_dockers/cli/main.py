@@ -19,6 +19,10 @@ def run() -> None:
             polly.app(prog_name="polly")
     except KeyboardInterrupt:
         sys.exit(process.INTERRUPTED)
+    except OSError as error:  # of help, which is printed outside of a command
+        process.drop_output()
+        sys.stderr.write(f"Error: the output can't be written: {error.strerror}.\n")
+        sys.exit(1)
     except Exception:
         if os.environ.get("POLLY_DEBUG"):
             raise

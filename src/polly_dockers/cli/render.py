@@ -6,6 +6,7 @@ then the widest column stands on a line of its own; then every cell does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -82,7 +83,12 @@ def date(text: str | None) -> str:
     """Return ``July 9, 2020, 03:56:49 PM`` in the local time zone; ``never`` for None."""
     if text is None:
         return "never"
-    moment = datetime.fromisoformat(text).astimezone()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    with contextlib.suppress(ValueError, OverflowError, OSError):  # TZ names no zone, or one that can't be
+        moment = moment.astimezone()
     return f"{moment:%B} {moment.day}, {moment:%Y, %I:%M:%S %p}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from typing import TYPE_CHECKING, NoReturn
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from polly_dockers.cli import ask, credentials, durations, profiles, render, server_url, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError, UsageError
+from polly_dockers.cli.new_token import new_token
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
@@ -33,18 +33,15 @@ def login(
     if token:
         me = Client(server, token=token).me()
         profile = profiles.Profile(server, info.registry, me.email, token, me.token.expires_at, {})
+        _keep(call, profile)
     else:
         if email is None or password is None:
             email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
         client = Client(server, email=email, password=password)
-        created = client.create_token("full", lifetime, f"polly login on {socket.gethostname()}")
-        profile = profiles.Profile(server, info.registry, created.email, created.token, created.expires_at, {})
-    try:
-        _keep(call, profile)
-    except CommandError:
-        if not token:
-            _end(profile)
-        raise
+        profiles.check_writable()
+        with new_token(client, "full", lifetime, f"polly login on {socket.gethostname()}") as created:
+            profile = profiles.Profile(server, info.registry, created.email, created.token, created.expires_at, {})
+            _keep(call, profile)
     call.remember("polly login", server=server, email=None if token else profile.email)
     terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
     terminal.say("Use the command polly --help to learn how to use the CLI")
@@ -59,6 +56,7 @@ def logout(call: Call) -> None:
     if session.stored is None:
         msg = "POLLY_TOKEN in the environment says who you are; there is nothing to sign out of."
         raise UsageError(msg)
+    profiles.check_writable()
     failure: CommandError | None = None
     try:
         session.client.revoke_token("current")
@@ -117,6 +115,8 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
             raise UsageError(msg)
     else:
         _missing("--password-stdin", "stdin is read for the current password and the new one, a line each")
+    if session.stored is not None:
+        profiles.check_writable()
     Client(session.server, email=email, password=old).change_password(new)
     terminal.success("Password changed")
     stored = session.stored
@@ -124,12 +124,19 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
         terminal.say("POLLY_TOKEN has ended with it.")
         return
     client = Client(session.server, email=email, password=new)
-    created = client.create_token("full", durations.seconds("90d"), f"polly login on {socket.gethostname()}")
     credentials.forget(session.server, session.token)
-    with profiles.edit() as known:
-        known.by_name[session.profile] = stored._replace(
-            token=created.token, expires_at=created.expires_at, docker_tokens={}
+    try:
+        label = f"polly login on {socket.gethostname()}"
+        with new_token(client, "full", durations.seconds("90d"), label) as created, profiles.edit() as known:
+            known.by_name[session.profile] = stored._replace(
+                token=created.token, expires_at=created.expires_at, docker_tokens={}
+            )
+    except CommandError as error:
+        msg = (
+            f"The password is changed, but signing in with it failed: {error.message} "
+            f"Run: polly login --server {session.server}"
         )
+        raise CommandError(msg) from error
     terminal.say("You are signed out everywhere else.")
 
 
@@ -150,12 +157,6 @@ def _keep(call: Call, profile: profiles.Profile) -> None:
             profile = profile._replace(organisation=before.organisation)
         known.by_name[name] = profile
         known.current = name
-
-
-def _end(profile: profiles.Profile) -> None:
-    """End a token that could not be kept; if that fails too, it ends by itself."""
-    with contextlib.suppress(CommandError):
-        Client(profile.server, token=profile.token).revoke_token("current")
 
 
 def address(call: Call, *, auto: bool = False) -> str:

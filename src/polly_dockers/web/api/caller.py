@@ -67,8 +67,9 @@ async def create_token(exchange: Exchange) -> Answer:
         label=wanted.label,
         replaces=wanted.replaces or "",
     )
+    lasts = (token.expires_at - token.created_at) // accounts.SECOND
     return edge.rendered(
-        wire.TokenCreated(token.id, secret, wanted.scope, edge.time(token.expires_at), caller.email), 201
+        wire.TokenCreated(token.id, secret, wanted.scope, edge.time(token.expires_at), caller.email, lasts), 201
     )
 
 

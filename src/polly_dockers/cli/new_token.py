@@ -1,0 +1,72 @@
+"""A new access token that is handed out, or ended again.
+
+Whatever goes wrong between the server's answer and the moment when somebody has the token leaves no token behind that
+nobody knows of: a file that can't be written, a full disk behind stdout, Ctrl-C, SIGTERM, a closed terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.failures import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polly_dockers import wire
+
+GRACE = 3.0
+"""Seconds that an interrupted command waits for the server's answer, so that it can end what that has made."""
+
+
+@contextlib.contextmanager
+def new_token(client: Client, scope: wire.TokenScope, lifetime: int, label: str) -> Iterator[wire.TokenCreated]:
+    """Hand out a new access token, good for so many seconds at most; it ends where the block is left by an exception.
+
+    Raises CommandError as ``Client.create_token``.
+    """
+    created = _made(client, scope, lifetime, label)
+    try:
+        yield created
+    except BaseException:
+        end(client, created)
+        raise
+
+
+def end(client: Client, created: wire.TokenCreated) -> None:
+    """End a token that nobody was given; if that fails too, it ends at its time."""
+    with contextlib.suppress(CommandError):
+        if created.scope == "full":
+            Client(client.server, token=created.token).revoke_token("current")
+        else:
+            client.revoke_token(created.id)
+
+
+def _made(client: Client, scope: wire.TokenScope, lifetime: int, label: str) -> wire.TokenCreated:
+    """Ask the server on a thread: who is interrupted while it answers still learns what it has made."""
+    made: list[wire.TokenCreated] = []
+    failed: list[Exception] = []
+    answered = threading.Event()  # Thread.join of Python 3.11 can't be called again once it was interrupted
+
+    def ask() -> None:
+        try:
+            made.append(client.create_token(scope, lifetime, label))
+        except Exception as error:  # noqa: BLE001 - raised below, on the thread that waits for it
+            failed.append(error)
+        finally:
+            answered.set()
+
+    try:
+        threading.Thread(target=ask, daemon=True).start()
+        answered.wait()
+    except BaseException:
+        answered.wait(GRACE)
+        if made:
+            end(client, made[0])
+        raise
+    if failed:
+        raise failed[0]
+    return made[0]

@@ -1,0 +1,105 @@
+"""A machine whose clock is wrong: what the server says counts, and what time it is here never does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cli.people import SECONDS, Server, User, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHIFTED = """
+import datetime, pathlib, sys, time
+shift, boots, module = float(sys.argv[1]) * 86400, sys.argv[2], sys.argv[3]
+real, then = time.time, datetime.datetime
+time.time = lambda: real() + shift
+
+class Shifted(then):
+    @classmethod
+    def now(cls, tz=None):
+        return then.now(tz) + datetime.timedelta(seconds=shift)
+
+datetime.datetime = Shifted
+from polly_dockers.cli import credentials
+if boots == "unknown":
+    credentials._BOOT = pathlib.Path("/nonexistent")
+sys.argv = ["polly", *sys.argv[4:]]
+__import__(module, fromlist=["run"]).run()
+"""
+"""Runs a command by a clock that is so many days ahead, on a machine that knows its boots or does not."""
+
+
+@pytest.fixture(scope="module")
+def eva(server: Server, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> User:
+    """Return a person who is signed in."""
+    home = tmp_path_factory.mktemp("eva")
+    user = User(home, *server.add_user(), environment(home, tools))
+    user.login(server)
+    return user
+
+
+def run(user: User, days: float, boots: str, module: str, *arguments: str, stdin: str = "") -> str:
+    """Run a command with another time, where it must work; return what it prints."""
+    command = [sys.executable, "-c", SHIFTED, str(days), boots, f"polly_dockers.cli.{module}", *arguments]
+    done = subprocess.run(
+        command, input=stdin, env=user.env, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return done.stdout
+
+
+def helped(user: User, server: Server, days: float, boots: str) -> str:
+    """Return the registry token that Docker is handed."""
+    answer: dict[str, Any] = json.loads(
+        run(user, days, boots, "credential_helper", "get", stdin=f"{server.registry}\n")
+    )
+    return str(answer["Secret"])
+
+
+@pytest.mark.parametrize("days", [40, -40])
+def test_logout_ends_every_token_by_any_clock(eva: User, server: Server, days: float) -> None:
+    """A client that takes them for over still ends them: two logins, and none of both is good afterwards."""
+    tokens = []
+    for _ in range(2):
+        printed = run(eva, days, "known", "main", "dockers", "login").splitlines()
+        tokens.append(next(line for line in printed if line.startswith("polly_")))
+    run(eva, days, "known", "main", "dockers", "logout")
+    for token in tokens:
+        done = eva.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-u", f"POLLY:{token}",
+                       f"{server.url}/token?service={server.registry}")  # fmt: skip
+        assert done.out == "401"
+
+
+@pytest.mark.parametrize("boots", ["known", "unknown"])
+@pytest.mark.parametrize("days", [40, -40, 0])
+def test_the_helper_makes_one_token_by_any_clock(eva: User, server: Server, days: float, boots: str) -> None:
+    """The second call is answered from the cache."""
+    helped(eva, server, days, boots)  # the clock of the last test was another one: that costs one token at most
+    assert len({helped(eva, server, days, boots) for _ in range(3)}) == 1
+
+
+def test_a_clock_that_jumps_costs_one_token_at_most(eva: User, server: Server) -> None:
+    """Where the boots are known none; else one for each jump, and an end that is not known is none that is late."""
+    assert len({helped(eva, server, days, "known") for days in (0, 40, 0, -40, 0.01)}) == 1
+    seen = [helped(eva, server, days, "unknown") for days in (0, 0, 40, 40, 0, 0)]
+    assert [first == second for first, second in zip(seen[::2], seen[1::2], strict=True)] == [True] * 3
+    assert len(set(seen)) == 3
+
+
+def test_what_the_server_says_is_over_is_forgotten(eva: User) -> None:
+    """A token that has ended does not stay in the file for ever, whatever the clock."""
+    run(eva, -40, "known", "main", "dockers", "login")
+    document = json.loads(eva.profiles.read_text())
+    known = document["profiles"][document["current"]]["docker_tokens"]
+    known |= {"0123456789abcdef": "2020-01-01T00:00:00.000Z"}
+    eva.profiles.write_text(json.dumps(document))
+    run(eva, -40, "known", "main", "dockers", "login")
+    known = json.loads(eva.profiles.read_text())["profiles"][document["current"]]["docker_tokens"]
+    assert "0123456789abcdef" not in known
+    assert len(known) == 2

@@ -1,0 +1,180 @@
+"""A token that was made and that nobody was given ends again: full disks, closed pipes, signals, files that refuse."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.people import HELPER, POLLY, SECONDS, Server, User, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def kim(server: Server, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> User:
+    """Return a person who is signed in."""
+    home = tmp_path_factory.mktemp("kim")
+    user = User(home, *server.add_user(), environment(home, tools))
+    user.login(server)
+    return user
+
+
+def alive(user: User, server: Server) -> set[str]:
+    """Return the ids of the tokens that are good."""
+    done = user.run("curl", "-sf", "-H", f"Authorization: Bearer {user.token()}", f"{server.url}/api/v1/tokens")
+    return {each["id"] for each in done.json()["items"]}
+
+
+@pytest.mark.parametrize("target", ["> /dev/full", ">&-"])
+def test_a_login_for_docker_that_cannot_be_printed_is_undone(kim: User, server: Server, target: str) -> None:
+    """A full disk, a closed stdout: one line, and no token is left."""
+    before = alive(kim, server)
+    done = kim.run("sh", "-c", f"polly dockers login {target}")
+    assert (done.code, [line[:36] for line in done.err.splitlines()]) == (1, ["Error: The output can't be written: "])
+    assert alive(kim, server) == before
+
+
+def test_a_login_for_docker_that_nobody_reads_is_undone(kim: User, server: Server) -> None:
+    """The reader of the pipe is gone: no word, and no token is left."""
+    before = alive(kim, server)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*POLLY, "dockers", "login"]
+    done = subprocess.run(command, env=kim.env, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert alive(kim, server) == before
+
+
+def test_a_login_that_docker_refuses_is_undone(kim: User, server: Server) -> None:
+    """It ends with another code than 0, or can't be run at all."""
+    before = alive(kim, server)
+    broken = kim.home / "broken"
+    broken.write_text("no program")
+    broken.chmod(0o755)
+    for docker in ("false", str(broken)):
+        assert kim.polly("dockers", "login", "--exec", POLLY_DOCKER=docker).code == 1
+    assert alive(kim, server) == before
+
+
+def test_nothing_is_made_where_it_cannot_be_kept(kim: User, server: Server) -> None:
+    """Before the server makes a token, the file of the profiles is tried: sign-in, password, docker's login, logout."""
+    before = alive(kim, server)
+    folder = kim.profiles.parent
+    arguments = ["--server", server.url, "--email", kim.email, "--password-stdin"]
+    two = f"{kim.password}\nanother password\n"
+    for command, stdin in (
+        (["login", *arguments], kim.password),
+        (["password", "--password-stdin"], two),
+        (["dockers", "login"], ""),
+        (["logout"], ""),
+    ):
+        script = 'mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"; shift; exec "$@"'
+        done = kim.run(
+            "unshare", "--map-root-user", "--mount", "sh", "-ec", script, "sh", str(folder), *POLLY, *command,
+            stdin=stdin,
+        )  # fmt: skip
+        assert (done.code, done.out) == (1, ""), done
+        assert "profiles.json can't be written: Read-only file system. Name another folder in XDG_CONFIG" in done.err
+    assert alive(kim, server) == before
+    kim.login(server)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["login", "dockers login", "helper"])
+def test_a_signal_while_the_server_makes_a_token_undoes_it(
+    kim: User, server: Server, command: str, number: signal.Signals
+) -> None:
+    """The answer is waited for, the token ends, and then the command does."""
+    before = alive(kim, server)
+    with Between(server) as (url, held, release):
+        env = kim.env | {"POLLY_SERVER": url, "POLLY_TOKEN": kim.token()}
+        line, stdin = [*POLLY, *command.split()], ""
+        if command == "login":
+            env, stdin = kim.env | {"XDG_CONFIG_HOME": str(kim.home / "other")}, kim.password
+            line += ["--server", url, "--email", kim.email, "--password-stdin"]
+        if command == "helper":
+            line, stdin = [*HELPER, "get"], url.removeprefix("http://")
+        line = ["env", "--default-signal=INT", *line]  # a job in the background has it ignored
+        process = subprocess.Popen(line, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(stdin.encode())
+        process.stdin.close()
+        process.stdin = None
+        assert held.wait(SECONDS)
+        assert alive(kim, server) > before
+        process.send_signal(number)
+        release.set()
+        out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out) == (128 + number, b""), err
+    assert b"Traceback" not in err
+    assert alive(kim, server) == before
+
+
+class Between:
+    """A proxy that holds the answer to the first POST of a token: (its address, it is held, let it go)."""
+
+    def __init__(self, server: Server) -> None:
+        self.target = ("127.0.0.1", int(server.registry.rpartition(":")[2]))
+        self.held, self.release = threading.Event(), threading.Event()
+        self.listening = socket.create_server(("127.0.0.1", 0))
+
+    def __enter__(self) -> tuple[str, threading.Event, threading.Event]:
+        """Listen."""
+        threading.Thread(target=self.accept, daemon=True).start()
+        return f"http://127.0.0.1:{self.listening.getsockname()[1]}", self.held, self.release
+
+    def __exit__(self, *_: object) -> None:
+        """Listen no more."""
+        self.release.set()
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+
+    def accept(self) -> None:
+        """Serve one connection after the other, each on its thread."""
+        while True:
+            try:
+                client, _ = self.listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client: socket.socket) -> None:
+        """Pass everything on, and hold back what follows the request for a token."""
+        with client, socket.create_connection(self.target) as upstream:
+            answers = threading.Thread(target=self.back, args=(upstream, client), daemon=True)
+            self.asked = getattr(self, "asked", False)
+            answers.start()
+            while some := client.recv(65536):
+                if some.startswith(b"POST /api/v1/tokens"):
+                    self.asked = True
+                upstream.sendall(some)
+            upstream.shutdown(socket.SHUT_WR)
+            answers.join()
+
+    def back(self, upstream: socket.socket, client: socket.socket) -> None:
+        """Pass answers back."""
+        while some := upstream.recv(65536):
+            if self.asked and not self.held.is_set():
+                self.held.set()
+                self.release.wait(SECONDS)
+            client.sendall(some)
+
+
+def test_a_helper_without_a_cache_undoes_what_it_cannot_print(kim: User, server: Server) -> None:
+    """Nothing could be kept and nothing was read: the token ends."""
+    before = alive(kim, server)
+    with open(os.devnull, "rb") as closed:  # noqa: PTH123 - as a descriptor that can't be written
+        done = subprocess.run(
+            [*HELPER, "get"], input=server.registry.encode(), stdout=closed, stderr=subprocess.PIPE, check=False,
+            env=kim.env | {"XDG_CACHE_HOME": "/dev/null/x"},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert alive(kim, server) == before
