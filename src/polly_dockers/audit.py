@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from polly_dockers.db.audit import Entry
+    from polly_dockers.db.audit import Entry, Wanted
     from polly_dockers.model import Actor
     from polly_dockers.registry import Registry
 
@@ -31,16 +31,19 @@ async def page(
     actor: Actor,
     organisation: str,
     *,
-    event: Event | None,
+    wanted: Wanted,
     newest_first: bool,
     limit: int,
     after: int | None,
 ) -> tuple[list[Entry], int | None]:
-    """A page of an organisation's entries for its admins, and the key of the next page."""
+    """A page of an organisation's entries for its admins, and the key of the next page.
+
+    A page may have fewer entries than ``limit``, or none, and one may follow all the same.
+    """
 
     def query(connection: Connection) -> tuple[list[Entry], int | None]:
         found, _ = access.member(connection, actor, organisation, Role.admin)
-        return rows.page(connection, found, event=event, newest_first=newest_first, limit=limit, after=after)
+        return rows.page(connection, found, wanted=wanted, newest_first=newest_first, limit=limit, after=after)
 
     return await registry.db.read(query)
 

@@ -93,7 +93,7 @@ def trace(
     else:
         item = deleted.find_tag(connection, repository_id, reference)
         what, options = f"{name}:{reference}", f" --tag {reference}"
-    if item is None:
+    if item is None or item.purging:
         return None
     who = f" by {item.deleted_by}" if item.deleted_by else " by a policy" if item.by_policy else ""
     until = item.deleted_at + config.trash_days * 86_400_000_000

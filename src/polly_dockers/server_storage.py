@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import typer
 
-from polly_dockers import accounts, backup, config, datafolder, ownership, process
+from polly_dockers import accounts, backup, config, datafolder, moments, ownership, process
 from polly_dockers.db import audit, pulls
-from polly_dockers.db.audit import Event, Seal
+from polly_dockers.db.audit import Event, Seal, Wanted
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.history import fold
 from polly_dockers.progress import Bar, Counter
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PAGE: Final = 500
+"""Entries of the audit log that are read at once."""
 NAMED: Final = 20
 """What is lost or damaged, that is named in one run, at most."""
 
@@ -265,23 +267,67 @@ def run_audit(
     *,
     org: Annotated[str | None, typer.Option("--org", help="Only this organisation.")] = None,
     event: Annotated[Event | None, typer.Option("--event", metavar="EVENT", help="Only this, such as delete.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="EMAIL", help="Only what they did.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="ORG/NAME", help="Only what was done to this docker repository.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, yesterday, 2026-11-24.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Until then; a day with all of it.")
+    ] = None,
+    all_events: Annotated[bool, typer.Option("--all-events", help="Also what was done with access tokens.")] = False,
     latest: Annotated[int, typer.Option("--latest", min=1, help="How many, from the newest on.")] = 20,
 ) -> None:
     """Print the audit log of all organisations, newest first: time, event, by whom, from where, what, and more of it.
 
-    Admins see that of their organisation: polly audit list.
+    Entries about access tokens are left out without --all-events or --event. Admins see the log of their organisation:
+    polly audit list.
     """
-
-    def look(connection: Connection) -> list[Entry]:
-        found = accounts.organisation_of(connection, org) if org is not None else None
-        return audit.page(connection, found, event=event, limit=latest)[0]
+    wanted = Wanted(
+        event=event,
+        token_events=all_events or event is not None,
+        by=by.lower() if by is not None else None,
+        path=f"{org}/{name}" if name is not None and org is not None and not name.startswith(f"{org}/") else name,
+        since=_moment(since, "--since", end=False),
+        until=_moment(until, "--until", end=True),
+    )
 
     async def read(registry: Registry) -> list[Entry]:
-        return await registry.db.read(look)
+        found: list[Entry] = []
+        after: int | None = None
+        while len(found) < latest:
+            page, after = await registry.db.read(_entries, org, wanted, after, min(latest - len(found), PAGE))
+            found += page
+            if after is None:
+                break
+        return found
 
     for entry in _on_registry(data, None, read):
         at = dt.datetime.fromtimestamp(entry.at / 1_000_000, dt.UTC).isoformat(timespec="seconds")
         print("  ".join((at, entry.event, entry.by or "-", entry.address or "-", entry.subject or "-", entry.detail)))
+
+
+def _entries(
+    connection: Connection, org: str | None, wanted: Wanted, after: int | None, limit: int
+) -> tuple[list[Entry], int | None]:
+    found = accounts.organisation_of(connection, org) if org is not None else None
+    return audit.page(connection, found, wanted=wanted, after=after, limit=limit)
+
+
+def _moment(text: str | None, option: str, *, end: bool) -> int | None:
+    """The moment of an option in microseconds, None without it. Raises BadParameter."""
+    if text is None:
+        return None
+    try:
+        at = moments.parse(text, dt.datetime.now().astimezone(), end=end)
+    except ValueError as error:
+        msg = (
+            f"{option} {text!r} is not a time. Right are yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (a week ago)."
+        )
+        raise typer.BadParameter(msg, param_hint=option) from error
+    return int(at.timestamp() * 1_000_000)
 
 
 def run_gc(

@@ -26,6 +26,30 @@ def test_the_log_of_an_organisation(server: Server, ann: User) -> None:
     assert len(table.splitlines()) == 2
 
 
+def test_entries_are_narrowed(server: Server, ann: User) -> None:
+    """Without those about tokens, unless they are asked for; by who, by docker repository, by time."""
+    for name in ("one", "two"):
+        ann.ok("dockers", "create", "--name", name, "--description", "x")
+    push(server, ann, "one", "v1", b"of the audit log")
+    ann.ok("dockers", "login")
+
+    def events(*options: str) -> list[str]:
+        return [item["event"] for item in ann.ok("audit", "list", "--all", *options, "--output", "json").json()]
+
+    assert "token-create" not in events()
+    assert {"token-create", "push", "repository-create"} <= set(events("--all-events"))
+    assert set(events("--event", "token-create")) == {"token-create"}
+    assert events("--name", "one") == ["push", "repository-create"]
+    assert events("--name", f"{server.registry}/{ann.env['TEST_ORG']}/two") == ["repository-create"]
+    assert events("--name", "one", "--by", ann.email, "--since", "1h", "--until", "tomorrow") == events("--name", "one")
+    assert events("--by", "nobody@acme.example") == events("--until", "1d") == []
+    assert "--all-events lists them too" in ann.ok("audit", "list").err
+    assert "--all-events" not in ann.ok("audit", "list", "--all-events").err
+    for wrong in (("--since", "soon"), ("--until", "7"), ("--event", "push", "--all-events")):
+        done = ann.polly("audit", "list", *wrong)
+        assert (done.code, wrong[0] in done.err) == (2, True)
+
+
 def test_a_writer_is_told_that_it_takes_an_admin(person: Callable[..., User], ann: User) -> None:
     """Exit code 1."""
     assert ann

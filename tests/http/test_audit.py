@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -178,3 +180,26 @@ def test_a_user_of_two_organisations(ann: Person, server: Server) -> None:
     assert newest(other, "member-accept") == (bob.email, bob.email, "writer")
     assert bob.by_password.get("/token").status == 200
     assert newest(other, "sign-in")[0] == bob.email
+
+
+def test_entries_are_narrowed(ann: Person, server: Server) -> None:
+    """By who did it, by the docker repository, by time, and without those about tokens; all at once too."""
+    bob, repo, other = ann.add("writer"), ann.new_repo(), ann.new_repo()
+    before = dt.datetime.now(dt.UTC)
+    bob.at(repo.name).push(image(), "v1")
+    other.push(image(), "v1")
+    ann.api.get("/api/v1/me")
+    by_bob = f"&by={bob.email.upper()}&token_events=hide"
+    assert {entry["by"] for entry in entries(ann, by_bob)} == {bob.email}
+    name = repo.name.partition("/")[2]
+    assert [entry["event"] for entry in entries(ann, f"&name={name}")] == ["push", "repository-create"]
+    assert [entry["event"] for entry in entries(ann, f"{by_bob}&name={name}")] == ["push"]
+    assert [entry["event"] for entry in entries(ann, f"&name={name}&by=nobody@acme.example")] == []
+    assert any(entry["event"].startswith("token-") for entry in entries(ann))
+    assert not any(entry["event"].startswith("token-") for entry in entries(ann, "&token_events=hide"))
+    moment = urllib.parse.quote(before.isoformat())
+    assert [entry["event"] for entry in entries(ann, f"&name={name}&since={moment}")] == ["push"]
+    assert [entry["event"] for entry in entries(ann, f"&name={name}&until={moment}")] == ["repository-create"]
+    for wrong in ("since=yesterday", "until=2026-01-01", "name=..", "token_events=perhaps"):
+        assert ann.api.get(f"{ann.base}/audit?{wrong}").status == 400
+    assert server

@@ -104,11 +104,11 @@ def test_a_head_that_is_none(server: Server) -> None:
 
 def test_it_comes_back_with_the_database(server: Server) -> None:
     """After a rebuild from the journal it has the same entries, and the same head."""
-    before, log = head(server), polly_server("audit", "--data", str(server.data), "--latest", "1000")
+    before, log = head(server), polly_server("audit", "--data", str(server.data), "--latest", "1000", "--all-events")
     for file in server.data.glob("polly.db*"):
         file.unlink()
     polly_server("rebuild", "--data", str(server.data))
-    assert polly_server("audit", "--data", str(server.data), "--latest", "1000") == log
+    assert polly_server("audit", "--data", str(server.data), "--latest", "1000", "--all-events") == log
     assert head(server) == before
 
 
@@ -127,3 +127,30 @@ def test_what_the_operator_does_is_in_it(server: Server) -> None:
     ]
     pushes = polly_server("audit", "--data", str(server.data), "--event", "push").splitlines()
     assert [line.split("  ")[4].rpartition(":")[2] for line in pushes] == ["v3", "v2", "v1"]
+
+
+def test_the_operator_narrows_it(server: Server) -> None:
+    """By who, by docker repository, by time; entries about tokens are there where they are asked for."""
+
+    def events(*options: str) -> list[str]:
+        lines = polly_server("audit", "--data", str(server.data), "--latest", "600", *options).splitlines()
+        return [line.split("  ")[1] for line in lines]
+
+    assert not [each for each in events() if each.startswith("token-")]
+    assert {"token-create", "push"} <= set(events("--all-events"))
+    assert set(events("--event", "token-create")) == {"token-create"}
+    subject = polly_server("audit", "--data", str(server.data), "--event", "push").split("  ")[4]
+    org, _, name = subject.rpartition(":")[0].partition("/")
+    assert events("--name", f"{org}/{name}") == events("--org", org, "--name", name)
+    assert set(events("--name", f"{org}/{name}")) == {"push", "repository-create"}
+    assert events("--name", f"{org}/{name}", "--by", "policy") == []
+    assert set(events("--by", "polly-server")) >= {"organisation-create", "member-add"}
+    assert events("--until", "1d") == []
+    assert events("--since", "yesterday", "--until", "tomorrow") == events()
+    done = subprocess.run(
+        [BIN / "polly-server", "audit", "--data", server.data, "--since", "soon"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "--since" in done.stderr) == (2, True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from polly_dockers.cli import render, terminal
+from polly_dockers.cli import durations, render, terminal
+from polly_dockers.cli.failures import UsageError
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -22,14 +24,45 @@ _ENTRY = (
 )
 
 
-def list_(call: Call, choice: Choice, event: str | None, output: str) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """The options that say which entries are listed."""
+
+    event: str | None
+    by: str | None
+    name: str | None
+    since: str | None
+    until: str | None
+    all_events: bool
+
+    def query(self) -> dict[str, str]:
+        """Return them as they are sent, but for the name. Raises UsageError."""
+        if self.event is not None and self.all_events:
+            msg = "--event and --all-events can't be together: choose one."
+            raise UsageError(msg)
+        given = {"event": self.event, "by": self.by}
+        if self.event is None and not self.all_events:
+            given["token_events"] = "hide"  # noqa: S105 - no password
+        for option, text, end in (("since", self.since, False), ("until", self.until, True)):
+            if text is not None:
+                given[option] = durations.moment(text, f"--{option}", end=end).isoformat()
+        return {name: text for name, text in given.items() if text is not None}
+
+    def options(self) -> dict[str, str | bool | None]:
+        """Return them as options of the command in one line."""
+        return asdict(self)
+
+
+def list_(call: Call, choice: Choice, wanted: Wanted, output: str) -> None:
     """Print entries of the audit log."""
+    query = wanted.query()
     session = call.session
     organisation = session.organisation
+    if wanted.name is not None:
+        organisation, query["name"] = session.repository(wanted.name)
     choice.ask("How many entries do you want to list?")
-    query = {"order": choice.order} | ({"event": event} if event else {})
-    page = session.client.audit(organisation, choice.count, **query)
-    call.remember("polly audit list", event=event, **choice.options())
+    page = session.client.audit(organisation, choice.count, order=choice.order, **query)
+    call.remember("polly audit list", **wanted.options(), **choice.options())
     if output == "json":
         render.document(page.items)
     elif page.items:
@@ -38,6 +71,8 @@ def list_(call: Call, choice: Choice, event: str | None, output: str) -> None:
         terminal.say(f"The audit log of {organisation} has no such entry.")
     if page.next and not choice.given and output != "json":
         terminal.say("There are more; --all lists all of them.")
+    if "token_events" in query and output != "json":
+        terminal.say("Entries about access tokens are left out; --all-events lists them too.")
 
 
 def _row(item: wire.AuditItem) -> render.Row:

@@ -316,6 +316,7 @@ def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:
         limit = PAGE if count is None else min(count - len(first.items), PAGE)
         page = ask({"limit": str(limit), "cursor": page.next})
         first.items.extend(page.items)
+    first.next = page.next
     return first
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
 from polly_dockers.db import journal
 from polly_dockers.db.engine import now
@@ -22,12 +22,16 @@ from polly_dockers.db.schema import audit, members, organisations, users
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
     from polly_dockers.model import Actor
 
+DAY: Final = 86_400_000_000
+LOOKED: Final = 2000
+"""Entries that are looked at for one page, at most: some milliseconds."""
 BATCH: Final = 500
 """Entries that one transaction seals, at most."""
 START: Final = bytes(32)
@@ -64,6 +68,9 @@ class Event(enum.StrEnum):
     organisation_create = "organisation-create"
     organisation_update = "organisation-update"
     key_rotate = "key-rotate"
+
+
+TOKEN_EVENTS: Final = (Event.token_create, Event.token_use, Event.token_revoke)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,26 +175,91 @@ def note_account(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries are asked for: all, unless something narrows it."""
+
+    event: str | None = None
+    token_events: bool = True
+    """Whether entries about access tokens are among them; they are most of a log that machines write."""
+    by: str | None = None
+    """The email of a user, OPERATOR or POLICY."""
+    path: str | None = None
+    """An image path without the host and without tag or digest: what was done to that repository and in it."""
+    since: int | None = None
+    until: int | None = None
+    """Below this, in microseconds."""
+
+
+EVERYTHING: Final = Wanted()
+_NEVER: Final = (1 << 63) - 1
+
+
 def page(
     connection: Connection,
     organisation_id: int | None,
     *,
-    event: str | None = None,
+    wanted: Wanted = EVERYTHING,
     newest_first: bool = True,
     after: int | None = None,
     limit: int,
 ) -> tuple[list[Entry], int | None]:
-    """A keyset page of an organisation's entries, or of all, and the key of the next page."""
+    """A keyset page of an organisation's entries, or of all, and the key of the next page.
+
+    It looks at LOOKED entries at most: it may have fewer than ``limit`` entries, or none, and be followed all the same.
+    """
     query = select(*_COLUMNS)
     if organisation_id is not None:
         query = query.where(audit.c.organisation_id == organisation_id)
-    if event is not None:
-        query = query.where(audit.c.event == event)
+    if wanted.event is not None:
+        query = query.where(audit.c.event == wanted.event)
+    if wanted.since is not None:
+        query = query.where(audit.c.id >= _first_since(wanted.since - DAY))
+    if wanted.until is not None:
+        query = query.where(audit.c.id <= _last_until(wanted.until + DAY))
     if after is not None:
         query = query.where(audit.c.id < after if newest_first else audit.c.id > after)
-    rows = connection.execute(query.order_by(audit.c.id.desc() if newest_first else audit.c.id).limit(limit + 1))
+    looked = query.order_by(audit.c.id.desc() if newest_first else audit.c.id).limit(LOOKED).subquery()
+    chosen = select(looked).where(*_narrowed(looked.c, wanted))
+    rows = connection.execute(chosen.order_by(looked.c.id.desc() if newest_first else looked.c.id).limit(limit + 1))
     found = [Entry(*row) for row in rows]
-    return found[:limit], found[limit - 1].id if len(found) > limit else None
+    if len(found) > limit:
+        return found[:limit], found[limit - 1].id
+    ends = select(func.count(), func.min(looked.c.id) if newest_first else func.max(looked.c.id))
+    count, last = connection.execute(ends).one()
+    return found, last if count == LOOKED else None
+
+
+def _first_since(at: int) -> ColumnElement[int]:
+    """The id of the first entry of that time or later.
+
+    Ids are in the order of writing, times are those of a clock that may be set back: hence the day that callers allow.
+    """
+    found = select(audit.c.id).where(audit.c.at >= at).order_by(audit.c.at).limit(1)
+    return func.coalesce(found.scalar_subquery(), _NEVER)
+
+
+def _last_until(at: int) -> ColumnElement[int]:
+    """The id of the last entry of that time or earlier; as ``_first_since``."""
+    found = select(audit.c.id).where(audit.c.at <= at).order_by(audit.c.at.desc()).limit(1)
+    return func.coalesce(found.scalar_subquery(), 0)
+
+
+def _narrowed(columns: ReadOnlyColumnCollection[str, Any], wanted: Wanted) -> Iterator[ColumnElement[bool]]:
+    if not wanted.token_events:
+        yield columns.event.not_in(TOKEN_EVENTS)
+    if wanted.by is not None:
+        yield columns.by == wanted.by
+    if wanted.path is not None:
+        inside = (
+            and_(columns.subject >= wanted.path + mark, columns.subject < wanted.path + behind)
+            for mark, behind in (":;", "@A")
+        )
+        yield or_(columns.subject == wanted.path, *inside)
+    if wanted.since is not None:
+        yield columns.at >= wanted.since
+    if wanted.until is not None:
+        yield columns.at < wanted.until
 
 
 # --- the chain -------------------------------------------------------------------------------------------------

@@ -31,18 +31,23 @@ def manifests_from(connection: Connection, repository_id: int, prefix: DigestPre
 
 
 def commits_from(connection: Connection, repository_id: int, prefix: DigestPrefix, limit: int) -> list[str]:
-    """Digests of manifests of the repository in the trash that begin so."""
-    mine = and_(trash.c.repository_id == repository_id, trash.c.kind == trash_rows.COMMIT)
+    """Digests of manifests of the repository that begin so and can be restored."""
+    mine = and_(trash.c.repository_id == repository_id, trash.c.kind == trash_rows.COMMIT, trash.c.purging_at.is_(None))
     query = select(trash.c.name).distinct().where(mine, _within(trash.c.name, prefix))
     return list(connection.execute(query.order_by(trash.c.name).limit(limit)).scalars())
 
 
 def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | None:
-    """The item that was deleted last and took the tag away: the tag itself, or the commit that it went with."""
+    """The item that was deleted last and took the tag away: the tag itself, or the commit that it went with.
+
+    One that is being purged only if there is no other.
+    """
     own = trash_rows.find(connection, trash_rows.TAG, tag, repository_id=repository_id)
     rows = connection.execute(_commits_of(repository_id, tag).where(trash.c.tags != "").order_by(trash.c.id.desc()))
     last = next((row.id for row in rows if tag in row.tags.split()), 0)
-    return own if own is not None and own.id > last else trash_rows.get(connection, last)
+    if own is not None and (last == 0 or (own.id > last and not own.purging)):
+        return own
+    return trash_rows.get(connection, last)
 
 
 def newest_commit(connection: Connection, repository_id: int, tag: str) -> Item | None:
@@ -53,7 +58,7 @@ def newest_commit(connection: Connection, repository_id: int, tag: str) -> Item 
 
 
 def _commits_of(repository_id: int, tag: str) -> Select[tuple[int, str, int]]:
-    """Rows (id, tags, commit_id) of the items that hold one of the newest commits of a tag."""
+    """Rows (id, tags, commit_id) of the items that hold one of the newest commits of a tag and can be restored."""
     newest = (
         select(commits.c.id, commits.c.manifest_id)
         .where(commits.c.repository_id == repository_id, commits.c.tag == tag)
@@ -65,4 +70,5 @@ def _commits_of(repository_id: int, tag: str) -> Select[tuple[int, str, int]]:
         select(trash.c.id, trash.c.tags, newest.c.id.label("commit_id"))
         .join(manifests, manifests.c.trash_id == trash.c.id)
         .join(newest, newest.c.manifest_id == manifests.c.id)
+        .where(trash.c.purging_at.is_(None))
     )

@@ -378,6 +378,7 @@ audit: Final = Table(
     Column("hash", LargeBinary(32)),
     Index(None, "organisation_id", "id"),
     Index(None, "organisation_id", "event", "id"),
+    Index(None, "at"),
     Index("ix_audit_unsealed", "id", sqlite_where=text("position IS NULL"), postgresql_where=text("position IS NULL")),
     **_AUTO,
 )

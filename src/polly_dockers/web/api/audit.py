@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers import audit, wire
-from polly_dockers.db.audit import Event
+from polly_dockers.db.audit import Event, Wanted
 from polly_dockers.errors import BadRequest
+from polly_dockers.model import RepositoryName
 from polly_dockers.web import signin
 from polly_dockers.web.api import edge
 
@@ -24,13 +25,25 @@ async def page(exchange: Exchange, organisation: str) -> Answer:
         exchange.registry,
         caller.actor,
         organisation,
-        event=_event(exchange),
+        wanted=_wanted(exchange, organisation),
         newest_first=edge.choice(exchange, "order", ("newest", "oldest")),
         limit=edge.limit(exchange),
         after=key[1] if key is not None else None,
     )
     next_ = edge.following(0, following) if following is not None else None
     return edge.rendered(wire.Audit([_item(entry) for entry in found], next_))
+
+
+def _wanted(exchange: Exchange, organisation: str) -> Wanted:
+    by, name = exchange.query("by"), exchange.query("name")
+    return Wanted(
+        event=_event(exchange),
+        token_events=edge.choice(exchange, "token_events", ("show", "hide")),
+        by=by.strip().lower()[:254] if by is not None else None,
+        path=RepositoryName.of(organisation, name) if name is not None else None,
+        since=edge.moment(exchange, "since"),
+        until=edge.moment(exchange, "until"),
+    )
 
 
 def _event(exchange: Exchange) -> Event | None:

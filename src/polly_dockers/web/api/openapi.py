@@ -172,7 +172,15 @@ def _paths() -> dict[str, Any]:
                 "The audit log",
                 {200: wire.Audit},
                 errors=(403, 404),
-                query=(*_PAGE, ("event", False, {"type": "string", "enum": [each.value for each in Event]})),
+                query=(
+                    *_PAGE,
+                    ("event", False, {"type": "string", "enum": [each.value for each in Event]}),
+                    ("token_events", False, {"type": "string", "enum": ["show", "hide"]}),
+                    ("by", False, _TEXT),
+                    ("name", False, _TEXT),
+                    ("since", False, _TIME),
+                    ("until", False, _TIME),
+                ),
                 path=org,
             )
         },

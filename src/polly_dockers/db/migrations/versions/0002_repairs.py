@@ -16,6 +16,7 @@ depends_on = None
 def upgrade() -> None:
     """Bring the tables to this revision."""
     op.create_index(op.f("ix_tags_repository_id_commit_id"), "tags", ["repository_id", "commit_id"], unique=False)
+    op.create_index(op.f("ix_audit_at"), "audit", ["at"], unique=False)
     _trash()
     _readiness()
     _invitations()
