@@ -15,7 +15,7 @@ from polly_dockers.db.engine import now
 from polly_dockers.db.schema import access_tokens, members, organisations, repositories, signing_keys, users
 from polly_dockers.db.statement import Statement
 from polly_dockers.errors import Denied, NameUnknown, OrganisationUnknown, Unauthorized
-from polly_dockers.model import ROLE_FOR, Action, Actor, RepositoryName, Role
+from polly_dockers.model import BITS, ROLE_FOR, Action, Actor, RepositoryName, Role
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -130,19 +130,18 @@ def look(
     row: Row[*tuple[Any, ...]] | None, actor: Actor, name: RepositoryName, action: Action, *, public: bool
 ) -> Reached | Absent:
     """As ``found``; a repository that is not there is handed back for its member to be told or to make."""
-    grant = actor.grants.get(name) if actor.grants is not None else None
-    if actor.grants is not None and (grant is None or action not in grant.actions):
-        raise forbidden(name, action, row.role if grant is not None and row is not None and row.alive else None)
+    if actor.grants is not None:
+        repository_id = row.repository_id if row is not None else None
+        mine = row is None or repository_id is None or actor.user_id == row.created_by
+        granted = actor.grants.bits(name, repository_id, mine=mine)
+        if not granted & BITS[action]:
+            raise forbidden(name, action, row.role if granted and row is not None and row.alive else None)
     if row is not None and not row.alive:
         raise ended()
     if row is None or not _may(row, action, public=public):
         raise forbidden(name, action, row.role if row is not None else None)
     if row.repository_id is None:
         return Absent(row.organisation_id, actor.user_id or 0, bool(row.create_on_push))
-    if grant is not None and grant.repository_id != row.repository_id:
-        made_since = grant.repository_id is None and row.created_by == actor.user_id
-        if not made_since:
-            raise forbidden(name, action)
     return Reached(
         row.organisation_id, row.repository_id, name, actor.user_id or 0, sparse_indexes=row.sparse_indexes == "allow"
     )

@@ -9,7 +9,7 @@ from polly_dockers import access
 from polly_dockers.db import keys
 from polly_dockers.db.engine import now
 from polly_dockers.errors import BadRequest, NameInvalid, Unauthorized
-from polly_dockers.model import Actor, Grant, RepositoryName
+from polly_dockers.model import Actor, Grants, RepositoryName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -62,32 +62,35 @@ async def grant(registry: Registry, caller: SignedIn | None, scopes: Sequence[st
     asked, catalog = parse_scopes(scopes)
     actor = caller.actor if caller is not None else Actor()
     grants, known = await registry.db.read(_intersect, registry, actor, asked)
-    if caller is None and not any(given.actions for given in grants.values()):
+    if caller is None and not grants:
         msg = "Sign in first: run polly dockers login and paste what it prints."
         raise Unauthorized(msg)
     seconds = registry.config.token_seconds
     if caller is not None and caller.token is not None:
         seconds = max(SHORTEST, min(seconds, (caller.token.expires_at - now()) // 1_000_000))
+    limits = Grants()
+    for name, (repository_id, actions) in grants.items():
+        limits.allow(name, repository_id, actions)
     limited = Actor(
         user_id=actor.user_id,
         access_token=actor.access_token,
         password_version=actor.password_version,
-        grants=grants,
+        grants=limits,
         catalog=catalog and caller is not None,
     )
-    words = [f"repository:{name}:{','.join(sorted(given.actions))}" for name, given in grants.items() if given.actions]
+    words = [f"repository:{name}:{','.join(sorted(actions))}" for name, (_, actions) in grants.items()]
     registry.signer.learn(known)
     return registry.signer.sign(limited, seconds), seconds, " ".join(words)
 
 
 def _intersect(
     connection: Connection, registry: Registry, actor: Actor, asked: dict[RepositoryName, set[str]]
-) -> tuple[dict[str, Grant], list[Key]]:
+) -> tuple[dict[RepositoryName, tuple[int | None, frozenset[str]]], list[Key]]:
     """What is granted, and the keys of the same moment: a token must not be signed by one that is gone."""
-    grants: dict[str, Grant] = {}
+    grants: dict[RepositoryName, tuple[int | None, frozenset[str]]] = {}
     for name, wanted in asked.items():
         repository_id, allowed = access.grantable(connection, actor, name, public=registry.public)
         given = allowed if "*" in wanted else allowed & wanted
         if given:
-            grants[name] = Grant(repository_id, frozenset(given))
+            grants[name] = (repository_id, frozenset(given))
     return grants, keys.every(connection)

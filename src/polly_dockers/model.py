@@ -6,12 +6,17 @@ descriptor.md, "Digests".
 
 from __future__ import annotations
 
+import base64
 import enum
+import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from polly_dockers.errors import BadRequest, DigestInvalid, NameInvalid, TagInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_NAME: Final = 255
 """Characters of host + "/" + name, at most: "Many clients impose a limit of 255 characters"."""
@@ -187,13 +192,42 @@ ROLE_FOR: Final = {Action.pull: Role.reader, Action.push: Role.writer, Action.de
 """The least role that may."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a registry token allows in one repository, by its name and by the id it had when the token was made."""
+BITS: Final = {Action.pull: 1, Action.push: 2, Action.delete: 4}
+"""Actions as a registry token has them: their sum."""
+NAME_BYTES: Final = 12
+"""Bytes of a name's SHA-256 that stand for it: nobody finds another name with the same 96 bits."""
 
-    repository_id: int | None
-    """None where there was no such repository yet: the token opens only one that its own user makes."""
-    actions: frozenset[str]
+
+def short_hash(name: RepositoryName) -> str:
+    """16 characters that stand for the name of a repository."""
+    return base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()[:NAME_BYTES]).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a registry token allows: sums of BITS, small enough for 100 repositories in one header line.
+
+    A repository is named by its id, which is never used twice. Where there was none yet when the token was made, it is
+    named by a hash, and the token opens only one that its own user makes.
+    """
+
+    by_id: dict[int, int] = field(default_factory=dict)
+    by_name: dict[str, int] = field(default_factory=dict)
+
+    def allow(self, name: RepositoryName, repository_id: int | None, actions: Iterable[str]) -> None:
+        """Add what is allowed in a repository, by its id, or by its name where it has none."""
+        bits = sum(BITS[Action(each)] for each in actions)
+        if repository_id is not None:
+            self.by_id[repository_id] = bits
+        else:
+            self.by_name[short_hash(name)] = bits
+
+    def bits(self, name: RepositoryName, repository_id: int | None, *, mine: bool) -> int:
+        """What is allowed in the repository of that name; ``mine``: the token's user made it, or there is none."""
+        found = self.by_id.get(repository_id, 0) if repository_id is not None else 0
+        if not found and mine and self.by_name:
+            found = self.by_name.get(short_hash(name), 0)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +238,7 @@ class Actor:
     access_token: str | None = None
     """The id of the access token that it all goes back to; None for a password."""
     password_version: int | None = None
-    grants: dict[str, Grant] | None = field(default_factory=dict)
+    grants: Grants | None = field(default_factory=Grants)
     """What its registry token was made for; None where it is no registry token, and nothing but rights limit it."""
     catalog: bool = False
     kid: str | None = None

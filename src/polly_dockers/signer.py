@@ -1,8 +1,9 @@
 """Registry tokens: short-lived JWTs, signed by one algorithm with keys of our own.
 
 A token names its user and its repositories by ids that are never used twice (Harbor #22900), and the credential
-that it goes back to, which every request checks. What a header says of keys beside ``kid`` is ignored
-(distribution CVE-2025-24976), and ``crit`` is refused by PyJWT.
+that it goes back to, which every request checks. It is below 4 kB for as many scopes as may be asked for, because
+proxies refuse long headers: nginx takes 8 kB in a line unless told otherwise. What a header says of keys beside
+``kid`` is ignored (distribution CVE-2025-24976), and ``crit`` is refused by PyJWT.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from polly_dockers.db import keys
 from polly_dockers.db.keys import LEEWAY, LOOK_EVERY
 from polly_dockers.errors import Unauthorized
-from polly_dockers.model import Actor, Grant
+from polly_dockers.model import Actor, Grants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,12 +76,7 @@ class Signer:
     def sign(self, actor: Actor, seconds: int) -> str:
         """A token for what the actor's grants say, good for ``seconds``."""
         issued = int(time.time())
-        access: list[dict[str, Any]] = [
-            {"type": "repository", "name": name, "id": grant.repository_id, "actions": sorted(grant.actions)}
-            for name, grant in (actor.grants or {}).items()
-        ]
-        if actor.catalog:
-            access.append({"type": "registry", "name": "catalog", "actions": ["*"]})
+        grants = actor.grants or Grants()
         claims = {
             "iss": ISSUER,
             "aud": self._audience,
@@ -90,7 +86,7 @@ class Signer:
             "jti": secrets.token_hex(8),
             "token": actor.access_token,
             "password_version": actor.password_version,
-            "access": access,
+            "grants": {"ids": grants.by_id, "names": grants.by_name, "catalog": actor.catalog},
         }
         kid = keys.signing(self._known).kid
         return jwt.encode(claims, self._private[kid], algorithm=ALGORITHM, headers={"kid": kid})
@@ -127,17 +123,15 @@ class Signer:
 
 
 def _actor(claims: dict[str, Any], kid: str) -> Actor:
-    grants = {
-        item["name"]: Grant(item["id"], frozenset(item["actions"]))
-        for item in claims["access"]
-        if item["type"] == "repository"
-    }
+    grants = claims.get("grants")
+    if grants is None:  # signed by an earlier version
+        raise _invalid()
     return Actor(
         user_id=int(claims["sub"]) if claims["sub"] else None,
         access_token=claims["token"],
         password_version=claims["password_version"],
-        grants=grants,
-        catalog=any(item["type"] == "registry" for item in claims["access"]),
+        grants=Grants({int(number): bits for number, bits in grants["ids"].items()}, grants["names"]),
+        catalog=grants["catalog"],
         kid=kid,
     )
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from contract.wire_client import Answer, Client, Person, Repo, admin, basic, bearer, image, member, raw, stranger
+from polly_dockers.model import BITS, Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +61,12 @@ def claims(token: str) -> dict[str, Any]:
 def granted(answer: Answer) -> dict[str, set[str]]:
     """The actions that the token of an answer is good for, by repository."""
     assert answer.status == 200, answer.body
-    access = claims(answer.json()["token"])["access"]
-    return {item["name"]: set(item["actions"]) for item in access}
+    words = [word.split(":") for word in answer.json().get("scope", "").split()]
+    found = {name: set(actions.split(",")) for _, name, actions in words}
+    grants = claims(answer.json()["token"])["grants"]
+    bits = sorted([*grants["ids"].values(), *grants["names"].values()])
+    assert bits == sorted(sum(BITS[Action(each)] for each in actions) for actions in found.values())
+    return found
 
 
 def test_the_challenge_at_the_base(server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import jwt
 import pytest
@@ -13,15 +14,18 @@ from hypothesis import strategies as st
 from polly_dockers.db.engine import now
 from polly_dockers.db.keys import AHEAD, LEEWAY, LOOK_EVERY, SECOND, Key
 from polly_dockers.errors import BadRequest, RangeInvalid, Unauthorized
-from polly_dockers.grants import parse_scopes
-from polly_dockers.model import Actor, Grant, RepositoryName
+from polly_dockers.grants import MAX_SCOPES, parse_scopes
+from polly_dockers.model import BITS, Action, Actor, Grants, RepositoryName, short_hash
 from polly_dockers.passwords import check_strength, hash_now
 from polly_dockers.signer import REMEMBERED, Signer, UnknownKey, new_key
 from polly_dockers.web.blobs import matches
 from polly_dockers.web.send import parse_range
 
-NAME = "acme/x"
-ACTOR = Actor(user_id=7, access_token="t", grants={NAME: Grant(3, frozenset({"pull", "push"}))}, catalog=True)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NAME = RepositoryName("acme/x")
+ACTOR = Actor(user_id=7, access_token="t", grants=Grants({3: 3}), catalog=True)
 
 
 def made(age: float = 60) -> Key:
@@ -39,9 +43,9 @@ def signer() -> Signer:
     "actor",
     [
         ACTOR,
-        Actor(user_id=7, password_version=2, grants={}),
-        Actor(grants={NAME: Grant(3, frozenset({"pull"}))}),
-        Actor(user_id=1, grants={NAME: Grant(None, frozenset({"pull"}))}),
+        Actor(user_id=7, password_version=2, grants=Grants()),
+        Actor(grants=Grants({3: 1, 2**53: 7})),
+        Actor(user_id=1, grants=Grants({}, {short_hash(NAME): 1})),
     ],
 )
 def test_a_token_says_what_was_signed(signer: Signer, actor: Actor) -> None:
@@ -50,6 +54,49 @@ def test_a_token_says_what_was_signed(signer: Signer, actor: Actor) -> None:
     (key,) = signer._known
     for _ in range(2):
         assert signer.read(token) == replace(actor, kid=key.kid)
+
+
+@given(st.lists(st.sampled_from(["pull", "push", "delete"]), unique=True), st.booleans(), st.booleans())
+def test_a_grant_is_for_one_repository(actions: list[str], known: bool, mine: bool) -> None:  # noqa: FBT001
+    """By id it opens that id under any name; by name, nothing but what its own user made, and what is not there yet."""
+    grants = Grants()
+    grants.allow(NAME, 3 if known else None, actions)
+    allowed = sum(BITS[Action(each)] for each in actions)
+    other = RepositoryName("acme/y")
+    assert grants.bits(NAME, 3, mine=mine) == (allowed if known or mine else 0)
+    assert grants.bits(NAME, 4, mine=mine) == (allowed if mine and not known else 0)
+    assert grants.bits(NAME, None, mine=True) == (0 if known else allowed)
+    assert grants.bits(other, 3, mine=mine) == (allowed if known else 0)
+    assert grants.bits(other, None, mine=True) == 0
+
+
+@pytest.mark.parametrize("numbers", [range(10**9, 10**9 + MAX_SCOPES), [None] * MAX_SCOPES])
+def test_a_token_fits_into_a_header(signer: Signer, numbers: Sequence[int | None]) -> None:
+    """Below 4 kB for as many repositories as a token may be asked for, there already or not yet."""
+    grants = Grants()
+    for at, number in enumerate(numbers):
+        grants.allow(RepositoryName(f"acme/{'n' * 200}-{at}"), number, ["delete", "pull", "push"])
+    assert len(grants.by_id) + len(grants.by_name) == MAX_SCOPES
+    actor = Actor(user_id=10**9, access_token="f" * 16, grants=grants, catalog=True)
+    token = Signer(signer._known, "registry.of.an.organisation.example:5000").sign(actor, 600)
+    assert len(f"Authorization: Bearer {token}") < 4096
+    assert signer.sign(ACTOR, 60)
+
+
+def test_a_token_of_an_earlier_version(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose grants are a list is refused as one that has expired is, and the client gets another."""
+    claims: dict[str, object] = {}
+    encode = jwt.encode
+    monkeypatch.setattr(jwt, "encode", lambda payload, *_, **__: claims.update(payload) or "")
+    signer.sign(ACTOR, 60)
+    monkeypatch.undo()
+    (key,) = signer._known
+    private = signer._private[key.kid]
+    del claims["grants"]
+    old = encode(claims | {"access": []}, private, algorithm="EdDSA", headers={"kid": key.kid})
+    with pytest.raises(Unauthorized) as caught:
+        signer.read(old)
+    assert caught.value.reason == "invalid_token"
 
 
 def test_a_token_of_another_server(signer: Signer) -> None:
