@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import ssl
-import urllib.request
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
@@ -16,7 +15,7 @@ import msgspec
 import urllib3
 
 from polly_dockers import __version__, wire
-from polly_dockers.cli import server_url
+from polly_dockers.cli import proxies, server_url
 from polly_dockers.cli.failures import AmbiguousError, CommandError, RequestError, UnreachableError, UsageError
 from polly_dockers.cli.terminal import clean
 
@@ -30,6 +29,11 @@ _TIMEOUT = urllib3.Timeout(connect=10, read=60)
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _UNAUTHORIZED = 401
 _TOO_MANY = 429
+_PROXY_SIGN_IN = 407
+_PROXY_ASKS = (
+    "The proxy asks for a name and a password, or refuses those that it got. They are part of its address: "
+    "HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
+)
 _REDIRECTS = range(300, 400)
 _REFUSALS = range(400, 500)
 _FAILURES = range(400, 600)
@@ -220,12 +224,18 @@ class Client:
             msg = f"{self.server} sends on to {target}. Sign in there: polly login --server URL"
             raise RequestError(msg,
                                response.status)  # fmt: skip
+        if response.status == _PROXY_SIGN_IN:
+            raise UnreachableError(_PROXY_ASKS)
         if response.status in _FAILURES:
             raise self._refusal(response)
         return response.data
 
     def _unreachable(self, error: Exception) -> UnreachableError:
-        for reason in _chain(error):
+        chain = _chain(error)
+        by_proxy = any(isinstance(each, urllib3.exceptions.ProxyError) for each in chain)
+        for reason in chain:
+            if by_proxy and f"{_PROXY_SIGN_IN} " in str(reason):
+                return UnreachableError(_PROXY_ASKS)
             if isinstance(reason, ssl.SSLCertVerificationError):
                 if reason.verify_code in _WRONG_TIME:
                     return UnreachableError(
@@ -236,7 +246,7 @@ class Client:
                     f"The certificate of {self.server} can't be trusted: {reason.verify_message}. If your organisation "
                     "has a certificate authority of its own, name its file: POLLY_CA_FILE=/path/to/ca.pem"
                 )
-            if isinstance(reason, ssl.SSLError):
+            if isinstance(reason, ssl.SSLError) and not by_proxy:
                 return UnreachableError(
                     f"{self.server} does not speak TLS ({reason.reason}). If it is meant to be reached without, "
                     f"run: polly login --server http://{server_url.host(self.server)}"
@@ -321,8 +331,9 @@ def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:
 
 
 def _pool(server: str) -> urllib3.PoolManager:
-    scheme, _, host = server.partition("://")
-    context = ssl.create_default_context() if scheme == "https" else None
+    proxy = proxies.choose(server, os.environ)
+    encrypted = server.startswith("https://") or (proxy is not None and proxy.url.startswith("https://"))
+    context = ssl.create_default_context() if encrypted else None
     authority = os.environ.get("POLLY_CA_FILE")
     if context and authority:
         try:
@@ -330,17 +341,9 @@ def _pool(server: str) -> urllib3.PoolManager:
         except OSError as error:
             msg = f"POLLY_CA_FILE={authority} is no file of certificates in PEM form: {error}."
             raise CommandError(msg) from error
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if proxy and not urllib.request.proxy_bypass(host):
-        proxy = proxy if "://" in proxy else f"http://{proxy}"
-        credentials = urllib3.util.parse_url(proxy).auth
-        headers = urllib3.make_headers(proxy_basic_auth=credentials) if credentials else None
-        try:
-            return urllib3.ProxyManager(proxy, proxy_headers=headers, ssl_context=context)
-        except urllib3.exceptions.HTTPError as error:
-            msg = f"The proxy {proxy!r} of the environment can't be used: {error}."
-            raise CommandError(msg) from error
+    if proxy:
+        headers = {"proxy-authorization": proxy.authorization} if proxy.authorization else None
+        return urllib3.ProxyManager(proxy.url, proxy_headers=headers, ssl_context=context, proxy_ssl_context=context)
     return urllib3.PoolManager(ssl_context=context)
 
 
