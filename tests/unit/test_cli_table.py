@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from polly_dockers.cli import render
 from polly_dockers.cli.render import Column, table
-from polly_dockers.cli.terminal import clean
+from polly_dockers.cli.terminal import clean, say
 from polly_dockers.sizes import size
 
 if TYPE_CHECKING:
@@ -70,12 +70,30 @@ def test_no_line_is_wider_than_the_terminal(rows: list[render.Row], width: int) 
     assert all(len(line) <= width for line in table(COLUMNS, rows, width, coloured=False))
 
 
-def test_wide_letters_take_two_cells() -> None:
-    """Chinese letters and combining marks don't move the columns."""
-    rows = [("漢字", "a", "1", ""), ("e\u0301", "b", "1", "")]
-    lines = table(COLUMNS, rows, None, coloured=False)
-    assert lines[1].index("a") == len("漢字  ")
-    assert lines[2].index("b") == len("path  ") + 1
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("漢字", 4),
+        ("한국어", 6),
+        ("e\u0301", 1),
+        ("สวัสดีครับ", 7),
+        ("नमस्ते", 4),
+        ("हिन्दी", 4),
+        ("தமிழ்", 4),
+        ("👨\u200d👩\u200d👧", 2),
+        ("👍🏽", 2),
+        ("🇩🇪", 2),
+        ("❤\ufe0f", 2),
+        ("a\u200bb", 2),
+    ],
+)
+def test_letters_of_every_script_keep_the_columns_in_line(text: str, cells: int) -> None:
+    """Wide letters, marks above and below, joined emoji: what follows begins where it does in every line."""
+    rows = [(text, "a", "1", ""), ("path", "b", "1", "")]
+    for lines in (table(COLUMNS, rows, None, coloured=False)[1:], table(COLUMNS, rows, 80, coloured=False)[2:]):
+        width = max(cells, len("path"))
+        assert lines[0].index("a", len(text)) == len(text) + width - cells + 2
+        assert lines[1].index("b") == width + 2
 
 
 def test_colours_are_around_the_cell_alone() -> None:
@@ -134,6 +152,12 @@ def test_sizes_are_decimal(count: int, shown: str) -> None:
 def test_clean_leaves_what_can_be_read(text: str, shown: str) -> None:
     """Escape sequences, control characters and marks of direction go."""
     assert clean(text) == shown
+
+
+def test_messages_show_control_characters_and_obey_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name from a server or an image can't move the cursor, change colours or turn the direction of reading."""
+    say("There is no \x1b[2J\x9bK\x07\r\u202eorg\x7f: ü 漢\n\tnext line")
+    assert capsys.readouterr().err == "There is no \\x1b[2J\\x9bK\\x07\\x0d\\u202eorg\\x7f: ü 漢\n\tnext line\n"
 
 
 @given(st.text())

@@ -35,7 +35,9 @@ def run() -> None:
         with process.undone_by_signals():
             answers[action]()
     except CommandError as error:
-        _fail(error.message)
+        from polly_dockers.cli.terminal import escaped
+
+        _fail(escaped(error.message))
     except KeyboardInterrupt:
         os._exit(process.INTERRUPTED)
     except BrokenPipeError:

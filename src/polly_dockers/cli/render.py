@@ -10,7 +10,6 @@ import contextlib
 import json
 import shutil
 import sys
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -96,11 +95,9 @@ def _cells(text: str) -> int:
     """Return how many cells of a terminal the text takes."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(each) or unicodedata.category(each) == "Cf" else
-        2 if unicodedata.east_asian_width(each) in "WF" else 1
-        for each in text
-    )  # fmt: skip
+    import wcwidth  # only where it counts: it takes some milliseconds
+
+    return max(0, wcwidth.wcswidth(text))
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:

@@ -34,11 +34,21 @@ def clean(text: str) -> str:
     return " ".join(_UNSAFE.sub("", re.sub(r"\s", " ", _SEQUENCE.sub("", text))).split())
 
 
+def escaped(text: str) -> str:
+    r"""Return a message in which control characters, of a name that somebody made up, are written as ``\x1b``."""
+
+    def spelled(found: re.Match[str]) -> str:
+        number = ord(found[0])
+        return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"  # noqa: PLR2004 - two digits or four
+
+    return re.sub("(?![\n\t])" + _UNSAFE.pattern, spelled, text)
+
+
 def say(text: str) -> None:
     """Print a line for the person, on stderr; where nobody can read that, it is no failure."""
     sys.stdout.flush()
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(escaped(text), file=sys.stderr, flush=True)
 
 
 def success(text: str) -> None:
