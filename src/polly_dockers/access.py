@@ -239,17 +239,14 @@ def forbidden(name: RepositoryName, action: Action, role: int | None = None) -> 
             f"You may not {verb} {name}: you are a {Role(role).name} of {name.organisation}, and that takes the role "
             f"{ROLE_FOR[action].name}. An admin can change it: polly members set-role."
         )
-        return Unauthorized(msg, scope=scope(name, action), reason="insufficient_scope")
-    msg = (
-        f"You may not {verb} {name}, or it does not exist. Sign in with polly dockers login; polly whoami shows your "
-        "organisations and roles."
-    )
+        return Unauthorized(msg, scope=scope(name, action), reason="insufficient_scope", known=True)
+    msg = f"You may not {verb} {name}, or it does not exist. polly whoami shows your organisations and roles."
     return Unauthorized(msg, scope=scope(name, action), reason="insufficient_scope")
 
 
 def ended() -> Unauthorized:
     """The answer for a credential that was revoked, changed, or has expired."""
-    msg = "Your sign-in has ended or was revoked. Run polly login, then polly dockers login."
+    msg = "Your sign-in has ended or was revoked."
     return Unauthorized(msg, reason="invalid_token")
 
 

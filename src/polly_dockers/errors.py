@@ -97,8 +97,12 @@ class Unauthorized(PollyError):
 
     code, status = "UNAUTHORIZED", 401
 
-    def __init__(self, message: str, *, scope: str | None = None, reason: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, scope: str | None = None, reason: str | None = None, known: bool = False
+    ) -> None:
         super().__init__(message)
+        self.known = known
+        """Whether it is clear who asks, so that signing in again would not help."""
         self.scope = scope
         self.reason = reason
         """The ``error`` of the challenge (RFC 6750, section 3.1): ``invalid_token`` or ``insufficient_scope``."""

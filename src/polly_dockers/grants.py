@@ -63,7 +63,7 @@ async def grant(registry: Registry, caller: SignedIn | None, scopes: Sequence[st
     actor = caller.actor if caller is not None else Actor()
     grants, known = await registry.db.read(_intersect, registry, actor, asked)
     if caller is None and not grants:
-        msg = "Sign in first: run polly dockers login and paste what it prints."
+        msg = "Nobody is signed in."
         raise Unauthorized(msg)
     seconds = registry.config.token_seconds
     if caller is not None and caller.token is not None:

@@ -157,7 +157,8 @@ def test_configure_keeps_the_rest_of_the_file(ann: User, server: Server) -> None
     assert "Success: Docker asks polly for" in ann.ok("dockers", "configure").err
     document = json.loads(real.read_text())
     assert list(document) == ["zeta", "auths", "alpha", "credHelpers"]
-    assert document["credHelpers"] == {server.registry: "polly"}
+    port = server.registry.partition(":")[2]
+    assert document["credHelpers"] == dict.fromkeys((f"localhost:{port}", server.registry, f"[::1]:{port}"), "polly")
     assert document["auths"] == {server.registry: {"auth": "YTpi"}}
     assert (folder / "config.json").is_symlink()
     assert mode(real) == 0o640

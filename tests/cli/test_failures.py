@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import json
+import os
 import socket
 import ssl
 import subprocess
@@ -153,6 +155,24 @@ def test_an_authority_of_ones_own(nobody: User, certificate: Path, variable: str
     """With its certificate named, the server is reached, and it is the next answer that fails."""
     with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
         assert "in a form that polly" in login(nobody, f"https://{address}", **{variable: f"{certificate}.crt"})
+
+
+def test_the_certificates_are_kept_with_the_profile(ann: User, certificate: Path, server: Server) -> None:
+    """By --ca-file or POLLY_CA_FILE; commands and Docker's helper trust them, and without them say what to run."""
+    arguments = ["login", server.url, "--email", ann.email, "--password-stdin"]
+    ann.ok(*arguments, stdin=ann.password, POLLY_CA_FILE=f"{certificate}.crt")
+    ann.ok(*arguments, "--ca-file", os.path.relpath(f"{certificate}.crt", ann.home), stdin=ann.password)
+    ann.ok(*arguments, stdin=ann.password)
+    document = json.loads(ann.profiles.read_text())
+    profile = document["profiles"][document["current"]]
+    assert profile["ca_file"] == f"{certificate}.crt"
+    with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
+        profile["server"] = f"https://{address}"
+        for trusted, words in ((f"{certificate}.crt", "in a form that polly"), ("", f"{address} --ca-file /path/to")):
+            profile["ca_file"] = trusted
+            ann.profiles.write_text(json.dumps(document))
+            assert words in ann.polly("whoami").err
+            assert words in ann.helper("get", profile["registry"]).out
 
 
 def test_the_proxy_of_the_environment_is_used(nobody: User) -> None:

@@ -41,6 +41,8 @@ def test_the_commands_are_those_that_people_know() -> None:
             "members", "members list", "members add", "members invitations", "members accept",
             "members set-role", "members remove",
             "audit", "audit list", "org", "org list", "org use",
+            "profiles", "profiles list", "profiles use", "profiles remove",
+            "tokens", "tokens list", "tokens create", "tokens revoke",
         )
     }  # fmt: skip
 

@@ -74,7 +74,8 @@ def test_the_credential_helper_signs_in_by_itself(people: People, program: str) 
     pushed(client, client.make(content), wanda.reference(name))
     assert pulled(client, wanda.reference(name)) == content
     config = json.loads((wanda.home / ".docker/config.json").read_text())
-    assert config == {"credHelpers": {wanda.server.registry: "polly"}}
+    assert config["credHelpers"][wanda.server.registry] == "polly"
+    assert config["auths"] == {}
 
 
 @pytest.mark.parametrize("program", HELPED)

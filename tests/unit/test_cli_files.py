@@ -29,7 +29,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def profile(**changes: str) -> Profile:
     """Return a profile."""
     values = {"server": f"https://{HOST}", "registry": HOST, "email": "ann@acme.example", "token": "polly_x"}
-    return Profile(**(values | {"expires_at": "2030-01-01T00:00:00Z"} | changes), docker_tokens={})
+    values |= {"expires_at": "2030-01-01T00:00:00Z"} | changes
+    return Profile(docker_tokens={}, borrowed=False, **values)
 
 
 def test_profiles_come_back_as_they_were_saved(home: Path) -> None:

@@ -37,15 +37,24 @@ def login(
         ),
     ] = False,
     expires: Annotated[str, typer.Option(metavar="TIME", help="How long you stay signed in: 30m, 12h, 7d.")] = "90d",
+    ca_file: Annotated[
+        str | None,
+        typer.Option(
+            "--ca-file",
+            metavar="FILE",
+            help="Certificates in PEM form to trust beside the system's, kept with the profile; also POLLY_CA_FILE.",
+        ),
+    ] = None,
 ) -> None:
     """Sign in to a server.
 
     An access token is kept in a file that only you can read; the password is not kept.
+    Signing in again with the same profile ends the token before it.
     --profile gives the server a name, --org says which of your organisations is meant from now on.
     """
     from polly_dockers.cli import signin
 
-    signin.login(call, email, expires, password_stdin=password_stdin, auto=auto)
+    signin.login(call, email, expires, ca_file, password_stdin=password_stdin, auto=auto)
 
 
 @group.command("logout", "polly logout\npolly logout registry.acme.example", argument="server")

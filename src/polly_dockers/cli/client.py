@@ -44,22 +44,35 @@ _WRONG_TIME = {9, 10}
 class Client:
     """One server, and who is asking: nobody, an access token, or an email with its password."""
 
-    def __init__(self, server: str, *, token: str = "", email: str = "", password: str = "") -> None:
+    def __init__(
+        self,
+        server: str,
+        *,
+        token: str = "",
+        email: str = "",
+        password: str = "",
+        ca_file: str = "",
+        variable: bool = False,
+    ) -> None:
         """Take a normal address (``server_url.normal``) and, where somebody signs in, token or email and password.
 
-        Raises UsageError for what is no token.
+        ``ca_file`` has the certificates that the profile trusts, for which POLLY_CA_FILE may name others; ``variable``
+        says that the token is that of POLLY_TOKEN. Raises UsageError for what is not a token.
         """
         if token and not _TOKEN.fullmatch(token):
-            msg = "The access token has characters that no token has. Copy it again, from polly_ to its end."
+            which = "The access token in POLLY_TOKEN" if variable else "The access token"
+            msg = f"{which} has characters that no token has. Copy it again, from polly_ to its end."
             raise UsageError(msg)
+        self._variable = variable
         self.server = server
+        self.ca_file = ca_file
         self._email = email
         self._headers = {"accept": "application/json", "user-agent": f"polly/{__version__}"}
         if token:
             self._headers["authorization"] = f"Bearer {token}"
         elif email:
             self._headers |= urllib3.make_headers(basic_auth=f"{email}:{password}".encode().decode("latin-1"))
-        self._pool = _pool(server)
+        self._pool = _pool(server, ca_file)
 
     def info(self) -> wire.ServerInfo:
         """Return what the server is. Raises CommandError when it is no Polly or names a registry that is no host."""
@@ -83,13 +96,19 @@ class Client:
         """Return who is asking."""
         return self._ask("GET", "/me", wire.Me)
 
-    def create_token(self, scope: wire.TokenScope, expires_in: int, label: str) -> wire.TokenCreated:
-        """Return a new access token, good for so many seconds at most."""
-        body = wire.TokenRequest(scope=scope, expires_in=expires_in, label=label[:200])
+    def create_token(
+        self, scope: wire.TokenScope, expires_in: int, label: str, replaces: str | None = None
+    ) -> wire.TokenCreated:
+        """Return a new access token, good for so many seconds at most, in the place of the one that it replaces."""
+        body = wire.TokenRequest(scope=scope, expires_in=expires_in, label=label[:200], replaces=replaces)
         created = self._ask("POST", "/tokens", wire.TokenCreated, body=body)
         if not _TOKEN.fullmatch(created.token):
             raise _UnexpectedError(self.server, "/tokens")
         return created
+
+    def tokens(self) -> list[wire.TokenItem]:
+        """Return the access tokens of who is asking, newest first."""
+        return self._ask("GET", "/tokens", wire.Tokens).items
 
     def revoke_token(self, token_id: str) -> None:
         """End an access token (``current``: the one that asks); it is no error that it has ended already."""
@@ -244,7 +263,8 @@ class Client:
                     )
                 return UnreachableError(
                     f"The certificate of {self.server} can't be trusted: {reason.verify_message}. If your organisation "
-                    "has a certificate authority of its own, name its file: POLLY_CA_FILE=/path/to/ca.pem"
+                    "has a certificate authority of its own, name its file, which is kept with the profile: "
+                    f"polly login --server {self.server} --ca-file /path/to/ca.pem (or set POLLY_CA_FILE)."
                 )
             if isinstance(reason, ssl.SSLError) and not by_proxy:
                 return UnreachableError(
@@ -275,7 +295,12 @@ class Client:
             )
         if response.status not in _REFUSALS and request:
             message += f" (request {request})"
-        if response.status == _UNAUTHORIZED and codes and not self._email:
+        if response.status == _UNAUTHORIZED and codes and self._variable:
+            message = (
+                f"{self.server} does not take the access token in the variable POLLY_TOKEN. {message} Set another one, "
+                f"or unset POLLY_TOKEN and run: polly login --server {self.server}"
+            )
+        elif response.status == _UNAUTHORIZED and codes and not self._email:
             message += f" To sign in again, run: polly login --server {self.server}"
         wait = response.headers.get("retry-after", "")
         if response.status == _TOO_MANY and wait.isdigit() and wait not in message:
@@ -330,16 +355,21 @@ def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:
     return first
 
 
-def _pool(server: str) -> urllib3.PoolManager:
+def _pool(server: str, ca_file: str) -> urllib3.PoolManager:
     proxy = proxies.choose(server, os.environ)
     encrypted = server.startswith("https://") or (proxy is not None and proxy.url.startswith("https://"))
     context = ssl.create_default_context() if encrypted else None
-    authority = os.environ.get("POLLY_CA_FILE")
+    authority = os.environ.get("POLLY_CA_FILE") or ca_file
     if context and authority:
         try:
             context.load_verify_locations(authority)
         except OSError as error:
-            msg = f"POLLY_CA_FILE={authority} is no file of certificates in PEM form: {error}."
+            reason = "it has no certificate" if isinstance(error, ssl.SSLError) else (error.strerror or "").lower()
+            name = f"POLLY_CA_FILE={authority}" if os.environ.get("POLLY_CA_FILE") else authority
+            msg = (
+                f"{name} is not a file of certificates in PEM form: {reason}. Name another one: "
+                f"polly login --server {server} --ca-file /path/to/ca.pem"
+            )
             raise CommandError(msg) from error
     if proxy:
         headers = {"proxy-authorization": proxy.authorization} if proxy.authorization else None

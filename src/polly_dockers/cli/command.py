@@ -247,6 +247,7 @@ def _bounded(
         annotations[name], defaults[name] = annotation, default
     argument = argument or next((each for each in _NAMES if each in hints), None)
     if argument:
+        flag = _flag(argument, annotations[argument])
         annotations[_ARGUMENT], defaults[_ARGUMENT] = _as_argument(argument, annotations[argument]), None
 
     @wraps(function)
@@ -254,7 +255,7 @@ def _bounded(
         common: dict[str, Any] = context.ensure_object(dict)  # the groups' own: `polly --no-input dockers list`
         try:
             if argument:
-                values[argument] = _either(argument, values.pop(_ARGUMENT), values[argument])
+                values[argument] = _either(flag, values.pop(_ARGUMENT), values[argument])
             common |= {name: value for name in _COMMON if (value := values.pop(name))}
             call = Call(**{name: common[name] for name in _COMMON if name in common})
             call.alone = context.invoked_subcommand is None
@@ -286,14 +287,25 @@ def _bounded(
 
 def _as_argument(name: str, annotation: Any) -> object:  # noqa: ANN401 - an annotation of typer
     """Return the annotation of the argument that stands for an option."""
-    option = next(each for each in get_args(annotation)[1:] if isinstance(each, OptionInfo))
-    words = f"The same as --{name}, which may be left out before it."
+    option = _option(annotation)
+    words = f"The same as {_flag(name, annotation)}, which may be left out before it."
     return Annotated[str | None, typer.Argument(metavar=option.metavar, help=words, show_default=False)]
 
 
-def _either(name: str, argument: object, option: object) -> object:
+def _option(annotation: Any) -> OptionInfo:  # noqa: ANN401 - an annotation of typer
+    return next(each for each in get_args(annotation)[1:] if isinstance(each, OptionInfo))
+
+
+def _flag(name: str, annotation: Any) -> str:  # noqa: ANN401 - an annotation of typer
+    """Return ``--name`` of an option."""
+    option = _option(annotation)
+    words = (option.default, *(option.param_decls or ()))  # typer takes the first word for the default until it runs
+    return next((each for each in words if isinstance(each, str) and each.startswith("--")), f"--{name}")
+
+
+def _either(flag: str, argument: object, option: object) -> object:
     """Return the value of an option that may also be the argument. Raises UsageError where they differ."""
     if argument is not None and option not in {None, argument}:
-        msg = f"{argument!r} and --{name} {option!r} are different. Give one of them."
+        msg = f"{argument!r} and {flag} {option!r} are different. Give one of them."
         raise UsageError(msg)
     return option if argument is None else argument

@@ -62,8 +62,7 @@ def _fail(message: str) -> NoReturn:
 
 def _get() -> None:
     host = _host(_input())
-    server, token, _ = _signed_in(host)
-    with credentials.handed_out(server, token) as secret:
+    with credentials.handed_out(_signed_in(host)) as secret:
         process.write_data(json.dumps({"ServerURL": host, "Username": credentials.USER, "Secret": secret}))
 
 
@@ -76,7 +75,7 @@ def _store() -> None:
         msg = "store takes JSON with ServerURL, Username and Secret"
         raise CommandError(msg) from error
     try:
-        _, _, email = _signed_in(host)
+        email = _signed_in(host).email
     except CommandError as error:
         msg = f"docker-credential-polly keeps no passwords. To sign in to {host}, run: polly login --server {host}"
         raise CommandError(msg) from error
@@ -86,17 +85,18 @@ def _store() -> None:
 
 
 def _erase() -> None:
-    server, token, _ = _signed_in(_host(_input()))
-    token_id = credentials.forget(server, token)
+    sign_in = _signed_in(_host(_input()))
+    token_id = credentials.forget(sign_in.server, sign_in.token)
     if token_id:
         from polly_dockers.cli.client import Client
 
         with contextlib.suppress(CommandError):  # it ends by itself within the hour
-            Client(server, token=token).revoke_token(token_id)
+            Client(sign_in.server, token=sign_in.token, ca_file=sign_in.ca_file).revoke_token(token_id)
 
 
 def _list() -> None:
-    hosts = {each.registry: credentials.USER for each in profiles.load().by_name.values()}
+    known = profiles.load().by_name.values()
+    hosts = {host: credentials.USER for each in known for host in profiles.aliases(each.registry)}
     if os.environ.get("POLLY_SERVER") and os.environ.get("POLLY_TOKEN"):
         from polly_dockers.cli import server_url
 
@@ -122,21 +122,21 @@ def _host(text: str) -> str:
     return host
 
 
-def _signed_in(host: str) -> tuple[str, str, str]:
-    """Return (server, token, email) for the host of an image. Raises CommandError with the words for "unknown"."""
+def _signed_in(host: str) -> credentials.SignIn:
+    """Return who is signed in to the host of an image. Raises CommandError with the words for "unknown"."""
     token, address = credentials.token_of_environment(), os.environ.get("POLLY_SERVER")
     if token and address:
         from polly_dockers.cli import server_url
 
         server = server_url.normal(address)
-        if host == server_url.host(server) or host == _registry(server):
-            return server, token, ""
+        if profiles.same(host, server_url.host(server)) or profiles.same(host, _registry(server)):
+            return credentials.SignIn(server, token, variable=True)
     known = profiles.load()
     names = [os.environ.get("POLLY_PROFILE", ""), known.current, *known.by_name]
     for name in names:
         profile = known.by_name.get(name)
-        if profile and profile.registry == host:
-            return profile.server, profile.token, profile.email
+        if profile and profiles.same(profile.registry, host):
+            return credentials.SignIn(profile.server, profile.token, profile.email, profile.ca_file)
     raise CommandError(NOT_FOUND)
 
 

@@ -57,6 +57,18 @@ class Moment(NamedTuple):
         return age if age >= 0 else math.inf
 
 
+class SignIn(NamedTuple):
+    """What a registry token is made with."""
+
+    server: str
+    token: str
+    email: str = ""
+    ca_file: str = ""
+    """Certificates that the profile trusts beside the system's."""
+    variable: bool = False
+    """Whether the token is that of POLLY_TOKEN."""
+
+
 class Cached(NamedTuple):
     """A registry token in its file."""
 
@@ -81,14 +93,14 @@ def token_of_environment() -> str:
 
 
 @contextlib.contextmanager
-def handed_out(server: str, token: str) -> Iterator[str]:
+def handed_out(sign_in: SignIn) -> Iterator[str]:
     """Hand out a registry token that is good for 20 minutes at least, where the sign-in itself lasts that long.
 
     A new one that can't be kept ends again where the block is left by an exception: nobody has it then. Raises
     CommandError when the server is needed and refuses or does not answer.
     """
     try:
-        path = _path(server, token)
+        path = _path(sign_in.server, sign_in.token)
         cached = _read(path)
         if not cached or not cached.is_fresh():
             files.make_private_folder(path.parent)
@@ -96,9 +108,9 @@ def handed_out(server: str, token: str) -> Iterator[str]:
             with files.locked(path):
                 cached = _read(path)
                 if not cached or not cached.is_fresh():
-                    cached = _renewed(path, server, token, cached)
+                    cached = _renewed(path, sign_in, cached)
     except (OSError, _NoFolderError):  # nowhere to keep it: it works all the same
-        with _minted(server, token) as fresh:
+        with _minted(sign_in) as fresh:
             yield fresh.token
         return
     yield cached.token
@@ -116,11 +128,11 @@ def forget(server: str, token: str) -> str | None:
     return cached.id if cached else None
 
 
-def _renewed(path: Path, server: str, token: str, cached: Cached | None) -> Cached:
+def _renewed(path: Path, sign_in: SignIn, cached: Cached | None) -> Cached:
     from polly_dockers.cli.failures import UnreachableError
 
     try:
-        with _minted(server, token) as fresh:
+        with _minted(sign_in) as fresh:
             files.replace(path, json.dumps(fresh._asdict() | {"made": fresh.made._asdict()}))
             return fresh
     except UnreachableError:
@@ -130,7 +142,7 @@ def _renewed(path: Path, server: str, token: str, cached: Cached | None) -> Cach
 
 
 @contextlib.contextmanager
-def _minted(server: str, token: str) -> Iterator[Cached]:
+def _minted(sign_in: SignIn) -> Iterator[Cached]:
     import socket
 
     from polly_dockers.cli.client import Client
@@ -138,7 +150,8 @@ def _minted(server: str, token: str) -> Iterator[Cached]:
 
     label = f"docker-credential-polly on {socket.gethostname()}"
     asked = Moment.now()
-    with new_token(Client(server, token=token), "registry", LIFETIME, label) as created:
+    client = Client(sign_in.server, token=sign_in.token, ca_file=sign_in.ca_file, variable=sign_in.variable)
+    with new_token(client, "registry", LIFETIME, label) as created:
         yield Cached(created.id, created.token, created.expires_in or LIFETIME, asked)
 
 

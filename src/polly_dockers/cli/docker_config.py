@@ -13,10 +13,11 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polly_dockers.cli import files, terminal
+from polly_dockers.cli import files, profiles, terminal
 from polly_dockers.cli.failures import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def change(where: Path, host: str, *, undo: bool) -> bool:
 def _changed(document: dict[str, Any], host: str, *, undo: bool) -> bool:
     """Make the change in the document; return whether there was one to make."""
     helpers = document.get("credHelpers") or {}
-    ours = [each for each, helper in helpers.items() if helper == HELPER and host in {"", each}]
+    hosts = profiles.aliases(host)
+    ours = [each for each, helper in helpers.items() if helper == HELPER and (not host or each in hosts)]
     if undo:
         if not ours:
             return False
@@ -100,11 +102,11 @@ def _changed(document: dict[str, Any], host: str, *, undo: bool) -> bool:
         if not helpers:
             del document["credHelpers"]
         return True
-    if ours and document.get("auths") is not None:
+    if set(ours) == set(hosts) and document.get("auths") is not None:
         return False
     if document.get("auths") is None:
         document["auths"] = {}
-    document["credHelpers"] = helpers | {host: HELPER}
+    document["credHelpers"] = helpers | dict.fromkeys(hosts, HELPER)
     return True
 
 
@@ -155,7 +157,11 @@ def _written(document: dict[str, Any], indent: str) -> str:
 def _warn(host: str) -> None:
     """Say what would keep clients from asking the helper."""
     if not shutil.which("docker-credential-polly"):
-        terminal.say("Warning: docker-credential-polly is not on the PATH, and Docker looks for it there.")
+        folder = os.path.dirname(os.path.abspath(sys.argv[0]))
+        terminal.say(
+            "Warning: Docker looks for docker-credential-polly on the PATH, and it is not there. Add its folder: "
+            f'export PATH="$PATH:{folder}"'
+        )
     override = os.environ.get("REGISTRY_AUTH_FILE")
     if override:
         terminal.say(f"Warning: podman, skopeo and buildah read REGISTRY_AUTH_FILE={override} alone.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from polly_dockers.cli import profiles
 from polly_dockers.cli.failures import UsageError
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -19,7 +20,7 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
     """
     bare = re.sub(r"^https?://", "", text.strip())
     first, _, rest = bare.partition("/")
-    if first == registry and rest:
+    if rest and profiles.same(first, registry):
         organisation, _, name = rest.partition("/")
         if not name:
             msg = f"{option} {text!r} is not a docker repository. Right is {registry}/{organisation}/NAME."

@@ -23,12 +23,14 @@ GRACE = 3.0
 
 
 @contextlib.contextmanager
-def new_token(client: Client, scope: wire.TokenScope, lifetime: int, label: str) -> Iterator[wire.TokenCreated]:
+def new_token(
+    client: Client, scope: wire.TokenScope, lifetime: int, label: str, replaces: str | None = None
+) -> Iterator[wire.TokenCreated]:
     """Hand out a new access token, good for so many seconds at most; it ends where the block is left by an exception.
 
-    Raises CommandError as ``Client.create_token``.
+    It takes the place of the token that it ``replaces``, which ends at once. Raises CommandError as ``Client.create_token``.
     """
-    created = _made(client, scope, lifetime, label)
+    created = _made(client, scope, lifetime, label, replaces)
     try:
         yield created
     except BaseException:
@@ -40,12 +42,14 @@ def end(client: Client, created: wire.TokenCreated) -> None:
     """End a token that nobody was given; if that fails too, it ends at its time."""
     with contextlib.suppress(CommandError):
         if created.scope == "full":
-            Client(client.server, token=created.token).revoke_token("current")
+            Client(client.server, token=created.token, ca_file=client.ca_file).revoke_token("current")
         else:
             client.revoke_token(created.id)
 
 
-def _made(client: Client, scope: wire.TokenScope, lifetime: int, label: str) -> wire.TokenCreated:
+def _made(
+    client: Client, scope: wire.TokenScope, lifetime: int, label: str, replaces: str | None
+) -> wire.TokenCreated:
     """Ask the server on a thread: who is interrupted while it answers still learns what it has made."""
     made: list[wire.TokenCreated] = []
     failed: list[Exception] = []
@@ -53,7 +57,7 @@ def _made(client: Client, scope: wire.TokenScope, lifetime: int, label: str) -> 
 
     def ask() -> None:
         try:
-            made.append(client.create_token(scope, lifetime, label))
+            made.append(client.create_token(scope, lifetime, label, replaces))
         except Exception as error:  # noqa: BLE001 - raised below, on the thread that waits for it
             failed.append(error)
         finally:

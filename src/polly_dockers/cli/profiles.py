@@ -32,7 +32,11 @@ class Profile(NamedTuple):
     docker_tokens: dict[str, str]
     """Id to expiry of the registry tokens that ``polly dockers login`` has handed out."""
     organisation: str = ""
-    """Chosen with ``polly login --org``; empty where the user has not chosen."""
+    """Chosen with ``polly org use`` or ``polly login --org``; empty where the user has not chosen."""
+    ca_file: str = ""
+    """Certificates that are trusted beside the system's; empty for none. POLLY_CA_FILE comes first."""
+    borrowed: bool = False
+    """Whether the token was made elsewhere and given by POLLY_TOKEN: it stays good when this profile is left."""
 
 
 class Profiles:
@@ -52,6 +56,23 @@ class Profiles:
         self.by_name.pop(name, None)
         if self.current == name:
             self.current = next(iter(self.by_name)) if len(self.by_name) == 1 else ""
+
+
+_THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
+
+
+def aliases(host: str) -> tuple[str, ...]:
+    """Return all names by which ``HOST[:PORT]`` is the same server: three for this very machine, itself else."""
+    for each in _THIS_MACHINE:
+        if host == each or host.startswith(f"{each}:"):
+            return tuple(f"{name}{host[len(each) :]}" for name in _THIS_MACHINE)
+    return (host,)
+
+
+def same(one: str, other: str) -> bool:
+    """Tell whether two hosts, or two normal addresses, are one server: localhost is 127.0.0.1 and [::1]."""
+    (scheme, _, host), (other_scheme, _, other_host) = one.rpartition("://"), other.rpartition("://")
+    return scheme == other_scheme and host in aliases(other_host)
 
 
 def path() -> Path:
@@ -83,7 +104,7 @@ def _decoded(document: dict[str, Any]) -> Profiles:
 def _profile(entry: dict[str, Any]) -> Profile:
     known = {key: value for key, value in entry.items() if key in Profile._fields}
     profile = Profile(**({"docker_tokens": {}} | known))
-    if not all(isinstance(each, str) for each in (*profile[:5], profile.organisation)):
+    if not all(isinstance(each, str) for each in (*profile[:5], profile.organisation, profile.ca_file)):
         raise TypeError(entry)
     return profile
 

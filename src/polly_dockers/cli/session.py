@@ -29,7 +29,8 @@ class Session:
 
     def __post_init__(self) -> None:
         """Open the client."""
-        self.client = Client(self.server, token=self.token)
+        ca_file = self.stored.ca_file if self.stored else ""
+        self.client = Client(self.server, token=self.token, ca_file=ca_file, variable=self.stored is None)
 
     @cached_property
     def registry(self) -> str:
@@ -136,16 +137,21 @@ def resolve(profile: str | None, server: str | None, org: str | None) -> Session
     return Session(stored.server, stored.token, name, stored, organisation)
 
 
+def known_name(known: profiles.Profiles, name: str) -> str:
+    """Return the name of a profile that is there. Raises CommandError with the names of those that are."""
+    if name not in known.by_name:
+        have = f" There are: {known.names()}." if known.by_name else ""
+        msg = f"There is no profile {name!r}.{have} To make it, run: polly login --profile {name}"
+        raise CommandError(msg)
+    return name
+
+
 def _name(known: profiles.Profiles, named: str | None, address: str | None) -> str:
     if named:
-        if named not in known.by_name:
-            have = f" There are: {known.names()}." if known.by_name else ""
-            msg = f"There is no profile {named!r}.{have} To make it, run: polly login --profile {named}"
-            raise CommandError(msg)
-        return named
+        return known_name(known, named)
     if address:
         url = server_url.normal(address)
-        matching = [name for name, each in known.by_name.items() if each.server == url]
+        matching = [name for name, each in known.by_name.items() if profiles.same(each.server, url)]
         if not matching:
             msg = f"You are not signed in to {url}. Run: polly login --server {url}"
             raise CommandError(msg)

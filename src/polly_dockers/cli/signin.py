@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from polly_dockers.cli import ask, credentials, durations, profiles, render, server_url, terminal
 from polly_dockers.cli.client import Client
@@ -12,36 +15,50 @@ from polly_dockers.cli.failures import CommandError, RequestError, UnreachableEr
 from polly_dockers.cli.new_token import new_token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polly_dockers import wire
     from polly_dockers.cli.command import Call
+
+    Create: TypeAlias = Callable[[str | None], contextlib.AbstractContextManager[wire.TokenCreated]]
 
 _UNAUTHORIZED = 401
 
 
 def login(
-    call: Call, email: str | None, expires: str, *, password_stdin: bool, auto: bool, password: str | None = None
+    call: Call,
+    email: str | None,
+    expires: str,
+    ca_file: str | None = None,
+    *,
+    password_stdin: bool,
+    auto: bool,
+    password: str | None = None,
 ) -> None:
-    """Sign in, and keep the access token as a profile; a ``password`` that is known is not asked for.
+    """Sign in, and keep the access token as a profile; the token that the profile had before ends.
 
-    Raises UsageError for what is missing and can't be asked, CommandError for what the server refuses.
+    A ``password`` that is known is not asked for. Raises UsageError for what is missing and can't be asked,
+    CommandError for what the server refuses.
     """
     lifetime = durations.seconds(expires)
     server = address(call, auto=auto)
     if server_url.is_plain(server):
         terminal.say(f"Warning: {server} is not encrypted; whoever is on the way can read your password and images.")
-    info = Client(server).info()
+    ca_file = certificates(server, ca_file)
+    info = Client(server, ca_file=ca_file).info()
     token = credentials.token_of_environment() if auto else ""
+    profile = profiles.Profile(server, info.registry, email or "", token, "", {}, ca_file=ca_file, borrowed=bool(token))
     if token:
-        me = Client(server, token=token).me()
-        profile = profiles.Profile(server, info.registry, me.email, token, me.token.expires_at, {})
-        _keep(call, profile)
+        me = Client(server, token=token, ca_file=ca_file, variable=True).me()
+        profile = _keep(call, profile._replace(email=me.email, expires_at=me.token.expires_at), None)
     else:
         if email is None or password is None:
             email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
-        client = Client(server, email=email, password=password)
+        client = Client(server, email=email, password=password, ca_file=ca_file)
+        label = f"polly login on {socket.gethostname()}"
+        create = partial(new_token, client, "full", lifetime, label)
         profiles.check_writable()
-        with new_token(client, "full", lifetime, f"polly login on {socket.gethostname()}") as created:
-            profile = profiles.Profile(server, info.registry, created.email, created.token, created.expires_at, {})
-            _keep(call, profile)
+        profile = _keep(call, profile._replace(email=email), create)
     call.remember("polly login", server=server, email=None if token else profile.email)
     terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
     terminal.say("Use the command polly --help to learn how to use the CLI")
@@ -59,7 +76,8 @@ def logout(call: Call) -> None:
     profiles.check_writable()
     failure: CommandError | None = None
     try:
-        session.client.revoke_token("current")
+        if not session.stored.borrowed:
+            session.client.revoke_token("current")
     except RequestError as error:
         failure = None if error.status == _UNAUTHORIZED else error
     except UnreachableError as error:
@@ -74,6 +92,9 @@ def logout(call: Call) -> None:
         )
         raise CommandError(msg)
     terminal.success(f"Logged out of {session.server}")
+    if session.stored.borrowed:
+        until = render.date(session.stored.expires_at)
+        terminal.say(f"The access token came from POLLY_TOKEN and is good until {until}; polly tokens revoke ends one.")
 
 
 def whoami(call: Call, output: str) -> None:
@@ -117,19 +138,20 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
         _missing("--password-stdin", "stdin is read for the current password and the new one, a line each")
     if session.stored is not None:
         profiles.check_writable()
-    Client(session.server, email=email, password=old).change_password(new)
+    ca_file = session.stored.ca_file if session.stored else ""
+    Client(session.server, email=email, password=old, ca_file=ca_file).change_password(new)
     terminal.success("Password changed")
     stored = session.stored
     if stored is None:
         terminal.say("POLLY_TOKEN has ended with it.")
         return
-    client = Client(session.server, email=email, password=new)
+    client = Client(session.server, email=email, password=new, ca_file=ca_file)
     credentials.forget(session.server, session.token)
     try:
         label = f"polly login on {socket.gethostname()}"
         with new_token(client, "full", durations.seconds("90d"), label) as created, profiles.edit() as known:
             known.by_name[session.profile] = stored._replace(
-                token=created.token, expires_at=created.expires_at, docker_tokens={}
+                token=created.token, expires_at=created.expires_at, docker_tokens={}, borrowed=False
             )
     except CommandError as error:
         msg = (
@@ -140,23 +162,77 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     terminal.say("You are signed out everywhere else.")
 
 
-def _keep(call: Call, profile: profiles.Profile) -> None:
-    """Save the profile as the current one, under the name asked for, the one it has, or the host of its images."""
-    organisation = call.org or os.environ.get("POLLY_ORG")
+def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profiles.Profile:
+    """Save the profile as the current one, under the name asked for, the one it has, or the host of its images.
+
+    ``create`` makes its token, in the place of the one that the profile had; None where the token is there already.
+    Returns the profile. Where it can't be saved, the token that was made is ended.
+    """
+    organisation = call.org or os.environ.get("POLLY_ORG") or ""
     if organisation:
-        mine = [each.organisation for each in Client(profile.server, token=profile.token).me().organisations]
+        _check_member(profile, organisation, create)
+    with contextlib.ExitStack() as stack:
+        known = stack.enter_context(profiles.edit())
+        name = call.profile or os.environ.get("POLLY_PROFILE") or _name_of(known, profile)
+        before = known.by_name.get(name)
+        again = before is not None and _is_same(before, profile)
+        ours = before is not None and not before.borrowed and before.token != profile.token
+        if create:
+            created = stack.enter_context(create(before.token if before and ours and again else None))
+            profile = profile._replace(token=created.token, expires_at=created.expires_at, email=created.email)
+        if before and again:
+            tokens = before.docker_tokens if create and ours else {}
+            profile = profile._replace(organisation=before.organisation, docker_tokens=tokens)
+        known.by_name[name] = profile._replace(organisation=organisation or profile.organisation)
+        known.current = name
+    if before and ours:
+        if not (create and again):
+            _end(before)
+        credentials.forget(before.server, before.token)
+    return profile
+
+
+def _is_same(before: profiles.Profile, profile: profiles.Profile) -> bool:
+    """Tell whether both are the same user of the same server."""
+    return before.email.lower() == profile.email.lower() and profiles.same(before.server, profile.server)
+
+
+def _name_of(known: profiles.Profiles, profile: profiles.Profile) -> str:
+    """Return the name of the profile that the server has, that of the same user first; or the host of its images."""
+    had = [name for name, each in known.by_name.items() if profiles.same(each.server, profile.server)]
+    mine = [name for name in had if _is_same(known.by_name[name], profile)]
+    for names in (mine, had):
+        if names:
+            return known.current if known.current in names else names[0]
+    return profile.registry
+
+
+def _check_member(profile: profiles.Profile, organisation: str, create: Create | None) -> None:
+    """Raise CommandError where the person is not a member of the organisation. A token that is made for it is ended."""
+    with contextlib.ExitStack() as stack:
+        probe = stack.enter_context(create(None)).token if create else profile.token
+        client = Client(profile.server, token=probe, ca_file=profile.ca_file)
+        mine = [each.organisation for each in client.me().organisations]
         if organisation not in mine:
             msg = f"You are not a member of {organisation!r}. You are a member of: {', '.join(mine) or 'none'}."
             raise CommandError(msg)
-        profile = profile._replace(organisation=organisation)
-    with profiles.edit() as known:
-        had = (name for name, each in known.by_name.items() if each.server == profile.server)
-        name = call.profile or os.environ.get("POLLY_PROFILE") or next(had, profile.registry)
-        before = known.by_name.get(name)
-        if before and not organisation and (before.email, before.server) == (profile.email, profile.server):
-            profile = profile._replace(organisation=before.organisation)
-        known.by_name[name] = profile
-        known.current = name
+        if create:
+            client.revoke_token("current")
+
+
+def _end(profile: profiles.Profile) -> None:
+    """End a token that is not kept; if that fails, it ends by itself."""
+    with contextlib.suppress(CommandError):
+        Client(profile.server, token=profile.token, ca_file=profile.ca_file).revoke_token("current")
+
+
+def certificates(server: str, given: str | None = None) -> str:
+    """Return the whole path of the certificates to trust: those given, of the environment, or of the profile."""
+    named = given or os.environ.get("POLLY_CA_FILE")
+    if named:
+        return str(Path(named).absolute())
+    known = profiles.load().by_name.values()
+    return next((each.ca_file for each in known if profiles.same(each.server, server)), "")
 
 
 def address(call: Call, *, auto: bool = False) -> str:
@@ -188,7 +264,7 @@ def _credentials(call: Call, server: str, email: str | None, *, password_stdin: 
         if not email or not password:
             _missing("POLLY_TOKEN", "or POLLY_EMAIL and POLLY_PASSWORD, in the environment")
         return email, ask.of_environment(password, "POLLY_PASSWORD")
-    known = next((each.email for each in profiles.load().by_name.values() if each.server == server), "")
+    known = next((each.email for each in profiles.load().by_name.values() if profiles.same(each.server, server)), "")
     if not email:
         email = call.need("--email", lambda: ask.text("Enter your email", default=known))
     if password_stdin:

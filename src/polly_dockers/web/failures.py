@@ -19,8 +19,18 @@ _WORDS: Final = re.compile(r"[^ !#-\[\]-~]|basic|bearer", re.IGNORECASE)
 def answer(exchange: Exchange, error: PollyError) -> Answer:
     """The answer that tells the client of the error, with the request's id and the headers that belong to it."""
     detail = {**error.detail, "request_id": exchange.id}
-    body = encode(Errors([ErrorItem(error.code, error.message, detail)]))
+    body = encode(Errors([ErrorItem(error.code, _message(exchange, error), detail)]))
     return Answer(status=error.status, body=body, headers=_headers(exchange, error), content_type="application/json")
+
+
+def _message(exchange: Exchange, error: PollyError) -> str:
+    """The message; to clients of the registry, which show it as it is, also how to sign in to this very server."""
+    if not isinstance(error, Unauthorized) or error.known or exchange.path.startswith("/api/"):
+        return error.message
+    config = exchange.registry.config
+    sign_in = f"To sign in: polly login --server {config.url}, then polly dockers configure."
+    look = f"If you have, this shows what is wrong: echo {config.registry} | docker-credential-polly get"
+    return f"{error.message} {sign_in} {look}"
 
 
 def _headers(exchange: Exchange, error: PollyError) -> dict[str, str]:

@@ -101,7 +101,7 @@ async def _top(exchange: Exchange, last: str) -> Answer:
         msg = f"Nothing is at {exchange.path[:200]}."
         raise NotFound(msg)
     if actor.user_id is None:
-        msg = "Sign in first: run polly dockers login and paste what it prints."
+        msg = "Nobody is signed in."
         raise Unauthorized(msg)
     if not await exchange.registry.db.read(access.alive, actor):
         raise access.ended()

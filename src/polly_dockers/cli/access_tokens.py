@@ -1,0 +1,137 @@
+"""The access tokens of the person: what ``polly tokens list, create`` and ``revoke`` do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from polly_dockers.cli import ask, durations, files, render, terminal
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.failures import CommandError, UsageError
+from polly_dockers.cli.render import Column
+
+if TYPE_CHECKING:
+    from polly_dockers import wire
+    from polly_dockers.cli.command import Call
+
+_TOKEN = (
+    Column("id"),
+    Column("label", own_line=True),
+    Column("scope"),
+    Column("last used"),
+    Column("expires"),
+    Column("created at", optional=True),
+)
+_CREATED = (Column("id"), Column("scope"), Column("expires"), Column("token", own_line=True))
+_STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What kind of token is asked for, and where its secret goes: a path, ``-`` for stdout, or into the table."""
+
+    label: str | None
+    scope: Literal["registry", "full"]
+    expires: str
+    file: str | None
+    password_stdin: bool
+
+
+def list_(call: Call, output: str) -> None:
+    """Print the access tokens that are good; the one of this sign-in is marked."""
+    items = call.session.client.tokens()
+    call.remember("polly tokens list")
+    if output == "json":
+        render.document(items)
+        return
+    rows = [
+        (each.id, f"{each.label or '-'}{' (this one)' if each.current else ''}", each.scope,
+         render.date(each.last_used_at), render.date(each.expires_at), render.date(each.created_at))
+        for each in items
+    ]  # fmt: skip
+    render.show(_TOKEN, rows)
+
+
+def create(call: Call, wanted: Wanted, output: str) -> None:
+    """Make an access token, and print it or write it to the file.
+
+    Raises UsageError for what is missing or wrong, CommandError for what is refused; a token whose secret could not be
+    written is ended.
+    """
+    lifetime = durations.seconds(wanted.expires)
+    if wanted.password_stdin and wanted.scope != "full":
+        msg = "--password-stdin goes with --scope full; a token of scope registry takes no password."
+        raise UsageError(msg)
+    if wanted.file == _STDOUT and output == "json":
+        msg = "--file - and --output json can't be together: both are for stdout."
+        raise UsageError(msg)
+    label = wanted.label or call.need("--label", lambda: ask.text("What is the token for?"))
+    created = _client(call, wanted).create_token(wanted.scope, lifetime, label)
+    call.remember("polly tokens create", label=label, scope=wanted.scope, expires=wanted.expires, file=wanted.file)
+    try:
+        _hand_out(created, wanted.file, output)
+    except OSError as error:
+        call.session.client.revoke_token(created.id)
+        msg = f"{wanted.file} can't be written: {error.strerror}. The token is ended; name another file."
+        raise CommandError(msg) from error
+    terminal.success(f"access token {created.id} for {terminal.clean(label)!r}")
+    terminal.say(f"Good until {render.date(created.expires_at)}; to end it sooner: polly tokens revoke {created.id}")
+
+
+def _client(call: Call, wanted: Wanted) -> Client:
+    """Return who asks for the token: the sign-in, or for scope full the person with the password."""
+    session = call.session
+    if wanted.scope == "registry":
+        return session.client
+    email = session.client.me().email
+    if wanted.password_stdin:
+        password = ask.line_of_stdin("the password")
+    else:
+        password = call.need("--password-stdin", lambda: ask.password("Enter your password"))
+    ca_file = session.stored.ca_file if session.stored else ""
+    return Client(session.server, email=email, password=password, ca_file=ca_file)
+
+
+def _hand_out(created: wire.TokenCreated, file: str | None, output: str) -> None:
+    """Print the token, or write its secret to the file. Raises OSError."""
+    if file == _STDOUT:
+        print(created.token)
+        return
+    if file is not None:
+        files.replace(Path(file), f"{created.token}\n")
+    shown = msgspec.to_builtins(created)
+    if file is not None:
+        del shown["token"]
+    if output == "json":
+        render.document(shown)
+    elif file is None:
+        render.show(_CREATED, [(created.id, created.scope, render.date(created.expires_at), created.token)])
+
+
+def revoke(call: Call, token_id: str | None) -> None:
+    """End an access token by its id, or by a beginning that only it has."""
+    session = call.session
+    items = session.client.tokens()
+    given = token_id if token_id is not None else call.need("--id", lambda: _ask(items))
+    found = [each for each in items if given and each.id.startswith(given)]
+    exact = [each for each in found if each.id == given]
+    if len(exact or found) > 1:
+        msg = f"--id {given!r} is the beginning of several: {', '.join(each.id for each in found)}. Give more of it."
+        raise UsageError(msg)
+    if not found:
+        msg = f"You have no access token whose id begins with {given!r}. polly tokens list shows yours."
+        raise CommandError(msg)
+    [item] = exact or found
+    session.client.revoke_token(item.id)
+    call.remember("polly tokens revoke", id=item.id)
+    terminal.success(f"The access token {item.id} ({terminal.clean(item.label) or 'no label'}) is ended")
+    if item.current:
+        terminal.say(f"It was that of this sign-in. To sign in again: polly login --server {session.server}")
+
+
+def _ask(items: list[wire.TokenItem]) -> str:
+    names = [f"{each.id}  {terminal.clean(each.label)}" for each in items]
+    return ask.choose("Which access token?", names).partition(" ")[0]

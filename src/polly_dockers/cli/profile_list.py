@@ -1,0 +1,74 @@
+"""The profiles: what ``polly profiles list, use`` and ``remove`` do."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from polly_dockers.cli import ask, profiles, render, session, signin, terminal
+from polly_dockers.cli.render import Column
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+
+_PROFILE = (
+    Column("profile"),
+    Column("user"),
+    Column("server", own_line=True),
+    Column("current"),
+    Column("organisation", optional=True),
+    Column("expires", optional=True),
+)
+
+
+def list_(call: Call, output: str) -> None:
+    """Print the profiles in the order of their names, without their tokens."""
+    known = profiles.load()
+    call.remember("polly profiles list")
+    every = sorted(known.by_name.items())
+    if output == "json":
+        hidden = {"token", "docker_tokens", "borrowed"}
+        render.document(
+            [
+                {"name": name, "current": name == known.current}
+                | {key: value for key, value in each._asdict().items() if key not in hidden}
+                for name, each in every
+            ]
+        )
+    elif every:
+        rows = [
+            (name, each.email, each.server, "yes" if name == known.current else "", each.organisation or "-",
+             render.date(each.expires_at))
+            for name, each in every
+        ]  # fmt: skip
+        render.show(_PROFILE, rows)
+    else:
+        terminal.say("You are not signed in. Run: polly login --server URL")
+
+
+def use(call: Call) -> None:
+    """Make a profile the current one. Raises CommandError where there is none of that name."""
+    name = _name(call)
+    with profiles.edit() as known:
+        known.current = session.known_name(known, name)
+        server = known.by_name[name].server
+    call.remember("polly profiles use")
+    terminal.success(f"The commands use {name} ({server}) from now on")
+    for variable in ("POLLY_TOKEN", "POLLY_PROFILE", "POLLY_SERVER"):
+        if os.environ.get(variable):
+            terminal.say(f"Warning: {variable} in the environment comes first, for as long as it is set.")
+
+
+def remove(call: Call) -> None:
+    """Sign out of a profile, and forget it. Raises CommandError where there is none, or its token may still be good."""
+    _name(call)
+    call.remember("polly profiles remove")
+    signin.logout(call)
+
+
+def _name(call: Call) -> str:
+    """Return the name of the profile that is meant, which is --profile from then on."""
+    if not call.profile:
+        known = sorted(profiles.load().by_name)
+        call.profile = call.need("--profile", lambda: ask.choose("Which profile?", known))
+    return call.profile

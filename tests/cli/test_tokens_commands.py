@@ -1,0 +1,96 @@
+"""``polly tokens list, create, revoke``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.people import mode
+
+if TYPE_CHECKING:
+    from cli.people import Server, User
+
+
+@pytest.fixture(scope="module")
+def organisation(server: Server) -> tuple[str, tuple[str, str]]:
+    """Return an organisation for all tests here: none of them minds what is in it."""
+    return server.new_org()
+
+
+def test_tokens_are_made_listed_and_ended(ann: User) -> None:
+    """The secret is shown once; label, scope, expiry and last use are listed, and the sign-in itself is marked."""
+    done = ann.ok("tokens", "create", "nightly build", "--expires", "30d")
+    header, row = done.out.splitlines()
+    assert header.split()[-1] == "token"
+    token_id, secret = row.split()[0], row.split()[-1]
+    assert secret.startswith("polly_")
+    assert f"polly tokens revoke {token_id}" in done.err
+    done = ann.ok("tokens", "list")
+    assert done.out.splitlines()[0].split() == ["id", "label", "scope", "last", "used", "expires", "created", "at"]
+    assert "nightly build" in done.out
+    assert "(this one)" in done.out
+    assert secret not in done.out
+    listed = {each["id"]: each for each in ann.ok("tokens", "list", "--output", "json").json()}
+    assert (listed[token_id]["label"], listed[token_id]["scope"]) == ("nightly build", "registry")
+    assert (listed[token_id]["last_used_at"], listed[token_id]["current"]) == (None, False)
+    ann.ok("tokens", "revoke", token_id)
+    assert token_id not in ann.ok("tokens", "list", "--output", "json").out
+
+
+def test_the_secret_goes_where_a_script_wants_it(ann: User) -> None:
+    """Into a file that only the user can read, or to stdout with nothing else, or as JSON."""
+    path = ann.home / "token"
+    done = ann.ok("tokens", "create", "--label", "a", "--file", str(path), "--output", "json")
+    assert (mode(path), "token" in done.json()) == (0o600, False)
+    assert path.read_text().startswith("polly_")
+    done = ann.ok("tokens", "create", "--label", "b", "--file", "-")
+    assert done.out.startswith("polly_")
+    assert len(done.out.splitlines()) == 1
+    assert ann.ok("tokens", "create", "c", "--output", "json").json()["token"].startswith("polly_")
+
+
+def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
+    """The folder of the file is missing: exit code 1, and no token is left on the server."""
+    before = ann.ok("tokens", "list", "--output", "json").json()
+    done = ann.polly("tokens", "create", "d", "--file", "none/token")
+    assert (done.code, "none/token can't be written" in done.err) == (1, True)
+    after = ann.ok("tokens", "list", "--output", "json").json()
+    assert [each["id"] for each in after] == [each["id"] for each in before]
+
+
+def test_a_full_token_takes_the_password(ann: User, nobody: User, server: Server) -> None:
+    """It is good for every command then, by the two variables."""
+    done = ann.polly("tokens", "create", "ci", "--scope", "full", "--no-input")
+    assert (done.code, done.err) == (2, "Error: --password-stdin is missing.\n")
+    assert ann.polly("tokens", "create", "ci", "--scope", "full", "--password-stdin", stdin="wrong\n").code == 1
+    arguments = ["tokens", "create", "ci", "--scope", "full", "--password-stdin", "--file", "-"]
+    token = ann.ok(*arguments, stdin=ann.password).out.strip()
+    env = {"POLLY_SERVER": server.url, "POLLY_TOKEN": token}
+    assert nobody.ok("whoami", "--output", "json", **env).json()["email"] == ann.email
+
+
+def test_ids_may_be_shortened_while_they_are_clear(ann: User) -> None:
+    """A beginning that several have is refused with all of them; one that none has is too."""
+    made = [ann.ok("tokens", "create", f"t{number}", "--output", "json").json()["id"] for number in range(20)]
+    several = next(each[:1] for each in made if len([1 for other in made if other[0] == each[0]]) > 1)
+    done = ann.polly("tokens", "revoke", several)
+    assert (done.code, "is the beginning of several" in done.err) == (2, True)
+    ann.ok("tokens", "revoke", "--id", made[0][:12])
+    assert made[0] not in ann.ok("tokens", "list", "--output", "json").out
+    done = ann.polly("tokens", "revoke", made[0])
+    assert (done.code, "polly tokens list" in done.err) == (1, True)
+    assert ann.polly("tokens", "revoke").err == "Error: --id is missing.\n"
+
+
+def test_what_is_wrong_is_wrong_usage(ann: User) -> None:
+    """Exit code 2: a span of time that is none, options that don't go together, a label that is missing."""
+    for arguments in (
+        ["x", "--expires", "soon"],
+        ["x", "--password-stdin"],
+        ["x", "--file", "-", "--output", "json"],
+        [],
+        ["x", "--label", "y"],
+    ):
+        done = ann.polly("tokens", "create", *arguments)
+        assert (done.code, done.out) == (2, "")
