@@ -144,7 +144,7 @@ def test_tls_failures_name_the_way_out(nobody: User, certificate: Path) -> None:
     """A certificate nobody vouches for, a certificate file that is none, and a server without TLS."""
     with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
         assert "POLLY_CA_FILE" in login(nobody, f"https://{address}")
-        assert "is no file of certificates" in login(nobody, f"https://{address}", POLLY_CA_FILE="/dev/null")
+        assert "is not a file of certificates" in login(nobody, f"https://{address}", POLLY_CA_FILE="/dev/null")
     with answering(200, INFO % "127.0.0.1:5000") as address:
         line = login(nobody, f"https://{address}")
         assert f"polly login --server http://{address}" in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,17 +16,19 @@ DOWN, TAB, ENTER, INTERRUPT = "\x1b[B", "\t", "\r", "\x03"
 
 
 def test_list_at_80_columns_breaks_nothing(ann: User, images: list[str], server: Server) -> None:
-    """The path stands on a line of its own, and the other three columns below it; no cell is broken."""
+    """The path stands on a line of its own, and below it all that people look for, with short dates."""
     del images
     terminal = ann.terminal("dockers", "list")
     assert terminal.end() == 0
     lines = terminal.lines()
     assert lines[0] == "docker repository"
-    assert lines[1].split("  ")[1] == "created by"
-    assert lines[3] == f"{server.registry}/{ann.env['TEST_ORG']}/team/gpu"
-    assert lines[4].split()[0] == ann.email
-    assert lines[4].endswith("private")
-    assert lines[5] == "1 of 1 docker repositories."
+    assert " ".join(lines[1].split() + lines[2].split()).replace("commits ", "") == (
+        "created by created at docker access description tags size last push"
+    )
+    assert lines[4] == f"{server.registry}/{ann.env['TEST_ORG']}/team/gpu"
+    assert re.fullmatch(rf"  {ann.email}  \d{{4}}-\d\d-\d\d \d\d:\d\d  private", lines[5])
+    assert re.fullmatch(r"  for the GPU machines +2.* [kM]?B  \d{4}-\d\d-\d\d \d\d:\d\d", lines[6])
+    assert lines[7] == "1 of 1 docker repositories."
 
 
 def test_list_at_200_columns_has_every_column(ann: User, images: list[str]) -> None:

@@ -113,6 +113,34 @@ def berlin() -> Iterator[None]:
     time.tzset()
 
 
+WIDE = (Column("path", own_line=True), Column("by"), Column("at"), Column("notes", longest=30), Column("size"))
+
+
+def wide(width: int | None) -> list[str]:
+    """Return a table of one row with a date, at that width."""
+    at = render.date("2020-07-09T13:56:49Z")
+    return table(WIDE, [("host/org/one", "ann@acme.example", at, "what it is for", "3.6 MB")], width, coloured=False)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160, None])
+def test_what_people_look_for_is_there_at_every_width(width: int | None, berlin: None) -> None:
+    """Columns that are not optional never leave, and no line is wider than the terminal."""
+    del berlin
+    lines = wide(width)
+    for cell in ("host/org/one", "ann@acme.example", "what it is for", "3.6 MB"):
+        assert any(cell in line for line in lines)
+    date = "2020-07-09 15:56" if width and width <= 80 else "July 9, 2020, 03:56:49 PM"
+    assert any(date in line for line in lines)
+    assert width is None or all(len(line) <= width for line in lines)
+
+
+def test_dates_are_short_before_a_row_takes_two_lines(berlin: None) -> None:
+    """At 75 columns the row is on one line with the short date; narrower, on several."""
+    del berlin
+    assert wide(75)[2] == "host/org/one  ann@acme.example  2020-07-09 15:56  what it is for  3.6 MB"
+    assert wide(50)[4:] == ["host/org/one", "  ann@acme.example  2020-07-09 15:56", "  what it is for  3.6 MB"]
+
+
 def test_dates_are_local(berlin: None) -> None:
     """As in the pictures of the original, in the time zone of the person."""
     del berlin

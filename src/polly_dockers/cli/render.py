@@ -1,7 +1,8 @@
 """Tables for people, aligned text for pipes, JSON for programs.
 
-A cell is never broken: where the terminal is too narrow, the columns that may be missing go one by one, from the right;
-then the widest column stands on a line of its own; then every cell does.
+A cell is never broken. Where the terminal is too narrow, dates become short; then the optional columns leave, from the
+right; then the widest column stands on a line of its own, with the others on one to three lines beside it; then every
+cell has a line.
 """
 
 from __future__ import annotations
@@ -42,12 +43,24 @@ class Column:
 
 
 Row = tuple[str, ...]
+_LINES = 3
+"""On how many lines, beside that of the widest column, a row may be."""
+_NARROW = 20
+"""Where a cell that may be cut is cut in the end."""
+
+
+class Moment(str):
+    """A date as it stands where there is room, and its short form."""
+
+    __slots__ = ("short",)
+    short: str
 
 
 def show(columns: Sequence[Column], rows: Iterable[Row]) -> None:
     """Print the table on stdout, in the form that fits where stdout goes."""
     width = shutil.get_terminal_size().columns if terminal.shows() else None
-    for line in table(columns, [tuple(map(terminal.clean, row)) for row in rows], width, coloured=terminal.colours()):
+    cleaned = [tuple(each if isinstance(each, Moment) else terminal.clean(each) for each in row) for row in rows]
+    for line in table(columns, cleaned, width, coloured=terminal.colours()):
         print(line)
 
 
@@ -63,23 +76,57 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, 
     """Return the lines of a table. ``width`` is the terminal's, None for a pipe: there every column is on one line."""
     if width is None:
         return _grid(columns, rows, range(len(columns)), plain=True, coloured=False)
-    rows = [tuple(_shortened(cell, each.longest) for each, cell in zip(columns, row, strict=True)) for row in rows]
-    widths = _widths(columns, rows)
-    every = list(range(len(columns)))
-    needed = [index for index in every if not columns[index].optional]
-    own = [index for index in needed if columns[index].own_line]
-    if _total(widths, needed) <= width:
-        return _grid(columns, rows, _fitting(columns, widths, every, width), plain=False, coloured=coloured)
-    beside = [index for index in every if index not in own]
-    if own and len(_GAP) + _total(widths, [index for index in needed if index not in own]) <= width:
-        return _two_lines(
-            columns, rows, own[0], _fitting(columns, widths, beside, width - len(_GAP)), coloured=coloured
-        )
-    return _stacked(columns, rows, needed, coloured=coloured)
+    long = _cut(columns, rows, None)
+    short = [tuple(getattr(cell, "short", cell) for cell in row) for row in long]
+    for some in (long, short):
+        if _total(_widths(columns, some), range(len(columns))) <= width:
+            return _grid(columns, some, range(len(columns)), plain=False, coloured=coloured)
+    fitting = _fitting(columns, _widths(columns, short), range(len(columns)), width)
+    if _total(_widths(columns, short), fitting) <= width:
+        return _grid(columns, short, fitting, plain=False, coloured=coloured)
+    narrow = _cut(columns, short, _NARROW)
+    for some, most in ((long, 1), *((short, number) for number in range(1, _LINES + 1)), (narrow, _LINES)):
+        lines = _lines(columns, _widths(columns, some), width, most)
+        if lines:
+            return _wrapped(columns, some, lines, width, coloured=coloured)
+    needed = [index for index, each in enumerate(columns) if not each.optional]
+    return _stacked(columns, short, needed, coloured=coloured)
+
+
+def _lines(columns: Sequence[Column], widths: Sequence[int], width: int, most: int) -> list[list[int]] | None:
+    """Return which columns stand on which line of a row, as many as fit; None where those that are needed do not.
+
+    The widest column has the first line or the last, and the others ``most`` lines at most, all but the first indented.
+    """
+    own = next((index for index, each in enumerate(columns) if each.own_line and not each.optional), None)
+    above: list[list[int]] = [[own]] if own == 0 else []
+    rest = [index for index in range(len(columns)) if index != own]
+
+    def fits(line: Sequence[int], number: int) -> bool:
+        return _total(widths, line) + len(_GAP) * (number > 0) <= width
+
+    while True:
+        lines = list(above)
+        for index in rest:
+            if lines != above and fits([*lines[-1], index], len(lines) - 1):
+                lines[-1].append(index)
+            else:
+                lines.append([index])
+        if len(lines) - len(above) <= most and all(
+            fits(line, number) for number, line in enumerate(lines) if line != [own]
+        ):
+            return lines + ([[own]] if own else [])
+        optional = [index for index in rest if columns[index].optional]
+        if not optional:
+            return None
+        rest.remove(optional[-1])
 
 
 def date(text: str | None) -> str:
-    """Return ``July 9, 2020, 03:56:49 PM`` in the local time zone; ``never`` for None."""
+    """Return ``July 9, 2020, 03:56:49 PM`` in the local time zone; ``never`` for None.
+
+    In a table that has no room for it, it becomes ``2020-07-09 15:56``.
+    """
     if text is None:
         return "never"
     try:
@@ -88,7 +135,20 @@ def date(text: str | None) -> str:
         return text
     with contextlib.suppress(ValueError, OverflowError, OSError):  # TZ names no zone, or one that can't be
         moment = moment.astimezone()
-    return f"{moment:%B} {moment.day}, {moment:%Y, %I:%M:%S %p}"
+    shown = Moment(f"{moment:%B} {moment.day}, {moment:%Y, %I:%M:%S %p}")
+    shown.short = f"{moment:%Y-%m-%d %H:%M}"
+    return shown
+
+
+def _cut(columns: Sequence[Column], rows: Sequence[Row], longest: int | None) -> list[Row]:
+    """Cut the cells that may be cut at their column's length, or at a shorter one."""
+    return [
+        tuple(
+            _shortened(cell, longest or each.longest) if each.longest else cell
+            for each, cell in zip(columns, row, strict=True)
+        )
+        for row in rows
+    ]
 
 
 def _cells(text: str) -> int:
@@ -138,23 +198,22 @@ def _grid(
     return lines + [_line(columns, row, widths, chosen, coloured=coloured) for row in rows]
 
 
-def _two_lines(
-    columns: Sequence[Column], rows: Sequence[Row], own: int, beside: Sequence[int], *, coloured: bool
+def _wrapped(
+    columns: Sequence[Column], rows: Sequence[Row], lines: Sequence[Sequence[int]], width: int, *, coloured: bool
 ) -> list[str]:
-    """Put the widest column above the others where it comes first, and below them where it does not."""
+    """Put each row on several lines; all but the first are indented."""
     widths = _widths(columns, rows)
-    first = own < min(beside)
 
-    def pair(row: Row, *, coloured: bool) -> list[str]:
-        cells = _line(columns, row, widths, beside, coloured=coloured)
-        return [row[own], _GAP + cells] if first else [cells, _GAP + row[own]]
+    def several(row: Row, *, coloured: bool) -> list[str]:
+        cells = [_line(columns, row, widths, line, coloured=coloured) for line in lines]
+        return [cells[0], *(_GAP + each for each in cells[1:])]
 
-    titles = pair(tuple(each.title for each in columns), coloured=False)
-    length = max(_total(widths, beside) + len(_GAP) * first, widths[own] + len(_GAP) * (not first))
-    lines = [_painted(title, _BOLD if coloured else None) for title in titles] + [_rule() * length]
+    titles = several(tuple(each.title for each in columns), coloured=False)
+    length = max(_total(widths, line) + len(_GAP) * (number > 0) for number, line in enumerate(lines))
+    shown = [_painted(title, _BOLD if coloured else None) for title in titles] + [_rule() * min(length, width)]
     for row in rows:
-        lines += pair(row, coloured=coloured)
-    return lines
+        shown += several(row, coloured=coloured)
+    return shown
 
 
 def _stacked(columns: Sequence[Column], rows: Sequence[Row], chosen: Sequence[int], *, coloured: bool) -> list[str]:

@@ -23,11 +23,11 @@ _REPOSITORY = (
     Column("created by"),
     Column("created at"),
     Column("docker access"),
-    Column("description", optional=True, longest=40),
-    Column("tags", optional=True, right=True),
+    Column("description", longest=40),
+    Column("tags", right=True),
     Column("commits", optional=True, right=True),
-    Column("size", optional=True, right=True),
-    Column("last push", optional=True),
+    Column("size", right=True),
+    Column("last push"),
 )
 _COMMIT = (
     Column("tag"),
@@ -35,7 +35,7 @@ _COMMIT = (
     Column("pushed at"),
     Column("commit_hash", own_line=True),
     Column("tag status", colours=(("active", render.GREEN), ("inactive", render.YELLOW))),
-    Column("size", optional=True, right=True),
+    Column("size", right=True),
     Column("platforms", optional=True),
 )
 _TAG = (

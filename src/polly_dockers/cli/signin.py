@@ -171,22 +171,23 @@ def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profi
     organisation = call.org or os.environ.get("POLLY_ORG") or ""
     if organisation:
         _check_member(profile, organisation, create)
+    known = profiles.load()
+    before = known.by_name.get(_name(call, known, profile))
+    replaced = before.token if before and not before.borrowed and _is_same(before, profile) else None
     with contextlib.ExitStack() as stack:
-        known = stack.enter_context(profiles.edit())
-        name = call.profile or os.environ.get("POLLY_PROFILE") or _name_of(known, profile)
-        before = known.by_name.get(name)
-        again = before is not None and _is_same(before, profile)
-        ours = before is not None and not before.borrowed and before.token != profile.token
         if create:
-            created = stack.enter_context(create(before.token if before and ours and again else None))
+            created = stack.enter_context(create(replaced))
             profile = profile._replace(token=created.token, expires_at=created.expires_at, email=created.email)
-        if before and again:
-            tokens = before.docker_tokens if create and ours else {}
-            profile = profile._replace(organisation=before.organisation, docker_tokens=tokens)
-        known.by_name[name] = profile._replace(organisation=organisation or profile.organisation)
-        known.current = name
-    if before and ours:
-        if not (create and again):
+        with profiles.edit() as known:
+            name = _name(call, known, profile)
+            before = known.by_name.get(name)
+            if before and _is_same(before, profile):
+                docker_tokens = before.docker_tokens if create and before.token == replaced else {}
+                profile = profile._replace(organisation=before.organisation, docker_tokens=docker_tokens)
+            known.by_name[name] = profile._replace(organisation=organisation or profile.organisation)
+            known.current = name
+    if before and before.token != profile.token:
+        if not before.borrowed and not (create and before.token == replaced):
             _end(before)
         credentials.forget(before.server, before.token)
     return profile
@@ -197,8 +198,11 @@ def _is_same(before: profiles.Profile, profile: profiles.Profile) -> bool:
     return before.email.lower() == profile.email.lower() and profiles.same(before.server, profile.server)
 
 
-def _name_of(known: profiles.Profiles, profile: profiles.Profile) -> str:
-    """Return the name of the profile that the server has, that of the same user first; or the host of its images."""
+def _name(call: Call, known: profiles.Profiles, profile: profiles.Profile) -> str:
+    """Return the name asked for, that of the server's profile, of the same user first, or the host of its images."""
+    given = call.profile or os.environ.get("POLLY_PROFILE")
+    if given:
+        return given
     had = [name for name, each in known.by_name.items() if profiles.same(each.server, profile.server)]
     mine = [name for name in had if _is_same(known.by_name[name], profile)]
     for names in (mine, had):

@@ -19,9 +19,9 @@ group.alone()
 
 @group.command("list", "polly tokens list\npolly tokens list --output json")
 def list_(call: Call, *, output: Output = "table") -> None:
-    """List your access tokens that are good, newest first, with their last use.
+    """List your access tokens, newest first.
 
-    Secrets are not shown: the server has only their hashes.
+    Those that have ended are not listed. Secrets are not shown: the server has only their hashes.
     """
     from polly_dockers.cli import access_tokens
 
@@ -75,7 +75,10 @@ def revoke(
         str | None, typer.Option("--id", metavar="ID", help="The id of the token, or the beginning that only it has.")
     ] = None,
 ) -> None:
-    """End an access token, and all that were made with it, from the next request on."""
+    """End an access token.
+
+    It is refused from the next request on, and so are all tokens that were made with it.
+    """
     from polly_dockers.cli import access_tokens
 
     access_tokens.revoke(call, token_id)

@@ -21,9 +21,9 @@ _ITEM = (
     Column("deleted", own_line=True),
     Column("deleted by"),
     Column("deleted at"),
-    Column("restorable until", optional=True),
+    Column("restorable until"),
     Column("commits", optional=True, right=True),
-    Column("size", optional=True, right=True),
+    Column("size", right=True),
 )
 
 
