@@ -135,8 +135,9 @@ def test_erase_ends_the_token(ann: User, server: Server) -> None:
 
 
 def test_list_and_version(ann: User, nobody: User, server: Server) -> None:
-    """The hosts of the profiles; a line that names the program; usage for anything else."""
-    assert ann.helper("list").json() == {server.registry: "POLLY"}
+    """The hosts of the profiles by all their names; a line that names the program; usage for anything else."""
+    port = server.registry.partition(":")[2]
+    assert ann.helper("list").json() == dict.fromkeys((f"localhost:{port}", server.registry, f"[::1]:{port}"), "POLLY")
     assert nobody.helper("list").json() == {}
     assert nobody.helper("version").out.startswith("docker-credential-polly ")
     assert nobody.helper("steal").code == 2

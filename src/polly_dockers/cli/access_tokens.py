@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,7 @@ import msgspec
 from polly_dockers.cli import ask, durations, files, render, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError, UsageError
+from polly_dockers.cli.new_token import new_token
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -69,13 +71,16 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
         msg = "--file - and --output json can't be together: both are for stdout."
         raise UsageError(msg)
     label = wanted.label or call.need("--label", lambda: ask.text("What is the token for?"))
-    created = _client(call, wanted).create_token(wanted.scope, lifetime, label)
+    client = _client(call, wanted)
     call.remember("polly tokens create", label=label, scope=wanted.scope, expires=wanted.expires, file=wanted.file)
     try:
-        _hand_out(created, wanted.file, output)
+        with new_token(client, wanted.scope, lifetime, label) as created:
+            _hand_out(created, wanted.file, output)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        call.session.client.revoke_token(created.id)
-        msg = f"{wanted.file} can't be written: {error.strerror}. The token is ended; name another file."
+        msg = f"{wanted.file or 'stdout'} can't be written: {error.strerror}. The token is ended; name another file."
         raise CommandError(msg) from error
     terminal.success(f"access token {created.id} for {terminal.clean(label)!r}")
     terminal.say(f"Good until {render.date(created.expires_at)}; to end it sooner: polly tokens revoke {created.id}")

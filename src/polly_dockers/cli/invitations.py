@@ -73,7 +73,9 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
         joined = session.client.accept_invitation(wire.InvitationAccept(code))
     else:
         password = _password(call, password_stdin=password_stdin)
-        joined = Client(server).accept_invitation(wire.InvitationAccept(code, email, password))
+        joined = Client(server, ca_file=signin.certificates(server)).accept_invitation(
+            wire.InvitationAccept(code, email, password)
+        )
     terminal.success(f"{terminal.clean(joined.email)} is {joined.role} of {terminal.clean(joined.organisation)}")
     if session is None:
         call.server, call.org = server, None

@@ -28,7 +28,7 @@ def new_token(
 ) -> Iterator[wire.TokenCreated]:
     """Hand out a new access token, good for so many seconds at most; it ends where the block is left by an exception.
 
-    It takes the place of the token that it ``replaces``, which ends at once. Raises CommandError as ``Client.create_token``.
+    It takes the place of the token that it ``replaces``, which ends at once. Raises CommandError.
     """
     created = _made(client, scope, lifetime, label, replaces)
     try:
@@ -47,9 +47,7 @@ def end(client: Client, created: wire.TokenCreated) -> None:
             client.revoke_token(created.id)
 
 
-def _made(
-    client: Client, scope: wire.TokenScope, lifetime: int, label: str, replaces: str | None
-) -> wire.TokenCreated:
+def _made(client: Client, scope: wire.TokenScope, lifetime: int, label: str, replaces: str | None) -> wire.TokenCreated:
     """Ask the server on a thread: who is interrupted while it answers still learns what it has made."""
     made: list[wire.TokenCreated] = []
     failed: list[Exception] = []
