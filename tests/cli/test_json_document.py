@@ -133,6 +133,9 @@ def test_what_the_commands_print(server: Server, ann: User, images: list[str], p
         "polly members list": [],
         "polly members set-role": ["--email", bob.email, "--role", "reader"],
         "polly org list": [],
+        "polly profiles list": [],
+        "polly tokens create": ["--label", "x"],
+        "polly tokens list": [],
         "polly audit list": ["--all"],
     }
     for line, options in lines.items():
