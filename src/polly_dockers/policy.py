@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from polly_dockers.model import Action, RepositoryName, Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy import Connection
 
@@ -93,7 +95,8 @@ async def write(
 
     With ``preview`` nothing is set, and what would go may be of a later moment, ``as_of`` (microseconds).
     ``policy`` None lets a repository have its organisation's. For admins.
-    Raises BadRequest, Denied, OrganisationUnknown, NameUnknown.
+    Raises BadRequest, Denied, OrganisationUnknown, NameUnknown; TooManyRequests where other previews take their time:
+    then nothing is set.
     """
     if policy is None and name is None:
         msg = "Only a docker repository can inherit a policy, from its organisation: give its name."
@@ -126,9 +129,12 @@ async def write(
         )
         return found, repository_id, holds
 
-    found, repository_id, holds = await (registry.db.read(reach) if preview else registry.db.write(change))
-    over = _one(repository_id or 0, full.name, holds) if full is not None else _inheriting(registry, found, holds)
-    return holds, await _preview(registry, found, over, at)
+    found, repository_id, holds = await registry.db.read(reach)
+    async with _place(registry, found, nothing_goes=holds.everything):  # whoever can't be told changes nothing either
+        if not preview:
+            found, repository_id, holds = await registry.db.write(change)
+        over = _one(repository_id or 0, full.name, holds) if full is not None else _inheriting(registry, found, holds)
+        return holds, await _preview(registry, over, at)
 
 
 async def look(
@@ -137,7 +143,7 @@ async def look(
     """The policy of an organisation or of one repository of it, and what goes by it now, or at a later moment.
 
     For an organisation, what goes by the policies that repositories have of their own is included. For admins.
-    Raises BadRequest, Denied, OrganisationUnknown, NameUnknown.
+    Raises BadRequest, Denied, OrganisationUnknown, NameUnknown, TooManyRequests.
     """
     at = _moment(as_of)
     full = RepositoryName.of(organisation, name) if name is not None else None
@@ -151,7 +157,8 @@ async def look(
 
     found, place, holds = await registry.db.read(query)
     over = _one(place, full.name, holds) if full is not None else _all(registry, found)
-    return holds, await _preview(registry, found, over, at)
+    async with _place(registry, found, nothing_goes=full is not None and holds.everything):
+        return holds, await _preview(registry, over, at)
 
 
 def _moment(as_of: int | None) -> int:
@@ -251,15 +258,20 @@ _Over = AsyncIterator[tuple[int, str, Policy]]
 """Repositories that are looked at: their ids, names, and what is kept in them."""
 
 
-async def _preview(registry: Registry, organisation_id: int, over: _Over, at: int) -> Preview:
+def _place(registry: Registry, organisation_id: int, *, nothing_goes: bool) -> AbstractAsyncContextManager[None]:
+    """The place where a process looks for what goes; none is taken where there is nothing to look for."""
+    return contextlib.nullcontext() if nothing_goes else registry.previews.place(organisation_id)
+
+
+async def _preview(registry: Registry, over: _Over, at: int) -> Preview:
+    """Look for PREVIEW_SECONDS at most, counted from now; the caller holds the place where that is done."""
     looking = _Looking(at)
-    until = asyncio.get_running_loop().time() + PREVIEW_SECONDS
-    async with registry.looking.setdefault(organisation_id, asyncio.Lock()):
-        await _look(registry, over, looking, until)
+    await _look(registry, over, looking, asyncio.get_running_loop().time() + PREVIEW_SECONDS)
     return looking.done()
 
 
 async def _look(registry: Registry, over: _Over, looking: _Looking, until: float) -> None:
+    """Look until there is nothing more, or no time; half of the time is for other requests."""
     clock = asyncio.get_running_loop().time
     async for repository_id, name, policy in over:
         judge = rows.Judge(repository_id, policy, at=looking.seen.at, lease=registry.config.lease_seconds)
@@ -267,13 +279,14 @@ async def _look(registry: Registry, over: _Over, looking: _Looking, until: float
         while after is not None and clock() < until:
             began = clock()
             after = await registry.db.read(looking.scan, judge, name, after)
-            await asyncio.sleep(clock() - began)  # as long for the others
-        if after is not None:
+            await asyncio.sleep(clock() - began)
+        for blob_ids in looking.freed() if after is None else ():
+            began = clock()
+            await registry.db.read(looking.add_blobs, blob_ids)
+            await asyncio.sleep(clock() - began)
+        if after is not None or clock() >= until:
             looking.seen.complete = False
             break
-        for blob_ids in looking.freed():
-            await registry.db.read(looking.add_blobs, blob_ids)
-            await asyncio.sleep(0)
 
 
 async def _one(repository_id: int, name: str, policy: Policy) -> _Over:

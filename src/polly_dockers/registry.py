@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 import structlog
 
-from polly_dockers.errors import PollyError, StorageFull, Unavailable
+from polly_dockers.errors import PollyError, StorageFull, TooManyRequests, Unavailable
+from polly_dockers.gate import Gate
 from polly_dockers.throttles import Throttles
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ P = ParamSpec("P")
 log: Final = structlog.get_logger("polly.registry")
 
 KEPT: Final = 1024
+PREVIEWING: Final = TooManyRequests(
+    "Other previews of policies are under way. Try again in 20 seconds.", retry_after=20
+)
+PREVIEW_PATIENCE: Final = 25.0
+"""Seconds that a preview waits for its turn."""
 SIDE_SECONDS: Final = 2.0
 """How long a request waits for what it writes on the side."""
 WARN_EVERY: Final = 60.0
@@ -71,8 +77,10 @@ class Registry:
     hashers: Hashers = field(default_factory=Hashers)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refused sign-ins by email and address, until they are in the audit log."""
-    looking: dict[int, asyncio.Lock] = field(default_factory=dict)
-    """Held while this process looks for what a policy would let go: one preview of an organisation at a time."""
+    previews: Gate = field(
+        default_factory=lambda: Gate(1, PREVIEWING, waiting_each=1, waiting_all=16, patience=PREVIEW_PATIENCE)
+    )
+    """Where this process looks for what a policy would let go: one preview at a time, organisations in turn."""
     pulled: set[int] = field(default_factory=set)
     """Ids of manifests that were answered, until it is written when each was pulled last."""
 

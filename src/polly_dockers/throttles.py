@@ -11,16 +11,16 @@ earlier failures costs one read, and neither a place nor a write.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import addresses
 from polly_dockers.db import throttles as rows
 from polly_dockers.db.engine import now
 from polly_dockers.errors import StorageFull, TooManyRequests, Unavailable
+from polly_dockers.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -40,58 +40,9 @@ PLACES: Final = 2
 WAITING_EACH: Final = 200
 WAITING_ALL: Final = 2000
 """Attempts that wait for a place in a process, of one address and of all: some seconds of work."""
-BUSY_SECONDS: Final = 5
-"""When to come again where too many wait."""
+BUSY: Final = TooManyRequests("Too many sign-ins at once. Try again in 5 seconds.", retry_after=5)
 UNWRITTEN: Final = 10_000
 """Keys whose failures could not be written and are remembered by the process, at most."""
-
-
-class Gate:
-    """So many places; who waits for one takes turns with all other addresses that wait."""
-
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._waiting = 0
-        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-
-    @contextlib.asynccontextmanager
-    async def place(self, who: str) -> AsyncIterator[None]:
-        """Hold a place; raises TooManyRequests where WAITING_EACH of ``who``, or WAITING_ALL, wait already."""
-        await self._enter(who)
-        try:
-            yield
-        finally:
-            self._leave()
-
-    async def _enter(self, who: str) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        if self._waiting >= WAITING_ALL or len(self._queues.get(who, ())) >= WAITING_EACH:
-            msg = f"Too many sign-ins at once. Try again in {BUSY_SECONDS} seconds."
-            raise TooManyRequests(msg, retry_after=BUSY_SECONDS)
-        mine = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(who, deque()).append(mine)
-        self._waiting += 1
-        try:
-            await mine
-        except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled():  # the place was handed over, and is not taken
-                self._leave()
-            raise
-
-    def _leave(self) -> None:
-        """Hand the place to the first of the address whose turn it is."""
-        while self._queues:
-            who, queue = self._queues.popitem(last=False)
-            first = queue.popleft()
-            self._waiting -= 1
-            if queue:
-                self._queues[who] = queue
-            if not first.done():
-                first.set_result(None)
-                return
-        self._free += 1
 
 
 class Attempt:
@@ -123,7 +74,7 @@ class Throttles:
     """The attempts of one process."""
 
     def __init__(self) -> None:
-        self._gate = Gate(PLACES)
+        self._gate = Gate(PLACES, BUSY, waiting_each=WAITING_EACH, waiting_all=WAITING_ALL)
         self._unwritten: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     @contextlib.asynccontextmanager

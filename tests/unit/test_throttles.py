@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers import throttles
 from polly_dockers.db import engine, migrate
 from polly_dockers.db import throttles as rows
 from polly_dockers.db.engine import Database
 from polly_dockers.errors import StorageFull, TooManyRequests
-from polly_dockers.throttles import FAILURES_PAIR, Attempt, Gate, Throttles
+from polly_dockers.gate import Gate
+from polly_dockers.throttles import FAILURES_PAIR, Attempt, Throttles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,9 @@ async def settle() -> None:
 class Crowd:
     """Attempts of several addresses at one gate."""
 
-    def __init__(self, places: int) -> None:
-        self.gate = Gate(places)
+    def __init__(self, places: int, *, each: int = 100, everybody: int = 100, patience: float | None = None) -> None:
+        busy = TooManyRequests("busy", retry_after=5)
+        self.gate = Gate(places, busy, waiting_each=each, waiting_all=everybody, patience=patience)
         self.order: list[str] = []
         self.go_on = asyncio.Semaphore(0)
 
@@ -80,11 +81,23 @@ async def test_no_place_is_lost() -> None:
         pass
 
 
-async def test_who_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_patience_ends() -> None:
+    """Who waited too long is refused, and the place goes to the next one who comes."""
+    crowd = Crowd(1, patience=0.0)
+    first = crowd.come("a")
+    await settle()
+    for _ in range(3):
+        with pytest.raises(TooManyRequests):
+            await crowd.come("b")
+    crowd.go_on.release()
+    await first
+    async with crowd.gate.place("c"):
+        pass
+
+
+async def test_who_waits_is_bounded() -> None:
     """Too many of one address, or of all, are told to come again, and others still wait."""
-    monkeypatch.setattr(throttles, "WAITING_EACH", 3)
-    monkeypatch.setattr(throttles, "WAITING_ALL", 5)
-    crowd = Crowd(1)
+    crowd = Crowd(1, each=3, everybody=5)
     tasks = [crowd.come("many") for _ in range(4)]
     await settle()
     with pytest.raises(TooManyRequests):
