@@ -11,6 +11,7 @@ earlier failures costs one read, and neither a place nor a write.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import OrderedDict
@@ -41,6 +42,8 @@ WAITING_EACH: Final = 200
 WAITING_ALL: Final = 2000
 """Attempts that wait for a place in a process, of one address and of all: some seconds of work."""
 BUSY: Final = TooManyRequests("Too many sign-ins at once. Try again in 5 seconds.", retry_after=5)
+WRITE_SECONDS: Final = 2.0
+"""How long a failure waits to be written."""
 UNWRITTEN: Final = 10_000
 """Keys whose failures could not be written and are remembered by the process, at most."""
 
@@ -53,10 +56,14 @@ class Attempt:
         self._keys = keys
 
     async def failed(self, db: Database) -> None:
-        """Count a failure. Where it can't be written, this process remembers it: the answer is the same."""
+        """Count a failure. Where it can't be written within WRITE_SECONDS, this process remembers it.
+
+        It may be written all the same, later: then it counts twice. A disk that does not answer holds up no place.
+        """
         try:
-            await db.write(_count, self._keys)
-        except (StorageFull, Unavailable):
+            async with asyncio.timeout(WRITE_SECONDS):
+                await db.write(_count, self._keys)
+        except (StorageFull, Unavailable, TimeoutError):
             self._throttles.remember(self._keys)
 
     def forgive(self, connection: Connection) -> None:

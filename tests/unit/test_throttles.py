@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from polly_dockers import throttles
 from polly_dockers.db import engine, migrate
 from polly_dockers.db import throttles as rows
 from polly_dockers.db.engine import Database
@@ -123,6 +124,14 @@ class FullDisk:
         raise StorageFull(msg)
 
 
+class SilentDisk(FullDisk):
+    """A database whose disk does not answer."""
+
+    async def write(self, *_: object) -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """The rows of a new data folder."""
@@ -132,9 +141,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
-async def test_a_full_disk_opens_no_way_to_guess(database: Database) -> None:
+@pytest.mark.parametrize("kind", [FullDisk, SilentDisk])
+async def test_an_ill_disk_opens_no_way_to_guess(
+    database: Database, kind: type[FullDisk], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """18: failures that can't be written are counted by the process, and a right password forgives them."""
-    of_process, full = Throttles(), FullDisk(database)
+    monkeypatch.setattr(throttles, "WRITE_SECONDS", 0.01)
+    of_process, full = Throttles(), kind(database)
     for _ in range(FAILURES_PAIR):
         async with of_process.attempt(full, EMAIL, ADDRESS) as attempt:  # type: ignore[arg-type]
             await attempt.failed(full)  # type: ignore[arg-type]
