@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
 import socket
-import ssl
 import tempfile
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
 
-from polly_dockers import datafolder, ownership
+from polly_dockers import __version__, datafolder, ownership
+from polly_dockers.certificates import Certificates
 from polly_dockers.config import Config, note, split_address
 from polly_dockers.errors import Unavailable
 from polly_dockers.logs import set_up
 from polly_dockers.restarts import SETTLED, Restarts
+from polly_dockers.supervisor import Supervisor, leave
 from polly_dockers.worker import PollyWorker, hold_endings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log: Final = structlog.get_logger("polly.server")
 
 
 def _listen(address: str) -> socket.socket:
@@ -47,19 +53,6 @@ def check_address(config: Config) -> None:
     _listen(config.listen).close()
 
 
-def tls_context(config: Config) -> ssl.SSLContext:
-    """TLS 1.2 and newer with the certificate of the settings; raises Unavailable where it can't be read."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(str(config.tls_cert), str(config.tls_key))
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or str(error)
-        msg = f"The certificate {config.tls_cert} with the key {config.tls_key} can't be used: {reason}."
-        raise Unavailable(msg) from error
-    return context
-
-
 def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     """Serve until SIGTERM. ``on_ready`` is called once the sockets listen.
 
@@ -67,9 +60,8 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     """
     datafolder.require(config.data)
     datafolder.prepare(config.data)
-    with ownership.acting(None):  # a key, and a port below 1024, may be for root alone
-        if config.tls:
-            tls_context(config)
+    certificates = Certificates(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+    with ownership.acting(None):  # a port below 1024 may be for root alone
         listeners = [_listen(config.listen)]
         if config.metrics_listen:
             listeners.append(_listen(config.metrics_listen))
@@ -77,13 +69,24 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     set_up(config)
     note(config)
     _raise_limit()
-    shared, parent = Path(tempfile.mkdtemp(prefix="polly-metrics-")), os.getpid()
+    shared, parent, code = _shared_folder(config.data), os.getpid(), 0
     try:
-        _arbiter(config, listeners, shared, on_ready)
+        code = _supervise(config, certificates, listeners, shared, on_ready)
     finally:
         if os.getpid() == parent:  # a worker that ends comes by here too
             shutil.rmtree(shared, ignore_errors=True)
-    raise SystemExit(0)
+    leave(code)
+
+
+def _shared_folder(data: Path) -> Path:
+    """A folder for what the processes of this server share: in memory, for temporary files, or in the data folder."""
+    for place in ("/dev/shm", None):  # noqa: S108 - mkdtemp makes a folder that only its owner may enter
+        with contextlib.suppress(OSError):
+            return Path(tempfile.mkdtemp(prefix="polly-metrics-", dir=place))
+    for left in data.glob("metrics-*"):
+        if not Path(f"/proc/{left.name.split('-')[1]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"metrics-{os.getpid()}-", dir=data))
 
 
 def _raise_limit() -> None:
@@ -96,9 +99,15 @@ class _Server(BaseApplication):  # type: ignore[misc]
     """What gunicorn asks for its options, and a worker for its settings."""
 
     def __init__(
-        self, config: Config, metrics_folder: Path, options: dict[str, Any], listeners: list[socket.socket]
+        self,
+        config: Config,
+        certificates: Certificates | None,
+        metrics_folder: Path,
+        options: dict[str, Any],
+        listeners: list[socket.socket],
     ) -> None:
         self.settings = config
+        self.certificates = certificates
         self.metrics_folder = metrics_folder
         self.metrics_name = listeners[1].getsockname() if config.metrics_listen else None
         """What the socket of the metrics is bound to: its port alone may be that of the other one as well."""
@@ -113,14 +122,15 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Callable[[], None]:
         return lambda: None
 
-    def tls_context(self) -> ssl.SSLContext:
-        return tls_context(self.settings)
 
-
-def _arbiter(
-    config: Config, listeners: list[socket.socket], metrics_folder: Path, on_ready: Callable[[], None]
-) -> None:
-    """Gunicorn forks, watches and ends the workers."""
+def _supervise(
+    config: Config,
+    certificates: Certificates | None,
+    listeners: list[socket.socket],
+    metrics_folder: Path,
+    on_ready: Callable[[], None],
+) -> int:
+    """Gunicorn forks, watches and ends the workers; the exit code."""
     options = {
         "bind": [f"fd://{listener.fileno()}" for listener in listeners],
         "workers": config.workers,
@@ -137,12 +147,37 @@ def _arbiter(
         "when_ready": lambda _arbiter: on_ready(),
     }
     hold_endings()
-    server = _Server(config, metrics_folder, options, listeners)
+    server = _Server(config, certificates, metrics_folder, options, listeners)
     for listener in listeners:
         listener.detach()
     server.cfg.set("pre_fork", lambda _arbiter, worker: server.restarts.started(worker.age))
     server.cfg.set("child_exit", lambda arbiter, worker: _after_end(server.restarts, arbiter, worker))
-    server.run()
+    supervisor, parent, code = Supervisor(server, certificates, metrics_folder), os.getpid(), 0
+    log.info("the server starts", **_facts(config))
+    try:
+        supervisor.run()
+    except SystemExit as end:
+        if os.getpid() != parent:
+            raise
+        code = end.code if isinstance(end.code, int) else 1
+    reason = supervisor.reason or "its worker processes can't run"
+    log.info("the server has ended", reason=reason, seconds=round(supervisor.seconds), code=code)
+    return code
+
+
+def _facts(config: Config) -> dict[str, object]:
+    """What the log says of a server that starts: version, place, and every setting that is not its default."""
+    default = Config()
+    settings = {each.name: getattr(config, each.name) for each in fields(config)}
+    changed = {name: str(value) for name, value in settings.items() if value != getattr(default, name)}
+    return changed | {
+        "version": __version__,
+        "url": config.url,
+        "data": str(config.data.absolute()),
+        "workers": config.workers,
+        "user": ownership.user(os.geteuid()),
+        "pid": os.getpid(),
+    }
 
 
 def _after_end(restarts: Restarts, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import os
 import random
 import signal
-import sys
 import time
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 import uvloop
 from aiohttp import web
+from gunicorn.workers import base
 from gunicorn.workers.base import Worker
+from gunicorn.workers.workertmp import WorkerTmp
 
 from polly_dockers import audit, policy
 from polly_dockers.collector import Collector
@@ -24,6 +26,7 @@ from polly_dockers.datafolder import open_registry, retire_keys
 from polly_dockers.db.engine import ERRORS
 from polly_dockers.errors import PollyError, StorageFull, Unavailable
 from polly_dockers.history import fold
+from polly_dockers.supervisor import leave
 from polly_dockers.web.metrics import Collected, Counts, Times
 from polly_dockers.web.protocol import HttpServer
 from polly_dockers.web.site import MetricsSite, Site
@@ -51,8 +54,16 @@ FOLD_EVERY: Final = 5.0
 """Seconds between two foldings of what pushes added to totals."""
 
 
+_PDEATHSIG: Final = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 ENDINGS: Final = (signal.SIGTERM, signal.SIGQUIT)
 """Signals that end a process of the server."""
+
+
+def die_with_parent() -> None:
+    """Have SIGTERM sent to this process when the one that forked it ends: nobody else would free the port."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
 
 
 def hold_endings() -> None:
@@ -69,6 +80,16 @@ def hold_endings() -> None:
     )
 
 
+class _Heartbeat(WorkerTmp):  # type: ignore[misc]
+    """How a worker tells gunicorn that it lives: a file in memory, as there may be no folder for temporary files."""
+
+    def __init__(self, _cfg: object) -> None:
+        self._tmp = os.fdopen(os.memfd_create("polly-heartbeat"), "w+b", 0)
+
+
+base.WorkerTmp = _Heartbeat
+
+
 class PollyWorker(Worker):  # type: ignore[misc]
     """Serves until gunicorn says to stop, then lets the requests in flight end."""
 
@@ -76,6 +97,8 @@ class PollyWorker(Worker):  # type: ignore[misc]
         """Called by gunicorn after the fork."""
         self.booted = False
         self.fault = ""
+        self.hurry = asyncio.Event()
+        die_with_parent()
         try:
             uvloop.run(self._run())
         except Exception as error:
@@ -84,22 +107,24 @@ class PollyWorker(Worker):  # type: ignore[misc]
             log.exception("a worker process can't start")
             raise SystemExit(1) from error
         if self.fault:
-            sys.exit(1)
+            leave(1)
         self.app.restarts.ended_well(os.getpid())
-        sys.exit(0)
+        leave(0)
 
     def init_signals(self) -> None:
         """Nothing yet: the loop takes the signals when it runs."""
-        for name in ("HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "ABRT"):
+        for name in ("QUIT", "TERM", "USR1", "USR2", "WINCH", "ABRT", "CHLD"):
             signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for name in ("INT", "HUP", "USR2", "TTIN", "TTOU"):  # a terminal's are for the supervisor to act on
+            signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGQUIT, self._end_now, stop)
+        loop.add_signal_handler(signal.SIGHUP, self._renew)
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         config: Config = self.app.settings
         if not await self._wait(self.app.restarts.delay, stop):
@@ -150,7 +175,8 @@ class PollyWorker(Worker):  # type: ignore[misc]
             await runner.setup()
         for listener in self.sockets:
             metrics = listener.sock.getsockname() == self.app.metrics_name
-            context = self.app.tls_context() if self.app.settings.tls and not metrics else None
+            certificates = self.app.certificates if not metrics else None
+            context = certificates.context() if certificates is not None else None
             await web.SockSite(runners[metrics], listener.sock, ssl_context=context, backlog=4096).start()
         return servers, runners
 
@@ -161,7 +187,11 @@ class PollyWorker(Worker):  # type: ignore[misc]
                 await listening.stop()
         seconds = self.app.settings.graceful_seconds
         seconds = min(FAULT_SECONDS, seconds) if self.fault else seconds
-        await asyncio.gather(*(server.drain(seconds) for server in servers))
+        drained = asyncio.gather(*(server.drain(seconds) for server in servers))
+        waiting: list[asyncio.Future[Any]] = [drained, asyncio.create_task(self.hurry.wait())]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
         for runner in runners:
             await runner.cleanup()
 
@@ -178,6 +208,16 @@ class PollyWorker(Worker):  # type: ignore[misc]
             if stop.is_set():
                 return False
         return True
+
+    def _end_now(self, stop: asyncio.Event) -> None:
+        """End without waiting for requests in flight."""
+        self.hurry.set()
+        stop.set()
+
+    def _renew(self) -> None:
+        """Show the certificate that the supervisor read last to whoever connects from now on."""
+        if self.app.certificates is not None:
+            self.app.certificates.refresh()
 
     def _broken(self, stop: asyncio.Event, reason: str) -> None:
         """End this process, which can't write to its database any more; gunicorn starts another."""

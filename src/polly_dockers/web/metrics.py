@@ -30,6 +30,8 @@ BUCKETS: Final = (
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0),
 )
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+EXPIRY: Final = "certificate.expiry"
+"""In the folder that the processes of a server share: when its certificate ends, in seconds since 1970."""
 
 
 class Times(msgspec.Struct):
@@ -135,8 +137,23 @@ class Counts:
             for file in self._folder.glob("*.json")
         ]
         registry = CollectorRegistry()
-        registry.register(_Sum(snapshots, shutil.disk_usage(self._data)))
+        registry.register(_Sum(snapshots, shutil.disk_usage(self._data), self._expiry()))
         return generate_latest(registry)
+
+    def _expiry(self) -> float | None:
+        """When the certificate ends; None for a server without one."""
+        try:
+            return float((self._folder / EXPIRY).read_text("ascii"))
+        except (OSError, ValueError):
+            return None
+
+
+def _expires(seconds: float) -> GaugeMetricFamily:
+    found = GaugeMetricFamily(
+        "polly_tls_certificate_expiry_timestamp_seconds", "When the certificate that the server shows ends."
+    )
+    found.add_metric([], seconds)
+    return found
 
 
 def _resident() -> int:
@@ -150,8 +167,9 @@ def _resident() -> int:
 class _Sum(Collector):
     """The snapshots of all processes as metrics. What a process counted that has died stays counted."""
 
-    def __init__(self, snapshots: list[tuple[int, Snapshot]], disk: tuple[int, int, int]) -> None:
+    def __init__(self, snapshots: list[tuple[int, Snapshot]], disk: tuple[int, int, int], expiry: float | None) -> None:
         self._snapshots = snapshots
+        self._expiry = expiry
         self._disk = disk
 
     def collect(self) -> Iterable[Metric]:
@@ -194,7 +212,8 @@ class _Sum(Collector):
         free.add_metric([], self._disk[2])
         size = GaugeMetricFamily("polly_disk_size_bytes", "Size of the disk of the data folder.")
         size.add_metric([], self._disk[0])
-        return [commits, lag, cpu, memory, free, size, *self._of_garbage()]
+        certificate = [] if self._expiry is None else [_expires(self._expiry)]
+        return [commits, lag, cpu, memory, free, size, *certificate, *self._of_garbage()]
 
     def _of_garbage(self) -> Iterable[Metric]:
         every = [snapshot.collected for _, snapshot in self._snapshots]
