@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import access
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final = 1000
 """Entries in an hour about emails that have no account, at most: whoever reaches the server can cause them."""
+UNKNOWN_KEY: Final = "audit:unknown"
+"""What they are counted under."""
+CHUNK: Final = 100
+"""Refusals of one transaction."""
 WAITING: Final = 10_000
 """Refusals that a process remembers until it writes them, at most."""
 
@@ -55,25 +60,51 @@ def refused(registry: Registry, email: str, address: str) -> None:
 
 
 async def settle(registry: Registry) -> None:
-    """Write the refusals that are remembered, and seal what has no place in the chain yet."""
+    """Write the refusals that are remembered, and seal what has no place in the chain yet.
+
+    Refusals are written in small transactions, and those that are not to be written cost a read: however many there
+    are, pushes go on between.
+    """
     waiting = dict(registry.refused)
     registry.refused.clear()
-    if waiting:
-        try:
-            await registry.db.write(_refused, waiting)
-        except BaseException:
-            registry.refused.update(waiting)
-            raise
+    try:
+        while waiting:
+            some = {key: waiting[key] for key in list(waiting)[:CHUNK]}
+            known, unknown = await registry.db.read(_sorted, some)
+            if known or unknown:
+                await registry.db.write(_refused, known, unknown)
+            for key in some:
+                del waiting[key]
+            await asyncio.sleep(0)
+    except BaseException:
+        registry.refused.update(waiting)
+        raise
     await seal(registry)
 
 
-def _refused(connection: Connection, waiting: Mapping[tuple[str, str], int]) -> None:
+_Refusals = list[tuple[str, str, int]]
+"""Email, address, and how often."""
+
+
+def _sorted(connection: Connection, waiting: Mapping[tuple[str, str], int]) -> tuple[_Refusals, _Refusals]:
+    """Refusals of emails that have an account, and of others, as many of these as may be written this hour."""
+    written = throttles.counts(connection, [UNKNOWN_KEY], throttles.HOUR).get(UNKNOWN_KEY, (0, 0))[0]
+    known: _Refusals = []
+    unknown: _Refusals = []
     for (email, address), count in waiting.items():
-        unknown = account_rows.user(connection, email) is None
-        if unknown and throttles.count(connection, "audit:unknown", throttles.HOUR) > UNKNOWN:
-            continue
+        if account_rows.user(connection, email) is not None:
+            known.append((email, address, count))
+        elif written + len(unknown) < UNKNOWN:
+            unknown.append((email, address, count))
+    return known, unknown
+
+
+def _refused(connection: Connection, known: _Refusals, unknown: _Refusals) -> None:
+    for email, address, count in known + unknown:
         detail = f"{count} times" if count > 1 else ""
         rows.note_account(connection, Event.sign_in_refused, email, address, detail=detail)
+    if unknown:
+        throttles.count(connection, UNKNOWN_KEY, throttles.HOUR, len(unknown))
 
 
 async def seal(registry: Registry) -> None:

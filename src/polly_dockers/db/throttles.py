@@ -29,17 +29,16 @@ def counts(connection: Connection, keys: Sequence[str], window: int) -> dict[str
     return {row.key: (row.failures, row.since) for row in rows if -SKEW <= at - row.since < window}
 
 
-def count(connection: Connection, key: str, window: int) -> int:
-    """Count one more under the key; how many there are within its window."""
+def count(connection: Connection, key: str, window: int, number: int = 1) -> None:
+    """Count so many more under the key, within its window."""
     at = now()
     known = counts(connection, [key], window).get(key)
     if known is not None:
-        connection.execute(update(throttles).where(throttles.c.key == key).values(failures=known[0] + 1))
-        return known[0] + 1
+        connection.execute(update(throttles).where(throttles.c.key == key).values(failures=known[0] + number))
+        return
     old = or_(throttles.c.key == key, throttles.c.since < at - HOUR, throttles.c.since > at + SKEW)
     connection.execute(delete(throttles).where(old))
-    connection.execute(insert(throttles), {"key": key, "failures": 1, "since": at})
-    return 1
+    connection.execute(insert(throttles), {"key": key, "failures": number, "since": at})
 
 
 def pair(email: str, address: str) -> str:

@@ -1,0 +1,72 @@
+"""Refused sign-ins in the audit log: what a flood of them may cost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from polly_dockers import audit, datafolder
+from polly_dockers.config import Config
+from polly_dockers.db import accounts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.registry import Registry
+
+ANN = "ann@acme.example"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder with one account."""
+    datafolder.prepare(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+async def registry(folder: Path) -> AsyncIterator[Registry]:
+    """A registry on the folder."""
+    opened = await datafolder.open_registry(Config(data=folder))
+    await opened.db.write(accounts.add_user, ANN, "!")
+    yield opened
+    opened.close()
+
+
+def entries(connection: Connection) -> dict[str, str]:
+    """Emails and details of what was refused."""
+    return dict(connection.execute(text('SELECT "by", detail FROM audit')).tuples().all())
+
+
+async def test_a_flood_of_made_up_emails(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many an hour are written, in small transactions; those beyond cost none. Accounts that exist always are."""
+    monkeypatch.setattr(audit, "UNKNOWN", 250)
+    written: list[int] = []
+    write = registry.db.write
+
+    async def counted(fn: Any, *arguments: Any) -> Any:  # noqa: ANN401 - any function
+        if fn is audit._refused:
+            written.append(sum(map(len, arguments)))
+        return await write(fn, *arguments)
+
+    object.__setattr__(registry, "db", SimpleNamespace(read=registry.db.read, write=counted, close=registry.db.close))
+    for number in range(1000):
+        audit.refused(registry, f"{number}@made.up", "203.0.113.1")
+    for _ in range(7):
+        audit.refused(registry, ANN, "203.0.113.1")
+    await audit.settle(registry)
+    found = await registry.db.read(entries)
+    assert len(found) == 251
+    assert found[ANN] == "7 times"
+    assert max(written) <= audit.CHUNK
+    assert len(written) == 4
+    audit.refused(registry, "another@made.up", "203.0.113.1")
+    await audit.settle(registry)
+    assert len(written) == 4
+    assert not registry.refused
