@@ -41,7 +41,8 @@ async def registry(folder: Path) -> AsyncIterator[Registry]:
 
 def entries(connection: Connection) -> dict[str, str]:
     """Emails and details of what was refused."""
-    return dict(connection.execute(text('SELECT "by", detail FROM audit')).tuples().all())
+    found = connection.execute(text('SELECT "by", detail FROM audit')).all()
+    return {row.by: row.detail for row in found}
 
 
 async def test_a_flood_of_made_up_emails(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
