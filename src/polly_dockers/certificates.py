@@ -30,6 +30,8 @@ LOOK_EVERY: Final = 5.0
 """Seconds between two looks whether the files have changed."""
 SOON: Final = 14 * 86_400
 """Seconds before a certificate's end from which the log warns of it."""
+_OF_ANOTHER: Final = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
+"""What OpenSSL says of a key that is not the certificate's; the last where it is of another kind."""
 _LARGEST: Final = 4 << 20
 """Bytes of a file that are read, at most."""
 
@@ -110,7 +112,7 @@ class Certificates:
             _load(trial)
             return x509.load_pem_x509_certificates(contents[0])[0].not_valid_after_utc.timestamp()
         except ssl.SSLError as error:
-            if "MISMATCH" in (error.reason or ""):
+            if error.reason in _OF_ANOTHER:
                 msg = f"The key {key} is not the key of the certificate {cert}. Give the one that belongs to it."
             else:
                 msg = (

@@ -7,6 +7,7 @@ the server as SIGTERM does, unless it was ignored at the start, as nohup has it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -116,6 +117,7 @@ class Supervisor(Arbiter):  # type: ignore[misc]
 
 def leave(code: int) -> NoReturn:
     """End this process at once, with all that was printed: taking an interpreter apart takes seconds."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - what sys.exit would call
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

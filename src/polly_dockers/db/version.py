@@ -41,6 +41,6 @@ def check(folder: Path, found: str) -> None:
     if found > REVISION:
         msg = (
             f"The data folder {folder} was written by a newer version of polly-server (revision {found}). "
-            "Upgrade it (pip install --upgrade 'polly-dockers[server]'), or restore a backup of this version."
+            "Install the newer version, or restore a backup of this version."
         )
         raise Unavailable(msg)
