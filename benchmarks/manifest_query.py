@@ -54,7 +54,8 @@ def main() -> None:
         kid = change(Path(folder), _fill)
         statement = pull._BY_TAG  # noqa: SLF001 - what is measured
         name = RepositoryName.parse("acme/hello")
-        bound = access.parameters(Actor(user_id=1, password_version=1, kid=kid), name) | {"reference": "v1"}
+        actor = Actor(user_id=1, password_version=1, kid=kid)
+        bound = access.parameters(actor, name, reference="v1", largest=1 << 16)
         engine = open_engine(Path(folder) / FILE)
         with engine.connect() as connection:
             through = microseconds(lambda: connection.execute(statement._query, bound).first())  # noqa: SLF001

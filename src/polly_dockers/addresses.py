@@ -25,7 +25,9 @@ SITE: Final = 64
 
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _MAPPED_BITS: Final = 96
-_HOP: Final = re.compile(r'"?(?:\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}|([0-9A-Fa-f:.]+))"?\Z')
+_HOP: Final = re.compile(
+    r'"?(?:\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?|([0-9.]{7,15}):[0-9]{1,5}|([0-9A-Fa-f:.]{2,45}))"?\Z'
+)
 """An entry of X-Forwarded-For: an address, an IPv4 one with its port, or one in brackets with or without a port."""
 
 

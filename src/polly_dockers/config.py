@@ -61,6 +61,8 @@ class Config:
     """How long the server waits between two collections of garbage; 0: only polly-server gc collects."""
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses or networks, apart by commas, whose X-Forwarded-For names the client; empty: none."""
+    stalled_seconds: int = 60
+    """How long a client may take nothing of its answer; then its connection is closed."""
     graceful_seconds: int = 60
     """How long requests in flight may take to end after SIGTERM."""
     log_level: str = "info"
@@ -102,6 +104,7 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "upload_seconds": (60, 365 * 86_400),
     "grace_seconds": (0, 30 * 86_400),
     "collect_seconds": (0, 30 * 86_400),
+    "stalled_seconds": (1, 3600),
     "graceful_seconds": (0, 3600),
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from polly_dockers import access
 from polly_dockers.db import manifests as rows
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 REFERRERS: Final = 500
 """Descriptors on a page of referrers: each carries annotations of its own."""
+ANNOTATIONS: Final = 4 << 20
+"""Bytes of annotations on a page of referrers; one descriptor is on each page whatever it has."""
 
 
 async def tags(registry: Registry, actor: Actor, name: RepositoryName, *, last: str, limit: int) -> list[str]:
@@ -64,8 +68,8 @@ async def referrers(
     *,
     artifact_types: Sequence[str],
     after: int,
-) -> tuple[list[dict[str, Any]], int | None]:
-    """A page of descriptors of what refers to the digest, and what the next page comes after.
+) -> tuple[list[bytes], int | None]:
+    """A page of descriptors, as JSON, of what refers to the digest, and what the next page comes after.
 
     Of any of ``artifact_types`` where some are given. "If the registry supports the referrers API … MUST include" those
     of the fallback tag too, which stand on the first page.
@@ -81,45 +85,64 @@ def _referrers(
     digest: Digest,
     artifact_types: Sequence[str],
     after: int,
-) -> tuple[list[dict[str, Any]], int | None]:
+) -> tuple[list[bytes], int | None]:
     try:
         reached = access.reach(connection, actor, name, Action.pull, public=registry.public)
     except NameUnknown:
         return [], None
-    page = rows.referrers(
+    fallback = (
+        _fallback_entries(rows.body_of_tag(connection, reached.repository_id, digest.replace(":", "-")))
+        if after == 0
+        else []
+    )
+    page, following = rows.referrers(
         connection,
         reached.repository_id,
         digest,
         artifact_types=artifact_types,
         after=after,
-        limit=REFERRERS + 1,
+        limit=REFERRERS,
+        room=ANNOTATIONS - sum(len(item) for _, _, item in fallback),
     )
-    found = {row.digest: _descriptor(row) for row in page[:REFERRERS]}
-    if after == 0:
-        fallback = rows.body_of_tag(connection, reached.repository_id, digest.replace(":", "-"))
-        for item in _fallback_entries(fallback):
-            if not artifact_types or item.get("artifactType") in artifact_types:
-                found.setdefault(item["digest"], item)
-    return list(found.values()), page[REFERRERS - 1].id if len(page) > REFERRERS else None
+    found = {row.digest: _descriptor(row) for row in page}
+    for name_of, artifact_type, item in fallback:
+        if not artifact_types or artifact_type in artifact_types:
+            found.setdefault(name_of, item)
+    return list(found.values()), following
 
 
-def _descriptor(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row of named columns
+def _descriptor(row: Any) -> bytes:  # noqa: ANN401 - a row of named columns
     item = {"mediaType": row.media_type, "digest": row.digest, "size": row.size}
     if row.artifact_type:
         item["artifactType"] = row.artifact_type
     if row.annotations:
-        item["annotations"] = json.loads(row.annotations)
-    return item
+        item["annotations"] = msgspec.Raw(row.annotations)  # JSON already, and perhaps a lot of it
+    return msgspec.json.encode(item)
 
 
-def _fallback_entries(body: bytes | None) -> list[dict[str, Any]]:
-    """The entries of an index that a client without the referrers API keeps under ``sha256-<hex>``."""
-    if body is None:
-        return []
-    document = json.loads(body)
-    if document.get("mediaType", OCI_INDEX) not in INDEXES:
-        return []
-    return [item for item in document.get("manifests", ()) if isinstance(item, dict) and "digest" in item]
+class _Index(msgspec.Struct):
+    mediaType: str | None = None  # noqa: N815 - as on the wire
+    manifests: list[msgspec.Raw] | None = None
+
+
+class _Entry(msgspec.Struct):
+    digest: str = ""
+    artifactType: str | None = None  # noqa: N815 - as on the wire
+
+
+def _fallback_entries(body: bytes | None) -> list[tuple[str, str | None, bytes]]:
+    """Digest, artifact type and JSON of the entries of the index that a client keeps under ``sha256-<hex>``.
+
+    Such a client knows no referrers API.
+    """
+    found: list[tuple[str, str | None, bytes]] = []
+    with contextlib.suppress(msgspec.DecodeError):
+        document = msgspec.json.decode(body or b"{}", type=_Index)
+        for item in document.manifests or [] if (document.mediaType or OCI_INDEX) in INDEXES else []:
+            entry = msgspec.json.decode(item, type=_Entry)
+            if entry.digest:
+                found.append((entry.digest, entry.artifactType, bytes(item)))
+    return found
 
 
 async def commits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import and_, bindparam, case, select
 
 from polly_dockers import access, removal
 from polly_dockers.blobs.store import BlobMissing
@@ -36,10 +36,18 @@ class StoredManifest:
 
     digest: Digest
     media_type: str
-    body: bytes
+    size: int
+    body: bytes | None
+    """None for one that is larger than was asked for."""
 
 
-_CONTENT: Final = (manifests.c.id.label("manifest_id"), manifests.c.digest, manifests.c.media_type, manifests.c.body)
+_CONTENT: Final = (
+    manifests.c.id.label("manifest_id"),
+    manifests.c.digest,
+    manifests.c.media_type,
+    manifests.c.size,
+    case((manifests.c.size <= bindparam("largest"), manifests.c.body)).label("body"),
+)
 _BY_DIGEST: Final = Statement(
     select(*access.COLUMNS, *_CONTENT)
     .select_from(
@@ -79,19 +87,21 @@ _BLOB: Final = Statement(
 )
 
 
-async def manifest(registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest) -> StoredManifest:
+async def manifest(
+    registry: Registry, actor: Actor, name: RepositoryName, reference: Tag | Digest, *, largest: int
+) -> StoredManifest:
     """The manifest of a tag or of a digest: of a commit that is active, or of any that is not.
 
-    Raises ManifestUnknown.
+    Its bytes where there are ``largest`` at most. Raises ManifestUnknown.
     """
-    bound = access.parameters(actor, name, reference=reference)
+    bound = access.parameters(actor, name, reference=reference, largest=largest)
     row = await registry.db.read((_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG).first, bound)
     reached = access.look(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.digest is None:
         raise await _missing(registry, row, name, reference, whole=isinstance(reached, access.Absent))
     if len(registry.pulled) < PULLED:
         registry.pulled.add(row.manifest_id)
-    return StoredManifest(Digest(row.digest), row.media_type, row.body)
+    return StoredManifest(Digest(row.digest), row.media_type, row.size, row.body)
 
 
 async def _missing(

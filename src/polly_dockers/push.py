@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 LARGE: Final = 1 << 16
 """Bytes of a manifest from which parsing it leaves the loop to others."""
 
+PLATFORMS: Final = 50
+"""Platforms of an index that lists show, at most."""
+
 NAMED: Final = 20
 """Missing digests that one error names, at most."""
 
@@ -208,7 +211,7 @@ def _index_references(connection: Connection, reached: Reached, parsed: Manifest
         [blob.id for blob in found.values()],
         [child.id for child in children.values()],
         missing,
-        list(dict.fromkeys(platforms)),
+        list(dict.fromkeys(platforms))[:PLATFORMS],
     )
 
 

@@ -175,6 +175,9 @@ def run_server(
         str | None, typer.Option(show_default="300", help="Time between two collections; 0: none.")
     ] = None,
     trusted_proxies: Annotated[str | None, typer.Option(help="Addresses that may say X-Forwarded-For.")] = None,
+    stalled_seconds: Annotated[
+        str | None, typer.Option(show_default="60", help="Hang up on a client that takes nothing for so long.")
+    ] = None,
     graceful_seconds: Annotated[
         str | None, typer.Option(show_default="60", help="Wait for requests at the end.")
     ] = None,

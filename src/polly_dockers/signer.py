@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 ALGORITHM: Final = "EdDSA"
 ISSUER: Final = "polly"
-REMEMBERED: Final = 4096
-"""Verified tokens that a process remembers; their claims can't change until they expire.
+REMEMBERED: Final = 32 << 20
+"""Bytes of verified tokens that a process remembers; their claims can't change until they expire.
 
 Whether the key is still good is no claim: every request checks it with the rights (``access.ALIVE``).
 """
@@ -55,6 +55,8 @@ class Signer:
         self._audience = audience
         self._looked = 0.0
         self._verified: OrderedDict[str, tuple[float, Actor]] = OrderedDict()
+        self._bytes = 0
+        """What the verified tokens take, about."""
         self.learn(known)
 
     def learn(self, known: Sequence[Key]) -> None:
@@ -116,10 +118,22 @@ class Signer:
         except jwt.PyJWTError as error:
             raise _invalid() from error
         actor = _actor(claims, kid)
-        while len(self._verified) >= REMEMBERED:
-            self._verified.popitem(last=False)
-        self._verified[token] = (claims["exp"] + LEEWAY, actor)
+        self._remember(token, claims["exp"] + LEEWAY, actor)
         return actor
+
+    def _remember(self, token: str, until: float, actor: Actor) -> None:
+        """Keep a verified token; those unused for longest make room."""
+        if token not in self._verified:
+            self._bytes += _weight(token)
+        self._verified[token] = (until, actor)
+        while self._bytes > REMEMBERED:
+            oldest, _ = self._verified.popitem(last=False)
+            self._bytes -= _weight(oldest)
+
+
+def _weight(token: str) -> int:
+    """Bytes that a verified token takes, at most about: a grant of 40 characters becomes objects of 400 bytes."""
+    return 512 + 12 * len(token)
 
 
 def _actor(claims: dict[str, Any], kid: str) -> Actor:

@@ -28,7 +28,7 @@ from polly_dockers.errors import PollyError, StorageFull, Unavailable
 from polly_dockers.history import fold
 from polly_dockers.supervisor import leave
 from polly_dockers.web.metrics import Collected, Counts, Times
-from polly_dockers.web.protocol import HttpServer
+from polly_dockers.web.protocol import HttpServer, bound_unread
 from polly_dockers.web.site import MetricsSite, Site
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             metrics = listener.sock.getsockname() == self.app.metrics_name
             certificates = self.app.certificates if not metrics else None
             context = certificates.context() if certificates is not None else None
+            bound_unread(listener.sock, self.app.settings.stalled_seconds)
             await web.SockSite(runners[metrics], listener.sock, ssl_context=context, backlog=4096).start()
         return servers, runners
 

@@ -356,9 +356,9 @@ def connected(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def receive(connection: socket.socket) -> Answer:
+def receive(connection: socket.socket, method: str = "GET") -> Answer:
     """Read one answer off a bare connection."""
-    response = http.client.HTTPResponse(connection)
+    response = http.client.HTTPResponse(connection, method=method)
     with contextlib.closing(response):
         response.begin()
         return Answer(response.status, response.headers, response.read())

@@ -225,6 +225,28 @@ def test_referrers_are_never_404(ann: Person) -> None:
     assert referrers(missing, EMPTY)[1] == []
 
 
+def test_pages_of_referrers_by_bytes(repo: Repo) -> None:
+    """42, 48, 49: a page ends where its annotations have 4 MiB, and its Link leads to the rest: all of it, once."""
+    subject = image()
+    repo.push(subject)
+    pushed = {}
+    for number in range(4):
+        annotations = {"text": ("\u00e9" + "x" * 9) * 150_000, "half": "\ud800", "number": str(number)}
+        entry = {"subject": descriptor(subject.manifest, OCI_MANIFEST), "annotations": annotations}
+        body = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], **entry})
+        assert repo.put(sha256(body), body, OCI_INDEX).status == 201
+        pushed[sha256(body)] = annotations
+    base = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+    small = dumps({**base, "subject": descriptor(subject.manifest)})
+    assert repo.put(sha256(small), small, OCI_INDEX).status == 201
+    path = repo.path(f"referrers/{subject.digest}")
+    assert len(repo.get(path).body) < 5 << 20
+    pages = follow(repo, path, "manifests")
+    found: list[Any] = [item for page in pages for item in page]
+    assert {item["digest"]: item.get("annotations") for item in found} == {**pushed, sha256(small): None}
+    assert (len(found), len(pages) > 1) == (5, True)
+
+
 def test_referrers_are_no_commits(ann: Person, repo: Repo) -> None:
     """Signatures and SBOMs are attached to commits and do not show up as such unless they are tagged."""
     subject = image()

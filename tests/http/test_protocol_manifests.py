@@ -18,9 +18,11 @@ from contract.wire_client import (
     Person,
     Repo,
     admin,
+    connected,
     descriptor,
     dumps,
     image,
+    receive,
     sha256,
     sha512,
 )
@@ -151,6 +153,21 @@ def test_large_manifests(repo: Repo) -> None:
     body = padded(4 * MEBIBYTE + 400_000)
     assert repo.put("large", body, OCI_INDEX).status == 201
     assert repo.manifest("large").body == body
+
+
+def test_head_of_large_manifests(repo: Repo) -> None:
+    """1, 37: HEAD tells the length and the digest of a manifest of any size, as GET does, on one connection."""
+    for size in (1000, 65_536, 65_537, 300_000):
+        body = padded(size)
+        assert repo.put("sized", body, OCI_INDEX).status == 201
+        rest = f"{repo.path('manifests/sized')} HTTP/1.1\r\nHost: x\r\nAuthorization: {repo.authorization}\r\n"
+        with connected(repo.port) as connection:
+            for method, more in (("HEAD", ""), ("HEAD", "Te: x\r\n"), ("GET", ""), ("GET", "Te: x\r\n"), ("GET", "")):
+                connection.sendall(f"{method} {rest}{more}\r\n".encode())
+                answer = receive(connection, method)
+                assert (answer.status, answer.header("Content-Length")) == (200, str(size))
+                assert answer.header("Docker-Content-Digest") == sha256(body)
+                assert answer.body == (b"" if method == "HEAD" else body)
 
 
 @pytest.mark.parametrize("chunked", [False, True])

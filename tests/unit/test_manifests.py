@@ -128,9 +128,11 @@ def test_a_config_of_any_bytes(body: bytes) -> None:
 
 def test_fallback_entries() -> None:
     """Entries of an index; none of an image, and none without one."""
-    entry = descriptor(b"a", OCI_MANIFEST)
-    assert _fallback_entries(an_index(manifests=[entry])) == [entry]
-    assert _fallback_entries(an_index(mediaType=OCI_INDEX, manifests=[entry])) == [entry]
+    entry = descriptor(b"a", OCI_MANIFEST, artifactType="an/artifact")
+    found = [(sha256(b"a"), "an/artifact", dumps(entry))]
+    assert _fallback_entries(an_index(manifests=[entry])) == found
+    assert _fallback_entries(an_index(mediaType=OCI_INDEX, manifests=[entry])) == found
+    assert _fallback_entries(an_index(manifests=None)) == []
     assert _fallback_entries(an_image(mediaType=OCI_MANIFEST)) == []
     assert _fallback_entries(an_image()) == []
     assert _fallback_entries(None) == []

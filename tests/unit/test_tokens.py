@@ -17,7 +17,7 @@ from polly_dockers.errors import BadRequest, RangeInvalid, Unauthorized
 from polly_dockers.grants import MAX_SCOPES, parse_scopes
 from polly_dockers.model import BITS, Action, Actor, Grants, RepositoryName, short_hash
 from polly_dockers.passwords import check_strength, hash_now
-from polly_dockers.signer import REMEMBERED, Signer, UnknownKey, new_key
+from polly_dockers.signer import Signer, UnknownKey, new_key
 from polly_dockers.web.blobs import matches
 from polly_dockers.web.send import parse_range
 
@@ -163,13 +163,17 @@ def test_a_token_ends(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
             each.read(token)
 
 
-def test_memory_is_bounded(signer: Signer) -> None:
-    """However many tokens are read, so many are remembered at most."""
-    for _ in range(3):
-        signer.read(signer.sign(ACTOR, 60))
-    signer._verified.update({f"junk {number}": (0.0, ACTOR) for number in range(REMEMBERED)})
-    signer.read(signer.sign(ACTOR, 60))
-    assert len(signer._verified) <= REMEMBERED
+def test_memory_is_bounded(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """42: however many tokens are read, and however large they are, what is remembered of them is bounded in bytes."""
+    small, large = signer.sign(ACTOR, 60), signer.sign(replace(ACTOR, access_token="t" * 4000), 60)
+    monkeypatch.setattr("polly_dockers.signer.REMEMBERED", 20_000)
+    for token in (small, large, *(signer.sign(ACTOR, 60) for _ in range(20))):
+        signer.read(token)
+        signer.read(token)
+        kept = sum(512 + 12 * len(each) for each in signer._verified)
+        assert signer._bytes == kept <= 20_000
+    assert signer._verified
+    assert small not in signer._verified
 
 
 @given(st.text(max_size=100) | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"))

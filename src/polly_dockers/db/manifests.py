@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, bindparam, cast, func, insert, select, tuple_, update
+import msgspec
+from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select, tuple_, update
 
-from polly_dockers.db import journal, missed, repositories
+from polly_dockers.db import journal, missed, page, repositories
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
     blobs,
@@ -74,6 +75,16 @@ _ADD: Final = Statement(
 )
 
 
+def text_of(annotations: dict[str, str]) -> str | None:
+    """Annotations as their column has them, JSON as short as it can be; None for none."""
+    if not annotations:
+        return None
+    try:
+        return msgspec.json.encode(annotations).decode()
+    except UnicodeEncodeError:  # half a character, which only an escape can say
+        return json.dumps(annotations)
+
+
 def add(
     connection: Connection,
     *,
@@ -91,7 +102,7 @@ def add(
         "media_type": manifest.media_type,
         "artifact_type": manifest.artifact_type,
         "subject": manifest.subject,
-        "annotations": json.dumps(manifest.annotations) if manifest.annotations else None,
+        "annotations": text_of(manifest.annotations),
         "platforms": " ".join(platforms),
         "size": manifest.size,
         "total_size": manifest.size,
@@ -241,11 +252,19 @@ def tag_names(connection: Connection, repository_id: int, last: str, limit: int)
 
 
 def referrers(
-    connection: Connection, repository_id: int, subject: str, *, artifact_types: Sequence[str], after: int, limit: int
-) -> list[Row[*tuple[Any, ...]]]:
+    connection: Connection,
+    repository_id: int,
+    subject: str,
+    *,
+    artifact_types: Sequence[str],
+    after: int,
+    limit: int,
+    room: int,
+) -> tuple[list[Row[*tuple[Any, ...]]], int | None]:
     """Rows (id, digest, media_type, size, artifact_type, annotations) of manifests whose subject is the digest.
 
-    In the order of their ids, after one of them; of any of ``artifact_types`` where some are given.
+    In the order of their ids, after one of them; of any of ``artifact_types`` where some are given. As many as have
+    ``room`` bytes of annotations, ``limit`` at most and one at least; then the id that the next page comes after.
     """
     query = (
         select(
@@ -254,15 +273,15 @@ def referrers(
             manifests.c.media_type,
             manifests.c.size,
             manifests.c.artifact_type,
-            manifests.c.annotations,
+            cast(manifests.c.annotations, LargeBinary).label("annotations"),
         )
         .where(manifests.c.repository_id == repository_id, manifests.c.subject == subject, manifests.c.id > after)
         .order_by(manifests.c.id)
-        .limit(limit)
     )
     if artifact_types:
         query = query.where(manifests.c.artifact_type.in_(artifact_types))
-    return list(connection.execute(query).all())
+    found, more = page.take(connection, query, limit, lambda row: len(row.annotations or b""), room)
+    return found, found[-1].id if more else None
 
 
 def body_of_tag(connection: Connection, repository_id: int, tag: str) -> bytes | None:

@@ -7,7 +7,6 @@ are counted anew.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from polly_dockers import manifests as documents
 from polly_dockers.db import audit, garbage, journal
+from polly_dockers.db import manifests as manifest_rows
 from polly_dockers.db import restore as restore_rows
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.journal import (
@@ -115,7 +115,7 @@ class Replay:
                 "media_type": parsed.media_type,
                 "artifact_type": parsed.artifact_type,
                 "subject": parsed.subject,
-                "annotations": json.dumps(parsed.annotations) if parsed.annotations else None,
+                "annotations": manifest_rows.text_of(parsed.annotations),
                 "platforms": record.platforms,
                 "size": parsed.size,
                 "total_size": parsed.size,

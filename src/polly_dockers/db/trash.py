@@ -13,6 +13,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, up
 
 from polly_dockers.db import audit, journal, missed, repositories
 from polly_dockers.db import manifests as manifest_rows
+from polly_dockers.db import page as pages
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
     HIDDEN,
@@ -136,10 +137,11 @@ def page(
     query = _ITEMS.where(mine)
     if after is not None:
         query = query.where(tuple_(trash.c.deleted_at, trash.c.id) < tuple_(*after))
-    rows = connection.execute(query.order_by(trash.c.deleted_at.desc(), trash.c.id.desc()).limit(limit + 1)).all()
+    query = query.order_by(trash.c.deleted_at.desc(), trash.c.id.desc())
+    rows, more = pages.take(connection, query, limit, lambda row: len(row.tags))
     total = connection.execute(select(func.count()).select_from(trash).where(mine)).scalar_one()
-    found = [_item(row) for row in rows[:limit]]
-    return found, (found[-1].deleted_at, found[-1].id) if len(rows) > limit else None, total
+    found = [_item(row) for row in rows]
+    return found, (found[-1].deleted_at, found[-1].id) if more else None, total
 
 
 def older(connection: Connection, before: int, *, after: tuple[int, int], limit: int) -> list[Item]:

@@ -23,7 +23,7 @@ _EMPTY: Final = frozenset({204, 304})
 class Answer:
     """Status, headers and body."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "length", "status")
 
     def __init__(
         self,
@@ -33,17 +33,23 @@ class Answer:
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
         more: Sequence[tuple[str, str]] = (),
+        length: int | None = None,
     ) -> None:
-        """``more``: headers whose names may stand there several times."""
+        """``more``: headers whose names may stand there several times. ``length``: of a body that is not given."""
         self.status = status
         self.body = body
+        self.length = len(body) if length is None else length
+        """Bytes of the body, also where it is not here: it is left out of answers to HEAD, or held elsewhere."""
         self.headers = [*headers.items(), *more] if headers is not None else [*more]
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
 
     def response(self) -> web.Response:
         """As aiohttp sends it."""
-        return web.Response(status=self.status, headers=CIMultiDict(self.headers), body=self.body or None)
+        headers = CIMultiDict(self.headers)
+        if self.length > len(self.body):
+            headers["Content-Length"] = str(self.length)
+        return web.Response(status=self.status, headers=headers, body=self.body or None)
 
     def wire(self, common: str, *, head: bool) -> bytes:
         """As it goes out on a connection that stays open; the answer to HEAD is the same without its body.
@@ -51,7 +57,7 @@ class Answer:
         ``common``: lines of headers that every answer has.
         """
         lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
-        length = "" if self.status in _EMPTY else f"Content-Length: {len(self.body)}\r\n"
+        length = "" if self.status in _EMPTY else f"Content-Length: {self.length}\r\n"
         text = f"{_LINES[self.status]}{lines}{length}{common}Date: {_date()}\r\n\r\n"
         return text.encode("latin-1") if head else text.encode("latin-1") + self.body
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
+import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 
@@ -14,12 +16,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from polly_dockers import addresses
 from polly_dockers.errors import BadRequest, ClientGone, NameInvalid, RequestTimeout, SizeInvalid, TooLarge
+from polly_dockers.web.prompt import PromptRequest
+from polly_dockers.web.room import SMALL, hang_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from polly_dockers.registry import Registry
-    from polly_dockers.web.prompt import PromptRequest
+    from polly_dockers.web.answer import Answer
+    from polly_dockers.web.room import Held, Room
 
 T = TypeVar("T")
 
@@ -51,11 +56,19 @@ _CHUNK: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/[0-9*]
 class Exchange:
     """One request and what is known of it before a handler runs."""
 
-    __slots__ = ("_queries", "_request", "continued", "id", "kind", "path", "query_string", "registry", "user_id")
+    __slots__ = (
+        *("_queries", "_request", "_room", "continued", "held", "id", "kind", "path", "query_string", "registry"),
+        "user_id",
+    )
 
-    def __init__(self, request: web.BaseRequest | PromptRequest, registry: Registry, request_id: str) -> None:
+    def __init__(
+        self, request: web.BaseRequest | PromptRequest, registry: Registry, room: Room, request_id: str
+    ) -> None:
         self._request = request
         self.registry = registry
+        self._room = room
+        self.held: Held | None = None
+        """What of the request is in memory; whoever serves the request releases it."""
         self.id = request_id
         self.continued = False
         """Whether the body was asked for: a client may wait for that (RFC 9110, 10.1.1)."""
@@ -73,6 +86,13 @@ class Exchange:
     def request(self) -> web.BaseRequest:
         """The request. Of one that is answered promptly, only what a PromptRequest has is there."""
         return cast("web.BaseRequest", self._request)
+
+    @property
+    def largest(self) -> int:
+        """Bytes of a body that are of use: what is answered promptly takes no large one, and HEAD none."""
+        if self._request.method == "HEAD":
+            return 0
+        return SMALL if isinstance(self._request, PromptRequest) else sys.maxsize
 
     @property
     def headers(self) -> dict[str, str]:
@@ -134,23 +154,43 @@ class Exchange:
         self.continued = True
         return RequestBody(self.request)
 
+    def hold(self) -> Held:
+        """Room for what this request makes the process keep in memory."""
+        transport = self._request.transport
+        end = _nothing if transport is None else functools.partial(hang_up, transport)
+        self.held = self._room.hold(self.address, end)
+        return self.held
+
+    def keep(self, answer: Answer) -> None:
+        """Count the body of a large answer for as long as it is sent; raises Unavailable where there is no room."""
+        if isinstance(self._request, web.BaseRequest) and self._request.method != "HEAD":
+            self.release()
+            self.hold().add(answer.body)
+            answer.body = b""
+
+    def release(self) -> None:
+        """Nothing of the request is in memory any more."""
+        if self.held is not None:
+            self.held.release()
+
     async def read(self, limit: int) -> bytes:
-        """The whole body; raises TooLarge over ``limit`` bytes, ClientGone where it is cut short."""
+        """The whole body.
+
+        Raises TooLarge over ``limit`` bytes, ClientGone where it is cut short, Unavailable where there is no room.
+        """
         stream = self.body()
         if stream.length is not None and stream.length > limit:
             raise _too_large(limit)
-        pieces: list[bytes] = []
-        size = 0
+        held = self.hold()
         try:
             async with asyncio.timeout(WHOLE if limit <= JSON_LIMIT else None):
                 async for piece in stream:
-                    size += len(piece)
-                    if size > limit:
+                    if held.size + len(piece) > limit:
                         raise _too_large(limit)
-                    pieces.append(piece)
+                    held.add(piece)
         except TimeoutError as error:
             raise _too_slow() from error
-        return b"".join(pieces)
+        return held.whole()
 
     async def json(self, kind: type[T]) -> T:
         """The body as a shape of ``wire``; raises BadRequest that says which field is wrong."""
@@ -224,6 +264,10 @@ class RequestBody:
 def _text(raw: str) -> str:
     """What a client wrote as text that can be encoded again: bytes that are no UTF-8 are written out."""
     return raw if raw.isascii() else raw.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _nothing() -> None:
+    """The connection is gone already."""
 
 
 def _too_slow() -> RequestTimeout:

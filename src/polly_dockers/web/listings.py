@@ -21,6 +21,7 @@ WHOLE: Final = 10_000
 """Entries that a list gives at once, at most; more are reached by its Link."""
 
 
+_INDEX: Final = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":['.encode()
 _ID: Final = re.compile(r"[0-9]{1,18}\Z")
 
 
@@ -78,5 +79,4 @@ async def referrers(exchange: Exchange, name: RepositoryName, reference: str) ->
         headers["Link"] = f'<{quote(f"/v2/{name}/referrers/{digest}")}?{query}>; rel="next"'
     if wanted:
         headers["OCI-Filters-Applied"] = "artifactType"
-    body = dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found})
-    return Answer(body, headers=headers)
+    return Answer(b"".join((_INDEX, b",".join(found), b"]}")), headers=headers)

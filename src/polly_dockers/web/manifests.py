@@ -26,7 +26,7 @@ def _reference(text: str) -> Digest | Tag:
 async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
     """GET and HEAD of a manifest; the stored type, whatever Accept says."""
     actor = await registry_actor(exchange)
-    found = await pull.manifest(exchange.registry, actor, name, _reference(reference))
+    found = await pull.manifest(exchange.registry, actor, name, _reference(reference), largest=exchange.largest)
     headers = {
         "Docker-Content-Digest": found.digest,
         "ETag": f'"{found.digest}"',
@@ -34,7 +34,7 @@ async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answe
     }
     if matches(exchange.request.headers.get("If-None-Match"), found.digest):
         return Answer(status=304, headers=headers)
-    return Answer(found.body, headers=headers)
+    return Answer(found.body or b"", headers=headers, length=found.size)
 
 
 async def put(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -11,7 +12,9 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from polly_dockers.errors import BadRequest, ClientGone, InternalError
+from polly_dockers.web.exchange import SLOWEST
 from polly_dockers.web.prompt import Framing
+from polly_dockers.web.room import hang_up
 from polly_dockers.wire import ErrorItem, Errors, encode
 
 if TYPE_CHECKING:
@@ -26,27 +29,73 @@ IDLE: Final = 75.0
 """Seconds in which the head of a request has to come: a connection without one is closed."""
 
 
+def bound_unread(listener: socket.socket, seconds: float) -> None:
+    """Let the system end each connection of the listener whose client takes nothing for so long.
+
+    It sees what the process does not: what TLS has encrypted already, the end of an answer, and peers that are gone.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
 class _Protocol(RequestHandler):
     """One connection. A request that can't be parsed, or whose client left, comes to ``handle_error``."""
 
-    __slots__ = ("_framing", "_remote", "_site")
+    __slots__ = ("_framing", "_line", "_remote", "_site", "_unsent", "_waiting")
 
     def __init__(self, site: Site, manager: web.Server, loop: asyncio.AbstractEventLoop, **options: Any) -> None:  # noqa: ANN401 - they are aiohttp's
         super().__init__(manager, loop=loop, **options)
         self._site = site
         self._framing = Framing()
         self._remote: str | None = None
+        self._line: asyncio.Transport | None = None
+        """The connection, also after aiohttp has closed it and it still has something to send."""
+        self._unsent = 0
+        self._waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is."""
         super().connection_made(transport)
+        self._line = cast("asyncio.Transport", transport)
+        self._line.set_write_buffer_limits(high=1, low=0)  # writing is paused while anything is left unsent
         peer = transport.get_extra_info("peername")
         self._remote = str(peer[0]) if isinstance(peer, tuple) else None
+
+    def pause_writing(self) -> None:
+        """The client has not taken all that it was sent: see within how long it does."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """The client, or its system, has taken everything."""
+        super().resume_writing()
+        self._unwatch()
+
+    def _watch(self) -> None:
+        if self._line is not None:
+            self._unsent = self._line.get_write_buffer_size()
+            self._waiting = self._loop.call_later(self._site.stalled_seconds, self._look)
+
+    def _unwatch(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _look(self) -> None:
+        """Hang up on a client that took less than SLOWEST bytes since the last look."""
+        if self._line is None:
+            return
+        if self._unsent - self._line.get_write_buffer_size() < SLOWEST:
+            hang_up(self._line)
+        else:
+            self._watch()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End what waits for the rest of a refused body: it comes no more, and aiohttp goes on waiting."""
         answered = self._current_request is None and self._waiter is None
         task = self._task_handler
+        self._unwatch()
+        self._line = None
         super().connection_lost(exc)
         if answered and task is not None:
             task.cancel()
@@ -61,7 +110,11 @@ class _Protocol(RequestHandler):
             super().data_received(data)
             return
         request.transport, request.remote = transport, self._remote
-        transport.write(self._site.answer_promptly(request))
+        answer = self._site.answer_promptly(request)
+        if answer is None:  # it is large, and sent piece by piece there
+            super().data_received(data)
+            return
+        transport.write(answer)
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
     def close_if_idle(self) -> None:

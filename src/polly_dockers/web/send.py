@@ -1,4 +1,7 @@
-"""Sending a blob: through the kernel where the connection is plain and the blob is a file, else in pieces of 1 MiB."""
+"""Sending: small answers at once, large ones piece by piece, and blobs.
+
+A blob goes through the kernel where the connection is plain and the blob is a file, else in pieces of 1 MiB.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import RangeInvalid
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
 PIECE: Final = 1 << 20
 SMALL: Final = 1 << 16
 """Bytes up to which a blob is read whole and answered in one go."""
-STALLED: Final = 120.0
-"""Seconds within which a reader has to take some bytes."""
+PORTION: Final = 128 << 10
+"""Bytes of a large answer that are given to its connection at once: more than aiohttp writes without waiting."""
 
 _RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*\Z")
 
@@ -50,6 +54,31 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return start, end - start + 1
 
 
+async def respond(exchange: Exchange, answer: Answer, *, close: bool) -> web.StreamResponse:
+    """The answer for aiohttp to send, or one that was sent here, piece by piece, because it is large.
+
+    ``close``: the connection ends with it. Raises ClientGone where the client left, or had to make room for others.
+    """
+    held = exchange.held
+    large = held is not None and held.size == answer.length and not answer.body
+    response = _empty(answer) if large else answer.response()
+    response.headers.update(exchange.headers)
+    if close:
+        response.force_close()
+    if held is not None and large:
+        await response.prepare(exchange.request)
+        for at in range(0, answer.length, PORTION):
+            await response.write(held.part(at, PORTION))
+        await response.write_eof()
+    return response
+
+
+def _empty(answer: Answer) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status, headers=CIMultiDict(answer.headers))
+    response.content_length = answer.length
+    return response
+
+
 async def send(
     exchange: Exchange, blob: Blob, *, offset: int, count: int, status: int, headers: dict[str, str]
 ) -> Answer | web.StreamResponse:
@@ -68,7 +97,7 @@ async def send(
     fd = blob.fileno()
     try:
         if fd is not None and transport.get_extra_info("sslcontext") is None:
-            await _by_kernel(transport, blob, fd, offset, count)
+            await _by_kernel(transport, blob, fd, offset, count, exchange.registry.config.stalled_seconds)
         else:
             await _by_pieces(response, blob, offset, count)
         await response.write_eof()
@@ -83,21 +112,21 @@ async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, coun
         piece = await blob.read(offset, min(PIECE, count))
         if not piece:
             raise ConnectionResetError
-        async with asyncio.timeout(STALLED):
-            await response.write(piece)
+        await response.write(piece)
         offset += len(piece)
         count -= len(piece)
 
 
-async def _by_kernel(transport: asyncio.Transport, blob: Blob, fd: int, offset: int, count: int) -> None:
+async def _by_kernel(
+    transport: asyncio.Transport, blob: Blob, fd: int, offset: int, count: int, stalled: float
+) -> None:
     """Sendfile on a duplicate of the connection's descriptor: uvloop lends out none that a transport holds."""
-    async with asyncio.timeout(STALLED):
-        pause = 0.0
-        while transport.get_write_buffer_size():
-            await asyncio.sleep(pause)
-            pause = 0.001
-            if transport.is_closing():
-                raise ConnectionResetError
+    pause = 0.0
+    while transport.get_write_buffer_size():  # the connection's own deadline ends this
+        await asyncio.sleep(pause)
+        pause = 0.001
+        if transport.is_closing():
+            raise ConnectionResetError
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
         warm = offset
@@ -108,7 +137,7 @@ async def _by_kernel(transport: asyncio.Transport, blob: Blob, fd: int, offset: 
             try:
                 sent = os.sendfile(out, fd, offset, min(count, warm - offset))
             except BlockingIOError:
-                await _writable(out)
+                await _writable(out, stalled)
                 continue
             if sent == 0 or transport.is_closing():
                 raise ConnectionResetError
@@ -120,12 +149,12 @@ async def _by_kernel(transport: asyncio.Transport, blob: Blob, fd: int, offset: 
         os.close(out)
 
 
-async def _writable(fd: int) -> None:
+async def _writable(fd: int, stalled: float) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     loop.add_writer(fd, _wake, ready)
     try:
-        async with asyncio.timeout(STALLED):
+        async with asyncio.timeout(stalled):
             await ready
     finally:
         loop.remove_writer(fd)

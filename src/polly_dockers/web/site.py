@@ -15,7 +15,7 @@ from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError, Unsupported
 from polly_dockers.logs import RequestLine, RequestLog
 from polly_dockers.readiness import Readiness
-from polly_dockers.web import failures, metrics, oci, tokens
+from polly_dockers.web import failures, metrics, oci, room, send, tokens
 from polly_dockers.web.answer import Answer
 from polly_dockers.web.api import routes
 from polly_dockers.web.exchange import COMMON, Exchange, dump
@@ -49,6 +49,10 @@ class Site:
         self._registry = registry
         self._counts = counts
         self._requests = RequestLog(registry.config)
+        self.room = room.Room(room.limit(registry.config.max_manifest_bytes))
+        """What this process holds in memory for its clients."""
+        self.stalled_seconds = float(registry.config.stalled_seconds)
+        """Within which a client has to take all that it was sent, or a good part."""
         self._ids = secrets.token_hex(4)
         self._numbers = itertools.count()
         self.draining = False
@@ -61,39 +65,48 @@ class Site:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request that aiohttp has read."""
         exchange = self._exchange(request)
-        answer = await self._serve(exchange)
-        if not isinstance(answer, Answer):
-            return answer
-        response = answer.response()
-        response.headers.update(exchange.headers)
-        refused = "Expect" in request.headers and not exchange.continued
-        if self.draining or refused:  # a client that was not told to go on may or may not send its body
-            response.force_close()
-        return response
+        try:
+            answer = await self._serve(exchange)
+            assert answer is not None  # noqa: S101 - that is for a PromptRequest
+            if not isinstance(answer, Answer):
+                return answer
+            refused = "Expect" in request.headers and not exchange.continued
+            # A client that was not told to go on may or may not send its body.
+            return await send.respond(exchange, answer, close=self.draining or refused)
+        finally:
+            exchange.release()
 
     @property
     def prompt(self) -> bool:
         """Whether ``answer_promptly`` is there for what it can do."""
         return not self.draining
 
-    def answer_promptly(self, request: PromptRequest) -> bytes:
-        """Answer a request for which nothing has to be waited for: its handler only reads rows."""
+    def answer_promptly(self, request: PromptRequest) -> bytes | None:
+        """Answer a request for which nothing has to be waited for: its handler only reads rows.
+
+        None, and nothing is noted, where the answer is too large to be given to the connection at once.
+        """
         exchange = self._exchange(request)
         serving = self._serve(exchange)
         try:
             serving.send(None)
         except StopIteration as done:
-            answer: Answer = done.value
+            answer: Answer | None = done.value
+            if answer is None:
+                return None
             return answer.wire(f"{_COMMON}X-Request-Id: {exchange.id}\r\n", head=request.method == "HEAD")
         serving.close()
         msg = f"{request.raw_path} waits for something, and can't be answered promptly."
         raise RuntimeError(msg)
 
     def _exchange(self, request: web.BaseRequest | PromptRequest) -> Exchange:
-        return Exchange(request, self._registry, f"{self._ids}{next(self._numbers):08x}")
+        return Exchange(request, self._registry, self.room, f"{self._ids}{next(self._numbers):08x}")
 
-    async def _serve(self, exchange: Exchange) -> Answer | web.StreamResponse:
-        """Answer; a failure becomes the error envelope, and everything is noted."""
+    async def _serve(self, exchange: Exchange) -> Answer | web.StreamResponse | None:
+        """Answer; a failure becomes the error envelope, and everything is noted.
+
+        None, and nothing is noted, for a PromptRequest whose answer is large.
+        """
         started = time.perf_counter()
         exchange.kind, handler = self._route(exchange)
         self._counts.in_flight += 1
@@ -104,7 +117,12 @@ class Site:
             raise
         finally:
             self._counts.in_flight -= 1
-        sent = len(answer.body) if isinstance(answer, Answer) else answer.content_length or 0
+        if isinstance(answer, Answer):
+            sent = answer.length
+            if sent > room.SMALL and isinstance(exchange.request, PromptRequest) and exchange.request.method != "HEAD":
+                return None
+        else:
+            sent = answer.content_length or 0
         self._note(exchange, answer.status, sent, time.perf_counter() - started)
         return answer
 
@@ -133,7 +151,9 @@ class Site:
     @staticmethod
     async def _answer(exchange: Exchange, handler: Handler) -> Answer | web.StreamResponse:
         try:
-            return await handler(exchange)
+            answer = await handler(exchange)
+            if isinstance(answer, Answer) and answer.length > room.SMALL:
+                exchange.keep(answer)
         except PollyError as error:
             return failures.answer(exchange, error)
         except (ClientGone, ConnectionError, asyncio.CancelledError):
@@ -145,6 +165,8 @@ class Site:
             log.exception("fault", request_id=exchange.id, path=exchange.path[:500])
             msg = f"A fault of the server; its log tells more under {exchange.id}."
             return failures.answer(exchange, InternalError(msg))
+        else:
+            return answer
 
     def _note(self, exchange: Exchange, status: int, sent: int, seconds: float) -> None:
         request = exchange.request

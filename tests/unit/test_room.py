@@ -1,0 +1,146 @@
+"""Memory that is held for clients: bounded whatever they do, and those who move are not ended for those who do not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polly_dockers.errors import ClientGone, Unavailable
+from polly_dockers.web.room import ROOM, STALLED, Held, Room, limit
+
+LIMIT = 100
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here every byte is counted."""
+    monkeypatch.setattr("polly_dockers.web.room.SMALL", 0)
+
+
+class Clients:
+    """Clients of one room, and a clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.room = Room(LIMIT, lambda: self.now)
+        self.gone: list[str] = []
+
+    def ask(self, address: str, size: int) -> Held:
+        """A client takes room for an answer of so many bytes."""
+        held = self.room.hold(address, lambda: self.gone.append(address))
+        try:
+            held.add(bytes(size))
+        except Unavailable:
+            held.release()
+            raise
+        return held
+
+
+def test_the_stalled_make_room() -> None:
+    """42: whoever has taken nothing for a while loses its answer and its connection to the next who asks."""
+    clients = Clients()
+    still, moving = clients.ask("a", 60), clients.ask("b", 40)
+    clients.now += 2 * STALLED
+    assert moving.part(0, 10) == bytes(10)
+    clients.ask("c", 60)
+    assert (clients.gone, clients.room.total, clients.room.ended) == (["a"], 100, 1)
+    with pytest.raises(ClientGone):
+        still.part(0, 1)
+    assert moving.part(30, 20) == bytes(10)
+
+
+def test_whoever_holds_most_makes_room_for_others() -> None:
+    """42: an address that holds most loses the answer that moved least, and gets none itself meanwhile."""
+    clients = Clients()
+    answers = [clients.ask("many", 30) for _ in range(3)]
+    with pytest.raises(Unavailable):
+        clients.ask("many", 30)
+    assert clients.gone == []
+    clients.now += STALLED / 4
+    for moving in (answers[0], answers[2]):
+        moving.part(0, 1)
+    clients.ask("one", 30)
+    assert clients.gone == ["many"]
+    with pytest.raises(ClientGone):
+        answers[1].part(0, 1)
+    answers[0].part(0, 1)
+
+
+def test_what_the_server_works_on_stays() -> None:
+    """42: a body that is all there is the server's own to finish, however long that takes."""
+    clients = Clients()
+    body = clients.ask("a", 60)
+    assert body.whole() == bytes(60)
+    clients.now += 2 * STALLED
+    with pytest.raises(Unavailable):
+        clients.ask("b", 60)
+    body.release()
+    clients.ask("b", 60)
+    assert clients.gone == []
+
+
+def test_a_body_that_grows() -> None:
+    """42: each piece of a body is counted as it comes, and all of it is given back at once."""
+    clients = Clients()
+    held = clients.room.hold("a", lambda: None)
+    for _ in range(10):
+        held.add(b"x" * 10)
+    assert clients.room.total == LIMIT
+    with pytest.raises(Unavailable):
+        held.add(b"x")
+    assert held.whole() == b"x" * LIMIT
+    held.release()
+    held.release()
+    assert clients.room.total == 0
+
+
+def test_what_is_small_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """42: where the room is full, small requests are served as before."""
+    monkeypatch.setattr("polly_dockers.web.room.SMALL", 20)
+    clients = Clients()
+    clients.ask("a", LIMIT)
+    body = clients.ask("a", 10)
+    body.add(bytes(10))
+    with pytest.raises(Unavailable):
+        body.add(b"x")
+    assert clients.room.total == LIMIT
+
+
+def test_the_largest_answer_has_room() -> None:
+    """42: the limit is as large as the largest answer, whatever a manifest may have."""
+    assert limit(8 << 20) == ROOM
+    assert limit(64 << 20) > 4 * (64 << 20)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(1, LIMIT), st.sampled_from(["ask", "move", "work", "end", "wait"])),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_never_more_than_the_limit(steps: list[tuple[str, int, str]]) -> None:
+    """42: whoever does what in any order, what is held stays within the limit, and the sum is that of its parts."""
+    clients = Clients()
+    held: list[Held] = []
+    for address, number, step in steps:
+        some = held[number % len(held)] if held else None
+        try:
+            if step == "ask":
+                held.append(clients.ask(address, number))
+            elif step == "wait":
+                clients.now += number / 50
+            elif some is not None and step == "move":
+                some.part(0, 1)
+            elif some is not None and step == "work":
+                some.whole()
+            elif some is not None:
+                some.release()
+        except (Unavailable, ClientGone):
+            pass
+        assert clients.room.total == sum(each.counted for each in held) <= LIMIT
+        assert len(clients.gone) == clients.room.ended
+    for each in held:
+        each.release()
+    assert clients.room.total == 0
