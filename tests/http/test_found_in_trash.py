@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,3 +189,20 @@ def test_a_beginning_that_several_digests_have(ann: Person) -> None:
     answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "commit": f"sha256:{shared}"})
     assert (answer.status, answer.code) == (400, "DIGEST_AMBIGUOUS")
     restore(ann, repo, commit=several[0].digest[:14] + several[0].digest[14:40])
+
+
+def test_what_is_being_purged_is_gone(server: Server, ann: Person) -> None:
+    """It can't be restored any more, so no refusal promises it, and no beginning of its digest names it."""
+    repo = ann.new_repo()
+    made = image()
+    repo.push(made, "v1")
+    throw(ann, repo, f"&commit={made.digest}")
+    assert "in the trash" in refused(repo, "v1")[1]
+    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        connection.execute("UPDATE trash SET purging_at = deleted_at WHERE name = ?", (made.digest,))
+    connection.close()
+    for reference in ("v1", made.digest):
+        assert "in the trash" not in refused(repo, reference)[1]
+    for what in ({"tag": "v1"}, {"commit": made.digest[7:20]}):
+        answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), **what})
+        assert (answer.status, answer.code) == (404, "NOT_IN_TRASH")
