@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import access
@@ -25,6 +26,8 @@ UNKNOWN: Final = 1000
 """Entries in an hour about emails that have no account, at most: whoever reaches the server can cause them."""
 UNKNOWN_KEY: Final = "audit:unknown"
 """What they are counted under."""
+EVERY: Final = 60.0
+"""Seconds between two entries about refusals of one email and address: whoever goes on guessing fills no disk."""
 CHUNK: Final = 100
 """Refusals of one transaction."""
 WAITING: Final = 10_000
@@ -59,14 +62,14 @@ def refused(registry: Registry, email: str, address: str) -> None:
         registry.refused[email, address] += 1
 
 
-async def settle(registry: Registry) -> None:
+async def settle(registry: Registry, *, everything: bool = False) -> None:
     """Write the refusals that are remembered, and seal what has no place in the chain yet.
 
     Refusals are written in small transactions, and those that are not to be written cost a read: however many there
-    are, pushes go on between.
+    are, pushes go on between. Of one email and address there is an entry in EVERY seconds at most, which says how
+    often, but where ``everything`` is written, as at the end of a process.
     """
-    waiting = dict(registry.refused)
-    registry.refused.clear()
+    waiting = _due(registry, everything=everything)
     try:
         while waiting:
             some = {key: waiting[key] for key in list(waiting)[:CHUNK]}
@@ -78,8 +81,22 @@ async def settle(registry: Registry) -> None:
             await asyncio.sleep(0)
     except BaseException:
         registry.refused.update(waiting)
+        for key in waiting:
+            del registry.refused_at[key]
         raise
     await seal(registry)
+
+
+def _due(registry: Registry, *, everything: bool) -> dict[tuple[str, str], int]:
+    """Take the refusals that are to be written now."""
+    at, written = time.monotonic(), registry.refused_at
+    for key in [key for key, before in written.items() if at - before >= EVERY]:
+        del written[key]
+    due = {key: count for key, count in registry.refused.items() if everything or key not in written}
+    for key in due:
+        del registry.refused[key]
+        written[key] = at
+    return due
 
 
 _Refusals = list[tuple[str, str, int]]

@@ -77,6 +77,8 @@ class Registry:
     hashers: Hashers = field(default_factory=Hashers)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refused sign-ins by email and address, until they are in the audit log."""
+    refused_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When they were written last, while that was lately."""
     previews: Gate = field(
         default_factory=lambda: Gate(1, PREVIEWING, waiting_each=1, waiting_all=16, patience=PREVIEW_PATIENCE)
     )

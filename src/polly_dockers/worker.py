@@ -161,7 +161,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
                 site.flush()
             counts.write()
             with contextlib.suppress(PollyError):
-                await audit.settle(registry)
+                await audit.settle(registry, everything=True)
             with contextlib.suppress(PollyError):
                 await policy.note_pulls(registry)
             with contextlib.suppress(*(ERRORS if self.fault else ())):

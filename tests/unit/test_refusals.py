@@ -71,3 +71,27 @@ async def test_a_flood_of_made_up_emails(registry: Registry, monkeypatch: pytest
     await audit.settle(registry)
     assert len(written) == 4
     assert not registry.refused
+
+
+async def test_whoever_goes_on_guessing_fills_no_disk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first refusal is written at once, those of the next minute in one entry, and the rest at the end."""
+    clock = 1000.0
+    monkeypatch.setattr(audit, "time", SimpleNamespace(monotonic=lambda: clock))
+
+    async def guess(number: int, *, everything: bool = False) -> list[str]:
+        for _ in range(number):
+            audit.refused(registry, ANN, "203.0.113.1")
+        await audit.settle(registry, everything=everything)
+        rows = await registry.db.read(lambda connection: connection.execute(text("SELECT detail FROM audit")).all())
+        return [row.detail for row in rows]
+
+    assert await guess(1) == [""]
+    clock += 2
+    assert await guess(3) == [""]
+    clock += 2
+    assert await guess(4) == [""]
+    clock += audit.EVERY
+    assert await guess(0) == ["", "7 times"]
+    clock += 2
+    assert await guess(2) == ["", "7 times"]
+    assert await guess(0, everything=True) == ["", "7 times", "2 times"]
