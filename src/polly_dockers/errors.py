@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class PollyError(Exception):
@@ -118,6 +118,11 @@ class Unsupported(PollyError):
     """The method is not for this address, or switched off."""
 
     code, status = "UNSUPPORTED", 405
+
+    def __init__(self, message: str, allow: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.allow = tuple(allow)
+        """The methods that the address takes."""
 
 
 class NameExists(PollyError):

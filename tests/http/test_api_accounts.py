@@ -289,6 +289,32 @@ ADDRESSES = [
 ]
 
 
+BASIC = 'Basic realm="polly", charset="UTF-8"'
+SCHEMES = {
+    ("PUT", "/api/v1/me/password"): BASIC,
+    ("POST", "/api/v1/tokens"): f'{BASIC}, Bearer realm="polly"',
+}
+"""How one signs in where that is not by an access token alone."""
+
+
+@pytest.mark.parametrize("path", [*(path for method, path in ADDRESSES if method == "GET"), "/api/v1/openapi.json"])
+def test_head_of_every_address(ann: Person, path: str) -> None:
+    """HEAD answers as GET does, without the body (RFC 9110, 9.3.2)."""
+    for client in (ann.api, Client(ann.port)):
+        whole, head = client.get(path), client.send("HEAD", path)
+        assert (head.status, head.body) == (whole.status, b"")
+        assert head.header("Content-Type") == whole.header("Content-Type")
+        assert abs(int(head.header("Content-Length")) - len(whole.body)) < 50  # a time may have changed
+
+
+def test_the_challenge_leads_in(ann: Person) -> None:
+    """Whoever signs in as the answer to a refusal says is let in."""
+    assert ann.api.get("/api/v1/me").status == 200
+    made = ann.by_password.json("POST", "/api/v1/tokens", {"scope": "full", "expires_in": 60})
+    assert made.status == 201
+    assert bearer(ann.port, made.json()["token"]).json("POST", "/api/v1/tokens", {"expires_in": 60}).status == 201
+
+
 @pytest.mark.parametrize(("method", "path"), ADDRESSES)
 def test_every_address_takes_a_token(server: Server, ann: Person, method: str, path: str) -> None:
     """401 UNAUTHORIZED without a token, with a wrong one, and with one for the registry only."""
@@ -302,7 +328,7 @@ def test_every_address_takes_a_token(server: Server, ann: Person, method: str, p
     ):
         answer = client.json(method, path, {}) if method in {"POST", "PUT", "PATCH"} else client.send(method, path)
         assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
-        assert answer.header("WWW-Authenticate").startswith("Basic ")
+        assert answer.header("WWW-Authenticate") == SCHEMES.get((method, path), 'Bearer realm="polly"')
     assert ann.by_password.get("/token").status == 200
 
 
@@ -334,3 +360,9 @@ def test_other_addresses_and_methods(ann: Person, method: str, path: str, status
     answer = ann.api.send(method, path)
     assert (answer.status, answer.code) == (status, {404: "NOT_FOUND", 405: "UNSUPPORTED"}[status])
     assert answer.headers["Access-Control-Allow-Origin"] is None
+    if status == 405:  # "MUST generate an Allow header field"
+        allowed = answer.header("Allow").split(", ")
+        assert method not in allowed
+        assert ("GET" in allowed) == ("HEAD" in allowed)
+        for other in allowed:
+            assert Client(ann.port).json(other, path, {}).status != 405

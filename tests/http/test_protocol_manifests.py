@@ -301,6 +301,7 @@ def test_deleting_is_switched_off(tmp_path: Path) -> None:
         for rest in ("manifests/v1", f"manifests/{made.digest}", f"blobs/{lonely}"):
             answer = repo.delete(rest)
             assert (answer.status, answer.code) == (405, "UNSUPPORTED")
+            assert answer.header("Allow") == ("GET, HEAD" if rest.startswith("blobs") else "GET, HEAD, PUT")
         assert repo.manifest("v1").body == made.manifest
         assert repo.blob(lonely).status == 200
         public = admin(server).api.json(

@@ -58,7 +58,7 @@ class Exchange:
 
     __slots__ = (
         *("_queries", "_request", "_room", "continued", "held", "id", "kind", "path", "query_string", "registry"),
-        "user_id",
+        *("schemes", "user_id"),
     )
 
     def __init__(
@@ -74,6 +74,8 @@ class Exchange:
         """Whether the body was asked for: a client may wait for that (RFC 9110, 10.1.1)."""
         self.kind = "other"
         """What the counts call the request."""
+        self.schemes: tuple[str, ...] = ("Bearer",)
+        """How one signs in at this address of /api/v1."""
         self.user_id: int | None = None
         """Who was signed in, for the log."""
         raw = request.raw_path

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.errors import PollyError, RangeInvalid, TooManyRequests, Unauthorized, Unavailable
+from polly_dockers.errors import PollyError, RangeInvalid, TooManyRequests, Unauthorized, Unavailable, Unsupported
 from polly_dockers.web.answer import Answer
 from polly_dockers.wire import ErrorItem, Errors, encode
 
 if TYPE_CHECKING:
     from polly_dockers.web.exchange import Exchange
+
+_SCHEMES: Final = {"Basic": 'Basic realm="polly", charset="UTF-8"', "Bearer": 'Bearer realm="polly"'}
 
 _WORDS: Final = re.compile(r"[^ !#-\[\]-~]|basic|bearer", re.IGNORECASE)
 """What no description in a challenge may hold: RFC 6750, section 3, and clients that look for the schemes' names."""
@@ -36,10 +38,10 @@ def _message(exchange: Exchange, error: PollyError) -> str:
 def _headers(exchange: Exchange, error: PollyError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": challenge(exchange, error)}
-    if isinstance(error, TooManyRequests):
-        return {"Retry-After": str(error.retry_after)}
-    if isinstance(error, Unavailable):
-        return {"Retry-After": "1"}
+    if isinstance(error, Unsupported):  # "MUST generate an Allow header field" (RFC 9110, 15.5.6)
+        return {"Allow": ", ".join(error.allow)}
+    if isinstance(error, (TooManyRequests, Unavailable)):
+        return {"Retry-After": str(error.retry_after if isinstance(error, TooManyRequests) else 1)}
     if isinstance(error, RangeInvalid) and error.upload is not None:
         return upload_headers(*error.upload)
     if isinstance(error, RangeInvalid) and error.total is not None:
@@ -50,7 +52,7 @@ def _headers(exchange: Exchange, error: PollyError) -> dict[str, str]:
 def challenge(exchange: Exchange, error: Unauthorized) -> str:
     """Where to get a token and for what: RFC 6750, section 3, and distribution's docs/spec/auth/token."""
     if exchange.path.startswith("/api/"):
-        return 'Basic realm="polly", charset="UTF-8"'
+        return ", ".join(_SCHEMES[scheme] for scheme in exchange.schemes)
     parts = [f'realm="{exchange.base}/token"', f'service="{exchange.registry.config.registry}"']
     if error.scope is not None:
         parts.append(f'scope="{error.scope}"')

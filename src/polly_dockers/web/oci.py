@@ -60,7 +60,7 @@ async def answer(exchange: Exchange) -> Answer | web.StreamResponse:
     handler = handlers.get(exchange.request.method)
     if handler is None:
         msg = f"{exchange.request.method} is not for this address; it takes {', '.join(handlers)}."
-        raise Unsupported(msg)
+        raise Unsupported(msg, handlers)
     if "/" not in name:  # Docker tries again after NAME_INVALID, for most of a minute
         msg = f"{name[:100]!r} lacks its organisation: images are at HOST/<organisation>/<docker>:<tag>."
         raise NameUnknown(msg)
@@ -70,6 +70,9 @@ async def answer(exchange: Exchange) -> Answer | web.StreamResponse:
     except Unauthorized as error:
         action = Action.push if handlers is _UPLOAD else _ACTIONS.get(exchange.request.method, Action.pull)
         error.scope = error.scope or access.scope(repository, action)
+        raise
+    except Unsupported as error:  # a method that the settings switch off
+        error.allow = tuple(method for method in handlers if method != exchange.request.method)
         raise
 
 
@@ -93,7 +96,7 @@ async def _top(exchange: Exchange, last: str) -> Answer:
     """``/v2/`` and ``/v2/_catalog``."""
     if exchange.request.method not in {"GET", "HEAD"}:
         msg = f"{exchange.request.method} is not for this address; it takes GET."
-        raise Unsupported(msg)
+        raise Unsupported(msg, ("GET", "HEAD"))
     actor = await signin.registry_actor(exchange)
     if last == "_catalog":
         return await listings.catalog(exchange, actor)

@@ -80,8 +80,15 @@ async def by_full_token(exchange: Exchange) -> SignedIn:
     return signed_in
 
 
-async def by_password(exchange: Exchange) -> SignedIn:
+async def by_either(exchange: Exchange) -> SignedIn:
+    """The user of an email and password, or of an access token of scope full; raises Unauthorized."""
+    exchange.schemes = schemes = ("Basic", "Bearer")
+    return await by_password(exchange, schemes) if basic(exchange) else await by_full_token(exchange)
+
+
+async def by_password(exchange: Exchange, schemes: tuple[str, ...] = ("Basic",)) -> SignedIn:
     """The user of an email and password; raises Unauthorized, for an access token in their place too."""
+    exchange.schemes = schemes
     signed_in = await by_basic(exchange)
     if signed_in is None or signed_in.token is not None:
         msg = "This takes email and password. Run polly login."

@@ -208,7 +208,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 def _only_get(exchange: Exchange) -> None:
     if exchange.request.method not in {"GET", "HEAD"}:
         msg = f"{exchange.request.method} is not for this address; it takes GET."
-        raise Unsupported(msg)
+        raise Unsupported(msg, ("GET", "HEAD"))
 
 
 async def _nothing(exchange: Exchange) -> Answer:

@@ -24,7 +24,7 @@ async def token(exchange: Exchange) -> Answer:
         return await _by_form(exchange)
     if exchange.request.method not in {"GET", "HEAD"}:
         msg = "The token endpoint takes GET and POST."
-        raise Unsupported(msg)
+        raise Unsupported(msg, ("GET", "HEAD", "POST"))
     scopes = [value for key, value in exchange.queries() if key == "scope"]
     return await _grant(exchange, await signin.by_basic(exchange), scopes)
 

@@ -51,7 +51,7 @@ def _token_item(token: AccessToken, caller: SignedIn) -> wire.TokenItem:
 
 async def create_token(exchange: Exchange) -> Answer:
     """POST /api/v1/tokens."""
-    caller = await signin.by_password(exchange) if signin.basic(exchange) else await signin.by_full_token(exchange)
+    caller = await signin.by_either(exchange)
     wanted = await exchange.json(wire.TokenRequest)
     if not 60 <= wanted.expires_in <= YEAR:  # noqa: PLR2004 - said in the message
         msg = f"expires_in is {wanted.expires_in}: give seconds from 60 to {YEAR} (a year)."

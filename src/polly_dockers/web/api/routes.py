@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from polly_dockers.web.exchange import Exchange
 
+_WITH_HEAD: Final = {"GET": ("GET", "HEAD")}
 PRODUCT: Final = "polly-docker-repository"
 
 
@@ -26,10 +27,11 @@ async def answer(exchange: Exchange) -> Answer:
         msg = "The interface is at /api/v1; /api/v1/openapi.json describes it."
         raise NotFound(msg)
     handlers, arguments = _route(parts[1:])
-    handler = handlers.get(exchange.request.method)
+    method = exchange.request.method
+    handler = handlers.get("GET" if method == "HEAD" else method)
     if handler is None:
-        msg = f"{exchange.request.method} is not for this address; it takes {', '.join(handlers)}."
-        raise Unsupported(msg)
+        msg = f"{method} is not for this address; it takes {', '.join(handlers)}."
+        raise Unsupported(msg, [name for method in handlers for name in _WITH_HEAD.get(method, (method,))])
     return await handler(exchange, *arguments)
 
 
