@@ -153,8 +153,8 @@ async def commits(
     tag: str | None,
     newest_first: bool,
     limit: int,
-    after: tuple[int, int] | None,
-) -> tuple[list[Commit], tuple[int, int] | None, int]:
+    after: int | None,
+) -> tuple[list[Commit], int | None, int]:
     """A page of commits, the key of the next page, and how many there are in all.
 
     Raises OrganisationUnknown, NameUnknown, TagInvalid, and TagUnknown for a tag that nothing was pushed to.
@@ -172,8 +172,8 @@ def _commits(
     tag: str | None,
     newest_first: bool,  # noqa: FBT001 - handed through from the keyword above
     limit: int,
-    after: tuple[int, int] | None,
-) -> tuple[list[Commit], tuple[int, int] | None, int]:
+    after: int | None,
+) -> tuple[list[Commit], int | None, int]:
     access.member(connection, actor, name.organisation, Role.reader)
     reached = access.reach(connection, actor, name, Action.pull)
     found, following = rows.commit_page(

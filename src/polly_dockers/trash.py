@@ -205,11 +205,11 @@ def _not_there(full: RepositoryName, reference: Tag | Digest | DigestPrefix | No
 
 
 async def page(
-    registry: Registry, actor: Actor, organisation: str, *, limit: int, after: tuple[int, int] | None
-) -> tuple[list[Item], tuple[int, int] | None, int]:
+    registry: Registry, actor: Actor, organisation: str, *, limit: int, after: int | None
+) -> tuple[list[Item], int | None, int]:
     """A page of an organisation's trash for its members, newest first; the key of the next, and how many there are."""
 
-    def query(connection: Connection) -> tuple[list[Item], tuple[int, int] | None, int]:
+    def query(connection: Connection) -> tuple[list[Item], int | None, int]:
         organisation_id, _ = access.member(connection, actor, organisation, Role.reader)
         return rows.page(connection, organisation_id, limit=limit, after=after)
 

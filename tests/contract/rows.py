@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 ON_THE_SIDE = {
     *("access_tokens", "audit", "journal", "manifest_pulls", "repository_deltas", "signing_keys"),
-    *("sqlite_sequence", "throttles"),
+    *("readiness", "sqlite_sequence", "throttles"),
 }
 """Tables that a refused request may write to, or the server by itself: attempts are counted, uses are noted."""
 
@@ -22,7 +22,7 @@ FOLDED = {("repositories", column) for column in ("tags", "commits", "size", "pu
 
 def rows(server: Server) -> dict[str, list[Any]]:
     """All that the server keeps, but for what is on the side."""
-    connection = sqlite.connect(f"file:{server.data / 'polly.db'}?mode=ro", uri=True)
+    connection = sqlite.connect(f"{(server.data / 'polly.db').as_uri()}?mode=ro", uri=True)
     try:
         found = connection.execute(
             "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'"

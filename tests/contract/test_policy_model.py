@@ -84,15 +84,14 @@ def digest_of(number: int) -> str:
 
 
 def pushes(found: list[Node]) -> list[tuple[int, str, int]]:
-    """All commits as (node, tag, time), no two of one time."""
+    """All commits as (node, tag, time) in the order in which they were made, which their times need not tell."""
     order = itertools.count()
     return [(number, tag, time_of(age, next(order))) for number, node in enumerate(found) for tag, age in node.commits]
 
 
 def active(found: list[Node], untagged: dict[str, bool]) -> dict[str, int]:
     """What each tag is on that nobody has deleted: the node of its newest commit."""
-    alive = sorted((at, tag, number) for number, tag, at in pushes(found) if not found[number].thrown)
-    return {tag: number for _, tag, number in alive if tag not in untagged}
+    return {tag: number for number, tag, _ in pushes(found) if tag not in untagged and not found[number].thrown}
 
 
 def by_themselves(found: list[Node], policy: Policy, untagged: dict[str, bool]) -> set[int]:
@@ -104,9 +103,9 @@ def by_themselves(found: list[Node], policy: Policy, untagged: dict[str, bool]) 
     stay |= {number for number, _, at in pushes(found) if at >= young}
     stay |= {number for number, node in enumerate(found) if node.pulled is not None and time_of(node.pulled) >= pulled}
     for wanted in "ab":
-        newest = sorted((at, number) for number, tag, at in pushes(found) if tag == wanted and not found[number].thrown)
+        newest = [number for number, tag, _ in pushes(found) if tag == wanted and not found[number].thrown]
         depth = policy.newest or int(untagged.get(wanted, False))  # a tag comes back with its newest commit
-        stay |= {number for _, number in newest[-depth:]} if depth else set()
+        stay |= set(newest[-depth:]) if depth else set()
     return stay & alive(found)
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select, tuple_, update
+from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select, update
 
 from polly_dockers.db import journal, missed, page, repositories
 from polly_dockers.db.engine import now
@@ -301,9 +301,12 @@ def commit_page(
     tag: str | None,
     newest_first: bool,
     limit: int,
-    after: tuple[int, int] | None,
-) -> tuple[list[Commit], tuple[int, int] | None]:
-    """A keyset page of commits and the key of the next page."""
+    after: int | None,
+) -> tuple[list[Commit], int | None]:
+    """A keyset page of commits in the order in which they were made, behind the id of one; the key of the next page.
+
+    Their ids tell that order. Their times do not: the clock of the server may have been set back between two.
+    """
     query = (
         select(
             commits.c.id,
@@ -324,10 +327,9 @@ def commit_page(
     if tag is not None:
         query = query.where(commits.c.tag == tag)
     if after is not None:
-        key = tuple_(commits.c.pushed_at, commits.c.id)
-        query = query.where(key < tuple_(*after) if newest_first else key > tuple_(*after))
-    order = (commits.c.pushed_at.desc(), commits.c.id.desc()) if newest_first else (commits.c.pushed_at, commits.c.id)
-    rows = connection.execute(query.order_by(*order).limit(limit + 1)).all()
+        query = query.where(commits.c.id < after if newest_first else commits.c.id > after)
+    order = commits.c.id.desc() if newest_first else commits.c.id
+    rows = connection.execute(query.order_by(order).limit(limit + 1)).all()
     more = len(rows) > limit
     rows = rows[:limit]
     found = [
@@ -344,7 +346,7 @@ def commit_page(
         )
         for row in rows
     ]
-    return found, (rows[-1].pushed_at, rows[-1].id) if more else None
+    return found, rows[-1].id if more else None
 
 
 _COUNT: Final = Statement(

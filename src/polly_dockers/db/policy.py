@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import bindparam, func, select
 
 from polly_dockers.db import audit
 from polly_dockers.db import trash as trash_rows
@@ -213,7 +213,12 @@ _PUSHED: Final = Statement(
     .limit(1)
 )
 _BY_TAG: Final = Statement(
-    select(commits.c.tag, func.count().label("number"), func.max(commits.c.pushed_at).label("pushed_at"))
+    select(
+        commits.c.tag,
+        func.count().label("number"),
+        func.max(commits.c.pushed_at).label("pushed_at"),
+        func.max(commits.c.id).label("last"),
+    )
     .where(commits.c.manifest_id == bindparam("id"))
     .group_by(commits.c.tag)
 )
@@ -227,17 +232,17 @@ _TAG_IN_TRASH: Final = Statement(
     .limit(1)
 )
 _NEWEST: Final = Statement(
-    select(commits.c.pushed_at, commits.c.id, manifests.c.trash_id)
+    select(commits.c.id, manifests.c.trash_id)
     .join(manifests, manifests.c.id == commits.c.manifest_id)
     .where(
         commits.c.repository_id == bindparam("repository_id"),
         commits.c.tag == bindparam("tag"),
-        tuple_(commits.c.pushed_at, commits.c.id) < tuple_(bindparam("pushed_at"), bindparam("before")),
+        commits.c.id < bindparam("before"),
     )
-    .order_by(commits.c.pushed_at.desc(), commits.c.id.desc())
+    .order_by(commits.c.id.desc())
     .limit(bindparam("count"))
 )
-_LAST: Final = (1 << 62, 0)
+_LAST: Final = 1 << 62
 """After every commit."""
 
 
@@ -334,12 +339,12 @@ class Judge:
         for row in _BY_TAG.all(connection, {"id": manifest_id}):
             own = {"repository_id": self.repository_id, "tag": row.tag}
             depth = self._policy.newest or int(_TAG_IN_TRASH.first(connection, own) is not None)
-            if depth and row.pushed_at >= self._newest_since(connection, row.tag, depth):
+            if depth and row.last >= self._newest_since(connection, row.tag, depth):
                 return True
         return False
 
     def _newest_since(self, connection: Connection, tag: str, depth: int) -> int:
-        """The time of the last of so many newest commits of a tag, without those in the trash; 0: it has no more."""
+        """The id of the last of so many newest commits of a tag, without those in the trash; 0: it has no more."""
         if tag not in self._newest:
             self._newest[tag] = self._walk(connection, tag, depth)
         return self._newest[tag]
@@ -347,15 +352,15 @@ class Judge:
     def _walk(self, connection: Connection, tag: str, depth: int) -> int:
         key, count = _LAST, max(depth, SCAN)
         for _ in range(0, WALK, count):
-            bound = {"repository_id": self.repository_id, "tag": tag, "pushed_at": key[0], "before": key[1]}
+            bound = {"repository_id": self.repository_id, "tag": tag, "before": key}
             rows = _NEWEST.all(connection, bound | {"count": count})
             for row in rows:
                 depth -= row.trash_id is None
                 if depth == 0:
-                    return int(row.pushed_at)
+                    return int(row.id)
             if len(rows) < count:
                 return 0
-            key = rows[-1].pushed_at, rows[-1].id
+            key = rows[-1].id
         return 0
 
 

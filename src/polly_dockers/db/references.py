@@ -151,7 +151,8 @@ def count(connection: Connection) -> None:
         .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
         .where(repository_blobs.c.repository_id == mine, repository_blobs.c.leased_until > HIDDEN)
     )
-    pushed = select(func.max(commits.c.pushed_at)).where(commits.c.repository_id == mine).scalar_subquery()
+    last = select(commits.c.pushed_at).where(commits.c.repository_id == mine).order_by(commits.c.id.desc()).limit(1)
+    pushed = last.scalar_subquery()
     connection.execute(
         update(repositories).values(
             tags=number_of_tags,
@@ -161,5 +162,21 @@ def count(connection: Connection) -> None:
             active_at=func.coalesce(pushed, repositories.c.created_at),
         )
     )
+    _order(connection)
     total = select(manifests.c.total_size).where(manifests.c.trash_id == trash.c.id).scalar_subquery()
     connection.execute(update(trash).where(trash.c.kind == "commit").values(size=func.coalesce(total, trash.c.size)))
+
+
+def _order(connection: Connection) -> None:
+    """Put the repositories that have commits in the order of their last ones, also where a clock was set back."""
+    last = select(commits.c.repository_id, func.max(commits.c.id).label("commit_id")).group_by(commits.c.repository_id)
+    pushed = last.subquery()
+    query = select(repositories.c.id, repositories.c.organisation_id, repositories.c.active_at)
+    newest: dict[int, int] = {}
+    ordered = query.join(pushed, pushed.c.repository_id == repositories.c.id).order_by(pushed.c.commit_id)
+    for row in connection.execute(ordered).all():
+        before = newest.get(row.organisation_id, 0)
+        newest[row.organisation_id] = max(row.active_at, before + 1)
+        if row.active_at <= before:
+            later = update(repositories).where(repositories.c.id == row.id).values(active_at=before + 1)
+            connection.execute(later)

@@ -40,7 +40,7 @@ def add(
         access=access,
         created_by=user_id,
         created_at=at,
-        active_at=at,
+        active_at=_after_all(connection, organisation_id, at),
     )
     number = int(connection.execute(row.returning(repositories.c.id)).scalar_one())
     journal.note(
@@ -48,6 +48,12 @@ def add(
         journal.Repository(number, organisation_id, name, description, access, "deny", user_id, at),
     )
     return number
+
+
+def _after_all(connection: Connection, organisation_id: int, at: int) -> int:
+    """What puts a repository behind all that were made or pushed to before, also where the clock was set back."""
+    newest = select(func.max(repositories.c.active_at)).where(repositories.c.organisation_id == organisation_id)
+    return max(at, (connection.execute(newest).scalar_one() or 0) + 1)
 
 
 def change(connection: Connection, repository_id: int, **values: str | None) -> None:
@@ -96,6 +102,7 @@ def fold_deltas(connection: Connection) -> int:
         delete(repository_deltas)
         .where(repository_deltas.c.id.in_(oldest))
         .returning(
+            repository_deltas.c.id,
             repository_deltas.c.repository_id,
             repository_deltas.c.tags,
             repository_deltas.c.commits,
@@ -104,20 +111,23 @@ def fold_deltas(connection: Connection) -> int:
         )
     ).all()
     sums: dict[int, list[int]] = {}
-    for repository_id, *numbers in taken:
-        total = sums.setdefault(repository_id, [0, 0, 0, 0])
-        for at in range(3):
-            total[at] += numbers[at]
-        total[3] = max(total[3], numbers[3] or 0)
-    for repository_id in sorted(sums):
-        tags, commits, size, pushed_at = sums[repository_id]
+    for row in sorted(taken, key=lambda row: row.id):
+        total = sums.setdefault(row.repository_id, [0, 0, 0, 0])
+        for at, more in enumerate((row.tags, row.commits, row.size)):
+            total[at] += more
+        if row.pushed_at:  # the last of them, which is not the greatest where the clock was set back
+            total[3] = row.pushed_at
+            sums[row.repository_id] = sums.pop(row.repository_id)  # so that they stand in the order of their last push
+    for repository_id, (tags, commits, size, pushed_at) in sums.items():
         values: dict[str, Any] = {
             "tags": repositories.c.tags + tags,
             "commits": repositories.c.commits + commits,
             "size": repositories.c.size + size,
         }
         if pushed_at:
-            values |= {"pushed_at": pushed_at, "active_at": pushed_at}
+            mine = select(repositories.c.organisation_id).where(repositories.c.id == repository_id)
+            last = _after_all(connection, connection.execute(mine).scalar_one(), pushed_at)
+            values |= {"pushed_at": pushed_at, "active_at": last}
         connection.execute(update(repositories).where(repositories.c.id == repository_id).values(values))
     return len(taken)
 
@@ -174,8 +184,12 @@ def page(
     after: tuple[int, int] | None,
     search: str,
 ) -> tuple[list[Repository], tuple[int, int] | None, int]:
-    """A keyset page of an organisation's repositories, the key of the next page, and how many match in all."""
-    at = repositories.c.active_at if by_push else repositories.c.created_at
+    """A keyset page of an organisation's repositories, the key of the next page, and how many match in all.
+
+    In the order in which they were made, or pushed to last. Their times are for people to read: a clock that was set
+    back changes no order.
+    """
+    at = repositories.c.active_at if by_push else repositories.c.id
     matching = and_(
         repositories.c.organisation_id == organisation_id, repositories.c.deleted_at.is_(None), _matches(search)
     )
@@ -188,7 +202,7 @@ def page(
     total = connection.execute(select(func.count()).select_from(repositories).where(matching)).scalar_one()
     more = len(rows) > limit
     rows = rows[:limit]
-    key_of = (rows[-1].active_at if by_push else rows[-1].created_at, rows[-1].id) if more else None
+    key_of = (rows[-1].active_at if by_push else rows[-1].id, rows[-1].id) if more else None
     return [_repository(row) for row in rows], key_of, total
 
 

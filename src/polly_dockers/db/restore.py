@@ -49,7 +49,7 @@ def activate(connection: Connection, repository_id: int, tag: str) -> bool:
         select(commits.c.id, commits.c.manifest_id)
         .join(manifests, manifests.c.id == commits.c.manifest_id)
         .where(commits.c.repository_id == repository_id, commits.c.tag == tag, manifests.c.trash_id.is_(None))
-        .order_by(commits.c.pushed_at.desc(), commits.c.id.desc())
+        .order_by(commits.c.id.desc())
         .limit(1)
     )
     found = connection.execute(newest).first()

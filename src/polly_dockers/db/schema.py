@@ -165,7 +165,7 @@ repositories: Final = Table(
     Column("deleted_at", BigInteger),
     Column("restored_at", BigInteger),
     UniqueConstraint("organisation_id", "name"),
-    Index(None, "organisation_id", "created_at", "id"),
+    Index(None, "organisation_id", "id"),
     Index(None, "organisation_id", "active_at", "id"),
     Index(
         "ix_repositories_policy",
@@ -290,8 +290,8 @@ commits: Final = Table(
     Column("manifest_id", ForeignKey("manifests.id", ondelete="RESTRICT"), nullable=False),
     Column("pushed_by", ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
     Column("pushed_at", BigInteger, nullable=False),
-    Index(None, "repository_id", "pushed_at", "id"),
-    Index(None, "repository_id", "tag", "pushed_at", "id"),
+    Index(None, "repository_id", "id"),
+    Index(None, "repository_id", "tag", "id"),
     Index(None, "manifest_id"),
     **_AUTO,
 )
@@ -334,7 +334,7 @@ trash: Final = Table(
     Column("by_policy", Integer, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger, nullable=False),
     Column("purging_at", BigInteger),
-    Index(None, "organisation_id", "deleted_at", "id"),
+    Index(None, "organisation_id", "id"),
     Index(None, "repository_id", "kind", "name"),
     Index(None, "deleted_at"),
     Index(

@@ -127,21 +127,20 @@ def find_organisation(connection: Connection, slug: str) -> Item | None:
 
 
 def page(
-    connection: Connection, organisation_id: int, *, limit: int, after: tuple[int, int] | None
-) -> tuple[list[Item], tuple[int, int] | None, int]:
-    """A keyset page of an organisation's trash, newest first, the key of the next page, and how many there are.
+    connection: Connection, organisation_id: int, *, limit: int, after: int | None
+) -> tuple[list[Item], int | None, int]:
+    """A keyset page of an organisation's trash, what was deleted last first, the key of the next page, and the total.
 
     What is being purged is not among them.
     """
     mine = and_(trash.c.organisation_id == organisation_id, trash.c.purging_at.is_(None))
     query = _ITEMS.where(mine)
     if after is not None:
-        query = query.where(tuple_(trash.c.deleted_at, trash.c.id) < tuple_(*after))
-    query = query.order_by(trash.c.deleted_at.desc(), trash.c.id.desc())
-    rows, more = pages.take(connection, query, limit, lambda row: len(row.tags))
+        query = query.where(trash.c.id < after)
+    rows, more = pages.take(connection, query.order_by(trash.c.id.desc()), limit, lambda row: len(row.tags))
     total = connection.execute(select(func.count()).select_from(trash).where(mine)).scalar_one()
     found = [_item(row) for row in rows]
-    return found, (found[-1].deleted_at, found[-1].id) if more else None, total
+    return found, found[-1].id if more else None, total
 
 
 def older(connection: Connection, before: int, *, after: tuple[int, int], limit: int) -> list[Item]:

@@ -90,6 +90,7 @@ async def commits(exchange: Exchange, organisation: str) -> Answer:
     """GET …/commits?repository=."""
     caller = await signin.by_full_token(exchange)
     name = RepositoryName.of(organisation, edge.required(exchange, "repository"))
+    after = edge.key(exchange)
     found, key, total = await history.commits(
         exchange.registry,
         caller.actor,
@@ -97,11 +98,11 @@ async def commits(exchange: Exchange, organisation: str) -> Answer:
         tag=exchange.query("tag"),
         newest_first=edge.choice(exchange, "order", ("newest", "oldest")),
         limit=edge.limit(exchange),
-        after=edge.key(exchange),
+        after=after[1] if after is not None else None,
     )
     path = f"{exchange.registry.config.registry}/{name}"
     items = [_commit_item(path, item) for item in found]
-    return edge.rendered(wire.Commits(path, items, total, edge.following(*key) if key else None))
+    return edge.rendered(wire.Commits(path, items, total, edge.following(0, key) if key else None))
 
 
 async def tags(exchange: Exchange, organisation: str) -> Answer:

@@ -48,11 +48,16 @@ async def restore(exchange: Exchange, organisation: str) -> Answer:
 async def page(exchange: Exchange, organisation: str) -> Answer:
     """GET …/trash."""
     caller = await signin.by_full_token(exchange)
+    after = edge.key(exchange)
     found, following, total = await trash.page(
-        exchange.registry, caller.actor, organisation, limit=edge.limit(exchange), after=edge.key(exchange)
+        exchange.registry,
+        caller.actor,
+        organisation,
+        limit=edge.limit(exchange),
+        after=after[1] if after is not None else None,
     )
     items = [_trash_item(exchange, organisation, item) for item in found]
-    return edge.rendered(wire.Trash(items, total, edge.following(*following) if following else None))
+    return edge.rendered(wire.Trash(items, total, edge.following(0, following) if following else None))
 
 
 def _trash_item(exchange: Exchange, organisation: str, item: Item) -> wire.TrashItem:

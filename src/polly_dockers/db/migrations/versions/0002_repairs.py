@@ -20,6 +20,7 @@ def upgrade() -> None:
     _trash()
     _readiness()
     _invitations()
+    _orders()
 
 
 def _trash() -> None:
@@ -79,3 +80,15 @@ def _invitations() -> None:
         connection.execute(add, dict(row) | {"code_hash": secrets.token_bytes(32)})
     op.execute("DELETE FROM members WHERE invitation_hash IS NOT NULL")
     op.drop_column("members", "invitation_hash")
+
+
+def _orders() -> None:
+    """Lists are in the order in which things happened, which their ids tell; times are for people to read."""
+    for table, old, new in (
+        ("commits", ["repository_id", "pushed_at", "id"], ["repository_id", "id"]),
+        ("commits", ["repository_id", "tag", "pushed_at", "id"], ["repository_id", "tag", "id"]),
+        ("repositories", ["organisation_id", "created_at", "id"], ["organisation_id", "id"]),
+        ("trash", ["organisation_id", "deleted_at", "id"], ["organisation_id", "id"]),
+    ):
+        op.drop_index(op.f(f"ix_{table}_{'_'.join(old)}"), table)
+        op.create_index(op.f(f"ix_{table}_{'_'.join(new)}"), table, new)

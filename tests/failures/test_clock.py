@@ -1,0 +1,99 @@
+"""39: the server's clock jumps back or ahead by a day."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import Server, free_port, polly_server
+from contract.wire_client import Person, image
+from failures.client import kill
+from failures.clock import DAY, Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    """The clock of the server."""
+    return Clock(tmp_path / "clock")
+
+
+@contextlib.contextmanager
+def serving(folder: Path, clock: Clock, *options: str) -> Iterator[Server]:
+    """A server by that clock."""
+    server = Server(folder / "data", free_port(), options, command=clock.command)
+    server.init()
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None:
+            kill(server)
+
+
+def listed(person: Person, path: str) -> list[dict[str, Any]]:
+    """All items of a list, by pages of one."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while cursor is not None:
+        sign = "&" if "?" in path else "?"
+        page = person.api.get(f"{person.base}/{path}{sign}limit=1&cursor={cursor}").json()
+        found += page["items"]
+        cursor = page["next"]
+    return found
+
+
+def history(person: Person, repository: str) -> dict[str, list[Any]]:
+    """Every list of the organisation that has an order."""
+    return {
+        "commits": [(item["commit"], item["status"]) for item in listed(person, f"commits?repository={repository}")],
+        "oldest": [item["commit"] for item in listed(person, f"commits?repository={repository}&order=oldest")],
+        "of the tag": [item["commit"] for item in listed(person, f"commits?repository={repository}&tag=v1")],
+        "made": [item["name"] for item in listed(person, "repositories?sort=created")],
+        "pushed": [item["name"] for item in listed(person, "repositories?sort=pushed")],
+        "trash": [item["name"] for item in listed(person, "trash")],
+    }
+
+
+def test_a_clock_that_was_set_back(tmp_path: Path, clock: Clock) -> None:
+    """Every list is in the order in which things happened, page by page, and so it is after a rebuild."""
+    with serving(tmp_path, clock) as server:
+        ann = Person(server.port, server.org, *server.admin)
+        first, second = ann.create("first"), ann.create("second")
+        made = [image() for _ in range(3)]
+        ann.repo(first).push(made[0], "v1", "gone-1")
+        ann.repo(second).push(image(), "v1")
+        assert ann.repo(first).delete("manifests/gone-1").status == 202
+        clock.set(-DAY)
+        ann = Person(server.port, server.org, *server.admin)
+        third = ann.create("third")
+        ann.repo(third).push(image(), "v1")
+        ann.repo(first).push(made[1], "v1")
+        ann.repo(first).push(made[2], "v1", "gone-2")
+        assert ann.repo(first).delete("manifests/gone-2").status == 202
+        found = history(ann, first)
+        digests = [each.digest for each in made]
+        assert [digest for digest, _ in found["commits"]] == [
+            digests[2],
+            digests[2],
+            digests[1],
+            digests[0],
+            digests[0],
+        ]
+        assert [status == "active" for _, status in found["commits"]] == [False, True, False, False, False]
+        assert found["oldest"] == [digests[0], digests[0], digests[1], digests[2], digests[2]]
+        assert found["of the tag"] == [digests[2], digests[1], digests[0]]
+        assert found["made"] == ["third", "second", "first"]
+        assert found["pushed"] == ["first", "third", "second"]
+        assert found["trash"] == ["gone-2", "gone-1"]
+        kill(server)
+        server.lose_database()
+        polly_server("rebuild", "--data", str(server.data))
+        server.give_admin_back()
+        server.start()
+        assert history(Person(server.port, server.org, *server.admin), first) == found
