@@ -16,8 +16,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
+import structlog
+
 from polly_dockers import policy
-from polly_dockers.db import garbage
+from polly_dockers.db import clock, garbage
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.engine import now
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+log: Final = structlog.get_logger("polly.collector")
+
+SECOND: Final = 1_000_000
 DAY: Final = 86_400
 FILES: Final = 200
 """Keys that are deleted in one go."""
@@ -90,6 +95,7 @@ class Collector:
         with _alone(self.registry) as held:
             if held is None:
                 return None
+            await self._look_at_clock()
             await self._purge()
             await self._links()
             await self._orphans()
@@ -103,14 +109,15 @@ class Collector:
         """What a run would do now, without doing it."""
         config, report = self.registry.config, self.report
         report.expired = await policy.count(self.registry)
-        overdue = await self.registry.db.read(trash_rows.older, self._deadline(), after=(0, 0), limit=1_000_000)
+        overdue = await self.registry.db.read(trash_rows.older, await self._deadline(), after=(0, 0), limit=1_000_000)
         begun = await self.registry.db.read(trash_rows.claimed)
         report.purged = len({item.id for item in (*begun, *overdue)})
         found = await self.registry.db.read(garbage.waiting)
         report.links, report.blobs, report.size, report.waiting = found.links, found.blobs, found.size, found.tombstones
         for part in self.registry.blobs.parts():
             report.orphans += len(await self._orphans_of(part))
-        report.uploads, report.freed = await self.registry.blobs.abandoned(config.upload_seconds, delete=False)
+        age = await self._age(config.upload_seconds)
+        report.uploads, report.freed = await self.registry.blobs.abandoned(age, delete=False)
         return report
 
     async def _rest(self, began: float) -> None:
@@ -121,7 +128,7 @@ class Collector:
 
     async def _expire(self, lock: int) -> None:
         """Let policies take what they no longer keep; the file of the lock bears the time of it."""
-        if not self.thorough and time.time() - os.stat(lock).st_mtime < EXPIRE_EVERY:
+        if not self.thorough and 0 <= time.time() - os.stat(lock).st_mtime < EXPIRE_EVERY:
             return
         os.utime(lock)
         began = asyncio.get_running_loop().time()
@@ -133,7 +140,7 @@ class Collector:
     async def _purge(self) -> None:
         """Delete what has been in the trash for long enough; first what an earlier run has begun to delete."""
         await self._purge_all(await self.registry.db.read(trash_rows.claimed))
-        after, before = (0, 0), self._deadline()  # what is deleted meanwhile is for the next run
+        after, before = (0, 0), await self._deadline()  # what is deleted meanwhile is for the next run
         while items := await self.registry.db.read(trash_rows.older, before, after=after, limit=garbage.BATCH):
             await self._purge_all(items)
             after = items[-1].deleted_at, items[-1].id
@@ -175,9 +182,21 @@ class Collector:
                 gone.append(item)
         return gone, more
 
-    def _deadline(self) -> int:
+    async def _deadline(self) -> int:
         """What was deleted before this time is purged."""
-        return now() - self.registry.config.trash_days * DAY * 1_000_000
+        return await self.registry.db.read(clock.ago, self.registry.config.trash_days * DAY)
+
+    async def _look_at_clock(self) -> None:
+        """Take care that a clock that was set ahead ends nothing early."""
+        jump = await self.registry.db.write(clock.observe)
+        if jump:
+            log.warning(
+                "the clock was set ahead, or the machine was off: nothing is deleted early", seconds=jump // SECOND
+            )
+
+    async def _age(self, seconds: int) -> float:
+        """By how many seconds of the wall clock something has to be older so that ``seconds`` have really passed."""
+        return (now() - await self.registry.db.read(clock.ago, seconds)) / SECOND
 
     async def _step(
         self, item: trash_rows.Item, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -209,7 +228,7 @@ class Collector:
             taken = None
             while taken is None or taken.seen == garbage.BATCH:
                 began = asyncio.get_running_loop().time()
-                taken = await self.registry.db.write(step, self.registry.config.grace_seconds)
+                taken = await self.registry.db.write(_by_the_clock, step, self.registry.config.grace_seconds)
                 self._count(taken)
                 await self._rest(began)
 
@@ -221,7 +240,7 @@ class Collector:
     async def _files(self) -> None:
         """Delete the bytes of keys whose time has come. A key that a row names after all is only forgotten."""
         db, blobs = self.registry.db, self.registry.blobs
-        while keys := await db.read(garbage.due, FILES):
+        while keys := await db.write(_by_the_clock, garbage.due, FILES):
             began = asyncio.get_running_loop().time()
             doomed = await db.read(garbage.unnamed, keys)
             self.report.freed += await blobs.delete_all(doomed)
@@ -243,7 +262,8 @@ class Collector:
     async def _orphans_of(self, part: str) -> list[str]:
         """Keys of a part of the store that are old enough and have neither a row nor a tombstone."""
         stored = await self.registry.blobs.keys(part)
-        old = [each.key for each in stored if each.age > ORPHAN_SECONDS]
+        age = await self._age(ORPHAN_SECONDS)
+        old = [each.key for each in stored if each.age > age]
         found: list[str] = []
         for at in range(0, len(old), FILES):
             found += await self.registry.db.read(garbage.orphans, old[at : at + FILES])
@@ -251,9 +271,17 @@ class Collector:
 
     async def _uploads(self) -> None:
         """Give back what abandoned uploads hold."""
-        count, size = await self.registry.blobs.abandoned(self.registry.config.upload_seconds, delete=True)
+        await self._look_at_clock()
+        age = await self._age(self.registry.config.upload_seconds)
+        count, size = await self.registry.blobs.abandoned(age, delete=True)
         self.report.uploads += count
         self.report.freed += size
+
+
+def _by_the_clock(connection: Connection, step: Callable[[Connection, int], T], argument: int) -> T:
+    """A step that asks what has ended, in one transaction with a look at the clock."""
+    clock.observe(connection)
+    return step(connection, argument)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from polly_dockers import ownership
 from polly_dockers.blobs.files import FileBlobStore
-from polly_dockers.db import journal, keys, version
+from polly_dockers.db import clock, journal, keys, version
 from polly_dockers.db.engine import ERRORS, FILE, Database
 from polly_dockers.db.schema import REVISION
 from polly_dockers.errors import StorageFull, Unavailable
@@ -51,7 +51,7 @@ def prepare(folder: Path) -> None:
         rebuild.catch_up(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
-    change(folder, _look_after_keys)
+    change(folder, _before_start)
 
 
 def _lost(folder: Path) -> Unavailable:
@@ -88,6 +88,11 @@ def _look_after_keys(connection: Connection) -> None:
     if not keys.every(connection):
         keys.add(connection, *new_key())
     keys.remove_outlived(connection)
+
+
+def _before_start(connection: Connection) -> None:
+    clock.observe(connection)
+    _look_after_keys(connection)
 
 
 async def retire_keys(registry: Registry) -> None:

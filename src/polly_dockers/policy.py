@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, func, select
 
 from polly_dockers import access
 from polly_dockers.db import accounts as account_rows
-from polly_dockers.db import audit, pulls
+from polly_dockers.db import audit, clock, pulls
 from polly_dockers.db import policy as rows
 from polly_dockers.db import repositories as repository_rows
 from polly_dockers.db.audit import Event
@@ -272,19 +272,21 @@ async def _preview(registry: Registry, over: _Over, at: int) -> Preview:
 
 async def _look(registry: Registry, over: _Over, looking: _Looking, until: float) -> None:
     """Look until there is nothing more, or no time; half of the time is for other requests."""
-    clock = asyncio.get_running_loop().time
+    timer = asyncio.get_running_loop().time
+    jumps = await registry.db.read(clock.jumps, now())
     async for repository_id, name, policy in over:
-        judge = rows.Judge(repository_id, policy, at=looking.seen.at, lease=registry.config.lease_seconds)
+        lease = registry.config.lease_seconds
+        judge = rows.Judge(repository_id, policy, at=looking.seen.at, lease=lease, jumps=jumps)
         after: str | None = None if policy.everything else ""
-        while after is not None and clock() < until:
-            began = clock()
+        while after is not None and timer() < until:
+            began = timer()
             after = await registry.db.read(looking.scan, judge, name, after)
-            await asyncio.sleep(clock() - began)
+            await asyncio.sleep(timer() - began)
         for blob_ids in looking.freed() if after is None else ():
-            began = clock()
+            began = timer()
             await registry.db.read(looking.add_blobs, blob_ids)
-            await asyncio.sleep(clock() - began)
-        if after is not None or clock() >= until:
+            await asyncio.sleep(timer() - began)
+        if after is not None or timer() >= until:
             looking.seen.complete = False
             break
 
@@ -319,11 +321,13 @@ async def _all(registry: Registry, organisation_id: int) -> _Over:
 async def _found(registry: Registry, at: int) -> AsyncIterator[tuple[int, list[int]]]:
     """Go over all repositories that have rules: their ids, with ids of manifests that nothing seems to keep."""
     page: int | None = 0
+    jumps = await registry.db.read(clock.jumps, at)
     while page is not None:
         found, page = await registry.db.read(rows.ruled, after=page, limit=PAGE)
         await asyncio.sleep(0)
         for repository_id, policy in found:
-            judge = rows.Judge(repository_id, policy, at=at, lease=registry.config.lease_seconds)
+            lease = registry.config.lease_seconds
+            judge = rows.Judge(repository_id, policy, at=at, lease=lease, jumps=jumps)
             after: str | None = ""
             while after is not None:
                 judged, after = await registry.db.read(rows.scan, judge, after)

@@ -17,6 +17,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from polly_dockers.db import keys
+from polly_dockers.db.engine import now
 from polly_dockers.db.keys import LEEWAY, LOOK_EVERY
 from polly_dockers.errors import Unauthorized
 from polly_dockers.model import Actor, Grants
@@ -54,7 +55,7 @@ class Signer:
         self._public: dict[str, Ed25519PublicKey] = {}
         self._audience = audience
         self._looked = 0.0
-        self._verified: OrderedDict[str, tuple[float, Actor]] = OrderedDict()
+        self._verified: OrderedDict[str, tuple[int, int, Actor]] = OrderedDict()
         self._bytes = 0
         """What the verified tokens take, about."""
         self.learn(known)
@@ -77,7 +78,7 @@ class Signer:
 
     def sign(self, actor: Actor, seconds: int) -> str:
         """A token for what the actor's grants say, good for ``seconds``."""
-        issued = int(time.time())
+        issued = now() // 1_000_000
         grants = actor.grants or Grants()
         claims = {
             "iss": ISSUER,
@@ -96,9 +97,9 @@ class Signer:
     def read(self, token: str) -> Actor:
         """Who the token was made for; raises Unauthorized for one that is not ours or has expired."""
         known = self._verified.get(token)
-        if known is not None and known[0] > time.time():
+        if known is not None and known[0] <= now() // 1_000_000 < known[1]:
             self._verified.move_to_end(token)
-            return known[1]
+            return known[2]
         try:
             if not token.isascii():
                 raise _invalid()
@@ -118,14 +119,14 @@ class Signer:
         except jwt.PyJWTError as error:
             raise _invalid() from error
         actor = _actor(claims, kid)
-        self._remember(token, claims["exp"] + LEEWAY, actor)
+        self._remember(token, (claims["iat"] - LEEWAY, claims["exp"] + LEEWAY, actor))
         return actor
 
-    def _remember(self, token: str, until: float, actor: Actor) -> None:
-        """Keep a verified token; those unused for longest make room."""
+    def _remember(self, token: str, verified: tuple[int, int, Actor]) -> None:
+        """Keep a verified token (from when to when it is good, and for whom); those unused for longest make room."""
         if token not in self._verified:
             self._bytes += _weight(token)
-        self._verified[token] = (until, actor)
+        self._verified[token] = verified
         while self._bytes > REMEMBERED:
             oldest, _ = self._verified.popitem(last=False)
             self._bytes -= _weight(oldest)

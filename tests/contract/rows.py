@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 ON_THE_SIDE = {
     *("access_tokens", "audit", "journal", "manifest_pulls", "repository_deltas", "signing_keys"),
-    *("readiness", "sqlite_sequence", "throttles"),
+    *("clock", "readiness", "sqlite_sequence", "throttles"),
 }
 """Tables that a refused request may write to, or the server by itself: attempts are counted, uses are noted."""
 

@@ -15,6 +15,7 @@ import pytest
 
 from contract.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
 from contract.wire_client import sha256
+from polly_dockers import boot
 from polly_dockers.blobs import files, kernel, notes
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
@@ -265,7 +266,7 @@ async def test_a_note_that_may_be_wrong_is_not_believed(
         if why == "a damaged note":
             os.setxattr(file.fileno(), notes._NAME, b"?")
     if why == "another boot":
-        monkeypatch.setattr(notes, "_BOOT", os.urandom(16))
+        monkeypatch.setattr(boot, "THIS", os.urandom(16))
     store = FileBlobStore(tmp_path)
     with pytest.raises(DigestInvalid):
         await commit(store, digest=sha256(b"hello, stare"))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import Server, free_port, polly_server
-from contract.wire_client import Person, image
-from failures.client import kill
+from contract.wire_client import Client, Person, image, sha256
+from failures.client import check, kill
 from failures.clock import DAY, Clock
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def serving(folder: Path, clock: Clock, *options: str) -> Iterator[Server]:
 def listed(person: Person, path: str) -> list[dict[str, Any]]:
     """All items of a list, by pages of one."""
     found: list[dict[str, Any]] = []
-    cursor = ""
+    cursor: str | None = ""
     while cursor is not None:
         sign = "&" if "?" in path else "?"
         page = person.api.get(f"{person.base}/{path}{sign}limit=1&cursor={cursor}").json()
@@ -97,3 +97,60 @@ def test_a_clock_that_was_set_back(tmp_path: Path, clock: Clock) -> None:
         server.give_admin_back()
         server.start()
         assert history(Person(server.port, server.org, *server.admin), first) == found
+
+
+def collections(server: Server, more: int) -> None:
+    """Wait until so many more collections have ended in the server's processes."""
+
+    def ended() -> int:
+        lines = Client(server.port).get("/metrics").body.decode().splitlines()
+        return int(float(next(line for line in lines if line.startswith("polly_gc_runs_total ")).rpartition(" ")[2]))
+
+    wanted = ended() + more
+    while ended() < wanted:
+        pass
+
+
+def test_a_clock_that_jumps_ahead(tmp_path: Path, clock: Clock) -> None:
+    """A push that is under way, an upload and the trash are kept; what really has no use any more goes later."""
+    with serving(tmp_path, clock, "--collect-seconds", "1") as server:
+        ann = Person(server.port, server.org, *server.admin)
+        repo, made, old = ann.new_repo(), image(), image()
+        repo.push(old, "v1")
+        assert repo.delete(f"manifests/{old.digest}").status == 202
+        for blob in made.blobs:
+            repo.push_blob(blob)
+        upload = repo.start()
+        assert repo.send("PATCH", upload, b"half").status == 202
+        for days in (1, 40, 39, 400):
+            clock.set(days * DAY)
+            collections(server, 3)
+        ann = Person(server.port, server.org, *server.admin)
+        repo = ann.at(repo.name)
+        assert repo.put("v2", made.manifest).status == 201
+        assert repo.send("PUT", f"{upload}?digest={sha256(b'half and half')}", b" and half").status == 201
+        assert [item["name"] for item in listed(ann, "trash")] == [old.digest]
+        assert "the clock was set ahead" in server.log.read_text()
+        kill(server)
+        check(server)
+
+
+def test_tokens_and_a_clock_that_jumps(tmp_path: Path, clock: Clock) -> None:
+    """A registry token of another day is refused as such, and a new one is had at once; access tokens go on."""
+    with serving(tmp_path, clock) as server:
+        ann = Person(server.port, server.org, *server.admin)
+        secret = ann.access_token("registry", 30 * DAY)
+        repo, made = ann.new_repo(), image()
+        repo.push(made, "v1")
+        for days in (0, 1, 0, -1, 0, 1):
+            before = ann.at(repo.name, secret=secret)
+            assert before.manifest("v1").status == 200
+            clock.set(days * DAY + DAY // 2)
+            for _ in range(8):  # whichever process answers
+                refused = before.manifest("v1")
+                assert refused.status == 401
+                assert 'error="invalid_token"' in refused.header("WWW-Authenticate")
+            assert ann.at(repo.name, secret=secret).manifest("v1").body == made.manifest
+            assert ann.by_password.get("/token").status == 200
+            clock.set(days * DAY)
+            ann.by_password.get("/token")

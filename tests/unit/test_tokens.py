@@ -157,6 +157,7 @@ def test_a_token_ends(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
             return cls.fromtimestamp(late, tz)
 
     monkeypatch.setattr(time, "time", lambda: late)
+    monkeypatch.setattr(time, "time_ns", lambda: int(late * 1_000_000_000))
     monkeypatch.setattr(jwt.api_jwt, "datetime", Clock)
     for each in (signer, other):
         with pytest.raises(Unauthorized):

@@ -10,37 +10,25 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import uuid
-from pathlib import Path
 from typing import Final
+
+from polly_dockers import boot
 
 _NAME: Final = "user.polly"
 _NOTE: Final = struct.Struct(">Q32s16s")
 """Size, SHA-256, boot: 56 bytes, which ext4 keeps in the inode."""
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-
-
-def _this_boot() -> bytes:
-    """What is another after each start of the machine; of this process alone where nobody tells."""
-    try:
-        return uuid.UUID(_BOOT_ID.read_text().strip()).bytes
-    except (OSError, ValueError):
-        return os.urandom(16)
-
-
-_BOOT: Final = _this_boot()
 
 
 def write(fd: int, size: int, digest: str) -> None:
     """Note the SHA-256, in hexadecimal, of the first ``size`` bytes of the file."""
     with contextlib.suppress(OSError, AttributeError):  # no attributes in this file system, or in this system
-        os.setxattr(fd, _NAME, _NOTE.pack(size, bytes.fromhex(digest), _BOOT))
+        os.setxattr(fd, _NAME, _NOTE.pack(size, bytes.fromhex(digest), boot.THIS))
 
 
 def read(fd: int, size: int) -> str | None:
     """The SHA-256, in hexadecimal, of the first ``size`` bytes of the file, where it was noted in this boot."""
     try:
-        at, digest, boot = _NOTE.unpack(os.getxattr(fd, _NAME))
+        at, digest, start = _NOTE.unpack(os.getxattr(fd, _NAME))
     except (OSError, AttributeError, struct.error):
         return None
-    return digest.hex() if (at, boot) == (size, _BOOT) else None
+    return digest.hex() if (at, start) == (size, boot.THIS) else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, delete, insert, select
 
 from polly_dockers.config import LONGEST_TOKEN
+from polly_dockers.db import clock
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import signing_keys
 from polly_dockers.db.statement import Statement
@@ -82,8 +83,8 @@ def kept_until(key: Key, keys: Sequence[Key]) -> int | None:
 
 def outlived(connection: Connection) -> list[Key]:
     """Keys whose every token has expired."""
-    keys, at = every(connection), now()
-    return [key for key in keys if (until := kept_until(key, keys)) is not None and until < at]
+    keys, at = every(connection), clock.ago(connection, KEPT)
+    return [key for key in keys if (until := kept_until(key, keys)) is not None and until - KEPT * SECOND < at]
 
 
 def remove(connection: Connection, keys: Sequence[Key]) -> None:

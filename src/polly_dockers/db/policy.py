@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from sqlalchemy import bindparam, func, select
 
-from polly_dockers.db import audit
+from polly_dockers.db import audit, clock
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.pulls import HOUR
 from polly_dockers.db.schema import (
@@ -253,13 +253,15 @@ class Judge:
     reason to look again, in the transaction that throws.
     """
 
-    def __init__(self, repository_id: int, policy: Policy, *, at: int, lease: int) -> None:
-        """``at`` is the moment, ``lease`` the seconds for which a push may be under way."""
+    def __init__(
+        self, repository_id: int, policy: Policy, *, at: int, lease: int, jumps: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """``at`` is the moment, ``lease`` the seconds for which a push may be under way, ``jumps`` as in ``clock``."""
         day = max(DAY, lease)
         self.repository_id = repository_id
         self._policy = policy
-        self._pushed_since = at - max(day, policy.younger or 0) * SECOND
-        self._pulled_since = at - max(day, policy.pulled or 0) * SECOND - SLACK
+        self._pushed_since = clock.walk_back(at, jumps, max(day, policy.younger or 0) * SECOND)
+        self._pulled_since = clock.walk_back(at, jumps, max(day, policy.pulled or 0) * SECOND) - SLACK
         self._stay: set[int] = set()
         self._go: set[int] = set()
         self._newest: dict[str, int] = {}
@@ -404,7 +406,7 @@ def throw(
     organisation_id, policy = effective(connection, repository_id)
     if policy.everything:
         return 0, []
-    judge = Judge(repository_id, policy, at=at, lease=lease)
+    judge = Judge(repository_id, policy, at=at, lease=lease, jumps=clock.jumps(connection, at))
     thrown = 0
     for place, manifest_id in enumerate(manifest_ids):
         group = judge.group(connection, manifest_id)

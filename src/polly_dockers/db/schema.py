@@ -397,3 +397,22 @@ readiness: Final = Table(
     Column("checked_at", BigInteger, primary_key=True, autoincrement=False),
 )
 """One row: when /readyz found last that rows and files can be written."""
+
+clock: Final = Table(
+    "clock",
+    metadata,
+    Column("boot", LargeBinary(16), primary_key=True),
+    Column("running", BigInteger, nullable=False),
+    Column("wall", BigInteger, nullable=False),
+)
+"""One row: the clocks as the collector saw them last (clock.py)."""
+
+clock_jumps: Final = Table(
+    "clock_jumps",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("before", BigInteger, nullable=False),
+    Column("after", BigInteger, nullable=False),
+    **_AUTO,
+)
+"""When the wall clock was set ahead: from which time to which."""

@@ -21,6 +21,7 @@ def upgrade() -> None:
     _readiness()
     _invitations()
     _orders()
+    _clock()
 
 
 def _trash() -> None:
@@ -92,3 +93,22 @@ def _orders() -> None:
     ):
         op.drop_index(op.f(f"ix_{table}_{'_'.join(old)}"), table)
         op.create_index(op.f(f"ix_{table}_{'_'.join(new)}"), table, new)
+
+
+def _clock() -> None:
+    """Jumps of the wall clock, so that nothing is taken for older than it is."""
+    op.create_table(
+        "clock",
+        sa.Column("boot", sa.LargeBinary(16), nullable=False),
+        sa.Column("running", sa.BigInteger(), nullable=False),
+        sa.Column("wall", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("boot", name=op.f("pk_clock")),
+    )
+    op.create_table(
+        "clock_jumps",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("before", sa.BigInteger(), nullable=False),
+        sa.Column("after", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_clock_jumps")),
+        sqlite_autoincrement=True,
+    )
