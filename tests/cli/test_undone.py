@@ -178,3 +178,23 @@ def test_a_helper_without_a_cache_undoes_what_it_cannot_print(kim: User, server:
         )  # fmt: skip
     assert done.returncode == 1
     assert alive(kim, server) == before
+
+
+def test_an_invitation_that_cannot_be_printed_is_revoked(server: Server, tools: Path, tmp_path: Path) -> None:
+    """Nobody has its code; and who can't keep a sign-in does not redeem one."""
+    _, (email, password) = server.new_org()
+    admin = User(tmp_path, email, password, environment(tmp_path, tools))
+    admin.login(server)
+    for output in ("table", "json"):
+        add = f"polly members add --email new-{output}@acme.example --role reader --output {output}"
+        done = admin.run("sh", "-c", f"{add} > /dev/full")
+        assert (done.code, "No space left on device" in done.err) == (1, True)
+        assert admin.ok("members", "invitations", "--output", "json").json() == []
+    invite = ("members", "add", "--email", "new@acme.example", "--role", "reader", "--output", "json")
+    code = admin.ok(*invite).json()["code"]
+    redeem = ("members", "accept", "--server", server.url, "--email", "new@acme.example", "--code", code)
+    done = admin.polly(*redeem, "--password-stdin", stdin="long enough", XDG_CONFIG_HOME="/dev/null/x")
+    assert (done.code, "profiles.json can't be written" in done.err) == (1, True)
+    assert [each["email"] for each in admin.ok("members", "invitations", "--output", "json").json()] == [
+        "new@acme.example"
+    ]

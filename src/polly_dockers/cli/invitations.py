@@ -10,6 +10,7 @@ from polly_dockers import wire
 from polly_dockers.cli import ask, memberships, profiles, render, server_url, signin, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.new_token import undone_unless_handed_out
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ def add(call: Call, email: str | None, role: wire.Role | None, output: str) -> N
     made = session.client.invite(organisation, wire.InvitationCreate(email, role))
     call.remember("polly members add", email=email, role=role)
     invited = terminal.clean(made.email)
-    terminal.success(f"{invited} is invited to {organisation}")
-    if output == "json":
-        render.document(made)
-    else:
-        columns = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
-        render.show(columns, [(made.email, made.role, made.code, render.date(made.expires_at))])
+    with undone_unless_handed_out(lambda: session.client.remove_member(organisation, made.email)):
+        terminal.success(f"{invited} is invited to {organisation}")
+        if output == "json":
+            render.document(made)
+        else:
+            columns = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
+            render.show(columns, [(made.email, made.role, made.code, render.date(made.expires_at))])
     server = shlex.quote(session.server)
     terminal.say(
         f"Give them the code; it is shown this once. They join with: polly members accept --server {server} "
@@ -73,6 +75,7 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
         joined = session.client.accept_invitation(wire.InvitationAccept(code))
     else:
         password = _password(call, password_stdin=password_stdin)
+        profiles.check_writable()  # a code is redeemed once
         joined = Client(server, ca_file=signin.certificates(server)).accept_invitation(
             wire.InvitationAccept(code, email, password)
         )

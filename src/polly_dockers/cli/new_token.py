@@ -7,6 +7,7 @@ nobody knows of: a file that can't be written, a full disk behind stdout, Ctrl-C
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from polly_dockers import wire
 
@@ -31,10 +32,23 @@ def new_token(
     It takes the place of the token that it ``replaces``, which ends at once. Raises CommandError.
     """
     created = _made(client, scope, lifetime, label, replaces)
-    try:
+    with undone_unless_handed_out(lambda: end(client, created)):
         yield created
+
+
+@contextlib.contextmanager
+def undone_unless_handed_out(undo: Callable[[], None]) -> Iterator[None]:
+    """Undo what the server has made where the block, which tells somebody its secret, is left by an exception.
+
+    All that the block prints has to be out at its end. Where the server can't be reached any more, the secret, which
+    nobody knows, ends at its time.
+    """
+    try:
+        yield
+        sys.stdout.flush()
     except BaseException:
-        end(client, created)
+        with contextlib.suppress(CommandError):
+            undo()
         raise
 
 
