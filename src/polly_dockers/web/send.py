@@ -10,6 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from polly_dockers.blobs.store import Blob
     from polly_dockers.web.exchange import Exchange
 
+log: Final = structlog.get_logger("polly.request")
+
 PIECE: Final = 1 << 20
 SMALL: Final = 1 << 16
 """Bytes up to which a blob is read whole and answered in one go."""
 PORTION: Final = 128 << 10
 """Bytes of a large answer that are given to its connection at once: more than aiohttp writes without waiting."""
+
+_SHORT: Final = "the file is shorter than its row says"
 
 _RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*\Z")
 
@@ -103,6 +108,10 @@ async def send(
         await response.write_eof()
     except BaseException as error:
         transport.abort()  # the head of the answer is out: whatever else is said would be taken for the blob
+        if not isinstance(error, Exception) or isinstance(error, (asyncio.CancelledError, ConnectionError)):
+            raise
+        if not isinstance(error, TimeoutError):  # that is the client's; anything else is a fault of the server
+            log.exception("a blob was not sent to its end", request_id=exchange.id)
         raise ConnectionResetError from error
     return response
 
@@ -111,7 +120,7 @@ async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, coun
     while count:
         piece = await blob.read(offset, min(PIECE, count))
         if not piece:
-            raise ConnectionResetError
+            raise BlobMissing(_SHORT)
         await response.write(piece)
         offset += len(piece)
         count -= len(piece)
@@ -139,8 +148,10 @@ async def _by_kernel(
             except BlockingIOError:
                 await _writable(out, stalled)
                 continue
-            if sent == 0 or transport.is_closing():
+            if transport.is_closing():
                 raise ConnectionResetError
+            if sent == 0:
+                raise BlobMissing(_SHORT)
             offset += sent
             count -= sent
             if count and offset >= warm:

@@ -38,6 +38,9 @@ _COMMON: Final = "".join(f"{name}: {value}\r\n" for name, value in COMMON.items(
 GONE: Final = 499
 """What the log calls a request whose client went away before it was answered."""
 
+CUT: Final = 503
+"""What the log calls a request that the end of the server cut off."""
+
 _FORWARDED: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
 """A request that carries one of these came through a proxy: its peer says nothing of who asks."""
 
@@ -112,8 +115,9 @@ class Site:
         self._counts.in_flight += 1
         try:
             answer = await self._answer(exchange, handler)
-        except BaseException:
-            self._note(exchange, GONE, 0, time.perf_counter() - started)
+        except BaseException as error:
+            status = CUT if isinstance(error, asyncio.CancelledError) else GONE
+            self._note(exchange, status, 0, time.perf_counter() - started)
             raise
         finally:
             self._counts.in_flight -= 1
