@@ -225,7 +225,16 @@ def _make_demo(settings: config.Config) -> str | None:
 
 
 def _say_ready(settings: config.Config, password: str | None) -> None:
-    """Tell on stdout that the server is there, and, once, how to begin."""
+    """Tell on stdout that the server is there, and, once, how to begin; one that is closed or full ends nothing."""
+    try:
+        _print_ready(settings, password)
+    except OSError as error:
+        process.drop_output()
+        lost = f" To set a password: polly-server user reset-password --email {DEMO_EMAIL}" if password else ""
+        print(f"polly-server: stdout can't be written: {error.strerror}. The server runs.{lost}", file=sys.stderr)
+
+
+def _print_ready(settings: config.Config, password: str | None) -> None:
     print(f"Polly Docker Repository {__version__} at {settings.url}, data in {settings.data.resolve()}; Ctrl-C ends it")
     if password is not None:
         path = f"{settings.registry}/{DEMO_ORG}/hello"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.people import HELPER, POLLY, SECONDS, Server, User, environment
-from conftest import BIN
+from conftest import BIN, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,6 +131,23 @@ def test_closed_descriptors_are_no_trouble(max_: User, closed: str) -> None:
     done = max_.run("sh", "-c", f"docker-credential-polly get {closed}")
     assert done.code == 1
     assert "no credentials server URL" in done.out or ">&-" in closed.replace("2>&-", "")
+
+
+@pytest.mark.parametrize("stdout", [">&-", "> /dev/full"])
+def test_a_server_without_stdin_and_stdout_runs(tmp_path: Path, stdout: str) -> None:
+    """It says on stderr what it could not say, and for a new demo how to get a password."""
+    port = free_port()
+    place = f"--data {tmp_path}/data --listen 127.0.0.1:{port} --workers 1"
+    script = f"exec {BIN}/polly-server run --demo {place} <&- {stdout}"
+    process = subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = next(line for line in process.stderr if line.startswith("polly-server: "))
+    assert "stdout can't be written" in said
+    assert "polly-server user reset-password" in said
+    with socket.create_connection(("127.0.0.1", port)):
+        process.terminate()
+    process.communicate(timeout=90)
+    assert process.returncode == 0
 
 
 def test_output_that_cannot_be_written_is_one_line(max_: User) -> None:

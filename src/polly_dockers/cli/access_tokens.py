@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from polly_dockers import process
 from polly_dockers.cli import ask, durations, files, render, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError, UsageError
@@ -103,7 +104,7 @@ def _client(call: Call, wanted: Wanted) -> Client:
 def _hand_out(created: wire.TokenCreated, file: str | None, output: str) -> None:
     """Print the token, or write its secret to the file. Raises OSError."""
     if file == _STDOUT:
-        print(created.token)
+        process.write_data(f"{created.token}\n")
         return
     if file is not None:
         files.replace(Path(file), f"{created.token}\n")
