@@ -175,7 +175,8 @@ async def finish(
 ) -> None:
     """Add the body, and make the upload a blob of the repository.
 
-    Raises DigestInvalid where the bytes have another digest; the upload is then as it was before.
+    Raises DigestInvalid where the bytes have another digest; the upload is then as it was before, or over where all of
+    it was read again for a digest that had not been computed while it arrived.
     """
     stored = await _find(registry, actor, name, upload_id)
     async with registry.blobs.append(stored) as segment:

@@ -8,18 +8,20 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from contract.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
-from contract.wire_client import sha256
+from contract.wire_client import sha256, sha512
 from polly_dockers import boot
 from polly_dockers.blobs import files, kernel, notes
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, StorageFull, TooManyRequests
+from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, StorageFull, TooManyRequests, Unavailable
+from polly_dockers.model import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,12 @@ def folder(tmp_path: Path) -> Iterator[tuple[FileBlobStore, Path]]:
     made = FileBlobStore(tmp_path)
     yield made, tmp_path
     made.close()
+
+
+@pytest.fixture
+def stored(folder: tuple[FileBlobStore, Path]) -> FileBlobStore:
+    """A store of files."""
+    return folder[0]
 
 
 async def test_a_commit_is_durable_before_it_returns(
@@ -291,3 +299,78 @@ async def test_what_is_not_in_memory_is_read_without_the_loop(tmp_path: Path) ->
         blob.close()
     finally:
         store.close()
+
+
+async def test_a_wrong_digest_is_read_for_once(stored: FileBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large upload that had to be read again for a wrong digest is over: trying on costs the server nothing."""
+    read = count_reads(monkeypatch)
+    for digest in ("sha512:" + "0" * 128, "sha256:" + "0" * 64):
+        await begin(stored, b"a" * (files.AGAIN + 1), upload=digest[:6])
+        read.clear()
+        with pytest.raises(DigestInvalid):
+            await commit(stored, b"b", digest=digest, upload=digest[:6])
+        assert sum(read) == files.AGAIN + 2
+        for _ in range(3):
+            with pytest.raises(BlobUploadUnknown):
+                await commit(stored, b"b", digest=digest, upload=digest[:6])
+        assert sum(read) == files.AGAIN + 2
+    assert uploads_left(stored) == []
+
+
+async def test_a_small_upload_survives_a_wrong_digest(stored: FileBlobStore) -> None:
+    """It is as it was before, and may be finished by the right one."""
+    await begin(stored, b"a" * 1000)
+    for _ in range(3):
+        with pytest.raises(DigestInvalid):
+            await commit(stored, b"b", digest="sha512:" + "0" * 128)
+    await commit(stored, b"b", digest=sha512(b"a" * 1000 + b"b"))
+
+
+async def test_reading_again_keeps_nobody_waiting(stored: FileBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many uploads are read again, others are pushed and pulled meanwhile."""
+    going, reading = threading.Event(), os.pread
+
+    def slow(fd: int, length: int, offset: int) -> bytes:
+        if threading.current_thread().name.startswith("polly-readers"):
+            going.wait()
+        return reading(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", slow)
+    data = b"a" * 1000
+    for number in range(20):
+        await begin(stored, data, upload=f"upload-{number}")
+    commits = [
+        asyncio.create_task(commit(stored, digest=sha512(data), upload=f"upload-{number}")) for number in range(20)
+    ]
+    await stored.start("another")
+    async with stored.append("another") as segment:
+        key, _ = await segment.commit([HELLO], hashlib.sha256(), Digest(sha256(HELLO)))
+    blob = await stored.open(key)
+    assert await blob.read(0, 100) == HELLO
+    blob.close()
+    going.set()
+    assert len(set(await asyncio.gather(*commits))) == 20
+
+
+async def test_an_upload_that_became_shorter(stored: FileBlobStore, tmp_path: Path) -> None:
+    """Reading it again comes to an end, and says what is wrong."""
+    await begin(stored, b"a" * 3000)
+    async with stored.append("upload") as segment:
+        with (tmp_path / "uploads/upload").open("r+b") as file:
+            file.truncate(1000)
+        with pytest.raises(Unavailable, match="1000 of 3000 are left"):
+            await segment.commit([], None, Digest("sha512:" + "0" * 128))
+    assert uploads_left(stored) == []
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each later call of pread reads."""
+    read, reading = list[int](), os.pread
+
+    def counting(fd: int, length: int, offset: int) -> bytes:
+        data = reading(fd, length, offset)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(os, "pread", counting)
+    return read

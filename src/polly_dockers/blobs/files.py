@@ -44,6 +44,10 @@ WRITE_EVERY: Final = 32 << 20
 JOIN: Final = 1 << 18
 """Bytes up to which pieces are joined before they are written: each call gives the interpreter's lock away."""
 READ: Final = 1 << 20
+AGAIN: Final = 1 << 20
+"""Bytes of an upload that may be read again for each digest that a client tries: that costs less than a sync."""
+READERS: Final = 2
+"""Uploads that are read again at once, for a digest that was not computed while they arrived."""
 AHEAD: Final = 8 << 20
 """Bytes that the disk reads ahead of a pull of what is not in memory."""
 PATIENCE: Final = 5.0
@@ -126,13 +130,22 @@ class FileSegment:
         self._offset = self.size
 
     async def commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
-        """Append, check, sync, rename, sync the folders, on a thread."""
-        return await self._store.run(self._commit, data, hasher, digest)
+        """Append, check, sync, rename, sync the folders, on a thread; reading the file again has threads of its own."""
+        if hasher is not None and digest.algorithm == "sha256":
+            return await self._store.run(self._commit, data, hasher, digest)
+        await self._store.run(self._write, data, hasher)
+        known = notes.read(self._fd, self._offset) if digest.algorithm == "sha256" else None
+        if known is None:
+            known = await self._store.run_apart(self._read_again, digest)
+        return await self._store.run(self._make_blob, f"{digest.algorithm}:{known}", digest)
 
-    def _commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+    def _commit(self, data: Sequence[bytes], hasher: Hasher, digest: Digest) -> tuple[str, int]:
         self._write(data, hasher)
+        return self._make_blob(f"sha256:{hasher.hexdigest()}", digest)
+
+    def _make_blob(self, computed: str, digest: Digest) -> tuple[str, int]:
         try:
-            check_digest(self._digest(hasher, digest.algorithm), digest)
+            check_digest(computed, digest)
         except DigestInvalid:
             self._cut()
             raise
@@ -160,23 +173,25 @@ class FileSegment:
             self._path.unlink(missing_ok=True)
             raise
 
-    def _digest(self, hasher: Hasher | None, algorithm: str) -> str:
-        """The digest of the whole, from the hasher, from the note, or from the file read again."""
-        if algorithm == "sha256" and (
-            known := hasher.hexdigest() if hasher is not None else notes.read(self._fd, self._offset)
-        ):
-            return f"sha256:{known}"
-        return f"{algorithm}:{self._read_again(algorithm)}"
+    def _read_again(self, digest: Digest) -> str:
+        """The digest of the file, in hexadecimal. Where it is another than was given, a large upload is over.
 
-    def _read_again(self, algorithm: str) -> str:
-        again = hashlib.new(algorithm)
-        at = 0
+        Otherwise a client could have the same bytes read as often as it likes, each time by a request without any.
+        """
+        again, at = hashlib.new(digest.algorithm), 0
         with _disk():
             while at < self._offset:
                 piece = os.pread(self._fd, min(READ, self._offset - at), at)
+                if not piece:
+                    self._path.unlink(missing_ok=True)
+                    msg = f"The server has lost bytes of this upload: {at} of {self._offset} are left. Start a new one."
+                    raise Unavailable(msg)
                 again.update(piece)
                 at += len(piece)
-        return again.hexdigest()
+            computed = again.hexdigest()
+            if computed != digest.hex and self._offset > AGAIN:
+                self._path.unlink(missing_ok=True)
+        return computed
 
 
 class FileBlob:
@@ -222,6 +237,7 @@ class FileBlobStore:
         self._uploads = folder / "uploads"
         self._damaged = folder / "damaged"
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="polly-readers")
         self._probe = ThreadPoolExecutor(1, thread_name_prefix="polly-probe")
         """For ``check`` alone: who asks whether the disk works must not keep the others waiting, nor wait for them."""
         self._folders: dict[str, int] = {}
@@ -237,7 +253,15 @@ class FileBlobStore:
 
         A caller that is cancelled waits for it all the same, so that no descriptor is closed under a thread.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._pool, fn, *args)
+        return await self._run(self._pool, fn, *args)
+
+    async def run_apart(self, fn: Callable[..., T], *args: object) -> T:
+        """As ``run``, for what takes long: nobody else waits for it, but for READERS others of the kind."""
+        return await self._run(self._readers, fn, *args)
+
+    @staticmethod
+    async def _run(pool: ThreadPoolExecutor, fn: Callable[..., T], *args: object) -> T:
+        future = asyncio.get_running_loop().run_in_executor(pool, fn, *args)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -418,6 +442,7 @@ class FileBlobStore:
     def close(self) -> None:
         """Wait for the threads."""
         self._pool.shutdown()
+        self._readers.shutdown()
         self._probe.shutdown()
         while self._folders:
             os.close(self._folders.popitem()[1])

@@ -62,7 +62,8 @@ class Segment(Protocol):
 
         ``hasher`` is a SHA-256 of all its bytes before ``data``, where the caller has one; else the store looks for
         what was noted, or reads them again. Raises DigestInvalid where the digest is another, and then has forgotten
-        what this request appended; BlobUploadUnknown where the upload was aborted meanwhile.
+        what this request appended, or ended the upload where it had to read much of it for that; BlobUploadUnknown
+        where the upload was aborted meanwhile.
         """
         ...
 
