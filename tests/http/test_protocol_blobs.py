@@ -301,6 +301,35 @@ def test_a_blob_that_is_there(repo: Repo) -> None:
     assert repo.blob(sha256(HELLO)).body == HELLO
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        [(0, 10), (100, 5), (50, 1)],
+        [(at * 3000, 1) for at in range(1024)],
+        [(0, 1), (70_000, 200_000), (MEBIBYTE, 2 * MEBIBYTE), (5, 66_000), (4 * MEBIBYTE - 3, 3)],
+    ],
+)
+def test_several_ranges(repo: Repo, wanted: list[tuple[int, int]]) -> None:
+    """23: up to 1,024 ranges come as multipart/byteranges in the order asked for, and the connection goes on."""
+    data = secrets.token_bytes(4 * MEBIBYTE)
+    digest = repo.push_blob(data)
+    asked = ",".join(f"{first}-{first + count - 1}" for first, count in wanted)
+    head = f"GET {repo.path(f'blobs/{digest}')} HTTP/1.1\r\nHost: x\r\nAuthorization: {repo.authorization}\r\n"
+    with connected(repo.port) as connection:
+        for _ in range(2):
+            connection.sendall(f"{head}Range: bytes={asked}\r\n\r\n".encode())
+            answer = receive(connection)
+            assert answer.status == 206
+            assert answer.headers["Content-Range"] is None
+            boundary = answer.header("Content-Type").partition("multipart/byteranges; boundary=")[2]
+            body = b"".join(
+                b"--%b\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes %d-%d/%d\r\n\r\n%b\r\n"
+                % (boundary.encode(), first, first + count - 1, len(data), data[first : first + count])
+                for first, count in wanted
+            )
+            assert answer.body == body + f"--{boundary}--\r\n".encode()
+
+
 def test_a_large_blob(repo: Repo) -> None:
     """20: what is sent by the kernel arrives whole, and a range out of its middle too."""
     data = bytes(range(256)) * (5 * MEBIBYTE // 256) + b"end"

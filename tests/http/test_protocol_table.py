@@ -162,7 +162,10 @@ RANGES = [
     ranged(22, "at the end", f"bytes={len(BLOB)}-", 416, None, "*"),
     ranged(22, "backwards", "bytes=500-0", 416, None, "*"),
     ranged(22, "nothing of the end", "bytes=-0", 416, None, "*"),
-    ranged(23, "several", "bytes=0-1,4-5", 200, BLOB),
+    ranged(23, "several that overlap", "bytes=0-4,4-5", 200, BLOB),
+    ranged(23, "several of which one lies inside", "bytes=0-1,1000-", 206, BLOB[:2], "0-1"),
+    ranged(22, "several outside", "bytes=1000-,2000-3000", 416, None, "*"),
+    ranged(21, "to an end of many digits", f"bytes=4-{'9' * 30}", 206, BLOB[4:], f"4-{len(BLOB) - 1}"),
     ranged(23, "another unit", "lines=0-1", 200, BLOB),
 ]
 MANIFESTS = [

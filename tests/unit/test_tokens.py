@@ -1,4 +1,4 @@
-"""Registry tokens and scopes, ranges and throttles: small parts that decide about access."""
+"""Registry tokens and scopes and throttles: small parts that decide about access."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from polly_dockers.db.engine import now
 from polly_dockers.db.keys import AHEAD, LEEWAY, LOOK_EVERY, SECOND, Key
-from polly_dockers.errors import BadRequest, RangeInvalid, Unauthorized
+from polly_dockers.errors import BadRequest, Unauthorized
 from polly_dockers.grants import MAX_SCOPES, parse_scopes
 from polly_dockers.model import BITS, Action, Actor, Grants, RepositoryName, short_hash
 from polly_dockers.passwords import check_strength, hash_now
 from polly_dockers.signer import Signer, UnknownKey, new_key
 from polly_dockers.web.blobs import matches
-from polly_dockers.web.send import parse_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,45 +200,6 @@ def test_scopes_add_up() -> None:
     """The same repository twice is asked for with the actions of both."""
     asked, catalog = parse_scopes(["repository:acme/x:pull repository:acme/x:push", "registry:catalog:*"])
     assert (asked, catalog) == ({"acme/x": {"pull", "push"}}, True)
-
-
-@given(st.integers(0, 50), st.integers(0, 60), st.integers(0, 60))
-def test_ranges(size: int, first: int, last: int) -> None:
-    """Each form against the slice that it means."""
-    data = bytes(range(size))
-    for header, part in (
-        (f"bytes={first}-{last}", data[first : last + 1]),
-        (f"bytes={first}-", data[first:]),
-        (f"bytes=-{last}", data[-last:] if last else b""),
-    ):
-        if part:
-            found = parse_range(header, size)
-            assert found is not None
-            assert data[found[0] : found[0] + found[1]] == part
-            assert len(part) == found[1]
-        else:
-            with pytest.raises(RangeInvalid) as caught:
-                parse_range(header, size)
-            assert caught.value.total == size
-
-
-@given(st.text(max_size=30) | st.from_regex(r"bytes=[0-9 ,-]*"))
-def test_any_range(header: str) -> None:
-    """Whatever stands in the header is a part of the blob, the whole of it, or RangeInvalid."""
-    try:
-        found = parse_range(header, 10)
-    except RangeInvalid:
-        return
-    if found is not None:
-        start, count = found
-        assert start >= 0
-        assert 1 <= count <= 10 - start
-
-
-@pytest.mark.parametrize("header", [None, "", "lines=0-1", "bytes=0-1,3-4", "Bytes=0-1"])
-def test_no_range(header: str | None) -> None:
-    """No header, another unit and several ranges are the whole."""
-    assert parse_range(header, 10) is None
 
 
 @pytest.mark.parametrize(

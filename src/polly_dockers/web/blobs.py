@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from polly_dockers import pull, removal, uploads
 from polly_dockers.errors import BlobUnknown, DigestInvalid
 from polly_dockers.model import Digest, RepositoryName
-from polly_dockers.web import send
+from polly_dockers.web import ranges, send
 from polly_dockers.web.answer import PLAIN, Answer
 from polly_dockers.web.failures import upload_headers
 from polly_dockers.web.signin import registry_actor
@@ -34,13 +34,12 @@ async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answe
     if request.method == "HEAD":
         return Answer(headers=headers | {"Content-Length": str(found.size)})
     whole = request.headers.get("If-Range") not in {None, headers["ETag"]}
-    part = None if whole else send.parse_range(request.headers.get("Range"), found.size)
-    offset, count = part or (0, found.size)
-    if part is not None:
-        headers["Content-Range"] = f"bytes {offset}-{offset + count - 1}/{found.size}"
+    wanted = None if whole else ranges.parse(request.headers.get("Range"), found.size)
+    every = ranges.Parts((ranges.Part(0, found.size),), b"", {})
+    parts = every if wanted is None else ranges.answer(wanted, found.size)
     blob = await pull.open_blob(exchange.registry, found)
     try:
-        return await send.send(exchange, blob, offset=offset, count=count, status=206 if part else 200, headers=headers)
+        return await send.send(exchange, blob, parts, status=200 if wanted is None else 206, headers=headers)
     finally:
         blob.close()
 

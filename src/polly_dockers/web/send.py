@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -15,12 +14,12 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.errors import RangeInvalid
 from polly_dockers.web.answer import Answer
 
 if TYPE_CHECKING:
     from polly_dockers.blobs.store import Blob
     from polly_dockers.web.exchange import Exchange
+    from polly_dockers.web.ranges import Part, Parts
 
 log: Final = structlog.get_logger("polly.request")
 
@@ -31,32 +30,6 @@ PORTION: Final = 128 << 10
 """Bytes of a large answer that are given to its connection at once: more than aiohttp writes without waiting."""
 
 _SHORT: Final = "the file is shorter than its row says"
-
-_RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*\Z")
-
-
-def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte and count of a Range header; None: the whole (no header, or one of several ranges).
-
-    "a server MAY ignore the Range header field" (RFC 9110, 14.2). Raises RangeInvalid where it can't be satisfied.
-    """
-    if header is None or not header.startswith("bytes=") or "," in header:
-        return None
-    match = _RANGE.match(header)
-    if match is None or (not match[1] and not match[2]):
-        msg = f"The range {header[:100]!r} is malformed; write bytes=FIRST-LAST."
-        raise RangeInvalid(msg, total=size)
-    if not match[1]:
-        start, end = max(size - int(match[2]), 0), size - 1
-        satisfiable = int(match[2]) > 0 and size > 0
-    else:
-        start = int(match[1])
-        end = min(int(match[2]), size - 1) if match[2] else size - 1
-        satisfiable = start < size and end >= start
-    if not satisfiable:
-        msg = f"The blob has {size} bytes; {header[:100]!r} lies outside of them."
-        raise RangeInvalid(msg, total=size)
-    return start, end - start + 1
 
 
 async def respond(exchange: Exchange, answer: Answer, *, close: bool) -> web.StreamResponse:
@@ -85,27 +58,30 @@ def _empty(answer: Answer) -> web.StreamResponse:
 
 
 async def send(
-    exchange: Exchange, blob: Blob, *, offset: int, count: int, status: int, headers: dict[str, str]
+    exchange: Exchange, blob: Blob, wanted: Parts, *, status: int, headers: dict[str, str]
 ) -> Answer | web.StreamResponse:
-    """Answer with ``count`` bytes of the blob from ``offset``."""
-    if count <= SMALL:
-        data = await blob.read(offset, count)
-        if len(data) != count:
-            raise BlobMissing(headers["Docker-Content-Digest"])
-        return Answer(data, status=status, headers=headers)
+    """Answer with parts of the blob, or with the whole of it as its one part."""
+    headers |= wanted.headers
+    if wanted.length <= SMALL:
+        pieces = [piece for part in wanted.parts for piece in (part.head, await _read(blob, part))]
+        return Answer(b"".join((*pieces, wanted.end)), status=status, headers=headers)
     response = web.StreamResponse(status=status, headers=headers | exchange.headers)
-    response.content_length, request = count, exchange.request
+    response.content_length, request = wanted.length, exchange.request
     await response.prepare(request)
     transport = request.transport
     if transport is None:
         raise ConnectionResetError
-    fd = blob.fileno()
+    fd = blob.fileno() if transport.get_extra_info("sslcontext") is None else None
+    stalled = exchange.registry.config.stalled_seconds
     try:
-        if fd is not None and transport.get_extra_info("sslcontext") is None:
-            await _by_kernel(transport, blob, fd, offset, count, exchange.registry.config.stalled_seconds)
-        else:
-            await _by_pieces(response, blob, offset, count)
-        await response.write_eof()
+        for part in wanted.parts:
+            if part.head:
+                await response.write(part.head)
+            if fd is not None and part.count > SMALL:
+                await _by_kernel(transport, blob, fd, part.offset, part.count, stalled)
+            else:
+                await _by_pieces(response, blob, part.offset, part.count)
+        await response.write_eof(wanted.end)
     except BaseException as error:
         transport.abort()  # the head of the answer is out: whatever else is said would be taken for the blob
         if not isinstance(error, Exception) or isinstance(error, (asyncio.CancelledError, ConnectionError)):
@@ -114,6 +90,13 @@ async def send(
             log.exception("a blob was not sent to its end", request_id=exchange.id)
         raise ConnectionResetError from error
     return response
+
+
+async def _read(blob: Blob, part: Part) -> bytes:
+    data = await blob.read(part.offset, part.count)
+    if len(data) != part.count:
+        raise BlobMissing(_SHORT)
+    return data
 
 
 async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, count: int) -> None:

@@ -1,0 +1,114 @@
+"""Parts of a blob: the Range header, and answers of several parts (RFC 9110, 14)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers.errors import RangeInvalid
+from polly_dockers.web.answer import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RANGES: Final = 1024
+"""Ranges that are answered in parts, at most: as many as podman asks for of one layer of zstd:chunked."""
+_LARGEST: Final = 10**18
+"""What a number of more than 18 digits counts as: more than any blob has."""
+
+_RANGE: Final = re.compile(r"([0-9]*)-([0-9]*)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some bytes of a blob, and what stands before them in the answer."""
+
+    offset: int
+    count: int
+    head: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a Range header is answered with."""
+
+    parts: tuple[Part, ...]
+    end: bytes
+    headers: dict[str, str]
+
+    @property
+    def length(self) -> int:
+        """Bytes of the answer's body."""
+        return sum(len(part.head) + part.count for part in self.parts) + len(self.end)
+
+
+def parse(header: str | None, size: int) -> list[tuple[int, int]] | None:
+    """First byte and count of each part that a Range header asks for, in its order; None: the whole.
+
+    The whole is for no header, another unit, more than RANGES, and ranges that overlap: "a server MAY ignore the Range
+    header field" (14.2). Parts that lie outside are left out. Raises RangeInvalid where all do, and for
+    a malformed one.
+    """
+    if header is None or not header.startswith("bytes="):
+        return None
+    wanted = [text for part in header[6:].split(",") if (text := part.strip(" \t"))]
+    if len(wanted) > RANGES:
+        return None
+    found = [part for text in wanted if (part := _one(header, text, size)) is not None]
+    if not found:
+        msg = f"The blob has {size} bytes; {header[:100]!r} lies outside of them."
+        raise RangeInvalid(msg, total=size)
+    in_order = sorted(found)
+    if any(first + count > following for (first, count), (following, _) in pairwise(in_order)):
+        return None
+    return found
+
+
+def _one(header: str, text: str, size: int) -> tuple[int, int] | None:
+    """First byte and count of one range; None where it lies outside. Raises RangeInvalid where it is malformed."""
+    match = _RANGE.match(text)
+    if match is None or text == "-":
+        msg = f"The range {header[:100]!r} is malformed; write bytes=FIRST-LAST."
+        raise RangeInvalid(msg, total=size)
+    first, last = (_number(digits) for digits in match.groups())
+    if first is None:
+        start, end = max(size - (last or 0), 0), size
+    else:
+        start, end = first, size if last is None else min(last + 1, size)
+    return (start, end - start) if start < end else None
+
+
+def _number(digits: str) -> int | None:
+    if not digits:
+        return None
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= 18 else _LARGEST  # noqa: PLR2004 - the digits below _LARGEST
+
+
+def answer(wanted: Sequence[tuple[int, int]], size: int) -> Parts:
+    """The 206 for parts of a blob of ``size`` bytes: one as it is, several as multipart/byteranges (14.6)."""
+    if len(wanted) == 1:
+        (offset, count) = wanted[0]
+        return Parts((Part(offset, count),), b"", {"Content-Range": _content_range(offset, count, size)})
+    boundary = secrets.token_hex(12)
+    parts = tuple(
+        Part(
+            offset,
+            count,
+            f"{'' if at == 0 else _BREAK}--{boundary}\r\nContent-Type: {PLAIN}\r\n"
+            f"Content-Range: {_content_range(offset, count, size)}\r\n\r\n".encode(),
+        )
+        for at, (offset, count) in enumerate(wanted)
+    )
+    kind = {"Content-Type": f"multipart/byteranges; boundary={boundary}"}
+    return Parts(parts, f"{_BREAK}--{boundary}--\r\n".encode(), kind)
+
+
+_BREAK: Final = "\r\n"
+
+
+def _content_range(offset: int, count: int, size: int) -> str:
+    return f"bytes {offset}-{offset + count - 1}/{size}"
