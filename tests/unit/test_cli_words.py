@@ -24,6 +24,9 @@ REGISTRY = "registry.acme.example"
         ("localhost", "http://localhost"),
         ("https://localhost:5000", "https://localhost:5000"),
         ("[::1]:5000", "http://[::1]:5000"),
+        ("127.9.8.7", "http://127.9.8.7"),
+        ("localhost.acme.example", "https://localhost.acme.example"),
+        ("127.acme.example:5000", "https://127.acme.example:5000"),
     ],
 )
 def test_addresses_get_one_form(text: str, normal: str) -> None:
@@ -43,6 +46,23 @@ def test_junk_is_no_address(text: str) -> None:
     """The message shows right ones."""
     with pytest.raises(UsageError, match=r"registry\.acme\.example"):
         server_url.normal(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("http://127.0.0.1:5000", False),
+        ("http://[::1]:5000", False),
+        ("http://localhost", False),
+        ("https://acme.example", False),
+        ("http://acme.example", True),
+        ("http://localhost.acme.example", True),
+        ("http://127.acme.example:5000", True),
+    ],
+)
+def test_secrets_that_others_could_read_are_warned_of(url: str, *, plain: bool) -> None:
+    """Names that only begin like this machine's are others."""
+    assert server_url.is_plain(url) is plain
 
 
 @pytest.mark.parametrize("text", ["host", "host:5000", "127.0.0.1:1", "[::1]:5000", "a-b.example"])

@@ -143,12 +143,10 @@ def _renewed(path: Path, sign_in: SignIn, cached: Cached | None) -> Cached:
 
 @contextlib.contextmanager
 def _minted(sign_in: SignIn) -> Iterator[Cached]:
-    import socket
-
     from polly_dockers.cli.client import Client
-    from polly_dockers.cli.new_token import new_token
+    from polly_dockers.cli.new_token import new_token, on_this_machine
 
-    label = f"docker-credential-polly on {socket.gethostname()}"
+    label = on_this_machine("docker-credential-polly")
     asked = Moment.now()
     client = Client(sign_in.server, token=sign_in.token, ca_file=sign_in.ca_file, variable=sign_in.variable)
     with new_token(client, "registry", LIFETIME, label) as created:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from polly_dockers import process
 from polly_dockers.cli import credentials, durations, profiles, render, terminal
 from polly_dockers.cli.failures import CommandError
-from polly_dockers.cli.new_token import new_token
+from polly_dockers.cli.new_token import new_token, on_this_machine
 
 if TYPE_CHECKING:
     from polly_dockers import wire
@@ -39,7 +38,7 @@ def login(call: Call, expires: str, shell: str, *, run: bool) -> None:
     call.remember("polly dockers login", exec=run, expires=None if expires == "12h" else expires)
     if session.stored is not None:
         profiles.check_writable()
-    with new_token(session.client, "registry", lifetime, f"polly dockers login on {socket.gethostname()}") as created:
+    with new_token(session.client, "registry", lifetime, on_this_machine("polly dockers login")) as created:
         _remember(session, created, lifetime)  # before anybody has it: `logout` ends it, whatever happens
         if run:
             _run([*docker, *_arguments(registry)], created.token)

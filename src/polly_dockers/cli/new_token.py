@@ -7,6 +7,7 @@ nobody knows of: a file that can't be written, a full disk behind stdout, Ctrl-C
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -50,6 +51,11 @@ def undone_unless_handed_out(undo: Callable[[], None]) -> Iterator[None]:
         with contextlib.suppress(CommandError):
             undo()
         raise
+
+
+def on_this_machine(what: str) -> str:
+    """Return a label for a token: what it is for, and the name of this machine, where that can be printed."""
+    return "".join(each if each.isprintable() else "?" for each in f"{what} on {socket.gethostname()}")
 
 
 def end(client: Client, created: wire.TokenCreated) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from polly_dockers.cli.failures import UsageError
 
@@ -11,24 +12,24 @@ _HOST = (
 )
 _ADDRESS = re.compile(rf"(?:(https?)://)?({_HOST})(?::([0-9]{{1,5}}))?/*", re.IGNORECASE)
 _REGISTRY = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
-_LOCAL = ("localhost", "127.", "[::1]")
 _PORTS = 65_535
 
 
 def normal(text: str) -> str:
     """Return ``https://HOST[:PORT]`` for what a person types; a loopback address without a scheme is http.
 
-    Raises UsageError for what is no address of a server.
+    Raises UsageError for what is not the address of a server.
     """
     match = _ADDRESS.fullmatch(text.strip())
     if match is None or not 0 < int(match[3] or 1) <= _PORTS:
+        shown = re.sub(r"[^/@]*@", "…@", text)  # what stands there may be a password
         msg = (
-            f"{text!r} is no address of a server. Right are registry.acme.example, "
+            f"{shown!r} is not the address of a server. Right are registry.acme.example, "
             "https://registry.acme.example:8443 and 127.0.0.1:5000: no path, no user name."
         )
         raise UsageError(msg)
     host = match[2].lower()
-    scheme = (match[1] or ("http" if host.startswith(_LOCAL) else "https")).lower()
+    scheme = (match[1] or ("http" if _is_local(host) else "https")).lower()
     port = "" if match[3] is None or int(match[3]) == {"http": 80, "https": 443}[scheme] else f":{int(match[3])}"
     return f"{scheme}://{host}{port}"
 
@@ -40,7 +41,17 @@ def host(url: str) -> str:
 
 def is_plain(url: str) -> bool:
     """Tell whether secrets would cross a network unencrypted: http to another machine."""
-    return url.startswith("http://") and not host(url).startswith(_LOCAL)
+    return url.startswith("http://") and not _is_local(urlsplit(url).hostname or "")
+
+
+def _is_local(host: str) -> bool:
+    """Tell whether a host is this machine; ``localhost.acme.example`` and ``127.acme.example`` are others."""
+    import ipaddress
+
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def is_registry(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 from polly_dockers.cli import ask, credentials, durations, profiles, render, server_url, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError, UsageError
-from polly_dockers.cli.new_token import new_token
+from polly_dockers.cli.new_token import new_token, on_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +54,7 @@ def login(
         if email is None or password is None:
             email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
         client = Client(server, email=email, password=password, ca_file=ca_file)
-        label = f"polly login on {socket.gethostname()}"
+        label = on_this_machine("polly login")
         create = partial(new_token, client, "full", lifetime, label)
         profiles.check_writable()
         profile = _keep(call, profile._replace(email=email), create)
@@ -148,7 +147,7 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     client = Client(session.server, email=email, password=new, ca_file=ca_file)
     credentials.forget(session.server, session.token)
     try:
-        label = f"polly login on {socket.gethostname()}"
+        label = on_this_machine("polly login")
         with new_token(client, "full", durations.seconds("90d"), label) as created, profiles.edit() as known:
             known.by_name[session.profile] = stored._replace(
                 token=created.token, expires_at=created.expires_at, docker_tokens={}, borrowed=False
