@@ -22,6 +22,7 @@ from polly_dockers import policy
 from polly_dockers.db import clock, garbage
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.engine import now
+from polly_dockers.errors import StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,7 +189,12 @@ class Collector:
 
     async def _look_at_clock(self) -> None:
         """Take care that a clock that was set ahead ends nothing early."""
-        jump = await self.registry.db.write(clock.observe)
+        try:
+            jump = await self.registry.db.write(clock.observe)
+        except StorageFull:
+            if await self.registry.db.read(clock.jumped):
+                raise
+            return  # on a full disk too, what may go gives its space back
         if jump:
             log.warning(
                 "the clock was set ahead, or the machine was off: nothing is deleted early", seconds=jump // SECOND
@@ -279,8 +285,9 @@ class Collector:
 
 
 def _by_the_clock(connection: Connection, step: Callable[[Connection, int], T], argument: int) -> T:
-    """A step that asks what has ended, in one transaction with a look at the clock."""
-    clock.observe(connection)
+    """A step that asks what has ended, in one transaction with a look at the clock, which writes a jump only."""
+    if clock.jumped(connection):
+        clock.observe(connection)
     return step(connection, argument)
 
 

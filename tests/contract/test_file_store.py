@@ -328,15 +328,14 @@ async def test_a_small_upload_survives_a_wrong_digest(stored: FileBlobStore) -> 
 
 async def test_reading_again_keeps_nobody_waiting(stored: FileBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many uploads are read again, others are pushed and pulled meanwhile."""
-    going, reading = threading.Event(), os.pread
+    going, reading, data = threading.Event(), os.pread, b"a" * 1000
 
     def slow(fd: int, length: int, offset: int) -> bytes:
-        if threading.current_thread().name.startswith("polly-readers"):
+        if length == len(data):
             going.wait()
         return reading(fd, length, offset)
 
     monkeypatch.setattr(os, "pread", slow)
-    data = b"a" * 1000
     for number in range(20):
         await begin(stored, data, upload=f"upload-{number}")
     commits = [

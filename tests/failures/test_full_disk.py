@@ -6,6 +6,8 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING
 
+import pysqlite3.dbapi2 as sqlite
+
 from conftest import Server, free_port
 from contract.wire_client import Person, basic, bearer, image, sha256
 from failures.client import check, kill, mounted
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def serving(place: Path, clock: Clock) -> Iterator[Server]:
+def serving(place: Path, clock: Clock, *options: str) -> Iterator[Server]:
     """A server by that clock; it is gone before the disk is, whatever happens."""
-    server = Server(place / "data", free_port(), command=clock.command)
+    server = Server(place / "data", free_port(), options, command=clock.command)
     server.init()
     server.start()
     try:
@@ -67,3 +69,22 @@ def pull(repo: Repo, made: Image) -> None:
     assert "v1" in repo.get(repo.path("tags/list")).json()["tags"]
     for blob in made.blobs:
         assert repo.blob(sha256(blob)).body == blob
+
+
+def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
+    """Bytes that the collector was to delete are deleted while there is no room for a row, and pushes go on."""
+    clock = Clock(tmp_path / "clock")
+    short = ("--lease-seconds", "10", "--grace-seconds", "8", "--collect-seconds", "1")
+    with mounted(tmp_path, 64) as (place, _), serving(place, clock, *short) as server:
+        repo = Person(server.port, server.org, *server.admin).new_repo()
+        digest = repo.push_blob(secrets.token_bytes(5_000_000))
+        with contextlib.closing(sqlite.connect(server.data / "polly.db", timeout=30)) as rows:
+            while not rows.execute("SELECT count(*) FROM tombstones").fetchone()[0]:
+                pass
+        fill(place / "filler")
+        clock.set(59)  # no jump, but enough for the collector to write down what the clocks show
+        while digest in server.stored():
+            pass
+        repo.push(image(), "v1")
+        kill(server)
+        check(server)

@@ -44,6 +44,11 @@ def _jump(row: Any, wall: int) -> tuple[int, int] | None:  # noqa: ANN401 - a ro
     return (before, wall) if wall - before > TOLERANCE else None
 
 
+def jumped(connection: Connection) -> bool:
+    """Whether the wall clock was set ahead since the last look."""
+    return _jump(connection.execute(select(clock)).first(), now()) is not None
+
+
 def observe(connection: Connection) -> int:
     """Look at the clocks, and write down a jump ahead; the microseconds of it, 0 where there was none.
 
