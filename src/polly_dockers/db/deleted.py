@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from polly_dockers.db.trash import Item
     from polly_dockers.model import DigestPrefix
 
-WALK: Final = 1000
+WALK: Final = 200
 """Newest commits of a tag among which the one that it went with is looked for, at most."""
 
 

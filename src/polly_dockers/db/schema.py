@@ -335,6 +335,7 @@ trash: Final = Table(
     Column("deleted_at", BigInteger, nullable=False),
     Column("purging_at", BigInteger),
     Index(None, "organisation_id", "id"),
+    Index(None, "organisation_id", "kind", "name"),
     Index(None, "repository_id", "kind", "name"),
     Index(None, "deleted_at"),
     Index(

@@ -32,6 +32,7 @@ def _trash() -> None:
         sqlite_where=sa.text("purging_at IS NOT NULL"),
         postgresql_where=sa.text("purging_at IS NOT NULL"),
     )
+    op.create_index(op.f("ix_trash_organisation_id_kind_name"), "trash", ["organisation_id", "kind", "name"])
     op.execute(
         "UPDATE trash SET purging_at = deleted_at WHERE kind = 'organisation' AND EXISTS (SELECT 1 FROM repositories "
         "AS r WHERE r.organisation_id = trash.organisation_id AND r.deleted_at IS NOT NULL AND r.name NOT LIKE '%~%')"
