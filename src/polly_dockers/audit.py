@@ -76,8 +76,11 @@ async def settle(registry: Registry, *, everything: bool = False) -> None:
             known, unknown = await registry.db.read(_sorted, some)
             if known or unknown:
                 await registry.db.write(_refused, known, unknown)
+            entries = {(email, address) for email, address, _ in known + unknown}
             for key in some:
                 del waiting[key]
+                if key not in entries:  # nothing was written, so there is nothing to remember
+                    del registry.refused_at[key]
             await asyncio.sleep(0)
     except BaseException:
         registry.refused.update(waiting)

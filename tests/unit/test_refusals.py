@@ -71,6 +71,7 @@ async def test_a_flood_of_made_up_emails(registry: Registry, monkeypatch: pytest
     await audit.settle(registry)
     assert len(written) == 4
     assert not registry.refused
+    assert len(registry.refused_at) == 251, "what is not written is not remembered"
 
 
 async def test_whoever_goes_on_guessing_fills_no_disk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,18 @@ def test_whoever_holds_most_makes_room_for_others() -> None:
     answers[0].part(0, 1)
 
 
+def test_a_client_of_many_addresses_is_one() -> None:
+    """42: who changes its address within its IPv6 network holds what all of them hold."""
+    clients = Clients()
+    for number in range(10):
+        clients.ask(f"2001:db8::{number + 1:x}", 10)
+    clients.now += STALLED / 4
+    clients.ask("192.0.2.1", 40)
+    assert {address.rpartition(":")[0] for address in clients.gone} == {"2001:db8:"}
+    with pytest.raises(Unavailable):
+        clients.ask("2001:db8::ffff", 10)
+
+
 def test_what_the_server_works_on_stays() -> None:
     """42: a body that is all there is the server's own to finish, however long that takes."""
     clients = Clients()

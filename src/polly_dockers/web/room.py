@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from polly_dockers import addresses
 from polly_dockers.errors import ClientGone, Unavailable
 
 if TYPE_CHECKING:
@@ -116,8 +117,11 @@ class Room:
         """Bytes by address."""
 
     def hold(self, address: str, end: Callable[[], None]) -> Held:
-        """Room for a client at that address, nothing in it yet. ``end`` closes its connection at once."""
-        held = Held(self, address, end)
+        """Room for a client at that address, nothing in it yet. ``end`` closes its connection at once.
+
+        The addresses of an IPv6 network of one customer count as one, as everywhere (``addresses.block``).
+        """
+        held = Held(self, addresses.block(address), end)
         self._held.add(held)
         return held
 
