@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 import os
 import secrets
@@ -24,35 +23,38 @@ from polly_dockers import (
     server_keys,
     server_storage,
 )
+from polly_dockers.cli import render
+from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit, throttles, trash
 from polly_dockers.db import restore as restore_rows
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import MemberUnknown, NotInTrash, OrganisationExists, PollyError
+from polly_dockers.errors import BadRequest, MemberUnknown, NotInTrash, OrganisationExists, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
 from polly_dockers.ownership import AccessDenied
 from polly_dockers.passwords import UNSET, hash_now
+from polly_dockers.server_help import group, moment, named_by
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-app: Final = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", help=__doc__, pretty_exceptions_enable=False
-)
-org: Final = typer.Typer(no_args_is_help=True, help="Organisations: the first part of every image path.")
-user: Final = typer.Typer(no_args_is_help=True, help="Users and their roles in organisations.")
+app: Final = group(__doc__ or "", root=True)
+org: Final = group("Organisations: the first part of every image path.")
+user: Final = group("Users and their roles in organisations.")
 app.add_typer(org, name="org")
 app.add_typer(user, name="user")
 app.add_typer(server_keys.app, name="key")
 server_storage.add_to(app)
 
 Data = server_storage.Data
-Org = Annotated[str, typer.Option("--org", help="Slug of the organisation, such as acme.")]
-Email = Annotated[str, typer.Option("--email", help="Email that names the user.")]
+Org = Annotated[str, typer.Option("--org", metavar="NAME", help="Slug of the organisation, such as acme.")]
+Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="Email that names the user.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
 ]
-RoleOption = Annotated[str, typer.Option("--role", help="reader pulls; writer also pushes; admin also manages.")]
+RoleOption = Annotated[
+    str, typer.Option("--role", metavar="ROLE", help="reader pulls; writer also pushes; admin also manages.")
+]
 
 
 def run() -> NoReturn:
@@ -62,27 +64,27 @@ def run() -> NoReturn:
     try:
         app()
     except secret_input.UnreadableError as error:
-        print(f"polly-server: {error.message}", file=sys.stderr)
+        print(f"Error: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None
     except AccessDenied as error:
-        print(f"polly-server: {_explained(error)}", file=sys.stderr)
+        print(f"Error: {_explained(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except PollyError as error:
-        print(f"polly-server: {error.message}", file=sys.stderr)
-        raise SystemExit(1) from None
+        print(f"Error: {error.message}", file=sys.stderr)
+        raise SystemExit(2 if error.status == BadRequest.status else 1) from None
     except Exception as error:
         if os.environ.get("POLLY_DEBUG"):
             raise
         if isinstance(error, OSError) and error.filename and ownership.denied(error):
-            print(f"polly-server: {ownership.explain(Path(error.filename))}", file=sys.stderr)
+            print(f"Error: {ownership.explain(Path(error.filename))}", file=sys.stderr)
             raise SystemExit(1) from None
         if isinstance(error, OSError) and error.strerror:
             process.drop_output()
             place = f": {error.filename}" if error.filename else ""
-            print(f"polly-server: {error.strerror}{place}. Run it again once that is mended.", file=sys.stderr)
+            print(f"Error: {error.strerror}{place}. Run it again once that is mended.", file=sys.stderr)
             raise SystemExit(1) from None
         message = "it failed where it should not. POLLY_DEBUG=1 before the command shows where."
-        print(f"polly-server: {message}", file=sys.stderr)  # no word of the error: it may hold a password
+        print(f"Error: {message}", file=sys.stderr)  # no word of the error: it may hold a password
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -113,7 +115,7 @@ def _password(*, from_stdin: bool) -> str:
     if from_stdin:
         return secret_input.line("the password")
     if not sys.stdin.isatty():
-        print("polly-server: there is no terminal to ask for the password; give --password-stdin.", file=sys.stderr)
+        print("Error: there is no terminal to ask for the password; give --password-stdin.", file=sys.stderr)
         raise SystemExit(2)
     while True:
         password = secret_input.ask("Password: ", "the password")
@@ -122,7 +124,11 @@ def _password(*, from_stdin: bool) -> str:
         print("The two passwords differ; nothing is changed.", file=sys.stderr)
 
 
-@app.command(epilog="Example: polly-server init --data data --org acme --email ann@acme.example --password-stdin")
+@app.command(
+    cls=HelpedCommand,
+    epilog="polly-server init --data data --org acme --email ann@acme.example\n"
+    "polly-server init --data data --org acme --email ann@acme.example --password-stdin < password.txt",
+)
 def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False) -> None:
     """Make the database, an organisation and its first admin."""
     parse_slug(org)
@@ -142,7 +148,9 @@ def _first(connection: Connection, slug: str, email: str, hashed: str) -> None:
 
 @app.command(
     "run",
-    epilog="Example: polly-server run --data data --listen 0.0.0.0:443 --public-url https://registry.acme.example "
+    cls=HelpedCommand,
+    epilog="polly-server run --demo\n"
+    "polly-server run --data data --listen 0.0.0.0:443 --public-url https://registry.acme.example "
     "--tls-cert cert.pem --tls-key key.pem",
 )
 def run_server(
@@ -256,7 +264,8 @@ The organisation {DEMO_ORG} is new. Its admin is {DEMO_EMAIL}, the password {pas
 # --- organisations ---------------------------------------------------------------------------------------------
 
 
-@org.command("create", epilog="Example: polly-server org create --data data --org biolab")
+@org.command("create", cls=HelpedCommand, epilog="polly-server org create biolab --data data")
+@named_by("org")
 def org_create(
     org: Org,
     data: Data = Path("data"),
@@ -271,7 +280,8 @@ def org_create(
     print(f"Organisation {org} is made. Give it an admin: polly-server user add --org {org} --email … --role admin")
 
 
-@org.command("update", epilog="Example: polly-server org update --data data --org biolab --create-on-push")
+@org.command("update", cls=HelpedCommand, epilog="polly-server org update biolab --create-on-push")
+@named_by("org")
 def org_update(
     org: Org,
     *,
@@ -291,7 +301,8 @@ def org_update(
     print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
 
 
-@org.command("delete", epilog="Example: polly-server org delete --data data --org biolab --yes")
+@org.command("delete", cls=HelpedCommand, epilog="polly-server org delete biolab --yes")
+@named_by("org")
 def org_delete(
     org: Org, data: Data = Path("data"), *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
@@ -307,14 +318,15 @@ def org_delete(
         found = datafolder.change(data, lambda connection: accounts.organisation_totals(connection, org))
         print(f"This takes away the organisation {org} with {found}.", file=sys.stderr)
         if not sys.stdin.isatty():
-            print("polly-server: nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
+            print("Error: nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
             raise SystemExit(2)
         typer.confirm("Delete it?", abort=True, err=True)
     datafolder.change(data, throw)
     print(f"Organisation {org} is in the trash. To bring it back: polly-server org restore --org {org}")
 
 
-@org.command("restore", epilog="Example: polly-server org restore --data data --org biolab")
+@org.command("restore", cls=HelpedCommand, epilog="polly-server org restore biolab")
+@named_by("org")
 def org_restore(org: Org, data: Data = Path("data")) -> None:
     """Bring an organisation back that was deleted, with all that it had."""
     datafolder.require(data)
@@ -333,17 +345,23 @@ def org_restore(org: Org, data: Data = Path("data")) -> None:
     print(f"Organisation {org} is restored.")
 
 
-@org.command("list", epilog="Example: polly-server org list --data data")
-def org_list(data: Data = Path("data")) -> None:
-    """List the organisations: slug, members, when they were made, whether a push makes repositories."""
+@org.command("list", cls=HelpedCommand, epilog="polly-server org list --data data\npolly-server org list --output json")
+def org_list(data: Data = Path("data"), *, output: Output = "table") -> None:
+    """List the organisations: name, members, when they were made, whether a push makes repositories."""
     datafolder.require(data)
     found = datafolder.change(data, rows.organisation_list)
-    width = max((len(row.slug) for row in found), default=0)
-    for row in found:
-        made = dt.datetime.fromtimestamp(row.created_at / 1_000_000, dt.UTC)
-        members = f"{row.members} member{'' if row.members == 1 else 's'}"
-        suffix = "  create-on-push" if row.create_on_push else ""
-        print(f"{row.slug:<{width}}  {members:>11}  {made:%Y-%m-%d}{suffix}")
+    if output == "json":
+        keys = ("slug", "members", "created_at", "create_on_push")
+        items = [dict(zip(keys, (row.slug, row.members, moment(row.created_at), bool(row.create_on_push)), strict=True))
+                 for row in found]  # fmt: skip
+        render.document(items)
+        return
+    columns = [render.Column(title) for title in ("organisation", "members", "created at", "create on push")]
+    lines = [
+        (row.slug, str(row.members), render.date(moment(row.created_at)), "yes" if row.create_on_push else "no")
+        for row in found
+    ]
+    render.show(columns, lines)
     if not found:
         print("There is no organisation yet: polly-server org create.", file=sys.stderr)
 
@@ -353,9 +371,11 @@ def org_list(data: Data = Path("data")) -> None:
 
 @user.command(
     "add",
-    epilog="Example: polly-server user add --data data --org acme --email bob@acme.example --role writer "
-    "--password-stdin",
+    cls=HelpedCommand,
+    epilog="polly-server user add bob@acme.example --org acme --role writer\n"
+    "polly-server user add bob@acme.example --org acme --role writer --password-stdin < password.txt",
 )
+@named_by("email")
 def user_add(
     org: Org, email: Email, role: RoleOption, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
 ) -> None:
@@ -384,11 +404,12 @@ def user_add(
     print(f"{email} is {wanted.name} in {org}.{note}")
 
 
-@user.command("list", epilog="Example: polly-server user list --data data --org acme")
+@user.command("list", cls=HelpedCommand, epilog="polly-server user list --data data --org acme")
 def user_list(
     data: Data = Path("data"),
     *,
     org: Annotated[str | None, typer.Option(help="Only members of this organisation.")] = None,
+    output: Output = "table",
 ) -> None:
     """List the users: email, the role in each organisation, and who has yet to be given a password."""
     datafolder.require(data)
@@ -396,18 +417,34 @@ def user_list(
     def find(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
         return rows.user_list(connection, accounts.organisation_of(connection, org) if org is not None else None)
 
-    found = datafolder.change(data, find)
-    width = max((len(row.email) for row in found), default=0)
-    for email, of_user in itertools.groupby(found, key=lambda row: row.email):
+    items: list[dict[str, Any]] = []
+    for email, of_user in itertools.groupby(datafolder.change(data, find), key=lambda row: row.email):
         each = list(of_user)
-        roles = ", ".join(f"{row.slug} {Role(row.role).name}" for row in each if row.slug)
-        without = "  has no password" if each[0].password_hash == UNSET else ""
-        print(f"{email:<{width}}  {roles or 'in no organisation'}{without}")
-    if not found:
+        roles = [{"organisation": row.slug, "role": Role(row.role).name} for row in each if row.slug]
+        items.append({"email": email, "roles": roles, "has_password": each[0].password_hash != UNSET})
+    if output == "json":
+        render.document(items)
+        return
+    columns = [render.Column(title) for title in ("user", "roles", "password")]
+    lines = [
+        (
+            str(item["email"]),
+            ", ".join(f"{role['organisation']} {role['role']}" for role in item["roles"]) or "in no organisation",
+            "" if item["has_password"] else "has none",
+        )
+        for item in items
+    ]
+    render.show(columns, lines)
+    if not items:
         print("There is no user yet: polly-server user add.", file=sys.stderr)
 
 
-@user.command("set-role", epilog="Example: polly-server user set-role --org acme --email bob@acme.example --role admin")
+@user.command(
+    "set-role",
+    cls=HelpedCommand,
+    epilog="polly-server user set-role bob@acme.example --org acme --role admin",
+)
+@named_by("email")
 def user_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("data")) -> None:
     """Give a member another role."""
     datafolder.require(data)
@@ -420,7 +457,8 @@ def user_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("d
     print(f"{email.strip().lower()} is {wanted.name} in {org}.")
 
 
-@user.command("remove", epilog="Example: polly-server user remove --data data --org acme --email bob@acme.example")
+@user.command("remove", cls=HelpedCommand, epilog="polly-server user remove bob@acme.example --org acme")
+@named_by("email")
 def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
     """Take a user out of an organisation, from the next request on. What they pushed stays."""
     datafolder.require(data)
@@ -432,7 +470,8 @@ def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
     print(f"{email.strip().lower()} is not a member of {org} any more.")
 
 
-@user.command("reset-password", epilog="Example: polly-server user reset-password --email bob@acme.example")
+@user.command("reset-password", cls=HelpedCommand, epilog="polly-server user reset-password bob@acme.example")
+@named_by("email")
 def user_reset_password(email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False) -> None:
     """Give a user another password. All their sign-ins and access tokens end."""
     datafolder.require(data)

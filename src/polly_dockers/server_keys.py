@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from polly_dockers import datafolder, server_storage
+from polly_dockers.cli import render
+from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db import audit, keys
 from polly_dockers.db.audit import Event
+from polly_dockers.server_help import group
 from polly_dockers.signer import new_key
 
 if TYPE_CHECKING:
@@ -20,19 +23,22 @@ if TYPE_CHECKING:
 
     from polly_dockers.db.keys import Key
 
-app: Final = typer.Typer(no_args_is_help=True, help="Keys that sign registry tokens.")
+app: Final = group("Keys that sign registry tokens.")
 
 Data = server_storage.Data
 
 
-@app.command("list", epilog="Example: polly-server key list --data data")
-def run_list(data: Data = Path("data")) -> None:
+@app.command("list", cls=HelpedCommand, epilog="polly-server key list --data data")
+def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     """List the keys, the newest first: id, when it was made, and what it is there for."""
     datafolder.require(data)
     found = datafolder.change(data, keys.every)
     signing = keys.signing(found)
-    for key in reversed(found):
-        print(f"{key.kid}  {_time(key.created_at)}  {_use(key, signing, found)}")
+    lines = [(key.kid, _time(key.created_at), _use(key, signing, found)) for key in reversed(found)]
+    if output == "json":
+        render.document([dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines])
+        return
+    render.show([render.Column(title) for title in ("key", "created at", "use")], lines)
 
 
 def _use(key: Key, signing: Key, found: Sequence[Key]) -> str:
@@ -48,7 +54,7 @@ def _time(microseconds: int) -> str:
     return dt.datetime.fromtimestamp(microseconds / keys.SECOND, dt.UTC).isoformat(timespec="seconds")
 
 
-@app.command("rotate", epilog="Example: polly-server key rotate --data data")
+@app.command("rotate", cls=HelpedCommand, epilog="polly-server key rotate --data data")
 def run_rotate(
     data: Data = Path("data"),
     *,

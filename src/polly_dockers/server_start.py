@@ -14,7 +14,7 @@ def run() -> NoReturn:
         if (error.name or "").startswith("polly_dockers"):
             raise
         sys.stderr.write(
-            "polly-server: the server is not installed here, only the commands polly and docker-credential-polly. "
+            "Error: the server is not installed here, only the commands polly and docker-credential-polly. "
             "To install it, run in a copy of the repository: pip install '.[server]'\n"
         )
         raise SystemExit(1) from None

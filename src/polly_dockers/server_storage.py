@@ -13,16 +13,19 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 from polly_dockers import accounts, backup, config, datafolder, moments, ownership, process
+from polly_dockers.cli import render
+from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db import audit, pulls
 from polly_dockers.db.audit import Event, Seal, Wanted
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.history import fold
 from polly_dockers.progress import Bar, Counter
+from polly_dockers.server_help import moment
 from polly_dockers.sizes import size
 
 if TYPE_CHECKING:
@@ -44,39 +47,55 @@ NAMED: Final = 20
 """What is lost or damaged, that is named in one run, at most."""
 
 Data = Annotated[
-    Path, typer.Option("--data", envvar="POLLY_DATA", readable=False, help="Folder of the database and the blobs.")
+    Path,
+    typer.Option(
+        "--data", envvar="POLLY_DATA", readable=False, metavar="DIR", help="Folder of the database and the blobs."
+    ),
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", readable=False, help="TOML file of the server's settings.")
+    Path | None, typer.Option("--config", readable=False, metavar="FILE", help="TOML file of the server's settings.")
 ]
 
 
 def add_to(app: typer.Typer) -> None:
     """Let the app have the commands of this file."""
-    app.command("backup", epilog="Example: polly-server backup --data data --to /mnt/backup/polly")(run_backup)
-    app.command("restore", epilog="Example: polly-server restore --from /mnt/backup/polly --data data")(run_restore)
-    app.command("check", epilog="Example: polly-server check --data data --repair --from /mnt/backup/polly")(run_check)
-    app.command("rebuild", epilog="Example: polly-server rebuild --data data")(run_rebuild)
-    app.command("usage", epilog="Example: polly-server usage --data data --org acme")(run_usage)
-    app.command("audit", epilog="Example: polly-server audit --data data --org acme --latest 50")(run_audit)
-    app.command("gc", epilog="Example: polly-server gc --data data --dry-run")(run_gc)
+    for name, function, example in (
+        ("backup", run_backup, "polly-server backup --data data --to /mnt/backup/polly"),
+        ("restore", run_restore, "polly-server restore --from /mnt/backup/polly --data data"),
+        ("check", run_check, "polly-server check --data data --repair --from /mnt/backup/polly"),
+        ("rebuild", run_rebuild, "polly-server rebuild --data data"),
+        ("usage", run_usage, "polly-server usage --data data --org acme"),
+        ("audit", run_audit, "polly-server audit --data data --org acme --latest 50"),
+        ("gc", run_gc, "polly-server gc --data data --dry-run"),
+    ):
+        app.command(name, cls=HelpedCommand, epilog=example)(function)
 
 
 def run_backup(
     to: Annotated[
-        Path, typer.Option("--to", readable=False, help="Folder of the backup; a second one copies what is new.")
+        Path,
+        typer.Option(
+            "--to", readable=False, metavar="DIR", help="Folder of the backup; a second one copies what is new."
+        ),
     ],
     data: Data = Path("data"),
+    *,
+    output: Output = "table",
 ) -> None:
     """Copy the registry while it runs, as it is at one moment; what was copied is read again and checked."""
     datafolder.require(data)
     with _bar("copying") as start:
         done = backup.backup(data, to, start)
+    if output == "json":
+        render.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept})
+        return
     print(f"{done.blobs} blobs ({size(done.size)}) copied to {to}, {done.kept} were there; the database is of now.")
 
 
 def run_restore(
-    from_: Annotated[Path, typer.Option("--from", readable=False, help="Folder that polly-server backup --to wrote.")],
+    from_: Annotated[
+        Path, typer.Option("--from", readable=False, metavar="DIR", help="Folder that polly-server backup --to wrote.")
+    ],
     data: Data = Path("data"),
 ) -> None:
     """Make a data folder of a backup: the registry as it was at the moment of the backup."""
@@ -113,7 +132,8 @@ def run_check(
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted.")] = False,
     from_: Annotated[
-        Path | None, typer.Option("--from", readable=False, help="Folder of a backup to mend blobs from.")
+        Path | None,
+        typer.Option("--from", readable=False, metavar="DIR", help="Folder of a backup to mend blobs from."),
     ] = None,
     sample: Annotated[
         float,
@@ -126,6 +146,7 @@ def run_check(
         str | None, typer.Option(metavar="POSITION:HASH", help="A head of the audit log that an earlier check told.")
     ] = None,
     config_file: ConfigFile = None,
+    output: Output = "table",
 ) -> None:
     """Compare rows with files both ways, and bytes with their digests, while the server runs.
 
@@ -150,6 +171,10 @@ def run_check(
         return seen
 
     seen = _on_registry(data, config_file, run)
+    if output == "json":
+        head = None if seen.audit is None else str(seen.audit)
+        render.document({**{key: value for key, value in asdict(seen).items() if key != "audit"}, "audit_head": head})
+        raise SystemExit(0 if all(found.whole for found in seen.damages) else 1)
     for found in seen.damages:
         print(f"{found.what}{f' It is {found.mended}.' if found.mended else ''}", file=sys.stderr)
         for image in found.images:
@@ -223,7 +248,7 @@ def run_usage(
     data: Data = Path("data"),
     *,
     org: Annotated[str | None, typer.Option("--org", help="Only this organisation.")] = None,
-    output: Annotated[Literal["table", "json"], typer.Option("--output", help="table or json.")] = "table",
+    output: Output = "table",
 ) -> None:
     """Tell where the space is: by repository, what tags need, what only older commits need, what is in the trash.
 
@@ -279,6 +304,7 @@ def run_audit(
     ] = None,
     all_events: Annotated[bool, typer.Option("--all-events", help="Also what was done with access tokens.")] = False,
     latest: Annotated[int, typer.Option("--latest", min=1, help="How many, from the newest on.")] = 20,
+    output: Output = "table",
 ) -> None:
     """Print the audit log of all organisations, newest first: time, event, by whom, from where, what, and more of it.
 
@@ -304,7 +330,12 @@ def run_audit(
                 break
         return found
 
-    for entry in _on_registry(data, None, read):
+    entries = _on_registry(data, None, read)
+    if output == "json":
+        names = ("event", "by", "address", "subject", "detail")
+        render.document([{"at": moment(each.at), **{name: getattr(each, name) for name in names}} for each in entries])
+        return
+    for entry in entries:
         at = dt.datetime.fromtimestamp(entry.at / 1_000_000, dt.UTC).isoformat(timespec="seconds")
         print("  ".join((at, entry.event, entry.by or "-", entry.address or "-", entry.subject or "-", entry.detail)))
 
@@ -335,6 +366,7 @@ def run_gc(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
     config_file: ConfigFile = None,
+    output: Output = "table",
 ) -> None:
     """Give back the space of what nobody needs, while the server runs; it does so by itself too.
 
@@ -348,19 +380,22 @@ def run_gc(
     def show(report: Report) -> None:
         counter.show(f"{report.blobs} blobs taken, {report.files} deleted, {size(report.freed)} freed")
 
-    async def look(registry: Registry) -> str:
-        return _would(await Collector(registry).look())
+    async def look(registry: Registry) -> Report:
+        return await Collector(registry).look()
 
-    async def collect(registry: Registry) -> str:
+    async def collect(registry: Registry) -> Report:
         report = await Collector(registry, progress=show).run()
         if report is None:
             msg = "Another collection is at work on this folder; try again when it is over."
             raise Unavailable(msg)
-        return _did(report)
+        return report
 
-    text = _on_registry(data, config_file, look if dry_run else collect)
+    report = _on_registry(data, config_file, look if dry_run else collect)
     counter.end()
-    print(text)
+    if output == "json":
+        render.document({"dry_run": dry_run, **asdict(report)})
+    else:
+        print(_would(report) if dry_run else _did(report))
 
 
 def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry], Awaitable[T]]) -> T:

@@ -106,7 +106,7 @@ def test_the_collector_loses_its_rows(server: Server, tmp_path: Path, call: str)
     assert failed
     for done in failed:
         assert done.returncode == 1, done.stderr
-        assert "polly-server: " in done.stderr
+        assert "Error: " in done.stderr
         assert "Traceback" not in done.stderr
     collector.finish()
 

@@ -80,7 +80,7 @@ def test_init_again_changes_nothing(data: Path) -> None:
 def test_init_refuses(tmp_path: Path, org: str, email: str, password: str, said: str) -> None:
     """A wrong name, email or password makes nothing."""
     arguments = ("init", "--data", str(tmp_path / "data"), "--org", org, "--email", email, "--password-stdin")
-    assert said in refused(*arguments, stdin=password)
+    assert said in refused(*arguments, stdin=password, code=2)
     assert not (tmp_path / "data").exists()
 
 
@@ -108,7 +108,7 @@ def test_a_password_is_not_waited_for_without_a_terminal(data: Path) -> None:
 )
 def test_nothing_is_asked_for_what_cannot_be_done(data: Path, command: tuple[str, ...], said: str) -> None:
     """An unknown organisation, email or user is told before a password is asked for."""
-    assert said in refused(*command, "--data", str(data))
+    assert said in refused(*command, "--data", str(data), code=2 if said == "no email address" else 1)
 
 
 def test_users_are_listed(data: Path) -> None:
@@ -120,12 +120,19 @@ def test_users_are_listed(data: Path) -> None:
         polly_server("user", "add", *there, *to, "--org", org, "--role", role, stdin=new_password())
     ann = "ann@acme.example  acme admin"
     bob = "bob@acme.example  acme reader, biolab admin"
-    assert polly_server("user", "list", *there).splitlines() == [ann, bob]
-    assert polly_server("user", "list", *there, "--org", "biolab").splitlines() == ["bob@acme.example  biolab admin"]
+    assert polly_server("user", "list", *there).splitlines()[1:] == [ann, bob]
+    assert polly_server("user", "list", *there, "--org", "biolab").splitlines()[1:] == [
+        "bob@acme.example  biolab admin"
+    ]
+    of_bob = {"email": "bob@acme.example", "roles": [{"organisation": "biolab", "role": "admin"}], "has_password": True}
+    assert json.loads(polly_server("user", "list", *there, "--org", "biolab", "--output", "json")) == [of_bob]
     assert "polly-server org list" in refused("user", "list", *there, "--org", "nobody")
     polly_server("user", "remove", *there, "--email", "bob@acme.example", "--org", "acme")
     polly_server("org", "delete", *there, "--org", "biolab", "--yes")
-    assert polly_server("user", "list", *there).splitlines() == [ann, "bob@acme.example  in no organisation"]
+    assert polly_server("user", "list", *there).splitlines()[1:] == [
+        "ann@acme.example  acme admin",
+        "bob@acme.example  in no organisation",
+    ]
 
 
 def test_users_are_added_changed_and_removed(data: Path) -> None:
@@ -135,7 +142,7 @@ def test_users_are_added_changed_and_removed(data: Path) -> None:
     assert "already" in refused("user", "add", *to, "--role", "reader", "--password-stdin", stdin=new_password())
     polly_server("user", "set-role", *to, "--role", "writer")
     assert ("bob@acme.example", 2) in rows(data, "SELECT email, role FROM members JOIN users ON users.id = user_id")
-    assert "choose reader, writer or admin" in refused("user", "set-role", *to, "--role", "king")
+    assert "choose reader, writer or admin" in refused("user", "set-role", *to, "--role", "king", code=2)
     polly_server("user", "remove", *to)
     assert "not a member" in refused("user", "remove", *to)
     ann = ("--data", str(data), "--org", "acme", "--email", "ann@acme.example")
@@ -146,9 +153,11 @@ def test_users_are_added_changed_and_removed(data: Path) -> None:
 def test_an_organisation_is_changed(data: Path) -> None:
     """create-on-push is switched on and off; an organisation that is not there is named."""
     polly_server("org", "update", "--data", str(data), "--org", "acme", "--create-on-push")
-    assert "create-on-push" in polly_server("org", "list", "--data", str(data))
+    [found] = json.loads(polly_server("org", "list", "--data", str(data), "--output", "json"))
+    assert (found["slug"], found["members"], found["create_on_push"]) == ("acme", 1, True)
+    assert polly_server("org", "list", "--data", str(data)).splitlines()[1].split()[-1] == "yes"
     polly_server("org", "update", "--data", str(data), "--org", "acme", "--no-create-on-push")
-    assert "create-on-push" not in polly_server("org", "list", "--data", str(data))
+    assert polly_server("org", "list", "--data", str(data)).splitlines()[1].split()[-1] == "no"
     assert "polly-server org list" in refused("org", "update", "--data", str(data), "--org", "no", "--create-on-push")
 
 

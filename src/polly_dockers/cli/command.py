@@ -7,6 +7,7 @@ adds the options that every command has, and the one place where errors become m
 from __future__ import annotations
 
 import inspect
+import re
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -158,7 +159,7 @@ class _Help:
                 formatter.write("".join(f"  {each}\n" for each in examples))
 
 
-class _Command(_Help, TyperCommand):
+class HelpedCommand(_Help, TyperCommand):
     """A command with such a help, which takes each option once: of two values one would be passed over in silence."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer gives it no public name
@@ -167,10 +168,34 @@ class _Command(_Help, TyperCommand):
         for each in order:
             if order.count(each) > 1 and not getattr(each, "is_flag", False):
                 ctx.fail(f"{each.opts[0]} is there twice: give it once.")
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                error.message = _in_words(message)  # type: ignore[attr-defined]
+            raise
 
 
-class _Group(_Help, TyperGroup):
+_WORDS = (
+    ("Input should be a valid integer.*", "give a whole number."),
+    ("Input should be a valid number.*", "give a number."),
+    (r"Input should be greater than or equal to (\S+)", r"give \1 or more."),
+    (r"Input should be less than or equal to (\S+)", r"give \1 or less."),
+    ("Value error, ", ""),
+    ("('.*') is not a valid integer( range)?\\.", r"\1: give a whole number."),
+    ("('.*') is not a valid float( range)?\\.", r"\1: give a number."),
+)
+"""What the libraries below say of a wrong value, and what it is in words."""
+
+
+def _in_words(message: str) -> str:
+    """Return a message about a value without words that only programmers know."""
+    for theirs, ours in _WORDS:
+        message = re.sub(theirs, ours, message)
+    return message
+
+
+class HelpedGroup(_Help, TyperGroup):
     """A group with such a help."""
 
 
@@ -183,7 +208,7 @@ class Group:
         self.question = question
         self.commands: dict[str, Callable[..., None]] = {}
         self.app = typer.Typer(
-            cls=_Group,
+            cls=HelpedGroup,
             help=help,
             epilog=examples,
             rich_markup_mode=None,
@@ -203,7 +228,7 @@ class Group:
 
         def register(function: Callable[..., None]) -> Callable[..., None]:
             self.commands[name] = function
-            self.app.command(name, epilog=examples, cls=_Command)(_bounded(function, argument=argument))
+            self.app.command(name, epilog=examples, cls=HelpedCommand)(_bounded(function, argument=argument))
             return function
 
         return register

@@ -71,7 +71,7 @@ def check_library() -> None:
         wanted = ".".join(map(str, SAFE_SQLITE))
         msg = (
             f"SQLite {sqlite.sqlite_version} can corrupt a database under several processes; {wanted} or newer is "
-            "needed. Run: pip install --upgrade 'pysqlite3>=0.6'"
+            "needed. Run: pip install --upgrade 'pysqlite3>=0.6.1'"
         )
         raise Unavailable(msg)
 

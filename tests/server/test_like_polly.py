@@ -1,0 +1,133 @@
+"""polly-server looks and talks as polly does: names as arguments, help, JSON, exit codes, words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.main import get_command
+
+from conftest import BIN, Server, free_port, new_password, polly_server
+from polly_dockers.server import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def commands(command: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - typer gives it no public name
+    """Return the commands below one, by their whole names; groups are left out."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        return {name: command}
+    found: dict[str, Any] = {}
+    for inner in below:
+        found |= commands(below[inner], f"{name} {inner}")
+    return found
+
+
+ALL = commands(get_command(app), "polly-server")
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run ``polly-server`` to its end."""
+    return subprocess.run(
+        [BIN / "polly-server", *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A data folder with the organisation acme and its admin."""
+    server = Server(tmp_path_factory.mktemp("like") / "data", free_port())
+    server.init()
+    return str(server.data)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_option_has_help_and_every_command_an_example(name: str) -> None:
+    """The example is a whole command, and each option says what it does."""
+    assert ALL[name].epilog.startswith(name)
+    for option in ALL[name].params:
+        assert option.help, option.name
+
+
+def test_help_has_sections() -> None:
+    """Usage, options, an example of one line to copy; -h is --help."""
+    done = run("org", "create", "-h")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: polly-server org create [OPTIONS] [ORG]\n")
+    assert "\nExample:\n  polly-server org create biolab --data data\n" in done.stdout
+
+
+def test_a_name_may_stand_without_its_option(data: str) -> None:
+    """For organisations and users; the options stay, both may be given where they agree, and one is needed."""
+    place = ("--data", data)
+    polly_server("org", "create", "biolab", *place)
+    polly_server("org", "update", "biolab", "--org", "biolab", "--create-on-push", *place)
+    new = ("--org", "biolab", "--role", "admin", "--password-stdin")
+    polly_server("user", "add", "bob@b.example", *new, *place, stdin=new_password())
+    polly_server("user", "add", "eve@b.example", *new, *place, stdin=new_password())
+    polly_server("user", "set-role", "bob@b.example", "--org", "biolab", "--role", "reader", *place)
+    polly_server("user", "remove", "bob@b.example", "--org", "biolab", *place)
+    polly_server("user", "reset-password", "bob@b.example", "--password-stdin", *place, stdin=new_password())
+    polly_server("org", "delete", "biolab", "--yes", *place)
+    polly_server("org", "restore", "biolab", *place)
+    differs = run("org", "delete", "acme", "--org", "biolab", "--yes", *place)
+    assert (differs.returncode, differs.stdout) == (2, "")
+    assert "'acme' and --org 'biolab' are different" in differs.stderr
+    missing = run("org", "delete", "--yes", *place)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "--org is missing" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("org", "list"),
+        ("user", "list"),
+        ("key", "list"),
+        ("usage",),
+        ("audit",),
+        ("gc", "--dry-run"),
+        ("gc",),
+        ("check",),
+        ("backup", "--to"),
+    ],
+    ids=" ".join,
+)
+def test_json_for_programs(data: str, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Every command that tells something has --output json, and nothing else is on stdout then."""
+    more = [str(tmp_path / "backup")] if command[-1] == "--to" else []
+    assert json.loads(polly_server(*command, *more, "--data", data, "--output", "json"))
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("check", "--sample", "half"), "give a number"),
+        (("check", "--sample", "101"), "give 100 or less"),
+        (("audit", "--latest", "all"), "give a whole number"),
+        (("audit", "--latest", "0"), "give 1 or more"),
+        (("audit", "--event", "party"), "'party' is not one of"),
+        (("org", "create", "Not A Name"), "lower-case"),
+        (("user", "set-role", "bob@b.example", "--org", "acme", "--role", "king"), "reader, writer or admin"),
+        (("org", "list", "--output", "xml"), "'xml' is not one of"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+)
+def test_a_wrong_value_is_code_2_in_plain_words(data: str, command: tuple[str, ...], said: str) -> None:
+    """No word of a library is in what is said."""
+    done = run(*command, "--data", data)
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert said in last
+    assert "Input should" not in last
+    assert "Value error" not in last
+
+
+def test_completion_can_be_installed() -> None:
+    """As with polly."""
+    assert "--install-completion" in run("--help").stdout
