@@ -40,6 +40,8 @@ class ServerInfo(msgspec.Struct):
     """The host that stands before every image path, ``HOST`` or ``HOST:PORT``."""
     url: str
     """Where the server is reached, ``https://HOST[:PORT]``."""
+    public_repositories: Literal["allow", "deny"] = "allow"
+    """Whether an admin may make a docker repository public."""
 
 
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):

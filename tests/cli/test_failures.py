@@ -234,15 +234,77 @@ def test_a_bug_is_one_line(nobody: User) -> None:
     assert "POLLY_DEBUG=1" in line
 
 
-def test_wrong_options_are_wrong_usage(ann: User, server: Server) -> None:
-    """Exit code 2 for an unknown command, an unknown option, a value that is none."""
-    del server
-    for arguments in (
-        ["nothing"],
-        ["dockers", "lst"],
-        ["dockers", "list", "--al"],
-        ["dockers", "list", "--output", "xml"],
-    ):
-        done = ann.polly(*arguments)
-        assert (done.code, done.out) == (2, "")
-    assert "Did you mean 'list'" in ann.polly("dockers", "lst").err
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nothing", "There is no command 'nothing'. See polly --help."),
+        ("dockers lst", "There is no command 'lst'. Did you mean 'list'? See polly dockers --help."),
+        ("dockers list --al", "There is no option --al. See polly dockers list --help."),
+        ("dockers list --output xml", "--output 'xml' is not one of table, json. See polly dockers list --help."),
+        ("dockers list --latest 0", "--latest takes a whole number from 1. See polly dockers list --help."),
+        ("dockers list --latest two", "--latest takes a whole number. See polly dockers list --help."),
+        ("dockers list --latest " + "9" * 5000, "--latest takes a whole number. See polly dockers list --help."),
+        ("dockers list --latest", "--latest needs a value. See polly dockers list --help."),
+        ("dockers list --all=1", "--all takes no value. See polly dockers list --help."),
+        ("dockers commit-list one two", "There is an argument too many: two. See polly dockers commit-list --help."),
+        ("members add a@b.example --role boss", "--role 'boss' is not one of admin, writer, reader."),
+        ("dockers login --expires soon", "--expires 'soon' is not a span of time"),
+        ("login ftp://x", "'ftp://x' is not the address of a server"),
+    ],
+)
+def test_wrong_command_lines_are_one_line(nobody: User, line: str, words: str) -> None:
+    """Exit code 2, in our words and not in those of a library, and where the right form is."""
+    done = nobody.polly(*line.split(), "--no-input") if not line.endswith("--latest") else nobody.polly(*line.split())
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"Error: {words}")
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dockers commit-list one --tag bad!tag",
+        "dockers delete one --commit nothing --yes",
+        "dockers policy --newest 5000 --yes",
+        "dockers policy --younger-than 1m --yes",
+        "members add no-address --role reader",
+        "audit list --event nonsense",
+        "dockers list --org Bad_Org!",
+        "dockers create x --description " + "x" * 5000,
+    ],
+)
+def test_every_wrong_value_is_wrong_usage(ann: User, line: str) -> None:
+    """Also what only the server knows to be wrong: exit code 2 and one line."""
+    done = ann.polly(*line.split())
+    assert (done.code, done.out) == (2, ""), done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"junk\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_broken_answers_are_told_in_plain_words(nobody: User, answer: bytes) -> None:
+    """No name of a class, no word of a library."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = "http://{}:{}".format(*listener.getsockname())
+        done = nobody.polly("whoami", POLLY_SERVER=address, POLLY_TOKEN="polly_x")
+        thread.join(SECONDS)
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    for word in ("urllib3", "Error(", "Protocol", "Remote", "Incomplete", "Invalid", "Bad", "(b'", "Expected", "pool"):
+        assert word not in done.err, done.err

@@ -51,7 +51,7 @@ def test_who_has_an_account_joins(ann: User, server: Server) -> None:
         each["organisation"]: each["role"] for each in ann.ok("whoami", "--output", "json").json()["organisations"]
     }
     assert roles[other] == "reader"
-    admin.ok("members", "remove", "--email", ann.email)
+    admin.ok("members", "remove", "--email", ann.email, "--yes")
 
 
 def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
@@ -88,7 +88,7 @@ def test_invitations_are_listed_and_revoked(ann: User, nobody: User, server: Ser
     assert line.split()[1:4] == ["admin", "invited", "until"]
     (listed,) = (each for each in ann.ok("members", "list", "--output", "json").json() if each["email"] == email)
     assert (listed["status"], listed["joined_at"], listed["until"]) == ("invited", None, item["expires_at"])
-    ann.ok("members", "remove", "--email", email)
+    ann.ok("members", "remove", "--email", email, "--yes")
     assert email not in ann.ok("members", "list").out
     done = nobody.polly(
         *("members", "accept", "--server", server.url, "--email", email, "--code-stdin", "--password-stdin"),
@@ -108,7 +108,7 @@ def test_members_are_listed_changed_and_removed(person: Callable[..., User]) -> 
     assert [line.split()[:2] for line in ann.ok("members", "list").out.splitlines()[1:]] == [
         [each["email"], each["role"]] for each in members
     ]
-    ann.ok("members", "remove", "--email", bob.email)
+    ann.ok("members", "remove", "--email", bob.email, "--yes")
     done = bob.polly("dockers", "list")
     assert (done.code, "not a member of an organisation" in done.err) == (1, True)
 
@@ -138,3 +138,18 @@ def test_what_is_missing_is_named(ann: User) -> None:
     ):
         done = ann.polly("members", *arguments)
         assert (done.code, done.err) == (2, f"Error: {missing} is missing.\n")
+
+
+def test_a_removal_is_confirmed(person: Callable[..., User]) -> None:
+    """On a pipe nobody is removed without --yes (exit code 2); on a terminal the answer counts."""
+    ann, bob = person(), person("reader")
+    done = ann.polly("members", "remove", bob.email)
+    assert (done.code, "add --yes" in done.err) == (2, True)
+    for answer, words in (("n", "Nobody was removed."), ("y", "is not a member")):
+        bob.ok("dockers", "list")
+        terminal = ann.terminal("members", "remove", bob.email)
+        terminal.see("Remove them?")
+        terminal.type(answer)
+        assert terminal.end() == 0
+        assert words in terminal.text()
+    assert bob.polly("dockers", "list").code == 1

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cli.people import Server, Terminal, User
+from cli.people import Server, Terminal, User, environment
+from conftest import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 DOWN, TAB, ENTER, INTERRUPT = "\x1b[B", "\t", "\r", "\x03"
 
@@ -152,7 +155,7 @@ def test_login_asks_for_what_is_missing(person: Callable[..., User], server: Ser
     terminal = ann.terminal("login")
     terminal.see("Enter the address of the server")
     terminal.type("no server" + ENTER)
-    terminal.see("is no address")
+    terminal.see("is not the address")
     terminal.type("\x15" + server.url + ENTER)
     terminal.see("Enter your email")
     terminal.type(ann.email + ENTER)
@@ -277,3 +280,48 @@ def test_stdout_may_be_a_pipe_while_questions_are_asked(ann: User) -> None:
     terminal.type("n")
     assert terminal.end() == 0
     assert (ann.home / "out").read_text().startswith("docker name")
+
+
+def test_nothing_is_asked_for_that_the_server_refuses(person: Callable[..., User]) -> None:
+    """A writer is not asked about public, a reader not for a name, and both not for members."""
+    writer, reader = person("writer"), person("reader")
+    terminal = writer.terminal("dockers", "create", "by-a-writer")
+    terminal.see("Enter the description")
+    terminal.type("x" + ENTER)
+    assert terminal.end() == 0
+    assert "public?" not in terminal.raw
+    terminal = writer.terminal("dockers", "update", "by-a-writer")
+    terminal.see("Enter the description")
+    terminal.type(" y" + ENTER)
+    assert terminal.end() == 0
+    assert "Make it public?" not in terminal.raw
+    for user, command in ((reader, "dockers create"), (reader, "dockers update"), (writer, "members remove")):
+        terminal = user.terminal(*command.split(), columns=200)
+        assert terminal.end() == 1
+        assert "This takes the role" in terminal.text()
+        assert "Enter the" not in terminal.raw
+
+
+def test_public_is_not_asked_for_where_the_server_denies_it(tmp_path: Path, tools: Path) -> None:
+    """The server says so itself, also to an admin."""
+    with running_server(tmp_path) as server:
+        home = tmp_path / "home"
+        home.mkdir()
+        ann = User(home, *server.admin, environment(home, tools))
+        ann.login(server)
+        terminal = ann.terminal("dockers", "create", "private")
+        terminal.see("Enter the description")
+        terminal.type("x" + ENTER)
+        assert terminal.end() == 0
+        assert "public?" not in terminal.raw
+
+
+def test_a_long_wait_is_told(nobody: User) -> None:
+    """After five seconds, on a terminal only; Ctrl-C ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = "{}:{}".format(*silent.getsockname())
+        env = {"POLLY_SERVER": address, "POLLY_TOKEN": "polly_x"}
+        terminal = nobody.terminal("whoami", env=env)
+        terminal.see(f"Still waiting for http://{address}")
+        terminal.type(INTERRUPT)
+        assert terminal.end() == 130

@@ -115,7 +115,7 @@ def test_an_upload_refused_while_its_body_comes_shows_why(people: People) -> Non
 
 def remove(admin: Person, member: Person) -> None:
     """Take somebody out of the organisation."""
-    admin.polly("members", "remove", "--email", member.email)
+    admin.polly("members", "remove", "--email", member.email, "--yes")
 
 
 def test_a_removed_member_is_refused_at_once(people: People) -> None:

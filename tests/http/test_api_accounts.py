@@ -33,6 +33,7 @@ def test_what_the_server_is(server: Server) -> None:
     assert answer.status == 200
     body = answer.json()
     assert body.pop("version")
+    assert body.pop("public_repositories") == "allow"
     assert body == {"product": "polly-docker-repository", "registry": server.registry, "url": server.url}
 
 

@@ -17,7 +17,7 @@ import urllib3
 from polly_dockers import __version__, wire
 from polly_dockers.cli import proxies, server_url
 from polly_dockers.cli.failures import AmbiguousError, CommandError, RequestError, UnreachableError, UsageError
-from polly_dockers.cli.terminal import clean
+from polly_dockers.cli.terminal import clean, patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,9 @@ _PROXY_ASKS = (
     "The proxy asks for a name and a password, or refuses those that it got. They are part of its address: "
     "HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
 )
+_WRONG_VALUE = 400
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"}
+"""What OpenSSL calls an answer that is not TLS."""
 _REDIRECTS = range(300, 400)
 _REFUSALS = range(400, 500)
 _FAILURES = range(400, 600)
@@ -233,9 +236,10 @@ class Client:
         content = None if body is None else msgspec.json.encode(body)
         headers = self._headers | ({"content-type": "application/json"} if content else {})
         try:
-            response = self._pool.request(
-                method, url, body=content, headers=headers, redirect=False, retries=False, timeout=_TIMEOUT
-            )
+            with patience(self.server):
+                response = self._pool.request(
+                    method, url, body=content, headers=headers, redirect=False, retries=False, timeout=_TIMEOUT
+                )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(error) from error
         if response.status in _REDIRECTS:
@@ -267,10 +271,7 @@ class Client:
                     f"polly login --server {self.server} --ca-file /path/to/ca.pem (or set POLLY_CA_FILE)."
                 )
             if isinstance(reason, ssl.SSLError) and not by_proxy:
-                return UnreachableError(
-                    f"{self.server} does not speak TLS ({reason.reason}). If it is meant to be reached without, "
-                    f"run: polly login --server http://{server_url.host(self.server)}"
-                )
+                return UnreachableError(_no_tls(self.server, reason))
             if isinstance(reason, http.client.RemoteDisconnected) and self.server.startswith("http://"):
                 return UnreachableError(
                     f"{self.server} closed the connection without an answer. It may speak TLS; if so, "
@@ -307,7 +308,21 @@ class Client:
             message += f" Try again in {wait} seconds."
         if "DIGEST_AMBIGUOUS" in codes:
             return AmbiguousError(_candidates(message, errors), response.status, codes)
-        return RequestError(message, response.status, codes)
+        error = RequestError(message, response.status, codes)
+        if response.status == _WRONG_VALUE:
+            error.code = UsageError.code
+        return error
+
+
+def _no_tls(server: str, error: ssl.SSLError) -> str:
+    """Say why there is no encrypted connection."""
+    if error.reason not in _NO_TLS:
+        words = (error.reason or "the handshake failed").replace("_", " ").lower()
+        return f"No encrypted connection with {server} could be agreed on: {words}."
+    return (
+        f"{server} does not speak TLS. If it is meant to be reached without, "
+        f"run: polly login --server http://{server_url.host(server)}"
+    )
 
 
 def _candidates(message: str, errors: list[wire.ErrorItem]) -> str:
@@ -346,11 +361,12 @@ P = TypeVar(
 
 def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:
     """Return the first page with the items of all pages that follow, up to ``count`` items."""
-    page = first = ask({"limit": str(PAGE if count is None else min(count, PAGE))})
-    while page.next and (count is None or len(first.items) < count):
-        limit = PAGE if count is None else min(count - len(first.items), PAGE)
-        page = ask({"limit": str(limit), "cursor": page.next})
-        first.items.extend(page.items)
+    with patience("all pages of the list"):
+        page = first = ask({"limit": str(PAGE if count is None else min(count, PAGE))})
+        while page.next and (count is None or len(first.items) < count):
+            limit = PAGE if count is None else min(count - len(first.items), PAGE)
+            page = ask({"limit": str(limit), "cursor": page.next})
+            first.items.extend(page.items)
     first.next = page.next
     return first
 
@@ -388,7 +404,11 @@ def _cause(error: Exception) -> str:
             return f"{proxy}{each.strerror.lower()}"
         if isinstance(each, TimeoutError):
             return f"{proxy}it took too long"
-    return proxy + clean(str(error)).rstrip(".")[:200]
+    if any(isinstance(each, http.client.RemoteDisconnected) for each in chain):
+        return f"{proxy}it closed the connection without an answer"
+    if any(isinstance(each, urllib3.exceptions.ProtocolError | http.client.HTTPException) for each in chain):
+        return f"{proxy}its answer broke off, or is not HTTP"
+    return f"{proxy}the connection failed"
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

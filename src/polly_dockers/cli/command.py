@@ -164,7 +164,12 @@ class HelpedCommand(_Help, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer gives it no public name
         """As of every command, and exit code 2 for an option that is there twice."""
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        try:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        except Exception as error:
+            if getattr(error, "ctx", self) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]  # for the message, which says where help is
+            raise
         for each in order:
             if order.count(each) > 1 and not getattr(each, "is_flag", False):
                 ctx.fail(f"{each.opts[0]} is there twice: give it once.")

@@ -15,7 +15,7 @@ def seconds(text: str, option: str = "--expires", *, least: str = "1m", longest:
     result = _seconds(text.strip().lower())
     if not _seconds(least) <= result <= _seconds(longest):
         right = "30m, 12h and 7d" if least.endswith("m") else "36h, 30d and 730d"
-        msg = f"{option} {text!r} is no span of time from {least} to {longest}. Right are {right}."
+        msg = f"{option} {text!r} is not a span of time from {least} to {longest}. Right are {right}."
         raise UsageError(msg)
     return result
 

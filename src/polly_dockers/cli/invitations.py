@@ -22,6 +22,8 @@ _INVITATION = (Column("email"), Column("role"), Column("valid until"))
 
 def add(call: Call, email: str | None, role: wire.Role | None, output: str) -> None:
     """Invite somebody, and print the code, which is shown this once."""
+    if call.may_ask() and (email is None or role is None):
+        call.session.require("admin")
     email = email or call.need("--email", lambda: ask.text("Enter the email of the new member?"))
     role = role or memberships.ask_role(call)
     session = call.session

@@ -16,14 +16,20 @@ def run() -> None:
         from polly_dockers.cli.tree import polly
 
         with process.undone_by_signals():
-            polly.app(prog_name="polly")
+            code = polly.app(prog_name="polly", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except KeyboardInterrupt:
         sys.exit(process.INTERRUPTED)
     except OSError as error:  # of help, which is printed outside of a command
         process.drop_output()
         sys.stderr.write(f"Error: the output can't be written: {error.strerror}.\n")
         sys.exit(1)
-    except Exception:
+    except Exception as error:
+        if hasattr(error, "format_message"):  # what the library of the commands says of a wrong command line
+            from polly_dockers.cli import usage
+
+            sys.stderr.write(f"Error: {usage.message(error)}\n")
+            sys.exit(2)
         if os.environ.get("POLLY_DEBUG"):
             raise
         sys.stderr.write(  # no word of the error: it may hold a secret

@@ -94,9 +94,14 @@ def accept(
     invitations.accept(call, email, code, code_stdin=code_stdin, password_stdin=password_stdin)
 
 
-@group.command("remove", "polly members remove --email bob@acme.example")
-def remove(call: Call, *, email: Email = None) -> None:
+@group.command("remove", "polly members remove bob@acme.example\npolly members remove --email bob@acme.example --yes")
+def remove(
+    call: Call,
+    *,
+    email: Email = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for machines.")] = False,
+) -> None:
     """Remove a member, from the next request on, or an invitation."""
     from polly_dockers.cli import memberships
 
-    memberships.remove(call, email)
+    memberships.remove(call, email, yes=yes)

@@ -8,6 +8,7 @@ import msgspec
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, render, terminal
+from polly_dockers.cli.failures import UsageError
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def list_(call: Call, output: str) -> None:
         ]
         render.document(members + waiting)
         return
-    waiting_rows = [(each.email, each.role, f"invited until {render.date(each.expires_at)}") for each in invited]
+    waiting_rows = [(each.email, each.role, render.date(each.expires_at, "invited until ")) for each in invited]
     render.show(_MEMBER, [*map(_row, items), *waiting_rows])
 
 
@@ -47,18 +48,31 @@ def set_role(call: Call, email: str | None, role: wire.Role | None, output: str)
         render.show(_MEMBER, [_row(item)])
 
 
-def remove(call: Call, email: str | None) -> None:
-    """Remove a member, or revoke an invitation."""
+def remove(call: Call, email: str | None, *, yes: bool) -> None:
+    """Remove a member, or revoke an invitation, once it is confirmed. Raises UsageError."""
     email = email or _ask_member(call, invited=True)
     session = call.session
+    if not yes:
+        terminal.say(
+            f"This takes {terminal.clean(email)} out of {session.organisation}: no pull, push or command there any "
+            "more, from the next request on. What they pushed stays."
+        )
+        if not call.may_ask():
+            msg = "Nobody was removed. To remove without being asked, add --yes."
+            raise UsageError(msg)
+        call.asked = True
+        if not ask.yes("Remove them?"):
+            terminal.say("Nobody was removed.")
+            return
     session.client.remove_member(session.organisation, email)
-    call.remember("polly members remove", email=email)
+    call.remember("polly members remove", email=email, yes=True)
     terminal.success(f"{email} is not a member of {session.organisation} any more")
 
 
 def _ask_member(call: Call, *, invited: bool = False) -> str:
     def question() -> str:
         session = call.session
+        session.require("admin")
         known = [each.email for each in session.client.members(session.organisation).items]
         if invited:
             known += [each.email for each in session.client.invitations(session.organisation).items]

@@ -122,8 +122,8 @@ def _lines(columns: Sequence[Column], widths: Sequence[int], width: int, most: i
         rest.remove(optional[-1])
 
 
-def date(text: str | None) -> str:
-    """Return ``July 9, 2020, 03:56:49 PM`` in the local time zone; ``never`` for None.
+def date(text: str | None, before: str = "") -> str:
+    """Return ``July 9, 2020, 03:56:49 PM`` in the local time zone, with words before it; ``never`` for None.
 
     In a table that has no room for it, it becomes ``2020-07-09 15:56``.
     """
@@ -135,8 +135,8 @@ def date(text: str | None) -> str:
         return text
     with contextlib.suppress(ValueError, OverflowError, OSError):  # TZ names no zone, or one that can't be
         moment = moment.astimezone()
-    shown = Moment(f"{moment:%B} {moment.day}, {moment:%Y, %I:%M:%S %p}")
-    shown.short = f"{moment:%Y-%m-%d %H:%M}"
+    shown = Moment(f"{before}{moment:%B} {moment.day}, {moment:%Y, %I:%M:%S %p}")
+    shown.short = f"{before}{moment:%Y-%m-%d %H:%M}"
     return shown
 
 

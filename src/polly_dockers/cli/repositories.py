@@ -101,6 +101,8 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     """Make a docker repository, and print it. Raises UsageError for what is missing or can't be."""
     session = call.session
     asking = name is None or description is None or call.guided
+    if asking and call.may_ask():
+        session.require("writer")
     if name is None:
         before = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
         question = "Enter the name of the docker repository?"
@@ -110,7 +112,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
         question = "Enter the description of the docker repository?"
         description = call.need("--description", lambda: ask.text(question))
     _check_description(description)
-    if public is None and asking and call.may_ask():
+    if public is None and asking and call.may_ask() and session.may_publish(organisation):
         public = ask.yes("Should the docker repository be public?")
     body = wire.RepositoryCreate(name, description, "public" if public else "private")
     item = session.client.create_repository(organisation, body)
@@ -190,13 +192,14 @@ def update(
     """Change what is given of a docker repository, and print it. Raises UsageError where nothing is given."""
     session = call.session
     if name is None:
-        name = ask_name(call)
+        name = ask_name(call, "writer")
     organisation, name = session.repository(name)
     if description is None and public is None and sparse is None:
         if not call.may_ask():
             msg = "What should change? --description, --public, --private or --sparse-indexes is missing."
             raise UsageError(msg)
-        description, public = _ask_changes(call, session.client.repository(organisation, name))
+        session.require("writer", organisation)
+        description, public = _ask_changes(call, organisation, session.client.repository(organisation, name))
         if description is None and public is None:
             terminal.say("Nothing is changed.")
             return
@@ -216,11 +219,12 @@ def update(
         render.show(_REPOSITORY, [_repository_row(item)])
 
 
-def ask_name(call: Call) -> str:
-    """Return --name, asked for where it is missing."""
+def ask_name(call: Call, least: wire.Role = "reader") -> str:
+    """Return --name, asked for where it is missing and the person's role suffices."""
 
     def question() -> str:
         session = call.session
+        session.require(least)
         known = [each.name for each in session.client.repositories(session.organisation, 1000, sort="pushed").items]
         before = f"{session.registry}/{session.organisation}/"
         answer = ask.one_of("Enter the name of the docker repository?", known, before=before)
@@ -229,12 +233,14 @@ def ask_name(call: Call) -> str:
     return call.need("--name", question)
 
 
-def _ask_changes(call: Call, item: wire.RepositoryItem) -> tuple[str | None, bool | None]:
+def _ask_changes(call: Call, organisation: str, item: wire.RepositoryItem) -> tuple[str | None, bool | None]:
     """Ask what should change; None for what stays."""
     call.asked = True
     other = "private" if item.access == "public" else "public"
     path = terminal.clean(item.path)
-    public = (other == "public") if ask.yes(f"{path} is {item.access}. Make it {other}?") else None
+    session = call.session
+    may = session.may_publish(organisation) if other == "public" else session.may_change_access(organisation)
+    public = (other == "public") if may and ask.yes(f"{path} is {item.access}. Make it {other}?") else None
     before = terminal.clean(item.description)
     description = ask.text("Enter the description of the docker repository?", default=before)
     return (None if description == before else description), public

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from polly_dockers import wire
 
 
+_ROLES = ("reader", "writer", "admin")
+
+
 @dataclass
 class Session:
     """A server that somebody is signed in to. ``profile`` is the name in the file, empty for POLLY_TOKEN."""
@@ -71,6 +74,28 @@ class Session:
             first = f"Organisation: {self.default}, which you joined first."
             terminal.say(f"{first} For another one: --org NAME, or {way}")
         return self.default
+
+    def require(self, least: wire.Role, organisation: str = "") -> None:
+        """Raise CommandError where the person's role does not suffice, before anything is asked for."""
+        organisation = organisation or self.organisation
+        role = self._role(organisation)
+        if role and _ROLES.index(role) < _ROLES.index(least):
+            msg = (
+                f"This takes the role {least} in {organisation}, and you are a {role}. An admin can change that: "
+                "polly members set-role."
+            )
+            raise CommandError(msg)
+
+    def may_publish(self, organisation: str) -> bool:
+        """Tell whether the person may make a docker repository of the organisation public."""
+        return self._role(organisation) == "admin" and self.client.info().public_repositories == "allow"
+
+    def may_change_access(self, organisation: str) -> bool:
+        """Tell whether the person may change who may pull."""
+        return self._role(organisation) == "admin"
+
+    def _role(self, organisation: str) -> wire.Role | None:
+        return next((each.role for each in self.memberships if each.organisation == organisation), None)
 
     def repository(self, text: str, *, deleted: bool = False) -> tuple[str, str]:
         """Return (organisation, name) of what was given as ``--name``.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from polly_dockers.cli import ask, credentials, durations, profiles, render, server_url, terminal
@@ -233,7 +232,7 @@ def certificates(server: str, given: str | None = None) -> str:
     """Return the whole path of the certificates to trust: those given, of the environment, or of the profile."""
     named = given or os.environ.get("POLLY_CA_FILE")
     if named:
-        return str(Path(named).absolute())
+        return os.path.abspath(named)
     known = profiles.load().by_name.values()
     return next((each.ca_file for each in known if profiles.same(each.server, server)), "")
 

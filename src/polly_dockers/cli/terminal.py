@@ -6,6 +6,14 @@ import contextlib
 import os
 import re
 import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 5.0
+"""Seconds after which a person is told what the command is waiting for."""
 
 _SEQUENCE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -24,6 +32,26 @@ def shows() -> bool:
 def colours() -> bool:
     """Tell whether stdout may be coloured (https://no-color.org)."""
     return shows() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@contextlib.contextmanager
+def patience(what: str) -> Iterator[None]:
+    """Say after five seconds what a person is waiting for, and go on; within another such wait, say nothing."""
+    if _waiting or not sys.stderr.isatty():
+        yield
+        return
+    _waiting.append(what)
+    timer = threading.Timer(PATIENCE, say, (f"Still waiting for {what}; Ctrl-C ends it.",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        _waiting.clear()
+
+
+_waiting: list[str] = []
 
 
 def clean(text: str) -> str:

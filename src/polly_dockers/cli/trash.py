@@ -31,7 +31,7 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
     """Put a docker repository, a tag or a commit into the trash, once it is confirmed. Raises UsageError."""
     what = _what(tag, commit)
     session = call.session
-    organisation, name = session.repository(name if name is not None else ask_name(call))
+    organisation, name = session.repository(name if name is not None else ask_name(call, "admin"))
     item = session.client.delete(organisation, name, preview=True, **what)
     if commit is not None:  # from here on the one that was shown, whatever is pushed meanwhile
         what["commit"] = commit = item.name
@@ -103,6 +103,7 @@ def _what(tag: str | None, commit: str | None) -> dict[str, str]:
 
 def _ask_deleted(call: Call) -> str:
     session = call.session
+    session.require("admin")
     items = session.client.trash(session.organisation, 1000).items
     known = sorted({each.repository.partition("/")[2].partition("/")[2] for each in items})
     before = f"{session.registry}/{session.organisation}/"

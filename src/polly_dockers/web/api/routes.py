@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from polly_dockers import __version__, wire
 from polly_dockers.errors import NotFound, Unsupported
@@ -50,7 +50,8 @@ def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Answe
 async def server(exchange: Exchange) -> Answer:
     """GET /api/v1."""
     config = exchange.registry.config
-    return edge.rendered(wire.ServerInfo(PRODUCT, __version__, config.registry, config.url))
+    public: Literal["allow", "deny"] = "allow" if config.public_repositories == "allow" else "deny"
+    return edge.rendered(wire.ServerInfo(PRODUCT, __version__, config.registry, config.url, public))
 
 
 async def document(_exchange: Exchange) -> Answer:
