@@ -108,6 +108,16 @@ def test_without_a_home_the_line_says_what_to_set(without_home: User, server: Se
     assert (done.code, "Set HOME or XDG_CONFIG_HOME" in done.out) == (1, True)
 
 
+def test_a_home_of_somebody_else_is_named(max_: User) -> None:
+    """HOME that sudo or a container left behind: which file can't be read, and what needs none."""
+    code = "import errno, sys; sys.argv[0] = 'polly'\n"
+    code += "from pathlib import Path\ndef read(*_, **__): raise PermissionError(errno.EACCES, 'Permission denied')\n"
+    code += "Path.read_text = read\nfrom polly_dockers.cli.main import run; run()"
+    done = max_.run(POLLY[0], "-c", code, "whoami")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "profiles.json can't be read: Permission denied. Name another folder in XDG_CONFIG_HOME" in done.err
+
+
 def test_a_relative_folder_of_xdg_is_ignored(max_: User) -> None:
     """As its specification says; nothing is made where the command happens to run."""
     assert max_.ok("whoami", XDG_CONFIG_HOME="relative", XDG_CACHE_HOME="other", XDG_RUNTIME_DIR="third").code == 0

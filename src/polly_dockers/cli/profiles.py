@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_INSTEAD = "Name another folder in XDG_CONFIG_HOME, or set POLLY_SERVER and POLLY_TOKEN, which need no file."
+
+
 class Profile(NamedTuple):
     """One signed-in server. A dataclass would cost Docker ten milliseconds at each question."""
 
@@ -87,7 +90,7 @@ def load() -> Profiles:
     except (FileNotFoundError, NotADirectoryError):
         return Profiles("", {})
     except OSError as error:
-        msg = f"{path()} can't be read: {error.strerror}."
+        msg = f"{path()} can't be read: {error.strerror}. {_INSTEAD}"
         raise CommandError(msg) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
@@ -139,8 +142,5 @@ def _writing() -> Iterator[Path]:
         files.make_private_folder(place.parent)
         yield place
     except OSError as error:
-        msg = (
-            f"{place} can't be written: {error.strerror}. Name another folder in XDG_CONFIG_HOME, "
-            "or set POLLY_SERVER and POLLY_TOKEN, which need no file."
-        )
+        msg = f"{place} can't be written: {error.strerror}. {_INSTEAD}"
         raise CommandError(msg) from error
