@@ -9,10 +9,12 @@ import asyncio
 import datetime as dt
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
 import msgspec
 import structlog
+
+from polly_dockers.log_writer import STDERR
 
 if TYPE_CHECKING:
     from polly_dockers.config import Config
@@ -28,10 +30,16 @@ def _json(event: dict[str, Any], **_: object) -> bytes:
     return _encode(event)
 
 
+def _encoded(_logger: object, _method: str, text: Any) -> bytes:  # noqa: ANN401 - as ConsoleRenderer gives it
+    return str(text).encode("utf-8", "backslashreplace")
+
+
 def set_up(config: Config) -> None:
     """Write what is of ``log_level`` or above in the ``log_format``."""
     level = getattr(logging, config.log_level.upper())
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=cast("TextIO", STDERR), level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -42,14 +50,14 @@ def set_up(config: Config) -> None:
         structlog.configure(
             processors=[*shared, structlog.processors.JSONRenderer(serializer=_json)],
             wrapper_class=wrapper,
-            logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+            logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", STDERR)),
             cache_logger_on_first_use=True,
         )
     else:
         structlog.configure(
-            processors=[*shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
+            processors=[*shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _encoded],
             wrapper_class=wrapper,
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", STDERR)),
             cache_logger_on_first_use=True,
         )
 
@@ -94,5 +102,4 @@ class RequestLog:
                 fields = msgspec.structs.asdict(line)
                 self._text.info(fields.pop("event"), **fields)
         elif lines:
-            sys.stderr.buffer.write(_encode_lines(lines))
-            sys.stderr.buffer.flush()
+            STDERR.write(_encode_lines(lines))

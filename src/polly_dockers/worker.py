@@ -26,6 +26,7 @@ from polly_dockers.datafolder import open_registry, retire_keys
 from polly_dockers.db.engine import ERRORS
 from polly_dockers.errors import PollyError, StorageFull, Unavailable
 from polly_dockers.history import fold
+from polly_dockers.log_writer import STDERR
 from polly_dockers.supervisor import leave
 from polly_dockers.web.metrics import Collected, Counts, Times
 from polly_dockers.web.protocol import HttpServer, bound_unread
@@ -99,6 +100,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         self.fault = ""
         self.hurry = asyncio.Event()
         die_with_parent()
+        STDERR.start()
         try:
             uvloop.run(self._run())
         except Exception as error:

@@ -20,6 +20,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from polly_dockers.log_writer import STDERR
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -85,6 +87,8 @@ class Snapshot(msgspec.Struct):
     lag: Times
     collected: Collected
     series: list[Series]
+    dropped: int = 0
+    """Lines of the log that found no room."""
 
 
 class Counts:
@@ -124,6 +128,7 @@ class Counts:
             lag=self.lag,
             collected=self.collected,
             series=list(self._series.values()),
+            dropped=STDERR.dropped,
         )
         part.write_bytes(msgspec.json.encode(snapshot))
         part.rename(place)
@@ -212,8 +217,10 @@ class _Sum(Collector):
         free.add_metric([], self._disk[2])
         size = GaugeMetricFamily("polly_disk_size_bytes", "Size of the disk of the data folder.")
         size.add_metric([], self._disk[0])
+        dropped = CounterMetricFamily("polly_log_dropped_lines", "Lines of the log that were dropped: nobody read it.")
+        dropped.add_metric([], sum(snapshot.dropped for snapshot in every))
         certificate = [] if self._expiry is None else [_expires(self._expiry)]
-        return [commits, lag, cpu, memory, free, size, *certificate, *self._of_garbage()]
+        return [commits, lag, cpu, memory, free, size, dropped, *certificate, *self._of_garbage()]
 
     def _of_garbage(self) -> Iterable[Metric]:
         every = [snapshot.collected for _, snapshot in self._snapshots]

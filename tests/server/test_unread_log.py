@@ -1,0 +1,47 @@
+"""A server whose stderr is a pipe that nobody reads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from conftest import Server, free_port
+from contract.crowd import works
+from contract.wire_client import Client, admin, connected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AT_ONCE = 50
+ROUNDS = 300
+PATH = "/" + "x" * 490
+
+
+def test_requests_go_on(tmp_path: Path) -> None:
+    """Every request is answered, dropped lines are counted, the log tells of them, and the server ends as ever."""
+    server = Server(tmp_path / "data", free_port())
+    server.init()
+    place = ("--data", str(server.data), "--listen", server.registry, "--workers", "1")
+    command = [*server.command, "run", *place]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"Polly Docker Repository")
+        request = f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        with connected(server.port) as connection, connection.makefile("rb") as answers:
+            for _ in range(ROUNDS):
+                connection.sendall(request * AT_ONCE)
+                came = 0
+                while came < AT_ONCE:
+                    came += b"HTTP/1.1 404" in answers.readline()
+        works(admin(server).new_repo(), "v1")
+        counted = re.search(rb"\npolly_log_dropped_lines_total ([0-9.]+)\n", Client(server.port).get("/metrics").body)
+        assert counted is not None
+        assert float(counted[1]) > 0
+        process.terminate()
+        lines = process.stderr.read().splitlines()
+        assert process.wait(timeout=60) == 0
+    assert any(b"lines of the log were dropped" in line for line in lines)
+    assert sum(PATH.encode() in line for line in lines) < AT_ONCE * ROUNDS
+    assert all(line.startswith(b"{") and line.endswith(b"}") for line in lines)

@@ -1,0 +1,96 @@
+"""The log's way to a pipe that nobody may be reading."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from polly_dockers.log_writer import LogWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LINE = b'{"event":"' + b"x" * 988 + b'"}\n'
+ROOM = 100 * len(LINE)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe: where to read and where to write."""
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(writer)
+    os.close(reader)
+
+
+def read_until(reader: int, last: bytes) -> list[bytes]:
+    """Whole lines up to one that holds this."""
+    found = b""
+    while last not in found or not found.endswith(b"\n"):
+        found += os.read(reader, 1 << 16)
+    return found.splitlines(keepends=True)
+
+
+def test_nobody_reads(pipe: tuple[int, int]) -> None:
+    """Nothing waits for the pipe; what finds no room is dropped and counted, and the log tells of it later."""
+    log = LogWriter(pipe[1], ROOM)
+    log.start()
+    for _ in range(1000):
+        log.write(LINE)
+    assert not log.drain(0)
+    assert 1000 - 170 - 100 <= log.dropped <= 1000 - 100
+    dropped = log.dropped
+    lines = read_until(pipe[0], b"dropped")
+    told = json.loads(lines[-1])
+    assert (told["lines"], told["level"]) == (dropped, "warning")
+    assert lines[:-1] == [LINE] * (1000 - dropped)
+    assert log.drain()
+    log.write("ünd ein Text\n")
+    assert read_until(pipe[0], b"Text") == ["ünd ein Text\n".encode()]
+    assert log.dropped == dropped
+
+
+def test_the_end_waits_for_the_rest(pipe: tuple[int, int]) -> None:
+    """What waits when the process ends is written, where somebody reads it."""
+    log = LogWriter(pipe[1])
+    log.start()
+    for _ in range(300):
+        log.write(LINE)
+    found: list[bytes] = []
+    thread = threading.Thread(target=lambda: found.extend(read_until(pipe[0], b"the end")))
+    thread.start()
+    log.write(b"the end\n")
+    assert log.drain(60)
+    thread.join()
+    assert found == [LINE] * 300 + [b"the end\n"]
+
+
+def test_without_a_thread(pipe: tuple[int, int]) -> None:
+    """The process that forks the workers waits neither: it writes while there is room, and tells of the rest later."""
+    log = LogWriter(pipe[1])
+    for _ in range(200):
+        log.write(LINE)
+    assert 0 < log.dropped < 200
+    kept = 200 - log.dropped
+    assert read_until(pipe[0], LINE)[:kept] == [LINE] * kept
+    log.write(LINE)
+    told, line = read_until(pipe[0], LINE)
+    assert (json.loads(told)["lines"], line) == (200 - kept, LINE)
+
+
+def test_nobody_is_there(pipe: tuple[int, int]) -> None:
+    """A pipe whose reader is gone is no fault of who writes to the log."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    threaded, plain = LogWriter(writer), LogWriter(writer)
+    threaded.start()
+    for log in (threaded, plain):
+        log.write(LINE)
+        assert log.drain()
+        assert log.dropped == 1
+    os.close(writer)
+    assert pipe
