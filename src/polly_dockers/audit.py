@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import access
 from polly_dockers.db import accounts as account_rows
 from polly_dockers.db import audit as rows
-from polly_dockers.db import throttles
+from polly_dockers.db import clock, throttles
 from polly_dockers.db.audit import Event
 from polly_dockers.model import Role
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from polly_dockers.model import Actor
     from polly_dockers.registry import Registry
 
+DAY: Final = 24 * 3600 * 1_000_000
 UNKNOWN: Final = 1000
 """Entries in an hour about emails that have no account, at most: whoever reaches the server can cause them."""
 UNKNOWN_KEY: Final = "audit:unknown"
@@ -125,6 +127,29 @@ def _refused(connection: Connection, known: _Refusals, unknown: _Refusals) -> No
         rows.note_account(connection, Event.sign_in_refused, email, address, detail=detail)
     if unknown:
         throttles.count(connection, UNKNOWN_KEY, throttles.HOUR, len(unknown))
+
+
+async def drop_old(registry: Registry) -> int:
+    """Drop entries that are older than audit_days, and say so in the log; how many there were.
+
+    Once a day at most: only where the oldest entry is a day older than that.
+    """
+    before = await registry.db.read(clock.ago, registry.config.audit_days * DAY // 1_000_000)
+    oldest = await registry.db.read(rows.oldest)
+    if not registry.config.audit_days or oldest is None or oldest >= before - DAY:
+        return 0
+    count, taken = 0, rows.BATCH
+    while taken == rows.BATCH:
+        taken = await registry.db.write(rows.drop, before)
+        count += taken
+    await registry.db.write(_note_drop, count, before)
+    return count
+
+
+def _note_drop(connection: Connection, count: int, before: int) -> None:
+    day = dt.datetime.fromtimestamp(before / 1_000_000, dt.UTC).date().isoformat()
+    detail = f"{count} entries of before {day}; the chain goes on behind {rows.start(connection)}"
+    rows.note(connection, Event.audit_drop, "", organisation_id=None, by=None, detail=detail)
 
 
 async def seal(registry: Registry) -> None:

@@ -60,10 +60,11 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 _copy_database(data / FILE, target / (FILE + PART))
                 copied = _copy_blobs(data, target, start)
                 last, keys = _look(target / (FILE + PART))
-                _copy_journal(data, target, last)
+                kept = _copy_journal(data, target, last)
             _compare(target, keys)
             (target / (FILE + PART)).rename(target / FILE)
             _sync(target)
+            _drop_journal(target, kept)
         except ERRORS as error:
             raise _failed(target, error) from error
     return copied
@@ -106,7 +107,7 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
         _sync(data / (FILE + PART))
         copied = _copy_blobs(source, data, start)
         last, keys = _look(data / (FILE + PART))
-        _copy_journal(source, data, last)
+        _drop_journal(data, _copy_journal(source, data, last))
         _compare(data, keys)
         (data / (FILE + PART)).rename(data / FILE)
         _sync(data)
@@ -226,8 +227,8 @@ def _writing(part: Path) -> BinaryIO:
     return part.open("wb")
 
 
-def _copy_journal(source: Path, target: Path, last: int) -> None:
-    """Copy the journal up to the batch ``last``, anew: what was copied before may have another end."""
+def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
+    """Copy the journal up to the batch ``last``, anew: what was copied before may have another end. Names of files."""
     folder = target / journal.FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     with ownership.acting(source):
@@ -238,12 +239,23 @@ def _copy_journal(source: Path, target: Path, last: int) -> None:
             continue
         part = place.with_name(name + PART)
         with ownership.acting(source):
-            data = (source / journal.FOLDER / name).read_bytes()[:length]
-        with _writing(part) as writing:
-            writing.write(data)
+            reading = (source / journal.FOLDER / name).open("rb")
+        with reading, _writing(part) as writing:
+            left = length
+            while left and (piece := reading.read(min(left, PIECE))):
+                writing.write(piece)
+                left -= len(piece)
         _sync(part)
         part.rename(place)
     _sync(folder)
+    return {name for name, _ in wanted}
+
+
+def _drop_journal(target: Path, kept: set[str]) -> None:
+    """Delete what an earlier copy had of the journal, and this one has not: it was compacted since."""
+    for path in (target / journal.FOLDER).iterdir():
+        if path.name not in kept:
+            path.unlink()
 
 
 def _compare(target: Path, keys: list[tuple[str, int]]) -> None:

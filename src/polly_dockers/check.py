@@ -17,7 +17,7 @@ from polly_dockers import audit, ownership
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db import audit as audit_rows
-from polly_dockers.db import damage, garbage, journal
+from polly_dockers.db import batches, damage, garbage, journal
 from polly_dockers.errors import DigestInvalid, PollyError
 from polly_dockers.model import Digest
 from polly_dockers.ownership import AccessDenied
@@ -103,18 +103,24 @@ class Check:
             self._note(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild."))
 
     async def _journal(self) -> None:
-        folder, committed = self.registry.config.data, await self.registry.db.read(damage.committed_batch)
-        if committed and not journal.has(folder, committed):
-            what = "The journal lacks what the database holds; the next start of the server writes it anew."
-            self._note(Damage(what))
+        folder, committed = self.registry.config.data, await self.registry.db.read(batches.committed)
+        while committed and not await asyncio.to_thread(journal.has, folder, committed):
+            before, committed = committed, await self.registry.db.read(batches.committed)
+            if committed == before:  # it was not compacted meanwhile
+                what = "The journal lacks what the database holds; the next start of the server writes it anew."
+                self._note(Damage(what))
+                return
 
     async def _audit(self) -> None:
         """Go over the chain of the audit log, and compare it with the journal and with what was noted of it before."""
-        db, folder = self.registry.db, self.registry.config.data
+        db = self.registry.db
         await audit.settle(self.registry)
-        committed = await db.read(damage.committed_batch)
-        written = await asyncio.to_thread(journal.sealed, folder, committed)
-        at = audit_rows.Seal(0, audit_rows.START)
+        written, begin = await self._sealed()
+        if begin is not None and await db.read(audit_rows.start) != begin:
+            what = f"The audit log was changed: the journal says that it begins behind entry {begin.position}."
+            self._note(Damage(what))
+            return
+        at = await db.read(audit_rows.start)
         while True:
             following, wrong = await db.read(audit_rows.broken, at)
             if wrong is not None:
@@ -125,10 +131,26 @@ class Check:
                 break
             at = following
         self.seen.audit = at
-        known = audit_rows.Seal(written.position, written.hash) if written is not None else None
-        for seal, source in ((known, "the journal"), (self.audit_head, "the head that was given")):
-            if seal is not None and await db.read(audit_rows.sealed, seal.position) != seal:
+        begin = await db.read(audit_rows.start)
+        for seal, source in ((written, "the journal"), (self.audit_head, "the head that was given")):
+            if seal is not None and seal.position < begin.position:
+                what = f"Entry {seal.position} of the audit log, which {source} has, was dropped. Give a newer head."
+                self._note(Damage(what))
+            elif seal is not None and await db.read(audit_rows.sealed, seal.position) != seal:
                 self._note(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
+
+    async def _sealed(self) -> tuple[audit_rows.Seal | None, audit_rows.Seal | None]:
+        """The newest seal that the journal holds, and what the audit log begins behind by it."""
+        folder, before = self.registry.config.data, -1
+        committed = await self.registry.db.read(batches.committed)
+        seal, begin = None, None
+        while seal is None and committed != before:  # again where it was compacted meanwhile
+            seal, begin = await asyncio.to_thread(journal.sealed, folder, committed)
+            before, committed = committed, await self.registry.db.read(batches.committed)
+        return (
+            audit_rows.Seal(seal.position, seal.hash) if seal is not None else None,
+            audit_rows.Seal(begin.position, begin.hash) if begin is not None else None,
+        )
 
     async def _manifests(self) -> None:
         after = 0

@@ -12,17 +12,18 @@ import contextlib
 import fcntl
 import os
 import random
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import structlog
 
-from polly_dockers import policy
-from polly_dockers.db import clock, garbage
+from polly_dockers import audit, policy
+from polly_dockers.db import batches, clock, compaction, garbage
 from polly_dockers.db import trash as trash_rows
-from polly_dockers.db.engine import now
-from polly_dockers.errors import StorageFull
+from polly_dockers.db.engine import ERRORS, now
+from polly_dockers.errors import StorageFull, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,6 +76,10 @@ class Report:
     """Abandoned uploads."""
     waiting: int = 0
     """Keys that go in the next runs, after a while of grace."""
+    dropped: int = 0
+    """Entries of the audit log that were older than audit_days."""
+    journal: int = 0
+    """Bytes by which the journal is smaller."""
 
 
 @dataclass(slots=True)
@@ -102,7 +107,9 @@ class Collector:
             await self._orphans()
             await self._files()
             await self._uploads()
-            await self._expire(held)  # last: where it fails, what others need is done
+            await self._expire(held)  # late: where it fails, what others need is done
+            self.report.dropped = await audit.drop_old(self.registry)
+            await self._compact()
             self.report.waiting = (await self.registry.db.read(garbage.waiting)).tombstones
             return self.report
 
@@ -137,6 +144,25 @@ class Collector:
             self.report.expired += thrown
             await self._rest(began)
             began = asyncio.get_running_loop().time()
+
+    async def _compact(self) -> None:
+        """Let what is gone for good leave the journal, where that is worth it."""
+        folder, stale = self.registry.config.data, await self.registry.db.read(batches.stale)
+        if not await asyncio.to_thread(compaction.is_due, folder, stale, time.time(), thorough=self.thorough):
+            return
+        ended = threading.Event()
+
+        def rest(took: float) -> None:
+            if ended.wait(took * self.pace):
+                raise asyncio.CancelledError
+
+        try:
+            self.report.journal = await asyncio.to_thread(compaction.compact, folder, rest)
+        except ERRORS as error:
+            msg = f"The journal can't be compacted, and stays as it was: {getattr(error, 'orig', None) or error}."
+            raise Unavailable(msg) from error
+        finally:
+            ended.set()
 
     async def _purge(self) -> None:
         """Delete what has been in the trash for long enough; first what an earlier run has begun to delete."""

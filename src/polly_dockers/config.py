@@ -53,6 +53,8 @@ class Config:
     """How long a blob that no manifest names is kept for its push."""
     trash_days: int = 30
     """How long what was deleted can be restored."""
+    audit_days: int = 0
+    """How long entries of the audit log are kept; 0: for ever."""
     upload_seconds: int = 604_800
     """How long an upload that no request continues is kept."""
     grace_seconds: int = 900
@@ -101,6 +103,7 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "token_seconds": (60, LONGEST_TOKEN),
     "lease_seconds": (10, 30 * 86_400),
     "trash_days": (0, 3650),
+    "audit_days": (0, 36_500),
     "upload_seconds": (60, 365 * 86_400),
     "grace_seconds": (0, 30 * 86_400),
     "collect_seconds": (0, 30 * 86_400),
@@ -111,7 +114,7 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
 
 RUNNING: Final = "running.toml"
 """In the data folder: how long the server that ran last keeps things, for the commands beside it."""
-LASTING: Final = ("lease_seconds", "trash_days", "upload_seconds", "grace_seconds")
+LASTING: Final = ("lease_seconds", "trash_days", "audit_days", "upload_seconds", "grace_seconds")
 
 
 def note(config: Config) -> None:

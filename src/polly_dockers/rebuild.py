@@ -7,17 +7,16 @@ import fcntl
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import func, select
 
 from polly_dockers import ownership
 from polly_dockers.blobs.files import FileBlobStore
-from polly_dockers.db import garbage, journal, migrate, pulls, references, snapshot
+from polly_dockers.db import batches, garbage, journal, migrate, older, pulls, references, snapshot
 from polly_dockers.db.engine import ERRORS, FILE, now, open_engine
 from polly_dockers.db.replay import Replay
 from polly_dockers.db.schema import commits, organisations, repositories
-from polly_dockers.db.schema import journal as journal_row
 from polly_dockers.errors import Unavailable
 from polly_dockers.passwords import UNSET
 
@@ -68,8 +67,9 @@ def rebuild(folder: Path) -> Rebuilt:
         raise Unavailable(msg)
     try:
         migrate.upgrade(folder)
-        with _writing(folder) as connection:
-            return _catch_up(connection, folder)
+        with _CollectorRests(folder) as collector, _writing(folder) as connection:
+            collector.stop()
+            return _catch_up(connection, folder, collector)
     except ERRORS as error:
         if why := ownership.obstacle(folder):
             raise Unavailable(why) from error
@@ -83,27 +83,33 @@ def catch_up(folder: Path) -> Rebuilt:
     The first is so after a crash between the two, or with a database from a backup; the second with a data folder from
     before there was a journal, or with one whose journal was lost. Raises Unavailable as ``rebuild``.
     """
-    with _writing(folder) as connection:
-        last = _last(connection)
+    with _CollectorRests(folder) as collector, _writing(folder) as connection:
+        last = batches.committed(connection)
         newest = journal.last(folder)
         if newest == last:
             return Rebuilt()
         if newest < last or (newest == 0 and connection.execute(select(organisations.c.id)).first() is not None):
             _begin_anew(connection, folder, max(last + 1, now()))
             return Rebuilt()
-        return _catch_up(connection, folder)
+        return _catch_up(connection, folder, collector)
 
 
-def _catch_up(connection: Connection, folder: Path) -> Rebuilt:
-    last = _last(connection)
+def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) -> Rebuilt:
+    last = batches.committed(connection)
     wanted = journal.chain(folder, last)
     replay = Replay(connection, UNSET)
+    if _is_older(connection, folder, last):
+        older.clear(connection)
+        last = 0
     replay.carry_out(_chosen(folder, wanted, last))
     result = Rebuilt(batches=replay.batches, manifests=len(replay.manifests))
     if last == 0:
+        older.finish(connection)
+        collector.stop()
         result.blobs = references.add_blobs(connection, _keys(folder))
     result.lost = references.refer(connection, replay.manifests)
     if last and result.lost:  # blobs of pushes that came after the database was copied
+        collector.stop()
         result.blobs = references.add_blobs(connection, _keys(folder))
         result.lost = references.refer(connection, replay.manifests)
     if result.blobs:
@@ -114,6 +120,14 @@ def _catch_up(connection: Connection, folder: Path) -> Rebuilt:
     result.repositories = _number(connection, select(func.count()).select_from(repositories))
     result.commits = _number(connection, select(func.count()).select_from(commits))
     return result
+
+
+def _is_older(connection: Connection, folder: Path, last: int) -> bool:
+    """Whether the database is an earlier state of what the snapshot of the journal holds."""
+    newest = journal.files(folder)[0]
+    if not last or not journal.is_snapshot(newest) or journal.number(newest) <= last:
+        return False
+    return older.is_ancestor(connection, journal.read_file(newest))
 
 
 def _chosen(folder: Path, wanted: list[int], last: int) -> Iterator[journal.Batch]:
@@ -131,10 +145,6 @@ def _chosen(folder: Path, wanted: list[int], last: int) -> Iterator[journal.Batc
         yield batch
 
 
-def _last(connection: Connection) -> int:
-    return connection.execute(select(journal_row.c.batch)).scalar_one_or_none() or 0
-
-
 def _number(connection: Connection, query: object) -> int:
     return int(connection.execute(query).scalar_one())  # type: ignore[call-overload]
 
@@ -148,8 +158,7 @@ def _begin_anew(connection: Connection, folder: Path, number: int) -> None:
             number = batch.id
     finally:
         written.close()
-    connection.execute(delete(journal_row))
-    connection.execute(insert(journal_row).values(batch=number))
+    batches.advance(connection, number)
 
 
 def _keys(folder: Path) -> list[tuple[str, int]]:
@@ -161,6 +170,32 @@ def _keys(folder: Path) -> list[tuple[str, int]]:
             store.close()
 
     return asyncio.run(keys())
+
+
+class _CollectorRests:
+    """Keeps the collector away, from ``stop`` to the end: a key that gets its row again must not be deleted then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def stop(self) -> None:
+        """Take the lock of the collector; raises Unavailable where that is at work."""
+        if self._fd >= 0:
+            return
+        self._fd = os.open(self._folder / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"A collection of garbage, or a backup, is at work on {self._folder}. Run this again when it is over."
+            raise Unavailable(msg) from None
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 @contextmanager

@@ -173,6 +173,9 @@ def run_server(
     token_seconds: Annotated[str | None, typer.Option(show_default="600", help="Life of a registry token.")] = None,
     lease_seconds: Annotated[str | None, typer.Option(show_default="86400", help="Life of an unnamed blob.")] = None,
     trash_days: Annotated[str | None, typer.Option(show_default="30", help="Life of what was deleted.")] = None,
+    audit_days: Annotated[
+        str | None, typer.Option(show_default="0", help="Life of entries of the audit log; 0: for ever.")
+    ] = None,
     upload_seconds: Annotated[
         str | None, typer.Option(show_default="604800", help="Life of an upload that nobody continues.")
     ] = None,

@@ -430,4 +430,6 @@ def _did(report: Report) -> str:
         f"Took {report.blobs} blobs of {size(report.size)} that nothing needed and {report.orphans} without a "
         f"row.\nDeleted {report.files} blobs and {report.uploads} abandoned "
         f"uploads: {size(report.freed)} are free. {report.waiting} blobs wait for a later run."
+        + (f"\nThe journal is {size(report.journal)} smaller." if report.journal > 0 else "")
+        + (f"\nDropped {report.dropped} entries of the audit log." if report.dropped else "")
     )

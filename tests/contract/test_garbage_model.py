@@ -33,6 +33,8 @@ from polly_dockers.model import Digest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
     from polly_dockers.db.trash import Item
 
 LEASE = 3600
@@ -41,6 +43,13 @@ FAR = 1 << 60
 CONTENTS = st.integers(0, 3)
 """Few blobs, so that steps meet."""
 REPOSITORIES = st.integers(0, 1)
+
+
+def restored(connection: Connection, item: Item) -> bool:
+    """Restore a repository or an organisation."""
+    if item.kind == trash_rows.REPOSITORY:
+        return restore_rows.restore_repository(connection, item, "another")
+    return restore_rows.restore_organisation(connection, item)
 
 
 def digest_of(content: int) -> Digest:
@@ -398,6 +407,15 @@ class Collecting(RuleBasedStateMachine):
             .join(manifests, manifests.c.id == manifest_blobs.c.manifest_id)
         )
         assert set(self.connection.execute(held).scalars()) <= self.files
+
+    @invariant()
+    def what_is_claimed_is_not_restored(self) -> None:
+        """Neither by itself, nor with its organisation."""
+        if not hasattr(self, "connection"):
+            return
+        for item in trash_rows.claimed(self.connection):
+            with pytest.raises(NotInTrash):
+                restored(self.connection, item)
 
     def at(self, number: int) -> int:
         """The id of a repository."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
-from polly_dockers.db import journal
+from polly_dockers.db import batches, journal
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import audit, members, organisations, users
+from polly_dockers.db.schema import audit, audit_start, members, organisations, users
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Event(enum.StrEnum):
     organisation_create = "organisation-create"
     organisation_update = "organisation-update"
     key_rotate = "key-rotate"
+    audit_drop = "audit-drop"
 
 
 TOKEN_EVENTS: Final = (Event.token_create, Event.token_use, Event.token_revoke)
@@ -306,21 +308,64 @@ def seal(connection: Connection) -> int:
     return len(rows)
 
 
+def start(connection: Connection) -> Seal:
+    """What the chain begins behind: the last entry that was dropped, or position 0."""
+    row = connection.execute(select(audit_start.c.position, audit_start.c.hash)).first()
+    return Seal(row.position, row.hash) if row is not None else Seal(0, START)
+
+
 def head(connection: Connection) -> Seal | None:
-    """The newest seal."""
+    """The newest seal, that of a dropped entry where no other is sealed; None where nothing ever was."""
     query = select(audit.c.position, audit.c.hash).where(audit.c.position.is_not(None))
     row = connection.execute(query.order_by(audit.c.position.desc()).limit(1)).first()
-    return Seal(row.position, row.hash) if row is not None else None
+    found = Seal(row.position, row.hash) if row is not None else start(connection)
+    return found if found.position else None
 
 
 def sealed(connection: Connection, position: int) -> Seal | None:
-    """The seal of that position."""
+    """The seal of that position; None where there is none, or where its entry was dropped before the last one was."""
+    begin = start(connection)
+    if position and position == begin.position:
+        return begin
     row = connection.execute(select(audit.c.position, audit.c.hash).where(audit.c.position == position)).first()
     return Seal(row.position, row.hash) if row is not None else None
 
 
+def oldest(connection: Connection) -> int | None:
+    """When the first entry that is sealed was written, in microseconds since 1970; None where there is none."""
+    query = select(audit.c.at).where(audit.c.position.is_not(None)).order_by(audit.c.position).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def drop(connection: Connection, before: int) -> int:
+    """Drop the first entries that are older than a time, BATCH at most; how many there were.
+
+    Only from the beginning, and only what is sealed: the last of them becomes the start of the chain.
+    """
+    query = select(audit.c.id, audit.c.at, audit.c.position, audit.c.hash).where(audit.c.position.is_not(None))
+    rows = connection.execute(query.order_by(audit.c.position).limit(BATCH)).all()
+    old = list(itertools.takewhile(lambda row: row.at < before, rows))
+    if old:
+        put_start(connection, journal.AuditStart(old[-1].id, old[-1].position, old[-1].hash))
+        batches.add_stale(connection, len(old))
+    return len(old)
+
+
+def put_start(connection: Connection, begin: journal.AuditStart) -> None:
+    """Drop all entries up to an id; the chain goes on behind its seal. It stands in the journal."""
+    connection.execute(delete(audit).where(audit.c.id <= begin.id))
+    connection.execute(delete(audit_start))
+    connection.execute(insert(audit_start).values(position=begin.position, hash=begin.hash))
+    journal.note(connection, begin)
+
+
 def broken(connection: Connection, after: Seal, limit: int = BATCH) -> tuple[Seal | None, int | None]:
-    """Go over the chain behind a seal: the last one that fits, None at the end, and the position that does not."""
+    """Go over the chain behind a seal: the last one that fits, None at the end, and the position that does not.
+
+    What was dropped meanwhile is passed over.
+    """
+    begin = start(connection)
+    after = after if after.position >= begin.position else begin
     query = select(*_COLUMNS, audit.c.position, audit.c.hash).where(audit.c.position > after.position)
     rows = connection.execute(query.order_by(audit.c.position).limit(limit)).all()
     position, before = after.position, after.hash

@@ -11,7 +11,6 @@ from polly_dockers.db.engine import now
 from polly_dockers.db.schema import (
     blobs,
     commits,
-    journal,
     manifest_blobs,
     manifests,
     organisations,
@@ -56,11 +55,6 @@ def of_database(connection: Connection) -> list[str]:
         for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
     ]
     return [each for each in found if each != "ok"] + broken
-
-
-def committed_batch(connection: Connection) -> int:
-    """The batch of the journal that was committed last; 0 for none."""
-    return connection.execute(select(journal.c.batch)).scalar_one_or_none() or 0
 
 
 def blobs_after(connection: Connection, after: int) -> list[BlobRow]:

@@ -300,12 +300,14 @@ class Database:
 
     def _record(self, driver: Any, notes: list[Record]) -> int:  # noqa: ANN401 - untyped
         """Have the changes of the transaction in the journal, synced, before it is committed."""
-        row = driver.execute("SELECT batch FROM journal").fetchone()
-        previous = row[0] if row is not None else 0
+        row = driver.execute("SELECT batch, since FROM journal").fetchone()
+        previous, since = row if row is not None else (0, 0)
         number = max(previous + 1, now())
-        driver.execute("DELETE FROM journal")
-        driver.execute("INSERT INTO journal (batch) VALUES (?)", (number,))
-        return self._journal.append(number, previous, notes)
+        if row is None:
+            driver.execute("INSERT INTO journal (batch) VALUES (?)", (number,))
+        else:
+            driver.execute("UPDATE journal SET batch = ?", (number,))
+        return self._journal.append(number, previous, notes, since)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

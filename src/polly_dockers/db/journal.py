@@ -7,19 +7,24 @@ reading backwards from the last passes over batches that were never committed. B
     MAGIC, length of the payload, CRC-32 of the payload, payload: MessagePack of a Batch
 
 A frame that was cut off by a crash is passed over: reading goes on at the next MAGIC.
+
+A file's name is the number of its first batch, and the next file begins once it is full. A **snapshot** holds all rows
+as they were at the batch that its name tells (compaction.py): what files before it hold has no meaning any more.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import struct
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -29,6 +34,9 @@ MAGIC: Final = b"PollyJ1\n"
 HEAD: Final = struct.Struct("<8sII")
 FULL: Final = 64 << 20
 """Bytes of a file after which the next one begins."""
+SNAPSHOT: Final = ".snapshot.log"
+"""What the name of a snapshot ends with. It sorts behind a file of the same batch, and before those of later ones."""
+_BLOCK: Final = 1 << 20
 _NOTES: Final = "journal"
 
 
@@ -153,6 +161,21 @@ class Sealed(Record, frozen=True, tag="sealed"):
     hash: bytes
 
 
+class AuditStart(Record, frozen=True, tag="audit-start"):
+    """Entries of the audit log up to that id were dropped; the chain goes on behind this position."""
+
+    id: int
+    position: int
+    hash: bytes
+
+
+class LastId(Record, frozen=True, tag="last-id"):
+    """Ids of a table up to this one were given out: none is used again, whatever was purged."""
+
+    table: str
+    id: int
+
+
 class Batch(msgspec.Struct, array_like=True, frozen=True):
     """What one transaction changed."""
 
@@ -173,11 +196,27 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
         | Purged
         | Audited
         | Sealed
+        | AuditStart
+        | LastId
     ]
+
+
+class _Head(msgspec.Struct, array_like=True, frozen=True):
+    """The first two fields of a Batch: the rest is not decoded."""
+
+    id: int
+    previous: int
 
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=str).encode
 _decode: Final = msgspec.msgpack.Decoder(Batch).decode
+_decode_head: Final = msgspec.msgpack.Decoder(_Head).decode
+
+
+def frame(batch: int, previous: int, records: Sequence[Record]) -> bytes:
+    """A batch as it stands in a file."""
+    payload = _encode([batch, previous, records])
+    return HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 
 def note(connection: Connection, record: Record) -> None:
@@ -198,16 +237,19 @@ class Journal:
         """``folder`` is the data folder."""
         self._folder = folder / FOLDER
         self._fd = -1
+        self._since = 0
 
-    def append(self, batch: int, previous: int, records: list[Record]) -> int:
-        """Append a batch and sync it; what ``take_back`` needs. Raises OSError, and then has appended nothing."""
-        payload = _encode([batch, previous, records])
-        frame = HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
-        end = self._open(batch)
+    def append(self, batch: int, previous: int, records: list[Record], since: int = 0) -> int:
+        """Append a batch and sync it; what ``take_back`` needs. Raises OSError, and then has appended nothing.
+
+        ``since``: no batch of that number or a later one goes into a file that began before it (compaction.py).
+        """
+        whole = frame(batch, previous, records)
+        end = self._open(batch, since)
         try:
             at = 0
-            while at < len(frame):
-                at += os.pwrite(self._fd, memoryview(frame)[at:], end + at)
+            while at < len(whole):
+                at += os.pwrite(self._fd, memoryview(whole)[at:], end + at)
             os.fdatasync(self._fd)
         except OSError:
             os.ftruncate(self._fd, end)
@@ -218,22 +260,23 @@ class Journal:
         """Cut off the batch that was appended last, for its transaction failed."""
         os.ftruncate(self._fd, end)
 
-    def _open(self, batch: int) -> int:
+    def _open(self, batch: int, since: int) -> int:
         """Have the file open that the batch belongs to; its size. Another process may have begun a new one."""
-        size = os.fstat(self._fd).st_size if self._fd >= 0 else FULL
+        size = os.fstat(self._fd).st_size if self._fd >= 0 and self._since == since else FULL
         if size < FULL:
             return size
         self.close()
+        self._since = since
         if not self._folder.exists():
             self._folder.mkdir(mode=0o700)
-            _sync_folder(self._folder.parent)
+            sync_folder(self._folder.parent)
         newest = max(self._folder.glob("*.log"), default=None)
-        if newest is None or newest.stat().st_size >= FULL:
+        if newest is None or is_snapshot(newest) or number(newest) < since or newest.stat().st_size >= FULL:
             newest = self._folder / f"{batch:020}.log"
         new = not newest.exists()
         self._fd = os.open(newest, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if new:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         return os.fstat(self._fd).st_size
 
     def close(self) -> None:
@@ -243,7 +286,8 @@ class Journal:
             self._fd = -1
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -267,47 +311,147 @@ def check(folder: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def number(path: Path) -> int:
+    """The batch that the name of a file tells: its first, or that of a snapshot."""
+    return int(path.name.partition(".")[0])
+
+
+def is_snapshot(path: Path) -> bool:
+    """Whether the file is a snapshot."""
+    return path.name.endswith(SNAPSHOT)
+
+
+def files(folder: Path, until: int | None = None) -> list[Path]:
+    """The files that hold the journal, in their order: the newest snapshot, if there is one, and what is behind it.
+
+    With ``until``, a snapshot of a later batch than that is passed over.
+    """
+    found = [
+        path
+        for path in sorted((folder / FOLDER).glob("*.log"))
+        if until is None or not is_snapshot(path) or number(path) <= until
+    ]
+    begin = max((at for at, path in enumerate(found) if is_snapshot(path)), default=0)
+    return found[begin:]
+
+
+@contextlib.contextmanager
+def _held(folder: Path, until: int | None = None) -> Iterator[list[Path]]:
+    """The files that hold the journal, none of which is deleted meanwhile (compaction.py)."""
+    fd = -1
+    with contextlib.suppress(OSError):  # no journal, or a file system of a backup that has no locks: nobody deletes
+        fd = os.open(folder / FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    try:
+        yield files(folder, until)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
 def exists(folder: Path) -> bool:
     """Whether the data folder has a journal."""
     return any((folder / FOLDER).glob("*.log"))
 
 
+def until(folder: Path, batch: int) -> list[tuple[str, int]]:
+    """The files of the journal, and how many bytes of each, that hold everything up to the batch of that id."""
+    found: list[tuple[str, int]] = []
+    with _held(folder, batch) as paths:
+        for path, following in zip(paths, [*paths[1:], None], strict=True):
+            if is_snapshot(path) or (following is not None and number(following) <= batch):
+                length = path.stat().st_size
+            else:
+                length = max((end for payload, end in _frames(path) if _decode_head(payload).id <= batch), default=0)
+            if length == 0:
+                break
+            found.append((path.name, length))
+    return found
+
+
+# --- batches ----------------------------------------------------------------------------------------------------
+
+
 def read(folder: Path) -> Iterator[Batch]:
     """All whole batches in the order in which they were appended, those that were never committed too."""
-    for path in sorted((folder / FOLDER).glob("*.log")):
-        yield from _read(path)
+    with _held(folder) as paths:
+        for path in paths:
+            yield from read_file(path)
+
+
+def read_file(path: Path) -> Iterator[Batch]:
+    """All whole batches of a file."""
+    for payload in _payloads(path):
+        yield _decode(payload)
+
+
+def heads(paths: Iterable[Path]) -> dict[int, int]:
+    """The ids of all whole batches of files, each with that of the batch before it."""
+    return {head.id: head.previous for path in paths for head in map(_decode_head, _payloads(path))}
 
 
 def last(folder: Path) -> int:
     """The id of the last whole batch; 0 where there is none."""
-    for path in sorted((folder / FOLDER).glob("*.log"), reverse=True):
-        newest = b""
-        for payload in _payloads(path):
-            newest = payload
-        if newest:
-            return _decode(newest).id
+    with _held(folder) as paths:
+        for path in reversed(paths):
+            if is_snapshot(path):
+                return number(path)
+            newest = b""
+            for payload in _payloads(path):
+                newest = payload
+            if newest:
+                return _decode_head(newest).id
     return 0
 
 
 def has(folder: Path, batch: int) -> bool:
     """Whether the journal holds the batch of that id."""
-    return any(each.id == batch for each in read(folder))
+    with _held(folder) as paths:
+        return any((is_snapshot(path) and number(path) == batch) or batch in heads([path]) for path in reversed(paths))
 
 
-def _read(path: Path) -> Iterator[Batch]:
-    for payload in _payloads(path):
-        yield _decode(payload)
+def chain(folder: Path, after: int) -> list[int]:
+    """Ids of the batches that were committed one after another up to the last, behind ``after``.
+
+    Empty where there are none. Begins with a batch whose ``previous`` is ``after``, or is 0 where ``after`` is not
+    of this journal.
+    """
+    found: list[int] = []
+    at = last(folder)
+    with _held(folder) as paths:
+        for path in reversed(paths):
+            before = heads([path])
+            while at in before and at != after:
+                found.append(at)
+                at = before[at]
+            if at == after:
+                break
+    return found[::-1]
 
 
-def until(folder: Path, batch: int) -> list[tuple[str, int]]:
-    """The files of the journal, and how many bytes of each, that hold everything up to the batch of that id."""
-    found: list[tuple[str, int]] = []
-    for path in sorted((folder / FOLDER).glob("*.log")):
-        length = max((end for payload, end in _frames(path) if _decode(payload).id <= batch), default=0)
-        if length == 0:
-            break
-        found.append((path.name, length))
-    return found
+def sealed(folder: Path, committed: int) -> tuple[Sealed | None, AuditStart | None]:
+    """The newest seal of the audit log, and what it begins with, in the batches that lead to the one of that id."""
+    seal: Sealed | None = None
+    at = committed
+    with _held(folder) as paths:
+        for path in reversed(paths):
+            before: dict[int, tuple[int, Sealed | None, AuditStart | None]] = {}
+            for batch in read_file(path):
+                seals = [record for record in batch.records if isinstance(record, Sealed)]
+                starts = [record for record in batch.records if isinstance(record, AuditStart)]
+                before[batch.id] = batch.previous, seals[-1] if seals else None, starts[-1] if starts else None
+            while at in before:
+                at, newest, start = before[at]
+                seal = seal or newest
+                if start is not None:
+                    return seal, start
+    return seal, None
+
+
+# --- frames -----------------------------------------------------------------------------------------------------
 
 
 def _payloads(path: Path) -> Iterator[bytes]:
@@ -320,51 +464,38 @@ def _frames(path: Path) -> Iterator[tuple[bytes, int]]:
 
     What was torn by a crash is passed over, up to the next MAGIC.
     """
-    data = path.read_bytes()
-    at = data.find(MAGIC)
-    while at >= 0:
-        payload, end = _frame(data, at)
-        if payload is not None:
-            yield payload, end
-        at = data.find(MAGIC, end)
+    with path.open("rb", buffering=_BLOCK) as file:
+        size = os.fstat(file.fileno()).st_size
+        at = _find(file, 0)
+        while at >= 0:
+            payload, end = _frame(file, at, size)
+            if payload is not None:
+                yield payload, end
+            at = _find(file, end)
 
 
-def _frame(data: bytes, at: int) -> tuple[bytes | None, int]:
+def _find(file: BinaryIO, at: int) -> int:
+    """Where the next MAGIC begins, from a place on; -1 where there is none."""
+    file.seek(at)
+    piece = file.read(len(MAGIC))
+    while piece.find(MAGIC) < 0:
+        at += max(0, len(piece) - len(MAGIC) + 1)
+        file.seek(at)
+        piece = file.read(_BLOCK)
+        if len(piece) < len(MAGIC):
+            return -1
+    return at + piece.find(MAGIC)
+
+
+def _frame(file: BinaryIO, at: int, size: int) -> tuple[bytes | None, int]:
     """The payload of the frame that begins there, and where it ends; None where it is torn."""
-    if at + HEAD.size > len(data):
-        return None, len(data)
-    _, length, checksum = HEAD.unpack_from(data, at)
+    file.seek(at)
+    head = file.read(HEAD.size)
+    if len(head) < HEAD.size:
+        return None, size
+    _, length, checksum = HEAD.unpack(head)
     end = at + HEAD.size + length
-    payload = data[at + HEAD.size : end]
+    payload = file.read(length) if end <= size else b""
     if len(payload) < length or zlib.crc32(payload) != checksum:
         return None, at + 1
     return payload, end
-
-
-def chain(folder: Path, after: int) -> list[int]:
-    """Ids of the batches that were committed one after another up to the last, behind ``after``.
-
-    Empty where there are none. Begins with a batch whose ``previous`` is ``after``, or is 0 where ``after`` is not
-    of this journal.
-    """
-    before = {batch.id: batch.previous for batch in read(folder)}
-    found: list[int] = []
-    at = last(folder)
-    while at in before and at != after:
-        found.append(at)
-        at = before[at]
-    return found[::-1]
-
-
-def sealed(folder: Path, committed: int) -> Sealed | None:
-    """The newest seal of the audit log in the batches that lead to the one of that id."""
-    before: dict[int, tuple[int, Sealed | None]] = {}
-    for batch in read(folder):
-        seals = [record for record in batch.records if isinstance(record, Sealed)]
-        before[batch.id] = batch.previous, seals[-1] if seals else None
-    at = committed
-    while at in before:
-        at, seal = before[at]
-        if seal is not None:
-            return seal
-    return None

@@ -13,14 +13,16 @@ import msgspec
 from sqlalchemy import delete, func, insert, select, update
 
 from polly_dockers import manifests as documents
-from polly_dockers.db import audit, garbage, journal
+from polly_dockers.db import audit, batches, garbage, journal
 from polly_dockers.db import manifests as manifest_rows
 from polly_dockers.db import restore as restore_rows
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.journal import (
     Audited,
+    AuditStart,
     Claimed,
     Commit,
+    LastId,
     Manifest,
     Organisation,
     Purged,
@@ -32,7 +34,6 @@ from polly_dockers.db.journal import (
     User,
 )
 from polly_dockers.db.schema import MARK, commits, manifests, organisations, repositories, tags, trash, users
-from polly_dockers.db.schema import journal as journal_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,17 +52,16 @@ class Replay:
         """Ids of manifests whose rows were made; what they name is not yet looked at (references.py)."""
         self.batches = 0
 
-    def carry_out(self, batches: Iterable[journal.Batch]) -> None:
+    def carry_out(self, found: Iterable[journal.Batch]) -> None:
         """Carry out batches in their order, and say which was the last."""
         last = 0
-        for batch in batches:
+        for batch in found:
             for record in batch.records:
                 _HOW[type(record)](self, record)
             self.batches += 1
             last = batch.id
         if last:
-            self._connection.execute(delete(journal_row))
-            self._connection.execute(insert(journal_row).values(batch=last))
+            batches.advance(self._connection, last)
         journal.noted(self._connection).clear()
 
     def _put(self, table: Table, values: dict[str, Any]) -> bool:
@@ -73,8 +73,8 @@ class Replay:
         return True
 
     def _organisation(self, record: Organisation) -> None:
-        settings = {"create_on_push": int(record.create_on_push), "policy": record.policy}
-        values = {"id": record.id, "slug": record.slug, "created_at": record.created_at, **settings}
+        settings = {"slug": record.slug, "create_on_push": int(record.create_on_push), "policy": record.policy}
+        values = {"id": record.id, "created_at": record.created_at, **settings}
         if not self._put(organisations, values):
             self._connection.execute(update(organisations).where(organisations.c.id == record.id).values(settings))
 
@@ -235,6 +235,12 @@ class Replay:
     def _audited(self, record: Audited) -> None:
         audit.add_all(self._connection, [msgspec.structs.astuple(record)])
 
+    def _audit_start(self, record: AuditStart) -> None:
+        audit.put_start(self._connection, record)
+
+    def _last_id(self, record: LastId) -> None:
+        batches.put_last_id(self._connection, record.table, record.id)
+
     def _sealed(self, _record: Sealed) -> None:
         """Nothing: the chain is made again over the same entries, and then has the same hashes."""
 
@@ -256,4 +262,6 @@ _HOW: Final[dict[type, Callable[[Replay, Any], None]]] = {
     Purged: Replay._purged,  # noqa: SLF001
     Audited: Replay._audited,  # noqa: SLF001
     Sealed: Replay._sealed,  # noqa: SLF001
+    AuditStart: Replay._audit_start,  # noqa: SLF001
+    LastId: Replay._last_id,  # noqa: SLF001
 }

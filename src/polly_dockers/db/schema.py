@@ -385,12 +385,26 @@ audit: Final = Table(
 )
 """``position`` and ``hash`` come once the entry is sealed. Its organisation may be gone by now."""
 
+audit_start: Final = Table(
+    "audit_start",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+"""At most one row: the last entry of the audit log that was dropped. The chain goes on behind it."""
+
 journal: Final = Table(
     "journal",
     metadata,
     Column("batch", BigInteger, primary_key=True, autoincrement=False),
+    Column("since", BigInteger, nullable=False, server_default="0"),
+    Column("stale", BigInteger, nullable=False, server_default="0"),
 )
-"""One row: the batch of the journal (journal.py) that was committed last."""
+"""One row: the batch of the journal (journal.py) that was committed last.
+
+Batches from ``since`` on go to files of their own; ``stale`` is how many things the journal holds that are gone for
+good (compaction.py).
+"""
 
 readiness: Final = Table(
     "readiness",

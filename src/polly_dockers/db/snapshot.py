@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import ColumnElement, select
 
 from polly_dockers.db import audit, journal
+from polly_dockers.db import batches as batches_rows
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.schema import MARK, commits, manifests, organisations, repositories, tags, trash, users
 
@@ -17,18 +18,34 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 CHUNK: Final = 500
-"""Records of one batch."""
+"""Records of one batch, at most."""
+SIZE: Final = 4 << 20
+"""Bytes of manifests in one batch, about."""
 
 
-def batches(connection: Connection, number: int) -> Iterator[journal.Batch]:
-    """The batches from ``number`` on, the first of which comes after none."""
-    previous, chunk = 0, []
+def batches(connection: Connection, number: int, last: int | None = None) -> Iterator[journal.Batch]:
+    """The batches from ``number`` on, the first of which comes after none; the last one has the number ``last``."""
+    previous = 0
+    chunks = _chunks(connection)
+    chunk = next(chunks, [])
+    for following in chunks:
+        yield journal.Batch(number, previous, chunk)  # type: ignore[arg-type]
+        previous, number, chunk = number, number + 1, following
+    yield journal.Batch(number if last is None else last, previous, chunk)  # type: ignore[arg-type]
+
+
+def _chunks(connection: Connection) -> Iterator[list[journal.Record]]:
+    """All records, some at a time, bounded in number and in bytes."""
+    chunk: list[journal.Record] = []
+    size = 0
     for record in _records(connection):
         chunk.append(record)
-        if len(chunk) == CHUNK:
-            yield journal.Batch(number, previous, chunk)  # type: ignore[arg-type]
-            previous, number, chunk = number, number + 1, []
-    yield journal.Batch(number, previous, chunk)  # type: ignore[arg-type]
+        size += len(record.body) if isinstance(record, journal.Manifest) else 0
+        if len(chunk) == CHUNK or size > SIZE:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _records(connection: Connection) -> Iterator[journal.Record]:
@@ -44,9 +61,14 @@ def _records(connection: Connection) -> Iterator[journal.Record]:
             mine = (trash.c.kind == trash_rows.ORGANISATION) & (trash.c.organisation_id == row.id)
             yield from _thrown(connection, mine)
     yield from _audit(connection)
+    for table, last in batches_rows.last_ids(connection):
+        yield journal.LastId(table, last)
 
 
 def _audit(connection: Connection) -> Iterator[journal.Record]:
+    start = audit.start(connection)
+    if start.position:
+        yield journal.AuditStart(0, start.position, start.hash)
     after: int | None = 0
     while after is not None:
         found, after = audit.page(connection, None, newest_first=False, after=after, limit=CHUNK)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
 
-from polly_dockers.db import audit, journal, missed, repositories
+from polly_dockers.db import audit, batches, journal, missed, repositories
 from polly_dockers.db import manifests as manifest_rows
 from polly_dockers.db import page as pages
 from polly_dockers.db.engine import now
@@ -233,6 +233,7 @@ _SLUG: Final = Statement(select(organisations.c.slug).where(organisations.c.id =
 def forget(connection: Connection, item_id: int) -> None:
     """Take the item out of the trash; what it stood for is gone."""
     _FORGET.run(connection, {"item_id": item_id})
+    batches.add_stale(connection, 1)
     journal.note(connection, journal.Purged(item_id))
 
 

@@ -22,6 +22,19 @@ def upgrade() -> None:
     _invitations()
     _orders()
     _clock()
+    _journal()
+
+
+def _journal() -> None:
+    """The journal is compacted, and old entries of the audit log may be dropped."""
+    op.add_column("journal", sa.Column("since", sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column("journal", sa.Column("stale", sa.BigInteger(), nullable=False, server_default="0"))
+    op.create_table(
+        "audit_start",
+        sa.Column("position", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("position", name=op.f("pk_audit_start")),
+    )
 
 
 def _trash() -> None:

@@ -1,0 +1,191 @@
+"""A journal without what is gone for good: all rows as they are now, in a file that takes the place of those before it.
+
+A compaction and the writers of all processes agree in four steps, and a crash between any two of them loses nothing:
+
+1. Under the writers' lock, the row of the journal says that batches behind the last one go to files of their own, and
+   a snapshot of the database is taken: it holds exactly what the files up to there tell.
+2. While others write, that snapshot is written to a part file, synced, and read again.
+3. Under the lock, the part gets its name, if the batches that came meanwhile lead back to it through the files that
+   stay. From then on readers begin with it (``journal.files``).
+4. Files before it are deleted, unless somebody reads the journal; then the next sweep does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy.exc import DBAPIError
+
+from polly_dockers.db import batches, journal, snapshot
+from polly_dockers.db.engine import FILE, open_engine
+from polly_dockers.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+PART: Final = ".part"
+SLACK: Final = 64 << 20
+"""Bytes by which a journal is more than twice as large as its snapshot before that alone is a reason to compact it."""
+WEEK: Final = 7 * 86_400
+"""Seconds after which what is gone for good is no longer kept in the journal of a server."""
+
+
+def is_due(folder: Path, stale: int, now: float, *, thorough: bool) -> bool:
+    """Whether a compaction is worth it: by size, or since something is gone for good for so long.
+
+    ``stale`` is how many things are gone since the last compaction, ``now`` seconds since 1970. ``thorough``: at once.
+    """
+    paths = journal.files(folder)
+    if not paths:
+        return False
+    if stale and (thorough or now - journal.number(paths[0]) / 1_000_000 > WEEK):
+        return True
+    held = paths[0].stat().st_size if journal.is_snapshot(paths[0]) else 0
+    return sum(path.stat().st_size for path in paths) > 2 * held + SLACK
+
+
+def compact(folder: Path, rest: Callable[[float], None]) -> int:
+    """Compact the journal of a data folder, beside a server that runs; how many bytes smaller it is.
+
+    Only the collector does this: one at a time, and not while a backup is made. ``rest`` is called between small steps
+    with the seconds that the last one took; what it raises ends the compaction, and nothing is changed then. Raises
+    Unavailable where what was written is not what is read, and what the disk and the database raise.
+    """
+    sweep(folder)
+    before = _size(folder)
+    with contextlib.closing(_Rows(folder)) as rows:
+        last = rows.begin()
+        if last == 0:
+            return 0
+        place = folder / journal.FOLDER / f"{last:020}{journal.SNAPSHOT}"
+        part = place.with_name(place.name + PART)
+        try:
+            count = _write(part, rows.batches(last), rest)
+            _compare(part, count, last)
+            if not rows.publish(last, part, place):
+                return 0
+        finally:
+            part.unlink(missing_ok=True)
+    sweep(folder)
+    return before - _size(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Delete files that have no meaning any more: those before a snapshot, and parts. Not while somebody reads."""
+    place = folder / journal.FOLDER
+    if not place.exists():
+        return
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fsync(fd)  # the name of the snapshot is on the disk before the others are taken off it
+        kept = set(journal.files(folder))
+        for path in (*sorted(place.glob("*.log")), *place.glob("*" + PART)):
+            if path not in kept:
+                path.unlink()
+    except BlockingIOError:
+        return
+    finally:
+        os.close(fd)
+
+
+class _Rows:
+    """The database, as one moment of it and as it is; nothing here goes through the writer of the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._engine = open_engine(folder / FILE)
+        self._reader = self._engine.connect()
+        self._stale = 0
+
+    def begin(self) -> int:
+        """Begin the snapshot; the batch that it is of, behind which others go to new files. 0 where there is none."""
+        with self._alone() as connection:
+            last = batches.committed(connection)
+            batches.begin_file(connection, last + 1)
+            connection.exec_driver_sql("COMMIT")
+            self._reader.exec_driver_sql("BEGIN")
+            self._stale = batches.stale(self._reader)
+        return last
+
+    def batches(self, last: int) -> Iterator[journal.Batch]:
+        """All rows of the snapshot; the last batch is the one that it is of."""
+        return snapshot.batches(self._reader, 1, last)
+
+    def publish(self, last: int, part: Path, place: Path) -> bool:
+        """Name the part, if all that was committed since stands in files that stay; whether that is so."""
+        self._reader.exec_driver_sql("ROLLBACK")
+        with self._alone() as connection:
+            behind = [path for path in journal.files(self._folder) if journal.number(path) > last]
+            before = journal.heads(behind)
+            at = batches.committed(connection)
+            while at in before:
+                at = before[at]
+            if at == last:
+                part.rename(place)
+                journal.sync_folder(place.parent)
+                batches.add_stale(connection, -self._stale)
+            connection.exec_driver_sql("COMMIT")
+        return at == last
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """A connection in a transaction, which the caller ends, while no other process writes."""
+        lock = os.open(self._folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    with contextlib.suppress(DBAPIError):  # it may have ended already
+                        connection.exec_driver_sql("ROLLBACK")
+                    raise
+        finally:
+            os.close(lock)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._reader.close()
+        self._engine.dispose()
+
+
+def _write(part: Path, found: Iterator[journal.Batch], rest: Callable[[float], None]) -> int:
+    """Write batches to a new file and sync it; how many there were."""
+    part.unlink(missing_ok=True)
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    count = 0
+    with os.fdopen(fd, "wb") as file:
+        began = time.monotonic()
+        for batch in found:
+            file.write(journal.frame(batch.id, batch.previous, batch.records))
+            count += 1
+            rest(time.monotonic() - began)
+            began = time.monotonic()
+        file.flush()
+        os.fsync(fd)
+    return count
+
+
+def _compare(part: Path, count: int, last: int) -> None:
+    """Raise Unavailable where the file does not hold so many batches, each behind the one before, up to the last."""
+    at, seen = 0, 0
+    for head, previous in journal.heads([part]).items():
+        if previous != at:
+            break
+        at, seen = head, seen + 1
+    if (at, seen) != (last, count):
+        msg = f"{part} can't be read as it was written; the journal stays as it was."
+        raise Unavailable(msg)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in (folder / journal.FOLDER).glob("*.log"))

@@ -1,0 +1,454 @@
+"""The journal is compacted beside a server: what is gone for good leaves it, and it tells all the rest as before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import os
+import shutil
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import Server, polly_server, running_server
+from contract.registry_rows import fill, held
+from contract.wire_client import OCI_MANIFEST, Image, Person, Repo, admin, image, sha256
+from contract.workers import each_worker
+from polly_dockers import datafolder, rebuild
+from polly_dockers.collector import Collector, Report
+from polly_dockers.config import Config
+from polly_dockers.db import batches, compaction, journal
+from polly_dockers.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own, whose garbage only this test collects."""
+    with running_server(tmp_path, "--collect-seconds", "0") as running:
+        yield running
+
+
+def collect(server: Server, **settings: Any) -> Report:  # noqa: ANN401 - settings
+    """Collect, with the trash that is over at once."""
+    lengths = {"trash_days": 0, "grace_seconds": 0, "lease_seconds": 10} | settings
+
+    async def run() -> Report:
+        registry = await datafolder.open_registry(Config(data=server.data, **lengths))
+        try:
+            report = await Collector(registry).run()
+            assert report is not None
+            return report
+        finally:
+            registry.close()
+
+    return asyncio.run(run())
+
+
+def compact(server: Server) -> None:
+    """Compact, whether it is due or not."""
+    compaction.compact(server.data, lambda _took: None)
+    [first, *_] = journal.files(server.data)
+    assert journal.is_snapshot(first)
+
+
+def told(server: Server) -> bytes:
+    """All bytes of the journal."""
+    return b"".join(path.read_bytes() for path in sorted((server.data / journal.FOLDER).iterdir()))
+
+
+def rebuilt(server: Server, folder: Path) -> list[list[Any]]:
+    """What a rebuild from the journal and the blobs alone makes of the data folder: in a copy of it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(server.data, folder, ignore=shutil.ignore_patterns("polly.db*"))
+    assert rebuild.rebuild(folder).lost == []
+    assert journal.last(folder) == datafolder.change(folder, batches.committed)
+    return held(folder)
+
+
+def push(ann: Person) -> tuple[Repo, Image]:
+    """An image in a repository of its own."""
+    repo, made = ann.new_repo(), image()
+    repo.push(made, "v1")
+    return repo, made
+
+
+def test_the_same_registry(server: Server, tmp_path: Path) -> None:
+    """After a compaction a rebuild makes what it made before: everything, with its ids and times; and once more."""
+    fill(admin(server))
+    server.stop()
+    assert rebuilt(server, tmp_path / "copy") != []
+    for _ in range(2):
+        compact(server)
+        assert rebuilt(server, tmp_path / "copy") == held(server.data)
+    assert [path.name for path in (server.data / journal.FOLDER).iterdir()] == [journal.files(server.data)[0].name]
+
+
+def test_what_is_purged_leaves_it(server: Server, tmp_path: Path) -> None:
+    """polly-server gc takes purged manifests out of the journal; what lives and what is in the trash stays."""
+    ann = admin(server)
+    fill(ann)
+    repo, gone = push(ann)
+    _, kept = push(ann)
+    assert ann.api.send("DELETE", f"{ann.base}/repository?name={repo.name.partition('/')[2]}").status == 200
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
+        connection.execute("UPDATE trash SET deleted_at = 1 WHERE name = ?", [repo.name.partition("/")[2]])
+    assert gone.manifest in told(server)
+    polly_server("gc", "--data", str(server.data))
+    assert gone.manifest not in told(server)
+    assert kept.manifest in told(server)
+    assert rebuilt(server, tmp_path / "copy") == held(server.data)
+    assert "Nothing is wrong" in polly_server("check", "--data", str(server.data))
+
+
+def test_workers_that_have_it_open(server: Server, tmp_path: Path) -> None:
+    """Each goes on in a new file: what they push after a compaction is in the journal, whoever pushed before."""
+    repo = admin(server).new_repo()
+    with each_worker(server) as workers:
+        for round_ in range(3):
+            for worker in workers:
+                made = image()
+                for blob in made.blobs:
+                    path = repo.path(f"blobs/uploads/?digest={sha256(blob)}")
+                    assert worker.send(repo, "POST", path, blob).status == 201
+                path = repo.path(f"manifests/v{round_}")
+                assert worker.send(repo, "PUT", path, made.manifest, OCI_MANIFEST).status == 201
+            compact(server)
+    assert rebuilt(server, tmp_path / "copy") == held(server.data)
+
+
+def test_pushes_meanwhile(server: Server, tmp_path: Path) -> None:
+    """Between the steps of a compaction: they are in the files behind its snapshot, which does not hold them."""
+    ann = admin(server)
+    fill(ann)
+    pushed = []
+    compaction.compact(server.data, lambda _took: pushed.append(push(ann)))
+    assert pushed
+    [snapshot, *behind] = journal.files(server.data)
+    assert journal.is_snapshot(snapshot)
+    assert pushed[0][1].manifest not in snapshot.read_bytes()
+    assert any(pushed[0][1].manifest in path.read_bytes() for path in behind)
+    assert rebuilt(server, tmp_path / "copy") == held(server.data)
+    push(ann)
+    server.stop()
+    server.start()
+    assert rebuilt(server, tmp_path / "copy") == held(server.data)
+
+
+def test_one_who_appends_to_an_old_file(server: Server, tmp_path: Path) -> None:
+    """A process that did not see that a compaction began: it is given up, and nothing is lost."""
+    ann = admin(server)
+    push(ann)
+
+    def go_back(_took: float) -> None:
+        datafolder.change(server.data, lambda connection: batches.begin_file(connection, 0))
+        push(ann)
+
+    assert compaction.compact(server.data, go_back) == 0
+    assert not any(map(journal.is_snapshot, journal.files(server.data)))
+    assert rebuilt(server, tmp_path / "copy") == held(server.data)
+
+
+def test_while_somebody_reads_it(server: Server, tmp_path: Path) -> None:
+    """Files that are read are deleted by the next run; nobody reads half of the one and half of the other."""
+    ann = admin(server)
+    fill(ann)
+    server.stop()
+    reading = journal.read(server.data)
+    first = next(reading)
+    before = set((server.data / journal.FOLDER).iterdir())
+    compact(server)
+    assert before < set((server.data / journal.FOLDER).iterdir())
+    assert rebuilt(server, tmp_path / "copy") == held(server.data)
+    read = [first, *reading]
+    assert [batch.id for batch in read] == sorted({batch.id for batch in read})
+    compaction.sweep(server.data)
+    assert set((server.data / journal.FOLDER).iterdir()) == set(journal.files(server.data))
+
+
+def test_a_compaction_that_was_stopped(server: Server, tmp_path: Path) -> None:
+    """Nothing has changed, its part is gone, and the next one does it."""
+    fill(admin(server))
+    server.stop()
+
+    def stop(_took: float) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        compaction.compact(server.data, stop)
+    assert not any(map(journal.is_snapshot, journal.files(server.data)))
+    assert not list((server.data / journal.FOLDER).glob("*.part"))
+    assert rebuilt(server, tmp_path / "copy") == held(server.data)
+    compact(server)
+
+
+def test_a_snapshot_that_the_disk_changed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written is read again before the journal loses anything."""
+    fill(admin(server))
+    server.stop()
+    before = told(server)
+    fsync = os.fsync
+
+    def flip(fd: int) -> None:
+        fsync(fd)
+        for part in (server.data / journal.FOLDER).glob("*.part"):
+            data = bytearray(part.read_bytes())
+            data[len(data) // 2] ^= 1
+            part.write_bytes(data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", flip)
+        with pytest.raises(Unavailable, match="stays as it was"):
+            compaction.compact(server.data, lambda _took: None)
+    assert told(server) == before
+
+
+def test_when_it_is_due(tmp_path: Path) -> None:
+    """By size, once it is twice what it was and 64 MiB more; or a week after something is gone; by command at once."""
+    folder, now, week = tmp_path / journal.FOLDER, 2_000_000_000, 7 * 86_400
+    folder.mkdir()
+
+    def file(at: float, size: int, suffix: str = ".log") -> None:
+        with (folder / f"{int(at * 1_000_000):020}{suffix}").open("wb") as made:
+            made.truncate(size)
+
+    def due(stale: int, *, thorough: bool = False) -> bool:
+        return compaction.is_due(tmp_path, stale, now, thorough=thorough)
+
+    assert not due(1, thorough=True)
+    file(now - week + 60, 1 << 20, journal.SNAPSHOT)
+    assert (due(1), due(1, thorough=True), due(0, thorough=True)) == (False, True, False)
+    file(now - 60, 65 << 20)
+    assert not due(0)
+    file(now - 30, 1 << 20)
+    assert due(0)
+    for path in folder.iterdir():
+        path.unlink()
+    file(now - week - 60, 1 << 20, journal.SNAPSHOT)
+    assert (due(0), due(1)) == (False, True)
+
+
+# --- backups and older databases ------------------------------------------------------------------------------------
+
+
+def back_up(server: Server, folder: Path) -> None:
+    """Make a backup, or bring it up to date."""
+    polly_server("backup", "--data", str(server.data), "--to", str(folder))
+
+
+def restored(backup: Path, folder: Path) -> list[list[Any]]:
+    """What a restored backup holds, by its database and by its journal."""
+    shutil.rmtree(folder, ignore_errors=True)
+    polly_server("restore", "--from", str(backup), "--data", str(folder))
+    found = held(folder)
+    for file in folder.glob("polly.db*"):
+        file.unlink()
+    rebuild.rebuild(folder)
+    assert held(folder) == found
+    return found
+
+
+def test_backups(server: Server, tmp_path: Path) -> None:
+    """A backup after a compaction has the journal of now, nothing of the one before, and is restored as others are."""
+    ann, backup = admin(server), tmp_path / "backup"
+    fill(ann)
+    _, gone = push(ann)
+    back_up(server, backup)
+    compact(server)
+    push(ann)
+    back_up(server, backup)
+    names = {path.name for path in (backup / journal.FOLDER).iterdir()}
+    assert names == {path.name for path in journal.files(server.data)}
+    server.stop()
+    assert restored(backup, tmp_path / "restored") == held(server.data)
+    assert gone.manifest in told(server)
+
+
+def test_a_backup_that_was_stopped(server: Server, tmp_path: Path) -> None:
+    """Between the new journal and the new database: it is the backup of before, with the journal of before."""
+    ann, backup = admin(server), tmp_path / "backup"
+    fill(ann)
+    back_up(server, backup)
+    server.stop()
+    before = held(server.data)
+    server.start()
+    push(ann)
+    compact(server)
+    for path in journal.files(server.data):
+        shutil.copy(path, backup / journal.FOLDER)
+    assert restored(backup, tmp_path / "restored") == before
+
+
+def test_a_database_of_before_a_compaction(server: Server, tmp_path: Path) -> None:
+    """It is brought up to date at the next start: passwords, roles and tokens as they were, all else as it is now."""
+    ann = admin(server)
+    fill(ann)
+    repo, _ = push(ann)
+    slug, _ = server.new_org()
+    server.stop()
+    shutil.copy(server.data / "polly.db", tmp_path / "old.db")
+    server.start()
+    push(ann)
+    assert ann.api.send("DELETE", f"{ann.base}/repository?name={repo.name.partition('/')[2]}").status == 200
+    polly_server("org", "delete", "--data", str(server.data), "--org", slug, "--yes")
+    assert collect(server, lease_seconds=86_400).purged > 2
+    push(ann)
+    server.stop()
+    before = held(server.data)
+    for file in server.data.glob("polly.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "old.db", server.data / "polly.db")
+    server.start()
+    _, made = push(Person(server.port, server.org, *server.admin))
+    server.stop()
+    after = held(server.data)
+    assert all(set(map(repr, old)) <= set(map(repr, new)) for old, new in zip(before, after, strict=True))
+    assert repo.name.partition("/")[2] not in str(after[2])
+    assert made.manifest in told(server)
+    assert "Nothing is wrong" in polly_server("check", "--data", str(server.data))
+
+
+def test_a_database_of_another_registry(server: Server, tmp_path: Path) -> None:
+    """It is refused, though it is older than the journal's snapshot, and nothing is changed."""
+    other = Server(tmp_path / "other", server.port, org="other", admin=("eve@other.example", server.admin[1]))
+    other.init()
+    fill(admin(server))
+    server.stop()
+    collect(server)
+    before = told(server)
+    for file in server.data.glob("polly.db*"):
+        file.unlink()
+    shutil.copy(other.data / "polly.db", server.data / "polly.db")
+    copied = (server.data / "polly.db").read_bytes()
+    with pytest.raises(Unavailable, match="another history"):
+        rebuild.catch_up(server.data)
+    assert (told(server), (server.data / "polly.db").read_bytes()) == (before, copied)
+
+
+def test_a_rebuild_beside_a_collection(server: Server) -> None:
+    """It would give rows to keys that are being deleted: it is refused until the collection is over."""
+    push(admin(server))
+    server.stop()
+    server.lose_database()
+    with (server.data / "collector.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match="when it is over"):
+            rebuild.rebuild(server.data)
+    assert rebuild.rebuild(server.data).commits == 1
+
+
+def test_a_check_while_it_is_compacted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that knows an older batch than the journal looks once more, and finds nothing wrong."""
+    push(admin(server))
+    server.stop()
+    has, sealed = journal.has, journal.sealed
+
+    def compacted(look: Any) -> Any:  # noqa: ANN401 - either of the two
+        def look_late(folder: Path, batch: int) -> Any:  # noqa: ANN401
+            monkeypatch.undo()
+            datafolder.change(folder, lambda connection: journal.note(connection, journal.User(1, "a@b.example", 1)))
+            compact(server)
+            return look(folder, batch)
+
+        return look_late
+
+    for name, look in (("has", has), ("sealed", sealed)):
+        monkeypatch.setattr(journal, name, compacted(look))
+        assert check(server) == []
+        monkeypatch.undo()
+
+
+def check(server: Server) -> list[str]:
+    """What a check finds wrong."""
+    from polly_dockers.check import Check  # noqa: PLC0415 - beside its only use
+
+    async def run() -> list[str]:
+        registry = await datafolder.open_registry(Config(data=server.data))
+        try:
+            return [each.what for each in (await Check(registry).run()).damages]
+        finally:
+            registry.close()
+
+    return asyncio.run(run())
+
+
+# --- the audit log ----------------------------------------------------------------------------------------------------
+
+DAY = 86_400 * 1_000_000
+
+
+def age(server: Server, days: int) -> None:
+    """Make a server's log as if it had been written so many days ago, with its hashes."""
+    server.stop()
+    change = "UPDATE audit SET at = at - ?, position = NULL, hash = NULL"
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db")) as connection, connection:
+        connection.execute(change, [days * DAY])
+    shutil.rmtree(server.data / journal.FOLDER)
+    server.start()
+
+
+def test_old_entries_are_dropped(server: Server, tmp_path: Path) -> None:
+    """audit_days: the chain goes on behind them, also after a rebuild; they leave the journal, and the log says so."""
+    ann = admin(server)
+    fill(ann)
+    age(server, 40)
+    polly_server("check", "--data", str(server.data))
+    admin(server).new_repo()
+    settings = ("audit", "--data", str(server.data), "--latest", "1000")
+    before = polly_server(*settings).splitlines()
+    assert collect(server, trash_days=30).dropped == 0
+    dropped = collect(server, trash_days=30, audit_days=30).dropped
+    assert dropped > 10
+    after = polly_server(*settings).splitlines()
+    assert after[1:] == before[:-dropped]
+    assert f"{dropped} entries of before" in after[0]
+    assert "audit-drop" in after[0]
+    assert collect(server, trash_days=30, audit_days=30).dropped == 0
+    server.stop()
+    said = polly_server("check", "--data", str(server.data))
+    assert "Nothing is wrong" in said
+    assert before[-1].split("  ")[0].encode() not in told(server)
+    assert rebuilt(server, tmp_path / "copy") == held(server.data)
+    copy = dataclasses.replace(server, data=tmp_path / "copy")
+    assert said.split()[-1] == polly_server("check", "--data", str(copy.data)).split()[-1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit WHERE position = (SELECT min(position) FROM audit)",
+        "DELETE FROM audit_start",
+        "UPDATE audit_start SET hash = x'00'",
+        "UPDATE audit_start SET position = position + 1",
+    ],
+)
+def test_a_beginning_that_was_cut_off(server: Server, statement: str) -> None:
+    """By somebody else than the server: it shows, though entries may be dropped."""
+    fill(admin(server))
+    age(server, 40)
+    polly_server("check", "--data", str(server.data))
+    push(admin(server))
+    collect(server, trash_days=30, audit_days=30)
+    server.stop()
+    assert check(server) == []
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db")) as connection, connection:
+        assert connection.execute(statement).rowcount == 1
+    assert any("audit log was changed" in each for each in check(server))
+
+
+def test_a_week_in_a_server(server: Server) -> None:
+    """A server compacts by itself once something has been gone for a week: is_due with its rows and files."""
+    ann = admin(server)
+    repo, gone = push(ann)
+    assert ann.api.send("DELETE", f"{ann.base}/repository?name={repo.name.partition('/')[2]}").status == 200
+    assert collect(server).purged == 1
+    assert gone.manifest not in told(server)
+    assert not compaction.is_due(server.data, 0, time.time() + 8 * 86_400, thorough=False)
+    assert datafolder.change(server.data, batches.stale) == 0
