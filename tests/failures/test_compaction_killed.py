@@ -19,7 +19,7 @@ from polly_dockers.db import batches, compaction, journal
 if TYPE_CHECKING:
     from pathlib import Path
 
-CALLS = ("flock", "pwrite64", "write", "fdatasync", "fsync", "rename", "unlink")
+CALLS = ("flock", "pwrite64", "write", "fsync", "rename", "unlink")
 COMPACT = """
 import sys
 from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import case, insert, select, update
 
 from polly_dockers.db.schema import journal
 
@@ -35,4 +35,5 @@ def stale(connection: Connection) -> int:
 
 def add_stale(connection: Connection, count: int) -> None:
     """Something is gone for good, and stands in the journal still; ``count`` below 0: so much has left it."""
-    connection.execute(update(journal).values(stale=func.max(journal.c.stale + count, 0)))
+    left = journal.c.stale + count
+    connection.execute(update(journal).values(stale=case((left > 0, left), else_=0)))
