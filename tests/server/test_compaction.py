@@ -401,7 +401,7 @@ def test_old_entries_are_dropped(server: Server, tmp_path: Path) -> None:
     age(server, 40)
     polly_server("check", "--data", str(server.data))
     admin(server).new_repo()
-    settings = ("audit", "--data", str(server.data), "--latest", "1000")
+    settings = ("audit", "--data", str(server.data), "--latest", "1000", "--all-events")
     before = polly_server(*settings).splitlines()
     assert collect(server, trash_days=30).dropped == 0
     dropped = collect(server, trash_days=30, audit_days=30).dropped
