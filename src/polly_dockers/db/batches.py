@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import case, insert, select, update
+from sqlalchemy import case, column, insert, select, table, update
 
 from polly_dockers.db.schema import journal
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+NUMBERED: Final = ("users", "organisations", "repositories", "manifests", "commits", "trash", "audit")
+"""Tables of the journal whose ids are never used twice."""
+_SEQUENCES: Final = table("sqlite_sequence", column("name"), column("seq"))
+"""SQLite's own, of AUTOINCREMENT."""
 
 
 def committed(connection: Connection) -> int:
@@ -31,6 +36,22 @@ def begin_file(connection: Connection, batch: int) -> None:
 def stale(connection: Connection) -> int:
     """How many things the journal holds that are gone for good."""
     return connection.execute(select(journal.c.stale)).scalar_one_or_none() or 0
+
+
+def last_ids(connection: Connection) -> list[tuple[str, int]]:
+    """The last id that each of the tables of NUMBERED has given out."""
+    query = select(_SEQUENCES.c.name, _SEQUENCES.c.seq).where(_SEQUENCES.c.name.in_(NUMBERED))
+    return [(row.name, row.seq) for row in connection.execute(query)]
+
+
+def put_last_id(connection: Connection, name: str, last: int) -> None:
+    """Have a table of NUMBERED give out ids behind that one only."""
+    own = _SEQUENCES.c.name == name
+    known = connection.execute(select(_SEQUENCES.c.seq).where(own)).scalar_one_or_none()
+    if known is None:
+        connection.execute(insert(_SEQUENCES).values(name=name, seq=last))
+    elif known < last:
+        connection.execute(update(_SEQUENCES).where(own).values(seq=last))
 
 
 def add_stale(connection: Connection, count: int) -> None:

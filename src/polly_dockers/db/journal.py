@@ -451,9 +451,6 @@ def sealed(folder: Path, committed: int) -> tuple[Sealed | None, AuditStart | No
     return seal, None
 
 
-# --- frames -----------------------------------------------------------------------------------------------------
-
-
 def _payloads(path: Path) -> Iterator[bytes]:
     for payload, _ in _frames(path):
         yield payload
