@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from conftest import Server, free_port, polly_server
-from contract.wire_client import Client, Person, image, sha256
+from contract.wire_client import Client, Person, bearer, image, sha256
 from failures.client import check, kill
 from failures.clock import DAY, Clock
 
@@ -154,3 +155,20 @@ def test_tokens_and_a_clock_that_jumps(tmp_path: Path, clock: Clock) -> None:
             assert ann.by_password.get("/token").status == 200
             clock.set(days * DAY)
             ann.by_password.get("/token")
+
+
+def test_what_expired_by_a_wrong_clock_comes_back(tmp_path: Path, clock: Clock) -> None:
+    """Tokens and invitations that are over while the clock is ahead are good again once it is right."""
+    with serving(tmp_path, clock) as server:
+        ann = Person(server.port, server.org, *server.admin)
+        api = bearer(server.port, ann.access_token("full", DAY // 2))
+        guest = Person(server.port, server.org, "guest@acme.example", secrets.token_urlsafe(12))
+        code = ann.invite(guest.email, "reader")
+        clock.set(8 * DAY)
+        assert api.get("/api/v1/tokens").status == 401
+        later = Person(server.port, server.org, *server.admin)  # a new token, and an invitation: those over could go
+        later.invite("other@acme.example", "reader")
+        assert guest.accept(code).status != 201
+        clock.set(0)
+        assert api.get("/api/v1/tokens").status == 200
+        assert guest.accept(code).status < 300
