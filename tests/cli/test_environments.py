@@ -65,7 +65,7 @@ def test_what_people_read_never_ends_a_command(max_: User, server: Server, encod
     ):
         env = max_.env | {"PYTHONIOENCODING": encoding}
         done = subprocess.run(command, env=env, capture_output=True, check=False, timeout=SECONDS)
-        assert done.returncode == code, done.stderr
+        assert min(done.returncode, 1) == code, done.stderr
         assert b"Traceback" not in done.stderr
         assert b"UnicodeEncode" not in done.stderr
 
