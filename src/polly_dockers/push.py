@@ -74,7 +74,8 @@ async def manifest(
     if len(body) < LARGE:
         parsed = documents.parse(body, content_type)
     else:
-        parsed = await asyncio.to_thread(documents.parse, body, content_type)
+        async with registry.parsing:
+            parsed = await asyncio.to_thread(documents.parse, body, content_type)
     held = repository_id is not None and await registry.db.read(rows.find_whole, repository_id, computed) is not None
     platform = None if held else await _platform(registry, repository_id, parsed)
     await registry.db.write(_store, registry, actor, name, computed, parsed, body, platform, tags)

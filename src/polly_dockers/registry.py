@@ -83,6 +83,8 @@ class Registry:
         default_factory=lambda: Gate(1, PREVIEWING, waiting_each=1, waiting_all=16, patience=PREVIEW_PATIENCE)
     )
     """Where this process looks for what a policy would let go: one preview at a time, organisations in turn."""
+    parsing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a large manifest is parsed: its objects may take 20 times its bytes."""
     pulled: set[int] = field(default_factory=set)
     """Ids of manifests that were answered, until it is written when each was pulled last."""
 
