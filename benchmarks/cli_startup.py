@@ -42,7 +42,8 @@ def environment(home: Path) -> dict[str, str]:
     """Return an environment with a signed-in server and a cached registry token, in a home folder of its own."""
     profile = {"server": SERVER, "registry": "registry.acme.example", "email": "ann@acme.example", "token": TOKEN}
     profile["expires_at"] = "2099-01-01T00:00:00Z"
-    cached = {"id": "1", "token": "polly_cached", "renew_at": time.time() + 3600, "ends_at": time.time() + 3600}
+    made = {"time": time.time(), "boot": "", "uptime": 0}
+    cached = {"id": "1", "token": "polly_cached", "lasts": 3600, "made": made}
     name = hashlib.sha256(f"{SERVER}\n{TOKEN}".encode()).hexdigest()[:32]
     for path, document in (
         (home / "config/polly/profiles.json", {"current": "acme", "profiles": {"acme": profile}}),

@@ -15,6 +15,7 @@ _WORDS = (
     (r"Option '(.+?)' does not take a value\.", "{0} takes no value."),
     (r"Got unexpected extra argument\S* \((.+)\)", "There is an argument too many: {0}."),
     (r"Missing command\.", "Which command is missing."),
+    (r"(\S+) is there twice: give it once\.", "{0} is there twice: give it once."),
 )
 _LEAST = r"greater than or equal to (\d+)"
 _MOST = r"less than or equal to (\d+)"
