@@ -68,4 +68,6 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 def moment(microseconds: int) -> str:
     """A time of the database as programs read it: UTC, to the second."""
-    return dt.datetime.fromtimestamp(microseconds / 1_000_000, dt.UTC).isoformat(timespec="seconds")
+    return (
+        dt.datetime.fromtimestamp(microseconds / 1_000_000, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )

@@ -51,7 +51,8 @@ def _use(key: Key, signing: Key, found: Sequence[Key]) -> str:
 
 
 def _time(microseconds: int) -> str:
-    return dt.datetime.fromtimestamp(microseconds / keys.SECOND, dt.UTC).isoformat(timespec="seconds")
+    at = dt.datetime.fromtimestamp(microseconds / keys.SECOND, dt.UTC)
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @app.command("rotate", cls=HelpedCommand, epilog="polly-server key rotate --data data")

@@ -111,7 +111,7 @@ def test_the_example_has_the_fields(command: str) -> None:
     check(SECTIONS[command], SECTIONS[command].example)
 
 
-def test_what_the_commands_print(server: Server, ann: User, images: list[str], person: Callable[..., User]) -> None:
+def test_what_the_commands_print(ann: User, images: list[str], person: Callable[..., User]) -> None:
     """The real output of every command is of its section."""
     bob = person("writer", signed_in=False)
     name = ["--name", "team/gpu"]
@@ -141,6 +141,28 @@ def test_what_the_commands_print(server: Server, ann: User, images: list[str], p
     for line, options in lines.items():
         printed = ann.ok(*line.split()[1:], *options, "--output", "json").json()
         check(SECTIONS[line], printed)
-    printed = json.loads(polly_server("usage", "--data", str(server.data), "--output", "json"))
-    check(SECTIONS["polly-server usage"], printed)
-    assert set(lines) | {"polly-server usage"} == set(SECTIONS), "a command is not run here"
+    assert {*lines, *OF_THE_OPERATOR} == set(SECTIONS), "a command is not run"
+
+
+OF_THE_OPERATOR = {
+    "polly-server org list": (),
+    "polly-server user list": (),
+    "polly-server key list": (),
+    "polly-server audit": (),
+    "polly-server usage": (),
+    "polly-server check": ("--sample", "0"),
+    "polly-server gc": ("--dry-run",),
+    "polly-server backup": ("--to",),
+}
+
+
+def test_what_the_operators_commands_print(server: Server, images: list[str], tmp_path: Path) -> None:
+    """Likewise, beside the server that runs."""
+    assert images
+    for line, options in OF_THE_OPERATOR.items():
+        more = [str(tmp_path / "backup")] if options[-1:] == ("--to",) else []
+        words = line.split()[1:]
+        check(
+            SECTIONS[line],
+            json.loads(polly_server(*words, "--data", str(server.data), *options, *more, "--output", "json")),
+        )
