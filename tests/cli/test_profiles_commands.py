@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,3 +119,14 @@ def test_this_machine_has_three_names_and_one_profile(ann: User, server: Server)
     path = f"{local.partition('://')[2]}/{ann.env['TEST_ORG']}/by-another-name"
     done = ann.ok("dockers", "create", path, "--description", "x", "--output", "json")
     assert done.json()["path"] == f"{server.registry}/{ann.env['TEST_ORG']}/by-another-name"
+
+
+@pytest.mark.parametrize("path", ["/v2/", "/v2/acme/hello/manifests/latest", "/token?service=x"])
+def test_what_docker_shows_names_the_step(server: Server, path: str) -> None:
+    """Nobody is signed in: the message, which clients print as it is, has the login of this very server."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        opener.open(server.url + path)
+    message = json.loads(refused.value.read())["errors"][0]["message"]
+    assert f"polly login --server {server.url}, then polly dockers configure" in message
+    assert f"echo {server.registry} | docker-credential-polly get" in message

@@ -82,6 +82,12 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
             wire.InvitationAccept(code, email, password)
         )
     terminal.success(f"{terminal.clean(joined.email)} is {joined.role} of {terminal.clean(joined.organisation)}")
+    if session is not None and session.default != joined.organisation:
+        joined_one = terminal.clean(joined.organisation)
+        terminal.say(
+            f"The commands go on meaning the organisation {session.default}. For this one: --org {joined_one}, or for "
+            f"good: polly org use {joined_one}"
+        )
     if session is None:
         call.server, call.org = server, None
         signin.login(call, joined.email, "90d", password_stdin=False, auto=False, password=password)
@@ -94,7 +100,8 @@ def _session(call: Call, email: str | None) -> Session | None:
     if not (environment.get("POLLY_TOKEN") or call.profile or environment.get("POLLY_PROFILE")):
         known = profiles.load().by_name.values()
         address = call.server or environment.get("POLLY_SERVER")
-        if not known or (address and server_url.normal(address) not in {each.server for each in known}):
+        url = server_url.normal(address) if address else ""
+        if not known or (url and not any(profiles.same(each.server, url) for each in known)):
             return None
     session = call.session
     if email is None:
