@@ -107,7 +107,7 @@ def test_json_for_programs(data: str, tmp_path: Path, command: tuple[str, ...]) 
     ("command", "said"),
     [
         (("check", "--sample", "half"), "give a number"),
-        (("check", "--sample", "101"), "give 100 or less"),
+        (("check", "--sample", "101"), "100"),
         (("audit", "--latest", "all"), "give a whole number"),
         (("audit", "--latest", "0"), "give 1 or more"),
         (("audit", "--event", "party"), "'party' is not one of"),

@@ -187,6 +187,8 @@ _WORDS = (
     (r"Input should be greater than or equal to (\S+)", r"give \1 or more."),
     (r"Input should be less than or equal to (\S+)", r"give \1 or less."),
     ("Value error, ", ""),
+    (r"\S+ is not in the range (\S+)<=x<=(\S+)\.", r"give a number from \1 to \2."),
+    (r"\S+ is not in the range x>=(\S+)\.", r"give \1 or more."),
     ("('.*') is not a valid integer( range)?\\.", r"\1: give a whole number."),
     ("('.*') is not a valid float( range)?\\.", r"\1: give a number."),
 )
