@@ -99,7 +99,7 @@ def test_a_log_that_was_made_anew(server: Server) -> None:
 def test_a_head_that_is_none(server: Server) -> None:
     """The refusal says what it looks like."""
     code, said = check(server, "--audit-head", "12")
-    assert (code, "POSITION:HASH" in said) == (1, True)
+    assert (code, "POSITION:HASH" in said) == (2, True)
 
 
 def test_it_comes_back_with_the_database(server: Server) -> None:
