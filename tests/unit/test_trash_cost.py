@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import event, insert, select
 
 from polly_dockers import removal
 from polly_dockers.config import Config
@@ -68,3 +68,13 @@ def test_a_refused_pull_reads_few_rows(connection: Connection, place: int | None
 
     ask()
     assert cost(connection, ask) < ITEMS // PART
+
+
+@pytest.mark.parametrize("place", [None, 1])
+@pytest.mark.parametrize("reference", [Tag("latest"), Digest(f"sha256:{1 << 200:064}")])
+def test_a_refused_pull_builds_no_query(connection: Connection, place: int | None, reference: Tag | Digest) -> None:
+    """Every push asks first for what is not there yet: the queries for that are compiled once."""
+    built: list[str] = []
+    event.listen(connection, "before_execute", lambda *arguments: built.append(str(arguments[1])))
+    assert removal.trace(connection, Config(), NAME, (1, place), reference) is None
+    assert built == []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from polly_dockers.db import trash as trash_rows
 from polly_dockers.db.schema import commits, manifests, trash
+from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Select
@@ -37,31 +38,11 @@ def commits_from(connection: Connection, repository_id: int, prefix: DigestPrefi
     return list(connection.execute(query.order_by(trash.c.name).limit(limit)).scalars())
 
 
-def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | None:
-    """The item that was deleted last and took the tag away: the tag itself, or the commit that it went with.
-
-    One that is being purged only if there is no other.
-    """
-    own = trash_rows.find(connection, trash_rows.TAG, tag, repository_id=repository_id)
-    rows = connection.execute(_commits_of(repository_id, tag).where(trash.c.tags != "").order_by(trash.c.id.desc()))
-    last = next((row.id for row in rows if tag in row.tags.split()), 0)
-    if own is not None and (last == 0 or (own.id > last and not own.purging)):
-        return own
-    return trash_rows.get(connection, last)
-
-
-def newest_commit(connection: Connection, repository_id: int, tag: str) -> Item | None:
-    """The item of the newest commit of a tag that is in the trash."""
-    query = _commits_of(repository_id, tag)
-    row = connection.execute(query.order_by(query.selected_columns.commit_id.desc()).limit(1)).first()
-    return trash_rows.get(connection, row.id) if row is not None else None
-
-
-def _commits_of(repository_id: int, tag: str) -> Select[tuple[int, str, int]]:
+def _commits_of_tag() -> Select[tuple[int, str, int]]:
     """Rows (id, tags, commit_id) of the items that hold one of the newest commits of a tag and can be restored."""
     newest = (
         select(commits.c.id, commits.c.manifest_id)
-        .where(commits.c.repository_id == repository_id, commits.c.tag == tag)
+        .where(commits.c.repository_id == bindparam("repository_id"), commits.c.tag == bindparam("tag"))
         .order_by(commits.c.id.desc())
         .limit(WALK)
         .subquery()
@@ -72,3 +53,27 @@ def _commits_of(repository_id: int, tag: str) -> Select[tuple[int, str, int]]:
         .join(newest, newest.c.manifest_id == manifests.c.id)
         .where(trash.c.purging_at.is_(None))
     )
+
+
+_COMMITS: Final = _commits_of_tag()
+_NEWEST: Final = Statement(_COMMITS.order_by(_COMMITS.selected_columns.commit_id.desc()).limit(1))
+_WITH_TAGS: Final = Statement(_COMMITS.where(trash.c.tags != "").order_by(trash.c.id.desc()))
+
+
+def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | None:
+    """The item that was deleted last and took the tag away: the tag itself, or the commit that it went with.
+
+    One that is being purged only if there is no other.
+    """
+    own = trash_rows.find(connection, trash_rows.TAG, tag, repository_id=repository_id)
+    rows = _WITH_TAGS.all(connection, {"repository_id": repository_id, "tag": tag})
+    last = next((row.id for row in rows if tag in row.tags.split()), 0)
+    if own is not None and (last == 0 or (own.id > last and not own.purging)):
+        return own
+    return trash_rows.get(connection, last) if last else None
+
+
+def newest_commit(connection: Connection, repository_id: int, tag: str) -> Item | None:
+    """The item of the newest commit of a tag that is in the trash."""
+    row = _NEWEST.first(connection, {"repository_id": repository_id, "tag": tag})
+    return trash_rows.get(connection, row.id) if row is not None else None

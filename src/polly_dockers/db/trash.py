@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Column, and_, bindparam, delete, func, insert, select, tuple_, update
 
 from polly_dockers.db import audit, batches, journal, missed, repositories
 from polly_dockers.db import manifests as manifest_rows
@@ -105,17 +105,25 @@ _BEST: Final = (trash.c.purging_at.is_not(None), trash.c.id.desc())
 """The order of items of one name: what can be restored, then the newest."""
 
 
+def _best(column: str, same: Column[Any]) -> Statement:
+    """The best item of a kind and a name, where ``same`` is the parameter ``column``. Refused pulls ask for it."""
+    named = (trash.c.kind == bindparam("kind"), trash.c.name == bindparam("name"), same == bindparam(column))
+    return Statement(_ITEMS.where(*named).order_by(*_BEST).limit(1))
+
+
+_IN_REPOSITORY: Final = _best("repository_id", trash.c.repository_id)
+_IN_ORGANISATION: Final = _best("organisation_id", trash.c.organisation_id)
+
+
 def find(connection: Connection, kind: str, name: str, *, repository_id: int) -> Item | None:
     """The item that was deleted last of that kind and name in the repository; one being purged if there is no other."""
-    query = _ITEMS.where(trash.c.repository_id == repository_id, trash.c.kind == kind, trash.c.name == name)
-    row = connection.execute(query.order_by(*_BEST).limit(1)).first()
+    row = _IN_REPOSITORY.first(connection, {"kind": kind, "name": name, "repository_id": repository_id})
     return _item(row) if row is not None else None
 
 
 def find_in_organisation(connection: Connection, organisation_id: int, kind: str, name: str) -> Item | None:
     """The item that was deleted last of that kind and name in the organisation; as ``find``."""
-    query = _ITEMS.where(trash.c.organisation_id == organisation_id, trash.c.kind == kind, trash.c.name == name)
-    row = connection.execute(query.order_by(*_BEST).limit(1)).first()
+    row = _IN_ORGANISATION.first(connection, {"kind": kind, "name": name, "organisation_id": organisation_id})
     return _item(row) if row is not None else None
 
 
