@@ -60,7 +60,7 @@ def test_a_writer_is_told_that_it_takes_an_admin(person: Callable[..., User], an
 def test_an_event_that_does_not_exist(ann: User) -> None:
     """The refusal names those that do."""
     done = ann.polly("audit", "list", "--event", "explosion")
-    assert (done.code, "member-role" in done.err) == (1, True)
+    assert (done.code, "member-role" in done.err) == (2, True)
 
 
 def test_nothing_of_the_kind(ann: User) -> None:
