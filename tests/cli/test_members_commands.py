@@ -118,11 +118,10 @@ def test_refusals_reach_the_person(person: Callable[..., User]) -> None:
     """The last admin stays, a reader may not, an unknown member is not there: exit code 1 and a sentence."""
     ann, bob = person(), person("reader")
     for user, arguments in (
-        (ann, ["remove", "--email", ann.email]),
+        (ann, ["remove", "--email", ann.email, "--yes"]),
         (ann, ["set-role", "--email", ann.email, "--role", "reader"]),
-        (ann, ["remove", "--email", "none@members.example"]),
+        (ann, ["remove", "--email", "none@members.example", "--yes"]),
         (ann, ["add", "--email", bob.email, "--role", "reader"]),
-        (ann, ["add", "--email", "no-address", "--role", "reader"]),
         (bob, ["add", "--email", "x@members.example", "--role", "reader"]),
     ):
         done = user.polly("members", *arguments)
