@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -103,3 +104,15 @@ def test_what_the_server_says_is_over_is_forgotten(eva: User) -> None:
     known = json.loads(eva.profiles.read_text())["profiles"][document["current"]]["docker_tokens"]
     assert "0123456789abcdef" not in known
     assert len(known) == 2
+
+
+@pytest.mark.parametrize("days", [40, -40])
+def test_days_are_those_of_the_server(server: Server, tools: Path, tmp_path: Path, days: float) -> None:
+    """By a clock that is 40 days ahead or behind, tomorrow and the last hour are what they are on the server."""
+    admin = User(tmp_path, *server.add_user(role="admin"), environment(tmp_path, tools))
+    admin.login(server)
+    arguments = ["dockers", "policy", "--as-of", "tomorrow", "--output", "json"]
+    seen = json.loads(run(admin, days, "known", "main", *arguments))["preview"]["as_of"]
+    assert abs(datetime.fromisoformat(seen) - datetime.now(UTC)) < timedelta(days=3)
+    since = ["audit", "list", "--since", "1h", "--until", "today", "--by", admin.email, "--output", "json"]
+    assert [each["event"] for each in json.loads(run(admin, days, "known", "main", *since))] == ["sign-in"]

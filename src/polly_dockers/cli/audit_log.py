@@ -35,8 +35,8 @@ class Wanted:
     until: str | None
     all_events: bool
 
-    def query(self) -> dict[str, str]:
-        """Return them as they are sent, but for the name. Raises UsageError."""
+    def query(self, call: Call) -> dict[str, str]:
+        """Return them as they are sent, but for the name; times are by the server's clock. Raises UsageError."""
         if self.event is not None and self.all_events:
             msg = "--event and --all-events can't be together: choose one."
             raise UsageError(msg)
@@ -45,7 +45,7 @@ class Wanted:
             given["token_events"] = "hide"  # noqa: S105 - no password
         for option, text, end in (("since", self.since, False), ("until", self.until, True)):
             if text is not None:
-                given[option] = durations.moment(text, f"--{option}", end=end).isoformat()
+                given[option] = durations.moment(text, f"--{option}", call.session.client.now(), end=end).isoformat()
         return {name: text for name, text in given.items() if text is not None}
 
     def options(self) -> dict[str, str | bool | None]:
@@ -55,7 +55,7 @@ class Wanted:
 
 def list_(call: Call, choice: Choice, wanted: Wanted, output: str) -> None:
     """Print entries of the audit log."""
-    query = wanted.query()
+    query = wanted.query(call)
     session = call.session
     organisation = session.organisation
     if wanted.name is not None:

@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -70,6 +71,7 @@ class Client:
         self.server = server
         self.ca_file = ca_file
         self._email = email
+        self._date = ""
         self._headers = {"accept": "application/json", "user-agent": f"polly/{__version__}"}
         if token:
             self._headers["authorization"] = f"Bearer {token}"
@@ -94,6 +96,18 @@ class Client:
         if info.product != PRODUCT or not server_url.is_registry(info.registry):
             raise no_polly
         return info
+
+    def now(self) -> datetime:
+        """Return the time by the server's clock, in the time zone of this machine.
+
+        It is to the second, and by this machine's clock where the server does not say what time it is.
+        """
+        if not self._date:
+            self.info()
+        try:
+            return parsedate_to_datetime(self._date).astimezone()
+        except (ValueError, TypeError, OverflowError):
+            return datetime.now().astimezone()
 
     def me(self) -> wire.Me:
         """Return who is asking."""
@@ -242,6 +256,7 @@ class Client:
                 )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(error) from error
+        self._date = response.headers.get("date", "")
         if response.status in _REDIRECTS:
             target = clean(response.headers.get("location", "another address"))
             msg = f"{self.server} sends on to {target}. Sign in there: polly login --server URL"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from polly_dockers.cli.failures import UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60}
 
@@ -20,11 +23,13 @@ def seconds(text: str, option: str = "--expires", *, least: str = "1m", longest:
     return result
 
 
-def moment(text: str, option: str, *, end: bool) -> datetime:
-    """Return the moment that an option names; a day is its first moment, with ``end`` its last. Raises UsageError."""
+def moment(text: str, option: str, now: datetime, *, end: bool) -> datetime:
+    """Return the moment that an option names; a day is its first moment, with ``end`` its last. Raises UsageError.
+
+    ``now`` is what time it is on the server: that of this machine may be wrong.
+    """
     from polly_dockers import moments
 
-    now = datetime.now().astimezone()
     try:
         return moments.parse(text, now, end=end)
     except ValueError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polly_dockers import wire
@@ -14,6 +13,7 @@ from polly_dockers.sizes import size
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
 
 _SHORT = 20
 _STAYS = (
@@ -100,11 +100,12 @@ def show(call: Call, name: str | None, output: str) -> None:
 
 def preview(call: Call, name: str | None, as_of: str | None, output: str, *, every: bool) -> None:
     """Tell what goes by the policy that is set, now or at a later moment. Raises UsageError."""
-    when = moment(as_of)
     session = call.session
-    organisation, name = session.repository(name) if name is not None else (session.organisation, None)
+    when = moment(as_of, session)
+    place = session.repository(name) if name is not None else None
+    organisation, name = place or (session.organisation, None)
     seen = session.client.policy_preview(organisation, name, **when)
-    call.remember("polly dockers policy", name=name, preview=True, as_of=as_of)
+    call.remember("polly dockers policy", place, preview=True, as_of=as_of)
     if output == "json":
         render.document(seen)
         return
@@ -122,12 +123,13 @@ def organisation_words(organisation: str, *, own: bool) -> str:
     return f"all {others}docker repositories of {organisation}"
 
 
-def moment(text: str | None) -> dict[str, str]:
-    """Return --as-of as it is sent, nothing without it. Raises UsageError for what is over."""
+def moment(text: str | None, session: Session) -> dict[str, str]:
+    """Return --as-of as it is sent, nothing without it. Raises UsageError for what is over by the server's clock."""
     if text is None:
         return {}
-    at = durations.moment(text, "--as-of", end=True)
-    if at < datetime.now(UTC):
+    now = session.client.now()
+    at = durations.moment(text, "--as-of", now, end=True)
+    if at < now:
         msg = f"--as-of {text!r} is over. Right are tomorrow, +30d or a day to come."
         raise UsageError(msg)
     return {"as_of": at.isoformat()}
@@ -146,8 +148,8 @@ def change(
     yes: bool,
 ) -> None:
     """Tell what would go, ask, and set the policy. Raises UsageError."""
-    when = moment(as_of)
     session = call.session
+    when = moment(as_of, session)
     if wanted.inherit and name is None:
         msg = "--inherit takes back the policy of one docker repository: give its --name."
         raise UsageError(msg)
