@@ -79,8 +79,19 @@ class Config:
 
     @property
     def url(self) -> str:
-        """The public URL, or what follows from ``listen``."""
-        return self.public_url or f"{'https' if self.tls else 'http'}://{self.listen}"
+        """The public URL, or what follows from ``listen``.
+
+        ``0.0.0.0`` and ``[::]`` are every address of the machine and none that Docker can use, so 127.0.0.1 stands for
+        them: right on this machine, and only there.
+        """
+        place = f"127.0.0.1:{split_address(self.listen)[1]}" if self.everywhere else self.listen
+        return self.public_url or f"{'https' if self.tls else 'http'}://{place}"
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the server listens on every address of the machine."""
+        address = addresses.parse(split_address(self.listen)[0])
+        return address is not None and address.is_unspecified
 
     @property
     def registry(self) -> str:

@@ -44,7 +44,6 @@ user: Final = group("Users and their roles in organisations.")
 app.add_typer(org, name="org")
 app.add_typer(user, name="user")
 app.add_typer(server_keys.app, name="key")
-server_storage.add_to(app)
 
 Data = server_storage.Data
 Org = Annotated[str, typer.Option("--org", metavar="NAME", help="Slug of the organisation, such as acme.")]
@@ -67,7 +66,8 @@ def run() -> NoReturn:
         print(f"Error: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None
     except AccessDenied as error:
-        print(f"Error: {_explained(error)}", file=sys.stderr)
+        place = ownership.explain(Path(error.place)) if error.place else error.message
+        print(f"Error: {place}", file=sys.stderr)
         raise SystemExit(1) from None
     except PollyError as error:
         print(f"Error: {error.message}", file=sys.stderr)
@@ -89,10 +89,6 @@ def run() -> NoReturn:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(0)
-
-
-def _explained(error: AccessDenied) -> str:
-    return ownership.explain(Path(error.place)) if error.place else error.message
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's form
@@ -247,6 +243,8 @@ def _say_ready(settings: config.Config, password: str | None) -> None:
 
 def _print_ready(settings: config.Config, password: str | None) -> None:
     print(f"Polly Docker Repository {__version__} at {settings.url}, data in {settings.data.resolve()}; Ctrl-C ends it")
+    if settings.everywhere and not settings.public_url:
+        print("Other machines can't use that address. For them, set how they reach the server: --public-url URL")
     if password is not None:
         path = f"{settings.registry}/{DEMO_ORG}/hello"
         print(f"""
@@ -359,12 +357,12 @@ def org_list(data: Data = Path("data"), *, output: Output = "table") -> None:
                  for row in found]  # fmt: skip
         render.document(items)
         return
-    columns = [render.Column(title) for title in ("organisation", "members", "created at", "create on push")]
     lines = [
         (row.slug, str(row.members), render.date(moment(row.created_at)), "yes" if row.create_on_push else "no")
         for row in found
     ]
-    render.show(columns, lines)
+    titles = ("organisation", "members", "created at", "create on push")
+    render.show([render.Column(title) for title in titles], lines)
     if not found:
         print("There is no organisation yet: polly-server org create.", file=sys.stderr)
 
@@ -402,8 +400,7 @@ def user_add(
             rows.set_password(connection, made.user_id, hashed)
         return kept
 
-    kept = datafolder.change(data, add)
-    note = " The account was there already and keeps its password." if kept else ""
+    note = " The account was there already and keeps its password." if datafolder.change(data, add) else ""
     print(f"{email} is {wanted.name} in {org}.{note}")
 
 
@@ -428,7 +425,6 @@ def user_list(
     if output == "json":
         render.document(items)
         return
-    columns = [render.Column(title) for title in ("user", "roles", "password")]
     lines = [
         (
             str(item["email"]),
@@ -437,7 +433,7 @@ def user_list(
         )
         for item in items
     ]
-    render.show(columns, lines)
+    render.show([render.Column(title) for title in ("user", "roles", "password")], lines)
     if not items:
         print("There is no user yet: polly-server user add.", file=sys.stderr)
 
@@ -498,3 +494,6 @@ def _user(connection: Connection, email: str) -> rows.User:
         msg = f"There is no user {email}. polly-server user list names them all, and user add makes one."
         raise MemberUnknown(msg)
     return found
+
+
+server_storage.add_to(app)

@@ -138,11 +138,15 @@ def test_what_is_empty_is_not_given() -> None:
         (Config(), "http://127.0.0.1:5000", "127.0.0.1:5000"),
         (Config(tls_cert=Path("/c"), tls_key=Path("/k")), "https://127.0.0.1:5000", "127.0.0.1:5000"),
         (Config(public_url="https://r.example"), "https://r.example", "r.example"),
+        (Config(listen="0.0.0.0:443", tls_cert=Path("/c")), "https://127.0.0.1:443", "127.0.0.1:443"),
+        (Config(listen="[::]:5000"), "http://127.0.0.1:5000", "127.0.0.1:5000"),
+        (Config(listen="[::1]:5000"), "http://[::1]:5000", "[::1]:5000"),
+        (Config(listen="[::]:5000", public_url="https://r.example"), "https://r.example", "r.example"),
         (Config(public_url="http://r.example:99"), "http://r.example:99", "r.example:99"),
     ],
 )
 def test_where_the_server_is_reached(config: Config, url: str, registry: str) -> None:
-    """The public URL decides the host in every path, else the address that it listens on."""
+    """The public URL decides the host in every path, else the address that it listens on, if clients can use it."""
     assert (config.url, config.registry) == (url, registry)
 
 
