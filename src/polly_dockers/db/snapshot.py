@@ -102,7 +102,7 @@ def _repositories(connection: Connection, organisation_id: int) -> Iterator[jour
 
 def _content(connection: Connection, repository_id: int) -> Iterator[journal.Record]:
     mine = manifests.c.repository_id == repository_id
-    for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_not(None))).all():
+    for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_not(None))):
         yield _manifest(row)
         yield from _commits(connection, commits.c.manifest_id == row.id)
         yield from _thrown(connection, trash.c.id == row.trash_id)

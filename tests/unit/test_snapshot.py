@@ -1,0 +1,56 @@
+"""The rows of a journal's snapshot, which a server that runs reads for its compaction: some at a time."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import insert, select
+
+from polly_dockers.db import accounts, engine, migrate, snapshot
+from polly_dockers.db.schema import manifests, organisations, repositories, users
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NUMBER = 64
+SIZE = 1 << 20
+
+
+@pytest.mark.parametrize("thrown", [False, True], ids=["there", "in the trash"])
+def test_manifests_are_read_one_after_another(tmp_path: Path, *, thrown: bool) -> None:
+    """42: whatever a repository and its trash hold, a few batches of it are in memory, and never all."""
+    migrate.upgrade(tmp_path)
+    opened = engine.open_engine(tmp_path / engine.FILE)
+    with opened.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        accounts.add_organisation(connection, "acme")
+        accounts.add_user(connection, "ann@acme.example", "!")
+        place = {
+            "organisation_id": connection.execute(select(organisations.c.id)).scalar_one(),
+            "created_by": connection.execute(select(users.c.id)).scalar_one(),
+            "name": "hello",
+            "description": "",
+            "access": "private",
+            "created_at": 1,
+            "active_at": 1,
+        }
+        made = insert(repositories).values(place).returning(repositories.c.id)
+        mine = {"repository_id": connection.execute(made).scalar_one(), "pushed_by": place["created_by"]}
+        row = {"media_type": "m", "platforms": "", "size": SIZE, "total_size": SIZE, "pushed_at": 1, **mine}
+        for number in range(NUMBER):
+            number_in_trash = number + 1 if thrown else None
+            digest = f"sha256:{number:064}"
+            body = {"digest": digest, "body": bytes(SIZE), "trash_id": number_in_trash}
+            connection.execute(insert(manifests).values(row | body))
+        tracemalloc.start()
+        try:
+            found = sum(len(batch.records) for batch in snapshot.batches(connection, 1))
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        connection.exec_driver_sql("ROLLBACK")
+    opened.dispose()
+    assert found >= NUMBER
+    assert most < NUMBER * SIZE // 2
