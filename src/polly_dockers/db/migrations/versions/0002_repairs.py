@@ -46,9 +46,10 @@ def _trash() -> None:
         postgresql_where=sa.text("purging_at IS NOT NULL"),
     )
     op.create_index(op.f("ix_trash_organisation_id_kind_name"), "trash", ["organisation_id", "kind", "name"])
-    op.execute(
+    op.execute(  # such a purge marked the repositories; those that were restored since were marked before
         "UPDATE trash SET purging_at = deleted_at WHERE kind = 'organisation' AND EXISTS (SELECT 1 FROM repositories "
-        "AS r WHERE r.organisation_id = trash.organisation_id AND r.deleted_at IS NOT NULL AND r.name NOT LIKE '%~%')"
+        "AS r WHERE r.organisation_id = trash.organisation_id AND r.deleted_at >= trash.deleted_at "
+        "AND r.name NOT LIKE '%~%')"
     )
 
 
