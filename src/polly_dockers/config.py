@@ -16,7 +16,7 @@ from polly_dockers import addresses
 from polly_dockers.errors import BadRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from polly_dockers.addresses import Network
 
@@ -136,21 +136,32 @@ def note(config: Config) -> None:
     fresh.replace(file)
 
 
+def running(data: Path) -> dict[str, object]:
+    """What the server that ran last on the data folder wrote with ``note``; nothing where none did.
+
+    Raises BadRequest as ``load``. Root reads it as the owner of the folder, who could link it to another file.
+    """
+    file = data / RUNNING
+    values = _toml(file, LASTING) if file.exists() else {}
+    return {name: _checked(name, value, f"{file}: {name}") for name, value in values.items()}
+
+
 def load(
-    options: Mapping[str, object], environment: Mapping[str, str], file: Path | None = None, beside: Path | None = None
+    options: Mapping[str, object],
+    environment: Mapping[str, str],
+    file: Path | None = None,
+    beside: Mapping[str, object] | None = None,
 ) -> Config:
     """The settings from the three sources; raises BadRequest that names the setting and where it was read.
 
     ``options`` holds what the command line gave, by field name, None for what it did not give. ``file`` is the
-    TOML file; without it, ``POLLY_CONFIG`` names one. ``beside`` is the data folder of a server that may run: what none
-    of the three sets is as there.
+    TOML file; without it, ``POLLY_CONFIG`` names one. ``beside`` is what ``running`` gave: what none of the three sets
+    is as there.
     """
     if file is None and environment.get("POLLY_CONFIG"):
         file = Path(environment["POLLY_CONFIG"])
-    given: dict[str, Any] = {}
-    if beside is not None and (beside / RUNNING).exists():
-        given |= _toml(beside / RUNNING)
-    for name, value in (_toml(file) if file else {}).items():
+    given: dict[str, Any] = dict(beside or {})
+    for name, value in (_toml(file, [setting.name for setting in fields(Config)]) if file else {}).items():
         given[name] = _checked(name, value, f"{file}: {name}")
     for setting in fields(Config):
         variable = f"POLLY_{setting.name.upper()}"
@@ -166,7 +177,7 @@ def load(
     return config
 
 
-def _toml(file: Path) -> dict[str, Any]:
+def _toml(file: Path, known: Sequence[str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -175,7 +186,6 @@ def _toml(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"The settings file {file} is no TOML: {error}."
         raise BadRequest(msg) from error
-    known = {setting.name for setting in fields(Config)}
     for name in values:
         if name not in known:
             msg = f"{file} sets {name!r}, which is no setting; the settings are {', '.join(sorted(known))}."

@@ -29,6 +29,8 @@ _NAMES: Final = ("polly.db*", "*.lock", "*.toml", "blobs", "uploads", "journal",
 """What polly-server makes in a data folder or a backup."""
 _ROOT: Final = os.getegid(), os.getgroups()
 """The group and the groups that the process began with."""
+LINKS: Final = 40
+"""Links on the way to a folder that are followed, at most: as many as Linux follows."""
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -88,6 +90,57 @@ def owner_of(folder: Path) -> os.stat_result:
     return Path("/").stat()
 
 
+def _chosen_by_nobody_else(folder: Path) -> os.stat_result:
+    """As ``owner_of``, for root: raises Unavailable where another user decides which folder the path leads to.
+
+    Such a user could let root act on any folder as its owner, or as root. They decide by a link of theirs on the way;
+    where root owns the folder, by a folder of theirs on the way, too. In a folder of root that everybody may write to,
+    such as /tmp, they decide what lies inside.
+    """
+    end, there, on_the_way = _follow(folder)
+    owner = end.stat()
+    open_to_all = stat.S_ISVTX | stat.S_IWOTH
+    if there and owner.st_uid == 0 and owner.st_mode & open_to_all == open_to_all:
+        msg = f"Every user may write to {end}, so it can't be a data folder or backup of root. Give another folder."
+        raise Unavailable(msg)
+    for place in on_the_way:
+        found = place.lstat()
+        decides = owner.st_uid == 0 or stat.S_ISLNK(found.st_mode)
+        if decides and found.st_uid not in {0, owner.st_uid}:
+            msg = (
+                f"{place} belongs to {user(found.st_uid)}, who could let root use any other folder in the place of "
+                f"{folder}. Run it as {user(found.st_uid)}, or give a path on which every folder and link belongs to "
+                "root or to the owner of the last folder."
+            )
+            raise Unavailable(msg)
+    return owner
+
+
+def _follow(folder: Path) -> tuple[Path, bool, list[Path]]:
+    """Where a path leads, or as far as it is there, whether it is, and every folder and link on the way."""
+    at, rest, on_the_way = Path("/"), list(folder.absolute().parts[1:]), []
+    while rest:
+        name = rest.pop(0)
+        if name == "..":
+            at = at.parent
+            continue
+        on_the_way.append(at)
+        try:
+            found = (at / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return at, False, on_the_way[:-1]
+        if not stat.S_ISLNK(found.st_mode):
+            at /= name
+            continue
+        on_the_way.append(at / name)
+        if sum(place.is_symlink() for place in on_the_way) > LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+        target = (at / name).readlink()
+        rest[:0] = target.parts[1:] if target.is_absolute() else target.parts
+        at = Path("/") if target.is_absolute() else at
+    return at, True, on_the_way
+
+
 def become(folder: Path) -> None:
     """Act from now on as the owner of the folder, where root runs this and the folder is somebody else's.
 
@@ -112,8 +165,8 @@ def acting(folder: Path | None) -> Iterator[None]:
         yield
         return
     before = os.geteuid(), os.getegid(), os.getgroups()
-    _switch(folder)
     try:
+        _switch(folder)
         yield
     finally:
         os.seteuid(0)
@@ -132,7 +185,7 @@ def for_good() -> None:
 def _switch(folder: Path | None) -> os.stat_result:
     """Let the process act as the owner of the folder, who is returned; None: as root, which it is."""
     os.seteuid(0)
-    found = owner_of(folder or Path("/"))
+    found = _chosen_by_nobody_else(folder or Path("/"))
     if folder is None or found.st_uid == 0:
         os.setgroups(_ROOT[1])
         os.setegid(_ROOT[0])

@@ -401,8 +401,9 @@ def run_gc(
 def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry], Awaitable[T]]) -> T:
     """What ``work`` returns, done on the data folder beside a server that may run."""
     datafolder.require(data)
+    running = config.running(data)
     with ownership.acting(None):  # the file of the settings may be for root alone
-        settings = config.load({"data": str(data)}, os.environ, config_file, beside=data)
+        settings = config.load({"data": str(data)}, os.environ, config_file, beside=running)
 
     async def run() -> T:
         registry = await datafolder.open_registry(settings)
