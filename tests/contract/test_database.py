@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -359,6 +360,29 @@ async def test_a_write_has_a_deadline(folder: Path) -> None:
     os.close(lock)
     assert await database.write(add, "after") == "after"
     assert await database.read(keys) == ["after", "begun"]  # one that was not begun in time never is
+    database.close()
+
+
+async def test_what_waits_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """42: while the database hangs, so many calls wait, also those whose callers have gone; others are refused."""
+    monkeypatch.setattr(engine, "WAITING", 3)
+    database, begun, held = Database(folder), threading.Event(), threading.Event()
+
+    def hang(_connection: Connection) -> bool:
+        begun.set()
+        return held.wait()
+
+    hanging = asyncio.create_task(database.write(hang))
+    await asyncio.to_thread(begun.wait)
+    waiting = [asyncio.create_task(database.write(add, str(number))) for number in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    with pytest.raises(Unavailable, match="busy"):
+        await database.write(add, "more")
+    held.set()
+    await asyncio.gather(hanging, *waiting, return_exceptions=True)
+    assert await database.write(add, "later") == "later"
+    assert "more" not in await database.read(keys)
     database.close()
 
 

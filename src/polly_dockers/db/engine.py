@@ -56,6 +56,8 @@ BATCH: Final = 256
 
 WRITE_SECONDS: Final = 30.0
 """How long a caller waits for its write. One that was begun then may still be committed."""
+WAITING: Final = 10_000
+"""What waits for the writer of a process, at most: where the disk hangs, what comes then is refused at once."""
 CLOSE_SECONDS: Final = 10.0
 """How long the end of a process waits for a writer that the disk does not answer."""
 
@@ -200,8 +202,12 @@ class Database:
 
         Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does; Unavailable as well where the
         answer takes longer than ``write_seconds``: the change may still be made then, and the message says so. A caller
-        that is cancelled while it waits may or may not have been carried out.
+        that is cancelled while it waits may or may not have been carried out, and it counts among the WAITING until the
+        writer comes to it: beyond those, Unavailable is raised at once.
         """
+        if self._queue.qsize() >= WAITING:
+            msg = "The database is busy; try again."
+            raise Unavailable(msg)
         work = _Work(lambda connection: fn(connection, *args, **kwargs), asyncio.get_running_loop().create_future())
         self._queue.put(work)
         if self._stopped.is_set():  # after it was put: nobody looks at the queue any more
