@@ -82,6 +82,31 @@ def undone_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def held_signals() -> Iterator[list[int]]:
+    """Let what the block does come to its end: Ctrl-C, SIGTERM and SIGHUP act behind it.
+
+    Yields the numbers of those that came, as they come. A signal that is ignored, or ends the process at once, still
+    does so.
+    """
+    held: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield held
+        return
+    before = {}
+    for name in ("SIGINT", *_ENDING):
+        number = getattr(signal, name, None)
+        if number is not None and callable(signal.getsignal(number)):
+            before[number] = signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield held
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
 def _end(number: int, _: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 

@@ -118,6 +118,35 @@ def test_a_signal_while_the_server_makes_a_token_undoes_it(
     assert alive(kim, server) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_sign_in_replaces_another_leaves_one_of_them(
+    kim: User, server: Server, number: signal.Signals
+) -> None:
+    """The server ends the old token with its answer: the new one is kept, and then the command ends."""
+    with Between(server) as (url, held, release):
+        env = kim.env | {"XDG_CONFIG_HOME": str(kim.home / f"again-{number.name}")}
+        line = [*POLLY, "login", "--server", url, "--email", kim.email, "--password-stdin"]
+        release.set()
+        subprocess.run(line, env=env, input=kim.password, text=True, capture_output=True, timeout=SECONDS, check=True)
+        held.clear()
+        release.clear()
+        before = alive(kim, server)
+        line = ["env", "--default-signal=INT", *line]
+        process = subprocess.Popen(line, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(kim.password.encode())
+        process.stdin.close()
+        process.stdin = None
+        assert held.wait(SECONDS)
+        process.send_signal(number)
+        release.set()
+        out, err = process.communicate(timeout=SECONDS)
+        assert (process.returncode, out) == (128 + number, b""), err
+        assert b"Traceback" not in err
+        assert kim.polly("whoami", XDG_CONFIG_HOME=env["XDG_CONFIG_HOME"]).code == 0
+    assert len(alive(kim, server)) == len(before)
+
+
 class Between:
     """A proxy that holds the answer to the first POST of a token: (its address, it is held, let it go)."""
 

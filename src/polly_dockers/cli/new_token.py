@@ -12,16 +12,19 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from polly_dockers import process
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from polly_dockers import wire
 
 GRACE = 3.0
 """Seconds that an interrupted command waits for the server's answer, so that it can end what that has made."""
+_LOOK = 0.1
+"""Seconds between two looks whether a signal was held."""
 
 
 @contextlib.contextmanager
@@ -30,11 +33,17 @@ def new_token(
 ) -> Iterator[wire.TokenCreated]:
     """Hand out a new access token, good for so many seconds at most; it ends where the block is left by an exception.
 
-    It takes the place of the token that it ``replaces``, which ends at once. Raises CommandError.
+    It takes the place of the token that it ``replaces``, which ends at once. A signal waits for the end of the block
+    then: who is interrupted would be left without either. Raises CommandError.
     """
-    created = _made(client, scope, lifetime, label, replaces)
-    with undone_unless_handed_out(lambda: end(client, created)):
-        yield created
+    nothing: list[int] = []
+    signals: contextlib.AbstractContextManager[list[int]] = contextlib.nullcontext(nothing)
+    if replaces:
+        signals = process.held_signals()
+    with signals as held:
+        created = _made(client, scope, lifetime, label, replaces, held)
+        with undone_unless_handed_out(lambda: end(client, created)):
+            yield created
 
 
 @contextlib.contextmanager
@@ -67,7 +76,9 @@ def end(client: Client, created: wire.TokenCreated) -> None:
             client.revoke_token(created.id)
 
 
-def _made(client: Client, scope: wire.TokenScope, lifetime: int, label: str, replaces: str | None) -> wire.TokenCreated:
+def _made(
+    client: Client, scope: wire.TokenScope, lifetime: int, label: str, replaces: str | None, held: Sequence[int]
+) -> wire.TokenCreated:
     """Ask the server on a thread: who is interrupted while it answers still learns what it has made."""
     made: list[wire.TokenCreated] = []
     failed: list[Exception] = []
@@ -83,7 +94,10 @@ def _made(client: Client, scope: wire.TokenScope, lifetime: int, label: str, rep
 
     try:
         threading.Thread(target=ask, daemon=True).start()
-        answered.wait()
+        while not held and not answered.wait(_LOOK):
+            pass
+        if held:
+            answered.wait(GRACE)
     except BaseException:
         answered.wait(GRACE)
         if made:
@@ -91,4 +105,6 @@ def _made(client: Client, scope: wire.TokenScope, lifetime: int, label: str, rep
         raise
     if failed:
         raise failed[0]
+    if not made:
+        raise KeyboardInterrupt  # a signal is held, and acts behind the block
     return made[0]
