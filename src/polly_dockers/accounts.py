@@ -273,6 +273,8 @@ def change_role(
     rows.set_role(connection, organisation_id, found.user_id, role)
     detail = f"{found.role.name} to {role.name}"
     audit_rows.note(connection, Event.member_role, found.email, organisation_id=organisation_id, by=by, detail=detail)
+    if role is not Role.admin:
+        _revoke_invitations_of(connection, organisation_id, found, by=by)
     return Member(found.user_id, found.email, role, found.joined_at)
 
 
@@ -297,6 +299,7 @@ def take_out(connection: Connection, organisation_id: int, organisation: str, em
     _check_admins(connection, organisation_id, organisation, found)
     rows.remove_member(connection, organisation_id, found.user_id)
     audit_rows.note(connection, Event.member_remove, found.email, organisation_id=organisation_id, by=by)
+    _revoke_invitations_of(connection, organisation_id, found, by=by)
 
 
 def revoke_invitation(connection: Connection, organisation_id: int, email: str, *, by: Actor | None) -> bool:
@@ -305,6 +308,19 @@ def revoke_invitation(connection: Connection, organisation_id: int, email: str, 
         return False
     audit_rows.note(connection, Event.member_uninvite, email, organisation_id=organisation_id, by=by)
     return True
+
+
+def _revoke_invitations_of(connection: Connection, organisation_id: int, member: Member, *, by: Actor | None) -> None:
+    """Revoke what somebody who is an admin no more has invited: else they could come back by a code of theirs."""
+    for email in invitations.delete_by(connection, organisation_id, member.user_id):
+        audit_rows.note(
+            connection,
+            Event.member_uninvite,
+            email,
+            organisation_id=organisation_id,
+            by=by,
+            detail=f"invited by {member.email}",
+        )
 
 
 def _check_admins(connection: Connection, organisation_id: int, organisation: str, leaving: Member) -> None:

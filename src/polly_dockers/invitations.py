@@ -2,7 +2,8 @@
 
 The admin chooses no password and makes no account: until the code is redeemed there is nothing but the invitation, and
 what the admin is answered is the same for every email. A code is bound to its organisation and its email, random, good
-for LIFETIME, kept as a hash, and can be revoked. Wrong codes count as wrong passwords do.
+for LIFETIME, kept as a hash, and can be revoked; it ends when who made it is an admin no more. Wrong codes count as
+wrong passwords do.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ async def invite(
         if rows.count(connection, found) >= PENDING:
             msg = f"{PENDING} invitations to {organisation} wait already. Revoke some: polly members invitations."
             raise BadRequest(msg)
-        rows.put(connection, found, email, role, code_hash=_hash(code), lifetime=LIFETIME)
+        rows.put(connection, found, email, role, by=actor.user_id, code_hash=_hash(code), lifetime=LIFETIME)
         audit_rows.note(connection, Event.member_invite, email, organisation_id=found, by=actor, detail=role.name)
         made = rows.find(connection, found, email)
         assert made is not None  # noqa: S101 - inserted in this transaction

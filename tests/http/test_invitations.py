@@ -245,3 +245,20 @@ def test_pages_of_invitations(server: Server) -> None:
         listed += [item["email"] for item in page["items"]]
         cursor = page["next"]
     assert listed == emails
+
+
+@pytest.mark.parametrize("how", ["removed", "demoted"])
+def test_what_an_admin_has_invited_ends_with_their_role(ann: Person, bob: Person, how: str) -> None:
+    """Security 2: no code of theirs lets a former admin come back; what others invited and who joined stays."""
+    mallory, carl = ann.add("admin"), f"carl-{how}@guest.example"
+    code, other, joined = mallory.invite(bob.email, "admin"), ann.invite(carl, "reader"), mallory.add("reader")
+    member = f"{ann.base}/members?email={mallory.email}"
+    changed = ann.api.send("DELETE", member) if how == "removed" else ann.api.json("PATCH", member, {"role": "writer"})
+    assert changed.status in {200, 204}
+    refused = bob.accept(code)
+    assert (refused.status, refused.code) == (404, "INVITATION_UNKNOWN")
+    assert bob.email not in pending(ann)
+    assert Person(ann.port, ann.org, carl, new_password()).accept(other).status == 200
+    assert joined.api.get(f"{ann.base}/members").status == 200
+    entries = ann.api.get(f"{ann.base}/audit?event=member-uninvite").json()["items"]
+    assert (entries[0]["subject"], entries[0]["detail"]) == (bob.email, f"invited by {mallory.email}")

@@ -47,8 +47,17 @@ def _made(row: Row[*tuple[Any, ...]]) -> Invitation:
     return Invitation(row.organisation_id, row.slug, row.email, Role(row.role), row.created_at, row.expires_at)
 
 
-def put(connection: Connection, organisation: int, email: str, role: Role, *, code_hash: bytes, lifetime: int) -> None:
-    """Insert an invitation, good for ``lifetime`` microseconds, in place of an older one.
+def put(
+    connection: Connection,
+    organisation: int,
+    email: str,
+    role: Role,
+    *,
+    by: int | None,
+    code_hash: bytes,
+    lifetime: int,
+) -> None:
+    """Insert an invitation by a user, good for ``lifetime`` microseconds, in place of an older one.
 
     Those that expired a day ago go: a clock that is wrong may be set right.
     """
@@ -63,6 +72,7 @@ def put(connection: Connection, organisation: int, email: str, role: Role, *, co
         "code_hash": code_hash,
         "created_at": at,
         "expires_at": at + lifetime,
+        "invited_by": by,
     }
     connection.execute(insert(invitations), made)
 
@@ -86,6 +96,15 @@ def delete_for(connection: Connection, organisation: int, email: str) -> bool:
     found = find(connection, organisation, email) is not None
     same = (invitations.c.organisation_id == organisation) & (invitations.c.email == email)
     connection.execute(delete(invitations).where(same))
+    return found
+
+
+def delete_by(connection: Connection, organisation: int, user: int) -> list[str]:
+    """Delete the invitations to an organisation by a user; the emails of those that were good."""
+    mine = (invitations.c.organisation_id == organisation) & (invitations.c.invited_by == user)
+    good = select(invitations.c.email).where(mine, invitations.c.expires_at > now()).order_by(invitations.c.email)
+    found = list(connection.execute(good).scalars())
+    connection.execute(delete(invitations).where(mine))
     return found
 
 

@@ -107,6 +107,7 @@ invitations: Final = Table(
     Column("code_hash", LargeBinary(32), nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("invited_by", ForeignKey("users.id", ondelete="CASCADE")),
     PrimaryKeyConstraint("organisation_id", "email"),
 )
 """Who was invited and has not joined yet. The email may have an account or not."""

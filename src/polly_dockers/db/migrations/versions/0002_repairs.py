@@ -72,11 +72,15 @@ def _invitations() -> None:
         sa.Column("code_hash", sa.LargeBinary(32), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("invited_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.ForeignKeyConstraint(
             ["organisation_id"],
             ["organisations.id"],
             name=op.f("fk_invitations_organisation_id"),
             ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["invited_by"], ["users.id"], name=op.f("fk_invitations_invited_by"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("organisation_id", "email", name=op.f("pk_invitations")),
         sa.UniqueConstraint("code_hash", name=op.f("uq_invitations_code_hash")),
@@ -90,7 +94,8 @@ def _invitations() -> None:
         )
     ).mappings()
     add = sa.text(
-        "INSERT INTO invitations VALUES (:organisation_id, :email, :role, :code_hash, :created_at, :expires_at)"
+        "INSERT INTO invitations (organisation_id, email, role, code_hash, created_at, expires_at) "
+        "VALUES (:organisation_id, :email, :role, :code_hash, :created_at, :expires_at)"
     )
     for row in list(waiting):
         connection.execute(add, dict(row) | {"code_hash": secrets.token_bytes(32)})
