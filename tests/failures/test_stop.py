@@ -1,7 +1,9 @@
-"""34: SIGTERM that comes while the workers are being forked ends them all."""
+"""34: SIGTERM: while the workers are being forked it ends them all, and nobody who is idle holds up the end."""
 
 from __future__ import annotations
 
+import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -28,6 +30,29 @@ def test_a_worker_that_is_being_forked(tmp_path: Path) -> None:
         assert tracer.wait() == 0
     assert "+++ killed by SIGTERM +++" in calls.read_text()
     assert "SIGKILL" not in calls.read_text()
+
+
+def test_connections_that_are_idle(tmp_path: Path) -> None:
+    """They are closed at once, whatever was asked on them; requests in flight would have an hour."""
+    server = Server(tmp_path / "data", free_port(), ("--graceful-seconds", "3600"))
+    server.init()
+    server.start()
+    asked = (
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+    )
+    idle = []
+    for request in asked:
+        idle.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+        idle[-1].sendall(request)
+        assert not request or idle[-1].recv(65_536).startswith(b"HTTP/1.1 ")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGTERM)
+    for connection in idle:
+        assert connection.recv(1) == b""
+        connection.close()
+    server.stop()
 
 
 def children(process: int) -> list[int]:

@@ -121,6 +121,8 @@ class _Protocol(RequestHandler):
         """Close the connection between two requests; not in one, for then aiohttp drops what comes of its body."""
         if self._waiter is not None:  # aiohttp waits for the next request
             self.close()
+            if self.transport is not None:  # aiohttp ends its wait alone, and leaves the connection open
+                self.transport.close()
 
     def handle_error(
         self,
