@@ -171,8 +171,8 @@ def test_another_content_type(ann: Person, content_type: str) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large(ann: Person, chunked: bool) -> None:  # noqa: FBT001
-    """413 SIZE_INVALID over 1 MiB, whether the length is announced or not."""
-    body = b'{"name":"large","description":"' + b"x" * (1 << 20) + b'"}'
+    """413 SIZE_INVALID over 64 KiB, whether the length is announced or not."""
+    body = b'{"name":"large","description":"' + b"x" * (1 << 16) + b'"}'
     headers = {"Content-Type": "application/json"}
     answer = ann.api.send("POST", f"{ann.base}/repositories", iter([body]) if chunked else body, headers)
     assert (answer.status, answer.code) == (413, "SIZE_INVALID")

@@ -35,8 +35,8 @@ COMMON: Final = {
 }
 """Headers of every answer."""
 
-JSON_LIMIT: Final = 1 << 20
-FORM_LIMIT: Final = 1 << 16
+BODY_LIMIT: Final = SMALL
+"""Bytes of a body of JSON or of a form: anybody may send one, so it is what each connection may have uncounted."""
 PACE: Final = 60.0
 SLOWEST: Final = 64 << 10
 """In each PACE seconds, so many bytes of a body have to come, or its end."""
@@ -185,7 +185,7 @@ class Exchange:
             raise _too_large(limit)
         held = self.hold()
         try:
-            async with asyncio.timeout(WHOLE if limit <= JSON_LIMIT else None):
+            async with asyncio.timeout(WHOLE if limit <= BODY_LIMIT else None):
                 async for piece in stream:
                     if held.size + len(piece) > limit:
                         raise _too_large(limit)
@@ -200,7 +200,7 @@ class Exchange:
             msg = "Send the body as JSON, with Content-Type: application/json."
             raise BadRequest(msg)
         try:
-            return msgspec.json.decode(await self.read(JSON_LIMIT), type=kind)
+            return msgspec.json.decode(await self.read(BODY_LIMIT), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             msg = f"The body is not as documented: {str(error)[:300]}."
             raise BadRequest(msg) from error
@@ -208,7 +208,7 @@ class Exchange:
     async def form(self) -> list[tuple[str, str]]:
         """The body as form fields; raises BadRequest."""
         try:
-            text = (await self.read(FORM_LIMIT)).decode("utf-8")
+            text = (await self.read(BODY_LIMIT)).decode("utf-8")
             return parse_qsl(text, keep_blank_values=True, max_num_fields=200)
         except ValueError as error:
             msg = "The body is no form (application/x-www-form-urlencoded)."
