@@ -54,7 +54,8 @@ RESERVED: Final = "polly_"
 
 def hash_now(password: str) -> str:
     """The hash to store; raises BadRequest as ``check_strength``. Takes some 20 ms."""
-    password = normal(password)
+    if len(password) <= LONGEST:  # the time that it takes to normalise grows with the square of the length
+        password = normal(password)
     check_strength(password)
     return _HASHER.hash(password)
 
