@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import subprocess
 from pathlib import Path
 
 from conftest import BIN, Server, free_port
+from failures.test_signals import certificate
 
 
 def test_a_worker_that_is_being_forked(tmp_path: Path) -> None:
@@ -52,6 +54,27 @@ def test_connections_that_are_idle(tmp_path: Path) -> None:
     for connection in idle:
         assert connection.recv(1) == b""
         connection.close()
+    server.stop()
+
+
+def test_an_idle_client_that_does_not_say_goodbye(tmp_path: Path) -> None:
+    """TLS asks the client to end it as well; one that does nothing is hung up on before the 30 seconds of OpenSSL."""
+    certificate(tmp_path, 30)
+    files = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    server = Server(tmp_path / "data", free_port(), ("--graceful-seconds", "3600", *files))
+    server.init()
+    server.start()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = context.wrap_socket(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGTERM)
+    with socket.socket(fileno=connection.detach()) as raw:  # what comes is looked at, and never answered
+        raw.settimeout(20)
+        while raw.recv(65_536):
+            pass
     server.stop()
 
 

@@ -28,6 +28,9 @@ READ_BUFFER: Final = 256 << 10
 IDLE: Final = 75.0
 """Seconds in which the head of a request has to come: a connection without one is closed."""
 
+GOODBYE: Final = 3.0
+"""Seconds within which an idle client has to take part in the end of its TLS connection, where the server ends."""
+
 
 def bound_unread(listener: socket.socket, seconds: float) -> None:
     """Let the system end each connection of the listener whose client takes nothing for so long.
@@ -123,6 +126,7 @@ class _Protocol(RequestHandler):
             self.close()
             if self.transport is not None:  # aiohttp ends its wait alone, and leaves the connection open
                 self.transport.close()
+                self._loop.call_later(GOODBYE, self.transport.abort)
 
     def handle_error(
         self,
