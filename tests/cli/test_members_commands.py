@@ -62,7 +62,7 @@ def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
     accept = ("members", "accept", "--server", server.url)
     for arguments, stdin, exit_code, words in (
         (["--email", email, "--code-stdin", "--password-stdin"], "invite-wrong\na long password\n", 1, "not valid"),
-        (["--email", email, "--code-stdin", "--password-stdin"], f"{code}\nshort\n", 1, "8 to 1024"),
+        (["--email", email, "--code-stdin", "--password-stdin"], f"{code}\nshort\n", 2, "8 to 1024"),
         (["--email", email, "--code-stdin", "--password-stdin"], f"{code}\n", 2, "stdin is empty"),
         (["--email", email, "--code", code], "", 2, "--password-stdin is missing"),
         (["--email", email, "--password-stdin"], "", 2, "--code is missing"),
