@@ -53,9 +53,9 @@ def test_the_stalled_make_room() -> None:
 def test_whoever_holds_most_makes_room_for_others() -> None:
     """42: an address that holds most loses the answer that moved least, and gets none itself meanwhile."""
     clients = Clients()
-    answers = [clients.ask("many", 30) for _ in range(3)]
+    answers = [clients.ask("many", 25) for _ in range(3)]
     with pytest.raises(Unavailable):
-        clients.ask("many", 30)
+        clients.ask("many", 25)
     assert clients.gone == []
     clients.now += STALLED / 4
     for moving in (answers[0], answers[2]):
@@ -70,7 +70,7 @@ def test_whoever_holds_most_makes_room_for_others() -> None:
 def test_a_client_of_many_addresses_is_one() -> None:
     """42: who changes its address within its IPv6 network holds what all of them hold."""
     clients = Clients()
-    for number in range(10):
+    for number in range(7):
         clients.ask(f"2001:db8::{number + 1:x}", 10)
     clients.now += STALLED / 4
     clients.ask("192.0.2.1", 40)
@@ -90,6 +90,28 @@ def test_what_the_server_works_on_stays() -> None:
     body.release()
     clients.ask("b", 60)
     assert clients.gone == []
+
+
+def test_one_address_leaves_room_for_others() -> None:
+    """42: however many bodies of one address the server works on, a quarter of the room is for others."""
+    clients = Clients()
+    for number in range(3):
+        clients.ask(f"2001:db8::{number + 1:x}", 25).whole()
+    clients.now += 2 * STALLED
+    with pytest.raises(Unavailable):
+        clients.ask("2001:db8::ffff", 1)
+    clients.ask("192.0.2.1", 25)
+    assert (clients.gone, clients.room.total) == ([], LIMIT)
+
+
+def test_the_stalled_of_one_address_make_room_for_it() -> None:
+    """42: an address that holds its share loses what it did not take before it is asked to come again."""
+    clients = Clients()
+    clients.ask("a", 25)
+    clients.now += 2 * STALLED
+    taken = clients.ask("a", 50)
+    clients.ask("a", 25)
+    assert (clients.gone, clients.room.total, taken.part(0, 1)) == (["a"], 75, bytes(1))
 
 
 def test_a_body_that_grows() -> None:

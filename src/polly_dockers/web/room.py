@@ -2,7 +2,8 @@
 
 A large answer stays in memory until its client has taken it, and a body until it is all there. Both are counted here.
 Where there is no room, what has not moved for STALLED seconds makes room, then what belongs to whoever holds most; a
-client that holds most itself is asked to come again. How long a client may take is bounded by its connection
+client that holds most itself is asked to come again. Bodies that the server works on make no room, so one address
+never has all of it with several of them (SHARE). How long a client may take is bounded by its connection
 (``protocol``).
 """
 
@@ -29,6 +30,8 @@ ROOM: Final = 64 << 20
 LARGEST: Final = 5
 """Times the largest manifest, the largest answer: a page of referrers repeats annotations, escaped at worst."""
 _RESET: Final = struct.pack("ii", 1, 0)
+SHARE: Final = 0.75
+"""Part of the room that one address may hold with more than one large answer or body: the rest is for others."""
 STALLED: Final = 1.0
 """Seconds without a byte moving, after which a client has no right to the room that others ask for."""
 
@@ -127,18 +130,36 @@ class Room:
 
     def make(self, asking: Held, size: int) -> None:
         """Count ``size`` more bytes for one that asks; raises Unavailable where others have a better right to them."""
+        while self._too_much_for_one(asking, size):
+            self._end(self._stalled_of(asking))
         while self.total + size > self.limit:
-            victim = self._victim(asking, size)
-            if victim is None:
-                msg = "The server holds as many large answers and manifests as it has room for. Try again in a moment."
-                raise Unavailable(msg)
-            self.ended += 1
-            victim.end()
+            self._end(self._victim(asking, size))
         self.total += size
         self._of[asking.address] += size
 
+    def _end(self, victim: Held | None) -> None:
+        if victim is None:
+            msg = "The server holds as many large answers and manifests as it has room for. Try again in a moment."
+            raise Unavailable(msg)
+        self.ended += 1
+        victim.end()
+
+    def _too_much_for_one(self, asking: Held, size: int) -> bool:
+        """Whether an address that holds something else as well would pass its share."""
+        mine = self._of[asking.address]
+        return mine > asking.counted and mine + size > self.limit * SHARE
+
+    def _stalled_of(self, asking: Held) -> Held | None:
+        """What makes room first of what the address of one that asks holds beside it."""
+        still = self.clock() - STALLED
+        mine = [held for held in self._others(asking) if held.address == asking.address and held.moved <= still]
+        return min(mine, key=lambda held: held.moved, default=None)
+
+    def _others(self, asking: Held) -> list[Held]:
+        return [held for held in self._held if held is not asking and held.counted and not held.settled]
+
     def _victim(self, asking: Held, size: int) -> Held | None:
-        others = [held for held in self._held if held is not asking and held.counted and not held.settled]
+        others = self._others(asking)
         if not others:
             return None
         still = self.clock() - STALLED
