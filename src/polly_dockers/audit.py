@@ -138,18 +138,22 @@ async def drop_old(registry: Registry) -> int:
     oldest = await registry.db.read(rows.oldest)
     if not registry.config.audit_days or oldest is None or oldest >= before - DAY:
         return 0
-    count, taken = 0, rows.BATCH
-    while taken == rows.BATCH:
-        taken = await registry.db.write(rows.drop, before)
+    count, taken = 0, rows.DROPPED
+    while taken == rows.DROPPED:
+        taken = await registry.db.write(_drop, before)
         count += taken
-    await registry.db.write(_note_drop, count, before)
     return count
 
 
-def _note_drop(connection: Connection, count: int, before: int) -> None:
+def _drop(connection: Connection, before: int) -> int:
+    """Drop entries and say so in one transaction, so that a crash leaves none that are gone without a word."""
+    count = rows.drop(connection, before)
+    if count == 0:
+        return 0
     day = dt.datetime.fromtimestamp(before / 1_000_000, dt.UTC).date().isoformat()
     detail = f"{count} entries of before {day}; the chain goes on behind {rows.start(connection)}"
     rows.note(connection, Event.audit_drop, "", organisation_id=None, by=None, detail=detail)
+    return count
 
 
 async def seal(registry: Registry) -> None:

@@ -18,7 +18,7 @@ from conftest import Server, polly_server, running_server
 from contract.registry_rows import fill, held
 from contract.wire_client import OCI_MANIFEST, Image, Person, Repo, admin, image, sha256
 from contract.workers import each_worker
-from polly_dockers import datafolder, rebuild
+from polly_dockers import audit, datafolder, rebuild
 from polly_dockers.collector import Collector, Report
 from polly_dockers.config import Config
 from polly_dockers.db import batches, compaction, journal
@@ -418,6 +418,31 @@ def test_old_entries_are_dropped(server: Server, tmp_path: Path) -> None:
     assert rebuilt(server, tmp_path / "copy") == held(server.data)
     copy = dataclasses.replace(server, data=tmp_path / "copy")
     assert said.split()[-1] == polly_server("check", "--data", str(copy.data)).split()[-1]
+
+
+def test_entries_that_are_dropped_are_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry that says so is of the same transaction: where it can't be written, nothing is dropped."""
+    fill(admin(server))
+    age(server, 40)
+    server.stop()
+    polly_server("check", "--data", str(server.data))
+    before = held(server.data)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr("polly_dockers.db.audit.note", refuse)
+
+    async def drop() -> None:
+        registry = await datafolder.open_registry(Config(data=server.data, audit_days=30))
+        try:
+            await audit.drop_old(registry)
+        finally:
+            registry.close()
+
+    with pytest.raises(LookupError):
+        asyncio.run(drop())
+    assert held(server.data) == before
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ LOOKED: Final = 2000
 """Entries that are looked at for one page, at most: some milliseconds."""
 BATCH: Final = 500
 """Entries that one transaction seals, at most."""
+DROPPED: Final = 2000
+"""Entries that one transaction drops, at most."""
 START: Final = bytes(32)
 """What stands for the hash before the first."""
 OPERATOR: Final = "polly-server"
@@ -338,12 +340,12 @@ def oldest(connection: Connection) -> int | None:
 
 
 def drop(connection: Connection, before: int) -> int:
-    """Drop the first entries that are older than a time, BATCH at most; how many there were.
+    """Drop the first entries that are older than a time, DROPPED at most; how many there were.
 
     Only from the beginning, and only what is sealed: the last of them becomes the start of the chain.
     """
     query = select(audit.c.id, audit.c.at, audit.c.position, audit.c.hash).where(audit.c.position.is_not(None))
-    rows = connection.execute(query.order_by(audit.c.position).limit(BATCH)).all()
+    rows = connection.execute(query.order_by(audit.c.position).limit(DROPPED)).all()
     old = list(itertools.takewhile(lambda row: row.at < before, rows))
     if old:
         put_start(connection, journal.AuditStart(old[-1].id, old[-1].position, old[-1].hash))
