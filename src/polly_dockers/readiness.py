@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.db import readiness as rows
@@ -13,6 +14,7 @@ from polly_dockers.errors import PollyError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from polly_dockers.registry import Registry
 
@@ -27,6 +29,7 @@ class Readiness:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._lock_thread = ThreadPoolExecutor(1, "ready")
         self._trial: asyncio.Task[None] | None = None
         self._began = 0.0
         self._failure: PollyError | None = None
@@ -67,7 +70,8 @@ class Readiness:
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """Held by one process at a time: the others wait, and find the row that it wrote. It dies with its holder."""
-        fd = os.open(self._registry.config.data / "ready.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        place = self._registry.config.data / "ready.lock"
+        fd = await asyncio.get_running_loop().run_in_executor(self._lock_thread, _open, place)
         try:
             while True:
                 with contextlib.suppress(BlockingIOError):
@@ -77,3 +81,8 @@ class Readiness:
             yield
         finally:
             os.close(fd)
+
+
+def _open(place: Path) -> int:
+    """Open the file of the lock, on a thread of its own: a disk that does not answer holds up this thread alone."""
+    return os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
