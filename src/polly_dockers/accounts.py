@@ -18,6 +18,7 @@ from polly_dockers.db.audit import Event
 from polly_dockers.db.engine import now
 from polly_dockers.errors import (
     BadRequest,
+    Busy,
     LastAdmin,
     MemberExists,
     MemberUnknown,
@@ -76,6 +77,8 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
             right = await registry.passwords.verify(found.password_hash if found else NOBODY, secret)
             if not right:
                 await attempt.failed(registry.db)
+    except Busy:  # nothing was checked, so nothing was refused
+        raise
     except TooManyRequests:
         audit.refused(registry, email, address)
         raise

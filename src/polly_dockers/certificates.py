@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import ssl
-import stat
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -59,7 +58,7 @@ class Certificates:
         """Read the files again; whether they can be used. Where not, the log says why, and all stays as it was."""
         self._tried = self._seen = self._state()
         try:
-            self._take(waiting=False)
+            self._take()
         except Unavailable as error:
             log.error("the new certificate is refused; the one before stays", reason=error.message)  # noqa: TRY400
             return False
@@ -89,10 +88,10 @@ class Certificates:
                     found.append(())
         return tuple(found)
 
-    def _take(self, *, waiting: bool = True) -> None:
-        """Read the files, try them, and let the workers have them; ``waiting``: also from a pipe."""
+    def _take(self) -> None:
+        """Read the files, try them, and let the workers have them."""
         with ownership.acting(None):
-            contents = [_read(file, waiting=waiting) for file in self._files]
+            contents = [_read(file) for file in self._files]
         if b"ENCRYPTED" in contents[1]:
             msg = f"The key {self._files[1]} is protected by a passphrase. Give one without it, for its owner alone."
             raise Unavailable(msg)
@@ -156,14 +155,9 @@ class Certificates:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
 
-def _read(file: Path, *, waiting: bool) -> bytes:
-    """The file; without ``waiting`` a regular one only: a pipe to which nobody writes would stop the server."""
-    flags = 0 if waiting else os.O_NONBLOCK
+def _read(file: Path) -> bytes:
     try:
-        with open(file, "rb", opener=lambda path, mode: os.open(path, mode | flags)) as reading:
-            if not waiting and not stat.S_ISREG(os.fstat(reading.fileno()).st_mode):
-                msg = f"The certificate's file {file} is not a regular file, which could be read again."
-                raise Unavailable(msg)
+        with file.open("rb") as reading:
             content = reading.read(_LARGEST)
     except OSError as error:
         if ownership.denied(error):

@@ -190,6 +190,10 @@ class TooManyRequests(PollyError):
         self.retry_after = retry_after
 
 
+class Busy(TooManyRequests):
+    """So many wait for the same already that nothing was looked at; come again."""
+
+
 # --- 404: what is not there -----------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from polly_dockers.db import invitations as rows
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import (
     BadRequest,
+    Busy,
     InvitationUnknown,
     TooManyRequests,
     Unauthorized,
@@ -117,6 +118,8 @@ async def accept(registry: Registry, caller: SignedIn, code: str, address: str) 
     try:
         async with registry.throttles.attempt(registry.db, caller.email, address) as attempt:
             found = await _find(registry, attempt, code, caller.email)
+    except Busy:  # nothing was checked, so nothing was refused
+        raise
     except TooManyRequests:
         audit.refused(registry, caller.email, address)
         raise
@@ -143,6 +146,8 @@ async def accept_with_password(registry: Registry, code: str, email: str, passwo
                     hashed = await registry.passwords.hash(password)
                 else:
                     await _check(registry, attempt, known, password)
+    except Busy:  # as above
+        raise
     except (TooManyRequests, Unauthorized):
         audit.refused(registry, email, address)
         raise

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers import addresses
 from polly_dockers.db import throttles as rows
 from polly_dockers.db.engine import now
-from polly_dockers.errors import StorageFull, TooManyRequests, Unavailable
+from polly_dockers.errors import Busy, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.gate import Gate
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ PLACES: Final = 2
 WAITING_EACH: Final = 200
 WAITING_ALL: Final = 2000
 """Attempts that wait for a place in a process, of one address and of all: some seconds of work."""
-BUSY: Final = TooManyRequests("Too many sign-ins at once. Try again in 5 seconds.", retry_after=5)
+BUSY: Final = Busy("Too many sign-ins at once. Try again in 5 seconds.", retry_after=5)
 WRITE_SECONDS: Final = 2.0
 """How long a failure waits to be written."""
 UNWRITTEN: Final = 10_000
@@ -88,7 +88,7 @@ class Throttles:
     async def attempt(self, db: Database, email: str, address: str) -> AsyncIterator[Attempt]:
         """Hold a place for a check of a secret of that account from that address.
 
-        Raises TooManyRequests after too many failures, and where too many wait for a place.
+        Raises TooManyRequests after too many failures, and Busy where too many wait for a place.
         """
         where = addresses.block(address)
         keys = [rows.pair(email, where), rows.account(email), f"address:{where}"]

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from polly_dockers import audit, datafolder
+from polly_dockers import accounts as use_cases
+from polly_dockers import audit, datafolder, invitations, throttles
 from polly_dockers.config import Config
 from polly_dockers.db import accounts
+from polly_dockers.errors import Busy
+from polly_dockers.gate import Gate
+from polly_dockers.model import Actor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -96,3 +100,21 @@ async def test_whoever_goes_on_guessing_fills_no_disk(registry: Registry, monkey
     clock += 2
     assert await guess(2) == ["", "7 times"]
     assert await guess(0, everything=True) == ["", "7 times", "2 times"]
+
+
+async def test_what_was_not_looked_at_was_not_refused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where too many wait for a place, nothing is checked, and the log tells of no refused sign-in."""
+    gate = Gate(1, throttles.BUSY, waiting_each=0, waiting_all=0)
+    monkeypatch.setattr(registry.throttles, "_gate", gate)
+    actor = Actor(user_id=1, password_version=1, grants=None, address="203.0.113.1")
+    caller = use_cases.SignedIn(actor, ANN, None)
+    async with gate.place("somebody"):
+        for refused in (
+            use_cases.sign_in(registry, ANN, "wrong", "203.0.113.1"),
+            invitations.accept(registry, caller, "wrong", "203.0.113.1"),
+            invitations.accept_with_password(registry, "wrong", ANN, "wrong", "203.0.113.1"),
+        ):
+            with pytest.raises(Busy):
+                await refused
+    await audit.settle(registry, everything=True)
+    assert await registry.db.read(entries) == {}
