@@ -77,13 +77,13 @@ class Certificates:
         return before == self._seen != self._tried
 
     def _state(self) -> tuple[tuple[int, ...], ...]:
-        """What tells whether a file is another one, or was written to; links are followed."""
+        """What tells whether a file is new, was written to, or has another owner or mode. Links are followed."""
         found: list[tuple[int, ...]] = []
         with ownership.acting(None):
             for file in self._files:
                 try:
                     status = file.stat()
-                    found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+                    found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
                 except OSError:
                     found.append(())
         return tuple(found)
@@ -91,7 +91,7 @@ class Certificates:
     def _take(self) -> None:
         """Read the files, try them, and let the workers have them."""
         with ownership.acting(None):
-            contents = [_read(file) for file in self._files]
+            contents = [_read(file, what) for file, what in zip(self._files, ("certificate", "key"), strict=True)]
         if b"ENCRYPTED" in contents[1]:
             msg = f"The key {self._files[1]} is protected by a passphrase. Give one without it, for its owner alone."
             raise Unavailable(msg)
@@ -155,15 +155,13 @@ class Certificates:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, what: str) -> bytes:
     try:
         with file.open("rb") as reading:
             content = reading.read(_LARGEST)
     except OSError as error:
-        if ownership.denied(error):
-            msg = f"The certificate's file {file} can't be read: {ownership.explain(file)}"
-        else:
-            msg = f"The certificate's file {file} can't be read: {error.strerror}."
+        reason = ownership.explain(file, reading=True) if ownership.denied(error) else f"{error.strerror}."
+        msg = f"The {what} {file} can't be read: {reason}"
         raise Unavailable(msg) from error
     return content
 

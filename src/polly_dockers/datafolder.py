@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,7 +23,6 @@ from polly_dockers.signer import Signer, new_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -102,7 +102,9 @@ async def retire_keys(registry: Registry) -> None:
 
 
 def require(folder: Path) -> None:
-    """Raise Unavailable where the folder holds no registry, or one of a newer version; upgrade an older one.
+    """Raise Unavailable where the folder holds no registry, one of a newer version, or what this user can't use.
+
+    A registry of an older version is upgraded.
 
     Root acts as the owner of the folder from then on.
     """
@@ -125,6 +127,8 @@ def require(folder: Path) -> None:
     version.check(folder, found)
     if found < REVISION:
         prepare(folder)
+    if why := ownership.obstacle(folder):
+        raise Unavailable(why)
 
 
 def change(folder: Path, fn: Callable[[Connection], T]) -> T:
@@ -140,15 +144,19 @@ def change(folder: Path, fn: Callable[[Connection], T]) -> T:
         finally:
             database.close()
 
-    with _explained(folder):
+    with explained(folder):
         return asyncio.run(write())
 
 
 @contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Where a change fails because this user lacks a permission, raise Unavailable that says which."""
+def explained(folder: Path) -> Iterator[None]:
+    """Where this user lacks a permission for what is done on the folder, raise Unavailable that says which."""
     try:
         yield
+    except ownership.AccessDenied as error:
+        if why := ownership.obstacle(folder) or (error.place and ownership.explain(Path(error.place), folder)):
+            raise Unavailable(why) from error
+        raise
     except (Unavailable, StorageFull, OSError) as error:
         if why := ownership.obstacle(folder):
             raise Unavailable(why) from error
@@ -170,7 +178,7 @@ def try_writes(folder: Path) -> None:
         finally:
             store.close()
 
-    with _explained(folder):
+    with explained(folder):
         asyncio.run(write())
         journal.check(folder)
     change(folder, version.touch)

@@ -276,15 +276,27 @@ def _used(folder: Path) -> Iterator[Path]:
     yield from sorted((folder / "blobs").glob("*/*"))
 
 
-def explain(path: Path, folder: Path | None = None) -> str:
+def explain(path: Path, folder: Path | None = None, *, reading: bool = False) -> str:
     """A sentence for a file that this user may not use: its owner, the user, and the command that helps.
 
-    ``folder`` is the data folder or the backup that it belongs to, where it does.
+    ``folder`` is the data folder or the backup that it belongs to, where it does. ``reading`` is for a file that is
+    only read, and lies elsewhere: a key or the settings, which stay with their owner.
     """
     for place in reversed(path.absolute().parents):
         if not os.access(place, os.X_OK, effective_ids=True):
-            return _sentence(place, folder or place)
-    return _sentence(path, folder or path)
+            return _sentence(place, folder or path)
+    return _unreadable(path) if reading else _sentence(path, folder or path)
+
+
+def _unreadable(place: Path) -> str:
+    """The sentence for a file that is only read: its owner keeps it, and the group of this user may read it."""
+    me, found, file = os.geteuid(), place.stat(), quote(str(place))
+    facts = f"{user(me)} may not read {place}, which belongs to {user(found.st_uid)} ({_mode(found)})"
+    if found.st_uid == me:
+        return f"{facts}. Run: chmod u+r {file}"
+    group = quote(_group(os.getegid()))
+    chgrp = "" if found.st_gid == os.getegid() else f"chgrp {group} {file}; "
+    return f"{facts}. Run as root: {chgrp}chmod 640 {file}"
 
 
 def _sentence(place: Path, folder: Path) -> str:
@@ -296,7 +308,10 @@ def _sentence(place: Path, folder: Path) -> str:
     if os.statvfs(place).f_flag & os.ST_RDONLY:
         return f"{place} lies on a file system that is mounted read-only. Mount it for writing, or give another folder."
     owner, whose = user(found.st_uid), owner_of(folder).st_uid
-    facts = f"{user(me)} may not write to {place}, which belongs to {owner} ({_mode(found)})"
+    readable = os.access(place, os.R_OK, effective_ids=True)
+    facts = (
+        f"{user(me)} may not {'write to' if readable else 'read'} {place}, which belongs to {owner} ({_mode(found)})"
+    )
     if not folder.absolute().is_relative_to(place.absolute()) or place.absolute() == folder.absolute():
         if found.st_uid == me:
             return f"{facts}. Run: chmod u+rw{'x' if place.is_dir() else ''} {quote(str(place))}"

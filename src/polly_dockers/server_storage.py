@@ -412,7 +412,8 @@ def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry]
         finally:
             registry.close()
 
-    return asyncio.run(run())
+    with datafolder.explained(data):
+        return asyncio.run(run())
 
 
 def _would(report: Report) -> str:

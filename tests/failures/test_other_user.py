@@ -16,6 +16,7 @@ import pytest
 
 from conftest import BIN, Server, free_port, new_password, polly_server
 from contract.wire_client import Person, image, sha256
+from failures.test_signals import certificate, shown, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,7 +197,7 @@ def test_a_file_of_root_in_the_folder(place: Path, file: str) -> None:
     done = as_user(NOBODY, "run", "--data", str(server.data), "--listen", server.registry)
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
-    assert f"nobody may not write to {server.data / file}, which belongs to root" in line
+    assert f"nobody may not read {server.data / file}, which belongs to root" in line
     assert f"chown -R nobody: {server.data}" in line
     assert "damaged" not in line
 
@@ -225,7 +226,7 @@ def test_a_user_who_may_not(place: Path, command: tuple[str, ...]) -> None:
     done = as_user(STRANGER, *command, "--data", str(server.data), stdin=new_password())
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
-    assert f"user {STRANGER} may not write to {server.data}, which belongs to nobody" in line
+    assert f"user {STRANGER} may not read {server.data}, which belongs to nobody" in line
     assert "sudo -u nobody polly-server" in line
     assert sorted(server.data.rglob("*")) == before
 
@@ -275,4 +276,61 @@ def test_an_acl_that_opens_every_new_file(place: Path) -> None:
     Person(server.port, server.org, *server.admin).access_token()
     for name in ("polly.db", "polly.db-wal", "polly.db-shm", "writer.lock"):
         assert (data / name).stat().st_mode & 0o077 == 0, name
+    server.stop()
+
+
+def test_a_journal_that_became_roots(place: Path) -> None:
+    """Each command names the folder, its owner and the remedy; none takes it for damage, or leaves it out."""
+    server = OtherServer(place, NOBODY)
+    os.chown(server.data / "journal", 0, 0)
+    for command in (("check",), ("gc", "--dry-run"), ("gc",), ("usage",), ("audit",), ("backup", "--to", "/never")):
+        done = as_user(NOBODY, *command, "--data", str(server.data))
+        assert (done.returncode, done.stdout) == (1, ""), command
+        [line] = done.stderr.splitlines()
+        assert f"nobody may not read {server.data / 'journal'}, which belongs to root" in line
+        assert f"Run as root: chown -R nobody: {server.data}" in line
+
+
+def test_a_key_that_the_server_may_not_read(place: Path) -> None:
+    """It says that the key can't be read, and how its group may read it; nobody is told to run a server as root."""
+    server = OtherServer(place, NOBODY)
+    certificate(place, 30)
+    key = place / "key.pem"
+    key.chmod(0o600)
+    tls = ("--tls-cert", str(place / "cert.pem"), "--tls-key", str(key))
+    done = as_user(NOBODY, "run", "--data", str(server.data), "--listen", server.registry, *tls)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert f"The key {key} can't be read: nobody may not read {key}, which belongs to root (mode 0600" in line
+    command = line.partition("Run as root: ")[2]
+    assert "chmod 640" in command
+    subprocess.run(["sh", "-c", command], check=True)
+    (place / "cert.pem").unlink()
+    done = as_user(NOBODY, "run", "--data", str(server.data), "--listen", server.registry, *tls)
+    assert f"The certificate {place / 'cert.pem'} can't be read: No such file" in done.stderr
+
+
+def test_a_renewed_key_that_the_server_may_not_read(place: Path) -> None:
+    """The log says so for each new file, in a few seconds, and the server takes it once its group may read it."""
+    server = OtherServer(place, NOBODY)
+    key = place / "key.pem"
+
+    def renewed(mode: int) -> int:
+        serial = certificate(place, 30)
+        os.chown(key, 0, NOBODY)
+        key.chmod(mode)
+        return serial
+
+    def refusals() -> int:
+        return server.log.read_text().count(f"The key {key} can't be read: nobody may not read {key}")
+
+    renewed(0o640)
+    server.options = ("--tls-cert", str(place / "cert.pem"), "--tls-key", str(key))
+    server.start()
+    renewed(0o600)
+    until(lambda: refusals() == 1, "it is not refused")
+    serial = renewed(0o600)
+    until(lambda: refusals() == 2, "the next one is not refused")
+    key.chmod(0o640)
+    until(lambda: shown(server.port) == serial, "the key is not taken once it can be read")
     server.stop()
