@@ -85,8 +85,8 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
     if found is None or not right:
         audit.refused(registry, email, address)
         msg = (
-            "Wrong email or password. Docker is signed in by what polly dockers login prints; a lost password is reset "
-            "by who runs the server (polly-server user reset-password)."
+            "Wrong email or password. A lost password is reset by who runs the server "
+            "(polly-server user reset-password)."
         )
         raise Unauthorized(msg)
 

@@ -245,3 +245,44 @@ def test_clients_sign_in_by_the_helper(ann: User, images: list[str], server: Ser
     ann.ok("dockers", "configure", "--undo")
     for command in commands[:3]:
         assert ann.run(*command, **NO_ENGINE).code != 0
+
+
+def credential(user: User) -> str:
+    """Return the id of the one token that the helper has made."""
+    items = user.ok("tokens", "list", "--output", "json").json()
+    [token] = [item["id"] for item in items if item["label"].startswith("docker-credential-polly")]
+    return str(token)
+
+
+def test_a_revoked_token_is_handed_out_no_more(person: Callable[..., User], server: Server) -> None:
+    """`tokens revoke` of Docker's own token: the next question gets a new one, without any other command."""
+    bob = person("reader")
+    first = bob.helper("get", server.registry).json()["Secret"]
+    bob.ok("tokens", "revoke", credential(bob))
+    second = bob.helper("get", server.registry).json()["Secret"]
+    assert second != first
+    assert credential(bob)
+
+
+def test_configure_recovers_from_a_token_revoked_elsewhere(person: Callable[..., User], server: Server) -> None:
+    """It says so, and only then: a good one is kept."""
+    bob = person("reader")
+    first = bob.helper("get", server.registry).json()["Secret"]
+    assert "was revoked" not in bob.ok("dockers", "configure").err
+    assert bob.helper("get", server.registry).json()["Secret"] == first
+    path, kept = cache(bob), cache(bob).read_text()
+    bob.ok("tokens", "revoke", credential(bob))
+    path.write_text(kept)  # as on another computer, which nobody told
+    assert bob.helper("get", server.registry).json()["Secret"] == first
+    assert "was revoked; it gets a new one" in bob.ok("dockers", "configure").err
+    assert bob.helper("get", server.registry).json()["Secret"] != first
+
+
+def test_configure_without_a_good_sign_in_names_the_login(ann: User) -> None:
+    """Exit code 1, and Docker's file is not touched."""
+    document = json.loads(ann.profiles.read_text())
+    document["profiles"][document["current"]]["token"] = "polly_none"
+    ann.profiles.write_text(json.dumps(document))
+    done = ann.polly("dockers", "configure")
+    assert (done.code, "polly login --server" in done.err) == (1, True)
+    assert not (ann.home / ".docker/config.json").exists()

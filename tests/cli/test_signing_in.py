@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import urllib.request
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+
+import pytest
 
 from cli.people import Server, User, mode
 
@@ -218,3 +223,18 @@ def test_a_folder_that_cannot_be_written_is_named(person: Callable[..., User], s
     assert done.code == 1
     assert "/dev/null/x/polly/profiles.json can't be written" in done.err
     assert "POLLY_TOKEN" in done.err
+
+
+def test_a_wrong_password_speaks_of_docker_to_docker_alone(person: Callable[..., User], server: Server) -> None:
+    """`login` and `password` say what is wrong with theirs; the token endpoint says how Docker is signed in."""
+    bob = person("reader")
+    done = bob.polly("login", "--server", server.url, "--email", bob.email, "--password-stdin", stdin="wrong")
+    assert (done.code, "Wrong email or password." in done.err, "Docker" in done.err) == (1, True, False)
+    done = bob.polly("password", "--password-stdin", stdin="wrong\nanother long password\n")
+    assert (done.code, done.err) == (1, "Error: The current password is wrong; nothing is changed.\n")
+    for user, secret, told in ((bob.email, "wrong", "polly dockers login"), ("POLLY", "polly_x", "dockers configure")):
+        basic = base64.b64encode(f"{user}:{secret}".encode()).decode()
+        request = urllib.request.Request(f"{server.url}/token", headers={"authorization": f"Basic {basic}"})  # noqa: S310
+        with pytest.raises(HTTPError) as refused:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request)
+        assert told in refused.value.read().decode()

@@ -9,6 +9,8 @@ import pytest
 from cli.people import mode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cli.people import Server, User
 
 
@@ -94,3 +96,24 @@ def test_what_is_wrong_is_wrong_usage(ann: User) -> None:
     ):
         done = ann.polly("tokens", "create", *arguments)
         assert (done.code, done.out) == (2, "")
+
+
+def test_the_sign_in_of_this_computer_is_revoked_on_demand_only(person: Callable[..., User]) -> None:
+    """On a pipe it takes --yes; in the list it is marked, stands last, and no is no."""
+    bob = person("reader")
+    made = bob.ok("tokens", "create", "other", "--output", "json").json()["id"]
+    [mine] = [each["id"] for each in bob.ok("tokens", "list", "--output", "json").json() if each["current"]]
+    done = bob.polly("tokens", "revoke", mine)
+    assert (done.code, "--yes" in done.err) == (2, True)
+    terminal = bob.terminal("tokens", "revoke")
+    terminal.see("(this one)")
+    lines = [line for line in terminal.lines() if made in line or mine in line]
+    assert "(this one)" in lines[-1]
+    terminal.type("\r")
+    terminal.see("Revoke it?")
+    assert f"revokes the access token {made}" in terminal.text()
+    terminal.type("n")
+    assert terminal.end() == 0
+    assert made in bob.ok("tokens", "list", "--output", "json").out
+    bob.ok("tokens", "revoke", mine, "--yes")
+    assert bob.polly("whoami").code == 1

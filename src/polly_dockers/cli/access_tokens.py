@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from polly_dockers import process
-from polly_dockers.cli import ask, durations, files, render, terminal
+from polly_dockers.cli import ask, credentials, durations, files, profiles, render, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError, UsageError
 from polly_dockers.cli.new_token import new_token
@@ -19,6 +19,7 @@ from polly_dockers.cli.render import Column
 if TYPE_CHECKING:
     from polly_dockers import wire
     from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
 
 _TOKEN = (
     Column("id"),
@@ -117,8 +118,12 @@ def _hand_out(created: wire.TokenCreated, file: str | None, output: str) -> None
         render.show(_CREATED, [(created.id, created.scope, render.date(created.expires_at), created.token)])
 
 
-def revoke(call: Call, token_id: str | None) -> None:
-    """End an access token by its id, or by a beginning that only it has."""
+def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
+    """End an access token by its id, or by a beginning that only it has; what Docker was handed of it is dropped.
+
+    Who chooses from a list, or means the sign-in of this computer, is asked first. Raises UsageError for what is not
+    clear or was not confirmed, CommandError where there is no such token.
+    """
     session = call.session
     items = session.client.tokens()
     given = token_id if token_id is not None else call.need("--id", lambda: _ask(items))
@@ -131,13 +136,46 @@ def revoke(call: Call, token_id: str | None) -> None:
         msg = f"You have no access token whose id begins with {given!r}. polly tokens list shows yours."
         raise CommandError(msg)
     [item] = exact or found
+    named = f"{item.id} ({terminal.clean(item.label) or 'no label'})"
+    if not yes and (item.current or token_id is None) and not _confirmed(call, item, named):
+        terminal.say("No access token was revoked.")
+        return
     session.client.revoke_token(item.id)
-    call.remember("polly tokens revoke", id=item.id)
-    terminal.success(f"The access token {item.id} ({terminal.clean(item.label) or 'no label'}) is ended")
+    call.remember("polly tokens revoke", id=item.id, yes=True)
+    left = set() if item.current else {each.id for each in items if item.id not in {each.id, each.parent}}
+    _forget(session, left)
+    terminal.success(f"The access token {named} is ended")
     if item.current:
         terminal.say(f"It was that of this sign-in. To sign in again: polly login --server {session.server}")
 
 
+def _forget(session: Session, good: set[str]) -> None:
+    """Drop what was kept for Docker of tokens of this person that are not good any more, in every profile of theirs."""
+    credentials.forget_revoked(session.server, session.token, good)
+    if session.stored is None:
+        return
+    for each in profiles.load().by_name.values():
+        if profiles.same(each.server, session.server) and each.email == session.stored.email:
+            credentials.forget_revoked(each.server, each.token, good)
+
+
+def _confirmed(call: Call, item: wire.TokenItem, named: str) -> bool:
+    """Say what ends with the token, and return whether that is wanted. Raises UsageError where nobody can be asked."""
+    ends = "What uses it is signed out."
+    if item.current:
+        ends = "You are signed in with it on this computer: you are signed out then, and so is Docker."
+    terminal.say(f"This revokes the access token {named}, and all that were made with it. {ends}")
+    if not call.may_ask():
+        msg = "No access token was revoked. To revoke it without being asked, add --yes; to sign out: polly logout."
+        raise UsageError(msg)
+    call.asked = True
+    return ask.yes("Revoke it?")
+
+
 def _ask(items: list[wire.TokenItem]) -> str:
-    names = [f"{each.id}  {terminal.clean(each.label)}" for each in items]
-    return ask.choose("Which access token?", names).partition(" ")[0]
+    """Return the id of one that is chosen; that of this sign-in, which is marked, is the last."""
+    names = [
+        f"{each.id}  {terminal.clean(each.label)}{' (this one)' if each.current else ''}"
+        for each in sorted(items, key=lambda each: each.current)
+    ]
+    return ask.choose("Which access token do you want to revoke?", names).partition(" ")[0]

@@ -128,6 +128,15 @@ def forget(server: str, token: str) -> str | None:
     return cached.id if cached else None
 
 
+def forget_revoked(server: str, token: str, good: set[str]) -> bool:
+    """Remove the cached token unless its id is among those that are good; return whether it was removed."""
+    try:
+        cached = _read(_path(server, token))
+    except _NoFolderError:
+        return False
+    return cached is not None and cached.id not in good and forget(server, token) is not None
+
+
 def _renewed(path: Path, sign_in: SignIn, cached: Cached | None) -> Cached:
     from polly_dockers.cli.failures import UnreachableError
 

@@ -17,11 +17,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polly_dockers.cli import files, profiles, terminal
-from polly_dockers.cli.failures import CommandError, UsageError
+from polly_dockers.cli import credentials, files, profiles, terminal
+from polly_dockers.cli.failures import CommandError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
 
 HELPER = "polly"
 
@@ -33,6 +34,7 @@ def configure(call: Call, *, undo: bool) -> None:
     """
     where = path()
     host = _host(call, undo=undo)
+    dropped = not undo and _drop_revoked(call.session)
     changed = change(where, host, undo=undo)
     call.remember("polly dockers configure", undo=undo)
     if undo:
@@ -41,8 +43,24 @@ def configure(call: Call, *, undo: bool) -> None:
         )
         return
     terminal.success(f"Docker asks polly for {host} from now on ({where}{'' if changed else ', as before'})")
+    if dropped:
+        terminal.say("The token that Docker was handed before was revoked; it gets a new one.")
     terminal.say("podman, skopeo and buildah read the same file. `polly dockers configure --undo` takes it out again.")
     _warn(host)
+
+
+def _drop_revoked(session: Session) -> bool:
+    """Drop the token that is kept for Docker where it is not good any more; return whether that was so.
+
+    Raises CommandError where the sign-in itself is not good any more. Where the server does not answer, the token is
+    dropped as well: the next one is a new one.
+    """
+    try:
+        good = {each.id for each in session.client.tokens()}
+    except UnreachableError:
+        credentials.forget(session.server, session.token)
+        return False
+    return credentials.forget_revoked(session.server, session.token, good)
 
 
 def _host(call: Call, *, undo: bool) -> str:

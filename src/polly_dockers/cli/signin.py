@@ -137,7 +137,13 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     if session.stored is not None:
         profiles.check_writable()
     ca_file = session.stored.ca_file if session.stored else ""
-    Client(session.server, email=email, password=old, ca_file=ca_file).change_password(new)
+    try:
+        Client(session.server, email=email, password=old, ca_file=ca_file).change_password(new)
+    except RequestError as error:
+        if error.status != _UNAUTHORIZED:
+            raise
+        msg = "The current password is wrong; nothing is changed."
+        raise CommandError(msg) from error
     terminal.success("Password changed")
     stored = session.stored
     if stored is None:

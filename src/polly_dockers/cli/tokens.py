@@ -74,11 +74,13 @@ def revoke(
     token_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="The id of the token, or the beginning that only it has.")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for machines.")] = False,
 ) -> None:
     """End an access token.
 
     It is refused from the next request on, and so are all tokens that were made with it.
+    You are asked first if you choose it from the list, or if it is the one that you are signed in with here.
     """
     from polly_dockers.cli import access_tokens
 
-    access_tokens.revoke(call, token_id)
+    access_tokens.revoke(call, token_id, yes=yes)

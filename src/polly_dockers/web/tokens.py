@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING
 
 from polly_dockers import accounts, grants
-from polly_dockers.errors import BadRequest, Unsupported
+from polly_dockers.errors import BadRequest, Unauthorized, Unsupported
 from polly_dockers.web import signin
 from polly_dockers.web.answer import Answer
 from polly_dockers.wire import RegistryToken, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from polly_dockers.accounts import SignedIn
     from polly_dockers.web.exchange import Exchange
@@ -26,7 +27,9 @@ async def token(exchange: Exchange) -> Answer:
         msg = "The token endpoint takes GET and POST."
         raise Unsupported(msg, ("GET", "HEAD", "POST"))
     scopes = [value for key, value in exchange.queries() if key == "scope"]
-    return await _grant(exchange, await signin.by_basic(exchange), scopes)
+    with _said_to_docker():
+        signed_in = await signin.by_basic(exchange)
+    return await _grant(exchange, signed_in, scopes)
 
 
 async def _by_form(exchange: Exchange) -> Answer:
@@ -34,18 +37,31 @@ async def _by_form(exchange: Exchange) -> Answer:
     fields = await exchange.form()
     first = dict(reversed(fields))
     kind = first.get("grant_type")
-    if kind == "password":
-        signed_in = await accounts.sign_in(
-            exchange.registry, first.get("username", ""), first.get("password", ""), exchange.address
-        )
-    elif kind == "refresh_token":
-        refresh = first.get("refresh_token", "")
-        signed_in = await accounts.sign_in_by_token(exchange.registry, refresh, exchange.address)
-    else:
-        msg = "grant_type is password (with username and password) or refresh_token (with an access token)."
-        raise BadRequest(msg)
+    with _said_to_docker():
+        if kind == "password":
+            user, password = first.get("username", ""), first.get("password", "")
+            signed_in = await accounts.sign_in(exchange.registry, user, password, exchange.address)
+        elif kind == "refresh_token":
+            refresh = first.get("refresh_token", "")
+            signed_in = await accounts.sign_in_by_token(exchange.registry, refresh, exchange.address)
+        else:
+            msg = "grant_type is password (with username and password) or refresh_token (with an access token)."
+            raise BadRequest(msg)
     exchange.user_id = signed_in.actor.user_id
     return await _grant(exchange, signed_in, [value for key, value in fields if key == "scope"])
+
+
+@contextlib.contextmanager
+def _said_to_docker() -> Iterator[None]:
+    """Add to a refused sign-in how Docker, which prints the message, is signed in."""
+    try:
+        yield
+    except Unauthorized as error:
+        if error.reason == "invalid_token":
+            error.message += " Run polly dockers configure, or what polly dockers login prints."
+        else:
+            error.message += " Docker is signed in by what polly dockers login prints."
+        raise
 
 
 async def _grant(exchange: Exchange, signed_in: SignedIn | None, scopes: Sequence[str]) -> Answer:
