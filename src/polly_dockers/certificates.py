@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import ssl
+import stat
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -58,7 +59,7 @@ class Certificates:
         """Read the files again; whether they can be used. Where not, the log says why, and all stays as it was."""
         self._tried = self._seen = self._state()
         try:
-            self._take()
+            self._take(waiting=False)
         except Unavailable as error:
             log.error("the new certificate is refused; the one before stays", reason=error.message)  # noqa: TRY400
             return False
@@ -88,10 +89,13 @@ class Certificates:
                     found.append(())
         return tuple(found)
 
-    def _take(self) -> None:
-        """Read the files, try them, and let the workers have them."""
+    def _take(self, *, waiting: bool = True) -> None:
+        """Read the files, try them, and let the workers have them; ``waiting``: also from a pipe."""
         with ownership.acting(None):
-            contents = [_read(file, what) for file, what in zip(self._files, ("certificate", "key"), strict=True)]
+            contents = [
+                _read(file, what, waiting=waiting)
+                for file, what in zip(self._files, ("certificate", "key"), strict=True)
+            ]
         if b"ENCRYPTED" in contents[1]:
             msg = f"The key {self._files[1]} is protected by a passphrase. Give one without it, for its owner alone."
             raise Unavailable(msg)
@@ -155,9 +159,14 @@ class Certificates:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
 
-def _read(file: Path, what: str) -> bytes:
+def _read(file: Path, what: str, *, waiting: bool) -> bytes:
+    """The file; without ``waiting`` a regular one only: a pipe to which nobody writes would stop the server."""
+    flags = 0 if waiting else os.O_NONBLOCK
     try:
-        with file.open("rb") as reading:
+        with open(file, "rb", opener=lambda path, mode: os.open(path, mode | flags)) as reading:
+            if not waiting and not stat.S_ISREG(os.fstat(reading.fileno()).st_mode):
+                msg = f"The {what} {file} is not a regular file, which could be read again."
+                raise Unavailable(msg)
             content = reading.read(_LARGEST)
     except OSError as error:
         reason = ownership.explain(file, reading=True) if ownership.denied(error) else f"{error.strerror}."

@@ -12,9 +12,13 @@ import datetime as dt
 import json
 import os
 import select
+import stat
 import threading
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOM: Final = 4 << 20
 """Bytes of lines that wait, at most."""
@@ -112,12 +116,25 @@ class LogWriter:
                 self._changed.notify_all()
 
     def _put(self, lines: bytes) -> None:
-        rest = memoryview(lines)
-        while rest:
-            try:
-                rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # whoever started the server made it so
-                select.select([], [self._fd], [])
+        for piece in _whole_lines(lines) if stat.S_ISFIFO(os.fstat(self._fd).st_mode) else [lines]:
+            rest = memoryview(piece)
+            while rest:
+                try:
+                    rest = rest[os.write(self._fd, rest) :]
+                except BlockingIOError:  # whoever started the server made it so
+                    select.select([], [self._fd], [])
+
+
+def _whole_lines(lines: bytes) -> Iterator[bytes]:
+    """Lines in pieces that a pipe takes as a whole, so that no other process writes into the middle of one.
+
+    A line that is longer than that is a piece alone.
+    """
+    at = 0
+    while at < len(lines):
+        end = lines.rfind(b"\n", at, at + select.PIPE_BUF) + 1 or lines.find(b"\n", at) + 1 or len(lines)
+        yield lines[at:end]
+        at = end
 
 
 STDERR: Final = LogWriter(2)

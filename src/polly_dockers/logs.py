@@ -17,6 +17,8 @@ import structlog
 from polly_dockers.log_writer import STDERR
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from polly_dockers.config import Config
 
 FLUSH: Final = 0.1
@@ -32,6 +34,19 @@ def _json(event: dict[str, Any], **_: object) -> bytes:
 
 def _encoded(_logger: object, _method: str, text: Any) -> bytes:  # noqa: ANN401 - as ConsoleRenderer gives it
     return str(text).encode("utf-8", "backslashreplace")
+
+
+def _escaped(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For text: what is not printed is written as Python writes it, so that no client's path steers a terminal."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            lines = value.split("\n") if name == "exception" else [value]
+            event[name] = "\n".join("".join(map(_printed, line)) for line in lines)
+    return event
+
+
+def _printed(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def set_up(config: Config) -> None:
@@ -55,7 +70,7 @@ def set_up(config: Config) -> None:
         )
     else:
         structlog.configure(
-            processors=[*shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _encoded],
+            processors=[*shared, _escaped, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _encoded],
             wrapper_class=wrapper,
             logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", STDERR)),
             cache_logger_on_first_use=True,

@@ -149,3 +149,19 @@ def test_a_writer_deletes_nothing(person: Callable[..., User], ann: User, digest
     assert (done.code, "admin" in done.err) == (1, True)
     assert tags(ann) == ["v1 active"]
     assert digest
+
+
+def test_a_pasted_image_never_means_its_repository(ann: User, digest: str) -> None:
+    """What is suggested for ``one:v1`` and ``one@sha256:…`` is that tag and that commit, and it works as it stands."""
+    path = ann.ok("dockers", "list", "--output", "json").json()[0]["path"]
+    ends = ((":v1", "--tag v1."), (f"@{digest}", f"--commit {digest}."), (f":v1@{digest}", f"--commit {digest}."))
+    for command, more in (("delete", ["--yes"]), ("restore", [])):
+        for given in ("one", path):
+            for end, right in ends:
+                done = ann.polly("dockers", command, f"{given}{end}", *more)
+                assert (done.code, f"Right is --name one {right}" in done.err) == (2, True)
+    assert tags(ann) == ["v1 active"]
+    done = ann.polly("dockers", "commit-list", "one:v1")
+    assert (done.code, "Right is --name one --tag v1." in done.err) == (2, True)
+    done = ann.polly("dockers", "update", "one:v1", "--description", "x")
+    assert (done.code, "about a whole docker repository: --name one." in done.err) == (2, True)

@@ -50,5 +50,5 @@ def rollback_and_logout(wanda: Person, name: str, ids: list[str], old: str) -> N
     printed = wanda.polly("dockers", "logout")
     assert "Removing login credentials" in wanda.ok("sh", "-c", printed)
     for refused in (("push", tag), ("pull", tag), ("pull", commits[1]["path"])):
-        assert "polly dockers login" in wanda.refused("docker", *refused)
+        assert "polly login --server" in wanda.refused("docker", *refused)
     assert len(wanda.commits(name)) == 3

@@ -66,4 +66,4 @@ def test_only_an_admin_makes_a_repository_public(people: People) -> None:
     assert "admin" in wanda.refused("polly", "dockers", "update", "--name", name, "--public")
     refused = ("polly", "dockers", "create", "--name", f"{name}/public", "--description", "x", "--public")
     assert "admin" in wanda.refused(*refused)
-    assert "polly dockers login" in nobody.refused("docker", "pull", wanda.reference(name))
+    assert "polly login --server" in nobody.refused("docker", "pull", wanda.reference(name))

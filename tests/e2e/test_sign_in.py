@@ -42,7 +42,7 @@ def test_the_printed_logout_signs_out(wanda: Person) -> None:
     wanda.docker_login()
     wanda.ok("sh", "-c", 'eval "$(polly dockers logout)"')
     assert wanda.server.registry not in (wanda.home / ".docker/config.json").read_text()
-    assert "polly dockers login" in wanda.refused("docker", "pull", wanda.reference("any"))
+    assert "polly login --server" in wanda.refused("docker", "pull", wanda.reference("any"))
 
 
 @pytest.mark.parametrize("by_token", [False, True], ids=["password", "token"])

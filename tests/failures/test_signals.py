@@ -303,6 +303,18 @@ def test_a_certificate_whose_files_change_is_taken(secure: tuple[Server, Path, i
     until(lambda: all(shown(server.port) == renewed for _ in range(8)), "the old certificate is shown")
 
 
+def test_a_certificate_that_became_a_pipe(secure: tuple[Server, Path, int]) -> None:
+    """Nobody writes to it: it is refused, and the server still hears its signals."""
+    server, folder, serial = secure
+    (folder / "cert.pem").unlink()
+    os.mkfifo(folder / "cert.pem")
+    process(server).send_signal(signal.SIGHUP)
+    refused = "the new certificate is refused; the one before stays"
+    until(lambda: refused in [each["event"] for each in events(server)], "it is not refused")
+    assert shown(server.port) == serial
+    server.stop()
+
+
 def test_a_broken_certificate_is_refused(secure: tuple[Server, Path, int]) -> None:
     """The old one stays, also in a worker that starts later; the log says why, and a good one is taken afterwards."""
     server, folder, serial = secure

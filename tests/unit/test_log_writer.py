@@ -94,3 +94,23 @@ def test_nobody_is_there(pipe: tuple[int, int]) -> None:
         assert log.dropped == 1
     os.close(writer)
     assert pipe
+
+
+def test_two_processes_on_one_pipe(pipe: tuple[int, int]) -> None:
+    """A line of the other one stands between two lines, never within one, also while the pipe is full."""
+    log, other = LogWriter(pipe[1], ROOM), LogWriter(pipe[1])
+    log.start()
+    found = b""
+    for _ in range(6):
+        log.write(LINE * 90)
+        while not log.drain(0.01):
+            found += os.read(pipe[0], 4096)
+            other.write(b'{"other":1}\n')
+    log.write(b"last\n")
+    lines = found + b"".join(read_until(pipe[0], b"last"))
+    assert set(lines.splitlines(keepends=True)) - {LINE, b'{"other":1}\n', b"last\n"} <= dropped_of(lines)
+
+
+def dropped_of(lines: bytes) -> set[bytes]:
+    """The lines that tell of dropped ones."""
+    return {line for line in lines.splitlines(keepends=True) if b"dropped" in line and json.loads(line)}

@@ -32,6 +32,29 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
     return None, _checked(bare, registry, "", option)
 
 
+def version(text: str) -> tuple[str, str, str]:
+    """Return (repository, option, version) of a pasted image: ``("hello", "--tag", "v2")`` for ``hello:v2``.
+
+    Of ``hello:v2@sha256:…`` the digest counts. Option and version are empty where the text names no version.
+    """
+    repository, digest_mark, digest = text.strip().partition("@")
+    head, slash, last = repository.rpartition("/")
+    last, tag_mark, tag = last.partition(":")
+    plain = f"{head}{slash}{last}"
+    if digest_mark:
+        return plain, "--commit", digest
+    return (plain, "--tag", tag) if tag_mark else (plain, "", "")
+
+
+def is_one(text: str, registry: str) -> bool:
+    """Tell whether the text names a docker repository of this registry."""
+    try:
+        split(text, registry)
+    except UsageError:
+        return False
+    return True
+
+
 def commit(text: str) -> str:
     """Return a digest, whole or its beginning, as it is sent: also of a pasted ``HOST/org/name@sha256:…``.
 

@@ -147,7 +147,7 @@ def list_(call: Call, choice: Choice, search: str | None, output: str) -> None:
 def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, output: str) -> None:
     """Print the commits of a docker repository, and how to pull them."""
     session = call.session
-    organisation, name = session.repository(name if name is not None else ask_name(call))
+    organisation, name = session.repository(name if name is not None else ask_name(call), "--tag")
     choice.ask("How many commits you want to list?")
     query = {"order": choice.order} | ({"tag": tag} if tag is not None else {})
     page = session.client.commits(organisation, name, choice.count, **query)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -97,13 +98,21 @@ class Session:
     def _role(self, organisation: str) -> wire.Role | None:
         return next((each.role for each in self.memberships if each.organisation == organisation), None)
 
-    def repository(self, text: str, *, deleted: bool = False) -> tuple[str, str]:
+    def repository(self, text: str, *versions: str, deleted: bool = False) -> tuple[str, str]:
         """Return (organisation, name) of what was given as ``--name``.
+
+        ``versions`` are the options of the command for a version of it, ``--tag`` or ``--commit``: a pasted image is
+        refused with those that mean it, never with a command that would reach further.
 
         ``HOST/organisation/name`` is exactly that. The organisation that is meant may stand before the name:
         ``demo/hello`` in demo is the docker repository hello. Without --org another organisation of the person may
         too, unless the one that is meant has a docker repository of the whole name (with ``deleted``, in its trash).
         """
+        plain, option, version = names.version(text)
+        if version and names.is_one(plain, self.registry):
+            raise UsageError(
+                self._without_version(text, option, version, self.repository(plain, deleted=deleted), versions)
+            )
         organisation, name = names.split(text, self.registry)
         if organisation:
             if self.chosen and organisation != self.chosen:
@@ -123,6 +132,18 @@ class Session:
         if organisation != self.organisation or (slash and (first == organisation or self._is_mine(first))):
             return f"{self.registry}/{organisation}/{name}"
         return name
+
+    def _without_version(
+        self, text: str, option: str, version: str, place: tuple[str, str], versions: tuple[str, ...]
+    ) -> str:
+        """Say how what was pasted as ``--name`` is given to this command."""
+        named = f"--name {self.spelled(*place)}"
+        msg = f"--name {text!r} has the {'tag' if option == '--tag' else 'digest'} {version!r} at its end."
+        if option in versions:
+            return f"{msg} Right is {named} {option} {shlex.quote(version)}."
+        if versions:
+            return f"{msg} This command takes {' and '.join(versions)} beside {named}."
+        return f"{msg} This command is about a whole docker repository: {named}."
 
     def _is_mine(self, organisation: str) -> bool:
         return any(each.organisation == organisation for each in self.memberships)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polly_dockers.cli.session import Session
 
 _SHORT = 20
+_VERSIONS = ("--tag", "--commit")
 _ITEM = (
     Column("kind"),
     Column("deleted", own_line=True),
@@ -31,7 +32,7 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
     """Put a docker repository, a tag or a commit into the trash, once it is confirmed. Raises UsageError."""
     what = _what(tag, commit)
     session = call.session
-    organisation, name = session.repository(name if name is not None else ask_name(call, "admin"))
+    organisation, name = session.repository(name if name is not None else ask_name(call, "admin"), *_VERSIONS)
     item = session.client.delete(organisation, name, preview=True, **what)
     if commit is not None:  # from here on the one that was shown, whatever is pushed meanwhile
         what["commit"] = commit = item.name
@@ -63,7 +64,7 @@ def restore(
         raise UsageError(msg)
     session = call.session
     name = name if name is not None else call.need("--name", lambda: _ask_deleted(call))
-    organisation, name = session.repository(name, deleted=True)
+    organisation, name = session.repository(name, *_VERSIONS, deleted=True)
     if new_name is not None:
         new_name = _new_name(session, organisation, new_name)
     item = session.client.restore(organisation, wire.Restore(name, tag, what.get("commit"), new_name))

@@ -102,20 +102,24 @@ class Exchange:
         return COMMON | {"X-Request-Id": self.id}
 
     def check_path(self) -> None:
-        """Decode the path; raise NameInvalid for one that two readers could read as two (protocol 7)."""
+        """Decode the path; raise NameInvalid for one that two readers could read as two (protocol 7).
+
+        A path that is refused stays encoded, as the log then has it.
+        """
         if _SIMPLE.match(self.path) and "/." not in self.path:
             return
         if _FORBIDDEN.search(self.path):
             msg = "An encoded slash, a backslash, NUL, '.' or '..' has no place in this path."
             raise NameInvalid(msg)
         try:
-            self.path = unquote(self.path, errors="strict")
+            path = unquote(self.path, errors="strict")
         except UnicodeDecodeError as error:
             msg = "The path is no UTF-8."
             raise NameInvalid(msg) from error
-        if not self.path.isascii() or _FORBIDDEN.search(self.path):
+        if not path.isascii() or _FORBIDDEN.search(path):
             msg = "This path has characters that no name, tag or digest has, or is encoded twice."
             raise NameInvalid(msg)
+        self.path = path
 
     def queries(self) -> list[tuple[str, str]]:
         """The query's parameters; raises BadRequest for more than 200."""

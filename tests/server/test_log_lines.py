@@ -1,0 +1,68 @@
+"""Security 17: what a client writes is escaped in the log, so that it forges no line and steers no terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from conftest import Server, free_port
+from contract.wire_client import Client
+from polly_dockers import logs
+from polly_dockers.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HOSTILE = (
+    "/v2/a%0a[info]%20forged/tags/list",
+    "/v2/a%1b[31m/tags/list",
+    "/v2/a%c2%9b31m/tags/list",
+    "/v2/a%c2%85/tags/list",
+    "/v2/a%e2%80%ae/tags/list",
+    "/v2/a%7f/tags/list",
+    "/api/v1/organisations/a%1b[31m/members",
+    "/%1b[31m",
+)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_paths_that_steer_a_terminal(tmp_path: Path, form: str) -> None:
+    """Each request is one line of printable characters, with its path as it was sent."""
+    server = Server(tmp_path / "data", free_port(), ("--workers", "1", "--log-format", form))
+    server.init()
+    server.start()
+    for path in HOSTILE:
+        assert Client(server.port).get(path).status in {400, 404}
+    server.stop()
+    lines = server.log.read_text(encoding="utf-8").split("\n")
+    assert sum("GET" in line for line in lines) == len(HOSTILE)
+    for path in HOSTILE:
+        assert sum(path in line for line in lines) == 1
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.fixture
+def text_log() -> Iterator[None]:
+    """The log as text, in this process."""
+    logs.set_up(Config(log_format="text"))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("text_log")
+def test_whatever_is_logged_as_text(capfd: pytest.CaptureFixture[str]) -> None:
+    """A value that holds control characters is written as Python writes it; a traceback keeps its lines."""
+    log = structlog.get_logger("polly.of.this.test")
+    try:
+        int("\x1b[31m\u202e")
+    except ValueError:
+        log.exception("failed\nforged", value="a\x9b\ud800")
+    written = capfd.readouterr().err
+    assert "failed\\nforged" in written
+    assert "a\\x9b\\ud800" in written
+    assert "ValueError: invalid literal" in written
+    assert "Traceback" in written.split("\n")[1]
+    assert all(line.isprintable() for line in written.split("\n"))
