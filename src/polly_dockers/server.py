@@ -33,7 +33,7 @@ from polly_dockers.errors import BadRequest, MemberUnknown, NotInTrash, Organisa
 from polly_dockers.model import Role, parse_email, parse_slug
 from polly_dockers.ownership import AccessDenied
 from polly_dockers.passwords import UNSET, hash_now
-from polly_dockers.server_help import group, moment, named_by
+from polly_dockers.server_help import complete, group, moment, named_by
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -61,7 +61,7 @@ def run() -> NoReturn:
     process.prepare()
     os.umask(ownership.UMASK)
     try:
-        app()
+        complete(app)
     except secret_input.UnreadableError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None

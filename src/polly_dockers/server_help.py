@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import sys
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
 
@@ -28,6 +29,14 @@ def group(help: str, *, root: bool = False) -> typer.Typer:  # noqa: A002 - type
         help=help,
         context_settings=CONTEXT,
     )
+
+
+def complete(app: typer.Typer) -> None:
+    """Run the commands of the process. All that they print is out at the end: raises OSError where it can't be."""
+    try:
+        app()
+    finally:
+        sys.stdout.flush()
 
 
 def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

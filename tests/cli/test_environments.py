@@ -170,3 +170,14 @@ def test_output_that_cannot_be_written_is_one_line(max_: User) -> None:
     assert "hello" in max_.run("sh", "-c", "polly dockers list 2> /dev/full").out
     done = max_.run("sh", "-c", f"{BIN}/polly-server --help > /dev/full")
     assert (done.code, len(done.err.splitlines())) == (1, 1), done.err
+
+
+@pytest.mark.parametrize("command", ["polly --version", "polly-server --version", "polly-server org list --data data"])
+def test_a_closed_stdout_is_one_line(max_: User, command: str) -> None:
+    """Exit code 1 and the reason, no word of Python."""
+    (max_.home / "data").mkdir(exist_ok=True)
+    if "data" in command:
+        max_.run("sh", "-c", f"echo long-enough | {BIN}/polly-server init --data data --org a --email a@b.example"
+                 " --password-stdin")  # fmt: skip
+    done = max_.run("sh", "-c", f"{BIN}/{command} >&-")
+    assert (done.code, done.err.count("\n"), "Bad file descriptor" in done.err) == (1, 1, True), done

@@ -123,11 +123,13 @@ def test_a_signal_while_a_sign_in_replaces_another_leaves_one_of_them(
     kim: User, server: Server, number: signal.Signals
 ) -> None:
     """The server ends the old token with its answer: the new one is kept, and then the command ends."""
-    with Between(server) as (url, held, release):
+    between = Between(server)
+    with between as (url, held, release):
         env = kim.env | {"XDG_CONFIG_HOME": str(kim.home / f"again-{number.name}")}
         line = [*POLLY, "login", "--server", url, "--email", kim.email, "--password-stdin"]
         release.set()
         subprocess.run(line, env=env, input=kim.password, text=True, capture_output=True, timeout=SECONDS, check=True)
+        between.asked = False
         held.clear()
         release.clear()
         before = alive(kim, server)
@@ -154,6 +156,7 @@ class Between:
         self.target = ("127.0.0.1", int(server.registry.rpartition(":")[2]))
         self.held, self.release = threading.Event(), threading.Event()
         self.listening = socket.create_server(("127.0.0.1", 0))
+        self.asked = False
 
     def __enter__(self) -> tuple[str, threading.Event, threading.Event]:
         """Listen."""
@@ -179,7 +182,6 @@ class Between:
         """Pass everything on, and hold back what follows the request for a token."""
         with client, socket.create_connection(self.target) as upstream:
             answers = threading.Thread(target=self.back, args=(upstream, client), daemon=True)
-            self.asked = getattr(self, "asked", False)
             answers.start()
             while some := client.recv(65536):
                 if some.startswith(b"POST /api/v1/tokens"):

@@ -17,6 +17,7 @@ def run() -> None:
 
         with process.undone_by_signals():
             code = polly.app(prog_name="polly", standalone_mode=False)
+            sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except KeyboardInterrupt:
         sys.exit(process.INTERRUPTED)
