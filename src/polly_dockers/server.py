@@ -61,7 +61,7 @@ def run() -> NoReturn:
     process.prepare()
     os.umask(ownership.UMASK)
     try:
-        complete(app)
+        code = complete(app)
     except secret_input.UnreadableError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -88,7 +88,7 @@ def run() -> NoReturn:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    raise SystemExit(0)
+    raise SystemExit(code)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's form

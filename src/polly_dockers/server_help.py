@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
 
 import typer
 
+from polly_dockers import process
+from polly_dockers.cli import usage
 from polly_dockers.cli.command import HelpedGroup
 
 if TYPE_CHECKING:
@@ -31,12 +33,29 @@ def group(help: str, *, root: bool = False) -> typer.Typer:  # noqa: A002 - type
     )
 
 
-def complete(app: typer.Typer) -> None:
-    """Run the commands of the process. All that they print is out at the end: raises OSError where it can't be."""
+def complete(app: typer.Typer) -> int:
+    """Run the command that the arguments of the process name, and return its exit code: 2 for what was typed wrongly.
+
+    All that it prints is out at the end: raises OSError where it can't be.
+    """
     try:
-        app()
+        app(prog_name="polly-server", standalone_mode=False)
+    except typer.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return process.INTERRUPTED
+        print("Nothing was changed.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+            return 2
+        if hasattr(error, "format_message"):  # what the library of the commands says of a wrong command line
+            print(f"Error: {usage.message(error)}", file=sys.stderr)
+            return 2
+        raise
     finally:
         sys.stdout.flush()
+    return 0
 
 
 def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -348,7 +348,7 @@ def _entries(
 
 
 def _moment(text: str | None, option: str, *, end: bool) -> int | None:
-    """The moment of an option in microseconds, None without it. Raises BadParameter."""
+    """The moment of an option in microseconds, None without it. Raises BadRequest."""
     if text is None:
         return None
     try:
@@ -357,7 +357,7 @@ def _moment(text: str | None, option: str, *, end: bool) -> int | None:
         msg = (
             f"{option} {text!r} is not a time. Right are yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (a week ago)."
         )
-        raise typer.BadParameter(msg, param_hint=option) from error
+        raise BadRequest(msg) from error
     return int(at.timestamp() * 1_000_000)
 
 

@@ -106,14 +106,20 @@ def test_json_for_programs(data: str, tmp_path: Path, command: tuple[str, ...]) 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("check", "--sample", "half"), "give a number"),
-        (("check", "--sample", "101"), "100"),
-        (("audit", "--latest", "all"), "give a whole number"),
-        (("audit", "--latest", "0"), "give 1 or more"),
+        (("check", "--sample", "half"), "--sample takes a number."),
+        (("check", "--sample", "101"), "--sample takes a number"),
+        (("audit", "--latest", "all"), "--latest takes a whole number."),
+        (("audit", "--latest", "0"), "--latest takes a number, 1 or more."),
         (("audit", "--event", "party"), "'party' is not one of"),
         (("org", "create", "Not A Name"), "lower-case"),
         (("user", "set-role", "bob@b.example", "--org", "acme", "--role", "king"), "reader, writer or admin"),
-        (("org", "list", "--output", "xml"), "'xml' is not one of"),
+        (("org", "list", "--output", "xml"), "--output 'xml' is not one of table, json."),
+        (("audit", "--since", "soon"), "--since 'soon' is not a time."),
+        (("backup",), "--to is missing. See polly-server backup --help."),
+        (("org", "restore"), "--org is missing. See polly-server org restore --help."),
+        (("org", "creat"), "There is no command 'creat'. Did you mean 'create'? See polly-server org --help."),
+        (("org", "list", "--outptu", "json"), "There is no option --outptu."),
+        (("org", "list", "acme"), "There are too many arguments: acme."),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
@@ -121,7 +127,7 @@ def test_a_wrong_value_is_code_2_in_plain_words(data: str, command: tuple[str, .
     """No word of a library is in what is said."""
     done = run(*command, "--data", data)
     assert (done.returncode, done.stdout) == (2, "")
-    last = done.stderr.splitlines()[-1]
+    [last] = done.stderr.splitlines()
     assert last.startswith("Error: ")
     assert said in last
     assert "Input should" not in last

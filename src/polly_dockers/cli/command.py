@@ -7,7 +7,6 @@ adds the options that every command has, and the one place where errors become m
 from __future__ import annotations
 
 import inspect
-import re
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -173,33 +172,7 @@ class HelpedCommand(_Help, TyperCommand):
         for each in order:
             if order.count(each) > 1 and not getattr(each, "is_flag", False):
                 ctx.fail(f"{each.opts[0]} is there twice: give it once.")
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            if isinstance(message := getattr(error, "message", None), str):
-                error.message = _in_words(message)  # type: ignore[attr-defined]
-            raise
-
-
-_WORDS = (
-    ("Input should be a valid integer.*", "give a whole number."),
-    ("Input should be a valid number.*", "give a number."),
-    (r"Input should be greater than or equal to (\S+)", r"give \1 or more."),
-    (r"Input should be less than or equal to (\S+)", r"give \1 or less."),
-    ("Value error, ", ""),
-    (r"\S+ is not in the range (\S+)<=x<=(\S+)\.", r"give a number from \1 to \2."),
-    (r"\S+ is not in the range x>=(\S+)\.", r"give \1 or more."),
-    ("('.*') is not a valid integer( range)?\\.", r"\1: give a whole number."),
-    ("('.*') is not a valid float( range)?\\.", r"\1: give a number."),
-)
-"""What the libraries below say of a wrong value, and what it is in words."""
-
-
-def _in_words(message: str) -> str:
-    """Return a message about a value without words that only programmers know."""
-    for theirs, ours in _WORDS:
-        message = re.sub(theirs, ours, message)
-    return message
+        return super().parse_args(ctx, args)
 
 
 class HelpedGroup(_Help, TyperGroup):

@@ -13,12 +13,19 @@ _WORDS = (
     (r"No such command '(.+?)'\.(?: Did you mean (.+)\?)?$", "There is no command {0!r}.{1}"),
     (r"Option '(.+?)' requires an argument\.", "{0} needs a value."),
     (r"Option '(.+?)' does not take a value\.", "{0} takes no value."),
-    (r"Got unexpected extra argument\S* \((.+)\)", "There is an argument too many: {0}."),
+    (r"Got unexpected extra argument\S* \((.+)\)", "There are too many arguments: {0}."),
     (r"Missing command\.", "Which command is missing."),
-    (r"(\S+) is there twice: give it once\.", "{0} is there twice: give it once."),
+    (r"(\S+ is there twice: give it once|\S+ is missing|.+ are different\. Give one of them)\.", "{0}."),  # ours
 )
-_LEAST = r"greater than or equal to (\d+)"
-_MOST = r"less than or equal to (\d+)"
+"""What the library says of a command line, in several of its versions, and what it is in words."""
+_VALUES = (
+    (r"not in the range (\S+?)<=x<=(\S+?)\.", "{name} takes a number from {0} to {1}."),
+    (r"(?:greater than or equal to |not in the range x>=)(\S+?)\.?$", "{name} takes a number, {0} or more."),
+    (r"less than or equal to (\S+?)\.?$", "{name} takes a number, {0} or less."),
+    (r"\binteger\b", "{name} takes a whole number."),
+    (r"\b(?:number|float)\b", "{name} takes a number."),
+)
+"""The same of a value that is not one of a choice."""
 _CHOICE = r"'(.*)' is not one of (.+?)\.?$"
 
 
@@ -26,7 +33,10 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
     """Return what is wrong with the command line, and where the right form is."""
     option = getattr(error, "param", None)
     name = option.opts[0] if option is not None and getattr(option, "opts", None) else ""
-    text = _bad_value(name, str(error.message)) if name else _bad_line(str(error.message))
+    if type(error).__name__ == "MissingParameter":
+        text = f"{name} is missing."
+    else:
+        text = _bad_value(name, str(error.message)) if name else _bad_line(str(error.message))
     path = error.ctx.command_path if getattr(error, "ctx", None) else "polly"
     return f"{text} See {path} --help."
 
@@ -34,11 +44,10 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
 def _bad_value(name: str, text: str) -> str:
     if choice := re.search(_CHOICE, text):
         return f"{name} {choice[1]!r} is not one of {choice[2].replace(chr(39), '')}."
-    if least := re.search(_LEAST, text):
-        return f"{name} takes a whole number from {least[1]}."
-    if most := re.search(_MOST, text):
-        return f"{name} takes a whole number up to {most[1]}."
-    return f"{name} takes a whole number." if "integer" in text else f"{name} does not take this value."
+    for pattern, words in _VALUES:
+        if found := re.search(pattern, text):
+            return words.format(*found.groups(), name=name)
+    return f"{name} does not take this value."
 
 
 def _bad_line(text: str) -> str:
