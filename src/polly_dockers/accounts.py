@@ -360,7 +360,8 @@ def create_organisation(connection: Connection, slug: str, *, create_on_push: bo
 def organisation_totals(connection: Connection, slug: str) -> str:
     """What an organisation holds, in words. Raises OrganisationUnknown."""
     found = rows.organisation_totals(connection, organisation_of(connection, slug))
-    return f"{found.repositories} repositories and {found.members} members"
+    repositories = "1 repository" if found.repositories == 1 else f"{found.repositories} repositories"
+    return f"{repositories} and {found.members} member{'' if found.members == 1 else 's'}"
 
 
 def organisation_of(connection: Connection, slug: str) -> int:

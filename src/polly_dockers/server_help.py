@@ -39,7 +39,7 @@ def complete(app: typer.Typer) -> int:
     All that it prints is out at the end: raises OSError where it can't be.
     """
     try:
-        app(prog_name="polly-server", standalone_mode=False)
+        code = app(prog_name="polly-server", standalone_mode=False)
     except typer.Abort as error:
         if isinstance(error.__cause__, KeyboardInterrupt):
             return process.INTERRUPTED
@@ -55,7 +55,7 @@ def complete(app: typer.Typer) -> int:
         raise
     finally:
         sys.stdout.flush()
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -18,4 +18,6 @@ def run() -> NoReturn:
             "To install it, run in a copy of the repository: pip install '.[server]'\n"
         )
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     server.run()

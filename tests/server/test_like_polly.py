@@ -6,6 +6,7 @@ import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import pexpect
 import pytest
 from typer.main import get_command
 
@@ -132,6 +133,24 @@ def test_a_wrong_value_is_code_2_in_plain_words(data: str, command: tuple[str, .
     assert said in last
     assert "Input should" not in last
     assert "Value error" not in last
+
+
+def test_ctrl_c_and_no_at_a_question_change_nothing(data: str) -> None:
+    """Exit code 130 for the one, as with polly, and 1 for the other, which is said."""
+    place = ["--data", data]
+    asked = pexpect.spawn(str(BIN / "polly-server"), ["user", "reset-password", "ann@acme.example", *place], timeout=60)
+    asked.expect("Password: |There is no user")
+    asked.sendintr()
+    asked.expect(pexpect.EOF)
+    asked.close()
+    assert asked.exitstatus == 130
+    asked = pexpect.spawn(str(BIN / "polly-server"), ["org", "delete", "acme", *place], timeout=60)
+    asked.expect("Delete it")
+    asked.sendline("n")
+    asked.expect("Nothing was changed.")
+    asked.expect(pexpect.EOF)
+    asked.close()
+    assert asked.exitstatus == 1
 
 
 def test_completion_can_be_installed() -> None:
