@@ -152,10 +152,9 @@ def _restore_repository(
     if item is None:
         raise _not_there(full)
     if not restore_rows.restore_repository(connection, item, target.name):
-        msg = (
-            f"There is a docker repository {target} again. Restore the deleted one under another name: polly dockers "
-            f"restore --name {full.name} --as NEW_NAME"
-        )
+        there = f"There is a docker repository {target} {'again' if target == full else 'already'}."
+        way = f"polly dockers restore --name {full.name} --as NEW_NAME"
+        msg = f"{there} Restore the deleted one under another name: {way}"
         raise NameExists(msg)
     return item
 

@@ -242,3 +242,16 @@ def test_text_of_other_people_cannot_act_on_a_terminal(ann: User) -> None:
     done = ann.ok("dockers", "list", "--output", "json")
     assert done.json()[0]["description"] == evil
     assert not set(done.out) & set("\x1b\x9b\u202e")
+
+
+def test_public_and_private_at_once_are_refused(ann: User) -> None:
+    """Exit code 2, and nothing is made or changed."""
+    done = ann.polly("dockers", "create", "both", "--description", "x", "--public", "--private")
+    assert (done.code, "--public/--private" in done.err) == (2, True)
+    assert ann.polly("dockers", "tags", "both").code == 1
+
+
+def test_a_name_with_a_slash_says_where_it_is(ann: User) -> None:
+    """What looks like an organisation may be a part of the name."""
+    done = ann.ok("dockers", "create", "nosuchorg/zz", "--description", "x")
+    assert f"It is in the organisation {ann.env['TEST_ORG']}." in done.err

@@ -65,7 +65,7 @@ def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
         (["--email", email, "--code-stdin", "--password-stdin"], f"{code}\nshort\n", 2, "8 to 1024"),
         (["--email", email, "--code-stdin", "--password-stdin"], f"{code}\n", 2, "stdin is empty"),
         (["--email", email, "--code", code], "", 2, "--password-stdin is missing"),
-        (["--email", email, "--password-stdin"], "", 2, "--code is missing"),
+        (["--email", email, "--password-stdin"], "", 2, "--code-stdin is missing"),
         (["--code", code, "--password-stdin"], "a long password\n", 2, "--email is missing"),
         (["--email", email, "--code", code, "--code-stdin"], "", 2, "use one"),
     ):
@@ -153,3 +153,41 @@ def test_a_removal_is_confirmed(person: Callable[..., User]) -> None:
         assert terminal.end() == 0
         assert words in terminal.text()
     assert bob.polly("dockers", "list").code == 1
+
+
+def test_an_invitation_is_revoked_in_words_of_its_own(person: Callable[..., User]) -> None:
+    """The question, what is said beside it and the success are about the invitation; nobody else is asked about."""
+    ann, email = person(), "invited@members.example"
+    for answer, words in (("n", "Nobody was removed."), ("y", "is revoked")):
+        ann.ok("members", "add", email, "--role", "reader")
+        terminal = ann.terminal("members", "remove", email)
+        terminal.see("Revoke the invitation?")
+        assert "has not joined" in terminal.text()
+        terminal.type(answer)
+        assert terminal.end() == 0
+        assert words in terminal.text()
+    ann.ok("members", "add", email, "--role", "reader")
+    assert "The invitation of" in ann.ok("members", "remove", email.upper(), "--yes").err
+    for command in ("remove", "set-role"):
+        terminal = ann.terminal("members", command, "nosuch@members.example", columns=120)
+        assert terminal.end() == 1
+        assert "nosuch@members.example is not a member of" in terminal.text()
+
+
+def test_a_code_that_is_missing_on_a_pipe_names_the_way_that_nobody_sees(nobody: User, server: Server) -> None:
+    """--code-stdin, not --code, which is in the list of processes."""
+    done = nobody.polly("members", "accept", "--server", server.url, "--email", "x@members.example")
+    assert (done.code, done.err) == (2, "Error: --code-stdin is missing: the code is read from stdin then.\n")
+
+
+def test_accepting_makes_the_profile_that_is_named(ann: User, nobody: User, server: Server) -> None:
+    """--profile or POLLY_PROFILE of none that is there is the name of the one to be made."""
+    for email, options, env in (
+        ("new-1@members.example", ["--profile", "lab"], {}),
+        ("new-2@members.example", [], {"POLLY_PROFILE": "other"}),
+    ):
+        made = ann.ok("members", "add", email, "--role", "reader", "--output", "json").json()
+        arguments = ["members", "accept", "--server", server.url, "--email", email, "--code-stdin", "--password-stdin"]
+        nobody.ok(*arguments, *options, stdin=f"{made['code']}\na long password of theirs\n", **env)
+    names = {each["name"] for each in nobody.ok("profiles", "list", "--output", "json").json()}
+    assert names == {"lab", "other"}

@@ -188,7 +188,7 @@ def test_members_are_asked_for(person: Callable[..., User]) -> None:
     terminal = ann.terminal("members")
     terminal.see("with the members?")
     terminal.type(DOWN * 3 + ENTER)
-    terminal.see("Enter the email of the member?")
+    terminal.see("What is the email of the member?")
     terminal.type(bob.email + ENTER)
     terminal.see("Which role?")
     terminal.type(DOWN + ENTER)
@@ -325,3 +325,24 @@ def test_a_long_wait_is_told(nobody: User) -> None:
         terminal.see(f"Still waiting for http://{address}")
         terminal.type(INTERRUPT)
         assert terminal.end() == 130
+
+
+def test_login_shows_the_server_and_takes_another(ann: User, server: Server) -> None:
+    """Who is signed in sees which server and which email are meant; what is typed takes their place."""
+    terminal = ann.terminal("login", columns=120)
+    terminal.see(f"Enter the address of the server {server.url}")
+    terminal.type(server.url.replace("127.0.0.1", "localhost") + ENTER)
+    terminal.see("Sign in to http://localhost")
+    terminal.see(f"Enter your email {ann.email}")
+    terminal.type(ENTER)
+    terminal.see("Enter your password")
+    terminal.type(ann.password + ENTER)
+    assert terminal.end() == 0
+    assert f"--server {server.url.replace('127.0.0.1', 'localhost')} --email {ann.email}" in terminal.text()
+    terminal = ann.terminal("login", server.url, columns=120)
+    terminal.see(f"Sign in to {server.url}")
+    terminal.see("Enter your email")
+    terminal.type("else@acme.example")
+    terminal.see("Enter your email else@acme.example")
+    terminal.type(INTERRUPT)
+    assert terminal.end() == 130

@@ -64,7 +64,7 @@ def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
 def test_a_full_token_takes_the_password(ann: User, nobody: User, server: Server) -> None:
     """It is good for every command then, by the two variables."""
     done = ann.polly("tokens", "create", "ci", "--scope", "full", "--no-input")
-    assert (done.code, done.err) == (2, "Error: --password-stdin is missing.\n")
+    assert (done.code, done.err) == (2, "Error: --password-stdin is missing: the password is read from stdin then.\n")
     assert ann.polly("tokens", "create", "ci", "--scope", "full", "--password-stdin", stdin="wrong\n").code == 1
     arguments = ["tokens", "create", "ci", "--scope", "full", "--password-stdin", "--file", "-"]
     token = ann.ok(*arguments, stdin=ann.password).out.strip()
@@ -117,3 +117,20 @@ def test_the_sign_in_of_this_computer_is_revoked_on_demand_only(person: Callable
     assert made in bob.ok("tokens", "list", "--output", "json").out
     bob.ok("tokens", "revoke", mine, "--yes")
     assert bob.polly("whoami").code == 1
+
+
+def test_a_token_that_is_shorter_than_asked_for_says_why(ann: User) -> None:
+    """And how to get a longer one; one that is as long says nothing."""
+    done = ann.ok("tokens", "create", "long", "--expires", "365d")
+    assert "Shorter than 365d" in done.err
+    assert "polly login --expires 365d" in done.err
+    assert "Shorter" not in ann.ok("tokens", "create", "short", "--expires", "7d").err
+
+
+def test_a_registry_token_in_the_environment_names_the_scope_for_commands(
+    ann: User, nobody: User, server: Server
+) -> None:
+    """What a job needs is made by `tokens create --scope full`."""
+    token = ann.ok("tokens", "create", "ci", "--file", "-").out.strip()
+    done = nobody.polly("dockers", "list", POLLY_SERVER=server.url, POLLY_TOKEN=token)
+    assert (done.code, "polly tokens create --scope full" in done.err) == (1, True)

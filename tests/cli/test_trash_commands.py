@@ -165,3 +165,12 @@ def test_a_pasted_image_never_means_its_repository(ann: User, digest: str) -> No
     assert (done.code, "Right is --name one --tag v1." in done.err) == (2, True)
     done = ann.polly("dockers", "update", "one:v1", "--description", "x")
     assert (done.code, "about a whole docker repository: --name one." in done.err) == (2, True)
+
+
+def test_a_new_name_that_is_taken_is_not_there_again(ann: User, digest: str) -> None:
+    """It was never deleted."""
+    ann.ok("dockers", "create", "--name", "two", "--description", "x")
+    ann.ok("dockers", "delete", "--name", "one", "--yes")
+    done = ann.polly("dockers", "restore", "--name", "one", "--as", "two")
+    assert (done.code, "/two already. Restore" in done.err) == (1, True)
+    assert digest

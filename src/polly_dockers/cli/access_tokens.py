@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from polly_dockers import process
-from polly_dockers.cli import ask, credentials, durations, files, profiles, render, terminal
+from polly_dockers.cli import ask, credentials, durations, files, profiles, render, signin, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import CommandError, UsageError
 from polly_dockers.cli.new_token import new_token
@@ -31,6 +31,8 @@ _TOKEN = (
 )
 _CREATED = (Column("id"), Column("scope"), Column("expires"), Column("token", own_line=True))
 _STDOUT = "-"
+_SLACK = 60
+"""Seconds that a token may be shorter than what was asked for before it is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
         msg = f"{wanted.file or 'stdout'} can't be written: {error.strerror}. The token is ended; name another file."
         raise CommandError(msg) from error
     terminal.success(f"access token {created.id} for {terminal.clean(label)!r}")
+    if created.expires_in and created.expires_in < lifetime - _SLACK:
+        terminal.say(
+            f"Shorter than {wanted.expires}: a token of scope registry ends at the latest when your sign-in does. For "
+            f"a longer one: polly tokens create --scope full, or first polly login --expires {wanted.expires}"
+        )
     terminal.say(f"Good until {render.date(created.expires_at)}; to end it sooner: polly tokens revoke {created.id}")
 
 
@@ -97,7 +104,7 @@ def _client(call: Call, wanted: Wanted) -> Client:
     if wanted.password_stdin:
         password = ask.line_of_stdin("the password")
     else:
-        password = call.need("--password-stdin", lambda: ask.password("Enter your password"))
+        password = call.need("--password-stdin", lambda: ask.password("Enter your password"), signin.STDIN)
     ca_file = session.stored.ca_file if session.stored else ""
     return Client(session.server, email=email, password=password, ca_file=ca_file)
 

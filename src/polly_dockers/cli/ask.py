@@ -17,18 +17,32 @@ def choose(message: str, choices: Sequence[str], default: str | None = None) -> 
     return str(_answer("select", message, choices=list(choices), default=default))
 
 
-def text(message: str, *, before: str = "", default: str = "", check: Callable[[str], str | None] | None = None) -> str:
-    """Return what was typed. ``before`` stands before the cursor; ``check`` returns what is wrong with an answer."""
+def text(
+    message: str,
+    *,
+    before: str = "",
+    default: str = "",
+    suggested: str = "",
+    check: Callable[[str], str | None] | None = None,
+) -> str:
+    """Return what was typed. ``before`` stands before the cursor; ``check`` returns what is wrong with an answer.
+
+    ``default`` is a text to go on with; ``suggested`` is the answer where nothing is typed, and gives way to what is.
+    """
     whole = f"{message} {before}".rstrip()
-    return str(_answer("text", whole, default=default, validate=_validator(check))).strip()
+    more = {"placeholder": [("class:placeholder", suggested)]} if suggested else {}
+    validator = _validator(check, empty=bool(suggested))
+    return str(_answer("text", whole, default=default, validate=validator, **more)).strip() or suggested
 
 
-def one_of(message: str, known: Sequence[str], *, before: str = "") -> str:
-    """Return what was typed; what is known and fits is offered while typing."""
+def one_of(
+    message: str, known: Sequence[str], *, before: str = "", check: Callable[[str], str | None] | None = None
+) -> str:
+    """Return what was typed; what is known and fits is offered while typing. ``check`` is as in ``text``."""
     if not known:
-        return text(message, before=before)
+        return text(message, before=before, check=check)
     whole = f"{message} {before}".rstrip()
-    return str(_answer("autocomplete", whole, choices=list(known), validate=_validator(None))).strip()
+    return str(_answer("autocomplete", whole, choices=list(known), validate=_validator(check))).strip()
 
 
 def password(message: str) -> str:
@@ -60,9 +74,11 @@ def yes(message: str, *, default: bool = False) -> bool:
     return bool(_answer("confirm", message, default=default))
 
 
-def _validator(check: Callable[[str], str | None] | None) -> Callable[[str], bool | str]:
+def _validator(check: Callable[[str], str | None] | None, *, empty: bool = False) -> Callable[[str], bool | str]:
     def validate(answer: str) -> bool | str:
         if not answer.strip():
+            if empty:
+                return True
             return "An answer is needed here; Ctrl-C leaves."
         return (check and check(answer)) or True
 

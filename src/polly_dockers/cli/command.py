@@ -63,10 +63,13 @@ class Call:
         """Tell whether a person can be asked."""
         return not self.no_input and terminal.asks()
 
-    def need(self, option: str, question: Callable[[], str]) -> str:
-        """Return the answer to the question for a missing option. Raises UsageError where nobody can be asked."""
+    def need(self, option: str, question: Callable[[], str], reason: str = "") -> str:
+        """Return the answer to the question for a missing option. Raises UsageError where nobody can be asked.
+
+        ``reason`` says what the option is for, where its name does not.
+        """
         if not self.may_ask():
-            msg = f"{option} is missing."
+            msg = f"{option} is missing{reason and f': {reason}'}."
             raise UsageError(msg)
         self.asked = True
         return question()
@@ -172,6 +175,8 @@ class HelpedCommand(_Help, TyperCommand):
         for each in order:
             if order.count(each) > 1 and not getattr(each, "is_flag", False):
                 ctx.fail(f"{each.opts[0]} is there twice: give it once.")
+            if set(each.opts) & set(args) and set(each.secondary_opts) & set(args) and order.count(each) > 1:
+                ctx.fail(f"{each.opts[0]}/{each.secondary_opts[0]} is there twice: give it once.")
         return super().parse_args(ctx, args)
 
 

@@ -24,7 +24,7 @@ def add(call: Call, email: str | None, role: wire.Role | None, output: str) -> N
     """Invite somebody, and print the code, which is shown this once."""
     if call.may_ask() and (email is None or role is None):
         call.session.require("admin")
-    email = email or call.need("--email", lambda: ask.text("Enter the email of the new member?"))
+    email = email or call.need("--email", lambda: ask.text("What is the email of the new member?"))
     role = role or memberships.ask_role(call)
     session = call.session
     organisation = session.organisation
@@ -72,7 +72,9 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
         email = email or call.need("--email", lambda: ask.text("Enter the email that was invited"))
     if code_stdin:
         code = ask.line_of_stdin("the code")
-    code = code or call.need("--code", lambda: ask.text("Enter the code of the invitation"))
+    if not code:
+        reason = "the code is read from stdin then"
+        code = call.need("--code-stdin", lambda: ask.text("Enter the code of the invitation"), reason)
     if session is not None:
         joined = session.client.accept_invitation(wire.InvitationAccept(code))
     else:
@@ -97,6 +99,9 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
 def _session(call: Call, email: str | None) -> Session | None:
     """Who is signed in at the server that is meant; None for nobody, and for who is not the one with that email."""
     environment = os.environ
+    named = call.profile or (not environment.get("POLLY_TOKEN") and environment.get("POLLY_PROFILE"))
+    if named and named not in profiles.load().by_name:
+        return None  # it is made
     if not (environment.get("POLLY_TOKEN") or call.profile or environment.get("POLLY_PROFILE")):
         known = profiles.load().by_name.values()
         address = call.server or environment.get("POLLY_SERVER")
@@ -114,7 +119,8 @@ def _password(call: Call, *, password_stdin: bool) -> str:
     """The password of the account, or of the one that is about to be made: then a slip of the finger would stay."""
     if password_stdin:
         return ask.line_of_stdin("the password")
-    password = call.need("--password-stdin", lambda: ask.password("Enter your password on this server, or a new one"))
+    question = "Enter your password on this server, or a new one"
+    password = call.need("--password-stdin", lambda: ask.password(question), signin.STDIN)
     if ask.password("Enter the password again") != password:
         msg = "The two passwords differ; nothing is changed."
         raise UsageError(msg)

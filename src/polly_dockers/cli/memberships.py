@@ -8,7 +8,7 @@ import msgspec
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, render, terminal
-from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.failures import CommandError, UsageError
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ def list_(call: Call, output: str) -> None:
 def set_role(call: Call, email: str | None, role: wire.Role | None, output: str) -> None:
     """Change the role of a member, and print the member."""
     email = email or _ask_member(call)
+    if role is None and call.may_ask():
+        call.session.require("admin")
+        _check_member(call, email)
     role = role or ask_role(call)
     session = call.session
     item = session.client.set_role(session.organisation, email, role)
@@ -52,21 +55,45 @@ def remove(call: Call, email: str | None, *, yes: bool) -> None:
     """Remove a member, or revoke an invitation, once it is confirmed. Raises UsageError."""
     email = email or _ask_member(call, invited=True)
     session = call.session
+    organisation = session.organisation
+    wanted = email.strip().lower()
+    invited = any(each.email == wanted for each in session.client.invitations(organisation).items)
+    if not invited:
+        _check_member(call, email)
+    shown = terminal.clean(email)
     if not yes:
         terminal.say(
-            f"This takes {terminal.clean(email)} out of {session.organisation}: no pull, push or command there any "
-            "more, from the next request on. What they pushed stays."
+            f"{shown} was invited to {organisation} and has not joined. This revokes the invitation: its code is not "
+            "good any more."
+            if invited
+            else f"This takes {shown} out of {organisation}: no pull, push or command there any more, from the next "
+            "request on. What they pushed stays."
         )
         if not call.may_ask():
             msg = "Nobody was removed. To remove without being asked, add --yes."
             raise UsageError(msg)
         call.asked = True
-        if not ask.yes("Remove them?"):
+        if not ask.yes("Revoke the invitation?" if invited else "Remove them?"):
             terminal.say("Nobody was removed.")
             return
-    session.client.remove_member(session.organisation, email)
+    session.client.remove_member(organisation, email)
     call.remember("polly members remove", email=email, yes=True)
-    terminal.success(f"{email} is not a member of {session.organisation} any more")
+    terminal.success(
+        f"The invitation of {shown} to {organisation} is revoked"
+        if invited
+        else f"{shown} is not a member of {organisation} any more"
+    )
+
+
+def _check_member(call: Call, email: str) -> None:
+    """Raise CommandError for who is not a member, before anything else is asked."""
+    session = call.session
+    if not any(each.email == email.strip().lower() for each in session.client.members(session.organisation).items):
+        msg = (
+            f"{terminal.clean(email)} is not a member of {session.organisation}. "
+            "polly members list shows who is, and who is invited."
+        )
+        raise CommandError(msg)
 
 
 def _ask_member(call: Call, *, invited: bool = False) -> str:
@@ -76,7 +103,7 @@ def _ask_member(call: Call, *, invited: bool = False) -> str:
         known = [each.email for each in session.client.members(session.organisation).items]
         if invited:
             known += [each.email for each in session.client.invitations(session.organisation).items]
-        return ask.one_of("Enter the email of the member?", known)
+        return ask.one_of("What is the email of the member?", known)
 
     return call.need("--email", question)
 

@@ -68,7 +68,7 @@ class Choice:
         which = ask.choose(question, ["all", "latest", "oldest"])
         self.given, self.every = True, which == "all"
         if not self.every:
-            count = int(ask.text("How many?", default="10", check=_wrong_number))
+            count = int(ask.text("How many?", suggested="10", check=_wrong_number))
             self.latest, self.oldest = (count, None) if which == "latest" else (None, count)
 
     @property
@@ -107,7 +107,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
         before = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
         question = "Enter the name of the docker repository?"
         name = call.need("--name", lambda: ask.text(question, before=before, check=lambda text: _wrong(call, text)))
-    organisation, name = session.repository(name)
+    given, (organisation, name) = name, session.repository(name)
     if description is None:
         question = "Enter the description of the docker repository?"
         description = call.need("--description", lambda: ask.text(question))
@@ -120,6 +120,8 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
         "polly dockers create", (organisation, name), description=description, public=public, private=public is False
     )
     terminal.success("docker repository generation")
+    if "/" in name and given.strip() == name:
+        terminal.say(f"It is in the organisation {organisation}.")
     if output == "json":
         render.document(item)
     else:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Create: TypeAlias = Callable[[str | None], contextlib.AbstractContextManager[wire.TokenCreated]]
 
+STDIN = "the password is read from stdin then"
+"""Why --password-stdin is missing where nobody can be asked."""
 _UNAUTHORIZED = 401
 
 
@@ -250,8 +252,12 @@ def address(call: Call, *, auto: bool = False) -> str:
         known = profiles.load()
         name = call.profile or os.environ.get("POLLY_PROFILE") or known.current
         stored = known.by_name.get(name)
-        if stored:
+        if stored and (call.profile or os.environ.get("POLLY_PROFILE") or not call.may_ask()):
             return stored.server
+        if stored:
+            call.asked = True
+            given = ask.text("Enter the address of the server", suggested=stored.server, check=_wrong_server)
+            return server_url.normal(given)
         if auto:
             _missing("--server", "or POLLY_SERVER in the environment")
         given = call.need("--server", lambda: ask.text("Enter the address of the server", check=_wrong_server))
@@ -272,13 +278,15 @@ def _credentials(call: Call, server: str, email: str | None, *, password_stdin: 
         if not email or not password:
             _missing("POLLY_TOKEN", "or POLLY_EMAIL and POLLY_PASSWORD, in the environment")
         return email, ask.of_environment(password, "POLLY_PASSWORD")
+    if call.may_ask() and not password_stdin:
+        terminal.say(f"Sign in to {server}")
     known = next((each.email for each in profiles.load().by_name.values() if profiles.same(each.server, server)), "")
     if not email:
-        email = call.need("--email", lambda: ask.text("Enter your email", default=known))
+        email = call.need("--email", lambda: ask.text("Enter your email", suggested=known))
     if password_stdin:
         return email, ask.line_of_stdin("the password")
     if not call.may_ask():
-        _missing("--password-stdin", "the password is read from stdin then")
+        _missing("--password-stdin", STDIN)
     call.asked = True
     return email, ask.password("Enter your password")
 

@@ -74,7 +74,10 @@ async def by_full_token(exchange: Exchange) -> SignedIn:
         raise Unauthorized(msg)
     signed_in = await accounts.sign_in_by_token(exchange.registry, secret.strip(), exchange.address)
     if signed_in.token is None or signed_in.token.scope != "full":
-        msg = "This access token is good for the registry only. Run polly login for one that is good for commands."
+        msg = (
+            "This access token is good for images only (scope registry). For commands, a person runs polly login; a "
+            "program has a token of polly tokens create --scope full."
+        )
         raise Unauthorized(msg)
     exchange.user_id = signed_in.actor.user_id
     return signed_in
