@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import Server, polly_server, running_server
+from contract.collecting import collect
 from contract.registry_rows import fill, held
 from contract.wire_client import OCI_MANIFEST, Image, Person, Repo, admin, image, sha256
 from contract.workers import each_worker
 from polly_dockers import audit, datafolder, rebuild
-from polly_dockers.collector import Collector, Report
 from polly_dockers.config import Config
 from polly_dockers.db import batches, compaction, journal
 from polly_dockers.errors import Unavailable
@@ -34,22 +34,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """A server of its own, whose garbage only this test collects."""
     with running_server(tmp_path, "--collect-seconds", "0") as running:
         yield running
-
-
-def collect(server: Server, **settings: Any) -> Report:  # noqa: ANN401 - settings
-    """Collect, with the trash that is over at once."""
-    lengths = {"trash_days": 0, "grace_seconds": 0, "lease_seconds": 10} | settings
-
-    async def run() -> Report:
-        registry = await datafolder.open_registry(Config(data=server.data, **lengths))
-        try:
-            report = await Collector(registry).run()
-            assert report is not None
-            return report
-        finally:
-            registry.close()
-
-    return asyncio.run(run())
 
 
 def compact(server: Server) -> None:
@@ -140,6 +124,43 @@ def test_pushes_meanwhile(server: Server, tmp_path: Path) -> None:
     server.stop()
     server.start()
     assert rebuilt(server, tmp_path / "copy") == held(server.data)
+
+
+def test_writers_wait_for_no_reading(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written meanwhile is read before the writers' lock is taken, and under it only the last of that."""
+    ann = admin(server)
+    push(ann)
+    read: list[tuple[bool, int]] = []
+    heads = journal.heads_from
+
+    def counted(path: Path, begin: int) -> Iterator[tuple[int, int, int]]:
+        for found in heads(path, begin):
+            with (server.data / "writer.lock").open() as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    locked = False
+                except BlockingIOError:
+                    locked = True
+            read.append((locked, found[0]))
+            yield found
+
+    monkeypatch.setattr(journal, "heads_from", counted)
+    steps = 0
+
+    def rest(_took: float) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 1:
+            for _ in range(3):
+                push(ann)
+            server.stop()
+
+    compaction.compact(server.data, rest)
+    [snapshot, *_] = journal.files(server.data)
+    behind = {batch for _, batch in read if batch > journal.number(snapshot)}
+    assert len(behind) > 3
+    assert [batch for locked, batch in read if locked] == [max(behind)]
+    assert steps >= len(read) - 1, "what is read is paced as well"
 
 
 def test_one_who_appends_to_an_old_file(server: Server, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
@@ -10,22 +9,21 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from conftest import BIN, polly_server, running_server
+from contract.collecting import collect
 from contract.wire_client import Image, Person, Repo, admin, image, sha256
 from polly_dockers import accounts, datafolder
-from polly_dockers.collector import Collector, Report
-from polly_dockers.config import Config
-from polly_dockers.db import clock, trash
 from polly_dockers.db import restore as restore_rows
+from polly_dockers.db import trash
 from polly_dockers.errors import NotInTrash
 from polly_dockers.model import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -45,35 +43,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 class Died(Exception):
     """A collector that ends in the middle."""
-
-
-def collect(server: Server, meanwhile: Callable[[], None] | None = None, number: int = 0, **settings: int) -> Report:
-    """Collect, with the trash and graves that are over at once; ``meanwhile`` comes before a transaction of a number.
-
-    Raises what ``meanwhile`` raises.
-    """
-    lengths = {"trash_days": 0, "grace_seconds": 0, "lease_seconds": 10} | settings
-
-    async def run() -> Report:
-        registry = await datafolder.open_registry(Config(data=server.data, **lengths))  # type: ignore[arg-type]
-        write, left = registry.db.write, number
-
-        async def counted(fn: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as the method
-            nonlocal left
-            left -= fn is not clock.observe  # a run begins with it
-            if left == 0 and fn is not clock.observe and meanwhile is not None:
-                await asyncio.to_thread(meanwhile)
-            return await write(fn, *args)
-
-        registry.db.write = counted  # type: ignore[method-assign,assignment]
-        try:
-            report = await Collector(registry).run()
-            assert report is not None
-            return report
-        finally:
-            registry.close()
-
-    return asyncio.run(run())
 
 
 def leases_end(server: Server) -> None:

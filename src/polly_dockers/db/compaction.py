@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 PART: Final = ".part"
 SLACK: Final = 64 << 20
 """Bytes by which a journal is more than twice as large as its snapshot before that alone is a reason to compact it."""
+FEW: Final = 50
+"""Batches that are read under the writers' lock without a thought."""
+ROUNDS: Final = 10
+"""Times that what came meanwhile is read before the lock is taken, at most."""
 WEEK: Final = 7 * 86_400
 """Seconds after which what is gone for good is no longer kept in the journal of a server."""
 
@@ -68,8 +72,8 @@ def compact(folder: Path, rest: Callable[[float], None]) -> int:
         part = place.with_name(place.name + PART)
         try:
             count = _write(part, rows.batches(last), rest)
-            _compare(part, count, last)
-            if not rows.publish(last, part, place):
+            _compare(part, count, last, rest)
+            if not rows.publish(last, part, place, rest):
                 return 0
         finally:
             part.unlink(missing_ok=True)
@@ -119,15 +123,21 @@ class _Rows:
         """All rows of the snapshot; the last batch is the one that it is of."""
         return snapshot.batches(self._reader, 1, last)
 
-    def publish(self, last: int, part: Path, place: Path) -> bool:
-        """Name the part, if all that was committed since stands in files that stay; whether that is so."""
+    def publish(self, last: int, part: Path, place: Path, rest: Callable[[float], None]) -> bool:
+        """Name the part, if all that was committed since stands in files that stay; whether that is so.
+
+        What those files hold is read before the lock is taken, so that nobody waits for more than the last of it.
+        """
         self._reader.exec_driver_sql("ROLLBACK")
+        behind = _Behind(self._folder, last)
+        for _ in range(ROUNDS):
+            if behind.read(rest) <= FEW:
+                break
         with self._alone() as connection:
-            behind = [path for path in journal.files(self._folder) if journal.number(path) > last]
-            before = journal.heads(behind)
+            behind.read(lambda _took: None)
             at = batches.committed(connection)
-            while at in before:
-                at = before[at]
+            while at in behind.before:
+                at = behind.before[at]
             if at == last:
                 part.rename(place)
                 journal.sync_folder(place.parent)
@@ -158,6 +168,30 @@ class _Rows:
         self._engine.dispose()
 
 
+class _Behind:
+    """Batches behind a snapshot, as the files that stay tell them."""
+
+    def __init__(self, folder: Path, last: int) -> None:
+        self.before: dict[int, int] = {}
+        """Ids, each with that of the batch before it."""
+        self._folder = folder
+        self._last = last
+        self._seen: dict[Path, int] = {}
+        """Where the last batch that was read of a file begins: it alone may have been taken back meanwhile."""
+
+    def read(self, rest: Callable[[float], None]) -> int:
+        """Read what was appended since; how many batches that are new. ``rest`` as in ``compact``."""
+        known, began = len(self.before), time.monotonic()
+        for path in journal.files(self._folder):
+            if journal.number(path) <= self._last:
+                continue
+            for batch, previous, begin in journal.heads_from(path, self._seen.get(path, 0)):
+                self.before[batch], self._seen[path] = previous, begin
+                rest(time.monotonic() - began)
+                began = time.monotonic()
+        return len(self.before) - known
+
+
 def _write(part: Path, found: Iterator[journal.Batch], rest: Callable[[float], None]) -> int:
     """Write batches to a new file and sync it; how many there were."""
     part.unlink(missing_ok=True)
@@ -175,13 +209,15 @@ def _write(part: Path, found: Iterator[journal.Batch], rest: Callable[[float], N
     return count
 
 
-def _compare(part: Path, count: int, last: int) -> None:
+def _compare(part: Path, count: int, last: int, rest: Callable[[float], None]) -> None:
     """Raise Unavailable where the file does not hold so many batches, each behind the one before, up to the last."""
-    at, seen = 0, 0
-    for head, previous in journal.heads([part]).items():
+    at, seen, began = 0, 0, time.monotonic()
+    for head, previous, _ in journal.heads_from(part, 0):
         if previous != at:
             break
         at, seen = head, seen + 1
+        rest(time.monotonic() - began)
+        began = time.monotonic()
     if (at, seen) != (last, count):
         msg = f"{part} can't be read as it was written; the journal stays as it was."
         raise Unavailable(msg)

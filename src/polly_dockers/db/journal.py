@@ -384,13 +384,20 @@ def read(folder: Path) -> Iterator[Batch]:
 
 def read_file(path: Path) -> Iterator[Batch]:
     """All whole batches of a file."""
-    for payload in _payloads(path):
+    for payload, _ in _frames(path):
         yield _decode(payload)
 
 
 def heads(paths: Iterable[Path]) -> dict[int, int]:
     """The ids of all whole batches of files, each with that of the batch before it."""
-    return {head.id: head.previous for path in paths for head in map(_decode_head, _payloads(path))}
+    return {batch: previous for path in paths for batch, previous, _ in heads_from(path, 0)}
+
+
+def heads_from(path: Path, begin: int) -> Iterator[tuple[int, int, int]]:
+    """The whole batches of a file from a place on: id, id of the batch before it, and where it begins."""
+    for payload, end in _frames(path, begin):
+        head = _decode_head(payload)
+        yield head.id, head.previous, end - HEAD.size - len(payload)
 
 
 def last(folder: Path) -> int:
@@ -400,7 +407,7 @@ def last(folder: Path) -> int:
             if is_snapshot(path):
                 return number(path)
             newest = b""
-            for payload in _payloads(path):
+            for payload, _ in _frames(path):
                 newest = payload
             if newest:
                 return _decode_head(newest).id
@@ -451,19 +458,14 @@ def sealed(folder: Path, committed: int) -> tuple[Sealed | None, AuditStart | No
     return seal, None
 
 
-def _payloads(path: Path) -> Iterator[bytes]:
-    for payload, _ in _frames(path):
-        yield payload
-
-
-def _frames(path: Path) -> Iterator[tuple[bytes, int]]:
-    """The payloads of all whole frames, and where each ends.
+def _frames(path: Path, begin: int = 0) -> Iterator[tuple[bytes, int]]:
+    """The payloads of all whole frames from a place on, and where each ends.
 
     What was torn by a crash is passed over, up to the next MAGIC.
     """
     with path.open("rb", buffering=_BLOCK) as file:
         size = os.fstat(file.fileno()).st_size
-        at = _find(file, 0)
+        at = _find(file, begin)
         while at >= 0:
             payload, end = _frame(file, at, size)
             if payload is not None:

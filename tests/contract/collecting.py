@@ -1,0 +1,50 @@
+"""A collection of the garbage of a server, in the process of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from polly_dockers import datafolder
+from polly_dockers.collector import Collector, Report
+from polly_dockers.config import Config
+from polly_dockers.db import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Server
+
+
+def collect(
+    server: Server,
+    meanwhile: Callable[[], None] | None = None,
+    number: int = 0,
+    **settings: Any,  # noqa: ANN401 - settings
+) -> Report:
+    """Collect, with the trash and graves that are over at once; ``meanwhile`` comes before a transaction of a number.
+
+    Raises what ``meanwhile`` raises.
+    """
+    lengths = {"trash_days": 0, "grace_seconds": 0, "lease_seconds": 10} | settings
+
+    async def run() -> Report:
+        registry = await datafolder.open_registry(Config(data=server.data, **lengths))
+        write, left = registry.db.write, number
+
+        async def counted(fn: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as the method
+            nonlocal left
+            left -= fn is not clock.observe  # a run begins with it
+            if left == 0 and fn is not clock.observe and meanwhile is not None:
+                await asyncio.to_thread(meanwhile)
+            return await write(fn, *args)
+
+        registry.db.write = counted  # type: ignore[method-assign,assignment]
+        try:
+            report = await Collector(registry).run()
+            assert report is not None
+            return report
+        finally:
+            registry.close()
+
+    return asyncio.run(run())
