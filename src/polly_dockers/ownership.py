@@ -95,7 +95,8 @@ def _chosen_by_nobody_else(folder: Path) -> os.stat_result:
 
     Such a user could let root act on any folder as its owner, or as root. They decide by a link of theirs on the way;
     where root owns the folder, by a folder of theirs on the way, too. In a folder of root that everybody may write to,
-    such as /tmp, they decide what lies inside.
+    such as /tmp, they decide what lies inside; on the way, where such a folder has no sticky bit, they can put another
+    in the place of what lies there.
     """
     end, there, on_the_way = _follow(folder)
     owner = end.stat()
@@ -103,7 +104,7 @@ def _chosen_by_nobody_else(folder: Path) -> os.stat_result:
     if there and owner.st_uid == 0 and owner.st_mode & open_to_all == open_to_all:
         msg = f"Every user may write to {end}, so it can't be a data folder or backup of root. Give another folder."
         raise Unavailable(msg)
-    for place in on_the_way:
+    for place in on_the_way if there else [*on_the_way, end]:
         found = place.lstat()
         decides = owner.st_uid == 0 or stat.S_ISLNK(found.st_mode)
         if decides and found.st_uid not in {0, owner.st_uid}:
@@ -113,7 +114,30 @@ def _chosen_by_nobody_else(folder: Path) -> os.stat_result:
                 "root or to the owner of the last folder."
             )
             raise Unavailable(msg)
+        if owner.st_uid == 0 and stat.S_ISDIR(found.st_mode) and _is_open(found):
+            msg = (
+                f"Other users may write to {place} ({_mode(found)}), and could put another folder in the place of "
+                f"{folder}. Give another folder, or run: chmod go-w {quote(str(place))}"
+            )
+            raise Unavailable(msg)
     return owner
+
+
+def _is_open(found: os.stat_result) -> bool:
+    """Whether others than root and the owner of a folder may take away what lies in it."""
+    if found.st_mode & stat.S_ISVTX:
+        return False
+    return bool(found.st_mode & stat.S_IWOTH) or (bool(found.st_mode & stat.S_IWGRP) and _has_members(found.st_gid))
+
+
+def _has_members(gid: int) -> bool:
+    """Whether anybody but root is in a group; that of root itself is for root, whoever is in it."""
+    if gid == 0:
+        return False
+    with contextlib.suppress(KeyError):
+        if set(grp.getgrgid(gid).gr_mem) - {"root"}:
+            return True
+    return any(entry.pw_gid == gid and entry.pw_uid != 0 for entry in pwd.getpwall())
 
 
 def _follow(folder: Path) -> tuple[Path, bool, list[Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
@@ -80,13 +81,36 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
 
 def _shared_folder(data: Path) -> Path:
     """A folder for what the processes of this server share: in memory, for temporary files, or in the data folder."""
-    for place in ("/dev/shm", None):  # noqa: S108 - mkdtemp makes a folder that only its owner may enter
+    for place in (Path("/dev/shm"), Path(tempfile.gettempdir())):  # noqa: S108 - mkdtemp's is for its owner alone
         with contextlib.suppress(OSError):
-            return Path(tempfile.mkdtemp(prefix="polly-metrics-", dir=place))
-    for left in data.glob("metrics-*"):
-        if not Path(f"/proc/{left.name.split('-')[1]}").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"metrics-{os.getpid()}-", dir=data))
+            return _made(place, "polly-metrics-")
+    return _made(data, "metrics-")
+
+
+def _made(place: Path, prefix: str) -> Path:
+    """A new folder that this process has a lock on, and its workers with it; what dead servers left is deleted."""
+    for left in place.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):  # another server that starts may have deleted it
+            if _is_left(left, left.name.removeprefix(prefix).partition("-")[0]):
+                shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=place))
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return made
+
+
+def _is_left(folder: Path, pid: str) -> bool:
+    """Whether a folder is this user's, its process is gone, and none holds it: processes of a container have no pid."""
+    if folder.lstat().st_uid != os.geteuid() or not pid.isdecimal() or Path(f"/proc/{pid}").exists():
+        return False
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _raise_limit() -> None:

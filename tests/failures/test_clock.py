@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import Server, free_port, polly_server
+from conftest import Server, polly_server
 from contract.wire_client import Client, Person, bearer, image, sha256
 from failures.client import check, kill
 from failures.clock import DAY, Clock
+from failures.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -22,19 +21,6 @@ if TYPE_CHECKING:
 def clock(tmp_path: Path) -> Clock:
     """The clock of the server."""
     return Clock(tmp_path / "clock")
-
-
-@contextlib.contextmanager
-def serving(folder: Path, clock: Clock, *options: str) -> Iterator[Server]:
-    """A server by that clock."""
-    server = Server(folder / "data", free_port(), options, command=clock.command)
-    server.init()
-    server.start()
-    try:
-        yield server
-    finally:
-        if server.process is not None:
-            kill(server)
 
 
 def listed(person: Person, path: str) -> list[dict[str, Any]]:
@@ -63,7 +49,7 @@ def history(person: Person, repository: str) -> dict[str, list[Any]]:
 
 def test_a_clock_that_was_set_back(tmp_path: Path, clock: Clock) -> None:
     """Every list is in the order in which things happened, page by page, and so it is after a rebuild."""
-    with serving(tmp_path, clock) as server:
+    with serving(tmp_path, clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         first, second = ann.create("first"), ann.create("second")
         made = [image() for _ in range(3)]
@@ -114,7 +100,7 @@ def collections(server: Server, more: int) -> None:
 
 def test_a_clock_that_jumps_ahead(tmp_path: Path, clock: Clock) -> None:
     """A push that is under way, an upload and the trash are kept; what really has no use any more goes later."""
-    with serving(tmp_path, clock, "--collect-seconds", "1") as server:
+    with serving(tmp_path, "--collect-seconds", "1", clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         repo, made, old = ann.new_repo(), image(), image()
         repo.push(old, "v1")
@@ -138,7 +124,7 @@ def test_a_clock_that_jumps_ahead(tmp_path: Path, clock: Clock) -> None:
 
 def test_tokens_and_a_clock_that_jumps(tmp_path: Path, clock: Clock) -> None:
     """A registry token of another day is refused as such, and a new one is had at once; access tokens go on."""
-    with serving(tmp_path, clock) as server:
+    with serving(tmp_path, clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         secret = ann.access_token("registry", 30 * DAY)
         repo, made = ann.new_repo(), image()
@@ -159,7 +145,7 @@ def test_tokens_and_a_clock_that_jumps(tmp_path: Path, clock: Clock) -> None:
 
 def test_what_expired_by_a_wrong_clock_comes_back(tmp_path: Path, clock: Clock) -> None:
     """Tokens and invitations that are over while the clock is ahead are good again once it is right."""
-    with serving(tmp_path, clock) as server:
+    with serving(tmp_path, clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         api = bearer(server.port, ann.access_token("full", DAY // 2))
         guest = Person(server.port, server.org, "guest@acme.example", secrets.token_urlsafe(12))

@@ -8,36 +8,21 @@ from typing import TYPE_CHECKING
 
 import pysqlite3.dbapi2 as sqlite
 
-from conftest import Server, free_port
 from contract.wire_client import Person, basic, bearer, image, sha256
 from failures.client import check, kill, mounted
 from failures.clock import DAY, HOUR, Clock
-from failures.test_power import fill
+from failures.serving import fill, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from contract.wire_client import Image, Repo
 
 
-@contextlib.contextmanager
-def serving(place: Path, clock: Clock, *options: str) -> Iterator[Server]:
-    """A server by that clock; it is gone before the disk is, whatever happens."""
-    server = Server(place / "data", free_port(), options, command=clock.command)
-    server.init()
-    server.start()
-    try:
-        yield server
-    finally:
-        if server.process is not None:
-            kill(server)
-
-
 def test_a_day_on_a_full_disk(tmp_path: Path) -> None:
     """Pulls with tokens old and new, lists and sign-in by password go on; then there is room, and all is written."""
     clock = Clock(tmp_path / "clock")
-    with mounted(tmp_path, 64) as (place, _), serving(place, clock) as server:
+    with mounted(tmp_path, 64) as (place, _), serving(place, clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         old, fresh, full = (ann.access_token(scope, 30 * DAY) for scope in ("registry", "registry", "full"))
         repo, made = ann.new_repo(), image()
@@ -75,7 +60,7 @@ def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
     """Bytes that the collector was to delete are deleted while there is no room for a row, and pushes go on."""
     clock = Clock(tmp_path / "clock")
     short = ("--lease-seconds", "10", "--grace-seconds", "8", "--collect-seconds", "1")
-    with mounted(tmp_path, 64) as (place, _), serving(place, clock, *short) as server:
+    with mounted(tmp_path, 64) as (place, _), serving(place, *short, clock=clock) as server:
         repo = Person(server.port, server.org, *server.admin).new_repo()
         digest = repo.push_blob(secrets.token_bytes(5_000_000))
         with contextlib.closing(sqlite.connect(server.data / "polly.db", timeout=30)) as rows:

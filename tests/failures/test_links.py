@@ -104,6 +104,29 @@ def test_a_folder_of_root_that_all_may_write_to(place: Path, home: Path) -> None
     assert init(home / "new").returncode == 0  # below such a folder each user has their own
 
 
+@pytest.mark.parametrize(
+    ("mode", "group", "code"),
+    [(0o777, 0, 1), (0o775, 0, 0), (0o775, pwd.getpwnam("nobody").pw_gid, 1), (0o1777, 0, 0)],
+)
+def test_a_folder_of_root_on_the_way(place: Path, mode: int, group: int, code: int) -> None:
+    """Whoever may write to it could put another folder in the place of the data folder, unless it is as /tmp is."""
+    way = place / "way"
+    (way / "data").mkdir(parents=True)
+    os.chown(way, 0, group)
+    way.chmod(mode)
+    done = init(way / "data")
+    assert done.returncode == code, done.stderr
+    if code:
+        [line] = done.stderr.splitlines()
+        assert f"Other users may write to {way}" in line
+        assert f"chmod go-w {way}" in line
+        assert list((way / "data").iterdir()) == []
+        assert f"Other users may write to {way}" in init(way / "new").stderr
+        assert not (way / "new").exists()
+        way.chmod(mode & ~0o022)
+        assert init(way / "data").returncode == 0
+
+
 def test_links_of_root_and_of_the_owner_are_followed(place: Path, home: Path) -> None:
     """A data folder on another disk, with a link to it, is nothing unusual."""
     disk = place / "disk"

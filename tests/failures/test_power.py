@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import Server, free_port
 from contract.wire_client import Person, image, sha256
 from failures.client import Pusher, check, kill, mounted, scenario, shut_down, verify
+from failures.serving import fill, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@contextlib.contextmanager
-def serving(place: Path) -> Iterator[Server]:
-    """A server whose data is there; it is gone before the disk is, whatever happens."""
-    server = Server(place / "data", free_port())
-    server.init()
-    server.start()
-    try:
-        yield server
-    finally:
-        if server.process is not None:
-            kill(server)
 
 
 @pytest.mark.parametrize("turn", range(6))
@@ -51,19 +35,6 @@ def test_the_power_goes_away(tmp_path: Path, turn: int) -> None:
         assert pusher.record.refusals == []
         kill(server)
         check(server)
-
-
-def fill(file: Path) -> None:
-    """Take all the room that there is."""
-    fd = os.open(file, os.O_WRONLY | os.O_CREAT)
-    try:
-        for size in (1 << 20, 1 << 12, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    os.write(fd, b"\0" * size)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def test_a_full_disk(tmp_path: Path) -> None:

@@ -8,27 +8,16 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
-from conftest import Server, free_port
 from contract.wire_client import Person, image
-from failures.client import GONE, kill
+from failures.client import GONE
+from failures.serving import serving
 from failures.tracer import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-
-@contextlib.contextmanager
-def one_worker(folder: Path) -> Iterator[Server]:
-    """A server with a single worker, gone at the end whatever happens."""
-    server = Server(folder / "data", free_port(), ("--workers", "1"))
-    server.init()
-    server.start()
-    try:
-        yield server
-    finally:
-        if server.process is not None:
-            kill(server)
+    from conftest import Server
 
 
 def workers(server: Server) -> list[int]:
@@ -48,7 +37,7 @@ def status(ask: Callable[[], int]) -> int:
 
 def test_a_worker_whose_lock_cannot_be_released(tmp_path: Path) -> None:
     """Its client is answered 503, its log says why it ends, and a new worker takes the next push."""
-    with one_worker(tmp_path) as server:
+    with serving(tmp_path, "--workers", "1") as server:
         repo = Person(server.port, server.org, *server.admin).new_repo()
         made = image()
         repo.push(made, "v1")
@@ -77,7 +66,7 @@ def test_a_worker_whose_lock_cannot_be_released(tmp_path: Path) -> None:
 
 def test_workers_that_end_again_and_again(tmp_path: Path) -> None:
     """A server whose every worker ends at once gives up, with an exit code and a message, and frees its port."""
-    with one_worker(tmp_path) as server:
+    with serving(tmp_path, "--workers", "1") as server:
         process = server.process
         assert process is not None
         while process.poll() is None:

@@ -1,0 +1,44 @@
+"""A server of one test, on a disk that may be full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from conftest import Server, free_port
+from failures.client import kill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from failures.clock import Clock
+
+
+@contextlib.contextmanager
+def serving(place: Path, *options: str, clock: Clock | None = None) -> Iterator[Server]:
+    """A server whose data is there, by a clock; it is gone before the disk is, whatever happens."""
+    server = Server(place / "data", free_port(), options)
+    if clock is not None:
+        server.command = clock.command
+    server.init()
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None:
+            kill(server)
+
+
+def fill(file: Path) -> None:
+    """Take all the room that there is."""
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT)
+    try:
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(fd, b"\0" * size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
