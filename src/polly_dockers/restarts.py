@@ -8,6 +8,7 @@ platform) knows then, and may start it again. A port that listens and never answ
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -49,8 +50,12 @@ class Restarts:
         self._since[age] = self._clock()
 
     def ended_well(self, pid: int) -> None:
-        """Called in a worker that was asked to end: it does not count."""
-        (self._folder / f"{pid}.ended").touch()
+        """Called in a worker that was asked to end: it does not count.
+
+        Where the folder has no room for that, the end counts as one on its own: the next worker waits a little.
+        """
+        with contextlib.suppress(OSError):
+            (self._folder / f"{pid}.ended").touch()
 
     def ended(self, age: int, pid: int, others: Iterable[int]) -> bool:
         """Called once a worker has ended; ``others`` are those that are left. Whether the server should end."""

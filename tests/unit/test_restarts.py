@@ -57,3 +57,12 @@ def test_workers_that_were_asked_to_end_do_not_count(tmp_path: Path) -> None:
         restarts.ended_well(age)
         assert not restarts.ended(age, age, [])
     assert restarts.failures == 0
+
+
+def test_an_end_that_could_not_be_noted(tmp_path: Path) -> None:
+    """Where the shared folder takes no file any more, the worker ends all the same, and its end counts."""
+    restarts = Restarts(tmp_path / "gone", 1, Clock())
+    restarts.started(1)
+    restarts.ended_well(1)
+    assert not restarts.ended(1, 1, [])
+    assert restarts.failures == 1
