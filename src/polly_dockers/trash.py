@@ -193,7 +193,7 @@ def _restore_tag(connection: Connection, full: RepositoryName, repository_id: in
         msg = f"All commits of {full}:{tag} are gone for good, so nothing can be pulled by it."
         raise NotInTrash(msg)
     restore_rows.restore_manifest(connection, commit)
-    restore_rows.restore_tag(connection, item)
+    restore_rows.restore_tag_with_commit(connection, item)
     return item
 
 

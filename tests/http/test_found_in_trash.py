@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from contract.throwing import everything, restore, short, throw
 from contract.wire_client import Client, Image, Person, Repo, admin, image, member, sha256, stranger
+from polly_dockers import rebuild
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Server
 
 
@@ -17,33 +23,6 @@ if TYPE_CHECKING:
 def ann(server: Server) -> Person:
     """The admin of the organisation."""
     return admin(server)
-
-
-def short(repo: Repo) -> str:
-    """The name inside the organisation."""
-    return repo.name.partition("/")[2]
-
-
-def throw(person: Person, repo: Repo, query: str = "") -> dict[str, Any]:
-    """Delete through the interface; the item."""
-    answer = person.api.send("DELETE", f"{person.base}/repository?name={short(repo)}{query}")
-    assert answer.status == 200, answer.body
-    return answer.json()
-
-
-def restore(person: Person, repo: Repo, **what: str) -> dict[str, Any]:
-    """Bring back; the item."""
-    answer = person.api.json("POST", f"{person.base}/trash", {"repository": short(repo), **what})
-    assert answer.status == 200, answer.body
-    return answer.json()
-
-
-def everything(person: Person, repo: Repo) -> list[Any]:
-    """What a repository shows: its totals, its commits, its tags."""
-    item = person.repository(short(repo))
-    tags = repo.get(repo.path("tags/list")).json()["tags"]
-    commits = person.commits(short(repo))["items"]
-    return [{key: item[key] for key in ("tags", "commits", "size", "description", "access")}, tags, commits]
 
 
 def alike() -> list[Image]:
@@ -138,6 +117,28 @@ def test_restoring_a_tag_and_then_its_commit_deleted(ann: Person) -> None:
     throw(ann, repo, f"&commit={made.digest}")
     assert restore(ann, repo, tag="v1")["kind"] == "tag"
     assert everything(ann, repo) == before
+
+
+def test_a_tag_that_its_commit_brings_back(server: Server, ann: Person, tmp_path: Path) -> None:
+    """It was deleted by itself as well, after it had gone with an older commit: nothing of it stays in the trash."""
+    repo = ann.new_repo()
+    first, second = image(), image()
+    repo.push(first, "v1")
+    throw(ann, repo, f"&commit={first.digest}")
+    repo.push(second, "v1")
+    throw(ann, repo, "&tag=v1")
+    throw(ann, repo, f"&commit={second.digest}")
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
+        connection.execute("UPDATE trash SET purging_at = deleted_at WHERE name = ?", (second.digest,))
+    assert restore(ann, repo, tag="v1")["kind"] == "tag"
+    assert repo.manifest("v1").body == first.manifest
+    shutil.copytree(server.data, tmp_path / "copy", ignore=shutil.ignore_patterns("polly.db*"))
+    rebuild.rebuild(tmp_path / "copy")
+    for folder in (server.data, tmp_path / "copy"):
+        with contextlib.closing(sqlite3.connect(folder / "polly.db", timeout=30)) as connection:
+            query = "SELECT name FROM trash WHERE repository_id = (SELECT id FROM repositories WHERE name = ?)"
+            found = connection.execute(query, (short(repo),)).fetchall()
+        assert found == [(second.digest,)], folder
 
 
 def test_a_tag_that_is_there_again_is_not_moved(ann: Person) -> None:

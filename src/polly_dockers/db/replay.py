@@ -201,7 +201,7 @@ class Replay:
         if item is None:
             return
         if item.kind == trash_rows.TAG:
-            restore_rows.restore_tag(self._connection, item)
+            restore_rows.restore_tag_with_commit(self._connection, item)
         elif item.kind == trash_rows.COMMIT:
             restore_rows.restore_manifest(self._connection, item)
         elif item.kind == trash_rows.REPOSITORY:

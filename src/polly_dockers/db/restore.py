@@ -40,6 +40,12 @@ def restore_tag(connection: Connection, item: Item) -> bool:
     return True
 
 
+def restore_tag_with_commit(connection: Connection, item: Item) -> None:
+    """As ``restore_tag``, behind its commit, which may have set it already: then its item leaves the trash alone."""
+    if not restore_tag(connection, item):
+        trash_rows.forget_restored(connection, item, item.name)
+
+
 def activate(connection: Connection, repository_id: int, tag: str) -> bool:
     """Set a tag that is not there to its newest commit; False where there is the tag, or no commit of it."""
     taken = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.name == tag)
