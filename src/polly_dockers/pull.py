@@ -5,19 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, case, select
+from sqlalchemy import and_, bindparam, case, literal_column, not_, or_, select
 
 from polly_dockers import access, removal
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db import blobs as blob_rows
 from polly_dockers.db.engine import now
-from polly_dockers.db.schema import HELD, HIDDEN, blobs, manifests, repositories, repository_blobs, tags
+from polly_dockers.db.schema import (
+    HELD,
+    HIDDEN,
+    blobs,
+    commits,
+    manifests,
+    members,
+    repositories,
+    repository_blobs,
+    tags,
+    trash,
+)
 from polly_dockers.db.statement import Statement
+from polly_dockers.db.trash import COMMIT, TAG
 from polly_dockers.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from polly_dockers.model import Action, Digest
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
+    from sqlalchemy import ColumnElement, Exists, Row
 
     from polly_dockers.blobs.store import Blob
     from polly_dockers.db.blobs import LinkedBlob
@@ -48,8 +60,31 @@ _CONTENT: Final = (
     manifests.c.size,
     case((manifests.c.size <= bindparam("largest"), manifests.c.body)).label("body"),
 )
+
+
+def _traced(*there: Exists) -> ColumnElement[int]:
+    """Whether the trash may tell a member of what is not there: an index answers that with the row itself.
+
+    A push asks for each tag that it is about to make; most were never there, and the trash need not be gone through.
+    """
+    nothing = or_(manifests.c.id.is_not(None), members.c.role.is_(None))
+    known = and_(repositories.c.id.is_not(None), not_(or_(*there)))
+    return case((or_(nothing, known), literal_column("0")), else_=literal_column("1")).label("traced")
+
+
+def _thrown(kind: str) -> Exists:
+    mine = and_(trash.c.repository_id == repositories.c.id, trash.c.kind == literal_column(f"'{kind}'"))
+    return select(trash.c.id).where(mine, trash.c.name == bindparam("reference")).correlate(repositories).exists()
+
+
+_PUSHED: Final = (
+    select(commits.c.id)
+    .where(commits.c.repository_id == repositories.c.id, commits.c.tag == bindparam("reference"))
+    .correlate(repositories)
+    .exists()
+)
 _BY_DIGEST: Final = Statement(
-    select(*access.COLUMNS, *_CONTENT)
+    select(*access.COLUMNS, *_CONTENT, _traced(_thrown(COMMIT)))
     .select_from(
         access.FROM.outerjoin(
             manifests,
@@ -59,7 +94,7 @@ _BY_DIGEST: Final = Statement(
     .where(access.WHERE)
 )
 _BY_TAG: Final = Statement(
-    select(*access.COLUMNS, *_CONTENT)
+    select(*access.COLUMNS, *_CONTENT, _traced(_thrown(TAG), _PUSHED))
     .select_from(
         access.FROM.outerjoin(
             tags, and_(tags.c.repository_id == repositories.c.id, tags.c.name == bindparam("reference"))
@@ -114,7 +149,7 @@ async def _missing(
 ) -> PollyError:
     """The error for a manifest that is not there, or the ``whole`` repository; a member is told of the trash."""
     said = None
-    if row is not None and row.role is not None:
+    if row is not None and row.traced:
         place = (row.organisation_id, row.repository_id)
         said = await registry.db.read(removal.trace, registry.config, name, place, reference)
     if whole:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from contract.throwing import everything, restore, short, throw
 from contract.wire_client import Client, Image, Person, Repo, admin, image, member, sha256, stranger
-from polly_dockers import rebuild
+from polly_dockers import datafolder, pull, rebuild, removal
+from polly_dockers.config import Config
+from polly_dockers.errors import ManifestUnknown
+from polly_dockers.model import Actor, Digest, RepositoryName, Tag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +121,47 @@ def test_restoring_a_tag_and_then_its_commit_deleted(ann: Person) -> None:
     throw(ann, repo, f"&commit={made.digest}")
     assert restore(ann, repo, tag="v1")["kind"] == "tag"
     assert everything(ann, repo) == before
+
+
+def test_the_trash_is_not_gone_through_for_what_never_was(
+    server: Server, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push asks for each tag before it makes it; only what was there once may be in the trash."""
+    repo = ann.new_repo()
+    made, other = image(), image()
+    repo.push(made, "tag-gone", "with-commit")
+    repo.push(other, "v1")
+    throw(ann, repo, "&tag=tag-gone")
+    throw(ann, repo, f"&commit={made.digest}")
+    looked: list[str] = []
+    trace = removal.trace
+
+    def noted(*arguments: Any) -> str | None:  # noqa: ANN401 - as the function
+        looked.append(str(arguments[-1]))
+        return trace(*arguments)
+
+    monkeypatch.setattr(removal, "trace", noted)
+
+    async def ask() -> None:
+        registry = await datafolder.open_registry(Config(data=server.data))
+        rows = await registry.db.read(
+            lambda connection: connection.exec_driver_sql(
+                "SELECT id, password_version FROM users WHERE email = ?", (ann.email,)
+            ).one()
+        )
+        actor = Actor(user_id=rows.id, password_version=rows.password_version, grants=None, address="127.0.0.1")
+        name = RepositoryName.of(*repo.name.split("/", 1))
+        try:
+            for reference in (Tag("never"), Digest(sha256(b"never")), *gone):
+                with pytest.raises(ManifestUnknown):
+                    await pull.manifest(registry, actor, name, reference, largest=0)
+            await pull.manifest(registry, actor, name, Tag("v1"), largest=0)
+        finally:
+            registry.close()
+
+    gone = (Tag("tag-gone"), Tag("with-commit"), Digest(made.digest))
+    asyncio.run(ask())
+    assert looked == [str(each) for each in gone]
 
 
 def test_a_tag_that_its_commit_brings_back(server: Server, ann: Person, tmp_path: Path) -> None:
