@@ -311,6 +311,9 @@ def run_audit(
     Entries about access tokens are left out without --all-events or --event. Admins see the log of their organisation:
     polly audit list.
     """
+    if name is not None and org is None and "/" not in name:
+        msg = f"--name {name!r} is in which organisation? Right are --name ORG/{name}, and --org ORG --name {name}."
+        raise BadRequest(msg)
     wanted = Wanted(
         event=event,
         token_events=all_events or event is not None,

@@ -66,3 +66,10 @@ def test_an_event_that_does_not_exist(ann: User) -> None:
 def test_nothing_of_the_kind(ann: User) -> None:
     """An empty list is said to be one."""
     assert "has no such entry" in ann.ok("audit", "list", "--event", "restore").err
+
+
+def test_what_is_misspelt_is_told(ann: User) -> None:
+    """The option and the nearest event; a docker repository that is not there."""
+    done = ann.polly("audit", "list", "--event", "pus")
+    assert (done.code, "Error: --event 'pus' is not a valid event. Did you mean push?" in done.err) == (2, True)
+    assert "There is no docker repository nosuch in" in ann.ok("audit", "list", "nosuch").err

@@ -93,7 +93,7 @@ def test_list_on_a_pipe_is_aligned_text(ann: User, images: list[str], server: Se
     words = rf"private  +for the GPU machines  +2  +3 +[0-9.]+ [kM]?B  {DATE}"
     assert re.fullmatch(rf"{re.escape(path)}  {re.escape(ann.email)}  {DATE}  {words}", row)
     assert "\x1b" not in done.out
-    assert done.err == "1 of 1 docker repositories.\n"
+    assert done.err == "1 of 1 docker repository.\n"
 
 
 def test_list_as_json_has_what_programs_need(ann: User, images: list[str]) -> None:

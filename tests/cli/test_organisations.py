@@ -159,3 +159,12 @@ def test_emails_servers_and_profiles_need_no_option(person: Callable[..., User],
     arguments = ["login", server.url, "--email", ann.email, "--password-stdin"]
     ann.ok(*arguments, stdin=ann.password)
     assert ann.polly(*arguments, "--server", "registry.example", stdin=ann.password).code == 2
+
+
+def test_org_list_of_one(ann: User) -> None:
+    """--org lists that one, and refuses one that is not the person's."""
+    mine = ann.env["TEST_ORG"]
+    listed = ann.ok("org", "list", "--org", mine, "--output", "json").json()
+    assert [each["organisation"] for each in listed] == [mine]
+    done = ann.polly("org", "list", "--org", "foo")
+    assert (done.code, "You are not a member of 'foo'" in done.err) == (1, True)

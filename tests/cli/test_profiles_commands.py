@@ -130,3 +130,17 @@ def test_what_docker_shows_names_the_step(server: Server, path: str) -> None:
     message = json.loads(refused.value.read())["errors"][0]["message"]
     assert f"polly login --server {server.url}, then polly dockers configure" in message
     assert f"echo {server.registry} | docker-credential-polly get" in message
+
+
+def test_a_profile_is_removed_by_its_server_too(ann: User, server: Server) -> None:
+    """A name that is none is not to be made, but told with the nearest; nothing goes."""
+    ann.login(server, "--profile", "eve")
+    names = {each["name"] for each in ann.ok("profiles", "list", "--output", "json").json()}
+    done = ann.polly("profiles", "remove", "evee")
+    assert (done.code, "Did you mean eve?" in done.err, "polly login" in done.err) == (1, True, False)
+    if len(names) > 1:
+        done = ann.polly("profiles", "remove", server.url)
+        assert (done.code, "Several profiles" in done.err) == (2, True)
+        ann.ok("profiles", "remove", "eve")
+    ann.ok("profiles", "remove", server.url)
+    assert ann.ok("profiles", "list", "--output", "json").json() == []

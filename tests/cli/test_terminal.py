@@ -31,7 +31,7 @@ def test_list_at_80_columns_breaks_nothing(ann: User, images: list[str], server:
     assert lines[4] == f"{server.registry}/{ann.env['TEST_ORG']}/team/gpu"
     assert re.fullmatch(rf"  {ann.email}  \d{{4}}-\d\d-\d\d \d\d:\d\d  private", lines[5])
     assert re.fullmatch(r"  for the GPU machines +2.* [kM]?B  \d{4}-\d\d-\d\d \d\d:\d\d", lines[6])
-    assert lines[7] == "1 of 1 docker repositories."
+    assert lines[7] == "1 of 1 docker repository."
 
 
 def test_list_at_200_columns_has_every_column(ann: User, images: list[str]) -> None:
@@ -121,7 +121,7 @@ def test_how_many_is_asked(ann: User, images: list[str]) -> None:
     terminal = ann.terminal("dockers")
     terminal.see("with Polly dockers?")
     terminal.type(DOWN + ENTER)
-    terminal.see("How many docker repository you want to list?")
+    terminal.see("How many docker repositories do you want to list?")
     terminal.type(DOWN * 2 + ENTER)
     terminal.see("How many? 10")
     terminal.type("\x7f\x7f1" + ENTER)
@@ -346,3 +346,51 @@ def test_login_shows_the_server_and_takes_another(ann: User, server: Server) -> 
     terminal.see("Enter your email else@acme.example")
     terminal.type(INTERRUPT)
     assert terminal.end() == 130
+
+
+def test_a_name_that_does_not_exist_is_told_before_the_next_question(ann: User, images: list[str]) -> None:
+    """The question stays, and its answer can be mended."""
+    terminal = ann.terminal("dockers", columns=120)
+    terminal.see("with Polly dockers?")
+    terminal.type(DOWN * 2 + ENTER)
+    terminal.see("Enter the name")
+    terminal.type("team/gpy" + ENTER)
+    terminal.see("There is no docker repository team/gpy in")
+    terminal.type("\x7fu" + ENTER)
+    terminal.see("How many commits do you want to list?")
+    terminal.type(ENTER)
+    assert terminal.end() == 0
+    assert images[0] in terminal.text()
+
+
+def test_delete_asks_what_and_restore_offers_it(ann: User, images: list[str]) -> None:
+    """The least comes first: a tag, then a commit, and last the docker repository."""
+    terminal = ann.terminal("dockers", "delete", columns=160)
+    terminal.see("Enter the name")
+    terminal.type("team/gpu" + ENTER)
+    terminal.see("What do you want to delete?")
+    terminal.see("the whole docker repository")
+    terminal.type(ENTER)
+    terminal.see("Which tag?")
+    terminal.type(ENTER)
+    terminal.see("Delete it?")
+    terminal.type("y")
+    assert terminal.end() == 0
+    assert "polly dockers delete --name team/gpu --tag latest --yes" in terminal.text()
+    terminal = ann.terminal("dockers", "delete", columns=160)
+    terminal.see("Enter the name")
+    terminal.type("team/gpu" + ENTER)
+    terminal.see("What do you want to delete?")
+    terminal.type(DOWN + ENTER)
+    terminal.see("Which commit?")
+    terminal.type(ENTER)
+    terminal.see("Delete it?")
+    terminal.type("y")
+    assert terminal.end() == 0
+    assert f"--commit {images[2]}" in terminal.text()
+    terminal = ann.terminal("dockers", "restore", columns=160)
+    terminal.see("What do you want to restore?")
+    terminal.see(f"team/gpu@{images[2]}")
+    terminal.type(DOWN + ENTER)
+    assert terminal.end() == 0
+    assert "polly dockers restore --name team/gpu --tag latest" in terminal.text()

@@ -145,10 +145,8 @@ def test_the_operator_narrows_it(server: Server) -> None:
     mine = [each for each in every if each[1].partition(":")[0] == path]
     assert entries("--org", org, "--name", name) == mine
     assert entries("--name", path, "--by", "policy") == []
-    done = subprocess.run(
-        [BIN / "polly-server", "audit", "--data", server.data, "--since", "soon"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, "--since" in done.stderr) == (2, True)
+    for wrong, right in ((("--since", "soon"), "--since"), (("--name", "hello"), "--name ORG/hello")):
+        done = subprocess.run(
+            [BIN / "polly-server", "audit", "--data", server.data, *wrong], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, right in done.stderr) == (2, True)

@@ -105,6 +105,7 @@ def test_names_and_whole_paths(text: str, expected: tuple[str | None, str]) -> N
         ("a//b", "Try --name a/b"),
         ("ümlaut", "Try --name mlaut"),
         ("-", "is not a valid name"),
+        ("a___b", 'one or two "_", or any number of "-"'),
         ("one:v1", "has the tag 'v1' at its end"),
         (f"{REGISTRY}/acme/one@sha256:1", "has the digest 'sha256:1' at its end"),
         (f"{REGISTRY}/acme", "is not a docker repository"),

@@ -24,25 +24,32 @@ def text(
     default: str = "",
     suggested: str = "",
     check: Callable[[str], str | None] | None = None,
+    at_end: bool = False,
 ) -> str:
     """Return what was typed. ``before`` stands before the cursor; ``check`` returns what is wrong with an answer.
 
+    With ``at_end`` it is asked about the whole answer only, not at each key: where it asks the server.
     ``default`` is a text to go on with; ``suggested`` is the answer where nothing is typed, and gives way to what is.
     """
     whole = f"{message} {before}".rstrip()
-    more = {"placeholder": [("class:placeholder", suggested)]} if suggested else {}
-    validator = _validator(check, empty=bool(suggested))
-    return str(_answer("text", whole, default=default, validate=validator, **more)).strip() or suggested
+    options: dict[str, object] = {"default": default, "validate": _validator(check, empty=bool(suggested))}
+    if suggested:
+        options["placeholder"] = [("class:placeholder", suggested)]
+    return str(_answer("text", whole, validate_while_typing=not at_end, **options)).strip() or suggested
 
 
 def one_of(
     message: str, known: Sequence[str], *, before: str = "", check: Callable[[str], str | None] | None = None
 ) -> str:
-    """Return what was typed; what is known and fits is offered while typing. ``check`` is as in ``text``."""
+    """Return what was typed; what is known and fits is offered while typing.
+
+    ``check`` is as in ``text``, about the whole answer only.
+    """
     if not known:
-        return text(message, before=before, check=check)
+        return text(message, before=before, check=check, at_end=True)
     whole = f"{message} {before}".rstrip()
-    return str(_answer("autocomplete", whole, choices=list(known), validate=_validator(check))).strip()
+    options = {"choices": list(known), "validate": _validator(check), "validate_while_typing": False}
+    return str(_answer("autocomplete", whole, **options)).strip()
 
 
 def password(message: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from polly_dockers.cli import durations, render, terminal
-from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.failures import RequestError, UsageError
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -61,14 +61,22 @@ def list_(call: Call, choice: Choice, wanted: Wanted, output: str) -> None:
     if wanted.name is not None:
         organisation, query["name"] = session.repository(wanted.name)
     choice.ask("How many entries do you want to list?")
-    page = session.client.audit(organisation, choice.count, order=choice.order, **query)
+    try:
+        page = session.client.audit(organisation, choice.count, order=choice.order, **query)
+    except RequestError as error:
+        if error.code == UsageError.code and error.message.startswith("event "):
+            msg = f"--{error.message}"
+            raise UsageError(msg) from error
+        raise
     call.remember("polly audit list", **wanted.options(), **choice.options())
     if output == "json":
         render.document(page.items)
     elif page.items:
         render.show(_ENTRY, [_row(each) for each in page.items])
     else:
-        terminal.say(f"The audit log of {organisation} has no such entry.")
+        missing = "name" in query and not session.exists(organisation, query["name"])
+        there = f"There is no docker repository {query['name']} in {organisation}. " if missing else ""
+        terminal.say(f"{there}The audit log of {organisation} has no such entry.")
     if page.next and not choice.given and output != "json":
         terminal.say("There are more; --all lists all of them.")
     if "token_events" in query and output != "json":

@@ -80,8 +80,8 @@ def _checked(name: str, registry: str, organisation: str, option: str) -> str:
         form = suggestion(name)
         better = f" Try {option} {form}." if form else ""
         msg = (
-            f"{option} {name!r} is not a valid name of a docker repository. Names are lower-case letters and digits, "
-            f'single ".", "_" or "-" between them, and "/" between the parts.{better}'
+            f"{option} {name!r} is not a valid name of a docker repository. Names are lower-case letters and digits; "
+            f'between them one ".", one or two "_", or any number of "-"; and "/" between the parts.{better}'
         )
         raise UsageError(msg)
     if len(f"{registry}/{organisation}/{name}") > _LONGEST:

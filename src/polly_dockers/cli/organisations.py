@@ -18,23 +18,33 @@ _ORGANISATION = (Column("organisation"), Column("role"), Column("joined at"), Co
 
 
 def list_(call: Call, output: str) -> None:
-    """Print the organisations, the one joined first at the beginning, and which one is the default."""
+    """Print the organisations, the one joined first at the beginning, and which one is the default; or that of --org.
+
+    Raises CommandError for an organisation that the person is not a member of.
+    """
     session = call.session
     default = session.default
     call.remember("polly org list")
+    mine = [each for each in session.memberships if call.org in {None, each.organisation}]
+    if call.org and not mine:
+        raise _not_a_member(call.org, [each.organisation for each in session.memberships])
     if output == "json":
-        render.document(
-            [msgspec.to_builtins(each) | {"default": each.organisation == default} for each in session.memberships]
-        )
+        render.document([msgspec.to_builtins(each) | {"default": each.organisation == default} for each in mine])
         return
     if not session.memberships:
         terminal.say("You are not a member of an organisation.")
         return
     rows = [
         (each.organisation, each.role, render.date(each.joined_at), "yes" if each.organisation == default else "")
-        for each in session.memberships
+        for each in mine
     ]
     render.show(_ORGANISATION, rows)
+
+
+def _not_a_member(wanted: str, mine: list[str]) -> CommandError:
+    return CommandError(
+        f"You are not a member of {terminal.clean(wanted)!r}. You are a member of: {', '.join(mine) or 'none'}."
+    )
 
 
 def use(call: Call) -> None:
@@ -49,8 +59,7 @@ def use(call: Call) -> None:
     mine = [each.organisation for each in session.memberships]
     wanted = call.org or call.need("--org", lambda: ask.choose("Which organisation?", mine))
     if wanted not in mine:
-        msg = f"You are not a member of {terminal.clean(wanted)!r}. You are a member of: {', '.join(mine) or 'none'}."
-        raise CommandError(msg)
+        raise _not_a_member(wanted, mine)
     with profiles.edit() as known:
         stored = known.by_name.get(session.profile)
         if stored:

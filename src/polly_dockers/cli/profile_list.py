@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import TYPE_CHECKING
 
-from polly_dockers.cli import ask, profiles, render, session, signin, terminal
+from polly_dockers.cli import ask, profiles, render, server_url, session, signin, terminal
+from polly_dockers.cli.failures import CommandError, UsageError
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -60,10 +62,35 @@ def use(call: Call) -> None:
 
 
 def remove(call: Call) -> None:
-    """Sign out of a profile, and forget it. Raises CommandError where there is none, or its token may still be good."""
-    _name(call)
+    """Sign out of a profile, which its server may name, and forget it.
+
+    Raises CommandError where there is none, or its token may still be good, UsageError where the server has several.
+    """
+    call.profile = _of_server(_name(call))
     call.remember("polly profiles remove")
     signin.logout(call)
+
+
+def _of_server(text: str) -> str:
+    """Return the name of the profile that is meant by its name or by the address of its server."""
+    known = profiles.load()
+    if text in known.by_name:
+        return text
+    try:
+        url = server_url.normal(text)
+    except UsageError:
+        url = ""
+    found = [name for name, each in known.by_name.items() if url and profiles.same(each.server, url)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        msg = f"Several profiles are of {url}: {', '.join(sorted(found))}. Name one of them."
+        raise UsageError(msg)
+    near = difflib.get_close_matches(text, list(known.by_name), 1)
+    maybe = f" Did you mean {near[0]}?" if near else ""
+    have = f" There are: {known.names()}." if known.by_name else " You are not signed in anywhere."
+    msg = f"There is no profile {text!r}.{maybe}{have} Nothing is removed."
+    raise CommandError(msg)
 
 
 def _name(call: Call) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, names, render, terminal
-from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.failures import CommandError, UsageError
 from polly_dockers.cli.render import Column
 from polly_dockers.sizes import size
 
@@ -90,11 +90,15 @@ class Choice:
         }
 
     def tell(self, shown: int, total: int, what: str, output: str) -> None:
-        """Say how many there are, where that is not plain to see; to a program, only what it did not ask for."""
+        """Say how many there are, where that is not plain to see; to a program, only what it did not ask for.
+
+        ``what`` is counted in the plural.
+        """
+        one = what.replace("repositories", "repository").removesuffix("s")
         cut = shown < total
         if (cut and not self.given) if output == "json" else (cut or not self.given):
             more = "; --all lists all of them" if cut else ""
-            terminal.say(f"{shown} of {total} {what}{more}.")
+            terminal.say(f"{shown} of {total} {one if total == 1 else what}{more}.")
 
 
 def create(call: Call, name: str | None, description: str | None, *, public: bool | None, output: str) -> None:
@@ -132,7 +136,7 @@ def list_(call: Call, choice: Choice, search: str | None, output: str) -> None:
     """Print docker repositories: by the last push without a choice, else by their creation."""
     session = call.session
     organisation = session.organisation
-    choice.ask("How many docker repository you want to list?")
+    choice.ask("How many docker repositories do you want to list?")
     query = {"order": choice.order, "sort": "created" if choice.given else "pushed"}
     page = session.client.repositories(organisation, choice.count, **query, **({"search": search} if search else {}))
     call.remember("polly dockers list", **choice.options(), search=search)
@@ -150,7 +154,7 @@ def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, o
     """Print the commits of a docker repository, and how to pull them."""
     session = call.session
     organisation, name = session.repository(name if name is not None else ask_name(call), "--tag")
-    choice.ask("How many commits you want to list?")
+    choice.ask("How many commits do you want to list?")
     query = {"order": choice.order} | ({"tag": tag} if tag is not None else {})
     page = session.client.commits(organisation, name, choice.count, **query)
     call.remember("polly dockers commit-list", (organisation, name), tag=tag, **choice.options())
@@ -229,7 +233,18 @@ def ask_name(call: Call, least: wire.Role = "reader") -> str:
         session.require(least)
         known = [each.name for each in session.client.repositories(session.organisation, 1000, sort="pushed").items]
         before = f"{session.registry}/{session.organisation}/"
-        answer = ask.one_of("Enter the name of the docker repository?", known, before=before)
+
+        def missing(answer: str) -> str | None:
+            if answer in known:
+                return None
+            try:
+                organisation, name = session.repository(answer)
+                there = session.exists(organisation, name)
+            except CommandError as error:
+                return error.message
+            return None if there else f"There is no docker repository {name} in {organisation}."
+
+        answer = ask.one_of("Enter the name of the docker repository?", known, before=before, check=missing)
         return f"{before}{answer}" if answer in known else answer
 
     return call.need("--name", question)

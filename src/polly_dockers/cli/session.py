@@ -153,8 +153,12 @@ class Session:
         if deleted:
             path = f"{self.registry}/{self.organisation}/{name}"
             return any(each.repository == path for each in self.client.trash(self.organisation, None).items)
+        return self.exists(self.organisation, name)
+
+    def exists(self, organisation: str, name: str) -> bool:
+        """Tell whether the organisation has the docker repository."""
         try:
-            self.client.repository(self.organisation, name)
+            self.client.repository(organisation, name)
         except RequestError as error:
             if "NAME_UNKNOWN" in error.codes:
                 return False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, names, render, terminal
-from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.failures import CommandError, UsageError
 from polly_dockers.cli.render import Column
 from polly_dockers.cli.repositories import ask_name
 from polly_dockers.sizes import size
@@ -32,7 +32,11 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
     """Put a docker repository, a tag or a commit into the trash, once it is confirmed. Raises UsageError."""
     what = _what(tag, commit)
     session = call.session
+    asking = name is None and not what
     organisation, name = session.repository(name if name is not None else ask_name(call, "admin"), *_VERSIONS)
+    if asking:
+        tag, commit = _ask_version(session, organisation, name)
+        what = _what(tag, commit)
     item = session.client.delete(organisation, name, preview=True, **what)
     if commit is not None:  # from here on the one that was shown, whatever is pushed meanwhile
         what["commit"] = commit = item.name
@@ -63,7 +67,10 @@ def restore(
         msg = "--as is for a whole docker repository; a tag or a commit comes back where it was."
         raise UsageError(msg)
     session = call.session
-    name = name if name is not None else call.need("--name", lambda: _ask_deleted(call))
+    if name is None and not what and call.may_ask():
+        name, tag, commit = _ask_deleted(call, whole=new_name is not None)
+        what = _what(tag, commit)
+    name = name if name is not None else call.need("--name", lambda: _ask_deleted_name(call))
     organisation, name = session.repository(name, *_VERSIONS, deleted=True)
     if new_name is not None:
         new_name = _new_name(session, organisation, new_name)
@@ -102,7 +109,48 @@ def _what(tag: str | None, commit: str | None) -> dict[str, str]:
     return {key: value for key, value in (("tag", tag), ("commit", commit)) if value is not None}
 
 
-def _ask_deleted(call: Call) -> str:
+def _ask_version(session: Session, organisation: str, name: str) -> tuple[str | None, str | None]:
+    """Return the tag or the commit that a person wants to delete; neither for the whole docker repository."""
+    tags = [each.tag for each in session.client.tags(organisation, name, 1000).items]
+    commits = session.client.commits(organisation, name, 1000).items
+    kinds = [*(["a tag"] if tags else []), *(["a commit"] if commits else []), "the whole docker repository"]
+    kind = ask.choose("What do you want to delete?", kinds)
+    if kind == "a tag":
+        return ask.choose("Which tag?", tags), None
+    if kind == "a commit":
+        lines = {f"{each.commit}  {terminal.clean(each.tag)} {render.date(each.pushed_at)}": None for each in commits}
+        return None, ask.choose("Which commit?", list(lines)).partition(" ")[0]
+    return None, None
+
+
+def _ask_deleted(call: Call, *, whole: bool) -> tuple[str, str | None, str | None]:
+    """Return path, tag and commit of what is chosen from the trash, newest first; ``whole``: docker repositories only.
+
+    Raises CommandError where nothing is in it.
+    """
+    session = call.session
+    session.require("admin")
+    items = [
+        each
+        for each in session.client.trash(session.organisation, 1000).items
+        if each.kind == "repository" or not whole
+    ]
+    if not items:
+        msg = f"The trash of {session.organisation} has nothing to restore."
+        raise CommandError(msg)
+    call.asked = True
+    by_line: dict[str, wire.TrashItem] = {}
+    for each in items:  # of several with one name the newest comes back
+        by_line.setdefault(_named(each), each)
+    item = by_line[ask.choose("What do you want to restore?", list(by_line))]
+    return (
+        item.repository,
+        item.name if item.kind == "tag" else None,
+        item.name if item.kind == "commit" else None,
+    )
+
+
+def _ask_deleted_name(call: Call) -> str:
     session = call.session
     session.require("admin")
     items = session.client.trash(session.organisation, 1000).items

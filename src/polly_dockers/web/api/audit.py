@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from polly_dockers import audit, wire
@@ -51,7 +52,9 @@ def _event(exchange: Exchange) -> Event | None:
     try:
         return Event(text) if text is not None else None
     except ValueError as error:
-        msg = f"event is {str(text)[:50]!r}: choose one of {', '.join(Event)}."
+        near = difflib.get_close_matches(str(text), list(Event), 1)
+        maybe = f" Did you mean {near[0]}?" if near else ""
+        msg = f"event {str(text)[:50]!r} is not a valid event.{maybe} Choose one of {', '.join(Event)}."
         raise BadRequest(msg) from error
 
 
