@@ -286,3 +286,31 @@ def test_configure_without_a_good_sign_in_names_the_login(ann: User) -> None:
     done = ann.polly("dockers", "configure")
     assert (done.code, "polly login --server" in done.err) == (1, True)
     assert not (ann.home / ".docker/config.json").exists()
+
+
+@pytest.mark.parametrize("leaving", [["logout"], ["profiles", "remove", "lab"], ["tokens", "revoke"]])
+def test_nothing_for_docker_is_left_behind(person: Callable[..., User], server: Server, leaving: list[str]) -> None:
+    """Whichever way the sign-in ends, its token for Docker goes with it, and the next sign-in gets another."""
+    bob = person("reader", signed_in=False)
+    bob.login(server, "--profile", "lab")
+    first = bob.helper("get", server.registry).json()["Secret"]
+    if leaving[0] == "tokens":
+        items = bob.ok("tokens", "list", "--output", "json").json()
+        leaving = [*leaving, next(each["id"] for each in items if each["current"]), "--yes"]
+    bob.ok(*leaving)
+    assert list((bob.home / ".cache/polly/registry-tokens").glob("*.json")) == []
+    bob.login(server, "--profile", "lab")
+    assert bob.helper("get", server.registry).json()["Secret"] != first
+
+
+def test_a_borrowed_sign_in_leaves_no_token_for_docker(person: Callable[..., User], server: Server) -> None:
+    """The token of POLLY_TOKEN stays good when one signs out; the one that Docker got with it does not."""
+    bob = person("reader")
+    arguments = ["tokens", "create", "ci", "--scope", "full", "--password-stdin", "--file", "-"]
+    token = bob.ok(*arguments, stdin=bob.password).out.strip()
+    bob.ok("login", "--auto", "--profile", "job", POLLY_SERVER=server.url, POLLY_TOKEN=token)
+    bob.helper("get", server.registry, POLLY_PROFILE="job")
+    assert credential(bob)
+    bob.ok("logout", "--profile", "job")
+    items = bob.ok("tokens", "list", "--profile", server.registry, "--output", "json").json()
+    assert not any(each["label"].startswith("docker-credential-polly") for each in items)

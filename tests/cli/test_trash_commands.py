@@ -50,7 +50,7 @@ def test_nothing_is_deleted_unasked(ann: User, digest: str) -> None:
     """On a pipe, without --yes: exit code 2, what would go, and nothing is changed."""
     done = ann.polly("dockers", "delete", "--name", "one")
     assert (done.code, done.out) == (2, "")
-    assert "with all 1 commit in it" in done.err
+    assert "with its 1 commit, " in done.err
     assert "--yes" in done.err
     assert tags(ann) == ["v1 active"]
     assert digest

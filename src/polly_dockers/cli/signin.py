@@ -75,16 +75,18 @@ def logout(call: Call) -> None:
         raise UsageError(msg)
     profiles.check_writable()
     failure: CommandError | None = None
+    docker = credentials.forget(session.server, session.token)
     try:
         if not session.stored.borrowed:
             session.client.revoke_token("current")
+        elif docker:  # made with a token that stays good
+            session.client.revoke_token(docker)
     except RequestError as error:
         failure = None if error.status == _UNAUTHORIZED else error
     except UnreachableError as error:
         failure = error
     with profiles.edit() as known:
         known.remove(session.profile)
-    credentials.forget(session.server, session.token)
     if failure:
         msg = (
             f"You are signed out here, but the token could not be ended on the server: {failure.message} "

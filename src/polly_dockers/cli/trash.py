@@ -182,7 +182,8 @@ def _consequences(item: wire.TrashItem) -> str:
     if item.kind == "tag":
         return f"This takes away {_named(item)}. Its commits stay, inactive, and are pulled by their digest."
     if item.kind == "repository":
-        return f"This takes away {_named(item)} with all {commits} in it, {size(item.size)}."
+        held = f"its {commits}" if item.commits == 1 else f"all {commits} in it"
+        return f"This takes away {_named(item)} with {held}, {size(item.size)}."
     tags = f", and the tags that it has: {', '.join(map(terminal.clean, item.tags))}" if item.tags else ""
     return f"This takes away {_named(item)}, {size(item.size)}: {commits}{tags}."
 
