@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import random
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import audit, ownership
@@ -100,14 +101,15 @@ class Check:
 
     async def _database(self) -> None:
         for problem in await self.registry.db.read(damage.of_database):
-            self._note(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild."))
+            place = quote(str(self.registry.config.data))
+            self._note(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild --data {place}"))
 
     async def _journal(self) -> None:
         folder, committed = self.registry.config.data, await self.registry.db.read(batches.committed)
         while committed and not await asyncio.to_thread(journal.has, folder, committed):
             before, committed = committed, await self.registry.db.read(batches.committed)
             if committed == before:  # it was not compacted meanwhile
-                what = "The journal lacks what the database holds; the next start of the server writes it anew."
+                what = "The journal lacks what the database holds; the next start of the server writes it again."
                 self._note(Damage(what))
                 return
 
@@ -159,7 +161,7 @@ class Check:
                 self.seen.manifests += 1
                 algorithm, _, known = row.digest.partition("~")[0].partition(":")
                 if hashlib.new(algorithm, row.body).hexdigest() != known:
-                    self._note(Damage(f"The manifest {row.path}@{row.digest} has other bytes than its digest says."))
+                    self._note(Damage(f"The manifest {row.path}@{row.digest} does not match its digest."))
             after = rows[-1].id
             await asyncio.sleep(0)
 
@@ -205,7 +207,7 @@ class Check:
             return None
         self.seen.hashed += 1
         right = await self._digest(blob, row.digest) == row.digest
-        return None if right else "has other bytes than its digest says"
+        return None if right else "does not match its digest"
 
     async def _digest(self, blob: Blob, digest: str) -> str:
         algorithm = digest.partition(":")[0]

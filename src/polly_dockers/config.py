@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from polly_dockers import addresses
+from polly_dockers import addresses, ownership
 from polly_dockers.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -177,18 +177,30 @@ def load(
     return config
 
 
+def data_of(environment: Mapping[str, str], file: Path | None = None) -> Path:
+    """The data folder of the settings file, which ``POLLY_CONFIG`` names where ``file`` does not; else the default.
+
+    For a command that was given no folder. Raises BadRequest as ``load``.
+    """
+    if file is None and environment.get("POLLY_CONFIG"):
+        file = Path(environment["POLLY_CONFIG"])
+    values = _toml(file, [setting.name for setting in fields(Config)]) if file else {}
+    return _path(str(values["data"]).strip(), f"{file}: data") if "data" in values else Config().data
+
+
 def _toml(file: Path, known: Sequence[str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        msg = f"The settings file {file} can't be read: {error.strerror}."
+        reason = ownership.explain(file, reading=True) if ownership.denied(error) else f"{error.strerror}."
+        msg = f"The settings file {file} can't be read: {reason}"
         raise BadRequest(msg) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"The settings file {file} is no TOML: {error}."
+        msg = f"The settings file {file} is not valid TOML: {error}."
         raise BadRequest(msg) from error
     for name in values:
         if name not in known:
-            msg = f"{file} sets {name!r}, which is no setting; the settings are {', '.join(sorted(known))}."
+            msg = f"{file} sets {name!r}, which is not a setting; the settings are {', '.join(sorted(known))}."
             raise BadRequest(msg)
     return values
 

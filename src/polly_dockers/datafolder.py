@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from polly_dockers import ownership
 from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.config import Config
 from polly_dockers.db import clock, journal, keys, version
 from polly_dockers.db.engine import ERRORS, FILE, Database
 from polly_dockers.db.schema import REVISION
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from polly_dockers.config import Config
 
 T = TypeVar("T")
 
@@ -55,9 +55,11 @@ def prepare(folder: Path) -> None:
 
 
 def _lost(folder: Path) -> Unavailable:
+    place = quote(str(folder))
     msg = (
-        f"The database of {folder} is gone, and its blobs are there. To make it anew from the journal: polly-server "
-        f"rebuild --data {quote(str(folder))}. To go back to a backup: polly-server restore."
+        f"The database of {folder} is gone, and its blobs are there. To rebuild it from the journal: polly-server "
+        f"rebuild --data {place}. To go back to a backup, move the folder away: polly-server restore --data {place} "
+        "--from …"
     )
     return Unavailable(msg)
 
@@ -78,8 +80,8 @@ def _unusable(folder: Path, error: BaseException) -> Unavailable:
         return Unavailable(msg)
     reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
     msg = (
-        f"{folder / FILE} is no database of polly-server, or is damaged ({reason}). Restore a backup, or give another "
-        "folder with --data DIR."
+        f"{folder / FILE} is not a database of polly-server, or is damaged ({reason}). Restore a backup, or give "
+        "another folder with --data DIR."
     )
     return Unavailable(msg)
 
@@ -123,6 +125,8 @@ def require(folder: Path) -> None:
             raise _lost(folder)
         place = quote(str(folder))
         msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {place} --org … --email …"
+        if folder == Config().data:
+            msg += " If it is elsewhere, say where: --data DIR, or POLLY_CONFIG with the server's settings file."
         raise Unavailable(msg)
     version.check(folder, found)
     if found < REVISION:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 log: Final = structlog.get_logger("polly.server")
 
 
-def _listen(address: str) -> socket.socket:
-    """A socket that listens; raises Unavailable where the address can't be had."""
+def _listen(address: str, option: str = "--listen") -> socket.socket:
+    """A socket that listens; raises Unavailable, which names the option, where the address can't be had."""
     host, port = split_address(address)
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -43,15 +43,19 @@ def _listen(address: str) -> socket.socket:
         listener.listen(4096)
     except OSError as error:
         reason = error.strerror or str(error)
-        msg = f"Can't listen on {address}: {reason}. Choose another address with --listen HOST:PORT."
+        msg = f"Can't listen on {address}: {reason}. Choose another address with {option} HOST:PORT."
         raise Unavailable(msg) from error
     listener.set_inheritable(True)
     return listener
 
 
 def check_address(config: Config) -> None:
-    """Raise Unavailable where the address can't be had now, before anything is made."""
-    _listen(config.listen).close()
+    """Raise Unavailable where an address can't be had now, before anything is made."""
+    listeners = [_listen(config.listen)]
+    if config.metrics_listen:
+        listeners.append(_listen(config.metrics_listen, "--metrics-listen"))
+    for listener in listeners:
+        listener.close()
 
 
 def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
@@ -65,7 +69,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     with ownership.acting(None):  # a port below 1024 may be for root alone
         listeners = [_listen(config.listen)]
         if config.metrics_listen:
-            listeners.append(_listen(config.metrics_listen))
+            listeners.append(_listen(config.metrics_listen, "--metrics-listen"))
     datafolder.try_writes(config.data)
     set_up(config)
     note(config)

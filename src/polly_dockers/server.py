@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import sys
 from pathlib import Path
 from shlex import quote
@@ -20,6 +19,7 @@ from polly_dockers import (
     ownership,
     process,
     secret_input,
+    server_demo,
     server_keys,
     server_storage,
 )
@@ -34,6 +34,8 @@ from polly_dockers.model import Role, parse_email, parse_slug
 from polly_dockers.ownership import AccessDenied
 from polly_dockers.passwords import UNSET, hash_now
 from polly_dockers.server_help import complete, group, moment, named_by
+from polly_dockers.server_place import Data, same, with_same
+from polly_dockers.sizes import counted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -45,7 +47,6 @@ app.add_typer(org, name="org")
 app.add_typer(user, name="user")
 app.add_typer(server_keys.app, name="key")
 
-Data = server_storage.Data
 Org = Annotated[str, typer.Option("--org", metavar="NAME", help="Slug of the organisation, such as acme.")]
 Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="Email that names the user.")]
 PasswordStdin = Annotated[
@@ -70,7 +71,7 @@ def run() -> NoReturn:
         print(f"Error: {place}", file=sys.stderr)
         raise SystemExit(1) from None
     except PollyError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
+        print(f"Error: {with_same(error.message)}", file=sys.stderr)
         raise SystemExit(2 if error.status == BadRequest.status else 1) from None
     except Exception as error:
         if os.environ.get("POLLY_DEBUG"):
@@ -83,7 +84,7 @@ def run() -> NoReturn:
             place = f": {error.filename}" if error.filename else ""
             print(f"Error: {error.strerror}{place}. Run it again once that is mended.", file=sys.stderr)
             raise SystemExit(1) from None
-        message = "it failed where it should not. POLLY_DEBUG=1 before the command shows where."
+        message = "This failed where it should not. POLLY_DEBUG=1 before the command shows where."
         print(f"Error: {message}", file=sys.stderr)  # no word of the error: it may hold a password
         raise SystemExit(1) from None
     except KeyboardInterrupt:
@@ -107,14 +108,14 @@ def _main(
     """Run the Polly Docker Repository and look after it."""
 
 
-def _password(*, from_stdin: bool) -> str:
+def _password(email: str, *, from_stdin: bool) -> str:
     if from_stdin:
         return secret_input.line("the password")
     if not sys.stdin.isatty():
-        print("Error: there is no terminal to ask for the password; give --password-stdin.", file=sys.stderr)
+        print("Error: There is no terminal to ask for the password. Give --password-stdin.", file=sys.stderr)
         raise SystemExit(2)
     while True:
-        password = secret_input.ask("Password: ", "the password")
+        password = secret_input.ask(f"New password of {email}: ", "the password")
         if secret_input.ask("The same again: ", "the password") == password:
             return password
         print("The two passwords differ; nothing is changed.", file=sys.stderr)
@@ -129,17 +130,12 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
     """Make the database, an organisation and its first admin."""
     parse_slug(org)
     email = parse_email(email)
-    hashed = hash_now(_password(from_stdin=password_stdin))
+    hashed = hash_now(_password(email, from_stdin=password_stdin))
     datafolder.prepare(data)
-    datafolder.change(data, lambda connection: _first(connection, org, email, hashed))
+    datafolder.change(data, lambda connection: server_demo.first_organisation(connection, org, email, hashed))
     print(
         f"Organisation {org} with the admin {email} is in {data}. Start it: polly-server run --data {quote(str(data))}"
     )
-
-
-def _first(connection: Connection, slug: str, email: str, hashed: str) -> None:
-    made = accounts.create_organisation(connection, slug)
-    accounts.put_member(connection, made, slug, email, Role.admin, hashed, by=None)
 
 
 @app.command(
@@ -209,57 +205,8 @@ def run_server(
     password = None
     if demo:
         serve.check_address(settings)
-        password = _make_demo(settings)
-    serve.run(settings, lambda: _say_ready(settings, password))
-
-
-DEMO_ORG: Final = "demo"
-DEMO_EMAIL: Final = "admin@demo.example"
-
-
-def _make_demo(settings: config.Config) -> str | None:
-    """Make the organisation demo where there is none; the password of its admin, else None."""
-    datafolder.prepare(settings.data)
-    password = secrets.token_urlsafe(12)
-
-    def make(connection: Connection) -> bool:
-        if rows.organisation_list(connection):
-            return False
-        _first(connection, DEMO_ORG, DEMO_EMAIL, hash_now(password))
-        return True
-
-    return password if datafolder.change(settings.data, make) else None
-
-
-def _say_ready(settings: config.Config, password: str | None) -> None:
-    """Tell on stdout that the server is there, and, once, how to begin; one that is closed or full ends nothing."""
-    try:
-        _print_ready(settings, password)
-    except OSError as error:
-        process.drop_output()
-        lost = f" To set a password: polly-server user reset-password --email {DEMO_EMAIL}" if password else ""
-        print(f"polly-server: stdout can't be written: {error.strerror}. The server runs.{lost}", file=sys.stderr)
-
-
-def _print_ready(settings: config.Config, password: str | None) -> None:
-    print(f"Polly Docker Repository {__version__} at {settings.url}, data in {settings.data.resolve()}; Ctrl-C ends it")
-    if settings.everywhere and not settings.public_url:
-        print("Other machines can't use that address. For them, set how they reach the server: --public-url URL")
-    if password is not None:
-        path = f"{settings.registry}/{DEMO_ORG}/hello"
-        print(f"""
-The organisation {DEMO_ORG} is new. Its admin is {DEMO_EMAIL}, the password {password}
-(shown this once). Paste in another terminal, in this folder:
-
-  export PATH="$PWD/.venv/bin:$PATH"
-  echo '{password}' | polly login --server {settings.url} --email {DEMO_EMAIL} --password-stdin
-  polly dockers create --name hello --description "My first docker"
-  eval "$(polly dockers login)"
-  printf 'FROM scratch\\nCOPY . /docs\\n' | docker build -q -t {path}:v1 -f - docs
-  docker push {path}:v1
-  polly dockers commit-list --name hello
-""")
-    sys.stdout.flush()
+        password = server_demo.make(settings)
+    serve.run(settings, lambda: server_demo.say_ready(settings, password))
 
 
 # --- organisations ---------------------------------------------------------------------------------------------
@@ -278,7 +225,10 @@ def org_create(
     datafolder.change(
         data, lambda connection: accounts.create_organisation(connection, org, create_on_push=create_on_push)
     )
-    print(f"Organisation {org} is made. Give it an admin: polly-server user add --org {org} --email … --role admin")
+    print(
+        f"Organisation {org} is made. Give it an admin: polly-server user add{same()} --org {org} --email … "
+        "--role admin"
+    )
 
 
 @org.command("update", cls=HelpedCommand, epilog="polly-server org update biolab --create-on-push")
@@ -319,11 +269,11 @@ def org_delete(
         found = datafolder.change(data, lambda connection: accounts.organisation_totals(connection, org))
         print(f"This takes away the organisation {org} with {found}.", file=sys.stderr)
         if not sys.stdin.isatty():
-            print("Error: nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
+            print("Error: Nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
             raise SystemExit(2)
         typer.confirm("Delete it?", abort=True, err=True)
     datafolder.change(data, throw)
-    print(f"Organisation {org} is in the trash. To bring it back: polly-server org restore --org {org}")
+    print(f"Organisation {org} is in the trash. To bring it back: polly-server org restore{same()} --org {org}")
 
 
 @org.command("restore", cls=HelpedCommand, epilog="polly-server org restore biolab")
@@ -338,7 +288,8 @@ def org_restore(org: Org, data: Data = Path("data")) -> None:
             msg = f"The trash holds no organisation {org}; it may have been purged."
             raise NotInTrash(msg)
         if not restore_rows.restore_organisation(connection, item):
-            msg = f"There is an organisation {org} again. Delete that one first: polly-server org delete --org {org}"
+            command = f"polly-server org delete{same()} --org {org}"
+            msg = f"There is an organisation {org} again. Delete that one first: {command}"
             raise OrganisationExists(msg)
         audit.note(connection, Event.restore, org, organisation_id=item.organisation_id, by=None)
 
@@ -364,7 +315,7 @@ def org_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     titles = ("organisation", "members", "created at", "create on push")
     render.show([render.Column(title) for title in titles], lines)
     if not found:
-        print("There is no organisation yet: polly-server org create.", file=sys.stderr)
+        print(f"There is no organisation yet. Make one: polly-server org create{same()} --org …", file=sys.stderr)
 
 
 # --- users -----------------------------------------------------------------------------------------------------
@@ -390,7 +341,7 @@ def user_add(
         return known is not None and known.password_hash != UNSET  # unset as after a rebuild
 
     asked = not datafolder.change(data, keeps)
-    hashed = hash_now(_password(from_stdin=password_stdin)) if asked else UNSET
+    hashed = hash_now(_password(email, from_stdin=password_stdin)) if asked else UNSET
 
     def add(connection: Connection) -> bool:
         kept = keeps(connection)
@@ -435,7 +386,9 @@ def user_list(
     ]
     render.show([render.Column(title) for title in ("user", "roles", "password")], lines)
     if not items:
-        print("There is no user yet: polly-server user add.", file=sys.stderr)
+        print(
+            f"There is no user yet. Make one: polly-server user add{same()} --org … --email … --role …", file=sys.stderr
+        )
 
 
 @user.command(
@@ -476,7 +429,7 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
     datafolder.require(data)
     email = parse_email(email)
     datafolder.change(data, lambda connection: _user(connection, email))  # before anything is asked
-    hashed = hash_now(_password(from_stdin=password_stdin))
+    hashed = hash_now(_password(email, from_stdin=password_stdin))
 
     def change(connection: Connection) -> None:
         found = _user(connection, email)
@@ -488,10 +441,44 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
     print(f"{email} has a new password; all sign-ins of {email} have ended.")
 
 
+@user.command(
+    "revoke-tokens",
+    cls=HelpedCommand,
+    epilog="polly-server user revoke-tokens bob@acme.example\npolly-server user revoke-tokens --all",
+)
+def user_revoke_tokens(
+    argument: Annotated[
+        str | None, typer.Argument(metavar="[EMAIL]", help="Email that names the user.", show_default=False)
+    ] = None,
+    data: Data = Path("data"),
+    *,
+    everybody: Annotated[bool, typer.Option("--all", help="The tokens of all users.")] = False,
+) -> None:
+    """End all sign-ins and access tokens of a user, or of everybody. Passwords stay."""
+    datafolder.require(data)
+    if (argument is None) != everybody:
+        msg = "Give the email of a user, or --all."
+        raise BadRequest(msg)
+    email = None if argument is None else parse_email(argument)
+
+    def end(connection: Connection) -> int:
+        found = None if email is None else _user(connection, email).id
+        count = rows.delete_tokens(connection, found)
+        detail = f"{count} access tokens"
+        if email is None:
+            audit.note(connection, Event.token_revoke, "all", organisation_id=None, by=None, detail=detail)
+        else:
+            audit.note_account(connection, Event.token_revoke, email, "", by=audit.OPERATOR, subject="all", detail=detail)
+        return count
+
+    count = datafolder.change(data, end)
+    print(f"{counted(count, 'access token')} of {email or 'all users'} {'has' if count == 1 else 'have'} ended.")
+
+
 def _user(connection: Connection, email: str) -> rows.User:
     found = rows.user(connection, email)
     if found is None:
-        msg = f"There is no user {email}. polly-server user list names them all, and user add makes one."
+        msg = f"There is no user {email}. polly-server user list{same()} shows all, and user add makes one."
         raise MemberUnknown(msg)
     return found
 

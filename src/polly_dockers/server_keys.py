@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from polly_dockers import datafolder, server_storage
+from polly_dockers import datafolder, server_place
 from polly_dockers.cli import render
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db import audit, keys
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from polly_dockers.db.keys import Key
 
 app: Final = group("Keys that sign registry tokens.")
-
-Data = server_storage.Data
+Data = server_place.Data
 
 
 @app.command("list", cls=HelpedCommand, epilog="polly-server key list --data data")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
-from polly_dockers import accounts, backup, config, datafolder, moments, ownership, process
+from polly_dockers import accounts, backup, config, datafolder, moments, ownership, process, server_place
 from polly_dockers.cli import render
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db import audit, pulls
@@ -45,16 +45,8 @@ PAGE: Final = 500
 """Entries of the audit log that are read at once."""
 NAMED: Final = 20
 """What is lost or damaged, that is named in one run, at most."""
-
-Data = Annotated[
-    Path,
-    typer.Option(
-        "--data", envvar="POLLY_DATA", readable=False, metavar="DIR", help="Folder of the database and the blobs."
-    ),
-]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", readable=False, metavar="FILE", help="TOML file of the server's settings.")
-]
+Data = server_place.Data
+ConfigFile = server_place.ConfigFile
 
 
 def add_to(app: typer.Typer) -> None:

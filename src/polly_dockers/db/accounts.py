@@ -292,3 +292,9 @@ def delete_token(connection: Connection, user_id: int, token_id: str) -> bool:
     """Revoke a token and all that were made with it; False where the user has none of that id."""
     same = (access_tokens.c.id == token_id) & (access_tokens.c.user_id == user_id)
     return connection.execute(delete(access_tokens).where(same)).rowcount == 1
+
+
+def delete_tokens(connection: Connection, user_id: int | None) -> int:
+    """Delete all access tokens of a user, or of everybody; how many there were."""
+    query = delete(access_tokens)
+    return connection.execute(query if user_id is None else query.where(access_tokens.c.user_id == user_id)).rowcount
