@@ -76,11 +76,11 @@ def _check_target(data: Path, target: Path) -> None:
         msg = f"The backup can't lie in the data folder itself: {target}. Give a folder of another disk."
         raise Unavailable(msg)
     if (target / "writer.lock").exists():
-        msg = f"{target} is the data folder of a server, no backup. Give another folder."
+        msg = f"{target} is the data folder of a server, not a backup. Give another folder."
         raise Unavailable(msg)
     others = sorted(path.name for path in target.iterdir() if path.name not in _OWN) if target.is_dir() else []
     if others:
-        msg = f"{target} holds {others[0]}, which is of no backup. Give an empty folder, or one of an earlier backup."
+        msg = f"{target} holds {others[0]}, which is not part of a backup. Give an empty folder or an earlier backup."
         raise Unavailable(msg)
 
 
@@ -93,7 +93,7 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
         there = (source / FILE).exists()
     ownership.become(data)
     if not there:
-        msg = f"{source} is no backup: it has no {FILE}. Give the folder that polly-server backup --to wrote."
+        msg = f"{source} is not a backup: it has no {FILE}. Give the folder that polly-server backup --to wrote."
         raise Unavailable(msg)
     if (data / FILE).exists():
         msg = f"{data} holds a registry already. Give another folder, or move it away first: nothing is overwritten."
@@ -212,8 +212,8 @@ def _copy(source: Path, reading: BinaryIO, place: Path, progress: Callable[[int]
     if hasher.hexdigest() != wanted:
         part.unlink()
         msg = (
-            f"{source} has other bytes than its digest says, or was copied wrongly. polly-server check --repair finds "
-            "what is damaged, and mends it."
+            f"{source} does not match its digest, or was copied wrongly. polly-server check --repair finds "
+            "what is damaged, and repairs it."
         )
         raise Unavailable(msg)
     part.rename(place)
@@ -228,7 +228,7 @@ def _writing(part: Path) -> BinaryIO:
 
 
 def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
-    """Copy the journal up to the batch ``last``, anew: what was copied before may have another end. Names of files."""
+    """Copy the journal up to the batch ``last`` again: what was copied before may have another end. Names of files."""
     folder = target / journal.FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     with ownership.acting(source):

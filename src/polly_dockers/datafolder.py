@@ -68,7 +68,7 @@ def _tighten(folder: Path) -> None:
     """Have the folder for its owner alone; raises Unavailable where it can't be. It tells of what it changes."""
     if changed := ownership.tighten(folder):
         names = ", ".join(str(place) for place in changed)
-        print(f"Warning: others could read {names}: only the owner can now.", file=sys.stderr)
+        print(f"Warning: Other users could read {names}. Now only the owner can.", file=sys.stderr)
 
 
 def _unusable(folder: Path, error: BaseException) -> Unavailable:

@@ -138,7 +138,7 @@ def _chosen(folder: Path, wanted: list[int], last: int) -> Iterator[journal.Batc
         if first and batch.previous != last:
             msg = (
                 f"The database of {folder} has another history than its journal. Move {FILE} away, keep it, and run "
-                "polly-server rebuild: that makes the database anew from the journal."
+                "polly-server rebuild: that rebuilds the database from the journal."
             )
             raise Unavailable(msg)
         first = False

@@ -468,7 +468,9 @@ def user_revoke_tokens(
         if email is None:
             audit.note(connection, Event.token_revoke, "all", organisation_id=None, by=None, detail=detail)
         else:
-            audit.note_account(connection, Event.token_revoke, email, "", by=audit.OPERATOR, subject="all", detail=detail)
+            audit.note_account(
+                connection, Event.token_revoke, email, "", by=audit.OPERATOR, subject="all", detail=detail
+            )
         return count
 
     count = datafolder.change(data, end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,11 +12,11 @@ from polly_dockers.cli import render
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db import audit, keys
 from polly_dockers.db.audit import Event
-from polly_dockers.server_help import group
+from polly_dockers.server_help import group, moment
 from polly_dockers.signer import new_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
@@ -33,25 +32,26 @@ def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     datafolder.require(data)
     found = datafolder.change(data, keys.every)
     signing = keys.signing(found)
-    lines = [(key.kid, _time(key.created_at), _use(key, signing, found)) for key in reversed(found)]
+    at = moment if output == "json" else _date
+    lines = [(key.kid, at(key.created_at), _use(key, signing, found, at)) for key in reversed(found)]
     if output == "json":
         render.document([dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines])
         return
     render.show([render.Column(title) for title in ("key", "created at", "use")], lines)
 
 
-def _use(key: Key, signing: Key, found: Sequence[Key]) -> str:
+def _use(key: Key, signing: Key, found: Sequence[Key], at: Callable[[int], str]) -> str:
+    """What a key is there for; ``at`` writes a time."""
     if key == signing:
         return "signs"
     if key.created_at > signing.created_at:
-        return f"signs from {_time(key.signs_from)}"
+        return f"signs from {at(key.signs_from)}"
     until = keys.kept_until(key, found)
-    return f"verifies until {_time(until)}" if until is not None else "verifies"
+    return f"verifies until {at(until)}" if until is not None else "verifies"
 
 
-def _time(microseconds: int) -> str:
-    at = dt.datetime.fromtimestamp(microseconds / keys.SECOND, dt.UTC)
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _date(microseconds: int) -> str:
+    return render.date(moment(microseconds))
 
 
 @app.command("rotate", cls=HelpedCommand, epilog="polly-server key rotate --data data")
@@ -65,7 +65,7 @@ def run_rotate(
     """Make a key that signs from now on, while the server runs. Nobody is signed out.
 
     Older keys verify until all that they signed has expired, and are deleted then. With --revoke they are deleted now:
-    what they signed is refused from the next request on, and Docker gets a new token by itself.
+    what they signed is refused from the next request on, and Docker gets a new token automatically.
     """
     datafolder.require(data)
     kid = datafolder.change(data, lambda connection: _rotate(connection, revoke=revoke))

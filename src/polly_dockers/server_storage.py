@@ -26,7 +26,7 @@ from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.history import fold
 from polly_dockers.progress import Bar, Counter
 from polly_dockers.server_help import moment
-from polly_dockers.sizes import size
+from polly_dockers.sizes import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -81,7 +81,10 @@ def run_backup(
     if output == "json":
         render.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept})
         return
-    print(f"{done.blobs} blobs ({size(done.size)}) copied to {to}, {done.kept} were there; the database is of now.")
+    print(
+        f"Copied {counted(done.blobs, 'blob')} ({size(done.size)}) to {to}; {done.kept} were there already. The backup "
+        "holds the registry as it was when this command began."
+    )
 
 
 def run_restore(
@@ -96,12 +99,15 @@ def run_restore(
     datafolder.prepare(data)
     datafolder.change(data, pulls.note_all)
     print(
-        f"{done.blobs} blobs ({size(done.size)}) restored to {data}. Start it: "
+        f"Restored {counted(done.blobs, 'blob')} ({size(done.size)}) to {data}. Start the server: "
         f"polly-server run --data {quote(str(data))}"
     )
+    place = f"--data {quote(str(data))}"
     print(
-        "Tokens, members and signing keys are as they were then. If a key or a token was revoked since: "
-        f"polly-server key rotate --revoke --data {quote(str(data))}"
+        "Passwords, roles, access tokens and signing keys are those of the backup. What was changed or revoked since "
+        "then is valid again.\n"
+        f"To end access tokens: polly-server user revoke-tokens --all {place}\n"
+        f"To end what older signing keys signed: polly-server key rotate --revoke {place}"
     )
 
 
@@ -122,7 +128,7 @@ def _bar(what: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
 def run_check(
     data: Data = Path("data"),
     *,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; nothing is deleted.")] = False,
     from_: Annotated[
         Path | None,
         typer.Option("--from", readable=False, metavar="DIR", help="Folder of a backup to mend blobs from."),
@@ -135,7 +141,7 @@ def run_check(
     ] = 100,
     rate: Annotated[float, typer.Option(min=0, help="MB/s that are read, at most; 0: no limit.")] = 0,
     audit_head: Annotated[
-        str | None, typer.Option(metavar="POSITION:HASH", help="A head of the audit log that an earlier check told.")
+        str | None, typer.Option(metavar="POSITION:HASH", help="Head of the audit log that an earlier check printed.")
     ] = None,
     config_file: ConfigFile = None,
     output: Output = "table",
@@ -147,8 +153,8 @@ def run_check(
     With --repair a damaged blob is set aside in the folder damaged, and mended from another copy, from the backup of
     --from, or by having the next push of it stored.
 
-    The chain of the audit log is checked too. Who can write the data folder could make all of it anew; the head that
-    a check told, kept elsewhere and given as --audit-head, shows that.
+    The chain of the audit log is checked too. Somebody who can write to the data folder could replace all of it. To
+    find that, keep the head that a check prints elsewhere, and give it as --audit-head.
     """
     from polly_dockers.check import Check  # noqa: PLC0415 - only what a command needs is imported
 
@@ -172,8 +178,9 @@ def run_check(
         for image in found.images:
             print(f"  {image}", file=sys.stderr)
     print(
-        f"{seen.blobs} blobs, {seen.hashed} of them read ({size(seen.size)}), {seen.manifests} manifests; "
-        f"{seen.orphans} keys without a row. {_verdict(seen)}"
+        f"Checked {counted(seen.blobs, 'blob')}, {seen.hashed} of them read ({size(seen.size)}), and "
+        f"{counted(seen.manifests, 'manifest')}. Files that no image uses, which are deleted later: {seen.orphans}. "
+        f"{_verdict(seen)}"
     )
     if seen.audit is not None:
         print(f"The audit log is whole. Its head, to be kept elsewhere and given to a later check: {seen.audit}")
@@ -192,8 +199,8 @@ def _verdict(seen: Checked) -> str:
     unread = seen.blobs - seen.hashed
     if unread == 0:
         return "Nothing is wrong."
-    which = "No blob was read" if seen.hashed == 0 else f"{unread} blobs were not read"
-    return f"{which}: rows, files and their sizes agree, but damage inside a file that was not read does not show."
+    which = "No blob was read" if seen.hashed == 0 else f"{counted(unread, 'blob')} {_was(unread)} not read"
+    return f"{which}: files have the right sizes, but damage inside a file that was not read does not show."
 
 
 def _was(count: int) -> str:
@@ -205,13 +212,13 @@ def _seal(text: str | None) -> Seal | None:
         return None
     position, _, digest = text.partition(":")
     if not position.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
-        msg = "--audit-head is to be POSITION:HASH, as polly-server check tells it."
+        msg = "--audit-head must be POSITION:HASH, as polly-server check prints it."
         raise BadRequest(msg)
     return Seal(int(position), bytes.fromhex(digest))
 
 
 def run_rebuild(data: Data = Path("data")) -> None:
-    """Make a lost database anew from what lies in the store: every repository, tag, commit and manifest.
+    """Rebuild a lost database from what lies in the store: every repository, tag, commit and manifest.
 
     A database that was restored from a backup is brought up to the end of the journal. Passwords, tokens and
     roles are not in the store: give them again with polly-server user reset-password and user add.
@@ -221,18 +228,20 @@ def run_rebuild(data: Data = Path("data")) -> None:
     done = rebuild.rebuild(data)
     datafolder.prepare(data)
     print(
-        f"{done.batches} batches of the journal carried out: {data} has {done.repositories} repositories and "
-        f"{done.commits} commits; {done.manifests} manifests and {done.blobs} blobs have their rows again."
+        f"Read {counted(done.batches, 'entry')} of the journal. {data} has "
+        f"{counted(done.repositories, 'repository')} and {counted(done.commits, 'commit')}. Restored "
+        f"{counted(done.manifests, 'manifest')} and {counted(done.blobs, 'blob')} in the database."
     )
     if done.batches:
         print(
-            "Accounts that have no password or no role now get them by: polly-server user add "
+            "Give accounts that have no password or no role new ones: polly-server user add "
             f"--data {quote(str(data))} --org ORG --email EMAIL --role admin"
         )
     for repository, manifest, digest in done.lost[:NAMED]:
         print(f"lost: {digest}, which {repository}@{manifest} names", file=sys.stderr)
     if done.lost:
-        print(f"{len(done.lost)} blobs are lost; pushing them again mends the images.", file=sys.stderr)
+        verb = "is" if len(done.lost) == 1 else "are"
+        print(f"{counted(len(done.lost), 'blob')} {verb} lost. Push the images again to repair them.", file=sys.stderr)
         raise SystemExit(1)
 
 
@@ -242,9 +251,9 @@ def run_usage(
     org: Annotated[str | None, typer.Option("--org", help="Only this organisation.")] = None,
     output: Output = "table",
 ) -> None:
-    """Tell where the space is: by repository, what tags need, what only older commits need, what is in the trash.
+    """Show what uses the space of each repository: its tags, older commits alone, and the trash.
 
-    What repositories have in common is counted in each; the disk holds it once.
+    What repositories share is counted in each of them; the disk holds it once.
     """
     from polly_dockers.db import usage  # noqa: PLC0415 - only what a command needs is imported
 
@@ -271,7 +280,7 @@ def run_usage(
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
     for first, *rest in lines:
         print("  ".join([first.ljust(widths[0]), *(cell.rjust(widths[at + 1]) for at, cell in enumerate(rest))]))
-    print(f"{count} blobs of {size(total)} are stored; {size(free)} are free on the disk.")
+    print(f"{counted(count, 'blob')} of {size(total)} in all; {size(free)} free on the disk.")
 
 
 def _usage_row(each: Usage) -> tuple[str, ...]:
@@ -330,9 +339,19 @@ def run_audit(
         names = ("event", "by", "address", "subject", "detail")
         render.document([{"at": moment(each.at), **{name: getattr(each, name) for name in names}} for each in entries])
         return
-    for entry in entries:
-        at = dt.datetime.fromtimestamp(entry.at / 1_000_000, dt.UTC).isoformat(timespec="seconds")
-        print("  ".join((at, entry.event, entry.by or "-", entry.address or "-", entry.subject or "-", entry.detail)))
+    lines = [
+        (
+            render.date(moment(each.at)),
+            each.event,
+            each.by or "-",
+            each.address or "-",
+            each.subject or "-",
+            each.detail,
+        )
+        for each in entries
+    ]
+    titles = ("time", "event", "by", "from", "subject", "detail")
+    render.show([render.Column(title) for title in titles], lines)
 
 
 def _entries(
@@ -359,11 +378,11 @@ def _moment(text: str | None, option: str, *, end: bool) -> int | None:
 def run_gc(
     data: Data = Path("data"),
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     config_file: ConfigFile = None,
     output: Output = "table",
 ) -> None:
-    """Give back the space of what nobody needs, while the server runs; it does so by itself too.
+    """Free the space of what nobody needs, while the server runs. The server also does so automatically.
 
     That is: what was in the trash for trash_days, blobs that no manifest names, abandoned uploads. Before that, what
     the policies of organisations no longer keep goes into the trash.
@@ -373,7 +392,7 @@ def run_gc(
     counter = Counter()
 
     def show(report: Report) -> None:
-        counter.show(f"{report.blobs} blobs taken, {report.files} deleted, {size(report.freed)} freed")
+        counter.show(f"{counted(report.blobs, 'blob')} marked, {report.files} deleted, {size(report.freed)} freed")
 
     async def look(registry: Registry) -> Report:
         return await Collector(registry).look()
@@ -381,7 +400,7 @@ def run_gc(
     async def collect(registry: Registry) -> Report:
         report = await Collector(registry, progress=show).run()
         if report is None:
-            msg = "Another collection is at work on this folder; try again when it is over."
+            msg = "Another collection is running on this folder. Try again when it has ended."
             raise Unavailable(msg)
         return report
 
@@ -413,20 +432,25 @@ def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry]
 
 def _would(report: Report) -> str:
     return (
-        f"Would put {report.expired} manifests into the trash by policy.\n"
-        f"Would purge {report.purged} items of the trash and take {report.blobs} blobs of {size(report.size)} that "
-        f"nothing needs.\nWaiting to be deleted: {report.waiting} blobs. Without a row: {report.orphans}. Abandoned "
-        f"uploads: {report.uploads} of {size(report.freed)}.\nNothing was changed."
+        f"Would move {counted(report.expired, 'manifest')} to the trash by policy.\n"
+        f"Would purge {counted(report.purged, 'item')} of the trash, and take {counted(report.blobs, 'blob')} of "
+        f"{size(report.size)} that nothing needs.\n"
+        f"Waiting to be deleted: {counted(report.waiting, 'blob')}. Files that no image uses: {report.orphans}. "
+        f"Abandoned uploads: {report.uploads} of {size(report.freed)}.\nNothing was changed."
     )
 
 
 def _did(report: Report) -> str:
-    return (
-        f"Put {report.expired} manifests into the trash by policy.\n"
-        f"Purged {report.purged} items of the trash, whose blobs go in later runs, once their leases end.\n"
-        f"Took {report.blobs} blobs of {size(report.size)} that nothing needed and {report.orphans} without a "
-        f"row.\nDeleted {report.files} blobs and {report.uploads} abandoned "
-        f"uploads: {size(report.freed)} are free. {report.waiting} blobs wait for a later run."
-        + (f"\nThe journal is {size(report.journal)} smaller." if report.journal > 0 else "")
-        + (f"\nDropped {report.dropped} entries of the audit log." if report.dropped else "")
-    )
+    lines = [
+        f"Moved {counted(report.expired, 'manifest')} to the trash by policy.",
+        f"Purged {counted(report.purged, 'item')} of the trash. Their blobs go in later runs, once their leases end.",
+        f"Took {counted(report.blobs, 'blob')} of {size(report.size)} that nothing needed.",
+        f"Took {counted(report.orphans, 'file')} that no image uses.",
+        f"Deleted {counted(report.files, 'blob')} and {counted(report.uploads, 'abandoned upload')}.",
+        f"Freed {size(report.freed)}. Waiting for a later run: {counted(report.waiting, 'blob')}.",
+    ]
+    if report.journal > 0:
+        lines.append(f"The journal is {size(report.journal)} smaller.")
+    if report.dropped:
+        lines.append(f"Dropped {counted(report.dropped, 'entry')} of the audit log.")
+    return "\n".join(lines)

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 blob`` or ``2 blobs``; a noun of several words has its plural in the last."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{number} {noun}s"
+
+
 def size(count: float) -> str:
     """Return bytes as ``12.3 MB``, as docker does."""
     value, unit = float(count), "B"

@@ -44,7 +44,7 @@ def question(tool: str, user: User, server: Server) -> pexpect.spawn[bytes]:
         command, asked = [*POLLY, "login", "--server", server.url, "--email", user.email], b"Enter your password"
     else:
         place = ["--data", str(server.data), "--email", user.email]
-        command, asked = [*SERVER, "user", "reset-password", *place], b"Password: "
+        command, asked = [*SERVER, "user", "reset-password", *place], f"New password of {user.email}: ".encode()
     env = user.env | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
     child: pexpect.spawn[bytes] = pexpect.spawn(command[0], command[1:], env=env, timeout=SECONDS)
     child.expect_exact(asked)
@@ -146,7 +146,7 @@ def test_a_password_is_typed(zoe: User, server: Server, tool: str) -> None:
             child.sendline(two.encode())
             if two != new:
                 child.expect_exact(b"differ")
-                child.expect_exact(b"Password: ")
+                child.expect_exact(f"New password of {zoe.email}: ".encode())
     else:
         child.send(zoe.password.encode() + b"\r")
     child.expect(pexpect.EOF)

@@ -255,7 +255,7 @@ def test_a_folder_that_others_can_read_is_closed(place: Path) -> None:
         found.chmod(0o755 if found.is_dir() else 0o644)
     done = as_user(NOBODY, "org", "list", "--data", str(server.data))
     assert done.returncode == 0
-    assert f"others could read {server.data}, " in done.stderr
+    assert f"Other users could read {server.data}, " in done.stderr
     for found in (server.data, server.data / "polly.db", server.data / "journal", server.data / "writer.lock"):
         assert found.stat().st_mode & 0o077 == 0, found
     assert as_user(NOBODY, "org", "list", "--data", str(server.data)).stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,13 @@ def change(server: Server, statement: str) -> None:
     with connection:
         assert connection.execute(statement).rowcount >= 1
     connection.close()
+
+
+def cells(table: str) -> list[list[str]]:
+    """The entries of the log as polly-server prints them, below their heading."""
+    heading, *lines = table.splitlines()
+    assert heading.split() == ["time", "event", "by", "from", "subject", "detail"]
+    return [re.split(" {2,}", line) for line in lines]
 
 
 def test_a_log_that_nobody_touched(server: Server) -> None:
@@ -117,24 +125,23 @@ def test_what_the_operator_does_is_in_it(server: Server) -> None:
     slug, (email, _) = server.new_org()
     polly_server("org", "delete", "--data", str(server.data), "--org", slug, "--yes")
     polly_server("org", "restore", "--data", str(server.data), "--org", slug)
-    lines = polly_server("audit", "--data", str(server.data), "--org", slug).splitlines()
-    told = [tuple(line.split("  ")[1:5]) for line in lines]
+    told = [tuple(entry[1:5]) for entry in cells(polly_server("audit", "--data", str(server.data), "--org", slug))]
     assert told == [
         ("restore", "polly-server", "-", slug),
         ("delete", "polly-server", "-", slug),
         ("member-add", "polly-server", "-", email),
         ("organisation-create", "polly-server", "-", slug),
     ]
-    pushes = polly_server("audit", "--data", str(server.data), "--event", "push").splitlines()
-    assert [line.split("  ")[4].rpartition(":")[2] for line in pushes] == ["v3", "v2", "v1"]
+    pushes = cells(polly_server("audit", "--data", str(server.data), "--event", "push"))
+    assert [entry[4].rpartition(":")[2] for entry in pushes] == ["v3", "v2", "v1"]
 
 
 def test_the_operator_narrows_it(server: Server) -> None:
     """By who, by docker repository, by time; entries about tokens are there where they are asked for."""
 
     def entries(*options: str) -> list[tuple[str, str]]:
-        lines = polly_server("audit", "--data", str(server.data), "--latest", "600", *options).splitlines()
-        return [(line.split("  ")[1], line.split("  ")[4]) for line in lines]
+        table = polly_server("audit", "--data", str(server.data), "--latest", "600", *options)
+        return [(entry[1], entry[4]) for entry in cells(table)]
 
     every = entries("--all-events")
     without = [each for each in every if not each[0].startswith("token-")]

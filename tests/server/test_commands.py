@@ -285,7 +285,7 @@ def test_a_backup_is_a_data_folder(tmp_path: Path) -> None:
         assert "0 blobs" in polly_server("backup", "--data", str(server.data), "--to", str(copy))
         pusher.begin(digest, len(content))
         assert pusher.end(content) == 201
-        assert "1 blobs (1.0 kB)" in polly_server("backup", "--data", str(server.data), "--to", str(copy))
+        assert "Copied 1 blob (1.0 kB)" in polly_server("backup", "--data", str(server.data), "--to", str(copy))
         inside = server.data / "copy"
         assert "can't lie in the data folder" in refused("backup", "--data", str(server.data), "--to", str(inside))
         (tmp_path / "mine").mkdir()

@@ -70,7 +70,7 @@ def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
     time_passes(server)
     assert "take 1 blobs of 15 B" in collect(server, "--dry-run")
     assert digest in server.stored()
-    assert "Took 1 blobs of 15 B" in collect(server)
+    assert "Took 1 blob of 15 B" in collect(server)
     assert repo.blob(digest).status == 404
     assert digest in server.stored()
     time_passes(server)
@@ -197,7 +197,7 @@ def test_a_deleted_blob_gives_its_space_back(server: Server, ann: Person) -> Non
     digest = repo.push_blob(b"deleted by hand")
     assert repo.delete(f"blobs/{digest}").status == 202
     assert repo.blob(digest).status == 404
-    assert "Took 1 blobs" in collect(server)
+    assert "Took 1 blob " in collect(server)
     time_passes(server)
     assert "Deleted 1 blobs" in collect(server)
     assert server.stored() == set()

@@ -67,7 +67,7 @@ def test_a_rotation_keeps_the_keys_before_and_tells_it(folder: Path) -> None:
     third = kids(folder)[-1]
     assert third in said
     assert kids(folder) == [first, second, third]
-    uses = dict(re.findall(r"^(\w{16})  \S+  (signs from|signs|verifies until)", command(folder, "list"), re.MULTILINE))
+    uses = dict(re.findall(r"^(\w{16})  .+?  (signs from|signs|verifies until)", command(folder, "list"), re.MULTILINE))
     waits = {third: "signs from", second: "signs", first: "verifies until"}
     assert uses in (waits, waits | {third: "signs", second: "verifies until"}), "the second on a machine that is slow"
 
@@ -75,10 +75,10 @@ def test_a_rotation_keeps_the_keys_before_and_tells_it(folder: Path) -> None:
 def test_a_rotation_is_in_the_audit_log(folder: Path) -> None:
     """With the id of the new key, by who runs the server; also whether the older ones were revoked."""
     made = [command(folder, "rotate", *more) and kids(folder)[-1] for more in ((), ("--revoke",))]
-    said = polly_server("audit", "--data", str(folder), "--event", "key-rotate").splitlines()
-    assert [line.split("  ")[1:] for line in said] == [
+    _, *said = polly_server("audit", "--data", str(folder), "--event", "key-rotate").splitlines()
+    assert [re.split(" {2,}", line.rstrip())[1:] for line in said] == [
         ["key-rotate", "polly-server", "-", made[1], "older keys revoked"],
-        ["key-rotate", "polly-server", "-", made[0], ""],
+        ["key-rotate", "polly-server", "-", made[0]],
     ]
 
 

@@ -139,7 +139,7 @@ def test_ctrl_c_and_no_at_a_question_change_nothing(data: str) -> None:
     """Exit code 130 for the one, as with polly, and 1 for the other, which is said."""
     place = ["--data", data]
     asked = pexpect.spawn(str(BIN / "polly-server"), ["user", "reset-password", "ann@acme.example", *place], timeout=60)
-    asked.expect("Password: |There is no user")
+    asked.expect("New password of .*: |There is no user")
     asked.sendintr()
     asked.expect(pexpect.EOF)
     asked.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shlex
 import socket
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, Server, free_port
+from conftest import BIN, Server, free_port, running_server
+from contract.wire_client import Person
 from failures.test_signals import until
 
 if TYPE_CHECKING:
@@ -38,6 +40,18 @@ def run(place: Path, *arguments: str, **variables: str) -> subprocess.CompletedP
         check=False,
         timeout=120,
     )
+
+
+def status(port: int, path: str, authorization: str = "") -> int:
+    """The status of a GET; 0 where nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path, headers={"Authorization": authorization} if authorization else {})
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
 
 
 def test_the_folder_of_the_settings_file(data: Path, tmp_path: Path) -> None:
@@ -87,6 +101,26 @@ def test_printed_commands_name_the_same_folder(data: Path, tmp_path: Path) -> No
     assert "--data" not in done.stderr
 
 
+def test_tokens_are_ended(tmp_path: Path) -> None:
+    """Of one user, or of all: access tokens are refused at once, and passwords stay. Which is to be said."""
+    with running_server(tmp_path / "data") as server:
+        ann, place = Person(server.port, server.org, *server.admin), ("--data", str(server.data))
+
+        def works(secret: str) -> bool:
+            return status(server.port, "/api/v1/tokens", f"Bearer {secret}") == 200
+
+        for which in (server.admin[0], "--all"):
+            secret = ann.access_token()
+            assert works(secret)
+            done = run(tmp_path, "user", "revoke-tokens", which, *place)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "ended" in done.stdout
+            assert not works(secret)
+        assert "token-revoke" in run(tmp_path, "audit", "--event", "token-revoke", *place).stdout
+        assert run(tmp_path, "user", "revoke-tokens", *place).returncode == 2
+        assert run(tmp_path, "user", "revoke-tokens", "--all", "ann@acme.example", *place).returncode == 2
+
+
 def test_a_clash_of_the_metrics_port(data: Path, tmp_path: Path) -> None:
     """The error names the option of that address."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -102,10 +136,10 @@ def test_a_clash_of_the_metrics_port(data: Path, tmp_path: Path) -> None:
 def test_a_log_in_one_file_with_stdout(data: Path, tmp_path: Path, form: str, *, said: bool) -> None:
     """Where stdout and the log are one file of JSON, each line is JSON: the log says that the server is up."""
     listen = f"127.0.0.1:{free_port()}"
-    command = [BIN / "polly-server", "run", "--data", data, "--listen", listen, "--log-format", form]
+    command = [str(BIN / "polly-server"), "run", "--data", str(data), "--listen", listen, "--log-format", form]
     log = tmp_path / "log"
     with log.open("w") as writing, subprocess.Popen(command, stdout=writing, stderr=subprocess.STDOUT) as process:
-        until(lambda: answers(listen), "it does not listen")
+        until(lambda: status(int(listen.partition(":")[2]), "/healthz") == 200, "it does not answer")
         process.terminate()
         process.wait(60)
     assert ("Ctrl-C ends it" in log.read_text()) is said

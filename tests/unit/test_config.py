@@ -107,10 +107,10 @@ def test_a_wrong_file(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="can't be read: No such file"):
         load({}, {}, file)
     for content, words in (
-        (b"workers", "is no TOML"),
-        (b"\xff\xfe", "is no TOML"),
-        (b"worker = 2", "sets 'worker', which is no setting; the settings are .*workers"),
-        (b"[server]\nworkers = 2", "sets 'server', which is no setting"),
+        (b"workers", "is not valid TOML"),
+        (b"\xff\xfe", "is not valid TOML"),
+        (b"worker = 2", "sets 'worker', which is not a setting; the settings are .*workers"),
+        (b"[server]\nworkers = 2", "sets 'server', which is not a setting"),
         (b"workers = true", "workers is 'True'"),
         (b"workers = [2]", "give a whole number"),
     ):
