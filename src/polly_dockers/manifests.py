@@ -88,7 +88,7 @@ def parse(body: bytes, content_type: str, *, stored: bool = False) -> Manifest:
         raise ManifestInvalid(msg)
     artifact_type = document.get("artifactType")
     if artifact_type is not None and not _is_type(artifact_type):
-        msg = "artifactType is no text."
+        msg = "artifactType is not text."
         raise ManifestInvalid(msg)
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
@@ -146,7 +146,7 @@ def _no_constant(text: str) -> None:
 def _media_type(document: dict[str, Any], content_type: str) -> str:
     stated = document.get("mediaType")
     if stated is not None and not isinstance(stated, str):
-        msg = "mediaType is no text."
+        msg = "mediaType is not text."
         raise ManifestInvalid(msg)
     media_type = content_type or stated or ""
     if stated and stated != media_type:
@@ -154,8 +154,8 @@ def _media_type(document: dict[str, Any], content_type: str) -> str:
         raise ManifestInvalid(msg)
     if media_type not in IMAGES | INDEXES:
         msg = (
-            f"{media_type[:200]!r} is no type of manifest that is kept here; those are {OCI_MANIFEST}, {OCI_INDEX}, "
-            f"{DOCKER_MANIFEST} and {DOCKER_LIST}."
+            f"{media_type[:200]!r} is not a type of manifest that this registry takes; those are {OCI_MANIFEST}, "
+            f"{OCI_INDEX}, {DOCKER_MANIFEST} and {DOCKER_LIST}."
         )
         raise ManifestInvalid(msg)
     return media_type
@@ -189,7 +189,7 @@ def _descriptor(item: object, where: str) -> Descriptor:
     try:
         parsed = Digest.parse(digest if isinstance(digest, str) else "")
     except DigestInvalid as error:
-        msg = f"{where} has no digest that is kept here: sha256 or sha512."
+        msg = f"{where} has no digest of a known kind: sha256 or sha512."
         raise ManifestInvalid(msg) from error
     return Descriptor(parsed, size, media_type, _platform(item.get("platform")))
 

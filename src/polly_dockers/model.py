@@ -39,7 +39,7 @@ class Digest(str):
     def parse(cls, text: str) -> Self:
         """The digest that ``text`` spells; raises DigestInvalid."""
         if not _DIGEST.match(text):
-            msg = "This is no digest: write sha256: and 64, or sha512: and 128, hexadecimal digits in lower case."
+            msg = "This is not a valid digest: write sha256: and 64, or sha512: and 128, lower-case hexadecimal digits."
             raise DigestInvalid(msg, detail={"digest": text[:200]})
         return cls(text)
 
@@ -88,7 +88,7 @@ class Tag(str):
     def parse(cls, text: str) -> Self:
         """The tag that ``text`` spells; raises TagInvalid."""
         if not _TAG.match(text):
-            msg = "This is no tag: use up to 128 letters, digits, '_', '.' and '-', and start with none of '.' and '-'."
+            msg = "This is not a valid tag: use up to 128 letters, digits, '_', '.' and '-', not '.' or '-' first."
             raise TagInvalid(msg, detail={"tag": text[:200]})
         return cls(text)
 
@@ -138,8 +138,8 @@ def name_advice(text: str) -> str:
     near = "/".join(part.strip("._-") for part in near.split("/") if part.strip("._-"))
     hint = f" {near!r} would be right." if near and near != text and _NAME.match(near) else ""
     return (
-        f"{text[:100]!r} is no name for a docker repository: it is <organisation>/<name>, each part of lower-case "
-        f"letters and digits, with '.', '_' or '-' between them.{hint}"
+        f"{text[:100]!r} is not a valid name of a docker repository: it is <organisation>/<name>, each part of "
+        f"lower-case letters and digits, with '.', '_' or '-' between them.{hint}"
     )
 
 
@@ -147,8 +147,8 @@ def parse_slug(text: str) -> str:
     """The slug of an organisation: one component of a name, at most 63 characters; raises NameInvalid."""
     if len(text) > 63 or not _SLUG.match(text):  # noqa: PLR2004 - said in the docstring and in the message
         msg = (
-            f"{text[:100]!r} is no name for an organisation: use at most 63 lower-case letters and digits, with '.', "
-            "'_' or '-' between them, such as 'acme'."
+            f"{text[:100]!r} is not a valid name of an organisation: use up to 63 lower-case letters and digits, with "
+            "'.', '_' or '-' between them, such as 'acme'."
         )
         raise NameInvalid(msg)
     return text
@@ -158,7 +158,7 @@ def parse_email(text: str) -> str:
     """An email address, in lower case; raises BadRequest. It names a user, and no mail is sent to it."""
     email = text.strip().lower()
     if not _EMAIL.match(email) or ".." in email:
-        msg = f"{text[:100]!r} is no email address; one looks like ann@acme.example."
+        msg = f"{text[:100]!r} is not a valid email address, such as ann@acme.example."
         raise BadRequest(msg)
     return email
 
@@ -176,7 +176,7 @@ class Role(enum.IntEnum):
         try:
             return cls[text]
         except KeyError:
-            msg = f"{text[:50]!r} is no role: choose reader, writer or admin."
+            msg = f"{text[:50]!r} is not a role: choose reader, writer or admin."
             raise BadRequest(msg) from None
 
 

@@ -1,4 +1,4 @@
-"""polly-server: make a registry, run it, and look after its organisations and users on the machine that holds it."""
+"""Make a registry, run it, and look after its organisations and users on the machine that holds it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import typer
 from polly_dockers import (
     __version__,
     accounts,
-    config,
     datafolder,
     ownership,
     process,
     secret_input,
-    server_demo,
     server_keys,
+    server_run,
     server_storage,
 )
 from polly_dockers.cli import render
@@ -132,81 +131,13 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
     email = parse_email(email)
     hashed = hash_now(_password(email, from_stdin=password_stdin))
     datafolder.prepare(data)
-    datafolder.change(data, lambda connection: server_demo.first_organisation(connection, org, email, hashed))
+    datafolder.change(data, lambda connection: server_run.first_organisation(connection, org, email, hashed))
     print(
         f"Organisation {org} with the admin {email} is in {data}. Start it: polly-server run --data {quote(str(data))}"
     )
 
 
-@app.command(
-    "run",
-    cls=HelpedCommand,
-    epilog="polly-server run --demo\n"
-    "polly-server run --data data --listen 0.0.0.0:443 --public-url https://registry.acme.example "
-    "--tls-cert cert.pem --tls-key key.pem",
-)
-def run_server(
-    *,
-    data: Annotated[str | None, typer.Option(show_default="data", help="Folder of the database and the blobs.")] = None,
-    listen: Annotated[str | None, typer.Option(show_default="127.0.0.1:5000", help="HOST:PORT.")] = None,
-    public_url: Annotated[
-        str | None, typer.Option(help="How people reach the server; decides the host in every path printed.")
-    ] = None,
-    tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate and its chain.")] = None,
-    tls_key: Annotated[str | None, typer.Option(help="PEM file of the private key.")] = None,
-    workers: Annotated[str | None, typer.Option(show_default="2", help="Worker processes.")] = None,
-    metrics_listen: Annotated[str | None, typer.Option(help="HOST:PORT of /metrics, apart from the rest.")] = None,
-    public_repositories: Annotated[str | None, typer.Option(show_default="deny", help="allow or deny.")] = None,
-    blob_delete: Annotated[str | None, typer.Option(show_default="allow", help="allow or deny.")] = None,
-    manifest_delete: Annotated[str | None, typer.Option(show_default="allow", help="allow or deny.")] = None,
-    max_manifest_bytes: Annotated[
-        str | None, typer.Option(show_default="8388608", help="Larger manifests are refused.")
-    ] = None,
-    token_seconds: Annotated[str | None, typer.Option(show_default="600", help="Life of a registry token.")] = None,
-    lease_seconds: Annotated[str | None, typer.Option(show_default="86400", help="Life of an unnamed blob.")] = None,
-    trash_days: Annotated[str | None, typer.Option(show_default="30", help="Life of what was deleted.")] = None,
-    audit_days: Annotated[
-        str | None, typer.Option(show_default="0", help="Life of entries of the audit log; 0: for ever.")
-    ] = None,
-    upload_seconds: Annotated[
-        str | None, typer.Option(show_default="604800", help="Life of an upload that nobody continues.")
-    ] = None,
-    grace_seconds: Annotated[
-        str | None, typer.Option(show_default="900", help="Life of bytes after the last row that named them.")
-    ] = None,
-    collect_seconds: Annotated[
-        str | None, typer.Option(show_default="300", help="Time between two collections; 0: none.")
-    ] = None,
-    trusted_proxies: Annotated[str | None, typer.Option(help="Addresses that may say X-Forwarded-For.")] = None,
-    stalled_seconds: Annotated[
-        str | None, typer.Option(show_default="60", help="Hang up on a client that takes nothing for so long.")
-    ] = None,
-    graceful_seconds: Annotated[
-        str | None, typer.Option(show_default="60", help="Wait for requests at the end.")
-    ] = None,
-    log_level: Annotated[str | None, typer.Option(show_default="info", help="debug, info, warning, error.")] = None,
-    log_format: Annotated[str | None, typer.Option(show_default="json", help="json or text.")] = None,
-    config_file: Annotated[
-        Path | None, typer.Option("--config", readable=False, help="TOML file of these settings.")
-    ] = None,
-    demo: Annotated[
-        bool, typer.Option(help="Without an organisation yet, make demo with an admin, and say how to begin.")
-    ] = False,
-) -> None:
-    """Serve the registry until SIGTERM, which lets requests in flight end.
-
-    Every option is also a variable POLLY_… of the environment, and a line of the TOML file; the option wins over the
-    variable, the variable over the file.
-    """
-    options = {name: value for name, value in locals().items() if name not in {"config_file", "demo"}}
-    settings = config.load(options, os.environ, config_file)
-    from polly_dockers import serve  # noqa: PLC0415 - gunicorn and aiohttp are for this command alone
-
-    password = None
-    if demo:
-        serve.check_address(settings)
-        password = server_demo.make(settings)
-    serve.run(settings, lambda: server_demo.say_ready(settings, password))
+app.command("run", cls=HelpedCommand, epilog=server_run.EXAMPLES)(server_run.run_server)
 
 
 # --- organisations ---------------------------------------------------------------------------------------------
@@ -279,7 +210,7 @@ def org_delete(
 @org.command("restore", cls=HelpedCommand, epilog="polly-server org restore biolab")
 @named_by("org")
 def org_restore(org: Org, data: Data = Path("data")) -> None:
-    """Bring an organisation back that was deleted, with all that it had."""
+    """Bring back an organisation that was deleted. It has all that it had."""
     datafolder.require(data)
 
     def restore(connection: Connection) -> None:
@@ -299,7 +230,7 @@ def org_restore(org: Org, data: Data = Path("data")) -> None:
 
 @org.command("list", cls=HelpedCommand, epilog="polly-server org list --data data\npolly-server org list --output json")
 def org_list(data: Data = Path("data"), *, output: Output = "table") -> None:
-    """List the organisations: name, members, when they were made, whether a push makes repositories."""
+    """List the organisations. For each: members, when it was made, and whether a push makes repositories."""
     datafolder.require(data)
     found = datafolder.change(data, rows.organisation_list)
     if output == "json":
@@ -359,10 +290,10 @@ def user_add(
 def user_list(
     data: Data = Path("data"),
     *,
-    org: Annotated[str | None, typer.Option(help="Only members of this organisation.")] = None,
+    org: Annotated[str | None, typer.Option(metavar="NAME", help="Only members of this organisation.")] = None,
     output: Output = "table",
 ) -> None:
-    """List the users: email, the role in each organisation, and who has yet to be given a password."""
+    """List the users and their roles. It also shows who has no password yet."""
     datafolder.require(data)
 
     def find(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
@@ -412,7 +343,7 @@ def user_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("d
 @user.command("remove", cls=HelpedCommand, epilog="polly-server user remove bob@acme.example --org acme")
 @named_by("email")
 def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
-    """Take a user out of an organisation, from the next request on. What they pushed stays."""
+    """Remove a user from an organisation. It takes effect on the next request; what they pushed stays."""
     datafolder.require(data)
 
     def change(connection: Connection) -> None:
@@ -454,7 +385,7 @@ def user_revoke_tokens(
     *,
     everybody: Annotated[bool, typer.Option("--all", help="The tokens of all users.")] = False,
 ) -> None:
-    """End all sign-ins and access tokens of a user, or of everybody. Passwords stay."""
+    """End all access tokens of a user, or of everybody. Sign-ins end with them; passwords stay."""
     datafolder.require(data)
     if (argument is None) != everybody:
         msg = "Give the email of a user, or --all."

@@ -28,7 +28,7 @@ Data = server_place.Data
 
 @app.command("list", cls=HelpedCommand, epilog="polly-server key list --data data")
 def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
-    """List the keys, the newest first: id, when it was made, and what it is there for."""
+    """List the signing keys, newest first. For each: id, when it was made, and what it is there for."""
     datafolder.require(data)
     found = datafolder.change(data, keys.every)
     signing = keys.signing(found)
@@ -62,7 +62,7 @@ def run_rotate(
         bool, typer.Option("--revoke", help="Delete all older keys at once, such as after one was stolen.")
     ] = False,
 ) -> None:
-    """Make a key that signs from now on, while the server runs. Nobody is signed out.
+    """Make a new signing key, while the server runs. Nobody is signed out.
 
     Older keys verify until all that they signed has expired, and are deleted then. With --revoke they are deleted now:
     what they signed is refused from the next request on, and Docker gets a new token automatically.

@@ -74,7 +74,7 @@ def run_backup(
     *,
     output: Output = "table",
 ) -> None:
-    """Copy the registry while it runs, as it is at one moment; what was copied is read again and checked."""
+    """Copy the registry to a folder while it runs. What was copied is read again and checked."""
     datafolder.require(data)
     with _bar("copying") as start:
         done = backup.backup(data, to, start)
@@ -93,7 +93,7 @@ def run_restore(
     ],
     data: Data = Path("data"),
 ) -> None:
-    """Make a data folder of a backup: the registry as it was at the moment of the backup."""
+    """Make a data folder from a backup. The registry is as it was at the moment of the backup."""
     with _bar("restoring") as start:
         done = backup.restore(from_, data, start)
     datafolder.prepare(data)
@@ -131,24 +131,27 @@ def run_check(
     repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; nothing is deleted.")] = False,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", readable=False, metavar="DIR", help="Folder of a backup to mend blobs from."),
+        typer.Option("--from", readable=False, metavar="DIR", help="Folder of a backup to repair blobs from."),
     ] = None,
     sample: Annotated[
         float,
         typer.Option(
-            min=0, max=100, help="Percent of the blobs whose bytes are read; 0: none, only sizes are compared."
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="Percent of the blobs whose bytes are read; 0: none, only sizes are compared.",
         ),
     ] = 100,
-    rate: Annotated[float, typer.Option(min=0, help="MB/s that are read, at most; 0: no limit.")] = 0,
+    rate: Annotated[float, typer.Option(min=0, metavar="MB/S", help="MB/s that are read, at most; 0: no limit.")] = 0,
     audit_head: Annotated[
         str | None, typer.Option(metavar="POSITION:HASH", help="Head of the audit log that an earlier check printed.")
     ] = None,
     config_file: ConfigFile = None,
     output: Output = "table",
 ) -> None:
-    """Compare rows with files both ways, and bytes with their digests, while the server runs.
+    """Find damage to the data while the server runs. The database is compared with the files, and bytes with digests.
 
-    It ends with exit code 1 where something is wrong, and with 0 where --repair has mended all of it.
+    It ends with exit code 1 where something is wrong, and with 0 where --repair has repaired all of it.
 
     With --repair a damaged blob is set aside in the folder damaged, and mended from another copy, from the backup of
     --from, or by having the next push of it stored.
@@ -218,7 +221,7 @@ def _seal(text: str | None) -> Seal | None:
 
 
 def run_rebuild(data: Data = Path("data")) -> None:
-    """Rebuild a lost database from what lies in the store: every repository, tag, commit and manifest.
+    """Rebuild a lost database from journal and blobs. It has every repository, tag, commit and manifest.
 
     A database that was restored from a backup is brought up to the end of the journal. Passwords, tokens and
     roles are not in the store: give them again with polly-server user reset-password and user add.
@@ -248,10 +251,10 @@ def run_rebuild(data: Data = Path("data")) -> None:
 def run_usage(
     data: Data = Path("data"),
     *,
-    org: Annotated[str | None, typer.Option("--org", help="Only this organisation.")] = None,
+    org: Annotated[str | None, typer.Option("--org", metavar="NAME", help="Only this organisation.")] = None,
     output: Output = "table",
 ) -> None:
-    """Show what uses the space of each repository: its tags, older commits alone, and the trash.
+    """Show how much space each repository uses. Apart: its tags, older commits alone, and the trash.
 
     What repositories share is counted in each of them; the disk holds it once.
     """
@@ -291,7 +294,7 @@ def _usage_row(each: Usage) -> tuple[str, ...]:
 def run_audit(
     data: Data = Path("data"),
     *,
-    org: Annotated[str | None, typer.Option("--org", help="Only this organisation.")] = None,
+    org: Annotated[str | None, typer.Option("--org", metavar="NAME", help="Only this organisation.")] = None,
     event: Annotated[Event | None, typer.Option("--event", metavar="EVENT", help="Only this, such as delete.")] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="EMAIL", help="Only what they did.")] = None,
     name: Annotated[
@@ -304,10 +307,10 @@ def run_audit(
         str | None, typer.Option("--until", metavar="TIME", help="Until then; a day with all of it.")
     ] = None,
     all_events: Annotated[bool, typer.Option("--all-events", help="Also what was done with access tokens.")] = False,
-    latest: Annotated[int, typer.Option("--latest", min=1, help="How many, from the newest on.")] = 20,
+    latest: Annotated[int, typer.Option("--latest", min=1, metavar="N", help="How many, from the newest on.")] = 20,
     output: Output = "table",
 ) -> None:
-    """Print the audit log of all organisations, newest first: time, event, by whom, from where, what, and more of it.
+    """Print the audit log of all organisations, newest first.
 
     Entries about access tokens are left out without --all-events or --event. Admins see the log of their organisation:
     polly audit list.

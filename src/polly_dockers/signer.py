@@ -152,5 +152,7 @@ def _actor(claims: dict[str, Any], kid: str) -> Actor:
 
 
 def _invalid(kind: type[Unauthorized] = Unauthorized) -> Unauthorized:
-    msg = "This registry token is not valid here, or has expired. Docker gets a new one by itself; or sign in again."
+    msg = (
+        "This registry token is not valid here, or has expired. Docker gets a new one automatically; or sign in again."
+    )
     return kind(msg, reason="invalid_token")

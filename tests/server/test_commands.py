@@ -72,7 +72,7 @@ def test_init_again_changes_nothing(data: Path) -> None:
     [
         ("Acme", "ann@acme.example", "long enough", "lower-case"),
         ("a/b", "ann@acme.example", "long enough", "no name for an organisation"),
-        ("acme", "ann", "long enough", "no email address"),
+        ("acme", "ann", "long enough", "not a valid email address"),
         ("acme", "ann@acme.example", "short", "8 to 1024 characters"),
         ("acme", "ann@acme.example", "tab\tin between", "no control characters"),
     ],
@@ -102,13 +102,13 @@ def test_a_password_is_not_waited_for_without_a_terminal(data: Path) -> None:
             ("user", "add", "--org", "nobody", "--email", "bob@acme.example", "--role", "reader"),
             "polly-server org list",
         ),
-        (("user", "add", "--org", "acme", "--email", "bob", "--role", "reader"), "no email address"),
+        (("user", "add", "--org", "acme", "--email", "bob", "--role", "reader"), "not a valid email address"),
         (("user", "reset-password", "--email", "bob@acme.example"), "polly-server user list"),
     ],
 )
 def test_nothing_is_asked_for_what_cannot_be_done(data: Path, command: tuple[str, ...], said: str) -> None:
     """An unknown organisation, email or user is told before a password is asked for."""
-    assert said in refused(*command, "--data", str(data), code=2 if said == "no email address" else 1)
+    assert said in refused(*command, "--data", str(data), code=2 if said == "not a valid email address" else 1)
 
 
 def test_users_are_listed(data: Path) -> None:

@@ -54,6 +54,26 @@ def test_every_option_has_help_and_every_command_an_example(name: str) -> None:
         assert option.help, option.name
 
 
+@pytest.mark.parametrize("group", ["", "org", "user", "key"])
+def test_a_list_of_commands_has_whole_sentences(group: str) -> None:
+    """One short line says what each command does."""
+    listed = run(*group.split(), "--help").stdout.partition("\nCommands:\n")[2].splitlines()
+    assert listed
+    for line in listed:
+        assert line.startswith("  ")
+        assert line.endswith("."), line
+        assert not line.endswith("..."), line
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_help_names_values_in_words(name: str) -> None:
+    """No type of a library stands for a value, and a default has one pair of brackets."""
+    help_ = run(*name.split()[1:], "--help").stdout
+    assert "<" not in help_
+    assert "[default: (" not in help_
+    assert "--no-demo" not in help_
+
+
 def test_help_has_sections() -> None:
     """Usage, options, an example of one line to copy; -h is --help."""
     done = run("org", "create", "-h")

@@ -215,7 +215,7 @@ class Exchange:
             text = (await self.read(BODY_LIMIT)).decode("utf-8")
             return parse_qsl(text, keep_blank_values=True, max_num_fields=200)
         except ValueError as error:
-            msg = "The body is no form (application/x-www-form-urlencoded)."
+            msg = "The body is not a form (application/x-www-form-urlencoded)."
             raise BadRequest(msg) from error
 
     def content_range(self) -> tuple[int, int] | None:

@@ -140,7 +140,7 @@ class _Protocol(RequestHandler):
             raise ConnectionResetError
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(exc, (ClientGone, ConnectionError)):
             log.error("fault of the server", exc_info=exc)
-        what = BadRequest("This is no HTTP request, or a header of it is longer than 64 KiB.")
+        what = BadRequest("This is not an HTTP request, or a header of it is longer than 64 KiB.")
         error = what if status < HTTPStatus.INTERNAL_SERVER_ERROR else None
         told = error or InternalError("A fault of the server; its log tells more.")
         response = web.Response(

@@ -164,7 +164,9 @@ class Site:
             raise
         except BlobMissing as error:
             log.error("blob missing", request_id=exchange.id, key=str(error))  # noqa: TRY400 - says it all
-            return failures.answer(exchange, InternalError("The server has lost these bytes; its operator is told."))
+            return failures.answer(
+                exchange, InternalError("The server has lost these bytes. Its log says so to its operator.")
+            )
         except Exception:
             log.exception("fault", request_id=exchange.id, path=exchange.path[:500])
             msg = f"A fault of the server; its log tells more under {exchange.id}."

@@ -99,7 +99,7 @@ def key(exchange: Exchange) -> tuple[int, int] | None:
 
 
 def _bad_cursor() -> BadRequest:
-    return BadRequest("The cursor is none that this list gave: take next from the page before, or leave it out.")
+    return BadRequest("The cursor is not one of this list. Take next from the previous page, or leave it out.")
 
 
 def following(*parts: object) -> str:

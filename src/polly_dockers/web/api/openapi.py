@@ -41,7 +41,7 @@ def _operation(
     refused = (400, *((401, 429) if security else ()), *errors)
     for status in sorted(refused):
         responses[str(status)] = {
-            "description": "An error; its message says the way out.",
+            "description": "An error; its message says what to do.",
             "content": {"application/json": {"schema": _ref(wire.Errors)}},
         }
     operation: dict[str, Any] = {"summary": summary, "responses": responses, "security": list(security)}
