@@ -15,7 +15,7 @@ def run() -> NoReturn:
             raise
         sys.stderr.write(
             "Error: the server is not installed here, only the commands polly and docker-credential-polly. "
-            "To install it, run in a copy of the repository: pip install '.[server]'\n"
+            "To install it, run in a copy of the repository, in a virtual environment: pip install '.[server]'\n"
         )
         raise SystemExit(1) from None
     except KeyboardInterrupt:
