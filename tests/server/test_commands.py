@@ -71,7 +71,7 @@ def test_init_again_changes_nothing(data: Path) -> None:
     ("org", "email", "password", "said"),
     [
         ("Acme", "ann@acme.example", "long enough", "lower-case"),
-        ("a/b", "ann@acme.example", "long enough", "no name for an organisation"),
+        ("a/b", "ann@acme.example", "long enough", "not a valid name of an organisation"),
         ("acme", "ann", "long enough", "not a valid email address"),
         ("acme", "ann@acme.example", "short", "8 to 1024 characters"),
         ("acme", "ann@acme.example", "tab\tin between", "no control characters"),

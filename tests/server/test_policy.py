@@ -106,7 +106,7 @@ def test_without_a_policy_everything_stays(server: Server, ann: Person) -> None:
     repo = ann.new_repo()
     digests = overwritten(repo)
     days_pass(server, 4000)
-    assert "Put 0 manifests into the trash by policy" in collect(server)
+    assert "Moved 0 manifests to the trash by policy" in collect(server)
     assert trashed(ann) == []
     assert [repo.manifest(each).status for each in digests] == [200] * 3
     assert ann.api.get(f"{ann.base}/policy").json() == {
@@ -141,8 +141,8 @@ def test_what_the_preview_told_goes(server: Server, ann: Person) -> None:
     assert trashed(ann) == []
     change = put(ann, NEWEST)
     assert (change["preview"]["manifests"], change["preview"]["commits"]) == (3, 3)
-    assert "Would put 3 manifests into the trash by policy" in collect(server, "--dry-run")
-    assert "Put 3 manifests into the trash by policy" in collect(server)
+    assert "Would move 3 manifests to the trash by policy" in collect(server, "--dry-run")
+    assert "Moved 3 manifests to the trash by policy" in collect(server)
     items = trashed(ann)
     assert sorted(item["name"] for item in items) == sorted(digests[:3])
     assert all(item["by_policy"] and item["deleted_by"] is None for item in items)

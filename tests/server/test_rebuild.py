@@ -155,7 +155,7 @@ def test_what_no_manifest_names_is_kept_for_a_while(tmp_path: Path) -> None:
             assert abs(until / 1_000_000 - time.time() - 30 * 86_400) < 600
             connection.execute("UPDATE tombstones SET not_before = 0")
         connection.close()
-        assert "Deleted 1 blobs" in polly_server("gc", "--data", str(server.data))
+        assert "Deleted 1 blob " in polly_server("gc", "--data", str(server.data))
         assert server.stored() == set(map(sha256, made.blobs))
         assert "Nothing is wrong" in polly_server("check", "--data", str(server.data))
 
