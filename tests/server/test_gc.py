@@ -283,5 +283,5 @@ def test_only_one_collects(server: Server) -> None:
 
     with (server.data / "collector.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(AssertionError, match="Another collection is at work"):
+        with pytest.raises(AssertionError, match="Another collection is running"):
             collect(server)
