@@ -373,3 +373,15 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(os, "pread", counting)
     return read
+
+
+async def test_what_is_not_a_file_is_no_abandoned_upload(folder: tuple[FileBlobStore, Path]) -> None:
+    """A folder such as lost+found, or a link, beside the uploads stays, and hinders nothing."""
+    store, path = folder
+    (path / "uploads" / "lost+found").mkdir()
+    (path / "uploads" / "link").symlink_to(path / "elsewhere")
+    (path / "uploads" / "old").write_bytes(HELLO)
+    for each in (path / "uploads").iterdir():
+        os.utime(each, (0, 0), follow_symlinks=False)
+    assert await store.abandoned(60, delete=True) == (1, len(HELLO))
+    assert {each.name for each in (path / "uploads").iterdir()} == {"lost+found", "link"}

@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -396,6 +397,8 @@ class FileBlobStore:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
+                    if not stat.S_ISREG(status.st_mode):  # such as lost+found, where a disk is mounted here
+                        continue
                     if time.time() - status.st_mtime <= seconds or not self._over(entry.path, delete=delete):
                         continue
                     count, size = count + 1, size + status.st_size
