@@ -40,8 +40,8 @@ def test_create_takes_a_whole_path_and_slashes(ann: User, server: Server) -> Non
         ("a..b", "Try --name a.b."),
         ("", "is not a valid name of a docker repository"),
         ("a" * 256, "is too long"),
-        ("repo:latest", "Right is --name repo."),
-        ("repo@sha256:00", "Right is --name repo."),
+        ("repo:latest", "whole docker repository: --name repo."),
+        ("repo@sha256:00", "whole docker repository: --name repo."),
         ("quay.example/acme/repo", "is on another server"),
     ],
 )

@@ -218,7 +218,7 @@ def test_a_restore_is_the_registry_of_that_moment(server: Server, repo: Repo, ma
     server.data = first
     server.start()
     assert repo.manifest("v1").body == later.manifest
-    assert polly_server("backup", "--data", str(server.data), "--to", str(backup)).startswith("2 blobs")
+    assert polly_server("backup", "--data", str(server.data), "--to", str(backup)).startswith("Copied 2 blobs")
     done = subprocess.run(
         [BIN / "polly-server", "restore", "--from", backup, "--data", restored],
         capture_output=True,

@@ -26,7 +26,7 @@ def test_a_path_that_means_something_in_a_url_or_a_shell(tmp_path: Path) -> None
     server.stop()
     polly_server("backup", "--data", str(server.data), "--to", str(place / "copy"))
     said = polly_server("restore", "--from", str(place / "copy"), "--data", str(place / "back"))
-    start = said.partition("Start it: ")[2].splitlines()[0]
+    start = said.partition("Start the server: ")[2].splitlines()[0]
     assert shlex.split(start) == ["polly-server", "run", "--data", str(place / "back")]
     server.data = place / "back"
     server.lose_database()
