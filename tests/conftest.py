@@ -74,7 +74,8 @@ class Server:
 
     def start(self) -> None:
         """Start the server and wait until it says that it listens."""
-        place = ("--data", str(self.data), "--listen", self.registry)
+        listen = () if "--listen" in self.options else ("--listen", self.registry)
+        place = ("--data", str(self.data), *listen)
         command = [*self.command, "run", *place, *self.options]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)

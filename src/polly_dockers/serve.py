@@ -85,9 +85,9 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
 
 def _shared_folder(data: Path) -> Path:
     """A folder for what the processes of this server share: in memory, for temporary files, or in the data folder."""
-    for place in (Path("/dev/shm"), Path(tempfile.gettempdir())):  # noqa: S108 - mkdtemp's is for its owner alone
-        with contextlib.suppress(OSError):
-            return _made(place, "polly-metrics-")
+    for place in ("/dev/shm", None):  # noqa: S108 - mkdtemp's is for its owner alone
+        with contextlib.suppress(OSError):  # gettempdir raises it where no folder can be written
+            return _made(Path(place or tempfile.gettempdir()), "polly-metrics-")
     return _made(data, "metrics-")
 
 

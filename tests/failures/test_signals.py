@@ -82,9 +82,19 @@ def free(port: int) -> bool:
     return True
 
 
+WORKERS = 2
+"""How many a server has that is not told otherwise."""
+
+
 def children(process: int) -> list[int]:
     """The workers of a server."""
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def all_workers(server: Server) -> list[int]:
+    """The workers of a server, once all are there: it says that it is up before the last is forked."""
+    until(lambda: len(children(process(server).pid)) == WORKERS, "a worker is missing")
+    return children(process(server).pid)
 
 
 def events(server: Server) -> list[dict[str, Any]]:
@@ -145,7 +155,7 @@ def process(server: Server) -> subprocess.Popen[str]:
 def test_sighup_without_a_terminal_leaves_everything_as_it_is(server: Server) -> None:
     """The processes stay, and an upload that is under way comes to its end."""
     upload = Upload(server)
-    workers = children(process(server).pid)
+    workers = all_workers(server)
     process(server).send_signal(signal.SIGHUP)
     for worker in workers:
         os.kill(worker, signal.SIGHUP)
@@ -197,7 +207,7 @@ def test_nohup_keeps_the_server_when_the_terminal_is_closed(tmp_path: Path) -> N
 def test_workers_end_with_a_supervisor_that_is_killed(server: Server) -> None:
     """After kill -9 no worker holds the port, and what was under way is answered."""
     upload = Upload(server)
-    workers = children(process(server).pid)
+    workers = all_workers(server)
     process(server).kill()
     process(server).wait()
     until(lambda: free(server.port), "a worker goes on listening")
@@ -208,7 +218,7 @@ def test_workers_end_with_a_supervisor_that_is_killed(server: Server) -> None:
 def test_a_worker_that_is_killed_is_replaced(server: Server) -> None:
     """The others answer meanwhile."""
     Upload(server).end()
-    before = children(process(server).pid)
+    before = all_workers(server)
     os.kill(before[0], signal.SIGKILL)
     assert Upload(server).end() == 201
     until(lambda: len(set(children(process(server).pid)) - {before[0]}) == len(before), "no worker takes its place")
@@ -285,7 +295,7 @@ def test_sighup_reads_the_certificate_again(secure: tuple[Server, Path, int]) ->
     loose = ssl._create_unverified_context()  # noqa: S323 - the certificate is made up
     connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=loose)
     assert request(connection) == 200
-    held, workers = connection.sock, children(process(server).pid)
+    held, workers = connection.sock, all_workers(server)
     renewed = certificate(folder, 180)
     process(server).send_signal(signal.SIGHUP)
     until(lambda: expiry(server) > before, "the metric stays")
@@ -326,7 +336,7 @@ def test_a_broken_certificate_is_refused(secure: tuple[Server, Path, int]) -> No
     until(lambda: refused in [each["event"] for each in events(server)], "it is not refused")
     [line] = [each for each in events(server) if each["event"] == refused]
     assert str(folder / "cert.pem") in line["reason"]
-    workers = children(process(server).pid)
+    workers = all_workers(server)
     os.kill(workers[0], signal.SIGKILL)
     until(lambda: len(set(children(process(server).pid)) - {workers[0]}) == len(workers), "no worker takes its place")
     assert all(shown(server.port) == serial for _ in range(8))

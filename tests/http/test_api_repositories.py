@@ -153,7 +153,7 @@ def test_bodies_that_are_none(ann: Person, body: object) -> None:
     assert names(ann) == before
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"name":"x","description":"\xff"}', b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"name":"x","description":"\xff"}', b"[" * 60_000])
 def test_bodies_that_are_no_json(ann: Person, body: bytes) -> None:
     """400 BAD_REQUEST for what is no JSON in UTF-8."""
     answer = ann.api.send("POST", f"{ann.base}/repositories", body, {"Content-Type": "application/json"})

@@ -155,12 +155,12 @@ def test_a_body_that_was_not_asked_for(ann: Person) -> None:
 
 
 def test_many_scopes_make_a_token_that_is_read(ann: Person) -> None:
-    """A token for as many scopes as one may have is taken, long as it is."""
+    """A token for as many scopes as one may have is taken, and short whatever their names are."""
     names = [ann.new_repo().name for _ in range(3)]
     scopes = [f"repository:{names[number % 3]}:pull" for number in range(100)]
     token = ann.registry_token(*scopes)
     long = [f"repository:{ann.org}/{secrets.token_hex(60)}:pull" for _ in range(90)]
-    assert len(ann.registry_token(*long)) > 8190
+    assert len(ann.registry_token(*long)) < 4096
     for each in (token, ann.registry_token(*long)):
         connection = http.client.HTTPConnection("127.0.0.1", ann.port, timeout=30)
         connection.request("GET", "/v2/", headers={"Authorization": f"Bearer {each}"})
