@@ -46,5 +46,6 @@ def test_two_registries_whose_names_are_one_in_a_url(tmp_path: Path) -> None:
         data = str(tmp_path / name / "data")
         given = ("--org", org, "--email", "ann@acme.example", "--password-stdin")
         polly_server("init", "--data", data, *given, stdin="a long enough password")
-    for name, org in (("p q", "spaces"), ("p%20q", "percents")):
-        assert org in polly_server("user", "list", "--data", str(tmp_path / name / "data"))
+    for name, org, other in (("p q", "spaces", "percents"), ("p%20q", "percents", "spaces")):
+        listed = polly_server("org", "list", "--data", str(tmp_path / name / "data"))
+        assert (org in listed, other in listed) == (True, False)
