@@ -59,7 +59,7 @@ def pull(repo: Repo, made: Image) -> None:
 def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
     """Bytes that the collector was to delete are deleted while there is no room for a row, and pushes go on."""
     clock = Clock(tmp_path / "clock")
-    short = ("--lease-seconds", "10", "--grace-seconds", "8", "--collect-seconds", "1")
+    short = ("--lease-seconds", "10", "--grace-seconds", "40", "--collect-seconds", "1")
     with mounted(tmp_path, 64) as (place, _), serving(place, *short, clock=clock) as server:
         repo = Person(server.port, server.org, *server.admin).new_repo()
         digest = repo.push_blob(secrets.token_bytes(5_000_000))
@@ -67,7 +67,7 @@ def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
             while not rows.execute("SELECT count(*) FROM tombstones").fetchone()[0]:
                 pass
         fill(place / "filler")
-        clock.set(59)  # no jump, but enough for the collector to write down what the clocks show
+        clock.set(59)  # no jump, but the wait is over, and the collector writes down what the clocks show
         while digest in server.stored():
             pass
         repo.push(image(), "v1")
