@@ -136,8 +136,10 @@ def test_the_checker_finds_faults(document: dict[str, Any]) -> None:
         assert faults(document, schema, bad)
 
 
-def test_the_answers_of_the_server(document: dict[str, Any], ann: Person) -> None:
+def test_the_answers_of_the_server(document: dict[str, Any], server: Server) -> None:
     """What the server answers, refusals among it, is of the schemas that the description gives."""
+    org, (email, password) = server.new_org()
+    ann = Person(server.port, org, email, password)
     name = ann.create()
     ann.repo(name).push(image(), "v1")
     bob = ann.add("reader")
