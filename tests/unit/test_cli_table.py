@@ -48,7 +48,46 @@ def test_columns_leave_from_the_right() -> None:
     assert table(COLUMNS, ROWS, 25, coloured=False)[0] == "path                by"
     assert table(COLUMNS, ROWS, 22, coloured=False)[:2] == ["path", "  by   count"]
     assert table(COLUMNS, ROWS, 6, coloured=False)[:2] == ["path", "  by"]
-    assert table(COLUMNS, ROWS, 4, coloured=False)[:4] == ["path", "  host/org/one", "by", "  ann"]
+    many = (COLUMNS[0], *(Column(title) for title in ("made by", "made at", "for what", "how much")))
+    rows = [("host/org/one", "ann", "today", "words", "7")]
+    assert table(many, rows, 4, coloured=False)[:4] == ["path", "  host/org/one", "made by", "  ann"]
+
+
+def test_one_long_cell_does_not_change_how_all_others_look() -> None:
+    """What is wider than the terminal stands alone on its line, and the terminal breaks it; the rest is as it was."""
+    columns = (Column("tag"), Column("by"), Column("digest", own_line=True), Column("size", right=True))
+    lines = table(columns, [("t" * 50, "ann", "d" * 45, "1 kB"), ("v1", "bob", "e" * 45, "20 kB")], 40, coloured=False)
+    assert lines[:3] == ["tag", "  by    size", "  digest"]
+    assert lines[4:] == ["t" * 50, "  ann   1 kB", "  " + "d" * 45, "v1", "  bob  20 kB", "  " + "e" * 45]
+
+
+def test_a_text_that_is_alone_on_its_line_is_broken_between_words() -> None:
+    """Not by the terminal in the middle of one; and an empty cell there leaves no empty line."""
+    columns = (Column("name", own_line=True), Column("keeps"))
+    rows = [("one", "what was pushed in the last 90d"), ("two", "")]
+    lines = table(columns, rows, 20, coloured=False)
+    assert lines[3:] == ["one", "  what was pushed in", "    the last 90d", "two"]
+    assert table(columns, [("one", "漢字 漢字 漢字 漢字")], 15, coloured=False)[3:] == [
+        "one",
+        "  漢字 漢字",
+        "    漢字 漢字",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("論文のための画像解析", "論文のため…"),
+        ("https://example.org/x", "https://exa…"),
+        ("of averyverylongword", "of averyver…"),
+        ("0123456789👩\u200d🔬👩\u200d🔬", "0123456789…"),
+        ("012345678e\u0301e\u0301e\u0301e\u0301", "012345678e\u0301e\u0301…"),
+        ("some words that", "some words …"),
+    ],
+)
+def test_a_text_without_spaces_is_cut_too(text: str, shown: str) -> None:
+    """Its beginning is there, and no letter is without its marks, instead of the mark alone."""
+    assert table((Column("notes", longest=12),), [(text,)], 80, coloured=False)[2] == shown
 
 
 @given(

@@ -1,8 +1,9 @@
 """Tables for people, aligned text for pipes, JSON for programs.
 
-A cell is never broken. Where the terminal is too narrow, dates become short; then the optional columns leave, from the
-right; then the widest column stands on a line of its own, with the others on one to three lines beside it; then every
-cell has a line.
+A cell is never broken, but between two words where it is alone on its line. Where the terminal is too narrow, dates
+become short; then the optional columns leave, from the right; then the widest column stands on a line of its own, with
+the others on one to three lines beside it; then what is wider than the terminal is alone on one of these lines; then
+every cell has a line.
 """
 
 from __future__ import annotations
@@ -85,25 +86,37 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, 
     if _total(_widths(columns, short), fitting) <= width:
         return _grid(columns, short, fitting, plain=False, coloured=coloured)
     narrow = _cut(columns, short, _NARROW)
-    for some, most in ((long, 1), *((short, number) for number in range(1, _LINES + 1)), (narrow, _LINES)):
-        lines = _lines(columns, _widths(columns, some), width, most)
+    several = range(1, _LINES + 1)
+    for some, most, over in (
+        (long, 1, False),
+        *((short, number, False) for number in several),
+        (narrow, _LINES, False),
+        *((short, number, True) for number in several),
+        (narrow, _LINES, True),
+    ):
+        lines = _lines(columns, _widths(columns, some), width, most, over=over)
         if lines:
             return _wrapped(columns, some, lines, width, coloured=coloured)
     needed = [index for index, each in enumerate(columns) if not each.optional]
     return _stacked(columns, short, needed, coloured=coloured)
 
 
-def _lines(columns: Sequence[Column], widths: Sequence[int], width: int, most: int) -> list[list[int]] | None:
+def _lines(
+    columns: Sequence[Column], widths: Sequence[int], width: int, most: int, *, over: bool
+) -> list[list[int]] | None:
     """Return which columns stand on which line of a row, as many as fit; None where those that are needed do not.
 
     The widest column has the first line or the last, and the others ``most`` lines at most, all but the first indented.
+    ``over``: what is needed and wider than the terminal stands alone on its line, so that one long cell, which the
+    terminal breaks, does not change how all others look.
     """
     own = next((index for index, each in enumerate(columns) if each.own_line and not each.optional), None)
     above: list[list[int]] = [[own]] if own == 0 else []
     rest = [index for index in range(len(columns)) if index != own]
 
     def fits(line: Sequence[int], number: int) -> bool:
-        return _total(widths, line) + len(_GAP) * (number > 0) <= width
+        alone = over and len(line) == 1 and not columns[line[0]].optional
+        return alone or _total(widths, line) + len(_GAP) * (number > 0) <= width
 
     while True:
         lines = list(above)
@@ -206,7 +219,11 @@ def _wrapped(
 
     def several(row: Row, *, coloured: bool) -> list[str]:
         cells = [_line(columns, row, widths, line, coloured=coloured) for line in lines]
-        return [cells[0], *(_GAP + each for each in cells[1:])]
+        shown = _broken(cells[0], width, "") if len(lines[0]) == 1 else cells[:1]
+        for cell, line in zip(cells[1:], lines[1:], strict=True):
+            if cell:
+                shown += _broken(cell, width, _GAP) if len(line) == 1 else [_GAP + cell]
+        return shown
 
     titles = several(tuple(each.title for each in columns), coloured=False)
     length = max(_total(widths, line) + len(_GAP) * (number > 0) for number, line in enumerate(lines))
@@ -214,6 +231,18 @@ def _wrapped(
     for row in rows:
         shown += several(row, coloured=coloured)
     return shown
+
+
+def _broken(text: str, width: int, indent: str) -> list[str]:
+    """Break a cell that is alone on its line, and wider than the terminal, between two words."""
+    lines = [indent + text]
+    while _cells(lines[-1]) > width and " " in lines[-1].strip():
+        line, rest = lines[-1], ""
+        while _cells(line) > width and " " in line.strip():
+            line, _, word = line.rpartition(" ")
+            rest = f"{word} {rest}" if rest else word
+        lines[-1:] = [line, f"{indent}{_GAP}{rest}"]
+    return lines
 
 
 def _stacked(columns: Sequence[Column], rows: Sequence[Row], chosen: Sequence[int], *, coloured: bool) -> list[str]:
@@ -230,9 +259,14 @@ def _stacked(columns: Sequence[Column], rows: Sequence[Row], chosen: Sequence[in
 def _shortened(text: str, longest: int | None) -> str:
     if longest is None or _cells(text) <= longest:
         return text
-    while text and _cells(text) > longest - 2:
-        text = text.rpartition(" ")[0]
-    return f"{text} …" if text else "…"
+    words = text
+    while words and _cells(words) > longest - 2:
+        words = words.rpartition(" ")[0]
+    if _cells(words) >= longest // 2:
+        return f"{words} …"
+    while _cells(text) > longest - 1:  # a script without spaces, or one very long word
+        text = text[:-1]
+    return text.rstrip("\u200d") + "…"
 
 
 def _painted(text: str, colour: str | None) -> str:
