@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from typing import Final
@@ -11,6 +13,8 @@ from polly_dockers.sizes import size
 _EVERY: Final = 0.2
 """Seconds between two drawings."""
 _WIDTH: Final = 24
+_LEAST: Final = 8
+"""Letters of a bar, at most and at least: where there is no room, there is none."""
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 
@@ -22,6 +26,20 @@ def duration(seconds: float) -> str:
     if seconds < _HOUR:
         return f"{int(seconds // _MINUTE)}:{int(seconds % _MINUTE):02} min"
     return f"{int(seconds // _HOUR)}:{int(seconds % _HOUR // _MINUTE):02} h"
+
+
+def _columns() -> int:
+    """How many letters a line of the terminal has, but the last: behind that some go on to the next line."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return (columns or shutil.get_terminal_size().columns) - 1
+
+
+def _draw(line: str) -> None:
+    """Draw the line in the place of the last one; what the terminal has no room for would begin another line."""
+    print(f"\r\x1b[K{line[: _columns()]}", end="", file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -47,9 +65,10 @@ class Bar:
         part = min(1.0, self._done / self._total) if self._total else 1.0
         rate = self._done / max(now - self._began, 0.001)
         left = f", {duration((self._total - self._done) / rate)} left" if rate and self._done < self._total else ""
-        bar = ("=" * round(part * _WIDTH)).ljust(_WIDTH)
-        line = f"{self._what} [{bar}] {part:4.0%} {size(self._done)} of {size(self._total)}, {size(rate)}/s{left}"
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        figures = f"{part:4.0%} {size(self._done)} of {size(self._total)}, {size(rate)}/s{left}"
+        room = min(_WIDTH, _columns() - len(f"{self._what} [] {figures}"))
+        bar = f"[{('=' * round(part * room)).ljust(room)}] " if room >= _LEAST else ""
+        _draw(f"{self._what} {bar}{figures if bar else figures.lstrip()}")
 
     def end(self) -> None:
         """Leave the line as it is at the end."""
@@ -70,7 +89,7 @@ class Counter:
         now = time.monotonic()
         if self._shows and now - self._drawn >= _EVERY:
             self._drawn = now
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+            _draw(text)
 
     def end(self) -> None:
         """Take the line away."""

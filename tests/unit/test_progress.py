@@ -1,0 +1,63 @@
+"""What long work shows of itself on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+from typing import TYPE_CHECKING
+
+import pytest
+
+from polly_dockers.progress import Bar, Counter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], list[str]]:
+    """What is drawn on a terminal of so many columns, one text for each time."""
+
+    def draw(columns: int, work: Callable[[], None]) -> list[str]:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        with os.fdopen(theirs, "w") as terminal:
+            monkeypatch.setattr(sys, "stderr", terminal)
+            work()
+            monkeypatch.undo()
+        some = b""
+        with contextlib.suppress(OSError):  # the end of what was drawn
+            while more := os.read(ours, 10_000):
+                some += more
+        os.close(ours)
+        return some.decode().replace("\r\n", "").split("\r\x1b[K")[1:]
+
+    return draw
+
+
+def work() -> None:
+    """Something that takes half of its time still, and then is done."""
+    bar = Bar("checking", 16_600_000)
+    bar.add(1)
+    bar.end()
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 160])
+def test_a_bar_stays_on_its_line(drawn: Callable[[int, Callable[[], None]], list[str]], columns: int) -> None:
+    """On a line of its own it is drawn anew; on two, each drawing would begin another line."""
+    lines = drawn(columns, work)
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith("checking")
+        assert len(line) < columns
+        assert columns == 60 or ("[" in line) == (columns >= 80), line
+
+
+def test_a_count_stays_on_its_line(drawn: Callable[[int, Callable[[], None]], list[str]]) -> None:
+    """What there is no room for is not drawn."""
+    assert drawn(20, lambda: Counter().show("12345678901234567890123")) == ["1234567890123456789"]
