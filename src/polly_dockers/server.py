@@ -244,8 +244,9 @@ def org_list(data: Data = Path("data"), *, output: Output = "table") -> None:
         for row in found
     ]
     titles = ("organisation", "members", "created at", "create on push")
-    render.show([render.Column(title) for title in titles], lines)
-    if not found:
+    if found:
+        render.show([render.Column(title) for title in titles], lines)
+    else:
         print(f"There is no organisation yet. Make one: polly-server org create{same()} --org …", file=sys.stderr)
 
 
@@ -315,8 +316,9 @@ def user_list(
         )
         for item in items
     ]
-    render.show([render.Column(title) for title in ("user", "roles", "password")], lines)
-    if not items:
+    if items:
+        render.show([render.Column("user", own_line=True), render.Column("roles"), render.Column("password")], lines)
+    else:
         print(
             f"There is no user yet. Make one: polly-server user add{same()} --org … --email … --role …", file=sys.stderr
         )

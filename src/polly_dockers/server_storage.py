@@ -20,6 +20,7 @@ import typer
 from polly_dockers import accounts, backup, config, datafolder, moments, ownership, process, server_place
 from polly_dockers.cli import render
 from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.cli.render import Column
 from polly_dockers.db import audit, pulls
 from polly_dockers.db.audit import Event, Seal, Wanted
 from polly_dockers.errors import BadRequest, Unavailable
@@ -45,6 +46,18 @@ PAGE: Final = 500
 """Entries of the audit log that are read at once."""
 NAMED: Final = 20
 """What is lost or damaged, that is named in one run, at most."""
+_USAGE: Final = (
+    Column("repository", own_line=True),
+    *(Column(title, right=True) for title in ("commits", "tags need", "older commits", "trash", "unnamed")),
+)
+_ENTRY: Final = (
+    Column("time"),
+    Column("event"),
+    Column("by"),
+    Column("from", optional=True),
+    Column("subject"),
+    Column("detail", own_line=True),
+)
 Data = server_place.Data
 ConfigFile = server_place.ConfigFile
 
@@ -275,14 +288,15 @@ def run_usage(
         items = [{key: value for key, value in asdict(each).items() if key != "id"} for each in chosen]
         process.write_data(json.dumps({"repositories": items, "stored": total, "free": free}, indent=2) + "\n")
         return
-    lines = [("repository", "commits", "tags need", "older commits", "trash", "unnamed"), *map(_usage_row, chosen)]
+    lines = [_usage_row(each) for each in chosen]
     for org_name in sorted({each.organisation for each in chosen}):
         mine = [each for each in chosen if each.organisation == org_name]
         sums = [sum(getattr(each, name) for each in mine) for name in ("active", "inactive", "trash", "unnamed")]
         lines.append((f"all of {org_name}", str(sum(each.commits for each in mine)), *map(size, sums)))
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    for first, *rest in lines:
-        print("  ".join([first.ljust(widths[0]), *(cell.rjust(widths[at + 1]) for at, cell in enumerate(rest))]))
+    if lines:
+        render.show(_USAGE, lines)
+    else:
+        print(f"There is no docker repository{f' in {org}' if org is not None else ''} yet.", file=sys.stderr)
     print(f"{counted(count, 'blob')} of {size(total)} in all; {size(free)} free on the disk.")
 
 
@@ -353,8 +367,10 @@ def run_audit(
         )
         for each in entries
     ]
-    titles = ("time", "event", "by", "from", "subject", "detail")
-    render.show([render.Column(title) for title in titles], lines)
+    if lines:
+        render.show(_ENTRY, lines)
+    else:
+        print("The audit log has no such entry.", file=sys.stderr)
 
 
 def _entries(

@@ -55,6 +55,8 @@ def change(server: Server, statement: str) -> None:
 
 def cells(table: str) -> list[list[str]]:
     """The entries of the log as polly-server prints them, below their heading."""
+    if not table:
+        return []
     heading, *lines = table.splitlines()
     assert heading.split() == ["time", "event", "by", "from", "subject", "detail"]
     return [re.split(" {2,}", line) for line in lines]

@@ -87,8 +87,9 @@ def test_a_table_for_people(server: Server, ann: Person) -> None:
     assert "free on the disk" in lines[3]
 
 
-def test_nothing_else_is_said(server: Server) -> None:
+def test_nothing_else_is_said(server: Server, ann: Person) -> None:
     """What looks at a folder beside the server lets go of it without a word on stderr."""
+    ann.new_repo()
     for command in ("usage", "gc", "check"):
         done = subprocess.run(
             [str(BIN / "polly-server"), command, "--data", str(server.data)],
