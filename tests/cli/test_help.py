@@ -63,6 +63,16 @@ def test_help_has_usage_options_and_an_example(name: str, nobody: User) -> None:
     assert all(len(line) <= 80 for line in done.out.partition("\nExample")[0].splitlines())
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if getattr(ALL[name], "commands", None)])
+def test_a_narrow_terminal_cuts_no_sentence_of_the_help(name: str, nobody: User) -> None:
+    """What a command does goes on below itself where there is no room."""
+    nobody.env["COLUMNS"] = "50"
+    done = nobody.polly(*name.split()[1:], "--help")
+    said = " ".join(done.out.partition("\nCommands:")[2].split())
+    for each in ALL[name].commands.values():
+        assert each.get_short_help_str(1000) in said
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_every_option_has_a_line_of_help(name: str) -> None:
     """Each says what it does."""

@@ -34,6 +34,8 @@ All: TypeAlias = Annotated[bool, typer.Option("--all", help="All of them, newest
 Latest: TypeAlias = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N newest.")]
 Oldest: TypeAlias = Annotated[int | None, typer.Option(min=1, metavar="N", help="The N oldest, oldest first.")]
 _PANEL = "Options of every command"
+_SENTENCE = 1000
+"""Letters that a sentence of the help never has."""
 
 
 @dataclass
@@ -182,6 +184,13 @@ class HelpedCommand(_Help, TyperCommand):
 
 class HelpedGroup(_Help, TyperGroup):
     """A group with such a help."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer gives them no public name
+        """List the commands, each with its whole first sentence, which goes on below itself where there is no room."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, each.get_short_help_str(_SENTENCE)) for name, each in found if each and not each.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class Group:
