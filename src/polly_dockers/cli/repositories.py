@@ -36,13 +36,13 @@ _COMMIT = (
     Column("commit_hash", own_line=True),
     Column("tag status", colours=(("active", render.GREEN), ("inactive", render.YELLOW))),
     Column("size", right=True),
-    Column("platforms", optional=True),
+    Column("platforms", optional=True, longest=32),
 )
 _TAG = (
     Column("tag"),
     Column("commit_hash", own_line=True),
     Column("size", right=True),
-    Column("platforms", optional=True),
+    Column("platforms", optional=True, longest=32),
     Column("pushed at"),
     Column("pushed by"),
 )
