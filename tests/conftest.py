@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, AnyStr
 
 import pytest
 
@@ -36,6 +36,16 @@ def polly_server(*arguments: str, stdin: str = "") -> str:
     done = subprocess.run([BIN / "polly-server", *arguments], input=stdin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
+    """A process for a block: however that is left, the process has ended then, and its pipes are closed."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()  # nothing, where it was waited for
 
 
 @dataclass
@@ -81,17 +91,19 @@ class Server:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("Polly Docker Repository"), self.log.read_text()
+        if not line.startswith("Polly Docker Repository"):
+            with ending(self.process):
+                self.process = None
+            pytest.fail(f"the server does not start:\n{self.log.read_text()}")
 
     def stop(self) -> None:
         """End the server by SIGTERM and wait for it."""
         if self.process is not None:
-            self.process.terminate()
-            assert self.process.wait(timeout=90) == 0
+            with ending(self.process) as process:
+                self.process = None
+                process.terminate()
+                assert process.wait(timeout=90) == 0
             assert "Traceback" not in self.log.read_text()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
 
     def add_user(self, *, role: str = "writer", org: str | None = None) -> tuple[str, str]:
         """A new member of an organisation: email and password."""

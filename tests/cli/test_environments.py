@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.people import HELPER, POLLY, SECONDS, Server, User, environment
-from conftest import BIN, free_port
+from conftest import BIN, ending, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,14 +149,14 @@ def test_a_server_without_stdin_and_stdout_runs(tmp_path: Path, stdout: str) -> 
     port = free_port()
     place = f"--data {tmp_path}/data --listen 127.0.0.1:{port} --workers 1"
     script = f"exec {BIN}/polly-server run --demo {place} <&- {stdout}"
-    process = subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    said = next(line for line in process.stderr if line.startswith("polly-server: "))
-    assert "stdout can't be written" in said
-    assert "polly-server user reset-password" in said
-    with socket.create_connection(("127.0.0.1", port)):
-        process.terminate()
-    process.communicate(timeout=90)
+    with ending(subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True)) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if line.startswith("polly-server: "))
+        assert "stdout can't be written" in said
+        assert "polly-server user reset-password" in said
+        with socket.create_connection(("127.0.0.1", port)):
+            process.terminate()
+        process.communicate(timeout=90)
     assert process.returncode == 0
 
 

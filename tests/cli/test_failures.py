@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.people import POLLY, SECONDS, Server, User
+from conftest import ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,12 +213,13 @@ def test_interrupt_ends_quietly(nobody: User) -> None:
         address = "{}:{}".format(*silent.getsockname())
         env = nobody.env | {"POLLY_SERVER": address, "POLLY_TOKEN": "polly_x"}
         command = ["env", "--default-signal=INT", *POLLY, "whoami"]  # a job in the background has it ignored
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        silent.settimeout(SECONDS)
-        connection, _ = silent.accept()
-        with connection:
-            process.send_signal(2)
-            out, err = process.communicate(timeout=SECONDS)
+        pipe = subprocess.PIPE
+        with ending(subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True)) as process:
+            silent.settimeout(SECONDS)
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(2)
+                out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out, err) == (130, "", "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.people import HELPER, POLLY, SECONDS, Server, User, environment
+from conftest import ending
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +89,12 @@ def test_nothing_is_made_where_it_cannot_be_kept(kim: User, server: Server) -> N
     kim.login(server)
 
 
+def piped(line: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a command, all of whose streams are pipes."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", ["login", "dockers login", "helper"])
 def test_a_signal_while_the_server_makes_a_token_undoes_it(
@@ -94,7 +102,7 @@ def test_a_signal_while_the_server_makes_a_token_undoes_it(
 ) -> None:
     """The answer is waited for, the token ends, and then the command does."""
     before = alive(kim, server)
-    with Between(server) as (url, held, release):
+    with Between(server) as (url, held, release), contextlib.ExitStack() as stack:
         env = kim.env | {"POLLY_SERVER": url, "POLLY_TOKEN": kim.token()}
         line, stdin = [*POLLY, *command.split()], ""
         if command == "login":
@@ -103,7 +111,7 @@ def test_a_signal_while_the_server_makes_a_token_undoes_it(
         if command == "helper":
             line, stdin = [*HELPER, "get"], url.removeprefix("http://")
         line = ["env", "--default-signal=INT", *line]  # a job in the background has it ignored
-        process = subprocess.Popen(line, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = stack.enter_context(ending(piped(line, env)))
         assert process.stdin is not None
         process.stdin.write(stdin.encode())
         process.stdin.close()
@@ -124,7 +132,7 @@ def test_a_signal_while_a_sign_in_replaces_another_leaves_one_of_them(
 ) -> None:
     """The server ends the old token with its answer: the new one is kept, and then the command ends."""
     between = Between(server)
-    with between as (url, held, release):
+    with between as (url, held, release), contextlib.ExitStack() as stack:
         env = kim.env | {"XDG_CONFIG_HOME": str(kim.home / f"again-{number.name}")}
         line = [*POLLY, "login", "--server", url, "--email", kim.email, "--password-stdin"]
         release.set()
@@ -134,7 +142,7 @@ def test_a_signal_while_a_sign_in_replaces_another_leaves_one_of_them(
         release.clear()
         before = alive(kim, server)
         line = ["env", "--default-signal=INT", *line]
-        process = subprocess.Popen(line, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = stack.enter_context(ending(piped(line, env)))
         assert process.stdin is not None
         process.stdin.write(kim.password.encode())
         process.stdin.close()

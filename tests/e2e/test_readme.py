@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import free_port
+from conftest import ending, free_port
 
 from .engine import running_engine
 
@@ -91,10 +91,9 @@ class Shell:
 
     def close(self) -> None:
         """End the server."""
-        self._server.terminate()
-        self._server.wait(timeout=90)
-        assert self._server.stdout is not None
-        self._server.stdout.close()
+        with ending(self._server):
+            self._server.terminate()
+            self._server.wait(timeout=90)
 
 
 @pytest.fixture

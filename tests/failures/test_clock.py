@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import Server, polly_server
+from conftest import BIN, Server, polly_server
 from contract.wire_client import Client, Person, bearer, image, sha256
 from failures.client import check, kill
 from failures.clock import DAY, Clock
@@ -44,7 +47,20 @@ def history(person: Person, repository: str) -> dict[str, list[Any]]:
         "made": [item["name"] for item in listed(person, "repositories?sort=created")],
         "pushed": [item["name"] for item in listed(person, "repositories?sort=pushed")],
         "trash": [item["name"] for item in listed(person, "trash")],
+        "tags": [(item["tag"], item["commit"]) for item in listed(person, f"tags?repository={repository}")],
+        "oldest tags": [item["tag"] for item in listed(person, f"tags?repository={repository}&order=oldest")],
+        "audit": [item["subject"] for item in listed(person, "audit?event=push")],
+        "oldest audit": [item["subject"] for item in listed(person, "audit?event=push&order=oldest")],
     }
+
+
+def last(person: Person, *command: str) -> dict[str, Any]:
+    """What a command of ``polly`` lists with ``--latest 1``."""
+    env = os.environ | {"POLLY_SERVER": f"http://127.0.0.1:{person.port}", "POLLY_TOKEN": person.secret}
+    line = [str(BIN / "polly"), *command, "--latest", "1", "--output", "json"]
+    [item] = json.loads(subprocess.run(line, env=env, check=True, capture_output=True).stdout)
+    assert isinstance(item, dict)
+    return item
 
 
 def test_a_clock_that_was_set_back(tmp_path: Path, clock: Clock) -> None:
@@ -78,6 +94,18 @@ def test_a_clock_that_was_set_back(tmp_path: Path, clock: Clock) -> None:
         assert found["made"] == ["third", "second", "first"]
         assert found["pushed"] == ["first", "third", "second"]
         assert found["trash"] == ["gone-2", "gone-1"]
+        assert found["tags"] == [("v1", digests[2])]
+        ann.repo(first).push(made[0], "v0")
+        found = history(ann, first)
+        assert found["tags"] == [("v0", digests[0]), ("v1", digests[2])]
+        assert found["oldest tags"] == ["v1", "v0"]
+        pushes = [f"acme/{name}" for name in ("first:v1", "first:gone-1", "second:v1", "third:v1", "first:v1")]
+        pushes += [f"acme/first:{tag}" for tag in ("v1", "gone-2", "v0")]
+        assert [subject.partition("@")[0] for subject in found["oldest audit"]] == pushes
+        assert found["audit"] == found["oldest audit"][::-1]
+        assert last(ann, "dockers", "commit-list", "--name", first)["tag"] == "v0"
+        assert last(ann, "dockers", "commit-list", "--name", first, "--tag", "v1")["commit_hash"] == digests[2]
+        assert last(ann, "dockers", "list")["name"] == third
         kill(server)
         server.lose_database()
         polly_server("rebuild", "--data", str(server.data))

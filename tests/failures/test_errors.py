@@ -55,15 +55,9 @@ def test_an_error_at_every_call(server: Server, call: str) -> None:
     chosen = errors()
     print(f"{call}: {len(chosen)} errors")
     for error in chosen:
-        tracer = trace(server, call, error)
-        try:
+        with trace(server, call, error):
             push(pusher)
             verify(repo, pusher.record)
-        finally:
-            tracer.terminate()
-            tracer.wait()
-            assert tracer.stderr is not None
-            tracer.stderr.close()
         assert pusher.image(f"after {error}".translate(str.maketrans(" =:", "---"))), (error, pusher.record.refusals)
     assert set(pusher.record.refusals) <= {503, 507}
     verify(repo, pusher.record)

@@ -33,14 +33,11 @@ def attempt(server: Server, call: str, number: int) -> tuple[Pusher, bool]:
     """Run the scenario until the call of that number; whether the server was killed by it."""
     server.start()
     pusher = Pusher(Person(server.port, server.org, *server.admin).new_repo())
-    tracer = trace(server, call, f"signal=KILL:when={number}")
-    try:
-        survived = scenario(pusher)
-    finally:
-        kill(server)
-        tracer.wait()
-        assert tracer.stderr is not None
-        tracer.stderr.close()
+    with trace(server, call, f"signal=KILL:when={number}"):
+        try:
+            survived = scenario(pusher)
+        finally:
+            kill(server)
     return pusher, not survived
 
 

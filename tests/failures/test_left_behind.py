@@ -29,8 +29,8 @@ def shared(server: Server) -> Path:
 
 def ended() -> int:
     """The id of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
     return process.pid
 
 

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from conftest import BIN, Server, free_port
+from conftest import BIN, Server, ending, free_port
 from contract.wire_client import Person, image
 
 USER = 54_321
@@ -39,14 +39,15 @@ def test_nothing_but_the_data_folder_can_be_written() -> None:
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(server.data), server.registry]
     with server.log.open("w") as log:
         server.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    assert server.process.stdout is not None
-    line = server.process.stdout.readline()
-    assert line.startswith("Polly Docker Repository"), server.log.read_text()
-    ann = Person(server.port, server.org, *server.admin)
-    ann.new_repo().push(image(), "v1")
-    assert ann.by_password.get("/metrics").status == 200
-    assert ann.by_password.get("/readyz").status == 200
-    server.stop()
+    with ending(server.process):
+        assert server.process.stdout is not None
+        line = server.process.stdout.readline()
+        assert line.startswith("Polly Docker Repository"), server.log.read_text()
+        ann = Person(server.port, server.org, *server.admin)
+        ann.new_repo().push(image(), "v1")
+        assert ann.by_password.get("/metrics").status == 200
+        assert ann.by_password.get("/readyz").status == 200
+        server.stop()
     left = {found.name.partition("-")[0] for found in server.data.iterdir()}
     assert "metrics" not in left
     shutil.rmtree(place)

@@ -8,8 +8,8 @@ import ssl
 import subprocess
 from pathlib import Path
 
-from conftest import BIN, Server, free_port
-from failures.test_signals import certificate
+from conftest import BIN, Server, ending, free_port
+from failures.test_signals import certificate, until
 
 
 def test_a_worker_that_is_being_forked(tmp_path: Path) -> None:
@@ -22,14 +22,13 @@ def test_a_worker_that_is_being_forked(tmp_path: Path) -> None:
     place = ["--data", str(server.data), "--listen", server.registry, "--config", str(settings)]
     calls = tmp_path / "calls"
     command = ["strace", "-f", "-o", str(calls), *slow, str(BIN / "polly-server"), "run", *place]
-    with server.log.open("w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as tracer:
+    with server.log.open("w") as log, ending(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)) as tracer:
         assert tracer.stdout is not None
         assert tracer.stdout.readline().startswith(b"Polly Docker Repository")
         [arbiter] = children(tracer.pid)
-        while not children(arbiter):
-            pass
+        until(lambda: bool(children(arbiter)), "no worker is forked")
         subprocess.run(["kill", "-TERM", str(arbiter)], check=True)
-        assert tracer.wait() == 0
+        assert tracer.wait(timeout=60) == 0
     assert "+++ killed by SIGTERM +++" in calls.read_text()
     assert "SIGKILL" not in calls.read_text()
 

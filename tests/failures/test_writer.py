@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from contract.wire_client import Person, image
 from failures.client import GONE
 from failures.serving import serving
+from failures.test_signals import free, until
 from failures.tracer import trace
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Server
+
+SECONDS = 60.0
+"""After which what should have happened has failed its test."""
 
 
 def workers(server: Server) -> list[int]:
@@ -44,37 +48,39 @@ def test_a_worker_whose_lock_cannot_be_released(tmp_path: Path) -> None:
         [worker] = workers(server)
         ended = os.pidfd_open(worker)
         # in each thread, the second flock is the one that lets others write; then the lock can't be opened again either
-        tracer = trace(server, "flock,openat", "error=EIO:when=2+2", "inject=openat:error=EIO")
         try:
-            refused = status(lambda: repo.put("v2", made.manifest).status)
-            select.select([ended], [], [])
+            with trace(server, "flock,openat", "error=EIO:when=2+2", "inject=openat:error=EIO"):
+                refused = status(lambda: repo.put("v2", made.manifest).status)
+                assert select.select([ended], [], [], SECONDS)[0], "the worker goes on"
         finally:
-            tracer.terminate()
-            tracer.wait()
-            assert tracer.stderr is not None
-            tracer.stderr.close()
             os.close(ended)
         assert refused == 503
         said = server.log.read_text()
         assert "this process can't write to the database any more, and ends" in said
         assert "can't be released" in said
-        while status(lambda: repo.put("v3", made.manifest).status) != 201:
-            assert server.process is not None
-            assert server.process.poll() is None
+        until(lambda: status(lambda: repo.put("v3", made.manifest).status) == 201, "no new worker takes a push")
         assert repo.manifest("v2").status == 200  # it was committed before the lock; the 503 said to look
 
 
 def test_workers_that_end_again_and_again(tmp_path: Path) -> None:
-    """A server whose every worker ends at once gives up, with an exit code and a message, and frees its port."""
+    """A server whose every worker ends at once gives up after eight, with an exit code and a message, and ends."""
     with serving(tmp_path, "--workers", "1") as server:
         process = server.process
         assert process is not None
-        while process.poll() is None:
-            for worker in workers(server) if process.poll() is None else ():
-                with contextlib.suppress(ProcessLookupError):
+        killed: set[int] = set()
+
+        def over() -> bool:
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                for worker in workers(server):
                     os.kill(worker, signal.SIGKILL)
-        assert process.wait() == 1
+                    killed.add(worker)
+            assert len(killed) <= 8, "the server forks one worker after another"
+            return process.poll() is not None
+
+        until(over, "the server goes on without workers")
+        assert process.returncode == 1
         assert process.stdout is not None
         process.stdout.close()
         server.process = None
-        assert "worker processes ended one after another" in server.log.read_text()
+        assert "8 worker processes ended one after another" in server.log.read_text()
+        assert free(server.port)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from conftest import Server
 
 MOST = 400
 """Calls of one kind in a thread, at most, before a scenario is over."""
 
 
-def trace(server: Server, call: str, what: str, *more: str) -> subprocess.Popen[str]:
-    """Inject ``what`` into the calls of the worker, from now on: strace(1), "Tampering".
+@contextlib.contextmanager
+def trace(server: Server, call: str, what: str, *more: str) -> Iterator[None]:
+    """Inject ``what`` into the calls of the worker while the block runs: strace(1), "Tampering".
 
     ``more``: other injections, as strace takes them.
     """
@@ -25,13 +29,19 @@ def trace(server: Server, call: str, what: str, *more: str) -> subprocess.Popen[
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
     inject = f"inject={call}:{what}"
     others = [word for each in more for word in ("-e", each)]
-    tracer = subprocess.Popen([*command, "-e", inject, *others, "-p", worker], stderr=subprocess.PIPE, text=True)
-    status = f"/proc/{worker}/status"
-    while tracer.poll() is None:
-        with open(status, encoding="ascii") as file:  # noqa: PTH123 - read again and again
-            if "TracerPid:\t0\n" not in file.read():
-                return tracer
-    raise AssertionError(tracer.stderr.read() if tracer.stderr else "strace ended")
+    line = [*command, "-e", inject, *others, "-p", worker]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as tracer:
+        try:
+            while not _is_traced(worker):
+                assert tracer.poll() is None, tracer.stderr.read() if tracer.stderr else "strace ended"
+            yield
+        finally:
+            tracer.terminate()
+
+
+def _is_traced(worker: str) -> bool:
+    with open(f"/proc/{worker}/status", encoding="ascii") as file:  # noqa: PTH123 - read again and again
+        return "TracerPid:\t0\n" not in file.read()
 
 
 def steps(most: int = MOST) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, Server, free_port, running_server
+from conftest import BIN, Server, ending, free_port, running_server
 from contract.wire_client import Person
 from failures.test_signals import until
 
@@ -138,7 +138,10 @@ def test_a_log_in_one_file_with_stdout(data: Path, tmp_path: Path, form: str, *,
     listen = f"127.0.0.1:{free_port()}"
     command = [str(BIN / "polly-server"), "run", "--data", str(data), "--listen", listen, "--log-format", form]
     log = tmp_path / "log"
-    with log.open("w") as writing, subprocess.Popen(command, stdout=writing, stderr=subprocess.STDOUT) as process:
+    with (
+        log.open("w") as writing,
+        ending(subprocess.Popen(command, stdout=writing, stderr=subprocess.STDOUT)) as process,
+    ):
         until(lambda: status(int(listen.partition(":")[2]), "/healthz") == 200, "it does not answer")
         process.terminate()
         process.wait(60)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, polly_server, running_server
+from conftest import BIN, ending, polly_server, running_server
 from contract.collecting import collect
 from contract.wire_client import Image, Person, Repo, admin, image, sha256
 from polly_dockers import accounts, datafolder
@@ -296,16 +296,17 @@ def test_a_command_that_is_killed_and_one_that_goes_on(server: Server, tmp_path:
     settings = tmp_path / "settings.toml"
     settings.write_text("trash_days = 0\ngrace_seconds = 0\n")
     command = [sys.executable, "-c", STANDS_STILL, "gc", "--data", str(server.data), "--config", str(settings)]
-    for ending in (signal.SIGKILL, signal.SIGCONT):
+    for number in (signal.SIGKILL, signal.SIGCONT):
         there = Repository(server)
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        with ending(subprocess.Popen(command, stdout=subprocess.DEVNULL)) as process:
             state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             assert state is not None
             assert state.si_code == os.CLD_STOPPED
-            process.send_signal(ending)
+            process.send_signal(number)
             said = there.restore()
+            process.wait(60)
         assert "purged" in said
-        if ending == signal.SIGKILL:
+        if number == signal.SIGKILL:
             assert "being purged" in there.restore()
             assert collect(server).purged == 1
         assert there.purges() == 1

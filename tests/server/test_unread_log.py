@@ -6,7 +6,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from conftest import Server, free_port
+from conftest import Server, ending, free_port
 from contract.crowd import works
 from contract.wire_client import Client, admin, connected
 
@@ -24,7 +24,7 @@ def test_requests_go_on(tmp_path: Path) -> None:
     server.init()
     place = ("--data", str(server.data), "--listen", server.registry, "--workers", "1")
     command = [*server.command, "run", *place]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with ending(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b"Polly Docker Repository")
@@ -34,7 +34,9 @@ def test_requests_go_on(tmp_path: Path) -> None:
                 connection.sendall(request * AT_ONCE)
                 came = 0
                 while came < AT_ONCE:
-                    came += b"HTTP/1.1 404" in answers.readline()
+                    line = answers.readline()
+                    assert line, "the server hung up"
+                    came += b"HTTP/1.1 404" in line
         works(admin(server).new_repo(), "v1")
         counted = re.search(rb"\npolly_log_dropped_lines_total ([0-9.]+)\n", Client(server.port).get("/metrics").body)
         assert counted is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ import pytest
 from polly_dockers.log_writer import LogWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LINE = b'{"event":"' + b"x" * 988 + b'"}\n'
 ROOM = 100 * len(LINE)
+SECONDS = 30.0
+"""After which what should not wait has failed its test."""
 
 
 @pytest.fixture
@@ -23,15 +26,41 @@ def pipe() -> Iterator[tuple[int, int]]:
     """A pipe: where to read and where to write."""
     reader, writer = os.pipe()
     yield reader, writer
-    os.close(writer)
     os.close(reader)
+    os.close(writer)
+
+
+def on_a_thread(work: Callable[[], object]) -> threading.Thread:
+    """Begin it on a thread that ends with the tests, whatever it waits for."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def does_not_wait(work: Callable[[], object]) -> None:
+    """Do it; fails where it waits for the pipe."""
+    thread = on_a_thread(work)
+    thread.join(SECONDS)
+    assert not thread.is_alive(), "it waits for somebody to read the pipe"
+
+
+def write(log: LogWriter, lines: int) -> None:
+    """Write that many."""
+    for _ in range(lines):
+        log.write(LINE)
+
+
+def read(reader: int, size: int) -> bytes:
+    """What comes through the pipe; fails where nothing does."""
+    assert select.select([reader], [], [], SECONDS)[0], "nothing comes through the pipe"
+    return os.read(reader, size)
 
 
 def read_until(reader: int, last: bytes) -> list[bytes]:
     """Whole lines up to one that holds this."""
     found = b""
     while last not in found or not found.endswith(b"\n"):
-        found += os.read(reader, 1 << 16)
+        found += read(reader, 1 << 16)
     return found.splitlines(keepends=True)
 
 
@@ -39,8 +68,7 @@ def test_nobody_reads(pipe: tuple[int, int]) -> None:
     """Nothing waits for the pipe; what finds no room is dropped and counted, and the log tells of it later."""
     log = LogWriter(pipe[1], ROOM)
     log.start()
-    for _ in range(1000):
-        log.write(LINE)
+    does_not_wait(lambda: write(log, 1000))
     assert not log.drain(0)
     assert 1000 - 170 - 100 <= log.dropped <= 1000 - 100
     dropped = log.dropped
@@ -54,26 +82,25 @@ def test_nobody_reads(pipe: tuple[int, int]) -> None:
     assert log.dropped == dropped
 
 
-def test_the_end_waits_for_the_rest(pipe: tuple[int, int]) -> None:
-    """What waits when the process ends is written, where somebody reads it."""
+@pytest.mark.parametrize("blocking", [True, False])
+def test_the_end_waits_for_the_rest(pipe: tuple[int, int], *, blocking: bool) -> None:
+    """What waits when the process ends is written, where somebody reads it, also to a pipe that does not block."""
+    os.set_blocking(pipe[1], blocking)
     log = LogWriter(pipe[1])
     log.start()
-    for _ in range(300):
-        log.write(LINE)
+    does_not_wait(lambda: write(log, 300))
     found: list[bytes] = []
-    thread = threading.Thread(target=lambda: found.extend(read_until(pipe[0], b"the end")))
-    thread.start()
+    thread = on_a_thread(lambda: found.extend(read_until(pipe[0], b"the end")))
     log.write(b"the end\n")
     assert log.drain(60)
-    thread.join()
+    thread.join(SECONDS)
     assert found == [LINE] * 300 + [b"the end\n"]
 
 
 def test_without_a_thread(pipe: tuple[int, int]) -> None:
     """The process that forks the workers waits neither: it writes while there is room, and tells of the rest later."""
     log = LogWriter(pipe[1])
-    for _ in range(200):
-        log.write(LINE)
+    does_not_wait(lambda: write(log, 200))
     assert 0 < log.dropped < 200
     kept = 200 - log.dropped
     assert read_until(pipe[0], LINE)[:kept] == [LINE] * kept
@@ -104,8 +131,11 @@ def test_two_processes_on_one_pipe(pipe: tuple[int, int]) -> None:
     for _ in range(6):
         log.write(LINE * 90)
         while not log.drain(0.01):
-            found += os.read(pipe[0], 4096)
-            other.write(b'{"other":1}\n')
+            found += read(pipe[0], 4096)
+            writing = on_a_thread(lambda: other.write(b'{"other":1}\n'))
+            while writing.is_alive():  # the first one may have taken the room that it saw
+                if select.select([pipe[0]], [], [], 0.01)[0]:
+                    found += os.read(pipe[0], 4096)
     log.write(b"last\n")
     lines = found + b"".join(read_until(pipe[0], b"last"))
     assert set(lines.splitlines(keepends=True)) - {LINE, b'{"other":1}\n', b"last\n"} <= dropped_of(lines)

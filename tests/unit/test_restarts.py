@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polly_dockers.restarts import GIVE_UP, SETTLED, Restarts
+from polly_dockers.restarts import Restarts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,21 +21,35 @@ class Clock:
 
 
 def test_delays_grow_and_then_the_server_gives_up(tmp_path: Path) -> None:
-    """The first is replaced at once, each later one waits longer; a worker that stays begins the count again."""
+    """The first is replaced at once, each later one waits longer, and the eighth ends the server."""
     clock = Clock()
     restarts = Restarts(tmp_path, 1, clock)
     delays, ends = [], []
-    for age in range(1, GIVE_UP + 1):
+    for age in range(1, 9):
         restarts.started(age)
-        clock.at += 1
+        clock.at += 59
         ends.append(restarts.ended(age, 100 + age, []))
         delays.append(restarts.delay)
-    assert delays[:6] == [0, 1, 2, 4, 8, 16]
-    assert ends == [False] * (GIVE_UP - 1) + [True]
-    restarts.started(99)
-    clock.at += SETTLED
-    assert not restarts.ended(99, 99, [])
+    assert delays == [0, 1, 2, 4, 8, 16, 16, 16]
+    assert ends == [False] * 7 + [True]
+
+
+def test_a_worker_that_stays_begins_the_count_again(tmp_path: Path) -> None:
+    """One that served for a minute is replaced at once, and seven more may end."""
+    clock = Clock()
+    restarts = Restarts(tmp_path, 1, clock)
+    for age in range(1, 8):
+        restarts.started(age)
+        assert not restarts.ended(age, age, [])
+    restarts.started(8)
+    clock.at += 60
+    assert not restarts.ended(8, 8, [])
     assert restarts.delay == 0
+    for age in range(9, 15):
+        restarts.started(age)
+        assert not restarts.ended(age, age, [])
+    restarts.started(15)
+    assert restarts.ended(15, 15, [])
 
 
 def test_a_worker_that_stays_keeps_the_server(tmp_path: Path) -> None:
@@ -43,20 +57,23 @@ def test_a_worker_that_stays_keeps_the_server(tmp_path: Path) -> None:
     clock = Clock()
     restarts = Restarts(tmp_path, 2, clock)
     restarts.started(1)
-    clock.at += SETTLED
-    for age in range(2, 3 * GIVE_UP):
+    clock.at += 60
+    for age in range(2, 25):
         restarts.started(age)
         assert not restarts.ended(age, age, [1])
 
 
 def test_workers_that_were_asked_to_end_do_not_count(tmp_path: Path) -> None:
-    """As at a reload of the settings."""
+    """As at a reload of the settings; a later process that has the id of one of them counts."""
     restarts = Restarts(tmp_path, 1, Clock())
-    for age in range(1, 3 * GIVE_UP):
+    for age in range(1, 25):
         restarts.started(age)
         restarts.ended_well(age)
         assert not restarts.ended(age, age, [])
     assert restarts.failures == 0
+    restarts.started(25)
+    restarts.ended(25, 1, [])
+    assert restarts.failures == 1
 
 
 def test_an_end_that_could_not_be_noted(tmp_path: Path) -> None:

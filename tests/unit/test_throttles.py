@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import types
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 ADDRESS = "203.0.113.1"
 EMAIL = "ann@acme.example"
+SECONDS = 30.0
+"""After which what should not wait has failed its test."""
 
 
 async def settle() -> None:
@@ -141,6 +145,72 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
+async def fail(of_process: Throttles, disk: Database | FullDisk, times: int = 1, *, address: str = ADDRESS) -> None:
+    """Guess wrong; fails where a guess waits for the disk."""
+    async with asyncio.timeout(SECONDS):
+        for _ in range(times):
+            async with of_process.attempt(disk, EMAIL, address) as attempt:  # type: ignore[arg-type]
+                await attempt.failed(disk)  # type: ignore[arg-type]
+
+
+async def test_failures_count_and_not_attempts(database: Database) -> None:
+    """20: any number of right secrets, one after another and at once; then ten wrong ones, and no more."""
+    of_process = Throttles()
+
+    async def succeed() -> None:
+        async with of_process.attempt(database, EMAIL, ADDRESS):
+            await asyncio.sleep(0)
+
+    for _ in range(150):
+        await succeed()
+    await asyncio.gather(*(succeed() for _ in range(150)))
+    await fail(of_process, database, 10)
+    with pytest.raises(TooManyRequests):
+        await succeed()
+
+
+async def test_a_burst_of_guesses(database: Database) -> None:
+    """20: of many at once, no more are checked than ten and the one that had the other place."""
+    of_process, checked = Throttles(), 0
+
+    async def guess() -> None:
+        nonlocal checked
+        async with of_process.attempt(database, EMAIL, ADDRESS) as attempt:
+            checked += 1
+            await attempt.failed(database)
+
+    answers = await asyncio.gather(*(guess() for _ in range(100)), return_exceptions=True)
+    assert 10 <= checked <= 11
+    assert [type(answer) for answer in answers if answer is not None] == [TooManyRequests] * (100 - checked)
+
+
+async def test_a_right_secret_forgives(database: Database) -> None:
+    """20: the failures before it count no more, those that could be written and those that could not."""
+    of_process, full = Throttles(), FullDisk(database)
+    for _ in range(4):
+        await fail(of_process, database, 5)
+        await fail(of_process, full, 4)
+        async with of_process.attempt(database, EMAIL, ADDRESS) as attempt:
+            await database.write(attempt.forgive)
+
+
+async def test_what_is_remembered_without_a_disk_is_bounded(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """42: in number, the oldest goes first; and in time."""
+    of_process, full = Throttles(), FullDisk(database)
+    monkeypatch.setattr(throttles, "UNWRITTEN", 6)
+    for number in (1, 2, 3):
+        await fail(of_process, full, 10, address=f"203.0.113.{number}")
+    assert len(of_process._unwritten) == 6
+    await fail(of_process, database, address="203.0.113.1")
+    with pytest.raises(TooManyRequests):
+        await fail(of_process, database, address="203.0.113.3")
+    later = time.monotonic() + 15 * 60 + 1
+    monkeypatch.setattr(throttles, "time", types.SimpleNamespace(monotonic=lambda: later))
+    await fail(of_process, database, address="203.0.113.3")
+
+
 @pytest.mark.parametrize("kind", [FullDisk, SilentDisk])
 async def test_an_ill_disk_opens_no_way_to_guess(
     database: Database, kind: type[FullDisk], monkeypatch: pytest.MonkeyPatch
@@ -148,9 +218,7 @@ async def test_an_ill_disk_opens_no_way_to_guess(
     """18: failures that can't be written are counted by the process, and a right password forgives them."""
     monkeypatch.setattr(throttles, "WRITE_SECONDS", 0.01)
     of_process, full = Throttles(), kind(database)
-    for _ in range(FAILURES_PAIR):
-        async with of_process.attempt(full, EMAIL, ADDRESS) as attempt:  # type: ignore[arg-type]
-            await attempt.failed(full)  # type: ignore[arg-type]
+    await fail(of_process, full, FAILURES_PAIR)
     with pytest.raises(TooManyRequests):
         async with of_process.attempt(database, EMAIL, ADDRESS):
             pass
@@ -167,18 +235,11 @@ async def test_a_clock_that_jumps_locks_nobody_out(
 ) -> None:
     """39: failures from before a jump of a day count no more; new ones do."""
     of_process = Throttles()
-
-    async def fail() -> None:
-        async with of_process.attempt(database, EMAIL, ADDRESS) as attempt:
-            await attempt.failed(database)
-
-    for _ in range(FAILURES_PAIR):
-        await fail()
+    await fail(of_process, database, FAILURES_PAIR)
     with pytest.raises(TooManyRequests):
-        await fail()
+        await fail(of_process, database)
     later = engine.now() + days * 24 * rows.HOUR
     monkeypatch.setattr(rows, "now", lambda: later)
-    for _ in range(FAILURES_PAIR):
-        await fail()
+    await fail(of_process, database, FAILURES_PAIR)
     with pytest.raises(TooManyRequests):
-        await fail()
+        await fail(of_process, database)
