@@ -333,16 +333,25 @@ def admin(server: Server) -> Person:
     return _ADMINS[server.data]
 
 
+def new_admin(server: Server) -> Person:
+    """The only admin of a new organisation, for a test that changes roles, or that others must not disturb."""
+    org, (email, password) = server.new_org()
+    return Person(server.port, org, email, password)
+
+
 def stranger(server: Server) -> Person:
-    """The admin of another organisation of the server, made once."""
+    """The admin of another organisation of the server, made once; tests must leave their role as it is."""
     if server.data not in _OTHERS:
-        org, (email, password) = server.new_org()
-        _OTHERS[server.data] = Person(server.port, org, email, password)
+        _OTHERS[server.data] = new_admin(server)
     return _OTHERS[server.data]
 
 
 def member(server: Server, role: str) -> Person:
-    """A member of the first organisation in that role, made once; tests must leave them as they are."""
+    """A member of the first organisation in that role, made once; tests must leave them as they are.
+
+    There is no shared second admin: with one, a test could take the role of the first.
+    """
+    assert role in {"reader", "writer"}, "for another admin: new_admin, in an organisation of its own"
     key = (server.data, role)
     if key not in _MEMBERS:
         _MEMBERS[key] = admin(server).add(role)

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from contract.wire_client import Client, Person, admin, basic, bearer, member, stranger
+from contract.wire_client import Client, Person, admin, basic, bearer, member, new_admin, stranger
 
 if TYPE_CHECKING:
     from conftest import Server
@@ -238,7 +238,7 @@ def test_members_are_for_admins(server: Server, ann: Person, role: str) -> None:
 
 def test_the_last_admin_stays(server: Server) -> None:
     """409 LAST_ADMIN for taking the only admin out or down; with a second one either may."""
-    first = stranger(server)
+    first = new_admin(server)
     path = f"{first.base}/members?email={first.email}"
     for answer in (
         first.api.send("DELETE", path),

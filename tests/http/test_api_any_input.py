@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contract.rows import rows
 from contract.schema import faults, resolve
-from contract.wire_client import Client, Person, stranger
+from contract.wire_client import Client, Person, new_admin
 
 if TYPE_CHECKING:
     from conftest import Server
@@ -80,7 +80,7 @@ def requests(draw: st.DrawFn, document: dict[str, Any], org: str) -> tuple[str, 
 @pytest.fixture(scope="module")
 def person(server: Server) -> Person:
     """The admin of an organisation of its own, with something in it."""
-    other = stranger(server)
+    other = new_admin(server)
     for name in ("one", "two/three"):
         other.api.json("POST", f"{other.base}/repositories", {"name": name, "description": "x"})
     return other

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract.schema import faults, resolve
-from contract.wire_client import Answer, Client, Person, admin, basic, image
+from contract.wire_client import Answer, Client, Person, admin, basic, image, new_admin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,8 +138,7 @@ def test_the_checker_finds_faults(document: dict[str, Any]) -> None:
 
 def test_the_answers_of_the_server(document: dict[str, Any], server: Server) -> None:
     """What the server answers, refusals among it, is of the schemas that the description gives."""
-    org, (email, password) = server.new_org()
-    ann = Person(server.port, org, email, password)
+    ann = new_admin(server)
     name = ann.create()
     ann.repo(name).push(image(), "v1")
     bob = ann.add("reader")

@@ -15,7 +15,19 @@ import pysqlite3.dbapi2 as sqlite
 import pytest
 
 from conftest import new_password, polly_server, running_server
-from contract.wire_client import Client, Person, Repo, admin, basic, bearer, dumps, image, sha256, stranger
+from contract.wire_client import (
+    Client,
+    Person,
+    Repo,
+    admin,
+    basic,
+    bearer,
+    dumps,
+    image,
+    new_admin,
+    sha256,
+    stranger,
+)
 from contract.workers import Worker, each_worker
 from polly_dockers.throttles import FAILURES_PAIR, PLACES
 
@@ -136,7 +148,7 @@ def test_what_ended_is_refused_by_each_worker_at_its_next_request(
 ) -> None:
     """2: each worker has verified the token before, and remembers it; whichever request comes first is refused."""
     if ENDS[end][0] is delete_organisation:
-        boss = stranger(server)
+        boss = new_admin(server)
         repo = new_repo(boss)
     bob = boss.add("writer")
     theirs = bob.at(repo.name)

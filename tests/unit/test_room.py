@@ -58,7 +58,9 @@ def test_the_stalled_make_room() -> None:
 def test_whoever_holds_most_makes_room_for_others() -> None:
     """42: an address that holds most loses the answer that moved least, and gets none itself meanwhile."""
     clients = Clients()
-    few, answers = clients.ask("few", 10), [clients.ask("many", 25) for _ in range(3)]
+    few = clients.ask("few", 10)
+    clients.now += STALLED / 4
+    answers = [clients.ask("many", 25) for _ in range(3)]
     with pytest.raises(Unavailable):
         clients.ask("many", 25)
     assert clients.gone == []
