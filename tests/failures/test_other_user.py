@@ -17,6 +17,7 @@ import pytest
 from conftest import BIN, Server, free_port, new_password, polly_server
 from contract.wire_client import Person, image, sha256
 from failures.test_signals import certificate, shown, until
+from polly_dockers import ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,6 +260,13 @@ def test_a_folder_that_others_can_read_is_closed(place: Path) -> None:
     for found in (server.data, server.data / "polly.db", server.data / "journal", server.data / "writer.lock"):
         assert found.stat().st_mode & 0o077 == 0, found
     assert as_user(NOBODY, "org", "list", "--data", str(server.data)).stderr == ""
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """From the first moment, whatever the umask is."""
+    with loose_umask():
+        ownership.create(tmp_path / "file")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
 
 
 def test_an_acl_that_opens_every_new_file(place: Path) -> None:

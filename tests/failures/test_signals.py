@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from conftest import BIN, Server, free_port
+from conftest import BIN, Server, ending, free_port
 from contract.wire_client import admin, sha256
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def test_a_closed_terminal_ends_the_server_as_sigterm_does(tmp_path: Path) -> No
         )
     os.close(terminal)
     assert started.stdout is not None
-    with started.stdout:
+    with ending(started):
         assert started.stdout.readline().startswith("Polly Docker Repository")
         upload = Upload(server)
         workers = children(started.pid)

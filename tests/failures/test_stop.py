@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import ssl
@@ -9,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from conftest import BIN, Server, ending, free_port
+from contract.wire_client import connected
 from failures.test_signals import certificate, until
 
 
@@ -43,17 +45,16 @@ def test_connections_that_are_idle(tmp_path: Path) -> None:
         b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
     )
-    idle = []
-    for request in asked:
-        idle.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
-        idle[-1].sendall(request)
-        assert not request or idle[-1].recv(65_536).startswith(b"HTTP/1.1 ")
-    assert server.process is not None
-    server.process.send_signal(signal.SIGTERM)
-    for connection in idle:
-        assert connection.recv(1) == b""
-        connection.close()
-    server.stop()
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        idle = [stack.enter_context(connected(server.port)) for _ in asked]
+        for connection, request in zip(idle, asked, strict=True):
+            connection.sendall(request)
+            assert not request or connection.recv(65_536).startswith(b"HTTP/1.1 ")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        for connection in idle:
+            assert connection.recv(1) == b""
 
 
 def test_an_idle_client_that_does_not_say_goodbye(tmp_path: Path) -> None:
