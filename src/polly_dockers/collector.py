@@ -27,6 +27,7 @@ from polly_dockers.errors import StorageFull, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -46,6 +47,10 @@ TOGETHER: Final = 20
 """Tags and commits that are purged in one transaction: some milliseconds of the writer's time, and one sync."""
 PARTS: Final = 32
 """Runs in which a server has searched about as much as all of the store for keys without a row."""
+COMPACTION: Final = "the journal, compacted"
+"""What the log calls a compaction that failed."""
+COMPACT_AGAIN: Final = 6 * 3600.0
+"""Seconds that a process of a server waits after a compaction that failed: it costs as much as one that does not."""
 EXPIRE_EVERY: Final = 3600
 """Seconds between two runs of a server that judge all manifests that have a policy."""
 ORPHAN_SECONDS: Final = 3600
@@ -146,10 +151,25 @@ class Collector:
             began = asyncio.get_running_loop().time()
 
     async def _compact(self) -> None:
-        """Let what is gone for good leave the journal, where that is worth it."""
+        """Let what is gone for good leave the journal, where that is worth it.
+
+        A server whose compaction fails says so, and goes on with the journal that it has.
+        """
+        failed = self.registry.warned.get(COMPACTION)
+        if not self.thorough and failed is not None and time.monotonic() - failed < COMPACT_AGAIN:
+            return
         folder, stale = self.registry.config.data, await self.registry.db.read(batches.stale)
         if not await asyncio.to_thread(compaction.is_due, folder, stale, time.time(), thorough=self.thorough):
             return
+        try:
+            self.report.journal = await self._compacted(folder)
+        except (StorageFull, Unavailable) as error:
+            if self.thorough:
+                raise
+            self.registry.warn(COMPACTION, error)
+
+    async def _compacted(self, folder: Path) -> int:
+        """Compact at this run's pace, until the run is cancelled; how many bytes smaller the journal is."""
         ended = threading.Event()
 
         def rest(took: float) -> None:
@@ -157,7 +177,7 @@ class Collector:
                 raise asyncio.CancelledError
 
         try:
-            self.report.journal = await asyncio.to_thread(compaction.compact, folder, rest)
+            return await asyncio.to_thread(compaction.compact, folder, rest)
         except ERRORS as error:
             msg = f"The journal can't be compacted, and stays as it was: {getattr(error, 'orig', None) or error}."
             raise Unavailable(msg) from error

@@ -231,31 +231,6 @@ def test_a_snapshot_that_the_disk_changed(server: Server, monkeypatch: pytest.Mo
     assert told(server) == before
 
 
-def test_when_it_is_due(tmp_path: Path) -> None:
-    """By size, once it is twice what it was and 64 MiB more; or a week after something is gone; by command at once."""
-    folder, now, week = tmp_path / journal.FOLDER, 2_000_000_000, 7 * 86_400
-    folder.mkdir()
-
-    def file(at: float, size: int, suffix: str = ".log") -> None:
-        with (folder / f"{int(at * 1_000_000):020}{suffix}").open("wb") as made:
-            made.truncate(size)
-
-    def due(stale: int, *, thorough: bool = False) -> bool:
-        return compaction.is_due(tmp_path, stale, now, thorough=thorough)
-
-    assert not due(1, thorough=True)
-    file(now - week + 60, 1 << 20, journal.SNAPSHOT)
-    assert (due(1), due(1, thorough=True), due(0, thorough=True)) == (False, True, False)
-    file(now - 60, 65 << 20)
-    assert not due(0)
-    file(now - 30, 1 << 20)
-    assert due(0)
-    for path in folder.iterdir():
-        path.unlink()
-    file(now - week - 60, 1 << 20, journal.SNAPSHOT)
-    assert (due(0), due(1)) == (False, True)
-
-
 # --- backups and older databases ------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,8 @@ from sqlalchemy.exc import DBAPIError
 
 from polly_dockers.db import batches, journal, snapshot
 from polly_dockers.db.engine import FILE, open_engine
-from polly_dockers.errors import Unavailable
+from polly_dockers.errors import StorageFull, Unavailable
+from polly_dockers.sizes import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 PART: Final = ".part"
 SLACK: Final = 64 << 20
 """Bytes by which a journal is more than twice as large as its snapshot before that alone is a reason to compact it."""
+MARGIN: Final = 64 << 20
+"""Bytes that a compaction leaves free on the disk: for pushes meanwhile, and for the database, which grows with them."""
 FEW: Final = 50
 """Batches that are read under the writers' lock without a thought."""
 ROUNDS: Final = 10
@@ -60,10 +64,15 @@ def compact(folder: Path, rest: Callable[[float], None]) -> int:
 
     Only the collector does this: one at a time, and not while a backup is made. ``rest`` is called between small steps
     with the seconds that the last one took; what it raises ends the compaction, and nothing is changed then. Raises
-    Unavailable where what was written is not what is read, and what the disk and the database raise.
+    StorageFull, before anything is written, where there is no room; Unavailable where what was written is not what is
+    read; and what the disk and the database raise.
     """
     sweep(folder)
     before = _size(folder)
+    lacking = before + MARGIN - shutil.disk_usage(folder).free
+    if lacking > 0:
+        msg = f"Compacting the journal takes {size(before + MARGIN)} for a while: {size(lacking)} more must be free."
+        raise StorageFull(msg)
     with contextlib.closing(_Rows(folder)) as rows:
         last = rows.begin()
         if last == 0:

@@ -1,0 +1,104 @@
+"""When the journal is compacted: by size, after a while, only where there is room, and not again at once."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select
+
+from conftest import Server, running_server
+from contract.wire_client import admin, image
+from polly_dockers import datafolder
+from polly_dockers.collector import COMPACT_AGAIN, COMPACTION, Collector
+from polly_dockers.config import Config
+from polly_dockers.db import compaction, journal
+from polly_dockers.db.schema import journal as rows
+from polly_dockers.errors import StorageFull, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """The data folder of a registry with an image, whose server has ended."""
+    with running_server(tmp_path, "--collect-seconds", "0") as server:
+        admin(server).new_repo().push(image(), "v1")
+        server.stop()
+        yield server.data
+
+
+def test_without_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written, not even that a new file begins; one byte more would do."""
+
+    def row() -> object:
+        return datafolder.change(folder, lambda connection: connection.execute(select(rows)).one())
+
+    before = row()
+    free = compaction.MARGIN + sum(path.stat().st_size for path in journal.files(folder))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=free - 1))
+    with pytest.raises(StorageFull, match="1 B more must be free"):
+        compaction.compact(folder, lambda _took: None)
+    assert row() == before
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=free))
+    compaction.compact(folder, lambda _took: None)
+    assert journal.is_snapshot(journal.files(folder)[0])
+
+
+def test_a_failed_one_is_not_repeated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's collector comes to its end without it, and tries again some hours later; a command tries at once."""
+    tried: list[Path] = []
+
+    def fail(where: Path, _rest: object) -> int:
+        tried.append(where)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(compaction, "is_due", lambda *_, **__: True)
+    monkeypatch.setattr(compaction, "compact", fail)
+
+    async def run() -> None:
+        registry = await datafolder.open_registry(Config(data=folder))
+        try:
+            for _ in range(3):
+                assert await Collector(registry, thorough=False).run() is not None
+            assert len(tried) == 1
+            with pytest.raises(Unavailable, match="No space left"):
+                await Collector(registry).run()
+            registry.warned[COMPACTION] -= COMPACT_AGAIN
+            assert await Collector(registry, thorough=False).run() is not None
+            assert len(tried) == 3
+        finally:
+            registry.close()
+
+    asyncio.run(run())
+
+
+def test_when_it_is_due(tmp_path: Path) -> None:
+    """By size, once it is twice what it was and 64 MiB more; or a week after something is gone; by command at once."""
+    folder, now, week = tmp_path / journal.FOLDER, 2_000_000_000, 7 * 86_400
+    folder.mkdir()
+
+    def file(at: float, size: int, suffix: str = ".log") -> None:
+        with (folder / f"{int(at * 1_000_000):020}{suffix}").open("wb") as made:
+            made.truncate(size)
+
+    def due(stale: int, *, thorough: bool = False) -> bool:
+        return compaction.is_due(tmp_path, stale, now, thorough=thorough)
+
+    assert not due(1, thorough=True)
+    file(now - week + 60, 1 << 20, journal.SNAPSHOT)
+    assert (due(1), due(1, thorough=True), due(0, thorough=True)) == (False, True, False)
+    file(now - 60, 65 << 20)
+    assert not due(0)
+    file(now - 30, 1 << 20)
+    assert due(0)
+    for path in folder.iterdir():
+        path.unlink()
+    file(now - week - 60, 1 << 20, journal.SNAPSHOT)
+    assert (due(0), due(1)) == (False, True)
