@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import structlog
 from gunicorn.arbiter import Arbiter
 
-from polly_dockers.web.metrics import EXPIRY
+from polly_dockers.web.metrics import EXPIRY, share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +95,8 @@ class Supervisor(Arbiter):  # type: ignore[misc]
         """Called about once a second: have the certificate renewed where its files have changed."""
         if self._certificates is not None and self._certificates.changed():
             self._renew()
+        if not (self._folder / EXPIRY).exists():  # the folder was gone
+            self._tell_expiry()
 
     def _renew(self) -> None:
         if self._certificates is not None and self._certificates.reload():
@@ -105,9 +107,7 @@ class Supervisor(Arbiter):  # type: ignore[misc]
         """Let /metrics have the end of the certificate."""
         if self._certificates is not None:
             with contextlib.suppress(OSError):
-                part = self._folder / f"{EXPIRY}.part"
-                part.write_text(f"{self._certificates.expires:.0f}", encoding="ascii")
-                part.rename(self._folder / EXPIRY)
+                share(self._folder, EXPIRY, f"{self._certificates.expires:.0f}".encode())
 
     def _end(self, reason: str) -> NoReturn:
         self.reason = reason

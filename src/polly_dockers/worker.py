@@ -161,11 +161,12 @@ class PollyWorker(Worker):  # type: ignore[misc]
             await self._drain(servers, runners)
             for site in sites:
                 site.flush()
-            counts.write()
             with contextlib.suppress(PollyError):
                 await audit.settle(registry, everything=True)
             with contextlib.suppress(PollyError):
                 await policy.note_pulls(registry)
+            with contextlib.suppress(OSError):
+                counts.write()
             with contextlib.suppress(*(ERRORS if self.fault else ())):
                 registry.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pwd
 import shutil
@@ -12,7 +13,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from conftest import polly_server
+from contract.wire_client import Client, basic
 from failures.serving import serving
+from polly_dockers.web.metrics import Counts
 
 if TYPE_CHECKING:
     from conftest import Server
@@ -65,3 +71,35 @@ def test_what_a_killed_supervisor_leaves(tmp_path: Path) -> None:
         os.close(fd)
         for folder in (foreign, held, other, others):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_shared_folder_goes(tmp_path: Path) -> None:
+    """It is made again. Where it can't be, /metrics answers, and the end of a worker loses nothing of the audit log."""
+    with serving(tmp_path, "--workers", "1", "--collect-seconds", "0") as server:
+        client, folder = Client(server.port), shared(server)
+        shutil.rmtree(folder)
+        assert "polly_resident_bytes{pid=" in client.get("/metrics").body.decode()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        shutil.rmtree(folder)
+        folder.touch()
+        try:
+            answer = client.get("/metrics")
+            assert (answer.status, "polly_gc_last_run_timestamp_seconds 0.0" in answer.body.decode()) == (200, True)
+            for _ in range(3):
+                assert basic(server.port, server.admin[0], "wrong").get("/token").status == 401
+            server.stop()
+        finally:
+            folder.unlink()
+        told = polly_server("audit", "--data", str(server.data), "--event", "sign-in-refused", "--output", "json")
+        assert sum(int(entry["detail"].partition(" ")[0] or 1) for entry in json.loads(told)) == 3
+
+
+def test_the_shared_folder_of_somebody_else(tmp_path: Path) -> None:
+    """Nothing is written to a folder that another user made under the name of one that is gone."""
+    folder = tmp_path / "polly-metrics-1-x"
+    folder.mkdir(mode=0o777)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    os.chown(folder, nobody, nobody)
+    with pytest.raises(PermissionError):
+        Counts(folder, tmp_path).write()
+    assert list(folder.iterdir()) == []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from conftest import Server, running_server
+from conftest import running_server
 from contract.wire_client import admin, image
 from polly_dockers import datafolder
 from polly_dockers.collector import COMPACT_AGAIN, COMPACTION, Collector

@@ -36,7 +36,7 @@ PART: Final = ".part"
 SLACK: Final = 64 << 20
 """Bytes by which a journal is more than twice as large as its snapshot before that alone is a reason to compact it."""
 MARGIN: Final = 64 << 20
-"""Bytes that a compaction leaves free on the disk: for pushes meanwhile, and for the database, which grows with them."""
+"""Bytes that a compaction leaves free on the disk: for pushes meanwhile, and for the database."""
 FEW: Final = 50
 """Batches that are read under the writers' lock without a thought."""
 ROUNDS: Final = 10

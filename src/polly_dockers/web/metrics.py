@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -34,6 +35,20 @@ BUCKETS: Final = (
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 EXPIRY: Final = "certificate.expiry"
 """In the folder that the processes of a server share: when its certificate ends, in seconds since 1970."""
+
+
+def share(folder: Path, name: str, data: bytes) -> None:
+    """Put a file into the folder that the processes of a server share. Raises OSError.
+
+    A folder that is gone is made again: a service manager may empty /dev/shm when a user's last session ends.
+    """
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.lstat().st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "another user's folder", str(folder))
+    part = folder / f"{name}.part"
+    part.write_bytes(data)
+    part.rename(folder / name)
 
 
 class Times(msgspec.Struct):
@@ -117,8 +132,6 @@ class Counts:
 
     def write(self) -> None:
         """Let the other processes see the counts."""
-        place = self._folder / f"{os.getpid()}.json"
-        part = place.with_suffix(".part")
         used = resource.getrusage(resource.RUSAGE_SELF)
         snapshot = Snapshot(
             in_flight=self.in_flight,
@@ -130,12 +143,11 @@ class Counts:
             series=list(self._series.values()),
             dropped=STDERR.dropped,
         )
-        part.write_bytes(msgspec.json.encode(snapshot))
-        part.rename(place)
+        share(self._folder, f"{os.getpid()}.json", msgspec.json.encode(snapshot))
 
     def exposition(self) -> bytes:
         """The counts of all processes, in the text format."""
-        with contextlib.suppress(OSError):  # a full disk: this process is then as it was written last
+        with contextlib.suppress(OSError):  # a full disk: this process is then as it was written last, if it was
             self.write()
         snapshots = [
             (int(file.stem), msgspec.json.decode(file.read_bytes(), type=Snapshot))
@@ -224,7 +236,7 @@ class _Sum(Collector):
 
     def _of_garbage(self) -> Iterable[Metric]:
         every = [snapshot.collected for _, snapshot in self._snapshots]
-        last = max(every, key=lambda each: each.at)
+        last = max(every, key=lambda each: each.at, default=Collected())
         runs = CounterMetricFamily("polly_gc_runs", "Collections of garbage that came to their end.")
         runs.add_metric([], sum(each.runs for each in every))
         blobs = CounterMetricFamily("polly_gc_blobs", "Blobs that nothing needed, whose bytes were deleted.")
