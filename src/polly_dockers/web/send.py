@@ -17,6 +17,8 @@ from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.web.answer import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
     from polly_dockers.blobs.store import Blob
     from polly_dockers.web.exchange import Exchange
     from polly_dockers.web.ranges import Part, Parts
@@ -28,6 +30,9 @@ SMALL: Final = 1 << 16
 """Bytes up to which a blob is read whole and answered in one go."""
 PORTION: Final = 128 << 10
 """Bytes of a large answer that are given to its connection at once: more than aiohttp writes without waiting."""
+
+TURN: Final = 50
+"""Reads of an answer of many parts after which other requests have their turn."""
 
 _SHORT: Final = "the file is shorter than its row says"
 
@@ -63,7 +68,7 @@ async def send(
     """Answer with parts of the blob, or with the whole of it as its one part."""
     headers |= wanted.headers
     if wanted.length <= SMALL:
-        pieces = [piece for part in wanted.parts for piece in (part.head, await _read(blob, part))]
+        pieces = [await _read(blob, group) async for group in in_turn(wanted.parts)]
         return Answer(b"".join((*pieces, wanted.end)), status=status, headers=headers)
     response = web.StreamResponse(status=status, headers=headers | exchange.headers)
     response.content_length, request = wanted.length, exchange.request
@@ -74,11 +79,15 @@ async def send(
     fd = blob.fileno() if transport.get_extra_info("sslcontext") is None else None
     stalled = exchange.registry.config.stalled_seconds
     try:
-        for part in wanted.parts:
+        async for group in in_turn(wanted.parts):
+            part = group[0]
+            if part.count <= SMALL:
+                await response.write(await _read(blob, group))
+                continue
             if part.head:
                 await response.write(part.head)
-            if fd is not None and part.count > SMALL:
-                await _by_kernel(transport, blob, fd, part.offset, part.count, stalled)
+            if fd is not None:
+                await by_kernel(transport, blob, fd, part.offset, part.count, stalled)
             else:
                 await _by_pieces(response, blob, part.offset, part.count)
         await response.write_eof(wanted.end)
@@ -92,11 +101,37 @@ async def send(
     return response
 
 
-async def _read(blob: Blob, part: Part) -> bytes:
-    data = await blob.read(part.offset, part.count)
-    if len(data) != part.count:
+def together(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Parts in their order, those that follow each other within SMALL bytes of the blob as one group."""
+    group: list[Part] = []
+    for part in parts:
+        if group and not (_end(group[-1]) <= part.offset and _end(part) - group[0].offset <= SMALL):
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+def _end(part: Part) -> int:
+    return part.offset + part.count
+
+
+async def in_turn(parts: Iterable[Part]) -> AsyncIterator[list[Part]]:
+    """Groups of parts, with turns for others between: what is cached is read without waiting."""
+    for at, group in enumerate(together(parts), 1):
+        yield group
+        if at % TURN == 0:
+            await asyncio.sleep(0)
+
+
+async def _read(blob: Blob, group: Sequence[Part]) -> bytes:
+    """The heads and the bytes of a group, by one read of the blob."""
+    first, last = group[0].offset, _end(group[-1])
+    data = await blob.read(first, last - first)
+    if len(data) != last - first:
         raise BlobMissing(_SHORT)
-    return data
+    return b"".join(piece for part in group for piece in (part.head, data[part.offset - first : _end(part) - first]))
 
 
 async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, count: int) -> None:
@@ -109,18 +144,16 @@ async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, coun
         count -= len(piece)
 
 
-async def _by_kernel(
-    transport: asyncio.Transport, blob: Blob, fd: int, offset: int, count: int, stalled: float
-) -> None:
+async def by_kernel(transport: asyncio.Transport, blob: Blob, fd: int, offset: int, count: int, stalled: float) -> None:
     """Sendfile on a duplicate of the connection's descriptor: uvloop lends out none that a transport holds."""
-    pause = 0.0
-    while transport.get_write_buffer_size():  # the connection's own deadline ends this
-        await asyncio.sleep(pause)
-        pause = 0.001
-        if transport.is_closing():
-            raise ConnectionResetError
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
+        if transport.get_write_buffer_size():
+            await asyncio.sleep(0)  # the head of the answer is written in the next turn
+        while transport.get_write_buffer_size():  # the transport writes it, and is woken as this is
+            await _writable(out, stalled)
+            if transport.is_closing():
+                raise ConnectionResetError
         warm = offset
         while count:
             if offset >= warm:

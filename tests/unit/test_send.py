@@ -1,0 +1,107 @@
+"""Sending parts of a blob: who does not read costs nothing, and many small parts cost few reads."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polly_dockers.web import send
+from polly_dockers.web.ranges import Part
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+class Behind:
+    """A transport that has something to write first, and a blob that is always in memory."""
+
+    def __init__(self, out: socket.socket) -> None:
+        self.out = out
+        self.left = 1
+        self.asked = 0
+
+    def get_write_buffer_size(self) -> int:
+        """What is left; how often that was asked is counted."""
+        self.asked += 1
+        return self.left
+
+    def is_closing(self) -> bool:
+        """No."""
+        return False
+
+    def get_extra_info(self, _name: str) -> socket.socket:
+        """Its socket."""
+        return self.out
+
+    async def warm(self, _offset: int, _count: int) -> None:
+        """There is nothing to read."""
+
+
+async def test_who_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is done for a connection until it takes bytes again; then the blob follows what was written before it."""
+    path, at_once = tmp_path / "blob", asyncio.sleep
+    path.write_bytes(b"blob" * 1000)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, path.open("rb") as file:
+        ours.settimeout(0)
+        filled = 0
+        try:
+            while True:
+                filled += ours.send(bytes(1 << 16))
+        except BlockingIOError:
+            pass
+        transport: Any = Behind(ours)
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "sleep", lambda _seconds: at_once(0))
+            sending = asyncio.create_task(send.by_kernel(transport, transport, file.fileno(), 0, 4000, 60.0))
+            for _ in range(500):
+                await at_once(0)
+            assert transport.asked < 5
+        transport.left = 0
+        theirs.settimeout(0)
+        loop, got = asyncio.get_running_loop(), b""
+        while len(got) < filled + 4000:
+            got += await loop.sock_recv(theirs, 1 << 20)
+        await sending
+        assert got[filled:] == path.read_bytes()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5 * send.SMALL), st.integers(1, 2 * send.SMALL))))
+def test_groups(wanted: list[tuple[int, int]]) -> None:
+    """All parts in their order; those of a group follow each other within what is read at once."""
+    parts = [Part(offset, count) for offset, count in wanted]
+    groups = list(send.together(parts))
+    assert [part for group in groups for part in group] == parts
+    for group in groups:
+        if len(group) > 1:
+            places = [place for part in group for place in (part.offset, part.offset + part.count)]
+            assert places == sorted(places)
+            assert places[-1] - places[0] <= send.SMALL
+
+
+def test_neighbours_are_read_together() -> None:
+    """1,000 parts of 10 bytes, one after another, are one read."""
+    assert len(list(send.together(Part(20 * number, 10) for number in range(1000)))) == 1
+
+
+async def test_others_have_their_turn() -> None:
+    """Between the reads of an answer of 1,000 parts that lie far apart."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    parts = [Part(1 << 20 << number % 9, 10) for number in range(1000)]
+    assert len([group async for group in send.in_turn(parts)]) == 1000
+    task.cancel()
+    assert turns >= 1000 // send.TURN - 1
