@@ -24,6 +24,7 @@ from polly_dockers.errors import (
     MemberUnknown,
     OrganisationExists,
     OrganisationUnknown,
+    TokenLimit,
     TokenUnknown,
     TooManyRequests,
     Unauthorized,
@@ -42,6 +43,8 @@ PREFIX: Final = RESERVED
 """What every access token begins with, so that secret scanners find it."""
 
 SECOND: Final = 1_000_000
+TOKENS: Final = 1000
+"""Access tokens of one user, at most."""
 TOUCH: Final = 3600 * SECOND
 """How stale the time of a token's last use may be: a sign-in by it writes no more often."""
 
@@ -135,7 +138,7 @@ async def create_token(
 
     A full token gets tokens for the registry only, which end when it does; a password gets either. ``replaces`` is the
     secret of a token of the same user that ends in the same transaction. Raises BadRequest where that is the token
-    that asks.
+    that asks, and TokenLimit where the user has TOKENS and none is replaced.
     """
     at = now()
     expires_at = at + seconds * SECOND
@@ -160,10 +163,18 @@ async def create_token(
     def add(connection: Connection) -> None:
         if not access.alive(connection, caller.actor):
             raise access.ended()
+        old = rows.token_by_hash(connection, _hash(replaces)) if replaces.isascii() else None
+        if old is not None and old.user_id != token.user_id:
+            old = None
+        if old is None and rows.has_tokens(connection, token.user_id, TOKENS):
+            msg = (
+                f"You have {TOKENS:,} access tokens, as many as one person may have. "
+                "polly tokens revoke ends one, polly password all."
+            )
+            raise TokenLimit(msg)
         rows.add_token(connection, token, _hash(secret))
         _note_token(connection, Event.token_create, token, caller.actor.address)
-        old = rows.token_by_hash(connection, _hash(replaces)) if replaces.isascii() else None
-        if old is not None and old.user_id == token.user_id:
+        if old is not None:
             if old.id == token.parent_id:
                 msg = "A token can't replace the one that the request is made with: ask with the password."
                 raise BadRequest(msg)
@@ -174,9 +185,11 @@ async def create_token(
     return token, secret
 
 
-async def tokens(registry: Registry, caller: SignedIn) -> list[AccessToken]:
-    """The caller's access tokens that are good now, newest first."""
-    return await registry.db.read(rows.token_list, caller.actor.user_id or 0)
+async def tokens(
+    registry: Registry, caller: SignedIn, *, after: tuple[int, str] | None, limit: int
+) -> list[AccessToken]:
+    """Up to ``limit`` of the caller's access tokens that are good now, newest first, behind (created_at, id)."""
+    return await registry.db.read(rows.token_page, caller.actor.user_id or 0, after=after, limit=limit)
 
 
 async def revoke_token(registry: Registry, caller: SignedIn, token_id: str) -> None:

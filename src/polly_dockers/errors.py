@@ -149,6 +149,12 @@ class LastAdmin(PollyError):
     code, status = "LAST_ADMIN", 409
 
 
+class TokenLimit(PollyError):
+    """A user has as many access tokens as one may have."""
+
+    code, status = "TOKEN_LIMIT", 409
+
+
 class OrganisationExists(PollyError):
     """An organisation of that slug is there already."""
 

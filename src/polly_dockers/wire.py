@@ -85,9 +85,10 @@ class TokenItem(msgspec.Struct):
 
 
 class Tokens(msgspec.Struct):
-    """``GET /api/v1/tokens``: the caller's access tokens that are good now, newest first."""
+    """A page of ``GET /api/v1/tokens``: the caller's access tokens that are good now, newest first."""
 
     items: list[TokenItem]
+    next: str | None = None
 
 
 class MembershipItem(msgspec.Struct):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import secrets
+import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -132,6 +135,54 @@ def test_the_current_token_is_revoked(bob: Person) -> None:
     assert bob.api.send("DELETE", "/api/v1/tokens/current").status == 204
     assert bob.api.get("/api/v1/me").status == 401
     assert other.get("/api/v1/me").status == 200
+
+
+def test_pages_of_tokens(bob: Person, server: Server) -> None:
+    """Each token once, newest first, also those of one moment; the page has at most ``limit``, 100 without it."""
+    give_tokens(server, bob, 250)
+    wanted = [item["id"] for item in bob.api.get("/api/v1/tokens?limit=1000").json()["items"]]
+    assert len(set(wanted)) == 251
+    for limit in (1, 99, 250, 251):
+        found: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = bob.api.get(f"/api/v1/tokens?limit={limit}&cursor={cursor}").json()
+            assert len(page["items"]) <= limit
+            found += [item["id"] for item in page["items"]]
+            cursor = page["next"]
+        assert found == wanted
+    assert len(bob.api.get("/api/v1/tokens").json()["items"]) == 100
+    for query in ("limit=0", "limit=1001", "cursor=x", "cursor=MQ", "cursor=YQBi"):
+        assert bob.api.get(f"/api/v1/tokens?{query}").status == 400, query
+
+
+def test_so_many_tokens_and_no_more(bob: Person, ann: Person, server: Server) -> None:
+    """409 TOKEN_LIMIT names the commands; expired ones don't count, one may be replaced, and others make theirs."""
+    give_tokens(server, bob, 999, expired=1)
+    assert bob.by_password.json("POST", "/api/v1/tokens", {}).status == 201
+    assert len(bob.api.get("/api/v1/tokens?limit=1000").json()["items"]) == 1000
+    for client in (bob.by_password, bob.api):
+        answer = client.json("POST", "/api/v1/tokens", {})
+        assert (answer.status, answer.code) == (409, "TOKEN_LIMIT")
+        assert "polly tokens revoke" in answer.message
+    for replaced in (ann.secret, "polly_never"):
+        assert bob.by_password.json("POST", "/api/v1/tokens", {"replaces": replaced}).status == 409
+    assert bob.by_password.json("POST", "/api/v1/tokens", {"scope": "full", "replaces": bob.secret}).status == 201
+    assert ann.by_password.json("POST", "/api/v1/tokens", {}).status == 201
+
+
+def give_tokens(server: Server, bob: Person, count: int, *, expired: int = 0) -> None:
+    """So many more access tokens of one moment beside that of the person; some of them have expired just now."""
+    assert bob.secret
+    now = time.time_ns() // 1000
+    own = "SELECT ?, id, 'registry', ?, '', ?, ? FROM users WHERE email = ?"
+    rows = [
+        (secrets.token_hex(8), secrets.token_bytes(32), now, now + (-1 if number < expired else 10**9), bob.email)
+        for number in range(count)
+    ]
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
+        into = "INSERT INTO access_tokens (id, user_id, scope, secret_hash, label, created_at, expires_at)"
+        connection.executemany(f"{into} {own}", rows)
 
 
 def test_a_token_of_another_user(ann: Person, bob: Person) -> None:

@@ -124,8 +124,8 @@ class Client:
         return created
 
     def tokens(self) -> list[wire.TokenItem]:
-        """Return the access tokens of who is asking, newest first."""
-        return self._ask("GET", "/tokens", wire.Tokens).items
+        """Return all access tokens of who is asking, newest first."""
+        return _collected(lambda page: self._ask("GET", "/tokens", wire.Tokens, page), None).items
 
     def revoke_token(self, token_id: str) -> None:
         """End an access token (``current``: the one that asks); it is no error that it has ended already."""
@@ -366,6 +366,7 @@ P = TypeVar(
     wire.Repositories,
     wire.Commits,
     wire.Tags,
+    wire.Tokens,
     wire.Members,
     wire.Invitations,
     wire.Trash,

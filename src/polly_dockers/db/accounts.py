@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 
 from polly_dockers.db import clock, journal
 from polly_dockers.db.engine import now
@@ -241,6 +241,16 @@ _TOKEN_BY_HASH: Final = _TOKEN.where(
 )
 
 
+def has_tokens(connection: Connection, user_id: int, count: int) -> bool:
+    """Whether the user has so many access tokens; only then those that have expired within a day are deleted first."""
+    mine = access_tokens.c.user_id == user_id
+    some = select(func.count()).select_from(select(access_tokens.c.id).where(mine).limit(count).subquery())
+    if connection.execute(some).scalar_one() < count:
+        return False
+    connection.execute(delete(access_tokens).where(mine, access_tokens.c.expires_at <= now()))
+    return connection.execute(some).scalar_one() >= count
+
+
 def add_token(connection: Connection, token: AccessToken, secret_hash: bytes) -> None:
     """Insert an access token; those of the user that expired a day ago go: a clock that is wrong may be set right."""
     at = clock.ago(connection, 86_400)
@@ -267,10 +277,13 @@ def token_by_hash(connection: Connection, secret_hash: bytes) -> AccessToken | N
     return AccessToken(*row) if row is not None else None
 
 
-def token_list(connection: Connection, user_id: int) -> list[AccessToken]:
-    """The user's access tokens that are good now, newest first."""
+def token_page(connection: Connection, user_id: int, *, after: tuple[int, str] | None, limit: int) -> list[AccessToken]:
+    """The user's access tokens that are good now, newest first, behind (created_at, id) of one of them."""
     query = _TOKEN.where(access_tokens.c.user_id == user_id, access_tokens.c.expires_at > now())
-    rows = connection.execute(query.order_by(access_tokens.c.created_at.desc(), access_tokens.c.id))
+    place = tuple_(access_tokens.c.created_at, access_tokens.c.id)
+    if after is not None:
+        query = query.where(place < tuple_(*after))
+    rows = connection.execute(query.order_by(*(column.desc() for column in place)).limit(limit))
     return [AccessToken(*row) for row in rows]
 
 

@@ -76,8 +76,11 @@ async def create_token(exchange: Exchange) -> Answer:
 async def tokens(exchange: Exchange) -> Answer:
     """GET /api/v1/tokens."""
     caller = await signin.by_full_token(exchange)
-    found = await accounts.tokens(exchange.registry, caller)
-    return edge.rendered(wire.Tokens([_token_item(token, caller) for token in found]))
+    limit = edge.limit(exchange)
+    found = await accounts.tokens(exchange.registry, caller, after=edge.named_key(exchange), limit=limit + 1)
+    last = found[limit - 1] if len(found) > limit else None
+    following = edge.following(last.created_at, last.id) if last is not None else None
+    return edge.rendered(wire.Tokens([_token_item(token, caller) for token in found[:limit]], following))
 
 
 async def revoke_token(exchange: Exchange, token_id: str) -> Answer:

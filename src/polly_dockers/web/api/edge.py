@@ -90,12 +90,24 @@ def cursor(exchange: Exchange) -> list[str]:
 
 def key(exchange: Exchange) -> tuple[int, int] | None:
     """The two numbers of the cursor, None without one; raises BadRequest."""
+    found = named_key(exchange)
+    return (found[0], _number(found[1])) if found is not None else None
+
+
+def named_key(exchange: Exchange) -> tuple[int, str] | None:
+    """The number and the text of the cursor, None without one; raises BadRequest."""
     parts = cursor(exchange)
     if not parts:
         return None
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):  # noqa: PLR2004
+    if len(parts) != 2:  # noqa: PLR2004 - a number and a text
         raise _bad_cursor()
-    return int(parts[0]), int(parts[1])
+    return _number(parts[0]), parts[1]
+
+
+def _number(part: str) -> int:
+    if not (part.isascii() and part.isdigit() and len(part) < 19):  # noqa: PLR2004 - the digits of a column
+        raise _bad_cursor()
+    return int(part)
 
 
 def _bad_cursor() -> BadRequest:

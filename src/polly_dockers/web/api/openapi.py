@@ -67,12 +67,12 @@ def _paths() -> dict[str, Any]:
     return {
         "/api/v1": {"get": _operation("What this server is", {200: wire.ServerInfo}, security=())},
         "/api/v1/tokens": {
-            "get": _operation("Your access tokens", {200: wire.Tokens}),
+            "get": _operation("Your access tokens", {200: wire.Tokens}, query=(_PAGE[0], _PAGE[2])),
             "post": _operation(
                 "Make an access token",
                 {201: wire.TokenCreated},
                 body=wire.TokenRequest,
-                errors=(413,),
+                errors=(409, 413),
                 security=(*_PASSWORD, *_FULL),
             ),
         },
