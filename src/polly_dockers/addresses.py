@@ -81,6 +81,14 @@ def block(text: str) -> str:
     return text if address is None else str(address)
 
 
+def neighbourhood(text: str) -> str:
+    """The network that an address stands for in a crowd: the /24 of an IPv4 address, the /48 of an IPv6 address."""
+    address = parse(text)
+    if address is None:
+        return text
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))  # noqa: PLR2004
+
+
 def network(text: str) -> Network:
     """An address or a network in CIDR notation, IPv4 as IPv4; raises ValueError that says what is wrong."""
     try:

@@ -5,8 +5,9 @@ passwords are right. So that a burst of guesses can't pass before the first of t
 PLACES secrets at once, reads the counts before each, and has a failure written before the next one takes its place.
 With W worker processes, PLACES x W - 1 more than the limit are checked at most, however many are sent at once.
 
-Those who wait take turns by address, so that many from one address hold up nobody else. What is refused because of
-earlier failures costs one read, and neither a place nor a write.
+Those who wait take turns by network and by address, so that many from one of them hold up nobody else. Where
+WAITING_ALL wait, the newest of the largest network makes room for one of a smaller. What is refused because of earlier
+failures costs one read, and neither a place nor a write.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ PLACES: Final = 2
 WAITING_EACH: Final = 200
 WAITING_ALL: Final = 2000
 """Attempts that wait for a place in a process, of one address and of all: some seconds of work."""
+PATIENCE: Final = 25.0
+"""Seconds that an attempt waits for its place."""
 BUSY: Final = Busy("Too many sign-ins at once. Try again in 5 seconds.", retry_after=5)
 WRITE_SECONDS: Final = 2.0
 """How long a failure waits to be written."""
@@ -81,7 +84,7 @@ class Throttles:
     """The attempts of one process."""
 
     def __init__(self) -> None:
-        self._gate = Gate(PLACES, BUSY, waiting_each=WAITING_EACH, waiting_all=WAITING_ALL)
+        self._gate = Gate(PLACES, BUSY, waiting_each=WAITING_EACH, waiting_all=WAITING_ALL, patience=PATIENCE)
         self._unwritten: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     @contextlib.asynccontextmanager
@@ -93,7 +96,7 @@ class Throttles:
         where = addresses.block(address)
         keys = [rows.pair(email, where), rows.account(email), f"address:{where}"]
         await db.read(self._refuse, keys)
-        async with self._gate.place(where):
+        async with self._gate.place(where, addresses.neighbourhood(address)):
             await db.read(self._refuse, keys)
             yield Attempt(self, keys)
 

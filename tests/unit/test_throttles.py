@@ -42,11 +42,11 @@ class Crowd:
         self.order: list[str] = []
         self.go_on = asyncio.Semaphore(0)
 
-    def come(self, who: str) -> asyncio.Task[None]:
+    def come(self, who: str, crowd: str = "") -> asyncio.Task[None]:
         """One more, who leaves when it may."""
 
         async def attempt() -> None:
-            async with self.gate.place(who):
+            async with self.gate.place(who, crowd):
                 self.order.append(who)
                 await self.go_on.acquire()
 
@@ -114,6 +114,71 @@ async def test_who_waits_is_bounded() -> None:
     for _ in tasks:
         crowd.go_on.release()
     await asyncio.gather(*tasks)
+
+
+async def test_the_largest_crowd_makes_room() -> None:
+    """Where as many wait as may, one of a smaller crowd takes the place of the newest of it; crowds take turns."""
+    crowd = Crowd(1, everybody=6)
+    many = [crowd.come(str(number), "large") for number in range(7)]
+    await settle()
+    others = [crowd.come("a", "small"), crowd.come("b", "small")]
+    await settle()
+    assert [task.done() for task in many] == [False] * 5 + [True] * 2
+    with pytest.raises(TooManyRequests):
+        await crowd.come("new", "large")
+    small = [crowd.come(str(number), "small") for number in range(2)]
+    await settle()
+    assert [task.done() for task in (*small, *many)] == [False, True, *[False] * 4, *[True] * 3]
+    for _ in range(9):
+        crowd.go_on.release()
+        await settle()
+    done = await asyncio.gather(*many, *others, *small, return_exceptions=True)
+    assert sum(isinstance(each, TooManyRequests) for each in done) == 4
+    assert crowd.order[:4] == ["0", "1", "a", "2"]
+    assert crowd.gate._waiting == {}
+    async with crowd.gate.place("anybody"):
+        pass
+
+
+async def test_who_is_sent_away_and_cancelled() -> None:
+    """Both at once: no place is lost, and none is made."""
+    crowd = Crowd(1)
+    tasks = [crowd.come(str(number), "large") for number in range(3)]
+    await settle()
+    assert crowd.gate._make_room("small")
+    tasks[2].cancel()
+    await settle()
+    assert [task.done() for task in tasks] == [False, False, True]
+    assert crowd.order == ["0"]
+    for left in (1, 0):
+        crowd.go_on.release()
+        await settle()
+        assert sum(not task.done() for task in tasks) == left
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with crowd.gate.place("b"):
+        late = crowd.come("c")
+        await settle()
+        assert "c" not in crowd.order
+    crowd.go_on.release()
+    await late
+
+
+async def test_sign_ins_of_one_network(database: Database) -> None:
+    """As many of one /48, or of one /24, as may wait refuse nobody of another network."""
+    for near, far in (("2001:db8:1:{:x}::1", "2001:db8:2::1"), ("203.0.113.{}", "198.51.100.7")):
+        limits = Throttles()
+        limits._gate = Gate(1, throttles.BUSY, waiting_each=200, waiting_all=5)
+        went: list[str] = []
+
+        async def attempt(address: str, limits: Throttles = limits, went: list[str] = went) -> None:
+            async with limits.attempt(database, EMAIL, address):
+                went.append(address)
+                await asyncio.sleep(0)
+
+        tasks = [asyncio.create_task(attempt(near.format(number))) for number in range(1, 20)]
+        tasks.append(asyncio.create_task(attempt(far)))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert far in went
 
 
 class FullDisk:
