@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -84,9 +85,11 @@ def test_when_it_is_due(tmp_path: Path) -> None:
     folder, now, week = tmp_path / journal.FOLDER, 2_000_000_000, 7 * 86_400
     folder.mkdir()
 
-    def file(at: float, size: int, suffix: str = ".log") -> None:
-        with (folder / f"{int(at * 1_000_000):020}{suffix}").open("wb") as made:
+    def file(at: float, size: int, suffix: str = ".log", *, number: float | None = None) -> None:
+        path = folder / f"{int((number or at) * 1_000_000):020}{suffix}"
+        with path.open("wb") as made:
             made.truncate(size)
+        os.utime(path, (at, at))
 
     def due(stale: int, *, thorough: bool = False) -> bool:
         return compaction.is_due(tmp_path, stale, now, thorough=thorough)
@@ -102,3 +105,16 @@ def test_when_it_is_due(tmp_path: Path) -> None:
         path.unlink()
     file(now - week - 60, 1 << 20, journal.SNAPSHOT)
     assert (due(0), due(1)) == (False, True)
+    for path in folder.iterdir():
+        path.unlink()
+    year = 365 * 86_400
+    file(now + year, 1 << 20, journal.SNAPSHOT)
+    assert (due(0), due(1)) == (False, True), "the clock was a year ahead"
+    file(now - 60, 1 << 20, journal.SNAPSHOT, number=now + year + 1)
+    assert not due(1), "and is right since"
+    file(now - week - 60, 1 << 20, journal.SNAPSHOT, number=now + year + 2)
+    assert due(1)
+    for path in folder.iterdir():
+        path.unlink()
+    file(now, 1 << 20, number=now + year)
+    assert due(1)

@@ -49,14 +49,23 @@ def is_due(folder: Path, stale: int, now: float, *, thorough: bool) -> bool:
     """Whether a compaction is worth it: by size, or since something is gone for good for so long.
 
     ``stale`` is how many things are gone since the last compaction, ``now`` seconds since 1970. ``thorough``: at once.
+    What seems to be of the future was written while the clock was ahead: nobody knows when, so it is due.
     """
     paths = journal.files(folder)
     if not paths:
         return False
-    if stale and (thorough or now - journal.number(paths[0]) / 1_000_000 > WEEK):
+    if stale and (thorough or not 0 <= now - _began(paths[0]) <= WEEK):
         return True
     held = paths[0].stat().st_size if journal.is_snapshot(paths[0]) else 0
     return sum(path.stat().st_size for path in paths) > 2 * held + SLACK
+
+
+def _began(path: Path) -> float:
+    """Since when the journal grows: when its snapshot was written, else when it was begun; seconds since 1970.
+
+    The number of a snapshot may be far ahead for ever: each batch has a higher one than those before it.
+    """
+    return path.stat().st_mtime if journal.is_snapshot(path) else journal.number(path) / 1_000_000
 
 
 def compact(folder: Path, rest: Callable[[float], None]) -> int:
