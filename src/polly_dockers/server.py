@@ -19,34 +19,32 @@ from polly_dockers import (
     process,
     secret_input,
     server_keys,
+    server_organisations,
     server_run,
     server_storage,
 )
 from polly_dockers.cli import render
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db import accounts as rows
-from polly_dockers.db import audit, throttles, trash
-from polly_dockers.db import restore as restore_rows
+from polly_dockers.db import audit, throttles
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import BadRequest, MemberUnknown, NotInTrash, OrganisationExists, PollyError
+from polly_dockers.errors import BadRequest, MemberUnknown, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
 from polly_dockers.ownership import AccessDenied
 from polly_dockers.passwords import UNSET, hash_now
-from polly_dockers.server_help import complete, group, moment, named_by
-from polly_dockers.server_place import Data, same, with_same
+from polly_dockers.server_help import complete, group, named_by
+from polly_dockers.server_place import Data, Org, same, with_same
 from polly_dockers.sizes import counted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 app: Final = group(__doc__ or "", root=True)
-org: Final = group("Organisations: the first part of every image path.")
 user: Final = group("Users and their roles in organisations.")
-app.add_typer(org, name="org")
+app.add_typer(server_organisations.app, name="org")
 app.add_typer(user, name="user")
 app.add_typer(server_keys.app, name="key")
 
-Org = Annotated[str, typer.Option("--org", metavar="NAME", help="Slug of the organisation, such as acme.")]
 Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="Email that names the user.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
@@ -138,116 +136,6 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
 
 
 app.command("run", cls=HelpedCommand, epilog=server_run.EXAMPLES)(server_run.run_server)
-
-
-# --- organisations ---------------------------------------------------------------------------------------------
-
-
-@org.command("create", cls=HelpedCommand, epilog="polly-server org create biolab --data data")
-@named_by("org")
-def org_create(
-    org: Org,
-    data: Data = Path("data"),
-    *,
-    create_on_push: Annotated[bool, typer.Option(help="A push to a repository that is missing makes it.")] = False,
-) -> None:
-    """Make an organisation. Give it an admin with polly-server user add."""
-    datafolder.require(data)
-    datafolder.change(
-        data, lambda connection: accounts.create_organisation(connection, org, create_on_push=create_on_push)
-    )
-    print(
-        f"Organisation {org} is made. Give it an admin: polly-server user add{same()} --org {org} --email … "
-        "--role admin"
-    )
-
-
-@org.command("update", cls=HelpedCommand, epilog="polly-server org update biolab --create-on-push")
-@named_by("org")
-def org_update(
-    org: Org,
-    *,
-    create_on_push: Annotated[bool, typer.Option(help="Whether a push to a missing repository makes it.")],
-    data: Data = Path("data"),
-) -> None:
-    """Change the settings of an organisation."""
-    datafolder.require(data)
-
-    def update(connection: Connection) -> None:
-        found = accounts.organisation_of(connection, org)
-        rows.set_create_on_push(connection, found, on=create_on_push)
-        detail = f"create-on-push {'on' if create_on_push else 'off'}"
-        audit.note(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
-
-    datafolder.change(data, update)
-    print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
-
-
-@org.command("delete", cls=HelpedCommand, epilog="polly-server org delete biolab --yes")
-@named_by("org")
-def org_delete(
-    org: Org, data: Data = Path("data"), *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
-    """Put an organisation with all its repositories into the trash. Nobody reaches it until it is restored."""
-    datafolder.require(data)
-
-    def throw(connection: Connection) -> trash.Item:
-        found = accounts.organisation_of(connection, org)
-        audit.note(connection, Event.delete, org, organisation_id=found, by=None)
-        return trash.throw_organisation(connection, found, org)
-
-    if not yes:
-        found = datafolder.change(data, lambda connection: accounts.organisation_totals(connection, org))
-        print(f"This takes away the organisation {org} with {found}.", file=sys.stderr)
-        if not sys.stdin.isatty():
-            print("Error: Nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
-            raise SystemExit(2)
-        typer.confirm("Delete it?", abort=True, err=True)
-    datafolder.change(data, throw)
-    print(f"Organisation {org} is in the trash. To bring it back: polly-server org restore{same()} --org {org}")
-
-
-@org.command("restore", cls=HelpedCommand, epilog="polly-server org restore biolab")
-@named_by("org")
-def org_restore(org: Org, data: Data = Path("data")) -> None:
-    """Bring back an organisation that was deleted. It has all that it had."""
-    datafolder.require(data)
-
-    def restore(connection: Connection) -> None:
-        item = trash.find_organisation(connection, org)
-        if item is None:
-            msg = f"The trash holds no organisation {org}; it may have been purged."
-            raise NotInTrash(msg)
-        if not restore_rows.restore_organisation(connection, item):
-            command = f"polly-server org delete{same()} --org {org}"
-            msg = f"There is an organisation {org} again. Delete that one first: {command}"
-            raise OrganisationExists(msg)
-        audit.note(connection, Event.restore, org, organisation_id=item.organisation_id, by=None)
-
-    datafolder.change(data, restore)
-    print(f"Organisation {org} is restored.")
-
-
-@org.command("list", cls=HelpedCommand, epilog="polly-server org list --data data\npolly-server org list --output json")
-def org_list(data: Data = Path("data"), *, output: Output = "table") -> None:
-    """List the organisations. For each: members, when it was made, and whether a push makes repositories."""
-    datafolder.require(data)
-    found = datafolder.change(data, rows.organisation_list)
-    if output == "json":
-        keys = ("slug", "members", "created_at", "create_on_push")
-        items = [dict(zip(keys, (row.slug, row.members, moment(row.created_at), bool(row.create_on_push)), strict=True))
-                 for row in found]  # fmt: skip
-        render.document(items)
-        return
-    lines = [
-        (row.slug, str(row.members), render.date(moment(row.created_at)), "yes" if row.create_on_push else "no")
-        for row in found
-    ]
-    titles = ("organisation", "members", "created at", "create on push")
-    if found:
-        render.show([render.Column(title) for title in titles], lines)
-    else:
-        print(f"There is no organisation yet. Make one: polly-server org create{same()} --org …", file=sys.stderr)
 
 
 # --- users -----------------------------------------------------------------------------------------------------

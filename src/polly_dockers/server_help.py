@@ -41,7 +41,7 @@ def complete(app: typer.Typer) -> int:
     try:
         code = app(prog_name="polly-server", standalone_mode=False)
     except typer.Abort as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):
+        if isinstance(error.__context__, KeyboardInterrupt):
             return process.INTERRUPTED
         print("Nothing was changed.", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from polly_dockers import config
+from polly_dockers import config, ownership
 
 _SAME: Final[ContextVar[str]] = ContextVar("same", default="")
 
@@ -53,8 +53,16 @@ Data = Annotated[
         help="Data folder; else that of the settings file.",
     ),
 ]
+Org = Annotated[str, typer.Option("--org", metavar="NAME", help="Slug of the organisation, such as acme.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", readable=False, metavar="FILE", is_eager=True, help="TOML file of the server's settings."),
 ]
 """Read before --data, which may be a line of it."""
+
+
+def settings(data: Path, file: Path | None = None) -> config.Config:
+    """The settings of the folder's server: those of a file or the variables, else those of the one that runs."""
+    running = config.running(data)
+    with ownership.acting(None):  # the file of the settings may be for root alone
+        return config.load({"data": str(data)}, os.environ, file, beside=running)

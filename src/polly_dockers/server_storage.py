@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import itertools
 import json
-import os
 import re
 import shutil
 import sys
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
-from polly_dockers import accounts, backup, config, datafolder, moments, ownership, process, server_place
+from polly_dockers import accounts, backup, datafolder, moments, process, server_place
 from polly_dockers.cli import render
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.cli.render import Column
@@ -282,17 +282,24 @@ def run_usage(
 
     found, (count, total) = _on_registry(data, None, look)
     chosen = [each for each in found if org is None or each.organisation == org]
-    chosen.sort(key=lambda each: (each.organisation, -(each.active + each.inactive + each.trash + each.unnamed)))
+    chosen.sort(key=lambda each: (*_holder(each), -(each.active + each.inactive + each.trash + each.unnamed)))
     free = shutil.disk_usage(data).free
     if output == "json":
-        items = [{key: value for key, value in asdict(each).items() if key != "id"} for each in chosen]
+        items = [
+            {
+                **{key: value for key, value in asdict(each).items() if key != "id"},
+                "organisation_deleted_at": _deleted_at(each),
+            }
+            for each in chosen
+        ]
         process.write_data(json.dumps({"repositories": items, "stored": total, "free": free}, indent=2) + "\n")
         return
     lines = [_usage_row(each) for each in chosen]
-    for org_name in sorted({each.organisation for each in chosen}):
-        mine = [each for each in chosen if each.organisation == org_name]
+    for _, of_one in itertools.groupby(chosen, _holder):
+        mine = list(of_one)
         sums = [sum(getattr(each, name) for each in mine) for name in ("active", "inactive", "trash", "unnamed")]
-        lines.append((f"all of {org_name}", str(sum(each.commits for each in mine)), *map(size, sums)))
+        whose = f"all of {mine[0].organisation}{_gone(mine[0])}"
+        lines.append((whose, str(sum(each.commits for each in mine)), *map(size, sums)))
     if lines:
         render.show(_USAGE, lines)
     else:
@@ -300,8 +307,22 @@ def run_usage(
     print(f"{counted(count, 'blob')} of {size(total)} in all; {size(free)} free on the disk.")
 
 
+def _holder(each: Usage) -> tuple[str, int]:
+    """What tells two organisations apart that had one name: the one that is there is before those in the trash."""
+    return each.organisation, -(each.organisation_deleted_at or sys.maxsize)
+
+
+def _deleted_at(each: Usage) -> str | None:
+    return moment(each.organisation_deleted_at) if each.organisation_deleted_at is not None else None
+
+
+def _gone(each: Usage) -> str:
+    at = _deleted_at(each)
+    return f" (organisation deleted {render.date(at)})" if at is not None else ""
+
+
 def _usage_row(each: Usage) -> tuple[str, ...]:
-    name = f"{each.organisation}/{each.name}{' (in the trash)' if each.deleted else ''}"
+    name = f"{each.organisation}/{each.name}{_gone(each) or (' (in the trash)' if each.deleted else '')}"
     return (name, str(each.commits), size(each.active), size(each.inactive), size(each.trash), size(each.unnamed))
 
 
@@ -434,9 +455,7 @@ def run_gc(
 def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry], Awaitable[T]]) -> T:
     """What ``work`` returns, done on the data folder beside a server that may run."""
     datafolder.require(data)
-    running = config.running(data)
-    with ownership.acting(None):  # the file of the settings may be for root alone
-        settings = config.load({"data": str(data)}, os.environ, config_file, beside=running)
+    settings = server_place.settings(data, config_file)
 
     async def run() -> T:
         registry = await datafolder.open_registry(settings)

@@ -102,7 +102,7 @@ def check(section: Section, printed: Any) -> None:  # noqa: ANN401 - any JSON
 def test_every_command_that_prints_json_has_a_section() -> None:
     """And no other has."""
     every = {*leaves(typer.main.get_command(polly.app), "polly"), *leaves(typer.main.get_command(app), "polly-server")}
-    assert set(SECTIONS) == every | {PREVIEW}
+    assert set(SECTIONS) == every | {PREVIEW, "polly-server org list --deleted"}
 
 
 @pytest.mark.parametrize("command", SECTIONS)
@@ -146,6 +146,7 @@ def test_what_the_commands_print(ann: User, images: list[str], person: Callable[
 
 OF_THE_OPERATOR = {
     "polly-server org list": (),
+    "polly-server org list --deleted": (),
     "polly-server user list": (),
     "polly-server key list": (),
     "polly-server audit": (),

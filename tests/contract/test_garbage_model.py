@@ -49,7 +49,7 @@ def restored(connection: Connection, item: Item) -> bool:
     """Restore a repository or an organisation."""
     if item.kind == trash_rows.REPOSITORY:
         return restore_rows.restore_repository(connection, item, "another")
-    return restore_rows.restore_organisation(connection, item)
+    return restore_rows.restore_organisation(connection, item, item.name)
 
 
 def digest_of(content: int) -> Digest:
@@ -279,13 +279,12 @@ class Collecting(RuleBasedStateMachine):
         """And comes back, but for repositories that were in the trash before; or is refused."""
         if self.organisation_item is None:
             return
-        found = trash_rows.find_organisation(self.connection, "acme")
-        assert found is not None
+        (found,) = trash_rows.organisations_in(self.connection)
         if self.organisation_claimed:
             with pytest.raises(NotInTrash):
-                restore_rows.restore_organisation(self.connection, found)
+                restore_rows.restore_organisation(self.connection, found, "acme")
         else:
-            assert restore_rows.restore_organisation(self.connection, found)
+            assert restore_rows.restore_organisation(self.connection, found, "acme")
             self.organisation_item = None
 
     # --- what time does ---
@@ -365,7 +364,7 @@ class Collecting(RuleBasedStateMachine):
             if not any(place.id in there for place in self.places):
                 assert self.organisation_item is not None
                 garbage.purge_organisation(self.connection, self.organisation_item)
-                assert trash_rows.find_organisation(self.connection, "acme") is None
+                assert trash_rows.organisations_in(self.connection) == []
                 self.make_organisation()
             return
         for number, place in enumerate(self.places):

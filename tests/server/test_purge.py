@@ -128,8 +128,8 @@ class Organisation(Repository):
         """Empty where it was restored; else the refusal."""
 
         def restore(connection: Connection) -> bool | None:
-            item = trash.find_organisation(connection, self.name)
-            return restore_rows.restore_organisation(connection, item) if item is not None else None
+            item = next((each for each in trash.organisations_in(connection) if each.name == self.name), None)
+            return restore_rows.restore_organisation(connection, item, self.name) if item is not None else None
 
         try:
             return "" if datafolder.change(self.server.data, restore) else "it may have been purged"

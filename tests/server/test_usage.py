@@ -87,6 +87,22 @@ def test_a_table_for_people(server: Server, ann: Person) -> None:
     assert "free on the disk" in lines[3]
 
 
+def test_two_organisations_of_one_name_stand_apart(server: Server, ann: Person) -> None:
+    """One that was deleted, and the one that has its name now: each has its sum, and one says when it went."""
+    ann.new_repo().push(image(), "v1")
+    for command in ("delete", "create"):
+        polly_server("org", command, "acme", "--data", str(server.data), *(["--yes"] if command == "delete" else []))
+    email, _ = server.admin
+    polly_server("user", "add", email, "--org", "acme", "--role", "admin", "--data", str(server.data))
+    ann.new_repo().push(image(), "v1")
+    lines = polly_server("usage", "--data", str(server.data)).splitlines()
+    sums = [line for line in lines if line.startswith("all of acme")]
+    assert len(sums) == 2
+    assert [("organisation deleted" in line) for line in sums] == [False, True]
+    told = json.loads(polly_server("usage", "--data", str(server.data), "--output", "json"))["repositories"]
+    assert [each["organisation_deleted_at"] is None for each in told] == [True, False]
+
+
 def test_nothing_else_is_said(server: Server, ann: Person) -> None:
     """What looks at a folder beside the server lets go of it without a word on stderr."""
     ann.new_repo()

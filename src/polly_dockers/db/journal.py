@@ -123,7 +123,7 @@ class Thrown(Record, frozen=True, tag="thrown"):
 
 
 class Restored(Record, frozen=True, tag="restored"):
-    """An item of the trash was brought back; a repository under a name."""
+    """An item of the trash was brought back; a repository or an organisation under a name."""
 
     id: int
     name: str

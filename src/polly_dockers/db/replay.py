@@ -207,7 +207,7 @@ class Replay:
         elif item.kind == trash_rows.REPOSITORY:
             restore_rows.restore_repository(self._connection, item, record.name)
         else:
-            restore_rows.restore_organisation(self._connection, item)
+            restore_rows.restore_organisation(self._connection, item, record.name)
 
     def _claimed(self, record: Claimed) -> None:
         item = trash_rows.get(self._connection, record.id)

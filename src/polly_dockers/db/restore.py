@@ -173,11 +173,11 @@ def restore_repository(connection: Connection, item: Item, name: str) -> bool:
     return True
 
 
-def restore_organisation(connection: Connection, item: Item) -> bool:
-    """Bring an organisation back; False where its slug is taken. Raises NotInTrash for one being purged."""
+def restore_organisation(connection: Connection, item: Item, slug: str) -> bool:
+    """Bring an organisation back under a slug; False where that is taken. Raises NotInTrash for one being purged."""
     if item.purging:
         raise trash_rows.being_purged(item)
-    if connection.execute(select(organisations.c.id).where(organisations.c.slug == item.name)).first() is not None:
+    if connection.execute(select(organisations.c.id).where(organisations.c.slug == slug)).first() is not None:
         return False
     connection.execute(
         update(repository_rows)
@@ -185,6 +185,6 @@ def restore_organisation(connection: Connection, item: Item) -> bool:
         .values(restored_at=now())
     )
     back = update(organisations).where(organisations.c.id == item.organisation_id)
-    connection.execute(back.values(slug=item.name, deleted_at=None))
-    trash_rows.forget_restored(connection, item, item.name)
+    connection.execute(back.values(slug=slug, deleted_at=None))
+    trash_rows.forget_restored(connection, item, slug)
     return True

@@ -127,11 +127,10 @@ def find_in_organisation(connection: Connection, organisation_id: int, kind: str
     return _item(row) if row is not None else None
 
 
-def find_organisation(connection: Connection, slug: str) -> Item | None:
-    """The organisation that was deleted last of that slug; as ``find``."""
-    query = _ITEMS.where(trash.c.kind == ORGANISATION, trash.c.name == slug)
-    row = connection.execute(query.order_by(*_BEST).limit(1)).first()
-    return _item(row) if row is not None else None
+def organisations_in(connection: Connection) -> list[Item]:
+    """The organisations in the trash, by slug, what was deleted last first."""
+    query = _ITEMS.where(trash.c.kind == ORGANISATION).order_by(trash.c.name, trash.c.id.desc())
+    return [_item(row) for row in connection.execute(query)]
 
 
 def page(

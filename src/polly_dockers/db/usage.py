@@ -34,6 +34,8 @@ class Usage:
     name: str
     deleted: bool
     """Whether all of it is in the trash."""
+    organisation_deleted_at: int | None
+    """When its whole organisation went into the trash."""
     commits: int
     active: int
     """What its tags need: manifests, what they name, and what refers to them."""
@@ -72,6 +74,7 @@ def page(connection: Connection, after: int) -> list[Usage]:
                 organisation=row.slug.partition(MARK)[0],
                 name=row.name.partition(MARK)[0],
                 deleted=row.deleted_at is not None or row.organisation_deleted_at is not None,
+                organisation_deleted_at=row.organisation_deleted_at,
                 commits=row.commits,
                 active=active,
                 inactive=living - active,
