@@ -115,7 +115,7 @@ class Collector:
             await self._expire(held)  # late: where it fails, what others need is done
             self.report.dropped = await audit.drop_old(self.registry)
             await self._compact()
-            self.report.waiting = (await self.registry.db.read(garbage.waiting)).tombstones
+            self.report.waiting = await self.registry.db.read(garbage.buried)
             return self.report
 
     async def look(self) -> Report:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import polly_server, running_server
+from contract import collecting
 from contract.wire_client import (
     OCI_INDEX,
     OCI_MANIFEST,
@@ -24,6 +25,7 @@ from contract.wire_client import (
     sha256,
 )
 from contract.workers import each_worker
+from polly_dockers.db import garbage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +54,14 @@ def time_passes(server: Server) -> None:
         connection.execute("UPDATE tombstones SET not_before = 0")
         connection.execute("UPDATE trash SET deleted_at = 1")
     connection.close()
+
+
+def test_a_run_counts_no_links(server: Server, ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits at its end are keys; links are counted, which reads all of them, where somebody asks for a dry run."""
+    ann.new_repo().push_blob(b"nobody needs me")
+    time_passes(server)
+    monkeypatch.setattr(garbage, "waiting", None)
+    assert collecting.collect(server, grace_seconds=3600).waiting == 1
 
 
 def collect(server: Server, *more: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, insert, select
+from sqlalchemy import event, insert, select, update
 
 from polly_dockers import removal
 from polly_dockers.config import Config
@@ -68,6 +68,14 @@ def test_a_refused_pull_reads_few_rows(connection: Connection, place: int | None
 
     ask()
     assert cost(connection, ask) < ITEMS // PART
+
+
+def test_what_is_being_purged_is_found_at_once(connection: Connection) -> None:
+    """Each run of the collector asks for it, on the event loop: only these rows are read."""
+    claimed = list(connection.execute(select(trash.c.id).order_by(trash.c.id.desc()).limit(3)).scalars())
+    connection.execute(update(trash).where(trash.c.id.in_(claimed)).values(purging_at=1))
+    assert {item.id for item in rows.claimed(connection)} == set(claimed)
+    assert cost(connection, lambda: rows.claimed(connection)) < ITEMS // PART
 
 
 @pytest.mark.parametrize("place", [None, 1])

@@ -151,8 +151,8 @@ def orphans(connection: Connection, keys: Sequence[str]) -> list[str]:
     """Those of the keys that have neither a row nor a tombstone."""
     free = unnamed(connection, keys)
     query = select(tombstones.c.storage_key).where(tombstones.c.storage_key.in_(free))
-    buried = set(connection.execute(query).scalars())
-    return [key for key in free if key not in buried]
+    known = set(connection.execute(query).scalars())
+    return [key for key in free if key not in known]
 
 
 def due(connection: Connection, limit: int) -> list[str]:
@@ -184,8 +184,12 @@ def waiting(connection: Connection) -> Waiting:
     other = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id, ~free))
     lone = select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(ids), ~other)
     count, size = connection.execute(lone).one()
-    graves = connection.execute(select(func.count()).select_from(tombstones)).scalar_one()
-    return Waiting(links, count, size, graves)
+    return Waiting(links, count, size, buried(connection))
+
+
+def buried(connection: Connection) -> int:
+    """How many keys wait for their time."""
+    return connection.execute(select(func.count()).select_from(tombstones)).scalar_one()
 
 
 # --- what the trash gives back ----------------------------------------------------------------------------------
