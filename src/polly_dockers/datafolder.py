@@ -51,7 +51,7 @@ def prepare(folder: Path) -> None:
         rebuild.catch_up(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
-    change(folder, _before_start)
+    _write(folder, _before_start)
 
 
 def _lost(folder: Path) -> Unavailable:
@@ -136,8 +136,21 @@ def require(folder: Path) -> None:
 
 
 def change(folder: Path, fn: Callable[[Connection], T]) -> T:
-    """Carry out ``fn`` in one transaction on the database of the folder, beside a server that runs."""
+    """Carry out ``fn`` in one transaction on the database of the folder, beside a server that runs.
 
+    Before it, the journal and the database are brought together, as before a server starts.
+    """
+    from polly_dockers import rebuild  # noqa: PLC0415 - for what changes something alone
+
+    with explained(folder):
+        try:
+            rebuild.catch_up(folder)
+        except ERRORS as error:
+            raise _unusable(folder, error) from error
+    return _write(folder, fn)
+
+
+def _write(folder: Path, fn: Callable[[Connection], T]) -> T:
     async def write() -> T:
         try:
             database = Database(folder)

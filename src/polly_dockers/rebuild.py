@@ -13,12 +13,13 @@ from sqlalchemy import func, select
 
 from polly_dockers import ownership
 from polly_dockers.blobs.files import FileBlobStore
-from polly_dockers.db import batches, garbage, journal, migrate, older, pulls, references, snapshot
+from polly_dockers.db import batches, compaction, garbage, journal, older, pulls, references, snapshot
 from polly_dockers.db.engine import ERRORS, FILE, now, open_engine
 from polly_dockers.db.replay import Replay
 from polly_dockers.db.schema import commits, organisations, repositories
 from polly_dockers.errors import Unavailable
 from polly_dockers.passwords import UNSET
+from polly_dockers.sizes import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,8 @@ def rebuild(folder: Path) -> Rebuilt:
     journal, or where the database has another history than the journal. Root acts as the owner of the folder from then
     on.
     """
+    from polly_dockers.db import migrate  # noqa: PLC0415 - Alembic takes longer to import than most commands run
+
     ownership.become(folder)
     if why := ownership.obstacle(folder):
         raise Unavailable(why)
@@ -69,6 +72,8 @@ def rebuild(folder: Path) -> Rebuilt:
         migrate.upgrade(folder)
         with _CollectorRests(folder) as collector, _writing(folder) as connection:
             collector.stop()
+            if _has_all(connection, folder):
+                _begin_anew(connection, folder)
             return _catch_up(connection, folder, collector)
     except ERRORS as error:
         if why := ownership.obstacle(folder):
@@ -78,20 +83,36 @@ def rebuild(folder: Path) -> Rebuilt:
 
 
 def catch_up(folder: Path) -> Rebuilt:
-    """Before a server starts: carry out what the journal holds and the database lacks; let the journal hold all of it.
+    """Before anything is written: carry out what the journal holds and the database lacks; let it hold all of it.
 
     The first is so after a crash between the two, or with a database from a backup; the second with a data folder from
-    before there was a journal, or with one whose journal was lost. Raises Unavailable as ``rebuild``.
+    before there was a journal, or with one whose journal was lost. A change that came before would hide either: its
+    batch is the last one of both. Raises Unavailable as ``rebuild``.
     """
     with _CollectorRests(folder) as collector, _writing(folder) as connection:
-        last = batches.committed(connection)
-        newest = journal.last(folder)
-        if newest == last:
-            return Rebuilt()
-        if newest < last or (newest == 0 and connection.execute(select(organisations.c.id)).first() is not None):
-            _begin_anew(connection, folder, max(last + 1, now()))
-            return Rebuilt()
-        return _catch_up(connection, folder, collector)
+        if _has_all(connection, folder):
+            collector.stop()
+            _begin_anew(connection, folder)
+        elif journal.last(folder) != batches.committed(connection):
+            return _catch_up(connection, folder, collector)
+        return Rebuilt()
+
+
+def _has_all(connection: Connection, folder: Path) -> bool:
+    """Whether the journal lacks what the database has, and has nothing that the database lacks.
+
+    So it is where the journal was lost, wholly or at either end, in a data folder from before there was one, and where
+    writing it again was interrupted by a version that did so in place.
+    """
+    last, newest = batches.committed(connection), journal.last(folder)
+    if last == 0 and connection.execute(select(organisations.c.id)).first() is None:
+        return False
+    if newest <= last:
+        first = next(journal.read(folder), None)
+        return newest < last or first is None or first.previous != 0
+    if (last and journal.has(folder, last)) or _is_older(connection, folder, last):
+        return False
+    return older.compare(connection, _of(folder, journal.chain(folder, last))).is_contained
 
 
 def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) -> Rebuilt:
@@ -101,7 +122,7 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
     if _is_older(connection, folder, last):
         older.clear(connection)
         last = 0
-    replay.carry_out(_chosen(folder, wanted, last))
+    replay.carry_out(_chosen(folder, connection, wanted, last))
     result = Rebuilt(batches=replay.batches, manifests=len(replay.manifests))
     if last == 0:
         older.finish(connection)
@@ -130,35 +151,68 @@ def _is_older(connection: Connection, folder: Path, last: int) -> bool:
     return older.is_ancestor(connection, journal.read_file(newest))
 
 
-def _chosen(folder: Path, wanted: list[int], last: int) -> Iterator[journal.Batch]:
-    chosen, first = set(wanted), True
-    for batch in journal.read(folder):
-        if batch.id not in chosen:
-            continue
+def _chosen(folder: Path, connection: Connection, wanted: list[int], last: int) -> Iterator[journal.Batch]:
+    first = True
+    for batch in _of(folder, wanted):
         if first and batch.previous != last:
-            msg = (
-                f"The database of {folder} has another history than its journal. Move {FILE} away, keep it, and run "
-                "polly-server rebuild: that rebuilds the database from the journal."
-            )
-            raise Unavailable(msg)
+            raise _two_histories(folder, older.compare(connection, _of(folder, wanted)))
         first = False
         yield batch
+
+
+def _of(folder: Path, wanted: list[int]) -> Iterator[journal.Batch]:
+    """The batches of these ids."""
+    chosen = set(wanted)
+    return (batch for batch in journal.read(folder) if batch.id in chosen)
+
+
+def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
+    msg = (
+        f"The database of {folder} has another history than its journal. Only the database has {_told(found.ours)}; "
+        f"only the journal has {_told(found.theirs)}, some of which may have been deleted. Nothing was changed. Copy "
+        f"the whole folder first. Then keep the one that holds more: to keep the database, move {journal.FOLDER} away "
+        f"and start the server, which writes it again; to keep the journal, which has no passwords, roles or tokens, "
+        f"move {FILE} and the files whose names begin so away, and run polly-server rebuild."
+    )
+    return Unavailable(msg)
+
+
+def _told(counts: dict[str, int]) -> str:
+    """How many there are of what."""
+    return ", ".join(counted(count, name) for name, count in counts.items() if count) or "nothing"
 
 
 def _number(connection: Connection, query: object) -> int:
     return int(connection.execute(query).scalar_one())  # type: ignore[call-overload]
 
 
-def _begin_anew(connection: Connection, folder: Path, number: int) -> None:
-    """Write all rows to the journal as they are."""
-    written = journal.Journal(folder)
+def _begin_anew(connection: Connection, folder: Path) -> None:
+    """Write all rows as they are to a snapshot, which takes the place of the journal; the transaction ends and begins.
+
+    It gets its name when it is whole and on the disk, and after the row that tells its number: a crash between the two
+    leaves a journal that is behind the database, and this is done again. The other way round, the database would seem
+    to be behind. No process writes meanwhile, and no compaction runs.
+    """
+    place = folder / journal.FOLDER
+    if not place.exists():
+        place.mkdir(mode=0o700)
+        journal.sync_folder(folder)
+    for left in place.glob("*" + compaction.PART):
+        left.unlink()
+    number = max(batches.committed(connection) + 1, journal.last(folder) + 1, now())
+    named = place / f"{number:020}{journal.SNAPSHOT}"
+    part = named.with_name(named.name + compaction.PART)
     try:
-        for batch in snapshot.batches(connection, number):
-            written.append(batch.id, batch.previous, list(batch.records))
-            number = batch.id
+        count = compaction.write(part, snapshot.batches(connection, 1, number), lambda _took: None)
+        compaction.compare(part, count, number, lambda _took: None)
+        batches.advance(connection, number)
+        batches.begin_file(connection, number + 1)
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        part.rename(named)
+        journal.sync_folder(place)
     finally:
-        written.close()
-    batches.advance(connection, number)
+        part.unlink(missing_ok=True)
 
 
 def _keys(folder: Path) -> list[tuple[str, int]]:

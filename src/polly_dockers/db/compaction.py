@@ -89,8 +89,8 @@ def compact(folder: Path, rest: Callable[[float], None]) -> int:
         place = folder / journal.FOLDER / f"{last:020}{journal.SNAPSHOT}"
         part = place.with_name(place.name + PART)
         try:
-            count = _write(part, rows.batches(last), rest)
-            _compare(part, count, last, rest)
+            count = write(part, rows.batches(last), rest)
+            compare(part, count, last, rest)
             if not rows.publish(last, part, place, rest):
                 return 0
         finally:
@@ -210,7 +210,7 @@ class _Behind:
         return len(self.before) - known
 
 
-def _write(part: Path, found: Iterator[journal.Batch], rest: Callable[[float], None]) -> int:
+def write(part: Path, found: Iterator[journal.Batch], rest: Callable[[float], None]) -> int:
     """Write batches to a new file and sync it; how many there were."""
     part.unlink(missing_ok=True)
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -227,7 +227,7 @@ def _write(part: Path, found: Iterator[journal.Batch], rest: Callable[[float], N
     return count
 
 
-def _compare(part: Path, count: int, last: int, rest: Callable[[float], None]) -> None:
+def compare(part: Path, count: int, last: int, rest: Callable[[float], None]) -> None:
     """Raise Unavailable where the file does not hold so many batches, each behind the one before, up to the last."""
     at, seen, began = 0, 0, time.monotonic()
     for head, previous, _ in journal.heads_from(part, 0):

@@ -7,11 +7,24 @@ sure that both are of one registry.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import String, cast, delete, select, update
+from sqlalchemy import String, cast, delete, func, select, update
 
-from polly_dockers.db.journal import Commit, Manifest, Organisation, User
+from polly_dockers.db.journal import (
+    Audited,
+    AuditStart,
+    Claimed,
+    Commit,
+    LastId,
+    Manifest,
+    Organisation,
+    Repository,
+    Sealed,
+    Thrown,
+    User,
+)
 from polly_dockers.db.schema import (
     MARK,
     audit,
@@ -36,7 +49,7 @@ from polly_dockers.db.schema import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
     from polly_dockers.db.journal import Batch
 
@@ -45,6 +58,18 @@ _CLEARED: Final = (
     *(repository_blobs, repository_deltas, tag_totals, trash, repositories, blobs, audit, audit_start),
 )
 """Tables that come back from the journal and the store; each before those that it refers to."""
+_COUNTED: Final[dict[type, tuple[str, Table]]] = {
+    User: ("user", users),
+    Organisation: ("organisation", organisations),
+    Repository: ("docker repository", repositories),
+    Commit: ("commit", commits),
+}
+_KNOWN: Final[dict[type, Table]] = {
+    **{kind: rows for kind, (_, rows) in _COUNTED.items()},
+    Manifest: manifests,
+    Thrown: trash,
+    Audited: audit,
+}
 _HIDDEN: Final = cast(organisations.c.id, String).concat(MARK)
 
 
@@ -61,6 +86,56 @@ def is_ancestor(connection: Connection, snapshot: Iterable[Batch]) -> bool:
             if not _fits(connection, record):
                 return False
     return set(connection.execute(select(users.c.id)).scalars()) <= people
+
+
+@dataclass(slots=True)
+class Compared:
+    """What a database and the batches of a journal have that the other has not."""
+
+    ours: dict[str, int]
+    """Of the database: how many of what."""
+    theirs: dict[str, int]
+    """Of the journal."""
+    is_contained: bool
+    """Whether the database has all that the journal tells."""
+
+
+def compare(connection: Connection, found: Iterable[Batch]) -> Compared:
+    """Look each record up in the database. What was purged since counts as what the journal alone has."""
+    shared: dict[str, set[int]] = {name: set() for name, _ in _COUNTED.values()}
+    theirs: dict[str, set[int]] = {name: set() for name, _ in _COUNTED.values()}
+    contained = True
+    for batch in found:
+        for record in batch.records:
+            there = _is_there(connection, record)
+            contained = contained and there
+            if type(record) in _COUNTED:
+                (shared if there else theirs)[_COUNTED[type(record)][0]].add(record.id)  # type: ignore[union-attr]
+    rows = {
+        name: connection.execute(select(func.count()).select_from(of)).scalar_one() for name, of in _COUNTED.values()
+    }
+    ours = {name: count - len(shared[name]) for name, count in rows.items()}
+    return Compared(ours, {name: len(ids) for name, ids in theirs.items()}, contained)
+
+
+def _is_there(connection: Connection, record: object) -> bool:
+    """Whether the database has what a record of a snapshot tells; no for records of changes, which it can't show."""
+    if isinstance(record, Claimed | LastId | Sealed | AuditStart):  # of what other records tell, or of the log's state
+        return True
+    known = _KNOWN.get(type(record))
+    if known is None:
+        return False
+    row = connection.execute(select(known).where(known.c.id == record.id)).first()  # type: ignore[attr-defined]
+    if row is None or not _fits(connection, record):
+        return False
+    if isinstance(record, Organisation):
+        settings = (record.slug, int(record.create_on_push), record.policy)
+        return (row.slug.partition(MARK)[0], row.create_on_push, row.policy) == settings
+    if isinstance(record, Repository):
+        wanted = [record.name, record.organisation_id, record.description, record.access, record.sparse_indexes]
+        found = [row.name.partition(MARK)[0], row.organisation_id, row.description, row.access, row.sparse_indexes]
+        return [*found, row.policy] == [*wanted, record.policy]
+    return True
 
 
 def _fits(connection: Connection, record: object) -> bool:

@@ -1,0 +1,147 @@
+"""5, 16: a lost journal is written again; that is killed, or an older version began it in place: all is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from contract.registry_rows import held
+from polly_dockers import accounts, datafolder, rebuild
+from polly_dockers.db import batches, journal, snapshot
+from polly_dockers.errors import Unavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+CALLS = (("write", 1), ("fsync", 1), ("fsync", 2), ("rename", 1), ("fsync", 3))
+"""Of the part, of its name, and of the row between."""
+COUNT = 1200
+"""Organisations: more than fit into two batches."""
+PREPARE = """
+import sys
+from pathlib import Path
+from polly_dockers import datafolder
+datafolder.prepare(Path(sys.argv[1]))
+"""
+
+
+def add(connection: Connection, *names: str) -> None:
+    """Organisations of these names."""
+    for name in names:
+        accounts.create_organisation(connection, name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with much in its database, and no journal."""
+    folder = tmp_path_factory.mktemp("anew") / "data"
+    datafolder.prepare(folder)
+    datafolder.change(folder, lambda connection: add(connection, *(f"org{number:05}" for number in range(COUNT))))
+    shutil.rmtree(folder / journal.FOLDER)
+    return folder
+
+
+def rebuilt(folder: Path, copy: Path) -> list[list[object]]:
+    """What a rebuild makes of the journal alone."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("polly.db*"))
+    rebuild.rebuild(copy)
+    return held(copy)
+
+
+@pytest.mark.parametrize(("call", "number"), CALLS)
+def test_it_is_killed(folder: Path, tmp_path: Path, call: str, number: int) -> None:
+    """The database is as it was, a change by a command comes next, and the journal then has all."""
+    whole, data, copy = held(folder), tmp_path / "data", tmp_path / "copy"
+    shutil.copytree(folder, data)
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", *inject, sys.executable, "-c", PREPARE, str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+    assert held(data) == whole
+    datafolder.change(data, lambda connection: add(connection, "after"))
+    after = held(data)
+    assert len(after[1]) == COUNT + 1
+    assert rebuilt(data, copy) == after
+    datafolder.prepare(data)
+    assert (held(data), rebuilt(data, copy)) == (after, after)
+
+
+@pytest.mark.parametrize("row", [True, False])
+def test_a_version_that_did_so_in_place_was_killed(folder: Path, tmp_path: Path, *, row: bool) -> None:
+    """Two of three batches are in the journal, and no row says so: the database has all of it, so it is written anew.
+
+    Without a row: a data folder from before there was a journal.
+    """
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    whole = held(data)
+    with rebuild._writing(data) as connection:
+        written = journal.Journal(data)
+        for batch in list(snapshot.batches(connection, batches.committed(connection) + 1_000_000))[:2]:
+            written.append(batch.id, batch.previous, list(batch.records))
+        written.close()
+        if not row:
+            connection.exec_driver_sql("DELETE FROM journal")
+    datafolder.prepare(data)
+    assert held(data) == whole
+    assert rebuilt(data, tmp_path / "copy") == whole
+
+
+def test_a_folder_from_before_there_was_a_journal(folder: Path, tmp_path: Path) -> None:
+    """It gets one at the next start."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    with contextlib.closing(sqlite3.connect(data / "polly.db")) as rows, rows:
+        rows.execute("DELETE FROM journal")
+    datafolder.prepare(data)
+    assert rebuilt(data, tmp_path / "copy") == held(data)
+
+
+def test_two_histories_say_what_each_has(folder: Path, tmp_path: Path) -> None:
+    """Neither is called the better one, and nothing is changed."""
+    data, other = tmp_path / "data", tmp_path / "other"
+    shutil.copytree(folder, data)
+    datafolder.prepare(other)
+    datafolder.change(other, lambda connection: add(connection, "x", "y"))
+    shutil.copytree(other / journal.FOLDER, data / journal.FOLDER)
+    whole = held(data)
+    with pytest.raises(Unavailable) as refused:
+        datafolder.prepare(data)
+    assert f"Only the database has {COUNT} organisations; only the journal has 2 organisations" in str(refused.value)
+    assert held(data) == whole
+
+
+def test_a_change_before_the_next_start(folder: Path, tmp_path: Path) -> None:
+    """By a command that looks at nothing, as older versions did: it does not hide that the journal was lost."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    datafolder._write(data, lambda connection: add(connection, "since"))
+    datafolder.prepare(data)
+    whole = held(data)
+    assert len(whole[1]) == COUNT + 1
+    assert rebuilt(data, tmp_path / "copy") == whole
+
+
+def test_a_change_beside_a_database_from_a_backup(folder: Path, tmp_path: Path) -> None:
+    """An old database is put in place, and a command changes it: what the journal has beyond it comes first."""
+    data, old = tmp_path / "data", tmp_path / "old"
+    shutil.copytree(folder, data)
+    datafolder.prepare(data)
+    shutil.copytree(data, old)
+    datafolder.change(data, lambda connection: add(connection, "since"))
+    for file in data.glob("polly.db*"):
+        file.unlink()
+    shutil.copy(old / "polly.db", data / "polly.db")
+    datafolder.change(data, lambda connection: add(connection, "after"))
+    datafolder.prepare(data)
+    assert {"since", "after"} <= {word for row in held(data)[1] for word in row}
