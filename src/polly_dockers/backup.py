@@ -8,13 +8,16 @@ collector rests meanwhile. What was copied is read again, from the disk, and com
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from polly_dockers import ownership
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 PART: Final = ".part"
 """What the name of a file ends with while it is copied."""
 PIECE: Final = 1 << 20
-
+RESTORING: Final = "restoring"
+"""A file of a data folder while a backup is restored to it: the last batch of that backup's journal."""
 
 _OWN: Final = {"blobs", journal.FOLDER, FILE, FILE + PART, "lost+found"}
 """What lies in the folder of a backup; the last in that of a disk."""
@@ -87,7 +91,8 @@ def _check_target(data: Path, target: Path) -> None:
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     """Make a data folder of a backup; ``start`` and root as in ``backup``.
 
-    Raises Unavailable where ``source`` is no backup, ``data`` holds a registry, or a file is not what it should be.
+    Raises Unavailable where ``source`` is no backup, ``data`` holds a registry or a journal of which the backup is not
+    a later state, or a file is not what it should be.
     """
     with ownership.acting(source):
         there = (source / FILE).exists()
@@ -105,15 +110,61 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
         with reading, _writing(data / (FILE + PART)) as writing:
             shutil.copyfileobj(reading, writing, PIECE)
         _sync(data / (FILE + PART))
-        copied = _copy_blobs(source, data, start)
         last, keys = _look(data / (FILE + PART))
+        _check_journal(source, data, last)
+        _mark(data, last)
+        copied = _copy_blobs(source, data, start)
         _drop_journal(data, _copy_journal(source, data, last))
         _compare(data, keys)
+        for left in ("-wal", "-shm"):  # of the database that was lost: SQLite would carry them out on this one
+            (data / (FILE + left)).unlink(missing_ok=True)
+        _sync(data)
         (data / (FILE + PART)).rename(data / FILE)
         _sync(data)
+        (data / RESTORING).unlink()
     except ERRORS as error:
         raise _failed(data, error) from error
     return copied
+
+
+def _check_journal(source: Path, data: Path, last: int) -> None:
+    """Raise Unavailable where the journal that is in the data folder has what that of the backup has not.
+
+    A restore that was interrupted may have copied the journal of another backup: ids of batches only grow, so nothing
+    was written behind it as long as it is not newer than that backup.
+    """
+    newest = journal.last(data)
+    with contextlib.suppress(OSError, ValueError):
+        if newest <= int((data / RESTORING).read_text()):
+            return
+    if newest == 0:
+        return
+    with ownership.acting(source):
+        is_known = newest <= last and journal.has(source, newest)
+    if is_known:
+        return
+    (data / (FILE + PART)).unlink()
+    place = quote(str(data))
+    msg = (
+        f"The journal of {data} tells of changes until {_when(newest)}, which the backup, of {_when(last)}, does not "
+        f"have; a restore would delete them. To bring everything back: polly-server rebuild --data {place}. To go "
+        f"back to the backup all the same, move the folder away first: mv {place} {quote(str(data) + '.before')}"
+    )
+    raise Unavailable(msg)
+
+
+def _when(batch: int) -> str:
+    """The time that the number of a batch is."""
+    return datetime.fromtimestamp(batch / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if batch else "no time"
+
+
+def _mark(data: Path, last: int) -> None:
+    """Write down that a restore is under way, and of which batch, before it touches the journal."""
+    with _writing(data / (RESTORING + PART)) as writing:
+        writing.write(str(last).encode())
+    _sync(data / (RESTORING + PART))
+    (data / (RESTORING + PART)).rename(data / RESTORING)
+    _sync(data)
 
 
 def _failed(target: Path, error: BaseException) -> Unavailable:

@@ -1,0 +1,110 @@
+"""A backup is restored to a folder whose database is lost: what its journal alone has is not deleted."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import BIN, polly_server
+from contract.registry_rows import held
+from polly_dockers import backup, datafolder
+from polly_dockers.db import journal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Stopped(BaseException):
+    """A restore that is stopped in the middle."""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder, of which ``b1`` is a backup."""
+    folder = tmp_path / "data"
+    datafolder.prepare(folder)
+    polly_server("org", "create", "--data", str(folder), "--org", "first")
+    polly_server("backup", "--data", str(folder), "--to", str(tmp_path / "b1"))
+    return folder
+
+
+def lose(data: Path) -> None:
+    """Delete the database."""
+    for file in data.glob("polly.db*"):
+        file.unlink()
+
+
+def restore(source: Path, data: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [str(BIN / "polly-server"), "restore", "--data", str(data), "--from", str(source)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_newer_journal_stays(data: Path, tmp_path: Path) -> None:
+    """The restore is refused, and names rebuild, which brings all of it back, and the way to the backup."""
+    polly_server("org", "create", "--data", str(data), "--org", "later")
+    before = held(data)
+    lose(data)
+    files = {path: path.read_bytes() for path in (data / journal.FOLDER).iterdir()}
+    done = restore(tmp_path / "b1", data)
+    assert (done.returncode, "polly-server rebuild --data" in done.stderr, "mv " in done.stderr) == (1, True, True)
+    assert {path: path.read_bytes() for path in (data / journal.FOLDER).iterdir()} == files
+    assert not list(data.glob("polly.db*"))
+    assert not (data / backup.RESTORING).exists()
+    polly_server("rebuild", "--data", str(data))
+    assert held(data) == before
+
+
+def test_a_journal_of_another_registry_stays(tmp_path: Path, data: Path) -> None:
+    """It is older than the backup, and the backup has nothing of it."""
+    other = tmp_path / "other"
+    datafolder.prepare(other)
+    polly_server("org", "create", "--data", str(other), "--org", "elsewhere")
+    polly_server("org", "create", "--data", str(data), "--org", "later")
+    polly_server("backup", "--data", str(data), "--to", str(tmp_path / "b1"))
+    lose(other)
+    files = {path: path.read_bytes() for path in (other / journal.FOLDER).iterdir()}
+    assert restore(tmp_path / "b1", other).returncode == 1
+    assert {path: path.read_bytes() for path in (other / journal.FOLDER).iterdir()} == files
+
+
+def test_a_journal_that_the_backup_has_is_no_obstacle(data: Path, tmp_path: Path) -> None:
+    """Nothing was changed since the backup; a WAL that is left is not carried out on the restored database."""
+    before = held(data)
+    lose(data)
+    (data / "polly.db-wal").write_bytes(b"of another")
+    assert restore(tmp_path / "b1", data).returncode == 0
+    assert held(data) == before
+    assert not (data / "polly.db-wal").exists() or (data / "polly.db-wal").read_bytes() != b"of another"
+
+
+@pytest.mark.parametrize("at", ["_copy_blobs", "_drop_journal", "_compare"])
+def test_it_goes_on_after_it_was_stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Also from an older backup; what a rebuild and a change made of the first one is not deleted, though."""
+    shutil.copytree(tmp_path / "b1", tmp_path / "b2")
+    polly_server("org", "create", "--data", str(data), "--org", "later")
+    polly_server("backup", "--data", str(data), "--to", str(tmp_path / "b2"))
+    new = tmp_path / "new"
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(backup, at, stop)
+    with pytest.raises(Stopped):
+        backup.restore(tmp_path / "b2", new, lambda _: lambda _: None)
+    again, rebuilt = tmp_path / "again", tmp_path / "rebuilt"
+    shutil.copytree(new, again)
+    shutil.copytree(new, rebuilt)
+    done = restore(tmp_path / "b1", again)
+    assert (done.returncode, (again / backup.RESTORING).exists()) == (0, False), done.stderr
+    assert len(held(again)[1]) == 1
+    if at != "_copy_blobs":
+        polly_server("rebuild", "--data", str(rebuilt))
+        polly_server("org", "create", "--data", str(rebuilt), "--org", "after")
+        lose(rebuilt)
+        assert restore(tmp_path / "b2", rebuilt).returncode == 1
+    assert restore(tmp_path / "b2", new).returncode == 0
+    assert held(new) == held(data)
