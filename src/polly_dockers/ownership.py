@@ -278,9 +278,20 @@ def obstacle(folder: Path) -> str | None:
     """
     for place in _used(folder):
         wanted = os.R_OK | os.W_OK | (os.X_OK if place.is_dir() else 0)
-        if not os.access(place, wanted, effective_ids=True):
+        if not os.access(place, wanted, effective_ids=True) and not _is_gone(place):
             return _sentence(place, folder)
     return None
+
+
+def _is_gone(place: Path) -> bool:
+    """Whether what was listed a moment ago is gone: an upload that ended, a part, or a WAL that nobody uses."""
+    try:
+        place.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _used(folder: Path) -> Iterator[Path]:
@@ -296,7 +307,8 @@ def _used(folder: Path) -> Iterator[Path]:
         for place in sorted(folder.glob(name)):
             yield place
             if place.is_dir() and place.name != "damaged":
-                yield from sorted(place.iterdir())
+                with contextlib.suppress(FileNotFoundError):
+                    yield from sorted(place.iterdir())
     yield from sorted((folder / "blobs").glob("*/*"))
 
 
