@@ -36,7 +36,9 @@ def login(
             help="Inside a job: POLLY_SERVER, and POLLY_TOKEN or POLLY_EMAIL and POLLY_PASSWORD, say who.",
         ),
     ] = False,
-    expires: Annotated[str, typer.Option(metavar="TIME", help="How long you stay signed in: 30m, 12h, 7d.")] = "90d",
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long you stay signed in: 30m, 12h, 7d; 90d without it.")
+    ] = None,
     ca_file: Annotated[
         str | None,
         typer.Option(

@@ -217,6 +217,10 @@ class Client:
         path = f"{_path(organisation)}/invitations"
         return _collected(lambda page: self._ask("GET", path, wire.Invitations, page), None)
 
+    def revoke_invitation(self, organisation: str, email: str) -> None:
+        """Revoke an invitation; who has joined stays a member. Raises RequestError, INVITATION_UNKNOWN for none."""
+        self._send("DELETE", f"{_path(organisation)}/invitations", {"email": email})
+
     def accept_invitation(self, body: wire.InvitationAccept) -> wire.InvitationAccepted:
         """Redeem the code of an invitation, with email and password where nobody is signed in."""
         return self._ask("POST", "/invitation", wire.InvitationAccepted, body=body)

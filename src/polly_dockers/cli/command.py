@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 from polly_dockers import process
-from polly_dockers.cli import terminal
+from polly_dockers.cli import server_url, terminal
 from polly_dockers.cli.failures import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -275,6 +275,7 @@ def _bounded(
         try:
             if argument:
                 values[argument] = _either(flag, values.pop(_ARGUMENT), values[argument])
+            _check_empty({_flag(name, annotations[name]): values[name] for name in values if defaults[name] is None})
             common |= {name: value for name in _COMMON if (value := values.pop(name))}
             call = Call(**{name: common[name] for name in _COMMON if name in common})
             call.alone = context.invoked_subcommand is None
@@ -319,12 +320,23 @@ def _flag(name: str, annotation: Any) -> str:  # noqa: ANN401 - an annotation of
     """Return ``--name`` of an option."""
     option = _option(annotation)
     words = (option.default, *(option.param_decls or ()))  # typer takes the first word for the default until it runs
-    return next((each for each in words if isinstance(each, str) and each.startswith("--")), f"--{name}")
+    return next(
+        (each for each in words if isinstance(each, str) and each.startswith("--")), f"--{name.replace('_', '-')}"
+    )
+
+
+def _check_empty(values: dict[str, object]) -> None:
+    """Raise UsageError for an option that is there without a value: it would mean what leaving it out means."""
+    for flag, value in values.items():
+        if value == "":
+            msg = f"{flag} is empty. Give it a value, or leave it out."
+            raise UsageError(msg)
 
 
 def _either(flag: str, argument: object, option: object) -> object:
     """Return the value of an option that may also be the argument. Raises UsageError where they differ."""
     if argument is not None and option not in {None, argument}:
-        msg = f"{argument!r} and {flag} {option!r} are different. Give one of them."
+        shown = [str(each) if flag == "--email" else server_url.masked(str(each)) for each in (argument, option)]
+        msg = f"{shown[0]!r} and {flag} {shown[1]!r} are different. Give one of them."
         raise UsageError(msg)
     return option if argument is None else argument

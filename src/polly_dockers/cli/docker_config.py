@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polly_dockers.cli import credentials, files, profiles, terminal
-from polly_dockers.cli.failures import CommandError, UnreachableError, UsageError
+from polly_dockers.cli import credentials, files, profiles, server_url, session, terminal
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.failures import CommandError, UnreachableError
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
@@ -33,15 +34,13 @@ def configure(call: Call, *, undo: bool) -> None:
     Raises CommandError where the file is not what Docker writes; it is left as it is then.
     """
     where = path()
-    host = _host(call, undo=undo)
-    dropped = not undo and _drop_revoked(call.session)
-    changed = change(where, host, undo=undo)
-    call.remember("polly dockers configure", undo=undo)
     if undo:
-        terminal.success(
-            f"{where} no longer names polly{host and f' for {host}'}" if changed else f"{where} did not name polly"
-        )
+        _undo(call, where)
         return
+    host = call.session.registry
+    dropped = _drop_revoked(call.session)
+    changed = change(where, host, undo=False)
+    call.remember("polly dockers configure")
     terminal.success(f"Docker asks polly for {host} from now on ({where}{'' if changed else ', as before'})")
     if dropped:
         terminal.say("The token that Docker was handed before was revoked; it gets a new one.")
@@ -49,28 +48,45 @@ def configure(call: Call, *, undo: bool) -> None:
     _warn(host)
 
 
-def _drop_revoked(session: Session) -> bool:
+def _drop_revoked(current: Session) -> bool:
     """Drop the token that is kept for Docker where it is not good any more; return whether that was so.
 
     Raises CommandError where the sign-in itself is not good any more. Where the server does not answer, the token is
     dropped as well: the next one is a new one.
     """
     try:
-        good = {each.id for each in session.client.tokens()}
+        good = {each.id for each in current.client.tokens()}
     except UnreachableError:
-        credentials.forget(session.server, session.token)
+        credentials.forget(current.server, current.token)
         return False
-    return credentials.forget_revoked(session.server, session.token, good)
+    return credentials.forget_revoked(current.server, current.token, good)
 
 
-def _host(call: Call, *, undo: bool) -> str:
-    """Return the registry of the session; to undo for somebody who has signed out, "" for all."""
-    try:
-        return call.session.registry
-    except CommandError as error:
-        if undo and not isinstance(error, UsageError):
-            return ""
-        raise
+def _undo(call: Call, where: Path) -> None:
+    """Take out the entries of the server that is meant; of every host where none is meant and nobody is signed in."""
+    hosts = _hosts(call)
+    changed = [change(where, host, undo=True) for host in hosts or [""]]
+    call.remember("polly dockers configure", undo=True)
+    of_which = f" for {' and '.join(hosts)}" if hosts else ""
+    terminal.success(f"{where} {'no longer names' if any(changed) else 'did not name'} polly{of_which}")
+
+
+def _hosts(call: Call) -> list[str]:
+    """Return the hosts of images of the server that is meant, also after signing out; none for all.
+
+    A server that is named by its address need not answer. Raises CommandError where it is not clear which is meant.
+    """
+    wanted = session.meant(call.profile, call.server)
+    known = {} if wanted.token else profiles.load().by_name
+    if not (wanted.profile or wanted.server or wanted.token or known):
+        return []
+    if wanted.profile or not wanted.server:
+        return [call.session.registry]
+    found = {each.registry for each in known.values() if profiles.same(each.server, wanted.server)}
+    if not found:
+        with contextlib.suppress(CommandError):
+            found = {Client(wanted.server).info().registry}
+    return sorted(found | {server_url.host(wanted.server)})
 
 
 def path() -> Path:

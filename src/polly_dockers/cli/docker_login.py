@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers import process
 from polly_dockers.cli import credentials, durations, profiles, render, terminal
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.failures import CommandError, UsageError
 from polly_dockers.cli.new_token import new_token, on_this_machine
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
     from polly_dockers.cli.session import Session
 
+_LABEL = "polly dockers login"
 _AT_ONCE = {
     "sh": 'eval "$(polly dockers login)"',
     "fish": "polly dockers login --shell fish | source",
@@ -26,31 +27,37 @@ _AT_ONCE = {
 }
 
 
-def login(call: Call, expires: str, shell: str, *, run: bool) -> None:
+def login(call: Call, expires: str, shell: str | None, *, run: bool) -> None:
     """Print the docker login for a new registry token, or run it.
 
     Raises UsageError for a wrong span of time, CommandError where the server or docker refuses.
     """
     lifetime = durations.seconds(expires)
+    if run and shell:
+        msg = "--exec and --shell can't be together: with --exec nothing is printed for a shell."
+        raise UsageError(msg)
     session = call.session
     docker = _docker() if run else []
     registry = session.registry
     call.remember("polly dockers login", exec=run, expires=None if expires == "12h" else expires)
     if session.stored is not None:
         profiles.check_writable()
-    with new_token(session.client, "registry", lifetime, on_this_machine("polly dockers login")) as created:
+    with new_token(session.client, "registry", lifetime, on_this_machine(_LABEL)) as created:
         _remember(session, created, lifetime)  # before anybody has it: `logout` ends it, whatever happens
         if run:
             _run([*docker, *_arguments(registry)], created.token)
         else:
-            process.write_data(shell_command(shell, registry, created.token) + "\n")
+            process.write_data(shell_command(shell or "sh", registry, created.token) + "\n")
     if not run and terminal.shows():
-        terminal.say(f"Paste it, or run it at once: {_AT_ONCE[shell]}")
-    terminal.say(f"Good until {render.date(created.expires_at)}; to end it sooner: polly dockers logout")
+        terminal.say(f"Paste it, or run it at once: {_AT_ONCE[shell or 'sh']}")
+    elsewhere = "" if session.stored else f" on this machine, or polly tokens revoke {created.id}"
+    terminal.say(f"Good until {render.date(created.expires_at)}; to end it sooner: polly dockers logout{elsewhere}")
 
 
 def logout(call: Call, *, run: bool) -> None:
-    """Print the docker logout, or run it; and end the tokens that ``login`` has handed out from this profile.
+    """Print the docker logout, or run it; and end the tokens that ``login`` has handed out.
+
+    Those are what the profile remembers; without one, what was made with POLLY_TOKEN on this machine.
 
     Raises CommandError where a token could not be ended, or docker refuses.
     """
@@ -60,11 +67,18 @@ def logout(call: Call, *, run: bool) -> None:
         _run([*_docker(), "logout", registry])
     else:
         process.write_data(f"docker logout {registry}\n")
-    for token_id in list(session.stored.docker_tokens) if session.stored else []:
+    for token_id in list(session.stored.docker_tokens) if session.stored else _made_here(session):
         session.client.revoke_token(token_id)
         with profiles.edit() as known:
             if session.profile in known.by_name:
                 known.by_name[session.profile].docker_tokens.pop(token_id, None)
+
+
+def _made_here(session: Session) -> list[str]:
+    """Return the ids of the tokens that ``login`` has made on this machine with the token of the session."""
+    items = session.client.tokens()
+    mine = {each.id for each in items if each.current}
+    return [each.id for each in items if each.parent in mine and each.label == on_this_machine(_LABEL)]
 
 
 def shell_command(shell: str, registry: str, token: str) -> str:

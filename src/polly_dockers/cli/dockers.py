@@ -278,8 +278,9 @@ def login(
     exec_: Exec = False,
     expires: Annotated[str, typer.Option(metavar="TIME", help="How long it is good: 30m, 12h, 7d.")] = "12h",
     shell: Annotated[
-        Literal["sh", "fish", "powershell"], typer.Option(help="For which shell; sh is bash and zsh too.")
-    ] = "sh",
+        Literal["sh", "fish", "powershell"] | None,
+        typer.Option(help="For which shell; sh, which is bash and zsh too, without it."),
+    ] = None,
 ) -> None:
     """Print the docker login to run.
 

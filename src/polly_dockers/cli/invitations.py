@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import TYPE_CHECKING
 
 from polly_dockers import wire
-from polly_dockers.cli import ask, memberships, profiles, render, server_url, signin, terminal
+from polly_dockers.cli import ask, memberships, profiles, render, session, signin, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.failures import UsageError
 from polly_dockers.cli.new_token import undone_unless_handed_out
@@ -31,7 +30,7 @@ def add(call: Call, email: str | None, role: wire.Role | None, output: str) -> N
     made = session.client.invite(organisation, wire.InvitationCreate(email, role))
     call.remember("polly members add", email=email, role=role)
     invited = terminal.clean(made.email)
-    with undone_unless_handed_out(lambda: session.client.remove_member(organisation, made.email)):
+    with undone_unless_handed_out(lambda: session.client.revoke_invitation(organisation, made.email)):
         terminal.success(f"{invited} is invited to {organisation}")
         if output == "json":
             render.document(made)
@@ -67,6 +66,9 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
         msg = "--code and --code-stdin both give the code: use one."
         raise UsageError(msg)
     session = _session(call, email)
+    if session is not None and password_stdin:
+        msg = f"--password-stdin is for who is not signed in, and you are, to {session.server}. Leave it out."
+        raise UsageError(msg)
     server = session.server if session else signin.address(call)
     if session is None:
         email = email or call.need("--email", lambda: ask.text("Enter the email that was invited"))
@@ -98,21 +100,19 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
 
 def _session(call: Call, email: str | None) -> Session | None:
     """Who is signed in at the server that is meant; None for nobody, and for who is not the one with that email."""
-    environment = os.environ
-    named = call.profile or (not environment.get("POLLY_TOKEN") and environment.get("POLLY_PROFILE"))
-    if named and named not in profiles.load().by_name:
-        return None  # it is made
-    if not (environment.get("POLLY_TOKEN") or call.profile or environment.get("POLLY_PROFILE")):
-        known = profiles.load().by_name.values()
-        address = call.server or environment.get("POLLY_SERVER")
-        url = server_url.normal(address) if address else ""
-        if not known or (url and not any(profiles.same(each.server, url) for each in known)):
+    wanted = session.meant(call.profile, call.server)
+    if not wanted.token:
+        known, url = profiles.load().by_name, wanted.server
+        emails = [each.email for each in known.values() if not url or profiles.same(each.server, url)]
+        if wanted.profile and wanted.profile not in known:
+            return None  # it is made
+        if not wanted.profile and (not emails or (email and email.strip().lower() not in emails)):
             return None
-    session = call.session
+    current = call.session
     if email is None:
-        return session
-    mine = session.stored.email if session.stored else session.client.me().email
-    return session if email.strip().lower() == mine else None
+        return current
+    mine = current.stored.email if current.stored else current.client.me().email
+    return current if email.strip().lower() == mine else None
 
 
 def _password(call: Call, *, password_stdin: bool) -> str:

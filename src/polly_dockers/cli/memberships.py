@@ -8,11 +8,12 @@ import msgspec
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, render, terminal
-from polly_dockers.cli.failures import CommandError, UsageError
+from polly_dockers.cli.failures import CommandError, RequestError, UsageError
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
 
 _MEMBER = (Column("email"), Column("role"), Column("joined at"))
 
@@ -76,13 +77,31 @@ def remove(call: Call, email: str | None, *, yes: bool) -> None:
         if not ask.yes("Revoke the invitation?" if invited else "Remove them?"):
             terminal.say("Nobody was removed.")
             return
-    session.client.remove_member(organisation, email)
+    if invited:
+        _revoke_invitation(session, organisation, email)
+    else:
+        session.client.remove_member(organisation, email)
     call.remember("polly members remove", email=email, yes=True)
     terminal.success(
         f"The invitation of {shown} to {organisation} is revoked"
         if invited
         else f"{shown} is not a member of {organisation} any more"
     )
+
+
+def _revoke_invitation(session: Session, organisation: str, email: str) -> None:
+    """Revoke what was an invitation a moment ago. Raises CommandError where it is none any more."""
+    try:
+        session.client.revoke_invitation(organisation, email)
+    except RequestError as error:
+        if "INVITATION_UNKNOWN" not in error.codes:
+            raise
+        shown = terminal.clean(email)
+        msg = (
+            f"The invitation of {shown} is gone: they joined {organisation} meanwhile, or it was revoked. Nothing is "
+            "changed; polly members list shows who is a member."
+        )
+        raise CommandError(msg) from error
 
 
 def _check_member(call: Call, email: str) -> None:

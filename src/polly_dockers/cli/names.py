@@ -18,6 +18,7 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
 
     Raises UsageError for the path of another server and for an image with its tag or digest.
     """
+    _check_secret(text, option)
     bare = re.sub(r"^https?://", "", text.strip())
     first, _, rest = bare.partition("/")
     if rest and profiles.same(first, registry):
@@ -35,8 +36,10 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
 def version(text: str) -> tuple[str, str, str]:
     """Return (repository, option, version) of a pasted image: ``("hello", "--tag", "v2")`` for ``hello:v2``.
 
-    Of ``hello:v2@sha256:…`` the digest counts. Option and version are empty where the text names no version.
+    Of ``hello:v2@sha256:…`` the digest counts. Option and version are empty where the text names no version. Raises
+    UsageError for an address with a user name or a password.
     """
+    _check_secret(text, "--name")
     repository, digest_mark, digest = text.strip().partition("@")
     head, slash, last = repository.rpartition("/")
     last, tag_mark, tag = last.partition(":")
@@ -44,6 +47,13 @@ def version(text: str) -> tuple[str, str, str]:
     if digest_mark:
         return plain, "--commit", digest
     return (plain, "--tag", tag) if tag_mark else (plain, "", "")
+
+
+def _check_secret(text: str, option: str) -> None:
+    """Raise UsageError for ``https://ann:password@host/…``, whose password no message shows."""
+    if re.match(r"\s*https?://[^/]*@", text, re.IGNORECASE):
+        msg = f"{option} has a user name or a password in it. Right is HOST/ORGANISATION/NAME."
+        raise UsageError(msg)
 
 
 def is_one(text: str, registry: str) -> bool:

@@ -50,9 +50,9 @@ def list_(call: Call, output: str) -> None:
 
 def use(call: Call) -> None:
     """Make a profile the current one. Raises CommandError where there is none of that name."""
-    name = _name(call)
+    wanted = session.meant(_name(call), call.server)
     with profiles.edit() as known:
-        known.current = session.known_name(known, name)
+        name = known.current = session.agreed(known, wanted)
         server = known.by_name[name].server
     call.remember("polly profiles use")
     terminal.success(f"The commands use {name} ({server}) from now on")
@@ -80,16 +80,13 @@ def _of_server(text: str) -> str:
         url = server_url.normal(text)
     except UsageError:
         url = ""
-    found = [name for name, each in known.by_name.items() if url and profiles.same(each.server, url)]
-    if len(found) == 1:
-        return found[0]
+    found = session.of_server(known, url) if url else ""
     if found:
-        msg = f"Several profiles are of {url}: {', '.join(sorted(found))}. Name one of them."
-        raise UsageError(msg)
+        return found
     near = difflib.get_close_matches(text, list(known.by_name), 1)
     maybe = f" Did you mean {near[0]}?" if near else ""
     have = f" There are: {known.names()}." if known.by_name else " You are not signed in anywhere."
-    msg = f"There is no profile {text!r}.{maybe}{have} Nothing is removed."
+    msg = f"There is no profile {server_url.masked(text)!r}.{maybe}{have} Nothing is removed."
     raise CommandError(msg)
 
 

@@ -22,9 +22,8 @@ def normal(text: str) -> str:
     """
     match = _ADDRESS.fullmatch(text.strip())
     if match is None or not 0 < int(match[3] or 1) <= _PORTS:
-        shown = re.sub(r"[^/@]*@", "…@", text)  # what stands there may be a password
         msg = (
-            f"{shown!r} is not the address of a server. Right are registry.acme.example, "
+            f"{masked(text)!r} is not the address of a server. Right are registry.acme.example, "
             "https://registry.acme.example:8443 and 127.0.0.1:5000: no path, no user name."
         )
         raise UsageError(msg)
@@ -32,6 +31,11 @@ def normal(text: str) -> str:
     scheme = (match[1] or ("http" if _is_local(host) else "https")).lower()
     port = "" if match[3] is None or int(match[3]) == {"http": 80, "https": 443}[scheme] else f":{int(match[3])}"
     return f"{scheme}://{host}{port}"
+
+
+def masked(text: str) -> str:
+    """Return the text for a message: what stands before its last @ may be a name and a password."""
+    return re.sub(r"^([a-z]+://)?.*@", r"\1…@", text, flags=re.IGNORECASE | re.DOTALL)
 
 
 def host(url: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from polly_dockers.cli import credentials, names, profiles, server_url, terminal
 from polly_dockers.cli.client import Client
@@ -29,12 +29,12 @@ class Session:
     stored: profiles.Profile | None = None
     chosen: str = ""
     """The organisation of --org or POLLY_ORG."""
-    client: Client = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Open the client."""
+    @cached_property
+    def client(self) -> Client:
+        """Who asks the server. Raises CommandError for certificates or a proxy that can't be used."""
         ca_file = self.stored.ca_file if self.stored else ""
-        self.client = Client(self.server, token=self.token, ca_file=ca_file, variable=self.stored is None)
+        return Client(self.server, token=self.token, ca_file=ca_file, variable=self.stored is None)
 
     @cached_property
     def registry(self) -> str:
@@ -166,23 +166,48 @@ class Session:
         return True
 
 
+class Meant(NamedTuple):
+    """What the options and the environment say of server and person; every part may be empty."""
+
+    profile: str
+    server: str
+    """A normal address."""
+    token: str
+    """That of POLLY_TOKEN, where it is for this server."""
+    options: bool
+    """Whether the options say it, or else the environment."""
+
+
+def meant(profile: str | None, server: str | None) -> Meant:
+    """Return what is meant: --profile and --server, or, without either, POLLY_TOKEN, POLLY_PROFILE and POLLY_SERVER.
+
+    POLLY_TOKEN is for POLLY_SERVER, or where that is not set for --server; it goes to no other. Raises UsageError.
+    """
+    token, variable = credentials.token_of_environment(), os.environ.get("POLLY_SERVER", "")
+    if not profile and not server:
+        named = "" if token else os.environ.get("POLLY_PROFILE", "")
+        return Meant(named, variable and server_url.normal(variable), token, options=False)
+    url = server_url.normal(server) if server else ""
+    if profile or (token and variable and not profiles.same(server_url.normal(variable), url)):
+        token = ""
+    return Meant(profile or "", url, token, options=True)
+
+
 def resolve(profile: str | None, server: str | None, org: str | None) -> Session:
     """Return the session: options before the environment, the environment before the current profile.
 
-    Raises UsageError where nothing says a server, CommandError where nobody is signed in to it.
+    Raises UsageError where nothing says a server, or two things say different ones; CommandError where nobody is signed
+    in to it.
     """
-    environment = os.environ
-    organisation = org or environment.get("POLLY_ORG", "")
-    named = profile or environment.get("POLLY_PROFILE")
-    address = server or environment.get("POLLY_SERVER")
-    token = credentials.token_of_environment()
-    if token and not profile:
-        if not address:
+    organisation = org or os.environ.get("POLLY_ORG", "")
+    wanted = meant(profile, server)
+    if wanted.token:
+        if not wanted.server:
             msg = "POLLY_TOKEN is set and POLLY_SERVER is not: which server is the token for?"
             raise UsageError(msg)
-        return Session(server_url.normal(address), token, chosen=organisation)
+        return Session(wanted.server, wanted.token, chosen=organisation)
     known = profiles.load()
-    name = _name(known, named, address)
+    name = _name(known, wanted)
     stored = known.by_name[name]
     return Session(stored.server, stored.token, name, stored, organisation)
 
@@ -191,21 +216,47 @@ def known_name(known: profiles.Profiles, name: str) -> str:
     """Return the name of a profile that is there. Raises CommandError with the names of those that are."""
     if name not in known.by_name:
         have = f" There are: {known.names()}." if known.by_name else ""
-        msg = f"There is no profile {name!r}.{have} To make it, run: polly login --profile {name}"
+        make = "" if "@" in name else f" To make it, run: polly login --profile {shlex.quote(name)}"
+        msg = f"There is no profile {server_url.masked(name)!r}.{have}{make}"
         raise CommandError(msg)
     return name
 
 
-def _name(known: profiles.Profiles, named: str | None, address: str | None) -> str:
-    if named:
-        return known_name(known, named)
-    if address:
-        url = server_url.normal(address)
-        matching = [name for name, each in known.by_name.items() if profiles.same(each.server, url)]
-        if not matching:
-            msg = f"You are not signed in to {url}. Run: polly login --server {url}"
+def agreed(known: profiles.Profiles, wanted: Meant) -> str:
+    """Return the name of the profile that is named, and is there. Raises UsageError where it is of another server."""
+    name = known_name(known, wanted.profile)
+    stored = known.by_name[name].server
+    if wanted.server and not profiles.same(stored, wanted.server):
+        first, second = ("--profile", "--server") if wanted.options else ("POLLY_PROFILE", "POLLY_SERVER")
+        msg = f"{first} {name} is of {stored}, and {second} says {wanted.server}. Leave one of them out."
+        raise UsageError(msg)
+    return name
+
+
+def of_server(known: profiles.Profiles, url: str, *preferred: str) -> str:
+    """Return the name of the one profile of a server, or of several the one that is preferred; empty for none.
+
+    Raises UsageError where it is not clear which one is meant.
+    """
+    found = sorted(name for name, each in known.by_name.items() if profiles.same(each.server, url))
+    if len(found) < 2:  # noqa: PLR2004
+        return "".join(found)
+    for name in preferred:
+        if name in found:
+            return name
+    msg = f"Several profiles are of {url}: {', '.join(found)}. Name one of them: --profile NAME."
+    raise UsageError(msg)
+
+
+def _name(known: profiles.Profiles, wanted: Meant) -> str:
+    if wanted.profile:
+        return agreed(known, wanted)
+    if wanted.server:
+        name = of_server(known, wanted.server, os.environ.get("POLLY_PROFILE", ""), known.current)
+        if not name:
+            msg = f"You are not signed in to {wanted.server}. Run: polly login --server {wanted.server}"
             raise CommandError(msg)
-        return known.current if known.current in matching else matching[0]
+        return name
     if known.current:
         return known.current
     if known.by_name:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from polly_dockers.cli import ask, credentials, durations, profiles, render, server_url, terminal
+from polly_dockers.cli import ask, credentials, durations, profiles, render, server_url, session, terminal
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError, UsageError
+from polly_dockers.cli.failures import CommandError, RequestError, UsageError
 from polly_dockers.cli.new_token import new_token, on_this_machine
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _UNAUTHORIZED = 401
 def login(
     call: Call,
     email: str | None,
-    expires: str,
+    expires: str | None = None,
     ca_file: str | None = None,
     *,
     password_stdin: bool,
@@ -40,16 +41,25 @@ def login(
     A ``password`` that is known is not asked for. Raises UsageError for what is missing and can't be asked,
     CommandError for what the server refuses.
     """
-    lifetime = durations.seconds(expires)
+    lifetime = durations.seconds(expires or "90d")
+    token = credentials.token_of_environment() if auto else ""
+    if auto and password_stdin:
+        msg = "--auto and --password-stdin can't be together: with --auto the environment says who you are."
+        raise UsageError(msg)
+    if token and expires:
+        msg = "--expires can't be chosen with POLLY_TOKEN: that token ends when it was made to end. Leave it out."
+        raise UsageError(msg)
     server = address(call, auto=auto)
     if server_url.is_plain(server):
         terminal.say(f"Warning: {server} is not encrypted; whoever is on the way can read your password and images.")
     ca_file = certificates(server, ca_file)
     info = Client(server, ca_file=ca_file).info()
-    token = credentials.token_of_environment() if auto else ""
     profile = profiles.Profile(server, info.registry, email or "", token, "", {}, ca_file=ca_file, borrowed=bool(token))
     if token:
         me = Client(server, token=token, ca_file=ca_file, variable=True).me()
+        if email and email.strip().lower() != me.email:
+            msg = f"POLLY_TOKEN is a token of {terminal.clean(me.email)}, not of {email}. Leave --email out."
+            raise UsageError(msg)
         profile = _keep(call, profile._replace(email=me.email, expires_at=me.token.expires_at), None)
     else:
         if email is None or password is None:
@@ -67,35 +77,37 @@ def login(
 def logout(call: Call) -> None:
     """End the access token on the server, and forget the profile, even where the server can't be reached.
 
-    Raises CommandError where the token may still be good.
+    Raises CommandError where the token may still be good, UsageError where the server has several profiles.
     """
-    session = call.session
-    if session.stored is None:
+    current = call.session
+    stored = current.stored
+    if stored is None:
         msg = "POLLY_TOKEN in the environment says who you are; there is nothing to sign out of."
         raise UsageError(msg)
+    if call.server and not call.profile:
+        session.of_server(profiles.load(), current.server)
     profiles.check_writable()
     failure: CommandError | None = None
-    docker = credentials.forget(session.server, session.token)
+    cached = credentials.forget(current.server, current.token)
     try:
-        if not session.stored.borrowed:
-            session.client.revoke_token("current")
-        elif docker:  # made with a token that stays good
-            session.client.revoke_token(docker)
+        for each in _ending(stored, cached):
+            current.client.revoke_token(each)
     except RequestError as error:
         failure = None if error.status == _UNAUTHORIZED else error
-    except UnreachableError as error:
+    except CommandError as error:  # also of certificates and proxies that can't be used
         failure = error
     with profiles.edit() as known:
-        known.remove(session.profile)
+        known.remove(current.profile)
+    until = render.date(stored.expires_at)
     if failure:
+        what = "what Docker was handed" if stored.borrowed else "the token"
         msg = (
-            f"You are signed out here, but the token could not be ended on the server: {failure.message} "
-            f"It ends by itself on {render.date(session.stored.expires_at)}."
+            f"You are signed out here, but {what} could not be ended on the server: {failure.message} "
+            f"It ends by itself on {until}."
         )
         raise CommandError(msg)
-    terminal.success(f"Logged out of {session.server}")
-    if session.stored.borrowed:
-        until = render.date(session.stored.expires_at)
+    terminal.success(f"Logged out of {current.server}")
+    if stored.borrowed:
         terminal.say(f"The access token came from POLLY_TOKEN and is good until {until}; polly tokens revoke ends one.")
 
 
@@ -190,14 +202,15 @@ def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profi
             name = _name(call, known, profile)
             before = known.by_name.get(name)
             if before and _is_same(before, profile):
-                docker_tokens = before.docker_tokens if create and before.token == replaced else {}
+                goes_on = before.token == profile.token or (create and before.token == replaced)
+                docker_tokens = before.docker_tokens if goes_on else {}
                 profile = profile._replace(organisation=before.organisation, docker_tokens=docker_tokens)
             known.by_name[name] = profile._replace(organisation=organisation or profile.organisation)
             known.current = name
     if before and before.token != profile.token:
-        if not before.borrowed and not (create and before.token == replaced):
-            _end(before)
-        credentials.forget(before.server, before.token)
+        cached = credentials.forget(before.server, before.token)
+        if not (create and before.token == replaced):
+            _end(before, cached)
     return profile
 
 
@@ -208,9 +221,11 @@ def _is_same(before: profiles.Profile, profile: profiles.Profile) -> bool:
 
 def _name(call: Call, known: profiles.Profiles, profile: profiles.Profile) -> str:
     """Return the name asked for, that of the server's profile, of the same user first, or the host of its images."""
-    given = call.profile or os.environ.get("POLLY_PROFILE")
-    if given:
-        return given
+    if call.profile:
+        return call.profile
+    variable = os.environ.get("POLLY_PROFILE")
+    if variable and (variable not in known.by_name or profiles.same(known.by_name[variable].server, profile.server)):
+        return variable
     had = [name for name, each in known.by_name.items() if profiles.same(each.server, profile.server)]
     mine = [name for name in had if _is_same(known.by_name[name], profile)]
     for names in (mine, had):
@@ -232,10 +247,20 @@ def _check_member(profile: profiles.Profile, organisation: str, create: Create |
             client.revoke_token("current")
 
 
-def _end(profile: profiles.Profile) -> None:
-    """End a token that is not kept; if that fails, it ends by itself."""
+def _ending(profile: profiles.Profile, cached: str | None) -> list[str]:
+    """Return which tokens end with a profile: its own and so all that were made with it; of a borrowed one only these.
+
+    ``cached`` is the id of what the helper has handed to Docker.
+    """
+    return [*filter(None, [cached]), *profile.docker_tokens] if profile.borrowed else ["current"]
+
+
+def _end(profile: profiles.Profile, cached: str | None) -> None:
+    """End what is not kept of a profile; if that fails, it ends by itself."""
     with contextlib.suppress(CommandError):
-        Client(profile.server, token=profile.token, ca_file=profile.ca_file).revoke_token("current")
+        client = Client(profile.server, token=profile.token, ca_file=profile.ca_file)
+        for each in _ending(profile, cached):
+            client.revoke_token(each)
 
 
 def certificates(server: str, given: str | None = None) -> str:
@@ -244,26 +269,60 @@ def certificates(server: str, given: str | None = None) -> str:
     if named:
         return os.path.abspath(named)
     known = profiles.load().by_name.values()
-    return next((each.ca_file for each in known if profiles.same(each.server, server)), "")
+    inherited = next((each.ca_file for each in known if profiles.same(each.server, server)), "")
+    try:
+        if inherited:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(inherited)
+    except OSError:
+        terminal.say(f"Warning: {inherited}, which you trusted before, has no certificates any more; it is left out.")
+        return ""
+    return inherited
 
 
 def address(call: Call, *, auto: bool = False) -> str:
-    """Return the server that is meant, or that a person answers with. Raises UsageError where nobody can be asked."""
-    given = call.server or os.environ.get("POLLY_SERVER")
-    if not given:
-        known = profiles.load()
-        name = call.profile or os.environ.get("POLLY_PROFILE") or known.current
-        stored = known.by_name.get(name)
-        if stored and (call.profile or os.environ.get("POLLY_PROFILE") or not call.may_ask()):
-            return stored.server
-        if stored:
-            call.asked = True
-            given = ask.text("Enter the address of the server", suggested=stored.server, check=_wrong_server)
-            return server_url.normal(given)
-        if auto:
-            _missing("--server", "or POLLY_SERVER in the environment")
+    """Return the server to sign in to, which a person may answer with.
+
+    With ``auto`` it is one that is named, and none that POLLY_SERVER contradicts, for which the secrets of the
+    environment are. Raises UsageError, also where nobody can be asked.
+    """
+    known = profiles.load()
+    url = _named_server(call, known)
+    variable = os.environ.get("POLLY_SERVER")
+    if auto and url and variable and not profiles.same(url, server_url.normal(variable)):
+        msg = (
+            f"POLLY_SERVER says {server_url.normal(variable)}, and the options say {url}. With --auto the environment "
+            "says who you are, so leave one of them out."
+        )
+        raise UsageError(msg)
+    if url:
+        return url
+    if auto:
+        _missing("--server", "or POLLY_SERVER in the environment")
+    stored = known.by_name.get(known.current)
+    if stored and not call.may_ask():
+        return stored.server
+    if stored:
+        call.asked = True
+        given = ask.text("Enter the address of the server", suggested=stored.server, check=_wrong_server)
+    else:
         given = call.need("--server", lambda: ask.text("Enter the address of the server", check=_wrong_server))
     return server_url.normal(given)
+
+
+def _named_server(call: Call, known: profiles.Profiles) -> str:
+    """Return the server of the options, or else of the environment; empty for none.
+
+    A name of which there is no profile is one to be made. Raises UsageError where the environment contradicts itself.
+    """
+    if call.server:
+        return server_url.normal(call.server)
+    if call.profile in known.by_name:
+        return known.by_name[call.profile].server
+    name, address = ("" if call.profile else os.environ.get("POLLY_PROFILE", "")), os.environ.get("POLLY_SERVER")
+    url = server_url.normal(address) if address else ""
+    if name in known.by_name:
+        return known.by_name[session.agreed(known, session.Meant(name, url, "", options=False))].server
+    return url
 
 
 def _wrong_server(text: str) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from polly_dockers.cli import server_url
+
 _WORDS = (
     (
         r"No such option: (\S+?)\.?(?: Did you mean (.+?)\??| \(Possible options: (.+)\))?$",
@@ -54,6 +56,7 @@ def _bad_line(text: str) -> str:
     for pattern, words in _WORDS:
         if found := re.match(pattern, text):
             first, *others = [*found.groups(), None]
+            first = server_url.masked(first) if first and "://" in first else first
             near = next(filter(None, others), None)
             return words.format(first, f" Did you mean {near}?" if near else "")
     return "The command line can't be understood."
