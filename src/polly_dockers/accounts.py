@@ -252,7 +252,7 @@ def put_member(
     known = rows.user(connection, email)
     user_id = known.id if known is not None else rows.add_user(connection, email, password_hash)
     if rows.member(connection, organisation_id, email) is not None:
-        raise is_member(email, organisation)
+        raise is_member(email, organisation, operator=by is None)
     rows.add_member(connection, organisation_id, user_id, role)
     invitations.delete_for(connection, organisation_id, email)
     audit_rows.note(connection, Event.member_add, email, organisation_id=organisation_id, by=by, detail=role.name)
@@ -261,9 +261,10 @@ def put_member(
     return made
 
 
-def is_member(email: str, organisation: str) -> MemberExists:
-    """The answer to whoever adds or invites a member again."""
-    msg = f"{email} is a member of {organisation} already. polly members set-role changes the role."
+def is_member(email: str, organisation: str, *, operator: bool = False) -> MemberExists:
+    """The answer to whoever adds or invites a member again, or to who runs the server."""
+    command = "polly-server user set-role" if operator else "polly members set-role"
+    msg = f"{email} is a member of {organisation} already. {command} changes the role."
     return MemberExists(msg)
 
 
@@ -283,7 +284,7 @@ def change_role(
     """Set a member's role; the member with it. ``by`` None is who runs the server."""
     found = rows.member(connection, organisation_id, email.strip().lower())
     if found is None:
-        raise _not_member(connection, organisation_id, organisation, email)
+        raise _not_member(connection, organisation_id, organisation, email, by=by)
     if role is not Role.admin:
         _check_admins(connection, organisation_id, organisation, found)
     rows.set_role(connection, organisation_id, found.user_id, role)
@@ -310,7 +311,7 @@ def take_out(connection: Connection, organisation_id: int, organisation: str, em
     found = rows.member(connection, organisation_id, email)
     if found is None:
         if not revoke_invitation(connection, organisation_id, email, by=by):
-            raise _not_member(connection, organisation_id, organisation, email)
+            raise _not_member(connection, organisation_id, organisation, email, by=by)
         return
     _check_admins(connection, organisation_id, organisation, found)
     rows.remove_member(connection, organisation_id, found.user_id)
@@ -346,11 +347,15 @@ def _check_admins(connection: Connection, organisation_id: int, organisation: st
         raise LastAdmin(msg)
 
 
-def _not_member(connection: Connection, organisation_id: int, organisation: str, email: str) -> MemberUnknown:
+def _not_member(
+    connection: Connection, organisation_id: int, organisation: str, email: str, *, by: Actor | None
+) -> MemberUnknown:
     if invitations.find(connection, organisation_id, email.strip().lower()) is not None:
-        msg = f"{email[:100]} was invited to {organisation} and has not joined yet. polly members add invites again."
+        next_ = "polly-server user add makes them a member" if by is None else "polly members add invites again"
+        msg = f"{email[:100]} was invited to {organisation} and has not joined yet. {next_}."
         return MemberUnknown(msg)
-    msg = f"{email[:100]} is not a member of {organisation}. polly members list shows who is."
+    command = "polly-server user list" if by is None else "polly members list"
+    msg = f"{email[:100]} is not a member of {organisation}. {command} shows who is."
     return MemberUnknown(msg)
 
 

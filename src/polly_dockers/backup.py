@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from polly_dockers import ownership
 from polly_dockers.db import journal
 from polly_dockers.db.engine import ERRORS, FILE, open_engine
-from polly_dockers.errors import Unavailable
+from polly_dockers.errors import BadRequest, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,18 +88,29 @@ def _check_target(data: Path, target: Path) -> None:
         raise Unavailable(msg)
 
 
+def require(source: Path, *, repair: bool = True) -> None:
+    """Raise Unavailable where a folder is no backup, and BadRequest where a check has none to repair from it.
+
+    Root looks as its owner.
+    """
+    if not repair:
+        msg = "--from is the backup that --repair mends from: give both, or neither."
+        raise BadRequest(msg)
+    with ownership.acting(source):
+        there = (source / FILE).exists()
+    if not there:
+        msg = f"{source} is not a backup: it has no {FILE}. Give the folder that polly-server backup --to wrote."
+        raise Unavailable(msg)
+
+
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     """Make a data folder of a backup; ``start`` and root as in ``backup``.
 
     Raises Unavailable where ``source`` is no backup, ``data`` holds a registry or a journal of which the backup is not
     a later state, or a file is not what it should be.
     """
-    with ownership.acting(source):
-        there = (source / FILE).exists()
+    require(source)
     ownership.become(data)
-    if not there:
-        msg = f"{source} is not a backup: it has no {FILE}. Give the folder that polly-server backup --to wrote."
-        raise Unavailable(msg)
     if (data / FILE).exists():
         msg = f"{data} holds a registry already. Give another folder, or move it away first: nothing is overwritten."
         raise Unavailable(msg)

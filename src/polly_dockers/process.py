@@ -55,9 +55,12 @@ def drop_output() -> None:
 
 
 def write_data(text: str) -> None:
-    """Print text for programs on stdout, as UTF-8 whatever the locale. Raises OSError."""
+    """Print text for programs on stdout, as UTF-8 whatever the locale. Raises OSError.
+
+    A byte of a name that is no UTF-8 is written as an escape.
+    """
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
     sys.stdout.flush()
 
 

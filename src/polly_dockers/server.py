@@ -269,18 +269,26 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
 )
 def user_revoke_tokens(
     argument: Annotated[
-        str | None, typer.Argument(metavar="[EMAIL]", help="Email that names the user.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[EMAIL]", help="The same as --email, which may be left out before it.", show_default=False
+        ),
     ] = None,
+    email: Annotated[str | None, typer.Option("--email", metavar="EMAIL", help="Email that names the user.")] = None,
     data: Data = Path("data"),
     *,
     everybody: Annotated[bool, typer.Option("--all", help="The tokens of all users.")] = False,
 ) -> None:
     """End all access tokens of a user, or of everybody. Sign-ins end with them; passwords stay."""
     datafolder.require(data)
-    if (argument is None) != everybody:
+    if argument is not None and email not in {None, argument}:
+        msg = f"{argument!r} and --email {email!r} are different. Give one of them."
+        raise BadRequest(msg)
+    email = argument if email is None else email
+    if (email is None) != everybody:
         msg = "Give the email of a user, or --all."
         raise BadRequest(msg)
-    email = None if argument is None else parse_email(argument)
+    email = None if email is None else parse_email(email)
 
     def end(connection: Connection) -> int:
         found = None if email is None else _user(connection, email).id

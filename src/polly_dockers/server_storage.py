@@ -175,6 +175,8 @@ def run_check(
     from polly_dockers.check import Check  # noqa: PLC0415 - only what a command needs is imported
 
     noted = _seal(audit_head)
+    if from_ is not None:
+        backup.require(from_, repair=repair)
 
     async def run(registry: Registry) -> Checked:
         check = Check(registry, repair=repair, sample=sample, rate=rate * 1_000_000, backup=from_, audit_head=noted)
@@ -278,6 +280,8 @@ def run_usage(
         found: list[usage.Usage] = []
         while rows := await registry.db.read(usage.page, found[-1].id if found else 0):
             found += rows
+        if org is not None and all(each.organisation != org for each in found):
+            await registry.db.read(accounts.organisation_of, org)  # a wrong name is not one without repositories
         return found, await registry.db.read(usage.stored)
 
     found, (count, total) = _on_registry(data, None, look)

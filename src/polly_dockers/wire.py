@@ -321,7 +321,7 @@ class AuditItem(msgspec.Struct):
 
     at: str
     event: str
-    """What was done: push, delete, sign-in …; docs/operations.md has all of them."""
+    """What was done: push, delete, sign-in …; docs/commands.md has all of them."""
     by: str
     """The email of who did it; polly-server for the operator, empty where nobody was signed in."""
     address: str

@@ -314,3 +314,38 @@ def test_a_borrowed_sign_in_leaves_no_token_for_docker(person: Callable[..., Use
     bob.ok("logout", "--profile", "job")
     items = bob.ok("tokens", "list", "--profile", server.registry, "--output", "json").json()
     assert not any(each["label"].startswith("docker-credential-polly") for each in items)
+
+
+@pytest.mark.parametrize("line", ["get", "list"])
+def test_a_path_that_is_no_utf_8_is_told(ann: User, server: Server, line: str) -> None:
+    """With its byte escaped, by the helper on stdout and by polly on stderr; neither fails where it should not."""
+    folder = ann.home / "caf\udce9"
+    (folder / "polly").mkdir(parents=True)
+    (folder / "polly/profiles.json").write_text("{")
+    done = ann.helper(line, server.registry, XDG_CONFIG_HOME=str(folder))
+    assert (done.code, done.err) == (1, "")
+    assert "caf\\udce9/polly/profiles.json" in done.out
+    done = ann.polly("whoami", XDG_CONFIG_HOME=str(folder))
+    assert (done.code, "caf\\udce9/polly/profiles.json" in done.err) == (1, True)
+
+
+def test_a_server_that_does_not_answer_stops_only_its_own(ann: User, server: Server) -> None:
+    """POLLY_SERVER names another one: a profile's host is answered without asking it, and any other is unknown."""
+    gone = {"POLLY_SERVER": "http://127.0.0.1:1", "POLLY_TOKEN": "polly_x"}
+    assert ann.helper("get", server.registry, **gone).json()["Username"] == "POLLY"
+    done = ann.helper("get", "index.docker.io", **gone)
+    assert (done.code, done.out) == (1, f"{NOT_FOUND}\n")
+    done = ann.helper("get", "127.0.0.1:1", **gone)
+    assert (done.code, "does not answer" in done.out) == (1, True)
+
+
+def test_the_environment_comes_before_the_profile_of_its_server(ann: User, server: Server) -> None:
+    """Also where the profile knows the registry by another name than the address has."""
+    document = json.loads(ann.profiles.read_text())
+    document["profiles"][document["current"]]["registry"] = "registry.acme.example"
+    ann.profiles.write_text(json.dumps(document))
+    revoked = ann.ok("tokens", "create", "x", "--output", "json").json()
+    ann.ok("tokens", "revoke", revoked["id"])
+    done = ann.helper("get", "registry.acme.example", POLLY_SERVER=server.url, POLLY_TOKEN=revoked["token"])
+    assert done.code == 1
+    assert ann.helper("get", "registry.acme.example").code == 0

@@ -117,6 +117,12 @@ def test_exec_runs_docker(docker: User, server: Server) -> None:
     assert called(docker)[0][1] == f"sudo docker login -u POLLY --password-stdin {server.registry}"
     done = docker.polly("dockers", "login", "--exec", POLLY_DOCKER="/none/docker")
     assert (done.code, "Install Docker" in done.err) == (1, True)
+    before = tokens(docker)
+    for command in ("login", "logout"):
+        done = docker.polly("dockers", command, "--exec", POLLY_DOCKER="docker 'x")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("Error: POLLY_DOCKER is ")
+    assert tokens(docker) == before
     done = docker.polly("dockers", "login", "--exec", POLLY_DOCKER="false")
     assert (done.code, "ended with exit code 1" in done.err) == (1, True)
 

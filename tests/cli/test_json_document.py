@@ -111,7 +111,26 @@ def test_the_example_has_the_fields(command: str) -> None:
     check(SECTIONS[command], SECTIONS[command].example)
 
 
-def test_what_the_commands_print(ann: User, images: list[str], person: Callable[..., User]) -> None:
+def test_which_lists_are_not_whole_is_said() -> None:
+    """The document names each command whose options say how much is printed, and no other."""
+    [said] = re.findall(r"^- (`polly dockers list`.*?)\n(?:- |\n)", DOCUMENT, re.MULTILINE | re.DOTALL)
+    every = {*leaves(typer.main.get_command(polly.app), "polly"), *leaves(typer.main.get_command(app), "polly-server")}
+    assert {each for each in every if f"`{each}`" in said} == {
+        *limited(typer.main.get_command(polly.app), "polly"),
+        *limited(typer.main.get_command(app), "polly-server"),
+    }
+
+
+def limited(command: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - typer gives it no public name
+    """The commands below that take --all or --latest beside --output, by their whole names."""
+    for each, below in getattr(command, "commands", {}).items():
+        yield from limited(below, f"{name} {each}")
+    options = {word for option in command.params for word in option.opts}
+    if "--output" in options and options & {"--all", "--latest"}:
+        yield name
+
+
+def test_what_the_commands_print(ann: User, images: list[str], person: Callable[..., User], server: Server) -> None:
     """The real output of every command is of its section."""
     bob = person("writer", signed_in=False)
     name = ["--name", "team/gpu"]
@@ -142,6 +161,8 @@ def test_what_the_commands_print(ann: User, images: list[str], person: Callable[
         printed = ann.ok(*line.split()[1:], *options, "--output", "json").json()
         check(SECTIONS[line], printed)
     assert {*lines, *OF_THE_OPERATOR} == set(SECTIONS), "a command is not run"
+    variables = {"POLLY_SERVER": server.url, "POLLY_TOKEN": ann.token()}
+    check(SECTIONS["polly whoami"], ann.ok("whoami", "--output", "json", **variables).json())
 
 
 OF_THE_OPERATOR = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cli.people import Server, User
+from conftest import BIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,12 +146,12 @@ def test_a_removal_is_confirmed(person: Callable[..., User]) -> None:
     ann, bob = person(), person("reader")
     done = ann.polly("members", "remove", bob.email)
     assert (done.code, "add --yes" in done.err) == (2, True)
-    for answer, words in (("n", "Nobody was removed."), ("y", "is not a member")):
+    for answer, words, code in (("n", "Nobody was removed.", 1), ("y", "is not a member", 0)):
         bob.ok("dockers", "list")
         terminal = ann.terminal("members", "remove", bob.email)
         terminal.see("Remove them?")
         terminal.type(answer)
-        assert terminal.end() == 0
+        assert terminal.end() == code
         assert words in terminal.text()
     assert bob.polly("dockers", "list").code == 1
 
@@ -158,13 +159,13 @@ def test_a_removal_is_confirmed(person: Callable[..., User]) -> None:
 def test_an_invitation_is_revoked_in_words_of_its_own(person: Callable[..., User]) -> None:
     """The question, what is said beside it and the success are about the invitation; nobody else is asked about."""
     ann, email = person(), "invited@members.example"
-    for answer, words in (("n", "Nobody was removed."), ("y", "is revoked")):
+    for answer, words, code in (("n", "Nobody was removed.", 1), ("y", "is revoked", 0)):
         ann.ok("members", "add", email, "--role", "reader")
         terminal = ann.terminal("members", "remove", email)
         terminal.see("Revoke the invitation?")
         assert "has not joined" in terminal.text()
         terminal.type(answer)
-        assert terminal.end() == 0
+        assert terminal.end() == code
         assert words in terminal.text()
     ann.ok("members", "add", email, "--role", "reader")
     assert "The invitation of" in ann.ok("members", "remove", email.upper(), "--yes").err
@@ -191,3 +192,22 @@ def test_accepting_makes_the_profile_that_is_named(ann: User, nobody: User, serv
         nobody.ok(*arguments, *options, stdin=f"{made['code']}\na long password of theirs\n", **env)
     names = {each["name"] for each in nobody.ok("profiles", "list", "--output", "json").json()}
     assert names == {"lab", "other"}
+
+
+def test_the_operator_is_told_commands_of_the_operator(ann: User, server: Server) -> None:
+    """polly-server names what can be run on that machine, where nobody is signed in."""
+    org = ann.env["TEST_ORG"]
+    invite(ann, "new@members.example")
+    place = ("--data", str(server.data), "--org", org)
+    for command, said in (
+        (("add", ann.email, "--role", "admin"), "polly-server user set-role --data"),
+        (("set-role", "none@members.example", "--role", "admin"), "polly-server user list --data"),
+        (("remove", "none@members.example"), "polly-server user list --data"),
+        (("set-role", "new@members.example", "--role", "admin"), "polly-server user add --data"),
+    ):
+        done = ann.run(str(BIN / "polly-server"), "user", *command, *place)
+        assert (done.code, done.out) == (1, "")
+        assert said in done.err
+        assert "polly members" not in done.err
+    done = ann.polly("members", "set-role", "none@members.example", "--role", "admin")
+    assert "polly members list" in done.err

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.people import Server, User, push
+from cli.people import POLLY, Server, Terminal, User, push
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +112,8 @@ def test_nothing_is_set_unasked(ann: User, digests: list[str]) -> None:
     done = ann.polly("dockers", "policy", "--newest", "1")
     assert (done.code, digests[0] in done.out) == (2, True)
     assert "--yes" in done.err
+    done = ann.polly("dockers", "policy", "--newest", "1", "--output", "json")
+    assert (done.code, done.out, digests[0] in done.err) == (2, "", True)
     assert holds(ann)["keep"] == "everything"
 
 
@@ -119,7 +123,8 @@ def test_a_person_is_asked(ann: User, digests: list[str]) -> None:
     terminal.see("Set this policy?")
     terminal.type("n\r")
     terminal.see("Nothing was changed.")
-    assert terminal.end() == 0
+    assert terminal.end() == 1
+    assert "Error" not in terminal.text()
     assert holds(ann)["keep"] == "everything"
     terminal = ann.terminal("dockers", "policy", "--newest", "1")
     terminal.see("Set this policy?")
@@ -128,6 +133,18 @@ def test_a_person_is_asked(ann: User, digests: list[str]) -> None:
     assert terminal.end() == 0
     assert holds(ann)["newest"] == 1
     assert digests
+
+
+def test_json_alone_is_on_stdout(ann: User, digests: list[str]) -> None:
+    """What would go is on the terminal with the question, as wide as that is, and a file gets the answer alone."""
+    line = f"{shlex.join(POLLY)} dockers policy --newest 1 --output json >{shlex.quote(str(ann.home / 'out.json'))}"
+    terminal = Terminal(["/bin/sh", "-c", line], 60, ann.env | {"TERM": "xterm-256color"})
+    terminal.see("Set this policy?")
+    assert digests[0] in terminal.words()
+    assert "─" * 60 in terminal.text()
+    terminal.type("y\r")
+    assert terminal.end() == 0
+    assert json.loads((ann.home / "out.json").read_text())["policy"]["newest"] == 1
 
 
 @pytest.mark.parametrize(

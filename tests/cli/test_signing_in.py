@@ -48,6 +48,11 @@ def test_whoami_shows_user_organisation_role_server_and_expiry(ann: User, server
     assert (membership["organisation"], membership["role"]) == (ann.env["TEST_ORG"], "admin")
     assert (document["server"], document["registry"]) == (server.url, server.registry)
     assert document["expires_at"].endswith("Z")
+    for wrong in (("--org", "nosuch"), ("--org", "nosuch", "--output", "json")):
+        done = ann.polly("whoami", *wrong)
+        assert (done.code, done.out) == (1, "")
+        assert "not a member of an organisation 'nosuch'" in done.err
+    assert ann.polly("whoami", POLLY_ORG="nosuch").code == 1
 
 
 def test_a_wrong_password_is_refused_and_nothing_is_kept(person: Callable[..., User], server: Server) -> None:

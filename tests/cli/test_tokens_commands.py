@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.people import mode
+from polly_dockers.cli.new_token import on_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,9 +95,21 @@ def test_what_is_wrong_is_wrong_usage(ann: User) -> None:
         ["x", "--file", "-", "--output", "json"],
         [],
         ["x", "--label", "y"],
+        ["x" * 201],
     ):
         done = ann.polly("tokens", "create", *arguments)
         assert (done.code, done.out) == (2, "")
+
+
+def test_a_label_is_kept_whole(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 characters of a person are; a generated one, which has the name of the machine in it, is cut to that."""
+    made = ann.ok("tokens", "create", "x" * 200, "--output", "json").json()
+    listed = ann.ok("tokens", "list", "--output", "json").json()
+    assert [each["label"] for each in listed if each["id"] == made["id"]] == ["x" * 200]
+    done = ann.polly("tokens", "create", "x" * 201)
+    assert "at most 200" in done.err
+    monkeypatch.setattr(socket, "gethostname", lambda: "h" * 250)
+    assert on_this_machine("polly login") == "polly login on ".ljust(200, "h")
 
 
 def test_the_sign_in_of_this_computer_is_revoked_on_demand_only(person: Callable[..., User]) -> None:
@@ -113,7 +127,7 @@ def test_the_sign_in_of_this_computer_is_revoked_on_demand_only(person: Callable
     terminal.see("Revoke it?")
     assert f"revokes the access token {made}" in terminal.text()
     terminal.type("n")
-    assert terminal.end() == 0
+    assert terminal.end() == 1
     assert made in bob.ok("tokens", "list", "--output", "json").out
     bob.ok("tokens", "revoke", mine, "--yes")
     assert bob.polly("whoami").code == 1

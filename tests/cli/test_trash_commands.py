@@ -62,7 +62,8 @@ def test_a_person_is_asked(ann: User, digest: str) -> None:
     terminal.see("Delete it?")
     terminal.type("n\r")
     terminal.see("Nothing was deleted.")
-    assert terminal.end() == 0
+    assert terminal.end() == 1
+    assert "Error" not in terminal.text()
     assert tags(ann) == ["v1 active"]
     terminal = ann.terminal("dockers", "delete", "--name", "one", "--commit", digest)
     terminal.see("Delete it?")

@@ -240,3 +240,11 @@ def test_a_blob_that_was_copied_wrongly_is_no_backup(server: Server, repo: Repo,
     assert (done.returncode, sha256(newer.blobs[0])[7:] in done.stderr) == (1, True)
     polly_server("restore", "--from", str(backup), "--data", str(tmp_path / "restored"))
     assert repo.manifest("v1").body == made.manifest
+
+
+def test_a_backup_that_is_none(server: Server, tmp_path: Path) -> None:
+    """Is said before anything is looked at; and a backup is for --repair alone."""
+    code, said = check(server, "--repair", "--from", str(tmp_path / "nosuch"))
+    assert (code, "nosuch is not a backup" in said, "Nothing is wrong" in said) == (1, True, False)
+    code, said = check(server, "--from", str(tmp_path / "nosuch"))
+    assert (code, "--repair" in said) == (2, True)

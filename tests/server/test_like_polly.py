@@ -177,3 +177,13 @@ def test_ctrl_c_and_no_at_a_question_change_nothing(data: str) -> None:
 def test_completion_can_be_installed() -> None:
     """As with polly."""
     assert "--install-completion" in run("--help").stdout
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if any(each.metavar == "DIR" for each in ALL[name].params)])
+def test_an_empty_folder_is_not_the_current_one(name: str) -> None:
+    """A variable of a script that is not set ends the command with 2; nothing is looked at."""
+    for option in ALL[name].params:
+        if option.metavar in {"DIR", "FILE"}:
+            done = run(*name.split()[1:], option.opts[0], "")
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr == f"Error: {option.opts[0]} is empty. See {name} --help.\n"

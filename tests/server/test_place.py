@@ -109,16 +109,19 @@ def test_tokens_are_ended(tmp_path: Path) -> None:
         def works(secret: str) -> bool:
             return status(server.port, "/api/v1/tokens", f"Bearer {secret}") == 200
 
-        for which in (server.admin[0], "--all"):
+        email = server.admin[0]
+        for which in ((email,), ("--email", email), (email, "--email", email), ("--all",)):
             secret = ann.access_token()
             assert works(secret)
-            done = run(tmp_path, "user", "revoke-tokens", which, *place)
+            done = run(tmp_path, "user", "revoke-tokens", *which, *place)
             assert (done.returncode, done.stderr) == (0, "")
             assert "ended" in done.stdout
             assert not works(secret)
         assert "token-revoke" in run(tmp_path, "audit", "--event", "token-revoke", *place).stdout
         assert run(tmp_path, "user", "revoke-tokens", *place).returncode == 2
-        assert run(tmp_path, "user", "revoke-tokens", "--all", "ann@acme.example", *place).returncode == 2
+        assert run(tmp_path, "user", "revoke-tokens", "--all", email, *place).returncode == 2
+        assert run(tmp_path, "user", "revoke-tokens", "--all", "--email", email, *place).returncode == 2
+        assert run(tmp_path, "user", "revoke-tokens", "eve@acme.example", "--email", email, *place).returncode == 2
 
 
 def test_a_clash_of_the_metrics_port(data: Path, tmp_path: Path) -> None:

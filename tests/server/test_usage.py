@@ -114,3 +114,16 @@ def test_nothing_else_is_said(server: Server, ann: Person) -> None:
             check=True,
         )
         assert done.stderr == "", command
+
+
+def test_a_wrong_organisation_is_refused(server: Server) -> None:
+    """One without a repository has none; one that is not there is an error."""
+    assert "0 blobs" in polly_server("usage", "--data", str(server.data), "--org", "acme")
+    done = subprocess.run(
+        [BIN / "polly-server", "usage", "--data", server.data, "--org", "acmee"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "There is no organisation 'acmee'" in done.stderr

@@ -12,7 +12,7 @@ import msgspec
 from polly_dockers import process
 from polly_dockers.cli import ask, credentials, durations, files, profiles, render, signin, terminal
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.failures import CommandError, UsageError
+from polly_dockers.cli.failures import CommandError, DeclinedError, UsageError
 from polly_dockers.cli.new_token import new_token
 from polly_dockers.cli.render import Column
 
@@ -145,8 +145,8 @@ def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
     [item] = exact or found
     named = f"{item.id} ({terminal.clean(item.label) or 'no label'})"
     if not yes and (item.current or token_id is None) and not _confirmed(call, item, named):
-        terminal.say("No access token was revoked.")
-        return
+        msg = "No access token was revoked."
+        raise DeclinedError(msg)
     session.client.revoke_token(item.id)
     call.remember("polly tokens revoke", id=item.id, yes=True)
     left = set() if item.current else {each.id for each in items if item.id not in {each.id, each.parent}}

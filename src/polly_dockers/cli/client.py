@@ -117,7 +117,7 @@ class Client:
         self, scope: wire.TokenScope, expires_in: int, label: str, replaces: str | None = None
     ) -> wire.TokenCreated:
         """Return a new access token, good for so many seconds at most, in the place of the one that it replaces."""
-        body = wire.TokenRequest(scope=scope, expires_in=expires_in, label=label[:200], replaces=replaces)
+        body = wire.TokenRequest(scope=scope, expires_in=expires_in, label=label, replaces=replaces)
         created = self._ask("POST", "/tokens", wire.TokenCreated, body=body)
         if not _TOKEN.fullmatch(created.token):
             raise _UnexpectedError(self.server, "/tokens")

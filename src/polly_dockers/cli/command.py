@@ -19,7 +19,7 @@ from typer.models import OptionInfo
 
 from polly_dockers import process
 from polly_dockers.cli import server_url, terminal
-from polly_dockers.cli.failures import CommandError, UsageError
+from polly_dockers.cli.failures import CommandError, DeclinedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,14 +167,16 @@ class HelpedCommand(_Help, TyperCommand):
     """A command with such a help, which takes each option once: of two values one would be passed over in silence."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer gives it no public name
-        """As of every command, and exit code 2 for an option that is there twice."""
+        """As of every command, and exit code 2 for an option that is there twice, or a path that is empty."""
         try:
-            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         except Exception as error:
             if getattr(error, "ctx", self) is None:
                 error.ctx = ctx  # type: ignore[attr-defined]  # for the message, which says where help is
             raise
         for each in order:
+            if getattr(each, "metavar", None) in {"DIR", "FILE"} and given.get(each.name) == "":
+                ctx.fail(f"{each.opts[0]} is empty.")  # the folder that one happens to be in is written "."
             if order.count(each) > 1 and not getattr(each, "is_flag", False):
                 ctx.fail(f"{each.opts[0]} is there twice: give it once.")
             if set(each.opts) & set(args) and set(each.secondary_opts) & set(args) and order.count(each) > 1:
@@ -283,7 +285,7 @@ def _bounded(
             sys.stdout.flush()
             call.finish()
         except CommandError as error:
-            terminal.say(f"Error: {error.message}")
+            terminal.say(error.message if isinstance(error, DeclinedError) else f"Error: {error.message}")
             raise typer.Exit(error.code) from error
         except (KeyboardInterrupt, EOFError) as error:
             process.drop_output()

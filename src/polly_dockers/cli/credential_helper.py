@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from polly_dockers import __version__, process
 from polly_dockers.cli import credentials, profiles
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError
 
 _LONGEST = 1_048_576
 NOT_FOUND = "credentials not found in native keychain"
@@ -125,25 +125,37 @@ def _host(text: str) -> str:
 def _signed_in(host: str) -> credentials.SignIn:
     """Return who is signed in to the host of an image. Raises CommandError with the words for "unknown"."""
     token, address = credentials.token_of_environment(), os.environ.get("POLLY_SERVER")
+    variables: credentials.SignIn | None = None
     if token and address:
         from polly_dockers.cli import server_url
 
-        server = server_url.normal(address)
-        if profiles.same(host, server_url.host(server)) or profiles.same(host, _registry(server)):
-            return credentials.SignIn(server, token, variable=True)
+        variables = credentials.SignIn(server_url.normal(address), token, variable=True)
+        if profiles.same(host, server_url.host(variables.server)):
+            return variables
     known = profiles.load()
     names = [os.environ.get("POLLY_PROFILE", ""), known.current, *known.by_name]
     for name in names:
         profile = known.by_name.get(name)
         if profile and profiles.same(profile.registry, host):
+            if variables and profiles.same(profile.server, variables.server):
+                return variables
             return credentials.SignIn(profile.server, profile.token, profile.email, profile.ca_file)
+    if variables and profiles.same(host, _registry(variables.server)):
+        return variables
     raise CommandError(NOT_FOUND)
 
 
 def _registry(server: str) -> str:
+    """Return the registry of a server that no profile knows; empty where it does not say.
+
+    The host may be of another registry, for which the client is to go on.
+    """
     from polly_dockers.cli.client import Client
 
-    return Client(server).info().registry
+    try:
+        return Client(server).info().registry
+    except (UnreachableError, RequestError):
+        return ""
 
 
 if __name__ == "__main__":

@@ -101,7 +101,12 @@ def _arguments(registry: str) -> list[str]:
 
 
 def _docker() -> list[str]:
-    command = shlex.split(os.environ.get("POLLY_DOCKER") or "docker")
+    named = os.environ.get("POLLY_DOCKER") or "docker"
+    try:
+        command = shlex.split(named)
+    except ValueError as error:
+        msg = f"POLLY_DOCKER is {named!r}, where a quotation mark has no end. Right is POLLY_DOCKER='sudo docker'."
+        raise UsageError(msg) from error
     if not command or not shutil.which(command[0]):
         msg = (
             f"There is no {' '.join(command)!r} to run. Install Docker, or name a program: POLLY_DOCKER=/path/to/docker"

@@ -19,6 +19,10 @@ class UsageError(CommandError):
     code = 2
 
 
+class DeclinedError(CommandError):
+    """The person answered no, and nothing was done; exit code 1, for what comes behind ``&&`` was to follow it."""
+
+
 class RequestError(CommandError):
     """The server refused a request; ``status`` and ``codes`` are its answer."""
 

@@ -8,7 +8,7 @@ import msgspec
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, render, terminal
-from polly_dockers.cli.failures import CommandError, RequestError, UsageError
+from polly_dockers.cli.failures import CommandError, DeclinedError, RequestError, UsageError
 from polly_dockers.cli.render import Column
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def remove(call: Call, email: str | None, *, yes: bool) -> None:
             raise UsageError(msg)
         call.asked = True
         if not ask.yes("Revoke the invitation?" if invited else "Remove them?"):
-            terminal.say("Nobody was removed.")
-            return
+            msg = "Nobody was removed."
+            raise DeclinedError(msg)
     if invited:
         _revoke_invitation(session, organisation, email)
     else:

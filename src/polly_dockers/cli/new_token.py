@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 GRACE = 3.0
 """Seconds that an interrupted command waits for the server's answer, so that it can end what that has made."""
+_LONGEST = 200
+"""Characters that the server takes as a label."""
 _LOOK = 0.1
 """Seconds between two looks whether a signal was held."""
 
@@ -63,8 +65,9 @@ def undone_unless_handed_out(undo: Callable[[], None]) -> Iterator[None]:
 
 
 def on_this_machine(what: str) -> str:
-    """Return a label for a token: what it is for, and the name of this machine, where that can be printed."""
-    return "".join(each if each.isprintable() else "?" for each in f"{what} on {socket.gethostname()}")
+    """Return a label for a token: what it is for, and the name of this machine, as far as a label may be long."""
+    text = f"{what} on {socket.gethostname()}"[:_LONGEST]
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def end(client: Client, created: wire.TokenCreated) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, durations, render, terminal
-from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.failures import DeclinedError, UsageError
 from polly_dockers.cli.render import Column
 from polly_dockers.sizes import size
 
@@ -147,7 +147,7 @@ def change(
     only_look: bool,
     yes: bool,
 ) -> None:
-    """Tell what would go, ask, and set the policy. Raises UsageError."""
+    """Tell what would go, ask, and set the policy. Raises UsageError and DeclinedError."""
     session = call.session
     when = moment(as_of, session)
     if wanted.inherit and name is None:
@@ -161,7 +161,7 @@ def change(
         if only_look and output == "json":
             render.document(seen)
             return
-        _tell(seen, what, every=every, later=bool(when))
+        _tell(seen, what, every=every, later=bool(when), aside=output == "json")
         if only_look:
             terminal.say("Nothing was changed.")
             return
@@ -170,8 +170,8 @@ def change(
             raise UsageError(msg)
         call.asked = True
         if not ask.yes("Set this policy?"):
-            terminal.say("Nothing was changed.")
-            return
+            msg = "Nothing was changed."
+            raise DeclinedError(msg)
     done = session.client.set_policy(organisation, name, body, preview=False)
     call.remember("polly dockers policy", place, **wanted.options(), yes=True)
     terminal.success(f"{what} keep{'s' if name is not None else ''} {words(done.policy)}")
@@ -198,15 +198,15 @@ def words(policy: wire.Policy) -> str:
     return " and ".join(filter(None, (", ".join(rules[:-1]), rules[-1])))
 
 
-def _tell(seen: wire.PolicyChange, what: str, *, every: bool, later: bool) -> None:
-    """Print what would go; ``later``: at the moment of --as-of."""
+def _tell(seen: wire.PolicyChange, what: str, *, every: bool, later: bool, aside: bool = False) -> None:
+    """Print what would go; ``later``: at the moment of --as-of; ``aside``: on stderr, where stdout is for JSON."""
     when = f"until {render.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
     items = seen.preview.items if every else seen.preview.items[:_SHORT]
     if items:
         rows = [
             (each.path, render.date(each.pushed_at), ", ".join(each.tags) or "-", size(each.size)) for each in items
         ]
-        render.show(_GOING, rows)
+        render.show(_GOING, rows, aside=aside)
     terminal.say(f"Kept in {what}: {words(seen.policy)}.")
     if seen.preview.manifests == 0:
         terminal.say(

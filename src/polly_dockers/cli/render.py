@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from polly_dockers.cli import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import TextIO
 
 _GAP = "  "
 _BOLD = "1"
@@ -57,12 +59,22 @@ class Moment(str):
     short: str
 
 
-def show(columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    """Print the table on stdout, in the form that fits where stdout goes."""
-    width = shutil.get_terminal_size().columns if terminal.shows() else None
+def show(columns: Sequence[Column], rows: Iterable[Row], *, aside: bool = False) -> None:
+    """Print the table on stdout, or ``aside`` on stderr, in the form that fits where that goes."""
+    stream = sys.stderr if aside else sys.stdout
+    width = _width(stream) if stream.isatty() else None
     cleaned = [tuple(each if isinstance(each, Moment) else terminal.clean(each) for each in row) for row in rows]
-    for line in table(columns, cleaned, width, coloured=terminal.colours()):
-        print(line)
+    for line in table(columns, cleaned, width, coloured=terminal.colours(stream)):
+        print(line, file=stream)
+
+
+def _width(stream: TextIO) -> int:
+    """Return how many columns the terminal of a stream has: COLUMNS, where that says it, as of every command."""
+    if stream is sys.stdout or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
 
 
 def document(value: object) -> None:

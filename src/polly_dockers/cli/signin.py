@@ -115,6 +115,10 @@ def whoami(call: Call, output: str) -> None:
     """Print user, organisations with roles, server and expiry."""
     session = call.session
     me = session.client.me()
+    wanted = session.chosen
+    if wanted and all(each.organisation != wanted for each in me.organisations):
+        msg = f"{me.email} is not a member of an organisation {wanted!r}. polly org list shows yours."
+        raise CommandError(msg)
     if output == "json":
         render.document(
             {
@@ -127,7 +131,6 @@ def whoami(call: Call, output: str) -> None:
             }
         )
         return
-    wanted = session.chosen
     places = [(each.organisation, str(each.role)) for each in me.organisations if wanted in {"", each.organisation}]
     columns = [render.Column(each) for each in ("user", "organisation", "role", "server", "expires")]
     until = render.date(me.token.expires_at)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TextIO
 
 PATIENCE = 5.0
 """Seconds after which a person is told what the command is waiting for."""
@@ -29,9 +30,9 @@ def shows() -> bool:
     return sys.stdout.isatty()
 
 
-def colours() -> bool:
-    """Tell whether stdout may be coloured (https://no-color.org)."""
-    return shows() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def colours(stream: TextIO | None = None) -> bool:
+    """Tell whether stdout, or another stream, may be coloured (https://no-color.org)."""
+    return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers import wire
 from polly_dockers.cli import ask, names, render, terminal
-from polly_dockers.cli.failures import CommandError, UsageError
+from polly_dockers.cli.failures import CommandError, DeclinedError, UsageError
 from polly_dockers.cli.render import Column
 from polly_dockers.cli.repositories import ask_name
 from polly_dockers.sizes import size
@@ -29,7 +29,10 @@ _ITEM = (
 
 
 def delete(call: Call, name: str | None, tag: str | None, commit: str | None, output: str, *, yes: bool) -> None:
-    """Put a docker repository, a tag or a commit into the trash, once it is confirmed. Raises UsageError."""
+    """Put a docker repository, a tag or a commit into the trash, once it is confirmed.
+
+    Raises UsageError, and DeclinedError for an answer of no.
+    """
     what = _what(tag, commit)
     session = call.session
     asking = name is None and not what
@@ -47,8 +50,8 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
             raise UsageError(msg)
         call.asked = True
         if not ask.yes("Delete it?"):
-            terminal.say("Nothing was deleted.")
-            return
+            msg = "Nothing was deleted."
+            raise DeclinedError(msg)
     item = session.client.delete(organisation, name, preview=False, **what)
     call.remember("polly dockers delete", (organisation, name), tag=tag, commit=commit, yes=True)
     terminal.success(f"{_named(item)} is in the trash")

@@ -17,7 +17,7 @@ _WORDS = (
     (r"Option '(.+?)' does not take a value\.", "{0} takes no value."),
     (r"Got unexpected extra argument\S* \((.+)\)", "There are too many arguments: {0}."),
     (r"Missing command\.", "Which command is missing."),
-    (r"(\S+ is there twice: give it once|\S+ is missing|.+ are different\. Give one of them)\.", "{0}."),  # ours
+    (r"(\S+ is (?:there twice: give it once|missing|empty)|.+ are different\. Give one of them)\.", "{0}."),  # ours
 )
 """What the library says of a command line, in several of its versions, and what it is in words."""
 _VALUES = (
