@@ -41,7 +41,10 @@ PACE: Final = 60.0
 SLOWEST: Final = 64 << 10
 """In each PACE seconds, so many bytes of a body have to come, or its end."""
 WHOLE: Final = 30.0
-"""Seconds within which a small body has to come whole."""
+"""Seconds within which a small body has to come whole; a larger one has as many for each MiB that it may have."""
+LEAST: Final = 8 << 10
+"""Bytes of a piece of a body, at least, but for its last: smaller ones are joined. Each costs a turn and an object,
+and it is the client that decides how small its chunks and packets are."""
 
 _ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 """What a client writes before the path to a proxy, and a server has to take (RFC 9112, 3.2.2)."""
@@ -157,8 +160,7 @@ class Exchange:
 
     def body(self) -> RequestBody:
         """The body as a stream."""
-        self.continued = True
-        return RequestBody(self.request)
+        return RequestBody(self)
 
     def hold(self) -> Held:
         """Room for what this request makes the process keep in memory."""
@@ -189,7 +191,7 @@ class Exchange:
             raise _too_large(limit)
         held = self.hold()
         try:
-            async with asyncio.timeout(WHOLE if limit <= BODY_LIMIT else None):
+            async with asyncio.timeout(WHOLE * max(1, limit >> 20)):
                 async for piece in stream:
                     if held.size + len(piece) > limit:
                         raise _too_large(limit)
@@ -233,15 +235,40 @@ class Exchange:
 class RequestBody:
     """A request's body as it arrives (uploads.Body)."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        request = exchange.request
         self.length: int | None = request.content_length
         if self.length is None and request.headers.get("Transfer-Encoding") is None:
             self.length = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces of up to the buffer's size; raises ClientGone where the body ends before its end."""
-        request = self._request
+        """Pieces of LEAST bytes up to the buffer's size; raises ClientGone where the body ends before its end.
+
+        What came before it was cut short is given all the same.
+        """
+        small = bytearray()
+        failure: RequestTimeout | ClientGone | None = None
+        self._exchange.continued = True
+        try:
+            async for piece in self._come():
+                if len(piece) >= LEAST and not small:
+                    yield piece
+                    continue
+                small += piece
+                if len(small) >= LEAST:
+                    joined, small = bytes(small), bytearray()
+                    yield joined
+        except (RequestTimeout, ClientGone) as error:
+            failure = error
+        if small:
+            yield bytes(small)
+        if failure is not None:
+            raise failure
+
+    async def _come(self) -> AsyncIterator[bytes]:
+        """What has come, each time that something has."""
+        request = self._exchange.request
         if self.length == 0:
             return
         try:
@@ -252,10 +279,8 @@ class RequestBody:
             until, came = clock() + PACE, 0
             while True:
                 async with asyncio.timeout_at(until):
-                    piece, boundary = await request.content.readchunk()
+                    piece = await request.content.readany()
                 if not piece:
-                    if boundary:  # the end of a chunk, and not of the body
-                        continue
                     break
                 came += len(piece)
                 if came >= SLOWEST:

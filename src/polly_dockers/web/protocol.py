@@ -120,6 +120,11 @@ class _Protocol(RequestHandler):
         transport.write(answer)
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp calls it
+        """Read again where reading was paused; aiohttp asks for it after each chunk that was read, however small."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def close_if_idle(self) -> None:
         """Close the connection between two requests; not in one, for then aiohttp drops what comes of its body."""
         if self._waiter is not None:  # aiohttp waits for the next request
