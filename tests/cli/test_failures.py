@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.server
 import json
 import os
+import shlex
 import socket
 import ssl
 import subprocess
@@ -25,7 +28,9 @@ INFO = '{"product": "polly-docker-repository", "version": "1", "registry": "%s",
 
 
 @contextmanager
-def answering(status: int, body: str, headers: dict[str, str] | None = None, tls: Path | None = None) -> Iterator[str]:
+def answering(
+    status: int, body: str | bytes, headers: dict[str, str] | None = None, tls: Path | None = None
+) -> Iterator[str]:
     """Run a server that gives one answer to everything, and hand out ``HOST:PORT``."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,7 +39,8 @@ def answering(status: int, body: str, headers: dict[str, str] | None = None, tls
             for name, value in ({"content-length": str(len(body))} | (headers or {})).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body.encode())
+            with contextlib.suppress(ConnectionError):  # it is not read to its end
+                self.wfile.write(body.encode() if isinstance(body, str) else body)
 
         do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the library's names
 
@@ -126,6 +132,33 @@ def test_an_answer_of_another_version(nobody: User) -> None:
     with answering(200, '{"items": 7}') as address:
         done = nobody.polly("whoami", POLLY_SERVER=address, POLLY_TOKEN="polly_x")
     assert (done.code, "in a form that polly" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize(("status", "packed"), [(200, False), (200, True), (500, False)])
+def test_an_answer_fills_no_memory(nobody: User, status: int, *, packed: bool) -> None:
+    """What is longer than any answer is not read to its end, and what nobody asked to be packed is not unpacked."""
+    spaces = b" " * (300 << 20)
+    body, headers = (gzip.compress(spaces, 1), {"content-encoding": "gzip"}) if packed else (spaces, {})
+    del spaces
+    limited = f"ulimit -v 300000; exec {shlex.join(POLLY)} whoami"
+    with answering(status, body, headers) as address:
+        done = nobody.run("bash", "-c", limited, POLLY_SERVER=f"http://{address}", POLLY_TOKEN="polly_x")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert ("in a form that polly" if status == 200 else "answered 500") in done.err
+
+
+def test_an_answer_that_is_nested_without_end(nobody: User) -> None:
+    """It is told as any other that is not known."""
+    with answering(200, '{"x": ' + "[" * 100_000) as address:
+        done = nobody.polly("whoami", POLLY_SERVER=f"http://{address}", POLLY_TOKEN="polly_x")
+    assert (done.code, "in a form that polly" in done.err) == (1, True)
+
+
+def test_a_list_that_goes_in_circles(nobody: User) -> None:
+    """A server whose next page is the one that it has sent already is not asked for ever."""
+    with answering(200, '{"items": [], "total": 0, "next": "x"}') as address:
+        done = nobody.polly("audit", "list", "--all", "--org", "o", POLLY_SERVER=f"http://{address}", POLLY_TOKEN="p_x")
+    assert (done.code, "in a form that polly" in done.err) == (1, True), done
 
 
 @pytest.fixture(scope="session")

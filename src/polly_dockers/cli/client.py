@@ -9,7 +9,7 @@ import socket
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -20,13 +20,24 @@ from polly_dockers.cli import proxies, server_url
 from polly_dockers.cli.failures import AmbiguousError, CommandError, RequestError, UnreachableError, UsageError
 from polly_dockers.cli.terminal import clean, patience
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 T = TypeVar("T")
+P = TypeVar(
+    "P",
+    wire.Repositories,
+    wire.Commits,
+    wire.Tags,
+    wire.Tokens,
+    wire.Members,
+    wire.Invitations,
+    wire.Trash,
+    wire.Audit,
+    wire.Policies,
+)
 PRODUCT = "polly-docker-repository"
 PAGE = 1_000
 _TIMEOUT = urllib3.Timeout(connect=10, read=60)
+_LONGEST = 32 << 20
+"""Bytes of an answer, at most; the longest page of a list has less."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _UNAUTHORIZED = 401
 _TOO_MANY = 429
@@ -125,7 +136,7 @@ class Client:
 
     def tokens(self) -> list[wire.TokenItem]:
         """Return all access tokens of who is asking, newest first."""
-        return _collected(lambda page: self._ask("GET", "/tokens", wire.Tokens, page), None).items
+        return self._collected("/tokens", wire.Tokens, None).items
 
     def revoke_token(self, token_id: str) -> None:
         """End an access token (``current``: the one that asks); it is no error that it has ended already."""
@@ -155,17 +166,17 @@ class Client:
     def repositories(self, organisation: str, count: int | None, **query: str) -> wire.Repositories:
         """Return so many docker repositories (None: all) as one page; ``query`` as in docs/api.md."""
         path = f"{_path(organisation)}/repositories"
-        return _collected(lambda page: self._ask("GET", path, wire.Repositories, query | page), count)
+        return self._collected(path, wire.Repositories, count, query)
 
     def commits(self, organisation: str, repository: str, count: int | None, **query: str) -> wire.Commits:
         """Return so many commits (None: all) as one page; ``query`` as in docs/api.md."""
         path, query = f"{_path(organisation)}/commits", {"repository": repository} | query
-        return _collected(lambda page: self._ask("GET", path, wire.Commits, query | page), count)
+        return self._collected(path, wire.Commits, count, query)
 
     def tags(self, organisation: str, repository: str, count: int | None, **query: str) -> wire.Tags:
         """Return so many tags (None: all) as one page; ``query`` as in docs/api.md."""
         path, query = f"{_path(organisation)}/tags", {"repository": repository} | query
-        return _collected(lambda page: self._ask("GET", path, wire.Tags, query | page), count)
+        return self._collected(path, wire.Tags, count, query)
 
     def delete(self, organisation: str, name: str, *, preview: bool, **what: str) -> wire.TrashItem:
         """Put a docker repository, or its ``tag`` or ``commit``, into the trash; or tell what would go."""
@@ -179,12 +190,12 @@ class Client:
     def trash(self, organisation: str, count: int | None) -> wire.Trash:
         """Return so many items of the trash (None: all) as one page, newest first."""
         path = f"{_path(organisation)}/trash"
-        return _collected(lambda page: self._ask("GET", path, wire.Trash, page), count)
+        return self._collected(path, wire.Trash, count)
 
     def policies(self, organisation: str) -> wire.Policies:
         """Return the policy of the organisation, and of all docker repositories with their own, as one page."""
         path = f"{_path(organisation)}/policy"
-        return _collected(lambda page: self._ask("GET", path, wire.Policies, page), None)
+        return self._collected(path, wire.Policies, None)
 
     def set_policy(
         self, organisation: str, name: str | None, body: wire.PolicyUpdate, *, preview: bool, **query: str
@@ -201,12 +212,12 @@ class Client:
     def audit(self, organisation: str, count: int | None, **query: str) -> wire.Audit:
         """Return so many entries of the audit log (None: all) as one page; ``query`` as in docs/api.md."""
         path = f"{_path(organisation)}/audit"
-        return _collected(lambda page: self._ask("GET", path, wire.Audit, query | page), count)
+        return self._collected(path, wire.Audit, count, query)
 
     def members(self, organisation: str) -> wire.Members:
         """Return all members as one page."""
         path = f"{_path(organisation)}/members"
-        return _collected(lambda page: self._ask("GET", path, wire.Members, page), None)
+        return self._collected(path, wire.Members, None)
 
     def invite(self, organisation: str, body: wire.InvitationCreate) -> wire.InvitationCreated:
         """Return a new invitation with its code."""
@@ -215,7 +226,7 @@ class Client:
     def invitations(self, organisation: str) -> wire.Invitations:
         """Return all invitations that wait, as one page."""
         path = f"{_path(organisation)}/invitations"
-        return _collected(lambda page: self._ask("GET", path, wire.Invitations, page), None)
+        return self._collected(path, wire.Invitations, None)
 
     def revoke_invitation(self, organisation: str, email: str) -> None:
         """Revoke an invitation; who has joined stays a member. Raises RequestError, INVITATION_UNKNOWN for none."""
@@ -234,6 +245,25 @@ class Client:
         """Take the member out of the organisation."""
         self._send("DELETE", f"{_path(organisation)}/members", {"email": email})
 
+    def _collected(self, path: str, answer: type[P], count: int | None, query: dict[str, str] | None = None) -> P:
+        """Return the first page with the items of all pages that follow, up to ``count`` items.
+
+        A page may be empty and have a next one, as in the audit log; but no page comes twice.
+        """
+        query = query or {}
+        seen = {""}
+        with patience("all pages of the list"):
+            page = first = self._ask("GET", path, answer, query | {"limit": str(min(count or PAGE, PAGE))})
+            while page.next and (count is None or len(first.items) < count):
+                if page.next in seen:
+                    raise _UnexpectedError(self.server, path)
+                seen.add(page.next)
+                limit = PAGE if count is None else min(count - len(first.items), PAGE)
+                page = self._ask("GET", path, answer, query | {"limit": str(limit), "cursor": page.next})
+                first.items.extend(page.items)
+        first.next = page.next
+        return first
+
     def _ask(
         self,
         method: str,
@@ -244,7 +274,7 @@ class Client:
     ) -> T:
         try:
             return msgspec.json.decode(self._send(method, path, query, body), type=answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:  # nested too deep
             raise _UnexpectedError(self.server, path) from error
 
     def _send(
@@ -256,8 +286,16 @@ class Client:
         try:
             with patience(self.server):
                 response = self._pool.request(
-                    method, url, body=content, headers=headers, redirect=False, retries=False, timeout=_TIMEOUT
+                    method,
+                    url,
+                    body=content,
+                    headers=headers,
+                    redirect=False,
+                    retries=False,
+                    timeout=_TIMEOUT,
+                    preload_content=False,
                 )
+                data = _data(response)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(error) from error
         self._date = response.headers.get("date", "")
@@ -269,8 +307,10 @@ class Client:
         if response.status == _PROXY_SIGN_IN:
             raise UnreachableError(_PROXY_ASKS)
         if response.status in _FAILURES:
-            raise self._refusal(response)
-        return response.data
+            raise self._refusal(response, data or b"")
+        if data is None:
+            raise _UnexpectedError(self.server, path)
+        return data
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         chain = _chain(error)
@@ -301,10 +341,10 @@ class Client:
             "the network and the proxy; or try again later."
         )
 
-    def _refusal(self, response: urllib3.BaseHTTPResponse) -> RequestError:
+    def _refusal(self, response: urllib3.BaseHTTPResponse, data: bytes) -> RequestError:
         try:
-            errors = msgspec.json.decode(response.data, type=wire.Errors).errors
-        except msgspec.MsgspecError:
+            errors = msgspec.json.decode(data, type=wire.Errors).errors
+        except (msgspec.MsgspecError, RecursionError):
             errors = []
         message = " ".join(filter(None, (clean(each.message) for each in errors)))
         codes = tuple(each.code for each in errors)
@@ -331,6 +371,18 @@ class Client:
         if response.status == _WRONG_VALUE:
             error.code = UsageError.code
         return error
+
+
+def _data(response: urllib3.BaseHTTPResponse) -> bytes | None:
+    """Return the body as it was sent, for no compression was asked for; None where it is longer than any answer."""
+    data = bytearray()
+    for piece in response.stream(1 << 16, decode_content=False):
+        data += piece
+        if len(data) > _LONGEST:
+            response.close()
+            return None
+    response.release_conn()
+    return bytes(data)
 
 
 def _no_tls(server: str, error: ssl.SSLError) -> str:
@@ -363,32 +415,6 @@ class _UnexpectedError(CommandError):
 
 def _path(organisation: str) -> str:
     return f"/organisations/{quote(organisation, safe='')}"
-
-
-P = TypeVar(
-    "P",
-    wire.Repositories,
-    wire.Commits,
-    wire.Tags,
-    wire.Tokens,
-    wire.Members,
-    wire.Invitations,
-    wire.Trash,
-    wire.Audit,
-    wire.Policies,
-)
-
-
-def _collected(ask: Callable[[dict[str, str]], P], count: int | None) -> P:
-    """Return the first page with the items of all pages that follow, up to ``count`` items."""
-    with patience("all pages of the list"):
-        page = first = ask({"limit": str(PAGE if count is None else min(count, PAGE))})
-        while page.next and (count is None or len(first.items) < count):
-            limit = PAGE if count is None else min(count - len(first.items), PAGE)
-            page = ask({"limit": str(limit), "cursor": page.next})
-            first.items.extend(page.items)
-    first.next = page.next
-    return first
 
 
 def _pool(server: str, ca_file: str) -> urllib3.PoolManager:
