@@ -448,6 +448,29 @@ def test_a_refusal_while_a_body_is_on_its_way(server: Server, repo: Repo, chunke
     assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
 
 
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (f"POST {{}}/blobs/uploads/?digest={sha256(HELLO)}", 401),
+        (f"PATCH {{}}/blobs/uploads/{'a' * 32}", 401),
+        (f"PUT {{}}/blobs/uploads/{'a' * 32}?digest={sha256(HELLO)}", 401),
+        ("PUT {}/manifests/v1", 401),
+        ("POST /token", 413),
+    ],
+)
+def test_a_refused_client_that_was_not_told_to_go_on(
+    server: Server, repo: Repo, request_line: str, status: int
+) -> None:
+    """Whether it sends its body nobody knows, so what it sends next is never taken for one: the connection ends."""
+    start = request_line.format(f"/v2/{repo.name}")
+    kind = "Content-Type: application/x-www-form-urlencoded"
+    head = f"{start} HTTP/1.1\r\nHost: x\r\n{kind}\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n"
+    with connected(server.port) as connection:
+        connection.sendall(head.encode())
+        answer = receive(connection)
+    assert (answer.status, answer.header("Connection")) == (status, "close")
+
+
 def test_a_connection_carries_many_requests(server: Server, repo: Repo) -> None:
     """Keep-alive: uploads, refusals, pulls and empty answers share one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
