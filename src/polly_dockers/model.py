@@ -88,7 +88,12 @@ class Tag(str):
     def parse(cls, text: str) -> Self:
         """The tag that ``text`` spells; raises TagInvalid."""
         if not _TAG.match(text):
-            msg = "This is not a valid tag: use up to 128 letters, digits, '_', '.' and '-', not '.' or '-' first."
+            alone = text.rpartition(":")[2]
+            hint = f" Give the tag alone: {alone}." if alone != text and _TAG.match(alone) else ""
+            msg = (
+                f"{text[:150]!r} is not a valid tag: use up to 128 letters, digits, '_', '.' and '-', not '.' or '-' "
+                f"first.{hint}"
+            )
             raise TagInvalid(msg, detail={"tag": text[:200]})
         return cls(text)
 

@@ -173,13 +173,15 @@ def become(folder: Path) -> None:
     if os.getuid() != 0:
         return
     found = _switch(folder)
-    if found.st_uid and not os.access(__file__, os.R_OK, effective_ids=True):
-        _switch(None)
-        msg = (
-            f"{folder} belongs to {user(found.st_uid)}, who may not read {Path(__file__).parent}. Install "
-            "polly-server where that user may read it, such as in /opt/polly."
-        )
-        raise Unavailable(msg)
+    for what, file in (("polly-server", __file__), ("its Python", os.__file__)):
+        if found.st_uid and not os.access(file, os.R_OK, effective_ids=True):
+            _switch(None)
+            msg = (
+                f"{folder} belongs to {user(found.st_uid)}, who can't read {what} in {Path(file).parent}. Install "
+                "polly-server where that user may read it, with a Python that everybody may read: "
+                "/usr/bin/python3 -m venv /opt/polly"
+            )
+            raise Unavailable(msg)
 
 
 @contextlib.contextmanager

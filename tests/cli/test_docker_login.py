@@ -163,3 +163,13 @@ def test_docker_signs_in_by_the_printed_command(ann: User, server: Server) -> No
     assert done.code == 0, done.err
     assert "Login Succeeded" in done.out
     assert server.registry in (ann.home / ".docker/config.json").read_text()
+
+
+def test_signing_in_again_with_a_blank_after_the_email(ann: User, server: Server) -> None:
+    """It is the same person: what Docker was handed stays good."""
+    ann.ok("dockers", "login")
+    before = tokens(ann)
+    assert before
+    again = ("login", "--server", server.url, "--email", f"{ann.email} ", "--password-stdin")
+    ann.ok(*again, stdin=f"{ann.password}\n")
+    assert tokens(ann) == before

@@ -202,6 +202,9 @@ def test_the_certificates_are_kept_with_the_profile(ann: User, certificate: Path
     assert profile["ca_file"] == f"{certificate}.crt"
     with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
         profile["server"] = f"https://{address}"
+        accept = ("members", "accept", "--server", profile["server"], "--email", "x@a.example", "--code-stdin")
+        trusting = ("--password-stdin", "--profile", "new", "--ca-file", f"{certificate}.crt")
+        assert "in a form that polly" in ann.polly(*accept, *trusting, stdin="invite-x\na password of mine\n").err
         for trusted, words in ((f"{certificate}.crt", "in a form that polly"), ("", f"{address} --ca-file /path/to")):
             profile["ca_file"] = trusted
             ann.profiles.write_text(json.dumps(document))
@@ -273,6 +276,15 @@ def test_a_bug_is_one_line(nobody: User) -> None:
     ("line", "words"),
     [
         ("nothing", "There is no command 'nothing'. See polly --help."),
+        ("dockers remove one", "There is no command 'remove'. Did you mean 'delete'? See polly dockers --help."),
+        ("dockers undelete one", "There is no command 'undelete'. Did you mean 'restore'? See polly dockers --help."),
+        ("members rm", "There is no command 'rm'. Did you mean 'remove'? See polly members --help."),
+        ("members invite", "There is no command 'invite'. Did you mean 'add'? See polly members --help."),
+        (
+            "org create x",
+            "There is no command 'create'. Who runs the server has it: polly-server org create. See polly org --help.",
+        ),
+        ("usage", "There is no command 'usage'. Who runs the server has it: polly-server usage. See polly --help."),
         ("dockers lst", "There is no command 'lst'. Did you mean 'list'? See polly dockers --help."),
         ("dockers list --al", "There is no option --al. See polly dockers list --help."),
         ("dockers list --output xml", "--output 'xml' is not one of table, json. See polly dockers list --help."),

@@ -196,6 +196,27 @@ def test_members_are_asked_for(person: Callable[..., User]) -> None:
     assert f"pollymembersset-role--email{bob.email}--rolewriter" in terminal.words()
 
 
+def test_the_role_that_a_member_has_is_where_the_question_begins(person: Callable[..., User]) -> None:
+    """It is said, and Enter alone leaves it."""
+    ann, bob = person(), person("writer")
+    terminal = ann.terminal("members", "set-role", bob.email)
+    terminal.see("is writer. Which role?")
+    terminal.type(ENTER)
+    assert terminal.end() == 0
+    assert f"{bob.email} is writer of" in terminal.text()
+
+
+def test_a_pasted_image_at_the_question_for_a_name(ann: User) -> None:
+    """The name without its tag is right, as --name says."""
+    path = f"{ann.ok('whoami', '--output', 'json').json()['registry']}/{ann.env['TEST_ORG']}/gpu2"
+    terminal = ann.terminal("dockers", "create", columns=160)
+    terminal.see("Enter the name")
+    terminal.type(f"{path}:v1")
+    terminal.see(f"right is {path}")
+    terminal.type(INTERRUPT)
+    assert terminal.end() == 130
+
+
 def test_the_organisation_is_named_where_there_are_several(ann: User, server: Server) -> None:
     """Nothing is asked, so that a script on a terminal goes on; polly org use chooses."""
     other, (email, password) = server.new_org()

@@ -18,6 +18,7 @@ from conftest import BIN, Server, free_port, new_password, polly_server
 from contract.wire_client import Person, image, sha256
 from failures.test_signals import certificate, shown, until
 from polly_dockers import ownership
+from polly_dockers.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,6 +248,17 @@ def test_a_blob_that_may_not_be_read_is_not_damaged(place: Path) -> None:
     assert not (server.data / "damaged").exists()
     assert server.pulls(path)
     server.stop()
+
+
+def test_a_python_that_the_owner_can_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pyenv puts it below /root: root is told so, and stays root."""
+    os.chown(place, NOBODY, NOBODY)
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: path != os.__file__)
+    with pytest.raises(
+        Unavailable, match=r"belongs to nobody, who can't read its Python in .*/usr/bin/python3 -m venv"
+    ):
+        ownership.become(place)
+    assert os.geteuid() == 0
 
 
 def test_a_folder_that_others_can_read_is_closed(place: Path) -> None:

@@ -91,6 +91,7 @@ def test_secrets_in_the_clear_are_noticed() -> None:
         ("team/gpu", (None, "team/gpu")),
         (f"{REGISTRY}/acme/team/gpu", ("acme", "team/gpu")),
         (f"https://{REGISTRY}/acme/one", ("acme", "one")),
+        (f"docker://{REGISTRY}/acme/one", ("acme", "one")),
     ],
 )
 def test_names_and_whole_paths(text: str, expected: tuple[str | None, str]) -> None:

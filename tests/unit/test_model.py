@@ -32,6 +32,12 @@ def test_what_is_no_digest(text: str) -> None:
             Digest.parse(text)
 
 
+def test_a_pasted_image_is_no_tag() -> None:
+    """The refusal shows what was given, and the tag in it."""
+    with pytest.raises(TagInvalid, match=r"'hello:v1' is not a valid tag.* Give the tag alone: v1\."):
+        Tag.parse("hello:v1")
+
+
 @given(ANY | st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,130}\n?"))
 def test_tags(text: str) -> None:
     """The grammar of the specification, to the last character."""

@@ -327,7 +327,8 @@ class Client:
                 return UnreachableError(
                     f"The certificate of {self.server} can't be trusted: {reason.verify_message}. If your organisation "
                     "has a certificate authority of its own, name its file, which is kept with the profile: "
-                    f"polly login --server {self.server} --ca-file /path/to/ca.pem (or set POLLY_CA_FILE)."
+                    f"polly login --server {self.server} --ca-file /path/to/ca.pem (polly members accept takes it "
+                    "too; or set POLLY_CA_FILE)."
                 )
             if isinstance(reason, ssl.SSLError) and not by_proxy:
                 return UnreachableError(_no_tls(self.server, reason))

@@ -56,7 +56,9 @@ def pending(call: Call, output: str) -> None:
         terminal.say(f"No invitation to {session.organisation} waits. To invite somebody, run: polly members add")
 
 
-def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool, password_stdin: bool) -> None:
+def accept(
+    call: Call, email: str | None, code: str | None, ca_file: str | None, *, code_stdin: bool, password_stdin: bool
+) -> None:
     """Redeem a code: as who is signed in, or with email and password, also those of a new account.
 
     Who was not signed in is so afterwards. Raises UsageError for what is missing and can't be asked, CommandError for
@@ -82,7 +84,7 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
     else:
         password = _password(call, password_stdin=password_stdin)
         profiles.check_writable()  # a code is redeemed once
-        joined = Client(server, ca_file=signin.certificates(server)).accept_invitation(
+        joined = Client(server, ca_file=signin.certificates(server, ca_file)).accept_invitation(
             wire.InvitationAccept(code, email, password)
         )
     terminal.success(f"{terminal.clean(joined.email)} is {joined.role} of {terminal.clean(joined.organisation)}")
@@ -94,8 +96,8 @@ def accept(call: Call, email: str | None, code: str | None, *, code_stdin: bool,
         )
     if session is None:
         call.server, call.org = server, None
-        signin.login(call, joined.email, "90d", password_stdin=False, auto=False, password=password)
-    call.remember("polly members accept", server=server if session is None else None, email=email)
+        signin.login(call, joined.email, "90d", ca_file, password_stdin=False, auto=False, password=password)
+    call.remember("polly members accept", server=server if session is None else None, email=email, ca_file=ca_file)
 
 
 def _session(call: Call, email: str | None) -> Session | None:

@@ -79,6 +79,10 @@ def accept(
         typer.Option(metavar="CODE", help="The code; others on this machine may see it in the list of processes."),
     ] = None,
     code_stdin: Annotated[bool, typer.Option("--code-stdin", help="Read the code from stdin.")] = False,
+    ca_file: Annotated[
+        str | None,
+        typer.Option("--ca-file", metavar="FILE", help="Certificates to trust beside the system's, kept for later."),
+    ] = None,
     password_stdin: Annotated[
         bool,
         typer.Option("--password-stdin", help="Read the password from stdin, after the code with --code-stdin."),
@@ -91,7 +95,7 @@ def accept(
     """
     from polly_dockers.cli import invitations
 
-    invitations.accept(call, email, code, code_stdin=code_stdin, password_stdin=password_stdin)
+    invitations.accept(call, email, code, ca_file, code_stdin=code_stdin, password_stdin=password_stdin)
 
 
 @group.command("remove", "polly members remove bob@acme.example\npolly members remove --email bob@acme.example --yes")

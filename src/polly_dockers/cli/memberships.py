@@ -40,7 +40,8 @@ def set_role(call: Call, email: str | None, role: wire.Role | None, output: str)
     email = email or _ask_member(call)
     if role is None and call.may_ask():
         call.session.require("admin")
-        _check_member(call, email)
+        member = _check_member(call, email)
+        role = ask_role(call, f"{terminal.clean(member.email)} is {member.role}. Which role?", member.role)
     role = role or ask_role(call)
     session = call.session
     item = session.client.set_role(session.organisation, email, role)
@@ -104,15 +105,18 @@ def _revoke_invitation(session: Session, organisation: str, email: str) -> None:
         raise CommandError(msg) from error
 
 
-def _check_member(call: Call, email: str) -> None:
-    """Raise CommandError for who is not a member, before anything else is asked."""
+def _check_member(call: Call, email: str) -> wire.MemberItem:
+    """Return the member. Raise CommandError for who is none, before anything else is asked."""
     session = call.session
-    if not any(each.email == email.strip().lower() for each in session.client.members(session.organisation).items):
+    wanted = email.strip().lower()
+    found = next((each for each in session.client.members(session.organisation).items if each.email == wanted), None)
+    if found is None:
         msg = (
             f"{terminal.clean(email)} is not a member of {session.organisation}. "
             "polly members list shows who is, and who is invited."
         )
         raise CommandError(msg)
+    return found
 
 
 def _ask_member(call: Call, *, invited: bool = False) -> str:
@@ -127,10 +131,10 @@ def _ask_member(call: Call, *, invited: bool = False) -> str:
     return call.need("--email", question)
 
 
-def ask_role(call: Call) -> wire.Role:
-    """Return the role that a person chooses. Raises UsageError where nobody can be asked."""
+def ask_role(call: Call, question: str = "Which role?", current: wire.Role | None = None) -> wire.Role:
+    """Return the role that a person chooses, from the current one on. Raises UsageError where nobody can be asked."""
     roles: tuple[wire.Role, ...] = get_args(wire.Role)
-    answer = call.need("--role", lambda: ask.choose("Which role?", roles[::-1]))
+    answer = call.need("--role", lambda: ask.choose(question, roles[::-1], current))
     return next(each for each in roles if each == answer)
 
 

@@ -19,7 +19,7 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
     Raises UsageError for the path of another server and for an image with its tag or digest.
     """
     _check_secret(text, option)
-    bare = re.sub(r"^https?://", "", text.strip())
+    bare = re.sub(r"^(?:https?|docker)://", "", text.strip())
     first, _, rest = bare.partition("/")
     if rest and profiles.same(first, registry):
         organisation, _, name = rest.partition("/")

@@ -265,10 +265,12 @@ def _ask_changes(call: Call, organisation: str, item: wire.RepositoryItem) -> tu
 
 def _wrong(call: Call, name: str) -> str | None:
     """Return what is wrong with a name, short enough for the line below a question."""
+    plain = names.version(name)[0]
+    right = plain if names.is_one(plain, call.session.registry) else names.suggestion(name) or "team/new_repo"
     try:
         names.split(name, call.session.registry)
     except UsageError:
-        return f"No name of a docker repository; right is {names.suggestion(name) or 'team/new_repo'}"
+        return f"No name of a docker repository; right is {right}"
     return None
 
 

@@ -68,7 +68,7 @@ def login(
         label = on_this_machine("polly login")
         create = partial(new_token, client, "full", lifetime, label)
         profiles.check_writable()
-        profile = _keep(call, profile._replace(email=email), create)
+        profile = _keep(call, profile._replace(email=email.strip().lower()), create)  # as the server reads it
     call.remember("polly login", server=server, email=None if token else profile.email)
     terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
     terminal.say("Use the command polly --help to learn how to use the CLI")
@@ -219,7 +219,7 @@ def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profi
 
 def _is_same(before: profiles.Profile, profile: profiles.Profile) -> bool:
     """Tell whether both are the same user of the same server."""
-    return before.email.lower() == profile.email.lower() and profiles.same(before.server, profile.server)
+    return before.email == profile.email and profiles.same(before.server, profile.server)
 
 
 def _name(call: Call, known: profiles.Profiles, profile: profiles.Profile) -> str:

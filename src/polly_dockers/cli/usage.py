@@ -31,6 +31,20 @@ _VALUES = (
 _CHOICE = r"'(.*)' is not one of (.+?)\.?$"
 
 
+_MEANT = {
+    **dict.fromkeys(("remove", "rm", "del", "delete"), ("delete", "remove", "revoke")),
+    **dict.fromkeys(("undelete", "recover"), ("restore",)),
+    **dict.fromkeys(("invite", "new", "make"), ("add", "create")),
+    **dict.fromkeys(("ls", "show"), ("list",)),
+}
+"""What words of other tools mean here: the first that the group has."""
+_OPERATORS = {
+    "polly org": ("create", "delete", "restore", "update"),
+    "polly": ("audit", "backup", "check", "gc", "init", "key", "rebuild", "restore", "run", "usage", "user"),
+}
+"""Commands of polly-server that are looked for in a group of polly."""
+
+
 def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library that typer brings
     """Return what is wrong with the command line, and where the right form is."""
     option = getattr(error, "param", None)
@@ -39,8 +53,20 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
         text = f"{name} is missing."
     else:
         text = _bad_value(name, str(error.message)) if name else _bad_line(str(error.message))
-    path = error.ctx.command_path if getattr(error, "ctx", None) else "polly"
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "polly"
+    if unknown := re.match(r"There is no command '(.+?)'\.", text):
+        text = f"{unknown[0]}{_meant(unknown[1], context, path) or text[unknown.end() :]}"
     return f"{text} See {path} --help."
+
+
+def _meant(word: str, context: Any, path: str) -> str:  # noqa: ANN401 - the context of that library
+    """Say which command the word of another tool means, and which ones polly-server has."""
+    if word in _OPERATORS.get(path, ()):
+        return f" Who runs the server has it: {path.replace('polly', 'polly-server', 1)} {word}."
+    known = getattr(context.command, "commands", {}) if context else {}
+    near = next((each for each in _MEANT.get(word, ()) if each in known), "")
+    return f" Did you mean {near!r}?" if near else ""
 
 
 def _bad_value(name: str, text: str) -> str:
