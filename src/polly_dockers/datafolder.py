@@ -16,7 +16,6 @@ from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.config import Config
 from polly_dockers.db import clock, journal, keys, version
 from polly_dockers.db.engine import ERRORS, FILE, Database
-from polly_dockers.db.schema import REVISION
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.passwords import Passwords
 from polly_dockers.registry import Registry
@@ -103,10 +102,11 @@ async def retire_keys(registry: Registry) -> None:
         await registry.db.write(keys.remove_outlived)
 
 
-def require(folder: Path) -> None:
-    """Raise Unavailable where the folder holds no registry, one of a newer version, or what this user can't use.
+def require(folder: Path, *, upgrades: bool = False) -> None:
+    """Raise Unavailable where the folder holds no registry, one of another version, or what this user can't use.
 
-    A registry of an older version is upgraded.
+    With ``upgrades`` one of an older version is all right, for the caller is a server that upgrades it. Others must
+    not: the server of that version may be running, and would not know the new tables.
 
     Root acts as the owner of the folder from then on.
     """
@@ -128,11 +128,15 @@ def require(folder: Path) -> None:
         if folder == Config().data:
             msg += " If it is elsewhere, say where: --data DIR, or POLLY_CONFIG with the server's settings file."
         raise Unavailable(msg)
-    version.check(folder, found)
-    if found < REVISION:
-        prepare(folder)
+    (version.check if upgrades else version.current)(folder, found)
     if why := ownership.obstacle(folder):
         raise Unavailable(why)
+
+
+def hold(folder: Path) -> None:
+    """Keep every other version from changing the tables, for as long as this process or one of its workers lives."""
+    with explained(folder):
+        version.serve(folder)
 
 
 def change(folder: Path, fn: Callable[[Connection], T]) -> T:

@@ -63,8 +63,9 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
 
     Raises Unavailable for an address, a certificate or a data folder that can't be used.
     """
-    datafolder.require(config.data)
+    datafolder.require(config.data, upgrades=True)
     datafolder.prepare(config.data)
+    datafolder.hold(config.data)
     certificates = Certificates(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
     with ownership.acting(None):  # a port below 1024 may be for root alone
         listeners = [_listen(config.listen)]

@@ -30,10 +30,21 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
+def _upgrade(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        command.upgrade(_config(connection), "head")
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+
+
 def upgrade(folder: Path) -> str | None:
     """Make or upgrade the tables in one transaction; the revision that they came from, None for new ones.
 
-    Raises Unavailable for tables of a newer version, and changes nothing then. Several processes may call it at once.
+    Raises Unavailable for tables of a newer version, and where a server runs on others than those of this version; it
+    changes nothing then. Several processes may call it at once.
     """
     lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     engine = open_engine(folder / FILE)
@@ -44,13 +55,8 @@ def upgrade(folder: Path) -> str | None:
             found = MigrationContext.configure(connection).get_current_revision()
             version.check(folder, found or "")
             if found != REVISION:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                try:
-                    command.upgrade(_config(connection), "head")
-                    connection.exec_driver_sql("COMMIT")
-                except BaseException:
-                    connection.exec_driver_sql("ROLLBACK")
-                    raise
+                with version.no_server(folder):
+                    _upgrade(connection)
             return found
     finally:
         engine.dispose()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import fcntl
+import os
+from contextlib import contextmanager
+from shlex import quote
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import NoResultFound
 
@@ -11,9 +15,13 @@ from polly_dockers.db.schema import REVISION
 from polly_dockers.errors import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
+
+LOCK: Final = "server.lock"
+"""The file that each server has a shared lock on, and whoever changes the tables an exclusive one."""
 
 
 def read(folder: Path) -> str:
@@ -42,5 +50,57 @@ def check(folder: Path, found: str) -> None:
         msg = (
             f"The data folder {folder} was written by a newer version of polly-server (revision {found}). "
             "Install the newer version, or restore a backup of this version."
+        )
+        raise Unavailable(msg)
+
+
+def serve(folder: Path) -> int:
+    """Take the lock of a server; the descriptor that holds it, which workers inherit. The tables stay as they are.
+
+    Raises Unavailable where they are being upgraded, or are not of this version.
+    """
+    fd = _open(folder)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        current(folder, read(folder))
+    except BlockingIOError:
+        os.close(fd)
+        msg = f"The data folder {folder} is being upgraded. Start the server again when that is over."
+        raise Unavailable(msg) from None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextmanager
+def no_server(folder: Path) -> Iterator[None]:
+    """Keep servers away while the tables change; raises Unavailable where one runs."""
+    fd = _open(folder)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        msg = (
+            f"A server runs on {folder}, and its database has to be made or upgraded. Stop the server first, then run "
+            "this again."
+        )
+        raise Unavailable(msg) from None
+    finally:
+        os.close(fd)
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def current(folder: Path, found: str) -> None:
+    """Raise Unavailable for a revision that is not that of this version."""
+    check(folder, found)
+    if found < REVISION:
+        msg = (
+            f"The data folder {folder} is of an older version of polly-server, whose server may be running. Stop that "
+            f"server, make a backup with its own version, and start this one, which upgrades the folder: polly-server "
+            f"run --data {quote(str(folder))}. Until then, use the polly-server of the older version."
         )
         raise Unavailable(msg)

@@ -1,0 +1,95 @@
+"""A version's tables are not changed under a server of another version."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command
+
+from conftest import BIN, polly_server, running_server
+from polly_dockers import datafolder
+from polly_dockers.db import migrate, version
+from polly_dockers.db.engine import FILE, open_engine
+from polly_dockers.db.schema import REVISION
+from polly_dockers.errors import Unavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD = "0001"
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A data folder of the first version, which had no lock for its server."""
+    folder = tmp_path / "older"
+    folder.mkdir(mode=0o700)
+    opened = open_engine(folder / FILE)
+    with opened.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        command.upgrade(migrate._config(connection), OLD)
+        connection.exec_driver_sql("COMMIT")
+    opened.dispose()
+    return folder
+
+
+def claim(folder: Path, revision: str) -> None:
+    """Let the database say that it is of this revision."""
+    with contextlib.closing(sqlite3.connect(folder / FILE, timeout=30)) as rows, rows:
+        rows.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+
+def test_a_server_runs(tmp_path: Path) -> None:
+    """Whatever would upgrade its tables is refused, and they stay. Once it has ended, they may be upgraded."""
+    with running_server(tmp_path) as server:
+        claim(server.data, OLD)
+        for arguments in (("rebuild",), ("init", "--org", "x", "--email", "a@x.example", "--password-stdin")):
+            full = [str(BIN / "polly-server"), *arguments, "--data", str(server.data)]
+            done = subprocess.run(full, input="a long password", capture_output=True, text=True, check=False)
+            assert (done.returncode, "Stop the server first" in done.stderr) == (1, True), done.stderr
+        assert version.read(server.data) == OLD
+        claim(server.data, REVISION)
+    with version.no_server(server.data):
+        pass
+
+
+def test_a_command_does_not_upgrade(older: Path) -> None:
+    """The server of before may be running, and has no lock: the command says how to go on, and changes nothing."""
+    done = subprocess.run(
+        [str(BIN / "polly-server"), "org", "list", "--data", str(older)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "of an older version" in done.stderr
+    assert f"polly-server run --data {older}" in done.stderr
+    assert version.read(older) == OLD
+    with pytest.raises(Unavailable, match="of an older version"):
+        datafolder.require(older)
+
+
+def test_what_upgrades(older: Path) -> None:
+    """``init`` does; the commands go on after it."""
+    datafolder.require(older, upgrades=True)
+    datafolder.prepare(older)
+    assert version.read(older) == REVISION
+    polly_server("org", "create", "--data", str(older), "--org", "acme")
+
+
+def test_a_server_that_starts_meanwhile(older: Path) -> None:
+    """It does not serve tables that are being changed, nor those of another version; two of one version may run."""
+    with pytest.raises(Unavailable, match="of an older version"):
+        version.serve(older)
+    with version.no_server(older), pytest.raises(Unavailable, match="is being upgraded"):
+        version.serve(older)
+    datafolder.prepare(older)
+    held = [version.serve(older), version.serve(older)]
+    with pytest.raises(Unavailable, match="Stop the server first"), version.no_server(older):
+        pass
+    for fd in held:
+        os.close(fd)
+    with version.no_server(older):
+        pass
