@@ -165,9 +165,12 @@ def grantable(
 
 
 def may_pull(connection: Connection, actor: Actor, name: RepositoryName, *, public: bool) -> int | None:
-    """The id of a repository that its user may pull from, whatever the token was made for (mounts); else None."""
-    repository_id, actions = grantable(connection, actor, name, public=public)
-    return repository_id if Action.pull in actions else None
+    """The id of a repository that the caller may pull from, as ``reach`` has it; else None."""
+    try:
+        reached = look(RIGHTS.first(connection, parameters(actor, name)), actor, name, Action.pull, public=public)
+    except Unauthorized:
+        return None
+    return reached.repository_id if isinstance(reached, Reached) else None
 
 
 def member(connection: Connection, actor: Actor, organisation: str, least: Role) -> tuple[int, Role]:

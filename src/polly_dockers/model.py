@@ -234,6 +234,10 @@ class Grants:
             found = self.by_name.get(short_hash(name), 0)
         return found
 
+    def ids(self, action: Action) -> list[int]:
+        """The repositories, of those that were there, in which the action is allowed."""
+        return [each for each, bits in self.by_id.items() if bits & BITS[action]]
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:

@@ -215,10 +215,11 @@ async def cancel(registry: Registry, actor: Actor, name: RepositoryName, upload_
 async def mount(
     registry: Registry, actor: Actor, name: RepositoryName, digest_text: str, origin: str | None
 ) -> Digest | None:
-    """Link a blob of ``origin`` (of any of the user's repositories, where it is None) to the repository.
+    """Link a blob of ``origin`` (where it is None: of any repository of the user's organisations) to the repository.
 
-    None where the blob is absent, the user may not pull from there, or either is malformed: the client then sends
-    the bytes. The source's rights are those of the user, for the token may name the target only.
+    None where the blob is absent, the caller may not pull from there, or either is malformed: the client then sends
+    the bytes. A registry token opens no repository that it was not made for: clients ask for one that names the source
+    too (distribution, registry/client/auth/session.go; containers/image, mountBlob; containerd, pusher.go).
     """
     try:
         digest = Digest.parse(digest_text)
@@ -235,7 +236,8 @@ def _source(
     connection: Connection, registry: Registry, actor: Actor, digest: Digest, source: RepositoryName | None
 ) -> rows.LinkedBlob | None:
     if source is None:
-        return rows.find_anywhere(connection, actor.user_id or 0, digest)
+        granted = actor.grants.ids(Action.pull) if actor.grants is not None else None
+        return rows.find_anywhere(connection, actor.user_id or 0, digest, granted)
     repository_id = access.may_pull(connection, actor, source, public=registry.public)
     return rows.find(connection, repository_id, digest) if repository_id is not None else None
 

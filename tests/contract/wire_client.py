@@ -264,9 +264,13 @@ class Person:
         """A client for a repository of the organisation."""
         return self.at(f"{self.org}/{name}", actions)
 
-    def at(self, path: str, actions: str = "pull,push,delete", *, secret: str | None = None) -> Repo:
-        """A client for ``<organisation>/<name>``, signed in by ``secret`` where one is given."""
-        token = self.registry_token(f"repository:{path}:{actions}", secret=secret)
+    def at(self, path: str, actions: str = "pull,push,delete", *sources: str, secret: str | None = None) -> Repo:
+        """A client for ``<organisation>/<name>``, signed in by ``secret`` where one is given.
+
+        It may pull from ``sources`` too, as clients ask for it before they mount from there.
+        """
+        more = (f"repository:{source}:pull" for source in sources)
+        token = self.registry_token(f"repository:{path}:{actions}", *more, secret=secret)
         return Repo(self.port, f"Bearer {token}", path)
 
     def create(self, name: str | None = None, **more: str) -> str:

@@ -23,6 +23,8 @@ CONTENTS = 40
 """Layers that all clients have in common."""
 LEASE = 10
 """Seconds that a blob is promised for: more than a push takes here, and few, so that there is garbage."""
+SIGN_IN = 300
+"""Seconds after which a client gets a new token."""
 RUNS = 5
 """Of the collector, once the clients have stopped; then all is gone that nothing needs."""
 OPTIONS = (
@@ -38,6 +40,8 @@ class Client(threading.Thread):
     person: Person
     number: int
     stop: threading.Event
+    others: tuple[str, ...] = ()
+    """The repositories that it mounts from."""
     images: dict[str, Image] = field(default_factory=dict)
     """What was promised and not deleted, by digest."""
     done: int = 0
@@ -48,7 +52,7 @@ class Client(threading.Thread):
         super().__init__()
         self.random = random.Random(self.number)  # noqa: S311 - no secret
         self.repo = self.person.new_repo()
-        self.signed_in = time.monotonic()
+        self.signed_in = -float(SIGN_IN)
 
     def __hash__(self) -> int:
         """As threads are told from each other."""
@@ -57,8 +61,9 @@ class Client(threading.Thread):
     def run(self) -> None:
         """One step after another."""
         while not self.stop.is_set():
-            if time.monotonic() - self.signed_in > 300:
-                self.repo, self.signed_in = self.person.at(self.repo.name), time.monotonic()
+            if time.monotonic() - self.signed_in > SIGN_IN:
+                self.signed_in = time.monotonic()
+                self.repo = self.person.at(self.repo.name, "pull,push,delete", *self.others)
             step = self.random.choices([self.push, self.look, self.delete, self.abandon], [4, 4, 2, 1])[0]
             try:
                 step()
@@ -132,6 +137,7 @@ def soak(server: Server, minutes: float) -> list[str]:
     stop = threading.Event()
     clients = [Client(admin(server), number, stop) for number in range(CLIENTS)]
     for client in clients:
+        client.others = tuple(each.repo.name for each in clients if each is not client)
         client.start()
     stop.wait(minutes * 60)
     stop.set()

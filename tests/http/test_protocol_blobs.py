@@ -1,4 +1,4 @@
-"""protocol.md 1 and 25 to 36: blobs in one request and in many, mounts, and what clients on the way may see."""
+"""protocol.md 1 and 25 to 33: blobs in one request and in many, and what clients on the way may see."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from contract.wire_client import (
     Repo,
     admin,
     connected,
-    member,
     raw,
     receive,
     sha256,
     sha512,
-    stranger,
 )
 
 if TYPE_CHECKING:
@@ -337,61 +335,6 @@ def test_a_large_blob(repo: Repo) -> None:
     assert repo.blob(digest).body == data
     part = repo.blob(digest, Range=f"bytes={MEBIBYTE - 1}-{3 * MEBIBYTE}")
     assert (part.status, part.body) == (206, data[MEBIBYTE - 1 : 3 * MEBIBYTE + 1])
-
-
-def mount(repo: Repo, digest: str, source: str | None = None) -> int:
-    """POST ?mount=; the status, after a look at what it says."""
-    query = {"mount": digest} | ({"from": source} if source is not None else {})
-    answer = repo.send("POST", repo.path(f"blobs/uploads/?{urlencode(query)}"))
-    if answer.status == 201:
-        assert answer.header("Docker-Content-Digest") == digest
-        assert repo.get(answer.header("Location")).status == 200
-    else:
-        assert repo.get(answer.header("Location")).status == 204
-    return answer.status
-
-
-def test_a_mount(ann: Person, repo: Repo) -> None:
-    """34, 36: 201 by a token that names the target only; the blob is there without a byte sent."""
-    source = ann.new_repo()
-    digest = source.push_blob(b"mount me")
-    assert mount(repo, digest, source.name) == 201
-    assert repo.blob(digest).body == b"mount me"
-
-
-def test_a_mount_without_from(ann: Person, repo: Repo) -> None:
-    """35: 201 where some repository of the caller's organisations holds the blob, else 202."""
-    digest = ann.new_repo().push_blob(b"somewhere of mine")
-    assert mount(repo, digest) == 201
-    assert mount(repo, sha256(b"nowhere at all")) == 202
-
-
-def test_a_mount_that_is_not_to_be(server: Server, ann: Person, repo: Repo) -> None:
-    """34: an absent blob, repository or organisation, a forbidden one, and malformed words are 202, never 4xx."""
-    foreign = stranger(server).new_repo()
-    secret = foreign.push_blob(b"not yours to mount")
-    empty = ann.new_repo()
-    assert mount(repo, secret, foreign.name) == 202
-    assert mount(repo, secret) == 202
-    assert repo.blob(secret).status == 404
-    for digest, source in (
-        (sha256(b"absent"), empty.name),
-        (sha256(b"absent"), "acme/no-such-repository"),
-        (sha256(b"absent"), "no-such-organisation/x"),
-        (sha256(b"absent"), "Upper/Case"),
-        ("sha256:abc", empty.name),
-        ("", ""),
-    ):
-        assert mount(repo, digest, source) == 202
-
-
-def test_a_mount_by_a_writer_from_where_they_read(server: Server, ann: Person) -> None:
-    """36: the source's rights are those of who asks; a member of another organisation may lack them there."""
-    source = ann.new_repo()
-    digest = source.push_blob(b"rights of the asker")
-    writer = member(server, "writer")
-    assert mount(writer.repo(ann.create()), digest, source.name) == 201
-    assert mount(stranger(server).new_repo(), digest, source.name) == 202
 
 
 def test_a_body_keeps_its_encoding(repo: Repo) -> None:

@@ -70,7 +70,7 @@ def test_a_digest_opens_nothing(eve: Person, repo: Repo, method: str) -> None:
 @pytest.mark.parametrize("origin", ["from", "without"])
 def test_a_mount_opens_nothing(eve: Person, repo: Repo, origin: str) -> None:
     """1: a mount of another organisation's blob starts an upload, and the blob stays out of reach."""
-    own = eve.new_repo()
+    own = eve.at(eve.new_repo().name, "pull,push", repo.name)
     query = {"mount": sha256(SECRET)} | ({"from": repo.name} if origin == "from" else {})
     answer = own.send("POST", own.path(f"blobs/uploads/?{urlencode(query)}"))
     assert answer.status == 202

@@ -111,7 +111,7 @@ def test_a_head_is_a_promise(server: Server, ann: Person) -> None:
     first, second = repo.push_blob(b"found by HEAD"), repo.push_blob(b"mounted from")
     time_passes(server)
     assert repo.send("HEAD", repo.path(f"blobs/{first}")).status == 200
-    both = ann.at(other.name)
+    both = ann.at(other.name, "pull,push", repo.name)
     query = f"blobs/uploads/?mount={second}&from={repo.name}"
     assert both.send("POST", both.path(query), b"").status == 201
     collect(server)

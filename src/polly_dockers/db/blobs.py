@@ -122,13 +122,16 @@ def _link(connection: Connection, repository_id: int, blob_id: int, digest: str,
     repositories.add_delta(connection, repository_id, size=size)
 
 
-def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> LinkedBlob | None:
-    """The blob, where any repository of the user's organisations has it."""
-    row = _FIND_ANYWHERE.first(connection, {"user_id": user_id, "digest": digest})
+def find_anywhere(
+    connection: Connection, user_id: int, digest: Digest, among: list[int] | None = None
+) -> LinkedBlob | None:
+    """The blob, where any repository of the user's organisations has it, or one of ``among``."""
+    query = _ANYWHERE if among is None else _ANYWHERE.where(repository_rows.c.id.in_(among))
+    row = connection.execute(query, {"user_id": user_id, "digest": digest}).first()
     return LinkedBlob(*row) if row is not None else None
 
 
-_FIND_ANYWHERE: Final = Statement(
+_ANYWHERE: Final = (
     _LINKED.join(repository_rows, repository_rows.c.id == repository_blobs.c.repository_id)
     .join(members, members.c.organisation_id == repository_rows.c.organisation_id)
     .join(organisations, organisations.c.id == repository_rows.c.organisation_id)
