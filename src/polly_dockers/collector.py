@@ -169,20 +169,27 @@ class Collector:
             self.registry.warn(COMPACTION, error)
 
     async def _compacted(self, folder: Path) -> int:
-        """Compact at this run's pace, until the run is cancelled; how many bytes smaller the journal is."""
+        """Compact at this run's pace; how many bytes smaller the journal is.
+
+        A run that is cancelled waits for the end of the step that the thread is at: until then, no other may begin.
+        """
         ended = threading.Event()
 
         def rest(took: float) -> None:
             if ended.wait(took * self.pace):
                 raise asyncio.CancelledError
 
+        thread = asyncio.get_running_loop().run_in_executor(None, compaction.compact, folder, rest)
         try:
-            return await asyncio.to_thread(compaction.compact, folder, rest)
+            return await asyncio.shield(thread)
         except ERRORS as error:
             msg = f"The journal can't be compacted, and stays as it was: {getattr(error, 'orig', None) or error}."
             raise Unavailable(msg) from error
         finally:
             ended.set()
+            while not thread.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([thread])
 
     async def _purge(self) -> None:
         """Delete what has been in the trash for long enough; first what an earlier run has begun to delete."""

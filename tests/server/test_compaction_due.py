@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,54 @@ def test_a_failed_one_is_not_repeated(folder: Path, monkeypatch: pytest.MonkeyPa
             registry.close()
 
     asyncio.run(run())
+
+
+def test_a_run_that_is_cancelled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other collection begins before the compaction has really ended, however often the run is cancelled."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def compact(_folder: Path, _rest: object) -> int:
+        began.set()
+        go_on.wait()
+        return 0
+
+    monkeypatch.setattr(compaction, "is_due", lambda *_, **__: True)
+    monkeypatch.setattr(compaction, "compact", compact)
+
+    async def run() -> None:
+        registry = await datafolder.open_registry(Config(data=folder))
+        try:
+            task = asyncio.create_task(Collector(registry).run())
+            await asyncio.to_thread(began.wait)
+            for _ in range(3):
+                task.cancel()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert await Collector(registry).run() is None
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await Collector(registry).run() is not None
+        finally:
+            go_on.set()
+            registry.close()
+
+    asyncio.run(run())
+
+
+def test_each_has_a_part_of_its_own(folder: Path) -> None:
+    """What one of two writes can't be taken for what the other has written to its end."""
+    names: set[str] = set()
+
+    def stop(_took: float) -> None:
+        names.update(path.name for path in (folder / journal.FOLDER).glob("*.part"))
+        raise InterruptedError
+
+    for _ in range(2):
+        with pytest.raises(InterruptedError):
+            compaction.compact(folder, stop)
+    assert len(names) == 2
+    assert not list((folder / journal.FOLDER).glob("*.part"))
 
 
 def test_when_it_is_due(tmp_path: Path) -> None:

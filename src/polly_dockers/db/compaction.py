@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import time
 from typing import TYPE_CHECKING, Final
@@ -87,7 +88,7 @@ def compact(folder: Path, rest: Callable[[float], None]) -> int:
         if last == 0:
             return 0
         place = folder / journal.FOLDER / f"{last:020}{journal.SNAPSHOT}"
-        part = place.with_name(place.name + PART)
+        part = place.with_name(f"{place.name}.{secrets.token_hex(4)}{PART}")
         try:
             count = write(part, rows.batches(last), rest)
             compare(part, count, last, rest)
@@ -212,7 +213,6 @@ class _Behind:
 
 def write(part: Path, found: Iterator[journal.Batch], rest: Callable[[float], None]) -> int:
     """Write batches to a new file and sync it; how many there were."""
-    part.unlink(missing_ok=True)
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     count = 0
     with os.fdopen(fd, "wb") as file:
