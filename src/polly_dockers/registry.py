@@ -75,6 +75,8 @@ class Registry:
     passwords: Passwords
     throttles: Throttles = field(default_factory=Throttles)
     hashers: Hashers = field(default_factory=Hashers)
+    begun: Counter[int] = field(default_factory=Counter)
+    """Uploads that each user has begun at this process."""
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refused sign-ins by email and address, until they are in the audit log."""
     refused_at: dict[tuple[str, str], float] = field(default_factory=dict)

@@ -50,6 +50,10 @@ MOST: Final = 2 << 20
 """Bytes that wait while a batch is hashed and written, at most: with those, what an upload holds in memory."""
 NAME_SECONDS: Final = 1800
 """What may lie between the bytes of a blob and their row, at most: soon after, the collector takes them for garbage."""
+OPEN: Final = 1000
+"""Uploads of one user that stay open, at most, give or take those of LOOK; those untouched for longest go."""
+LOOK: Final = 100
+"""Uploads that a user begins at a process between two looks at how many are open."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
@@ -121,6 +125,9 @@ async def start(registry: Registry, actor: Actor, name: RepositoryName) -> Uploa
     reached = await registry.db.read(_look, registry, actor, name)
     if isinstance(reached, Absent):
         reached = await registry.db.write(reach_or_make, registry, actor, name)
+    registry.begun[reached.user_id] += 1
+    if registry.begun[reached.user_id] % LOOK == 0:
+        await registry.blobs.trim(_stored_of(reached.user_id), OPEN)
     upload_id = secrets.token_urlsafe(24)
     await registry.blobs.start(_stored(reached, upload_id))
     return Upload(upload_id, 0)
@@ -128,7 +135,12 @@ async def start(registry: Registry, actor: Actor, name: RepositoryName) -> Uploa
 
 def _stored(reached: Reached, upload_id: str) -> str:
     """What the store calls an upload. Whoever asks elsewhere, or is somebody else, asks for another."""
-    return f"{reached.repository_id}-{reached.user_id}-{upload_id}"
+    return f"{_stored_of(reached.user_id)}{reached.repository_id}-{upload_id}"
+
+
+def _stored_of(user_id: int) -> str:
+    """What the store's names of all uploads of a user begin with, and no others."""
+    return f"user-{user_id}-"
 
 
 async def _find(registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> str:

@@ -204,6 +204,19 @@ async def test_an_abort_gives_the_space_back(store: BlobStore) -> None:
     assert uploads_left(store) == []
 
 
+async def test_the_oldest_uploads_make_room(store: BlobStore) -> None:
+    """As many of one prefix as are to be kept, but for those that a request holds; others are left alone."""
+    for upload in ("a-1", "b-1", "a-2", "a-3", "a-4"):
+        await begin(store, b"x", upload=upload)
+    await store.trim("a-", 4)
+    assert uploads_left(store) == ["a-1", "a-2", "a-3", "a-4", "b-1"]
+    async with store.append("a-1"):
+        await store.trim("a-", 2)
+        assert uploads_left(store) == ["a-1", "a-4", "b-1"]
+    await store.trim("a-", 0)
+    assert uploads_left(store) == ["b-1"]
+
+
 @pytest.mark.parametrize("ending", ["keep", "commit"])
 async def test_an_upload_that_is_aborted_while_its_bytes_arrive(store: BlobStore, ending: str) -> None:
     """The request that brings them learns that it is over, and there is no blob."""

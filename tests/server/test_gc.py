@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import secrets
 import signal
@@ -26,6 +28,7 @@ from contract.wire_client import (
 )
 from contract.workers import each_worker
 from polly_dockers.db import garbage
+from polly_dockers.uploads import LOOK, OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -274,6 +277,23 @@ def test_abandoned_uploads_go(server: Server, ann: Person) -> None:
     assert "1 abandoned upload.\nFreed 1.0 kB." in collect(server)
     assert repo.get(old).status == 404
     assert repo.get(new).status == 204
+
+
+def test_one_user_leaves_no_folder_full_of_uploads(server: Server, ann: Person) -> None:
+    """Whoever begins more than a thousand uploads loses the oldest; the newest, and those of others, stay."""
+    repo, writer = ann.new_repo(), ann.add("writer")
+    other, theirs = repo.start(), writer.at(repo.name, "pull,push")
+    first = theirs.start()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:  # so one worker
+        for _ in range(OPEN + LOOK):
+            connection.request(
+                "POST", repo.path("blobs/uploads/"), headers={"Authorization": theirs.authorization or ""}
+            )
+            answer = connection.getresponse()
+            answer.read()
+    last = answer.headers["Location"]
+    assert theirs.get(first).status == 404
+    assert theirs.get(last).status == repo.get(other).status == 204
 
 
 def test_keys_without_a_row_go(server: Server, ann: Person) -> None:

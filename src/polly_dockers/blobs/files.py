@@ -404,6 +404,23 @@ class FileBlobStore:
                     count, size = count + 1, size + status.st_size
         return count, size
 
+    async def trim(self, prefix: str, keep: int) -> None:
+        """Unlink the files that were written to least recently and that nobody holds, on a thread."""
+        await self.run(self._trim, prefix, keep)
+
+    def _trim(self, prefix: str, keep: int) -> None:
+        found = []
+        with _disk(), os.scandir(self._uploads) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
+                        found.append((entry.stat().st_mtime_ns, entry.path))
+            over = len(found) - keep
+            for _, path in sorted(found):
+                if over > 0:
+                    with contextlib.suppress(FileNotFoundError):
+                        over -= self._over(path, delete=True)
+
     @staticmethod
     def _over(path: str, *, delete: bool) -> bool:
         """Whether nobody holds the upload; with ``delete``, it is gone."""

@@ -169,6 +169,13 @@ class MemoryBlobStore:
             del self.uploads[name]
         return len(old), size
 
+    async def trim(self, prefix: str, keep: int) -> None:
+        """The oldest of them that nobody holds."""
+        found = [name for name in self.uploads if name.startswith(prefix)]
+        free = sorted((name for name in found if name not in self._held), key=self._began.__getitem__)
+        for name in free[: max(0, len(found) - keep)]:
+            del self.uploads[name]
+
     async def check(self) -> None:
         """Memory is there."""
 

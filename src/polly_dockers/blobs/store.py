@@ -156,6 +156,13 @@ class BlobStore(Protocol):
         """How many uploads no request has touched for so long, and their bytes; with ``delete``, they are over."""
         ...
 
+    async def trim(self, prefix: str, keep: int) -> None:
+        """End uploads whose names begin so, those untouched for longest first, until ``keep`` are left.
+
+        One that a request holds goes on.
+        """
+        ...
+
     async def check(self) -> None:
         """Raise Unavailable or StorageFull where a blob could not be written now."""
         ...
