@@ -15,7 +15,7 @@ from polly_dockers import ownership
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.config import Config
 from polly_dockers.db import clock, journal, keys, version
-from polly_dockers.db.engine import ERRORS, FILE, Database
+from polly_dockers.db.engine import ERRORS, FILE, Database, disk_trouble
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.passwords import Passwords
 from polly_dockers.registry import Registry
@@ -71,7 +71,7 @@ def _tighten(folder: Path) -> None:
 
 
 def _unusable(folder: Path, error: BaseException) -> Unavailable:
-    if why := ownership.obstacle(folder):
+    if why := ownership.obstacle(folder) or disk_trouble(folder, error):
         return Unavailable(why)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
@@ -113,7 +113,7 @@ def require(folder: Path, *, upgrades: bool = False) -> None:
     ownership.become(folder)
     try:
         found = ""
-        if (folder / FILE).exists():
+        if (folder / FILE).exists() and (folder / FILE).stat().st_size:
             found = version.read(folder)
             _tighten(folder)
     except ERRORS as error:

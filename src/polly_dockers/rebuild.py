@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from polly_dockers import ownership
 from polly_dockers.blobs.files import FileBlobStore
 from polly_dockers.db import batches, compaction, garbage, journal, older, pulls, references, snapshot
-from polly_dockers.db.engine import ERRORS, FILE, now, open_engine
+from polly_dockers.db.engine import ERRORS, FILE, disk_trouble, now, open_engine
 from polly_dockers.db.replay import Replay
 from polly_dockers.db.schema import commits, organisations, repositories
 from polly_dockers.errors import Unavailable
@@ -49,8 +49,10 @@ class Rebuilt:
 
 
 def is_lost(folder: Path) -> bool:
-    """Whether the database is gone, and the data folder was in use."""
-    return not (folder / FILE).exists() and (journal.exists(folder) or any((folder / "blobs").glob("*/*/*")))
+    """Whether the database is gone, or of 0 bytes, and the data folder was in use."""
+    place = folder / FILE
+    gone = not place.exists() or place.stat().st_size == 0
+    return gone and (journal.exists(folder) or any((folder / "blobs").glob("*/*/*")))
 
 
 def rebuild(folder: Path) -> Rebuilt:
@@ -76,9 +78,9 @@ def rebuild(folder: Path) -> Rebuilt:
                 _begin_anew(connection, folder)
             return _catch_up(connection, folder, collector)
     except ERRORS as error:
-        if why := ownership.obstacle(folder):
+        if why := ownership.obstacle(folder) or disk_trouble(folder, error):
             raise Unavailable(why) from error
-        msg = f"The database of {folder} can't be rebuilt: {error}."
+        msg = f"The database of {folder} can't be rebuilt: {getattr(error, 'orig', error)}."
         raise Unavailable(msg) from error
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import subprocess
 from typing import TYPE_CHECKING
 
 import pysqlite3.dbapi2 as sqlite
 
+from conftest import BIN, polly_server
 from contract.wire_client import Person, basic, bearer, image, sha256
 from failures.client import check, kill, mounted
 from failures.clock import DAY, HOUR, Clock
@@ -16,6 +18,7 @@ from failures.serving import fill, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import Server
     from contract.wire_client import Image, Repo
 
 
@@ -73,3 +76,42 @@ def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
         repo.push(image(), "v1")
         kill(server)
         check(server)
+
+
+def test_a_full_disk_is_no_damaged_database(tmp_path: Path) -> None:
+    """Whatever is run on a full disk says that it is full, calls for no backup, and leaves all as it was."""
+    with mounted(tmp_path, 64) as (place, _), serving(place) as server:
+        repo = Person(server.port, server.org, *server.admin).new_repo()
+        made = image()
+        repo.push(made, "v1")
+        server.stop()
+        fill(filler := place / "filler")
+        for command in (("run", "--listen", "127.0.0.1:0"), ("user", "list"), ("check",), ("gc",)):
+            refused(server, *command)
+        server.lose_database()
+        fill(place / "more")
+        refused(server, "rebuild")
+        assert list(server.data.glob("polly.db*")) == []
+        filler.unlink()
+        (server.data / "polly.db").touch()  # as a command leaves it that was killed there
+        assert "rebuild" in refusal(server, "user", "list")
+        polly_server("rebuild", "--data", str(server.data))
+        server.start()
+        server.give_admin_back()
+        pull(Person(server.port, server.org, *server.admin).repo(repo.name.partition("/")[2]), made)
+
+
+def refused(server: Server, *arguments: str) -> None:
+    """A command that can't do without room on the disk says that, in one line."""
+    said = refusal(server, *arguments)
+    assert "is full" in said, arguments
+    assert "estore a backup" not in said
+    assert said.count("\n") == 1
+
+
+def refusal(server: Server, *arguments: str) -> str:
+    """What a command that fails says."""
+    command = [str(BIN / "polly-server"), *arguments, "--data", str(server.data)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    return done.stderr

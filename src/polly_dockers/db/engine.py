@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import queue
@@ -46,6 +47,9 @@ FILE: Final = "polly.db"
 
 ERRORS: Final = (OSError, DBAPIError, sqlite.Error)
 """What opening and using the file may raise where the file or its disk is not as it should be."""
+
+NEEDED: Final = 1 << 20
+"""Bytes of room without which a disk is full: opening a database takes some of them."""
 
 SAFE_SQLITE: Final = (3, 51, 3)
 """Older ones can corrupt a WAL database that has several connections ("WAL-reset bug", sqlite.org/wal.html)."""
@@ -105,20 +109,50 @@ def open_engine(path: Path) -> Engine:
     return engine
 
 
+def _is_of_disk(error: BaseException) -> bool:
+    """Whether a disk that is full or broken is what SQLite, or the system, complains of."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+    text = str(error)
+    return isinstance(error, (DBAPIError, sqlite.Error)) and ("disk is full" in text or "disk I/O error" in text)
+
+
+def disk_trouble(folder: Path, error: BaseException) -> str | None:
+    """What to do about an error that comes of the disk of a data folder, and says nothing of the database in it.
+
+    On a full disk SQLite can't make the files that go with a database, and calls that an I/O error. A database of 0
+    bytes, which it leaves where there was none, is deleted.
+    """
+    if not _is_of_disk(error):
+        return None
+    with contextlib.suppress(OSError):
+        if (folder / FILE).stat().st_size == 0:
+            (folder / FILE).unlink()
+    reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if os.statvfs(place).f_bavail * os.statvfs(place).f_frsize < NEEDED:
+        return (
+            f"The disk of {folder} is full ({reason}). The data is as it was: no backup is needed. Make {NEEDED >> 20} "
+            "MiB of room on that disk, then run this again."
+        )
+    return (
+        f"The disk of {folder} does not answer as it should ({reason}), or a quota is reached. See what the system's "
+        "log says of it (dmesg) and run this again before you restore anything: the database may be as it was."
+    )
+
+
 def _reported(error: BaseException) -> BaseException:
     """The error as a caller should see it: what the disk or the lock did, in words."""
     text = str(error)
     if ownership.denied(error):
         return ownership.AccessDenied(getattr(error, "filename", None))
+    if isinstance(error, OSError) or _is_of_disk(error):
+        return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
     if isinstance(error, (DBAPIError, sqlite.Error)):
-        if "disk is full" in text or "disk I/O error" in text:
-            return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
         if "database is locked" in text:
             return Unavailable("The database is busy; try again.")
         if "malformed" in text:
             return Unavailable("The server can't read its database; who runs it looks with polly-server check.")
-    if isinstance(error, OSError):
-        return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
     return error
 
 
