@@ -38,6 +38,16 @@ _OWN: Final = {"blobs", journal.FOLDER, FILE, FILE + PART, "lost+found"}
 """What lies in the folder of a backup; the last in that of a disk."""
 
 
+_SAME: Final = [
+    f"SELECT count(*), count(mine.id), coalesce(sum(mine.{made} = theirs.{made}), 0)"  # noqa: S608 - our own names
+    f" FROM (SELECT id, {made} FROM earlier.{table} ORDER BY id DESC LIMIT 1000) AS theirs"
+    f" LEFT JOIN main.{table} AS mine USING (id)"
+    for table, made in (("users", "created_at"), ("organisations", "created_at"), ("commits", "pushed_at"))
+]
+"""How many of the newest rows an earlier backup has, how many of these are here, and how many were made at the same
+moment."""
+
+
 @dataclass(slots=True)
 class Copied:
     """What a backup or a restore did."""
@@ -62,6 +72,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
             ownership.tighten(target, inside_only=True)
             with _collector_rests(data):
                 _copy_database(data / FILE, target / (FILE + PART))
+                _check_same(target)
                 copied = _copy_blobs(data, target, start)
                 last, keys = _look(target / (FILE + PART))
                 kept = _copy_journal(data, target, last)
@@ -214,6 +225,31 @@ def _copy_database(source: Path, part: Path) -> None:
         finally:
             engine.dispose()
     _sync(part)
+
+
+def _check_same(target: Path) -> None:
+    """Raise Unavailable where the database in the folder is not an earlier state of the one that was copied there now.
+
+    Neither users nor commits change once they are made, and no number is given twice: what both have is the same.
+    """
+    if not (target / FILE).exists():
+        return
+    part = target / (FILE + PART)
+    engine = open_engine(part)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("ATTACH DATABASE ? AS earlier", (str((target / FILE).absolute()),))
+            same = [row for query in _SAME for row in connection.exec_driver_sql(query)]
+    finally:
+        engine.dispose()
+    earlier, shared, equal = (sum(each) for each in zip(*same, strict=True))
+    if shared == equal and (shared or not earlier):
+        return
+    part.unlink()
+    msg = (
+        f"{target} holds the backup of another registry; nothing in it was changed. Give each registry its own folder."
+    )
+    raise Unavailable(msg)
 
 
 def _look(part: Path) -> tuple[int, list[tuple[str, int]]]:

@@ -275,6 +275,21 @@ def refuses_connections(port: int) -> None:
     pytest.fail("the server goes on listening")
 
 
+def test_a_backup_takes_the_place_of_none_of_another_registry(tmp_path: Path) -> None:
+    """It is refused, whoever else has users and images of the same numbers, and the backup stays as it is."""
+    copy = tmp_path / "copy"
+    data = {org: tmp_path / org for org in ("acme", "globex")}
+    for org, folder in data.items():
+        place = ("--data", str(folder), "--org", org, "--email", f"ann@{org}.example", "--password-stdin")
+        polly_server("init", *place, stdin=new_password())
+    polly_server("backup", "--data", str(data["acme"]), "--to", str(copy))
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    assert "the backup of another registry" in refused("backup", "--data", str(data["globex"]), "--to", str(copy))
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+    polly_server("org", "create", "--data", str(data["acme"]), "--org", "more")
+    polly_server("backup", "--data", str(data["acme"]), "--to", str(copy))
+
+
 def test_a_backup_is_a_data_folder(tmp_path: Path) -> None:
     """A backup made while the server runs starts as a server; a second one copies what is new."""
     content = os.urandom(1000)
