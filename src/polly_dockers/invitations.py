@@ -13,7 +13,7 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import access, accounts, audit
+from polly_dockers import access, accounts, audit, passwords
 from polly_dockers.db import accounts as account_rows
 from polly_dockers.db import audit as audit_rows
 from polly_dockers.db import invitations as rows
@@ -131,9 +131,10 @@ async def accept(registry: Registry, caller: SignedIn, code: str, address: str) 
 async def accept_with_password(registry: Registry, code: str, email: str, password: str, address: str) -> Invitation:
     """Redeem a code with the password of the account, or with that of a new account, which is made then.
 
-    Nothing is checked of the password before the code has turned out to be right. Raises InvitationUnknown,
-    Unauthorized for another password than the account has, BadRequest for one that no account takes, and
-    TooManyRequests after too many wrong codes and passwords.
+    Nothing is checked of the password before the code has turned out to be right, and then first whether any account
+    takes it: a password that is none must not tell whether there is an account. Raises InvitationUnknown, Unauthorized
+    for another password than the account has, BadRequest for one that no account takes, and TooManyRequests after too
+    many wrong codes and passwords.
     """
     email = parse_email(email)
     hashed, known = "", None
@@ -141,6 +142,7 @@ async def accept_with_password(registry: Registry, code: str, email: str, passwo
         async with registry.throttles.attempt(registry.db, email, address) as attempt:
             found = await _find(registry, attempt, code, email)
             if found is not None:
+                passwords.checked(password)
                 known = await registry.db.read(account_rows.user, email)
                 if known is None:
                     hashed = await registry.passwords.hash(password)

@@ -70,6 +70,18 @@ def test_who_has_an_account_joins_signed_in_or_with_its_password(server: Server,
     assert dora.elsewhere(other.org).api.get(f"{other.base}/audit").status == 200
 
 
+@pytest.mark.parametrize("password", ["x", "x" * 1025, "polly_is_a_token", "with\ta tab in it"])
+def test_a_password_that_is_none_tells_of_no_account(server: Server, bob: Person, password: str) -> None:
+    """Whoever invites an email and redeems the code is refused alike, whether the email has an account or not."""
+    eve, carl = new_admin(server), member(server, "reader")
+    told = []
+    for person in (carl, bob):
+        answer = person.accept(eve.invite(person.email, "reader"), password)
+        told.append((answer.status, answer.code, answer.message.replace(person.email, "")))
+    assert told[0] == told[1]
+    assert told[0][0] == 400
+
+
 def test_a_code_is_for_one_email_and_one_use(server: Server, ann: Person, bob: Person) -> None:
     """404 INVITATION_UNKNOWN for another email, signed in or not, and for a second time; the right one joins."""
     code = ann.invite(bob.email, "reader")
