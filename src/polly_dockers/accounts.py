@@ -119,8 +119,9 @@ def _touch(connection: Connection, token: AccessToken, address: str) -> None:
 
 
 def _note_token(connection: Connection, event: Event, token: AccessToken, address: str) -> None:
-    detail = f"{token.scope}: {token.label}" if token.label else token.scope
-    audit_rows.note_account(connection, event, token.email, address, subject=token.id, detail=detail)
+    audit_rows.note_account(
+        connection, event, token.email, address, subject=token.id, detail=token.scope, label=token.label
+    )
 
 
 def _hash(secret: str) -> bytes:

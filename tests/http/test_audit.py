@@ -182,6 +182,18 @@ def test_a_user_of_two_organisations(ann: Person, server: Server) -> None:
     assert newest(other, "sign-in")[0] == bob.email
 
 
+def test_a_label_of_a_user_of_two_organisations_is_their_own(ann: Person, server: Server) -> None:
+    """What a token is called may tell of one organisation what the other is not to know; its id and address stay."""
+    other, bob = stranger(server), ann.add("writer")
+    assert bob.api.json("POST", "/api/v1/invitation", {"code": other.invite(bob.email, "reader")}).status == 200
+    wanted = {"scope": "full", "label": "deploy key of the secret project"}
+    token = bob.by_password.json("POST", "/api/v1/tokens", wanted).json()
+    bearer(bob.port, token["token"]).get("/api/v1/me")
+    for admin_of_one in (ann, other):
+        for event in ("token-create", "token-use"):
+            assert newest(admin_of_one, event) == (bob.email, token["id"], "full")
+
+
 def test_entries_are_narrowed(ann: Person, server: Server) -> None:
     """By who did it, by the docker repository, by time, and without those about tokens; all at once too."""
     bob, repo, other = ann.add("writer"), ann.new_repo(), ann.new_repo()

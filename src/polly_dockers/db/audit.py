@@ -161,10 +161,12 @@ def note_account(
     by: str | None = None,
     subject: str = "",
     detail: str = "",
+    label: str = "",
 ) -> None:
     """Append what concerns an account: an entry for each of its organisations, or one for none of them.
 
-    ``by`` is who did it where that is not the account itself.
+    ``by`` is who did it where that is not the account itself. ``label`` is what the account calls one of its tokens,
+    which may tell of one organisation what is no business of another: it is told where there is one at most.
     """
     query = (
         select(members.c.organisation_id)
@@ -173,7 +175,10 @@ def note_account(
         .where(users.c.email == email, organisations.c.deleted_at.is_(None))
         .order_by(members.c.organisation_id)
     )
-    for organisation_id in list(connection.execute(query).scalars()) or [None]:
+    concerned = list(connection.execute(query).scalars()) or [None]
+    if label and len(concerned) == 1:
+        detail = f"{detail}: {label}"
+    for organisation_id in concerned:
         append(
             connection, event, subject, organisation_id=organisation_id, by=by or email, address=address, detail=detail
         )
