@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, case, literal_column, or_, select
 
+from polly_dockers.db import accounts as account_rows
 from polly_dockers.db.engine import now
 from polly_dockers.db.schema import access_tokens, members, organisations, repositories, signing_keys, users
 from polly_dockers.db.statement import Statement
@@ -191,10 +192,12 @@ def member(connection: Connection, actor: Actor, organisation: str, least: Role)
         raise OrganisationUnknown(msg)
     role = Role(row.role)
     if role < least:
-        msg = (
-            f"This takes the role {least.name} in {organisation}, and you are a {role.name}. An admin can change that: "
-            "polly members set-role."
-        )
+        way = "An admin can change that: polly members set-role."
+        able = [each for each in account_rows.memberships(connection, actor.user_id or 0) if each[1] >= least]
+        if able:
+            slug, other, _ = able[0]
+            way = f"You are {other.name} of {slug}: --org {slug}, or for good: polly org use {slug}."
+        msg = f"This takes the role {least.name} in {organisation}, and you are a {role.name}. {way}"
         raise Denied(msg)
     return row.organisation_id, role
 

@@ -212,7 +212,7 @@ def _unknown(registry: Registry, email: str, address: str) -> InvitationUnknown:
 
 def _not_valid(email: str) -> InvitationUnknown:
     msg = (
-        f"This code is not valid for {email}: it is for another email, was used or revoked, or has expired. Ask the "
-        "admin who invited you for a new one: polly members add."
+        f"This code is not valid for {email}: it is mistyped or for another email, was used or revoked, or has "
+        "expired. Ask the admin who invited you for a new one: polly members add."
     )
     return InvitationUnknown(msg)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 from cli.people import Server, User, push
+from conftest import BIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +68,20 @@ def test_an_event_that_does_not_exist(ann: User) -> None:
 def test_nothing_of_the_kind(ann: User) -> None:
     """An empty list is said to be one."""
     assert "has no such entry" in ann.ok("audit", "list", "--event", "restore").err
+
+
+def test_what_no_entry_can_be_is_refused(server: Server, ann: User) -> None:
+    """A name that is no email, and a span the wrong way round; so does polly-server."""
+    for wrong, words in (
+        (("--by", "bob"), "--by takes an email"),
+        (("--since", "yesterday", "--until", "7d"), "later than"),
+    ):
+        done = ann.polly("audit", "list", *wrong)
+        assert (done.code, words in done.err) == (2, True)
+        command = [str(BIN / "polly-server"), "audit", "--data", str(server.data), *wrong]
+        operator = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (operator.returncode, words in operator.stderr) == (2, True)
+    ann.ok("audit", "list", "--by", "policy")
 
 
 def test_what_is_misspelt_is_told(ann: User) -> None:

@@ -143,6 +143,24 @@ def test_list_and_version(ann: User, nobody: User, server: Server) -> None:
     assert nobody.helper("steal").code == 2
 
 
+def test_who_is_not_signed_in_is_told_on_stderr(nobody: User) -> None:
+    """Stdout has the words of the protocol alone."""
+    done = nobody.helper("get", "registry.acme.example\n")
+    assert (done.code, done.out) == (1, f"{NOT_FOUND}\n")
+    assert done.err == ("Not signed in to registry.acme.example; run: polly login --server registry.acme.example\n")
+
+
+def test_configure_tells_of_an_older_login(ann: User, server: Server) -> None:
+    """It stays in Docker's file, with the command that removes it; an empty one is none."""
+    folder = ann.home / ".docker"
+    folder.mkdir()
+    file = folder / "config.json"
+    file.write_text(json.dumps({"auths": {server.registry: {"auth": "eDp5"}}}))
+    assert f"to remove it: docker logout {server.registry}" in ann.ok("dockers", "configure").err
+    file.write_text(json.dumps({"auths": {server.registry: {}}}))
+    assert "docker logout" not in ann.ok("dockers", "configure").err
+
+
 def test_configure_keeps_the_rest_of_the_file(ann: User, server: Server) -> None:
     """Keys, order, mode and a symbolic link stay; --undo gives back the very bytes."""
     folder, real = ann.home / ".docker", ann.home / "dotfiles.json"

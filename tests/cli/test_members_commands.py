@@ -74,7 +74,7 @@ def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
         assert (done.code, done.out, words in done.err) == (exit_code, "", True), (arguments, done.err)
         assert code not in done.err
     done = ann.polly("members", "accept", "--code", code)
-    assert (done.code, "not valid for" in done.err) == (1, True)
+    assert (done.code, "not valid for" in done.err, "mistyped" in done.err) == (1, True, True)
     done = nobody.polly("members", "accept", "--email", email, "--code", code)
     assert (done.code, "--server is missing" in done.err) == (2, True)
 
@@ -211,3 +211,9 @@ def test_the_operator_is_told_commands_of_the_operator(ann: User, server: Server
         assert "polly members" not in done.err
     done = ann.polly("members", "set-role", "none@members.example", "--role", "admin")
     assert "polly members list" in done.err
+
+
+def test_a_code_where_the_email_stands(nobody: User, server: Server) -> None:
+    """It is not shown, and its place is named."""
+    done = nobody.polly("members", "accept", "invite-q5zt4w2m7yk3", "--server", server.url)
+    assert (done.code, "q5zt4w2m7yk3" in done.err, "--code-stdin" in done.err) == (2, False, True)

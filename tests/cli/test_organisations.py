@@ -63,6 +63,22 @@ def test_the_organisation_is_chosen_for_good(ann: User, server: Server, other: s
     assert mine in ann.ok("org", "use", "--org", other, POLLY_ORG=mine).err
 
 
+def test_who_lacks_the_role_hears_where_they_have_it(ann: User, server: Server) -> None:
+    """From the server, and before a question; whoami says which organisation the commands mean."""
+    second, _ = server.new_org()
+    add(server, ann, second, "reader")
+    mine = ann.env["TEST_ORG"]
+    assert f"The commands mean the organisation {mine}" in ann.ok("whoami").err
+    words = f"You are admin of {mine}: --org {mine}, or for good: polly org use {mine}."
+    done = ann.polly("members", "add", "x@a.example", "--role", "reader", "--org", second)
+    assert (done.code, words in done.err) == (1, True)
+    terminal = ann.terminal("members", "add", "--org", second, columns=200)
+    assert terminal.end() == 1
+    assert words in terminal.text()
+    assert "Writers and admins make them." in ann.ok("dockers", "list", "--org", second).err
+    assert "--description TEXT" in ann.ok("dockers", "list").err
+
+
 def test_what_cannot_be_chosen_is_told(ann: User, server: Server, other: str) -> None:
     """An organisation of others, none at all on a pipe, and a choice where no profile is in use."""
     done = ann.polly("org", "use", "acme")

@@ -132,6 +132,15 @@ def test_what_docker_shows_names_the_step(server: Server, path: str) -> None:
     assert f"echo {server.registry} | docker-credential-polly get" in message
 
 
+def test_a_profile_is_used_by_its_server_too(ann: User, server: Server) -> None:
+    """And a name where the address of a server is meant names --profile."""
+    ann.login(server, "--profile", "eve")
+    for name in {each["name"] for each in ann.ok("profiles", "list", "--output", "json").json()} - {"eve"}:
+        ann.ok("profiles", "remove", name)
+    assert "The commands use eve" in ann.ok("profiles", "use", server.url).err
+    assert "--profile eve" in ann.polly("logout", "eve").err
+
+
 def test_a_profile_is_removed_by_its_server_too(ann: User, server: Server) -> None:
     """A name that is none is not to be made, but told with the nearest; nothing goes."""
     ann.login(server, "--profile", "eve")

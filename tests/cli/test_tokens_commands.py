@@ -148,3 +148,12 @@ def test_a_registry_token_in_the_environment_names_the_scope_for_commands(
     token = ann.ok("tokens", "create", "ci", "--file", "-").out.strip()
     done = nobody.polly("dockers", "list", POLLY_SERVER=server.url, POLLY_TOKEN=token)
     assert (done.code, "polly tokens create --scope full" in done.err) == (1, True)
+
+
+def test_a_token_is_not_its_id(ann: User) -> None:
+    """It is not shown; a label names its id."""
+    made = ann.ok("tokens", "create", "--label", "of ci", "--scope", "registry", "--output", "json").json()
+    done = ann.polly("tokens", "revoke", made["token"])
+    assert (done.code, made["token"] in done.err, "polly tokens list" in done.err) == (2, False, True)
+    done = ann.polly("tokens", "revoke", "of ci")
+    assert (done.code, made["id"] in done.err) == (2, True)

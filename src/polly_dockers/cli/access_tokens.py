@@ -140,6 +140,13 @@ def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
         msg = f"--id {given!r} is the beginning of several: {', '.join(each.id for each in found)}. Give more of it."
         raise UsageError(msg)
     if not found:
+        by_label = [each.id for each in items if given and each.label == given]
+        if given.startswith("polly_"):
+            msg = "--id takes the id of a token, not the token itself; polly tokens list shows the ids."
+            raise UsageError(msg)
+        if by_label:
+            msg = f"--id takes an id, and {given!r} is a label; that of: {', '.join(by_label)}."
+            raise UsageError(msg)
         msg = f"You have no access token whose id begins with {given!r}. polly tokens list shows yours."
         raise CommandError(msg)
     [item] = exact or found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from polly_dockers import audit_filter
 from polly_dockers.cli import durations, render, terminal
 from polly_dockers.cli.failures import RequestError, UsageError
 from polly_dockers.cli.render import Column
@@ -43,9 +44,16 @@ class Wanted:
         given = {"event": self.event, "by": self.by}
         if self.event is None and not self.all_events:
             given["token_events"] = "hide"  # noqa: S105 - no password
-        for option, text, end in (("since", self.since, False), ("until", self.until, True)):
-            if text is not None:
-                given[option] = durations.moment(text, f"--{option}", call.session.client.now(), end=end).isoformat()
+        times = {
+            option: durations.moment(text, f"--{option}", call.session.client.now(), end=end)
+            for option, text, end in (("since", self.since, False), ("until", self.until, True))
+            if text is not None
+        }
+        try:
+            audit_filter.check(self.by, times.get("since"), times.get("until"))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        given |= {option: at.isoformat() for option, at in times.items()}
         return {name: text for name, text in given.items() if text is not None}
 
     def options(self) -> dict[str, str | bool | None]:

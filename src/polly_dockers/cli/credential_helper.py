@@ -62,7 +62,15 @@ def _fail(message: str) -> NoReturn:
 
 def _get() -> None:
     host = _host(_input())
-    with credentials.handed_out(_signed_in(host)) as secret:
+    try:
+        sign_in = _signed_in(host)
+    except CommandError as error:
+        if error.message == NOT_FOUND:  # stdout is the client's; this is for the person
+            from polly_dockers.cli import terminal
+
+            terminal.say(f"Not signed in to {host}; run: polly login --server {host}")
+        raise
+    with credentials.handed_out(sign_in) as secret:
         process.write_data(json.dumps({"ServerURL": host, "Username": credentials.USER, "Secret": secret}))
 
 

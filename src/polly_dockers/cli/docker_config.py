@@ -45,7 +45,7 @@ def configure(call: Call, *, undo: bool) -> None:
     if dropped:
         terminal.say("The token that Docker was handed before was revoked; it gets a new one.")
     terminal.say("podman, skopeo and buildah read the same file. `polly dockers configure --undo` takes it out again.")
-    _warn(host)
+    _warn(where, host)
 
 
 def _drop_revoked(current: Session) -> bool:
@@ -188,7 +188,7 @@ def _written(document: dict[str, Any], indent: str) -> str:
     return text
 
 
-def _warn(host: str) -> None:
+def _warn(where: Path, host: str) -> None:
     """Say what would keep clients from asking the helper."""
     if not shutil.which("docker-credential-polly"):
         folder = os.path.dirname(os.path.abspath(sys.argv[0]))
@@ -196,19 +196,25 @@ def _warn(host: str) -> None:
             "Warning: Docker looks for docker-credential-polly on the PATH, and it is not there. Add its folder: "
             f'export PATH="$PATH:{folder}"'
         )
+    if any(_login(where, each) for each in profiles.aliases(host)):
+        terminal.say(f"An older login for {host} stays in {where}; to remove it: docker logout {host}")
     override = os.environ.get("REGISTRY_AUTH_FILE")
     if override:
         terminal.say(f"Warning: podman, skopeo and buildah read REGISTRY_AUTH_FILE={override} alone.")
     for each in _auth_files():
-        try:
-            older = host in json.loads(each.read_text(encoding="utf-8")).get("auths", {})
-        except (OSError, ValueError, AttributeError, TypeError):
-            continue
-        if older:
+        if _login(each, host):
             terminal.say(
                 f"Warning: podman, skopeo and buildah find an older login in {each} first; "
                 f"to remove it: podman logout {host}"
             )
+
+
+def _login(file: Path, host: str) -> bool:
+    """Tell whether the file holds a login for the host; Docker leaves an empty one where a helper has it."""
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("auths", {}).get(host))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def _auth_files() -> list[Path]:

@@ -67,6 +67,9 @@ def accept(
     if code and code_stdin:
         msg = "--code and --code-stdin both give the code: use one."
         raise UsageError(msg)
+    if email is not None and email.strip().startswith("invite-"):
+        msg = "This is a code, not an email. A code is asked for, or comes with --code-stdin < code.txt"
+        raise UsageError(msg)
     session = _session(call, email)
     if session is not None and password_stdin:
         msg = f"--password-stdin is for who is not signed in, and you are, to {session.server}. Leave it out."

@@ -51,7 +51,7 @@ def version(text: str) -> tuple[str, str, str]:
 
 def _check_secret(text: str, option: str) -> None:
     """Raise UsageError for ``https://ann:password@host/…``, whose password no message shows."""
-    if re.match(r"\s*https?://[^/]*@", text, re.IGNORECASE):
+    if re.match(r"\s*(?:https?|docker)://[^/]*@", text, re.IGNORECASE):
         msg = f"{option} has a user name or a password in it. Right is HOST/ORGANISATION/NAME."
         raise UsageError(msg)
 

@@ -50,7 +50,7 @@ def list_(call: Call, output: str) -> None:
 
 def use(call: Call) -> None:
     """Make a profile the current one. Raises CommandError where there is none of that name."""
-    wanted = session.meant(_name(call), call.server)
+    wanted = session.meant(_of_server(_name(call), " To make one, run: polly login --profile NAME"), call.server)
     with profiles.edit() as known:
         name = known.current = session.agreed(known, wanted)
         server = known.by_name[name].server
@@ -66,13 +66,16 @@ def remove(call: Call) -> None:
 
     Raises CommandError where there is none, or its token may still be good, UsageError where the server has several.
     """
-    call.profile = _of_server(_name(call))
+    call.profile = _of_server(_name(call), " Nothing is removed.")
     call.remember("polly profiles remove")
     signin.logout(call)
 
 
-def _of_server(text: str) -> str:
-    """Return the name of the profile that is meant by its name or by the address of its server."""
+def _of_server(text: str, otherwise: str) -> str:
+    """Return the name of the profile that is meant by its name or by the address of its server.
+
+    Raises CommandError, with ``otherwise`` at its end, where there is none.
+    """
     known = profiles.load()
     if text in known.by_name:
         return text
@@ -86,7 +89,7 @@ def _of_server(text: str) -> str:
     near = difflib.get_close_matches(text, list(known.by_name), 1)
     maybe = f" Did you mean {near[0]}?" if near else ""
     have = f" There are: {known.names()}." if known.by_name else " You are not signed in anywhere."
-    msg = f"There is no profile {server_url.masked(text)!r}.{maybe}{have} Nothing is removed."
+    msg = f"There is no profile {server_url.masked(text)!r}.{maybe}{have}{otherwise}"
     raise CommandError(msg)
 
 

@@ -145,7 +145,10 @@ def list_(call: Call, choice: Choice, search: str | None, output: str) -> None:
     elif page.items:
         render.show(_REPOSITORY, [_repository_row(each) for each in page.items])
     elif not search:
-        terminal.say(f"{organisation} has no docker repository yet. To make one: polly dockers create --name NAME")
+        way = "To make one: polly dockers create --name NAME --description TEXT"
+        if not session.may_create(organisation):
+            way = "Writers and admins make them."
+        terminal.say(f"{organisation} has no docker repository yet. {way}")
         return
     choice.tell(len(page.items), page.total, "docker repositories", output)
 

@@ -81,15 +81,24 @@ class Session:
         organisation = organisation or self.organisation
         role = self._role(organisation)
         if role and _ROLES.index(role) < _ROLES.index(least):
-            msg = (
-                f"This takes the role {least} in {organisation}, and you are a {role}. An admin can change that: "
-                "polly members set-role."
-            )
+            able = [each for each in self.memberships if _ROLES.index(each.role) >= _ROLES.index(least)]
+            way = "An admin can change that: polly members set-role."
+            if able:
+                other = able[0]
+                way = (
+                    f"You are {other.role} of {other.organisation}: --org {other.organisation}, or for good: "
+                    f"polly org use {other.organisation}."
+                )
+            msg = f"This takes the role {least} in {organisation}, and you are a {role}. {way}"
             raise CommandError(msg)
 
     def may_publish(self, organisation: str) -> bool:
         """Tell whether the person may make a docker repository of the organisation public."""
         return self._role(organisation) == "admin" and self.client.info().public_repositories == "allow"
+
+    def may_create(self, organisation: str) -> bool:
+        """Tell whether the person may make docker repositories."""
+        return self._role(organisation) in {"writer", "admin"}
 
     def may_change_access(self, organisation: str) -> bool:
         """Tell whether the person may change who may pull."""
@@ -254,7 +263,11 @@ def _name(known: profiles.Profiles, wanted: Meant) -> str:
     if wanted.server:
         name = of_server(known, wanted.server, os.environ.get("POLLY_PROFILE", ""), known.current)
         if not name:
-            msg = f"You are not signed in to {wanted.server}. Run: polly login --server {wanted.server}"
+            host = server_url.host(wanted.server)
+            way = f"Run: polly login --server {wanted.server}"
+            if host in known.by_name:
+                way = f"For the profile of that name: --profile {host}"
+            msg = f"You are not signed in to {wanted.server}. {way}"
             raise CommandError(msg)
         return name
     if known.current:

@@ -135,6 +135,9 @@ def whoami(call: Call, output: str) -> None:
     columns = [render.Column(each) for each in ("user", "organisation", "role", "server", "expires")]
     until = render.date(me.token.expires_at)
     render.show(columns, [(me.email, *place, session.server, until) for place in places or [("-", "-")]])
+    if len(places) > 1:
+        default = terminal.clean(session.default)
+        terminal.say(f"The commands mean the organisation {default}; polly org use chooses another.")
 
 
 def change_password(call: Call, *, password_stdin: bool) -> None:
