@@ -10,11 +10,10 @@ if TYPE_CHECKING:
 _NO_PEOPLE: Final = ("policy", "polly-server")
 
 
-def check(by: str | None, since: dt.datetime | None, until: dt.datetime | None) -> None:
-    """Raise ValueError, in words, for what no entry can be by, and for a span that is the wrong way round."""
+def wrong(by: str | None, since: dt.datetime | int | None, until: dt.datetime | int | None) -> str:
+    """What no entry can be by, or a span the wrong way round, in words; else empty. Both times are of one kind."""
     if by is not None and "@" not in by and by.lower() not in _NO_PEOPLE:
-        msg = f"--by takes an email, or one of {', '.join(_NO_PEOPLE)}; {by!r} is none of them."
-        raise ValueError(msg)
-    if since is not None and until is not None and since > until:
-        msg = "--since is later than --until, so nothing lies between them. It may be meant the other way round."
-        raise ValueError(msg)
+        return f"--by takes an email, or one of {', '.join(_NO_PEOPLE)}; {by!r} is none of them."
+    if since is not None and until is not None and since > until:  # type: ignore[operator]
+        return "--since is later than --until, so nothing lies between them. It may be meant the other way round."
+    return ""

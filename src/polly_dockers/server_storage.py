@@ -357,19 +357,16 @@ def run_audit(
     if name is not None and org is None and "/" not in name:
         msg = f"--name {name!r} is in which organisation? Right are --name ORG/{name}, and --org ORG --name {name}."
         raise BadRequest(msg)
-    times = _moment(since, "--since", end=False), _moment(until, "--until", end=True)
-    try:
-        audit_filter.check(by, *times)
-    except ValueError as error:
-        raise BadRequest(str(error)) from error
     wanted = Wanted(
         event=event,
         token_events=all_events or event is not None,
         by=by.lower() if by is not None else None,
         path=f"{org}/{name}" if name is not None and org is not None and not name.startswith(f"{org}/") else name,
-        since=_microseconds(times[0]),
-        until=_microseconds(times[1]),
+        since=_moment(since, "--since", end=False),
+        until=_moment(until, "--until", end=True),
     )
+    if wrong := audit_filter.wrong(by, wanted.since, wanted.until):
+        raise BadRequest(wrong)
 
     async def read(registry: Registry) -> list[Entry]:
         found: list[Entry] = []
@@ -410,21 +407,18 @@ def _entries(
     return audit.page(connection, found, wanted=wanted, after=after, limit=limit)
 
 
-def _moment(text: str | None, option: str, *, end: bool) -> dt.datetime | None:
-    """The moment of an option, None without it. Raises BadRequest."""
+def _moment(text: str | None, option: str, *, end: bool) -> int | None:
+    """The moment of an option in microseconds, None without it. Raises BadRequest."""
     if text is None:
         return None
     try:
-        return moments.parse(text, dt.datetime.now().astimezone(), end=end)
+        at = moments.parse(text, dt.datetime.now().astimezone(), end=end)
     except ValueError as error:
         msg = (
             f"{option} {text!r} is not a time. Right are yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (a week ago)."
         )
         raise BadRequest(msg) from error
-
-
-def _microseconds(at: dt.datetime | None) -> int | None:
-    return int(at.timestamp() * 1_000_000) if at is not None else None
+    return int(at.timestamp() * 1_000_000)
 
 
 def run_gc(

@@ -49,10 +49,8 @@ class Wanted:
             for option, text, end in (("since", self.since, False), ("until", self.until, True))
             if text is not None
         }
-        try:
-            audit_filter.check(self.by, times.get("since"), times.get("until"))
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        if wrong := audit_filter.wrong(self.by, times.get("since"), times.get("until")):
+            raise UsageError(wrong)
         given |= {option: at.isoformat() for option, at in times.items()}
         return {name: text for name, text in given.items() if text is not None}
 
