@@ -84,6 +84,17 @@ def test_restore_under_another_name(ann: User, digest: str) -> None:
     assert [item["commit"] for item in items] == [digest]
 
 
+def test_each_of_two_that_had_one_name_comes_back(ann: User, digest: str) -> None:
+    """The last first, under another name; then the one before it."""
+    ann.ok("dockers", "delete", "--name", "one", "--yes")
+    ann.ok("dockers", "create", "--name", "one", "--description", "second")
+    ann.ok("dockers", "delete", "--name", "one", "--yes")
+    ann.ok("dockers", "restore", "--name", "one", "--as", "second")
+    ann.ok("dockers", "restore", "--name", "one")
+    items = ann.ok("dockers", "commit-list", "--name", "one", "--output", "json").json()
+    assert [item["commit"] for item in items] == [digest]
+
+
 def test_tag_and_commit_can_not_be_together(ann: User, digest: str) -> None:
     """Exit code 2, and why."""
     for command in ("delete", "restore"):
