@@ -127,6 +127,36 @@ def test_exec_runs_docker(docker: User, server: Server) -> None:
     assert (done.code, "ended with exit code 1" in done.err) == (1, True)
 
 
+@pytest.fixture
+def elsewhere(docker: User) -> User:
+    """Return ann, whose server says that its images are at the registry of somebody else."""
+    document = json.loads(docker.profiles.read_text())
+    document["profiles"][document["current"]]["registry"] = "ghcr.io"
+    docker.profiles.write_text(json.dumps(document))
+    return docker
+
+
+@pytest.mark.parametrize("command", ["configure", "login", "login --exec", "logout", "logout --exec"])
+def test_the_registry_of_somebody_else_is_told(elsewhere: User, server: Server, command: str) -> None:
+    """A server may name any host: on a terminal a person is asked before Docker's login there changes."""
+    config = elsewhere.home / ".docker/config.json"
+    config.parent.mkdir()
+    config.write_text('{"auths": {"ghcr.io": {"auth": "YTpi"}}}')
+    before = tokens(elsewhere)
+    terminal = elsewhere.terminal("dockers", *command.split(), columns=200)
+    terminal.see("Is ghcr.io this server's?")
+    assert f"{server.url} says that its images are at ghcr.io, which is another host." in terminal.text()
+    terminal.type("n\r")
+    terminal.see("Nothing was changed.")
+    assert terminal.end() == 1
+    assert "credHelpers" not in config.read_text()
+    assert not (elsewhere.home / "calls").exists()
+    assert tokens(elsewhere) == before
+    done = elsewhere.ok("dockers", *command.split())
+    assert "Warning: " in done.err
+    assert "at ghcr.io, which is another host" in done.err
+
+
 def tokens(user: User) -> list[str]:
     """Return the ids of the registry tokens that the profile remembers."""
     document = json.loads(user.profiles.read_text())

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polly_dockers.cli import credentials, files, profiles, server_url, session, terminal
+from polly_dockers.cli import ask, credentials, files, profiles, server_url, session, terminal
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.failures import CommandError, UnreachableError
+from polly_dockers.cli.failures import CommandError, DeclinedError, UnreachableError
 
 if TYPE_CHECKING:
     from polly_dockers.cli.command import Call
@@ -31,13 +31,15 @@ HELPER = "polly"
 def configure(call: Call, *, undo: bool) -> None:
     """Set the entry for the registry of the session, or take it out.
 
-    Raises CommandError where the file is not what Docker writes; it is left as it is then.
+    Raises CommandError where the file is not what Docker writes; it is left as it is then. DeclinedError as
+    ``confirm_host``.
     """
     where = path()
     if undo:
         _undo(call, where)
         return
     host = call.session.registry
+    confirm_host(call, "Docker will ask polly for the password there, before any other login of yours")
     dropped = _drop_revoked(call.session)
     changed = change(where, host, undo=False)
     call.remember("polly dockers configure")
@@ -46,6 +48,25 @@ def configure(call: Call, *, undo: bool) -> None:
         terminal.say("The token that Docker was handed before was revoked; it gets a new one.")
     terminal.say("podman, skopeo and buildah read the same file. `polly dockers configure --undo` takes it out again.")
     _warn(where, host)
+
+
+def confirm_host(call: Call, what: str) -> None:
+    """Ask a person, or warn where nobody can be asked, before Docker's login changes at another host than the server.
+
+    Where its images are is what a server says, and it may name somebody else's registry. Raises DeclinedError.
+    """
+    server, host = call.session.server, call.session.registry
+    if profiles.same(server_url.host(server), host):
+        return
+    told = f"{server} says that its images are at {host}, which is another host. {what}."
+    if not call.may_ask():
+        terminal.say(f"Warning: {told}")
+        return
+    terminal.say(told)
+    call.asked = True
+    if not ask.yes(f"Is {host} this server's?"):
+        msg = "Nothing was changed."
+        raise DeclinedError(msg)
 
 
 def _drop_revoked(current: Session) -> bool:

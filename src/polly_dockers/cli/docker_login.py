@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from polly_dockers import process
-from polly_dockers.cli import credentials, durations, profiles, render, terminal
+from polly_dockers.cli import credentials, docker_config, durations, profiles, render, terminal
 from polly_dockers.cli.failures import CommandError, UsageError
 from polly_dockers.cli.new_token import new_token, on_this_machine
 
@@ -39,6 +39,7 @@ def login(call: Call, expires: str, shell: str | None, *, run: bool) -> None:
     session = call.session
     docker = _docker() if run else []
     registry = session.registry
+    docker_config.confirm_host(call, "Its login there takes the place of any other login of yours")
     call.remember("polly dockers login", exec=run, expires=None if expires == "12h" else expires)
     if session.stored is not None:
         profiles.check_writable()
@@ -63,6 +64,7 @@ def logout(call: Call, *, run: bool) -> None:
     """
     session = call.session
     registry = session.registry
+    docker_config.confirm_host(call, "Any login of yours there ends")
     if run:
         _run([*_docker(), "logout", registry])
     else:
