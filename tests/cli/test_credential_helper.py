@@ -125,6 +125,16 @@ def test_store_keeps_nothing(ann: User, nobody: User, server: Server) -> None:
     assert not any("secret-secret" in each.read_text() for each in ann.home.rglob("*") if each.is_file())
 
 
+@pytest.mark.parametrize("key", ["ServerURL", "Username"])
+@pytest.mark.parametrize("value", ["\ud800", ["x"], {}, 7, None])
+def test_store_of_what_is_no_text_says_what_it_takes(ann: User, server: Server, key: str, value: object) -> None:
+    """Half of a character, which JSON may spell, and what is no text at all."""
+    done = ann.helper(
+        "store", json.dumps({"ServerURL": server.registry, "Username": "POLLY", "Secret": "x"} | {key: value})
+    )
+    assert (done.code, done.out) == (1, "store takes JSON with ServerURL, Username and Secret\n")
+
+
 def test_erase_ends_the_token(ann: User, server: Server) -> None:
     """It is removed from the cache; the next get hands out another."""
     first = ann.helper("get", server.registry).json()["Secret"]

@@ -78,7 +78,7 @@ def _store() -> None:
     """Keep nothing: who signs in as the user that is known here gets fresh tokens anyway."""
     try:
         login = json.loads(_input())
-        host, user = _host(login["ServerURL"]), login["Username"]
+        host, user = _host(_text(login["ServerURL"])), _text(login["Username"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         msg = "store takes JSON with ServerURL, Username and Secret"
         raise CommandError(msg) from error
@@ -119,6 +119,14 @@ def _version() -> None:
 def _input() -> str:
     """Return what the client sends: UTF-8 in every locale, as the clients write it."""
     return sys.stdin.buffer.read(_LONGEST).decode("utf-8-sig", "replace")
+
+
+def _text(value: object) -> str:
+    """Return what has to be text. Raises TypeError for another value, ValueError for half of a character."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    value.encode()
+    return value
 
 
 def _host(text: str) -> str:
