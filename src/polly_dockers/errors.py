@@ -138,7 +138,7 @@ class TagExists(PollyError):
 
 
 class MemberExists(PollyError):
-    """The user is a member already, or has an account."""
+    """The user is a member already."""
 
     code, status = "MEMBER_EXISTS", 409
 

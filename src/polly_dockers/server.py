@@ -28,11 +28,11 @@ from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit, throttles
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import BadRequest, MemberExists, MemberUnknown, PollyError
+from polly_dockers.errors import BadRequest, MemberUnknown, PollyError
 from polly_dockers.model import Role, parse_email, parse_slug
 from polly_dockers.ownership import AccessDenied
 from polly_dockers.passwords import UNSET, hash_now
-from polly_dockers.server_help import complete, group, moment, named_by
+from polly_dockers.server_help import complete, group, named_by
 from polly_dockers.server_place import Data, Org, same, with_same
 from polly_dockers.sizes import counted
 
@@ -151,47 +151,27 @@ app.command("run", cls=HelpedCommand, epilog=server_run.EXAMPLES)(server_run.run
 def user_add(
     org: Org, email: Email, role: RoleOption, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
 ) -> None:
-    """Make a user a member of an organisation. The password is for a user who has none.
-
-    An account that has one keeps it, whoever made the account: then --password-stdin is refused.
-    """
+    """Make a user a member of an organisation. The password is for a user who has none; others keep theirs."""
     datafolder.require(data)
     email, wanted = parse_email(email), Role.parse(role)
 
-    def account(connection: Connection) -> str | None:
-        """What is known of an account that has a password; raises MemberExists where it is given another."""
-        organisation = accounts.organisation_of(connection, org)
+    def keeps(connection: Connection) -> bool:
+        accounts.organisation_of(connection, org)
         known = rows.user(connection, email)
-        if known is None or known.password_hash == UNSET:  # as after a rebuild
-            return None
-        if rows.member(connection, organisation, email) is not None:
-            raise accounts.is_member(email, org, operator=True)
-        roles = [f"{each.name} in {slug}" for slug, each, _ in rows.memberships(connection, known.id)]
-        made = render.date(moment(rows.made_at(connection, known.id)))
-        told = f"made {made}, {', '.join(roles) or 'in no organisation'}"
-        if password_stdin:
-            msg = (
-                f"{email} has an account already ({told}), with a password of its own: the one given here is not "
-                "taken, and nothing was changed. Ask its owner whether they made it, for whoever invites an email can. "
-                f"To set its password and end its sign-ins: polly-server user reset-password{same()} --email {email}. "
-                "To add it: run this again without --password-stdin."
-            )
-            raise MemberExists(msg)
-        return told
+        return known is not None and known.password_hash != UNSET  # unset as after a rebuild
 
-    asked = datafolder.change(data, account) is None
+    asked = not datafolder.change(data, keeps)
     hashed = hash_now(_password(email, from_stdin=password_stdin)) if asked else UNSET
 
-    def add(connection: Connection) -> str | None:
-        kept = account(connection)
+    def add(connection: Connection) -> bool:
+        kept = keeps(connection)
         organisation = accounts.organisation_of(connection, org)
         made = accounts.put_member(connection, organisation, org, email, wanted, hashed, by=None)
-        if kept is None:
+        if not kept:
             rows.set_password(connection, made.user_id, hashed)
         return kept
 
-    kept = datafolder.change(data, add)
-    note = "" if kept is None else f" The account was there already ({kept}) and keeps its password."
+    note = " The account was there already and keeps its password." if datafolder.change(data, add) else ""
     print(f"{email} is {wanted.name} in {org}.{note}")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, new_password, polly_server
+from conftest import polly_server
 from contract.wire_client import Person, Repo, admin, basic, image
 
 if TYPE_CHECKING:
@@ -69,19 +68,5 @@ def test_a_user_who_is_known(server: Server, bob: Person) -> None:
     org, _ = server.new_org()
     said = user(server, "add", bob.email, "--org", org, "--role", "admin")
     assert "keeps its password" in said
-    assert "writer in acme" in said
     assert bob.by_password.get("/token").status == 200
     assert {item["organisation"] for item in bob.api.get("/api/v1/me").json()["organisations"]} == {"acme", org}
-
-
-def test_an_account_that_somebody_else_made(server: Server, bob: Person) -> None:
-    """A password for an account that has one is refused by add, with where that is from; nothing is changed."""
-    org, _ = server.new_org()
-    command = [str(BIN / "polly-server"), "user", "add", bob.email, "--org", org, "--role", "admin", "--password-stdin"]
-    done = subprocess.run(
-        [*command, "--data", str(server.data)], input=new_password(), capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "writer in acme" in done.stderr
-    assert f"reset-password --data {server.data} --email {bob.email}" in done.stderr
-    assert {item["organisation"] for item in bob.api.get("/api/v1/me").json()["organisations"]} == {"acme"}

@@ -247,15 +247,3 @@ def test_a_right_password_forgives(tmp_path: Path) -> None:
         assert [wrong.get("/token").status for _ in range(12)][-1] == 429
         assert basic(server.port, ann.email, secret).get("/token").status == 200
         assert bearer(server.port, secret).get("/api/v1/me").status == 200
-
-
-@pytest.mark.parametrize(
-    "path", ["/v2/", "{}/manifests/v1", "{}/tags/list", "{}/blobs/" + sha256(b""), "/token", "/api/v1/me"]
-)
-def test_two_authorization_headers(server: Server, path: str) -> None:
-    """A request that says twice who makes it is refused: a proxy before the server may go by the other one."""
-    repo = admin(server).new_repo()
-    repo.push(image(), "v1")
-    twice = f"Authorization: {repo.authorization}\nAuthorization: Bearer {repo.authorization}"
-    answer = raw(server.port, f"GET {path.format('/v2/' + repo.name)} HTTP/1.1\nHost: x\n{twice}")
-    assert (answer.status, answer.code) == (400, "BAD_REQUEST")

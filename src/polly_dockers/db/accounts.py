@@ -147,11 +147,6 @@ def set_password(connection: Connection, user_id: int, password_hash: str) -> No
     connection.execute(delete(access_tokens).where(access_tokens.c.user_id == user_id))
 
 
-def made_at(connection: Connection, user_id: int) -> int:
-    """When the account of a user was made."""
-    return int(connection.execute(select(users.c.created_at).where(users.c.id == user_id)).scalar_one())
-
-
 def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role, int]]:
     """The organisations of a user, by slug, with the role in each and since when."""
     query = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers import accounts
 from polly_dockers.db import keys
-from polly_dockers.errors import BadRequest, Unauthorized
+from polly_dockers.errors import Unauthorized
 from polly_dockers.model import ANYBODY, Actor
 from polly_dockers.signer import UnknownKey
 
@@ -18,18 +18,9 @@ if TYPE_CHECKING:
     from polly_dockers.web.exchange import Exchange
 
 
-def _authorization(exchange: Exchange) -> str:
-    """The Authorization header, empty without one; raises BadRequest for several: a proxy may go by another of them."""
-    given = exchange.request.headers.getall("Authorization", ())
-    if len(given) > 1:
-        msg = f"The request has Authorization {len(given)} times: give it once."
-        raise BadRequest(msg)
-    return given[0] if given else ""
-
-
 async def registry_actor(exchange: Exchange) -> Actor:
     """Whom a registry token under /v2 was made for; nobody without one. Raises Unauthorized for a bad one."""
-    scheme, _, token = _authorization(exchange).partition(" ")
+    scheme, _, token = exchange.request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return ANYBODY
     actor = await _read(exchange.registry, token.strip())
@@ -52,7 +43,7 @@ async def _read(registry: Registry, token: str) -> Actor:
 
 def basic(exchange: Exchange) -> tuple[str, str] | None:
     """User and secret of a Basic header (RFC 7617); None without one. Raises Unauthorized for a malformed one."""
-    scheme, _, text = _authorization(exchange).partition(" ")
+    scheme, _, text = exchange.request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
@@ -77,7 +68,7 @@ async def by_basic(exchange: Exchange) -> SignedIn | None:
 
 async def by_full_token(exchange: Exchange) -> SignedIn:
     """The user of an access token of scope full, as /api/v1 takes it; raises Unauthorized."""
-    scheme, _, secret = _authorization(exchange).partition(" ")
+    scheme, _, secret = exchange.request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         msg = "Sign in first: polly login. A program sends Authorization: Bearer with an access token."
         raise Unauthorized(msg)
