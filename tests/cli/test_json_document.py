@@ -181,6 +181,7 @@ OF_THE_OPERATOR = {
 def test_what_the_operators_commands_print(server: Server, images: list[str], tmp_path: Path) -> None:
     """Likewise, beside the server that runs."""
     assert images
+    polly_server("org", "delete", "--data", str(server.data), "--org", server.new_org()[0], "--yes")
     for line, options in OF_THE_OPERATOR.items():
         more = [str(tmp_path / "backup")] if options[-1:] == ("--to",) else []
         words = line.split()[1:]
