@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from polly_dockers import access, audit
+from polly_dockers import access, refusals
 from polly_dockers.db import accounts as rows
 from polly_dockers.db import audit as audit_rows
 from polly_dockers.db import invitations
@@ -75,18 +75,18 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
     except BadRequest:
         email = ""
     try:
-        async with registry.throttles.attempt(registry.db, email, address) as attempt:
-            found = await registry.db.read(rows.user, email)
+        async with registry.throttles.attempt(registry.database, email, address) as attempt:
+            found = await registry.database.read(rows.user, email)
             right = await registry.passwords.verify(found.password_hash if found else NOBODY, secret)
             if not right:
-                await attempt.failed(registry.db)
+                await attempt.failed(registry.database)
     except Busy:  # nothing was checked, so nothing was refused
         raise
     except TooManyRequests:
-        audit.refused(registry, email, address)
+        refusals.remember(registry, email, address)
         raise
     if found is None or not right:
-        audit.refused(registry, email, address)
+        refusals.remember(registry, email, address)
         msg = (
             "Wrong email or password. A lost password is reset by who runs the server "
             "(polly-server user reset-password)."
@@ -104,7 +104,7 @@ async def sign_in(registry: Registry, user: str, secret: str, address: str) -> S
 
 async def sign_in_by_token(registry: Registry, secret: str, address: str) -> SignedIn:
     """By an access token; raises Unauthorized."""
-    token = await registry.db.read(rows.token_by_hash, _hash(secret)) if secret.isascii() else None
+    token = await registry.database.read(rows.token_by_hash, _hash(secret)) if secret.isascii() else None
     if token is None:
         raise access.ended()
     if token.last_used_at is None or abs(now() - token.last_used_at) > TOUCH:  # a clock may have been set back
@@ -182,7 +182,7 @@ async def create_token(
             rows.replace_token(connection, old, token)
             _note_token(connection, Event.token_revoke, old, caller.actor.address)
 
-    await registry.db.write(add)
+    await registry.database.write(add)
     return token, secret
 
 
@@ -190,7 +190,7 @@ async def tokens(
     registry: Registry, caller: SignedIn, *, after: tuple[int, str] | None, limit: int
 ) -> list[AccessToken]:
     """Up to ``limit`` of the caller's access tokens that are good now, newest first, behind (created_at, id)."""
-    return await registry.db.read(rows.token_page, caller.actor.user_id or 0, after=after, limit=limit)
+    return await registry.database.read(rows.token_page, caller.actor.user_id or 0, after=after, limit=limit)
 
 
 async def revoke_token(registry: Registry, caller: SignedIn, token_id: str) -> None:
@@ -203,12 +203,12 @@ async def revoke_token(registry: Registry, caller: SignedIn, token_id: str) -> N
         address = caller.actor.address
         audit_rows.note_account(connection, Event.token_revoke, caller.email, address, subject=token_id)
 
-    await registry.db.write(revoke)
+    await registry.database.write(revoke)
 
 
 async def memberships(registry: Registry, caller: SignedIn) -> list[tuple[str, Role, int]]:
     """The caller's organisations, by slug, with the role in each and since when."""
-    return await registry.db.read(rows.memberships, caller.actor.user_id or 0)
+    return await registry.database.read(rows.memberships, caller.actor.user_id or 0)
 
 
 async def change_password(registry: Registry, caller: SignedIn, password: str) -> None:
@@ -221,7 +221,7 @@ async def change_password(registry: Registry, caller: SignedIn, password: str) -
         rows.set_password(connection, caller.actor.user_id or 0, hashed)
         audit_rows.note_account(connection, Event.password_change, caller.email, caller.actor.address)
 
-    await registry.db.write(change)
+    await registry.database.write(change)
 
 
 # --- members ---------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ async def members(
         found, _ = access.member(connection, actor, organisation, Role.reader)
         return rows.member_page(connection, found, after=after, newest_first=newest_first, limit=limit)
 
-    return await registry.db.read(query)
+    return await registry.database.read(query)
 
 
 def put_member(
@@ -276,7 +276,7 @@ async def set_role(registry: Registry, actor: Actor, organisation: str, email: s
         found, _ = access.member(connection, actor, organisation, Role.admin)
         return change_role(connection, found, organisation, email, role, by=actor)
 
-    return await registry.db.write(change)
+    return await registry.database.write(change)
 
 
 def change_role(
@@ -303,7 +303,7 @@ async def remove_member(registry: Registry, actor: Actor, organisation: str, ema
         found, _ = access.member(connection, actor, organisation, Role.admin)
         take_out(connection, found, organisation, email, by=actor)
 
-    await registry.db.write(change)
+    await registry.database.write(change)
 
 
 def take_out(connection: Connection, organisation_id: int, organisation: str, email: str, *, by: Actor | None) -> None:

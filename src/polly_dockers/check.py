@@ -97,17 +97,17 @@ class Check:
 
     async def size(self) -> int:
         """Bytes of all blobs, for a bar of progress."""
-        return await self.registry.db.read(damage.size_of_blobs)
+        return await self.registry.database.read(damage.size_of_blobs)
 
     async def _database(self) -> None:
-        for problem in await self.registry.db.read(damage.of_database):
+        for problem in await self.registry.database.read(damage.of_database):
             place = quote(str(self.registry.config.data))
             self._note(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild --data {place}"))
 
     async def _journal(self) -> None:
-        folder, committed = self.registry.config.data, await self.registry.db.read(batches.committed)
+        folder, committed = self.registry.config.data, await self.registry.database.read(batches.committed)
         while committed and not await asyncio.to_thread(journal.has, folder, committed):
-            before, committed = committed, await self.registry.db.read(batches.committed)
+            before, committed = committed, await self.registry.database.read(batches.committed)
             if committed == before:  # it was not compacted meanwhile
                 what = "The journal lacks what the database holds; the next start of the server writes it again."
                 self._note(Damage(what))
@@ -115,16 +115,16 @@ class Check:
 
     async def _audit(self) -> None:
         """Go over the chain of the audit log, and compare it with the journal and with what was noted of it before."""
-        db = self.registry.db
+        database = self.registry.database
         await audit.settle(self.registry)
         written, begin = await self._sealed()
-        if begin is not None and await db.read(audit_rows.start) != begin:
+        if begin is not None and await database.read(audit_rows.start) != begin:
             what = f"The audit log was changed: the journal says that it begins behind entry {begin.position}."
             self._note(Damage(what))
             return
-        at = await db.read(audit_rows.start)
+        at = await database.read(audit_rows.start)
         while True:
-            following, wrong = await db.read(audit_rows.broken, at)
+            following, wrong = await database.read(audit_rows.broken, at)
             if wrong is not None:
                 what = f"The audit log was changed: its entry {wrong} does not fit its hash and the entry before it."
                 self._note(Damage(what))
@@ -133,22 +133,22 @@ class Check:
                 break
             at = following
         self.seen.audit = at
-        begin = await db.read(audit_rows.start)
+        begin = await database.read(audit_rows.start)
         for seal, source in ((written, "the journal"), (self.audit_head, "the head that was given")):
             if seal is not None and seal.position < begin.position:
                 what = f"Entry {seal.position} of the audit log, which {source} has, was dropped. Give a newer head."
                 self._note(Damage(what))
-            elif seal is not None and await db.read(audit_rows.sealed, seal.position) != seal:
+            elif seal is not None and await database.read(audit_rows.sealed, seal.position) != seal:
                 self._note(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
 
     async def _sealed(self) -> tuple[audit_rows.Seal | None, audit_rows.Seal | None]:
         """The newest seal that the journal holds, and what the audit log begins behind by it."""
         folder, before = self.registry.config.data, -1
-        committed = await self.registry.db.read(batches.committed)
+        committed = await self.registry.database.read(batches.committed)
         seal, begin = None, None
         while seal is None and committed != before:  # again where it was compacted meanwhile
             seal, begin = await asyncio.to_thread(journal.sealed, folder, committed)
-            before, committed = committed, await self.registry.db.read(batches.committed)
+            before, committed = committed, await self.registry.database.read(batches.committed)
         return (
             audit_rows.Seal(seal.position, seal.hash) if seal is not None else None,
             audit_rows.Seal(begin.position, begin.hash) if begin is not None else None,
@@ -156,7 +156,7 @@ class Check:
 
     async def _manifests(self) -> None:
         after = 0
-        while rows := await self.registry.db.read(damage.manifests_after, after):
+        while rows := await self.registry.database.read(damage.manifests_after, after):
             for row in rows:
                 self.seen.manifests += 1
                 algorithm, _, known = row.digest.partition("~")[0].partition(":")
@@ -167,7 +167,7 @@ class Check:
 
     async def _blobs(self) -> None:
         after = 0
-        while rows := await self.registry.db.read(damage.blobs_after, after):
+        while rows := await self.registry.database.read(damage.blobs_after, after):
             for row in rows:
                 await self._blob(row)
             after = rows[-1].id
@@ -179,10 +179,10 @@ class Check:
         self.progress(row.size)
         if problem is None:
             return
-        again = await self.registry.db.read(damage.blob, row.id)
+        again = await self.registry.database.read(damage.blob, row.id)
         if again is None or (again != row and await self._problem(again, whole=read) is None):
             return  # it was collected, or mended, while we looked
-        images = tuple(await self.registry.db.read(damage.images_of, row.id))
+        images = tuple(await self.registry.database.read(damage.images_of, row.id))
         mended, whole = await self._mend(again) if self.repair else ("", False)
         self._note(Damage(f"The blob {row.digest} {problem}.", images, mended, whole))
 
@@ -226,18 +226,18 @@ class Check:
 
         What was done, and whether the blob is whole again.
         """
-        blobs, db = self.registry.blobs, self.registry.db
+        blobs, database = self.registry.blobs, self.registry.database
         for key in [key for key in await _keys_of(blobs, row.digest) if key != row.storage_key]:
             if copied := await self._copied(blobs, key, row.digest):
                 await blobs.set_aside(row.storage_key)
-                await db.write(damage.mend, row, copied)
+                await database.write(damage.mend, row, copied)
                 return f"mended from {key}", True
         if copied := await self._from_backup(row):
             await blobs.set_aside(row.storage_key)
-            await db.write(damage.mend, row, copied)
+            await database.write(damage.mend, row, copied)
             return f"mended from the backup {self.backup}", True
         await blobs.set_aside(row.storage_key)
-        await db.write(damage.lose, row)
+        await database.write(damage.lose, row)
         return "set aside; the next push of it is stored", False
 
     async def _copied(self, source: BlobStore, key: str, digest: str) -> str | None:
@@ -282,7 +282,9 @@ class Check:
         for part in self.registry.blobs.parts():
             keys = [each.key for each in await self.registry.blobs.keys(part)]
             for at in range(0, len(keys), garbage.BATCH):
-                self.seen.orphans += len(await self.registry.db.read(garbage.orphans, keys[at : at + garbage.BATCH]))
+                self.seen.orphans += len(
+                    await self.registry.database.read(garbage.orphans, keys[at : at + garbage.BATCH])
+                )
 
     def _note(self, found: Damage) -> None:
         self.seen.damages.append(found)

@@ -115,17 +115,19 @@ class Collector:
             await self._expire(held)  # late: where it fails, what others need is done
             self.report.dropped = await audit.drop_old(self.registry)
             await self._compact()
-            self.report.waiting = await self.registry.db.read(garbage.buried)
+            self.report.waiting = await self.registry.database.read(garbage.buried)
             return self.report
 
     async def look(self) -> Report:
         """What a run would do now, without doing it."""
         config, report = self.registry.config, self.report
         report.expired = await policy.count(self.registry)
-        overdue = await self.registry.db.read(trash_rows.older, await self._deadline(), after=(0, 0), limit=1_000_000)
-        begun = await self.registry.db.read(trash_rows.claimed)
+        overdue = await self.registry.database.read(
+            trash_rows.older, await self._deadline(), after=(0, 0), limit=1_000_000
+        )
+        begun = await self.registry.database.read(trash_rows.claimed)
         report.purged = len({item.id for item in (*begun, *overdue)})
-        found = await self.registry.db.read(garbage.waiting)
+        found = await self.registry.database.read(garbage.waiting)
         report.links, report.blobs, report.size, report.waiting = found.links, found.blobs, found.size, found.tombstones
         for part in self.registry.blobs.parts():
             report.orphans += len(await self._orphans_of(part))
@@ -158,7 +160,7 @@ class Collector:
         failed = self.registry.warned.get(COMPACTION)
         if not self.thorough and failed is not None and time.monotonic() - failed < COMPACT_AGAIN:
             return
-        folder, stale = self.registry.config.data, await self.registry.db.read(batches.stale)
+        folder, stale = self.registry.config.data, await self.registry.database.read(batches.stale)
         if not await asyncio.to_thread(compaction.is_due, folder, stale, time.time(), thorough=self.thorough):
             return
         try:
@@ -193,9 +195,9 @@ class Collector:
 
     async def _purge(self) -> None:
         """Delete what has been in the trash for long enough; first what an earlier run has begun to delete."""
-        await self._purge_all(await self.registry.db.read(trash_rows.claimed))
+        await self._purge_all(await self.registry.database.read(trash_rows.claimed))
         after, before = (0, 0), await self._deadline()  # what is deleted meanwhile is for the next run
-        while items := await self.registry.db.read(trash_rows.older, before, after=after, limit=garbage.BATCH):
+        while items := await self.registry.database.read(trash_rows.older, before, after=after, limit=garbage.BATCH):
             await self._purge_all(items)
             after = items[-1].deleted_at, items[-1].id
 
@@ -204,19 +206,19 @@ class Collector:
         while small:
             began = asyncio.get_running_loop().time()
             some, small = small[:TOGETHER], small[TOGETHER:]
-            gone, more = await self.registry.db.write(self._purge_some, some)
+            gone, more = await self.registry.database.write(self._purge_some, some)
             self.report.purged += len(gone)
             small += more
             await self._rest(began)
         for item in items:
             if item.kind in {trash_rows.TAG, trash_rows.COMMIT}:
                 continue
-            if not await self.registry.db.write(trash_rows.claim, item):  # it was restored meanwhile
+            if not await self.registry.database.write(trash_rows.claim, item):  # it was restored meanwhile
                 continue
             if item.kind == trash_rows.REPOSITORY:
                 await self._purge_repository(item, item.repository_id or 0)
             else:
-                for repository_id in await self.registry.db.read(garbage.repositories_of, item.organisation_id):
+                for repository_id in await self.registry.database.read(garbage.repositories_of, item.organisation_id):
                     await self._purge_repository(item, repository_id)
                 await self._step(item, garbage.purge_organisation, item)
 
@@ -238,14 +240,14 @@ class Collector:
 
     async def _deadline(self) -> int:
         """What was deleted before this time is purged."""
-        return await self.registry.db.read(clock.ago, self.registry.config.trash_days * DAY)
+        return await self.registry.database.read(clock.ago, self.registry.config.trash_days * DAY)
 
     async def _look_at_clock(self) -> None:
         """Take care that a clock that was set ahead ends nothing early."""
         try:
-            jump = await self.registry.db.write(clock.observe)
+            jump = await self.registry.database.write(clock.observe)
         except StorageFull:
-            if await self.registry.db.read(clock.jumped):
+            if await self.registry.database.read(clock.jumped):
                 raise
             return  # on a full disk too, what may go gives its space back
         if jump:
@@ -255,7 +257,7 @@ class Collector:
 
     async def _age(self, seconds: int) -> float:
         """By how many seconds of the wall clock something has to be older so that ``seconds`` have really passed."""
-        return (now() - await self.registry.db.read(clock.ago, seconds)) / SECOND
+        return (now() - await self.registry.database.read(clock.ago, seconds)) / SECOND
 
     async def _step(
         self, item: trash_rows.Item, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -267,7 +269,7 @@ class Collector:
             done = fn(connection, *args, **kwargs)
             return done, there and trash_rows.note_purge(connection, item)
 
-        done, gone = await self.registry.db.write(change)
+        done, gone = await self.registry.database.write(change)
         self.report.purged += gone
         return done
 
@@ -287,7 +289,7 @@ class Collector:
             taken = None
             while taken is None or taken.seen == garbage.BATCH:
                 began = asyncio.get_running_loop().time()
-                taken = await self.registry.db.write(_by_the_clock, step, self.registry.config.grace_seconds)
+                taken = await self.registry.database.write(_by_the_clock, step, self.registry.config.grace_seconds)
                 self._count(taken)
                 await self._rest(began)
 
@@ -298,12 +300,12 @@ class Collector:
 
     async def _files(self) -> None:
         """Delete the bytes of keys whose time has come. A key that a row names after all is only forgotten."""
-        db, blobs = self.registry.db, self.registry.blobs
-        while keys := await db.write(_by_the_clock, garbage.due, FILES):
+        database, blobs = self.registry.database, self.registry.blobs
+        while keys := await database.write(_by_the_clock, garbage.due, FILES):
             began = asyncio.get_running_loop().time()
-            doomed = await db.read(garbage.unnamed, keys)
+            doomed = await database.read(garbage.unnamed, keys)
             self.report.freed += await blobs.delete_all(doomed)
-            await db.write(garbage.forget, keys)
+            await database.write(garbage.forget, keys)
             self.report.files += len(doomed)
             await self._rest(began)
 
@@ -314,7 +316,7 @@ class Collector:
             began = asyncio.get_running_loop().time()
             keys = await self._orphans_of(part)
             if keys:
-                await self.registry.db.write(garbage.bury, keys, self.registry.config.grace_seconds)
+                await self.registry.database.write(garbage.bury, keys, self.registry.config.grace_seconds)
             self.report.orphans += len(keys)
             await self._rest(began)
 
@@ -325,7 +327,7 @@ class Collector:
         old = [each.key for each in stored if each.age > age]
         found: list[str] = []
         for at in range(0, len(old), FILES):
-            found += await self.registry.db.read(garbage.orphans, old[at : at + FILES])
+            found += await self.registry.database.read(garbage.orphans, old[at : at + FILES])
         return found
 
     async def _uploads(self) -> None:

@@ -20,6 +20,7 @@ from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.passwords import Passwords
 from polly_dockers.registry import Registry
 from polly_dockers.signer import Signer, new_key
+from polly_dockers.throttles import Throttles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,8 +99,8 @@ def _before_start(connection: Connection) -> None:
 
 async def retire_keys(registry: Registry) -> None:
     """Delete signing keys whose every token has expired."""
-    if await registry.db.read(keys.outlived):
-        await registry.db.write(keys.remove_outlived)
+    if await registry.database.read(keys.outlived):
+        await registry.database.write(keys.remove_outlived)
 
 
 def require(folder: Path, *, upgrades: bool = False) -> None:
@@ -211,7 +212,8 @@ async def open_registry(config: Config) -> Registry:
     found = await database.read(keys.every)
     return Registry(
         config=config,
-        db=database,
+        database=database,
+        throttles=Throttles(),
         blobs=FileBlobStore(config.data),
         signer=Signer(found, config.registry),
         passwords=Passwords(),

@@ -61,7 +61,7 @@ async def grant(registry: Registry, caller: SignedIn | None, scopes: Sequence[st
     """
     asked, catalog = parse_scopes(scopes)
     actor = caller.actor if caller is not None else Actor()
-    grants, known = await registry.db.read(_intersect, registry, actor, asked)
+    grants, known = await registry.database.read(_intersect, registry, actor, asked)
     if caller is None and not grants:
         msg = "Nobody is signed in."
         raise Unauthorized(msg)

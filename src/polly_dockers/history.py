@@ -32,7 +32,7 @@ ANNOTATIONS: Final = 4 << 20
 
 async def tags(registry: Registry, actor: Actor, name: RepositoryName, *, last: str, limit: int) -> list[str]:
     """Up to ``limit`` tags in the order of their bytes, after ``last``."""
-    return await registry.db.read(_tags, registry, actor, name, last, limit)
+    return await registry.database.read(_tags, registry, actor, name, last, limit)
 
 
 def _tags(
@@ -50,7 +50,7 @@ async def catalog(registry: Registry, actor: Actor, *, last: str, limit: int) ->
     if not actor.catalog or actor.user_id is None:
         msg = "The catalogue takes a token of the scope registry:catalog:*."
         raise Unauthorized(msg, scope="registry:catalog:*", reason="insufficient_scope")
-    return await registry.db.read(_catalog, actor, last, limit)
+    return await registry.database.read(_catalog, actor, last, limit)
 
 
 def _catalog(connection: Connection, actor: Actor, last: str, limit: int) -> list[str]:
@@ -74,7 +74,7 @@ async def referrers(
     Of any of ``artifact_types`` where some are given. "If the registry supports the referrers API … MUST include" those
     of the fallback tag too, which stand on the first page.
     """
-    return await registry.db.read(_referrers, registry, actor, name, digest, artifact_types, after)
+    return await registry.database.read(_referrers, registry, actor, name, digest, artifact_types, after)
 
 
 def _referrers(
@@ -162,7 +162,7 @@ async def commits(
     if tag is not None:
         tag = Tag.parse(tag)
     await fold(registry)
-    return await registry.db.read(_commits, actor, name, tag, newest_first, limit, after)
+    return await registry.database.read(_commits, actor, name, tag, newest_first, limit, after)
 
 
 def _commits(
@@ -205,12 +205,12 @@ async def active_commits(
         return found, following, repository_rows.one(connection, reached.repository_id).tags
 
     await fold(registry)
-    return await registry.db.read(query)
+    return await registry.database.read(query)
 
 
 async def fold(registry: Registry) -> None:
     """Bring totals and times of last pushes up to now; where the disk is full, they stay as they were."""
-    if await registry.db.read(repository_rows.deltas_wait):
+    if await registry.database.read(repository_rows.deltas_wait):
         folded: list[int] = []
         while await registry.write_aside("totals", _fold, folded) and folded[-1] == repository_rows.FOLD:
             pass

@@ -13,7 +13,7 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import access, accounts, audit, passwords
+from polly_dockers import access, accounts, passwords, refusals
 from polly_dockers.db import accounts as account_rows
 from polly_dockers.db import audit as audit_rows
 from polly_dockers.db import invitations as rows
@@ -80,7 +80,7 @@ async def invite(
         assert made is not None  # noqa: S101 - inserted in this transaction
         return made
 
-    return await registry.db.write(change), code
+    return await registry.database.write(change), code
 
 
 async def pending(
@@ -92,7 +92,7 @@ async def pending(
         found, _ = access.member(connection, actor, organisation, Role.reader)
         return rows.page(connection, found, after=after, newest_first=newest_first, limit=limit)
 
-    return await registry.db.read(query)
+    return await registry.database.read(query)
 
 
 async def revoke(registry: Registry, actor: Actor, organisation: str, email: str) -> None:
@@ -104,7 +104,7 @@ async def revoke(registry: Registry, actor: Actor, organisation: str, email: str
             msg = f"No invitation of {email[:100]} to {organisation} waits. polly members invitations lists them."
             raise InvitationUnknown(msg)
 
-    await registry.db.write(change)
+    await registry.database.write(change)
 
 
 async def accept(registry: Registry, caller: SignedIn, code: str, address: str) -> Invitation:
@@ -116,16 +116,16 @@ async def accept(registry: Registry, caller: SignedIn, code: str, address: str) 
         return caller.actor.user_id or 0
 
     try:
-        async with registry.throttles.attempt(registry.db, caller.email, address) as attempt:
+        async with registry.throttles.attempt(registry.database, caller.email, address) as attempt:
             found = await _find(registry, attempt, code, caller.email)
     except Busy:  # nothing was checked, so nothing was refused
         raise
     except TooManyRequests:
-        audit.refused(registry, caller.email, address)
+        refusals.remember(registry, caller.email, address)
         raise
     if found is None:
         raise _unknown(registry, caller.email, address)
-    return await registry.db.write(_join, attempt, code, caller.email, address, who)
+    return await registry.database.write(_join, attempt, code, caller.email, address, who)
 
 
 async def accept_with_password(registry: Registry, code: str, email: str, password: str, address: str) -> Invitation:
@@ -139,11 +139,11 @@ async def accept_with_password(registry: Registry, code: str, email: str, passwo
     email = parse_email(email)
     hashed, known = "", None
     try:
-        async with registry.throttles.attempt(registry.db, email, address) as attempt:
+        async with registry.throttles.attempt(registry.database, email, address) as attempt:
             found = await _find(registry, attempt, code, email)
             if found is not None:
                 passwords.checked(password)
-                known = await registry.db.read(account_rows.user, email)
+                known = await registry.database.read(account_rows.user, email)
                 if known is None:
                     hashed = await registry.passwords.hash(password)
                 else:
@@ -151,7 +151,7 @@ async def accept_with_password(registry: Registry, code: str, email: str, passwo
     except Busy:  # as above
         raise
     except (TooManyRequests, Unauthorized):
-        audit.refused(registry, email, address)
+        refusals.remember(registry, email, address)
         raise
     if found is None:
         raise _unknown(registry, email, address)
@@ -165,20 +165,20 @@ async def accept_with_password(registry: Registry, code: str, email: str, passwo
             raise Unavailable(msg)
         return now_known.id
 
-    return await registry.db.write(_join, attempt, code, email, address, who)
+    return await registry.database.write(_join, attempt, code, email, address, who)
 
 
 async def _find(registry: Registry, attempt: Attempt, code: str, email: str) -> Invitation | None:
-    found = await registry.db.read(rows.by_code, _hash(code))
+    found = await registry.database.read(rows.by_code, _hash(code))
     if found is None or found.email != email:
-        await attempt.failed(registry.db)
+        await attempt.failed(registry.database)
         return None
     return found
 
 
 async def _check(registry: Registry, attempt: Attempt, known: User, password: str) -> None:
     if not await registry.passwords.verify(known.password_hash, password):
-        await attempt.failed(registry.db)
+        await attempt.failed(registry.database)
         msg = (
             f"{known.email} has an account on this server, with another password. Give the password of that account; a "
             "lost one is reset by the server's operator (polly-server user reset-password)."
@@ -206,7 +206,7 @@ def _join(
 
 
 def _unknown(registry: Registry, email: str, address: str) -> InvitationUnknown:
-    audit.refused(registry, email, address)
+    refusals.remember(registry, email, address)
     return _not_valid(email)
 
 

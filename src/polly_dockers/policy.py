@@ -78,7 +78,7 @@ async def read(
         own, following = rows.own_policies(connection, found, after=after, limit=limit)
         return rows.of_organisation(connection, found), own, following
 
-    return await registry.db.read(query)
+    return await registry.database.read(query)
 
 
 async def write(
@@ -129,10 +129,10 @@ async def write(
         )
         return found, repository_id, holds
 
-    found, repository_id, holds = await registry.db.read(reach)
+    found, repository_id, holds = await registry.database.read(reach)
     async with _place(registry, found, nothing_goes=holds.everything):  # whoever can't be told changes nothing either
         if not preview:
-            found, repository_id, holds = await registry.db.write(change)
+            found, repository_id, holds = await registry.database.write(change)
         over = _one(repository_id or 0, full.name, holds) if full is not None else _inheriting(registry, found, holds)
         return holds, await _preview(registry, over, at)
 
@@ -155,7 +155,7 @@ async def look(
         place = access.reach(connection, actor, full, Action.delete).repository_id
         return found, place, rows.effective(connection, place)[1]
 
-    found, place, holds = await registry.db.read(query)
+    found, place, holds = await registry.database.read(query)
     over = _one(place, full.name, holds) if full is not None else _all(registry, found)
     async with _place(registry, found, nothing_goes=full is not None and holds.everything):
         return holds, await _preview(registry, over, at)
@@ -273,18 +273,18 @@ async def _preview(registry: Registry, over: _Over, at: int) -> Preview:
 async def _look(registry: Registry, over: _Over, looking: _Looking, until: float) -> None:
     """Look until there is nothing more, or no time; half of the time is for other requests."""
     timer = asyncio.get_running_loop().time
-    jumps = await registry.db.read(clock.jumps, now())
+    jumps = await registry.database.read(clock.jumps, now())
     async for repository_id, name, policy in over:
         lease = registry.config.lease_seconds
         judge = rows.Judge(repository_id, policy, at=looking.seen.at, lease=lease, jumps=jumps)
         after: str | None = None if policy.everything else ""
         while after is not None and timer() < until:
             began = timer()
-            after = await registry.db.read(looking.scan, judge, name, after)
+            after = await registry.database.read(looking.scan, judge, name, after)
             await asyncio.sleep(timer() - began)
         for blob_ids in looking.freed() if after is None else ():
             began = timer()
-            await registry.db.read(looking.add_blobs, blob_ids)
+            await registry.database.read(looking.add_blobs, blob_ids)
             await asyncio.sleep(timer() - began)
         if after is not None or timer() >= until:
             looking.seen.complete = False
@@ -299,7 +299,7 @@ async def _inheriting(registry: Registry, organisation_id: int, policy: Policy) 
     """Repositories without a policy of their own, with the one that they would have."""
     after: str | None = None if policy.everything else ""
     while after is not None:
-        found, after = await registry.db.read(rows.inheriting, organisation_id, after=after, limit=PAGE)
+        found, after = await registry.database.read(rows.inheriting, organisation_id, after=after, limit=PAGE)
         for repository_id, name in found:
             yield repository_id, name, policy
         await asyncio.sleep(0)
@@ -309,7 +309,7 @@ async def _all(registry: Registry, organisation_id: int) -> _Over:
     """All repositories of an organisation, with what is kept in them."""
     after: str | None = ""
     while after is not None:
-        found, after = await registry.db.read(rows.of_all, organisation_id, after=after, limit=PAGE)
+        found, after = await registry.database.read(rows.of_all, organisation_id, after=after, limit=PAGE)
         for each in found:
             yield each
         await asyncio.sleep(0)
@@ -321,16 +321,16 @@ async def _all(registry: Registry, organisation_id: int) -> _Over:
 async def _found(registry: Registry, at: int) -> AsyncIterator[tuple[int, list[int]]]:
     """Go over all repositories that have rules: their ids, with ids of manifests that nothing seems to keep."""
     page: int | None = 0
-    jumps = await registry.db.read(clock.jumps, at)
+    jumps = await registry.database.read(clock.jumps, at)
     while page is not None:
-        found, page = await registry.db.read(rows.ruled, after=page, limit=PAGE)
+        found, page = await registry.database.read(rows.ruled, after=page, limit=PAGE)
         await asyncio.sleep(0)
         for repository_id, policy in found:
             lease = registry.config.lease_seconds
             judge = rows.Judge(repository_id, policy, at=at, lease=lease, jumps=jumps)
             after: str | None = ""
             while after is not None:
-                judged, after = await registry.db.read(rows.scan, judge, after)
+                judged, after = await registry.database.read(rows.scan, judge, after)
                 yield repository_id, [row.id for row, goes in judged if goes]
 
 
@@ -342,7 +342,7 @@ async def apply(registry: Registry) -> AsyncIterator[int]:
         left: Sequence[int] = manifest_ids
         yield 0
         while left:
-            thrown, left = await registry.db.write(
+            thrown, left = await registry.database.write(
                 rows.throw, repository_id, left, at=at, lease=registry.config.lease_seconds
             )
             yield thrown
@@ -361,9 +361,9 @@ async def note_pulls(registry: Registry) -> None:
     while registry.pulled:
         some = [registry.pulled.pop() for _ in range(min(len(registry.pulled), pulls.CHUNK))]
         try:
-            wanted = await registry.db.read(pulls.stale, some)
+            wanted = await registry.database.read(pulls.stale, some)
             if wanted:
-                await registry.db.write(pulls.note, wanted)
+                await registry.database.write(pulls.note, wanted)
         except BaseException:
             registry.pulled.update(some)
             raise

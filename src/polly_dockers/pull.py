@@ -130,7 +130,7 @@ async def manifest(
     Its bytes where there are ``largest`` at most. Raises ManifestUnknown.
     """
     bound = access.parameters(actor, name, reference=reference, largest=largest)
-    row = await registry.db.read((_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG).first, bound)
+    row = await registry.database.read((_BY_DIGEST if isinstance(reference, Digest) else _BY_TAG).first, bound)
     reached = access.look(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.digest is None:
         raise await _missing(registry, row, name, reference, whole=isinstance(reached, access.Absent))
@@ -151,7 +151,7 @@ async def _missing(
     said = None
     if row is not None and row.traced:
         place = (row.organisation_id, row.repository_id)
-        said = await registry.db.read(removal.trace, registry.config, name, place, reference)
+        said = await registry.database.read(removal.trace, registry.config, name, place, reference)
     if whole:
         return NameUnknown(said, detail={"name": name}) if said else access.missing(name, Action.pull)
     what = "commit or manifest" if isinstance(reference, Digest) else "tag"
@@ -164,7 +164,7 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
 
     Whoever asks may be about to name it in a manifest: a HEAD is a promise that the blob will be there.
     """
-    row = await registry.db.read(_BLOB.first, access.parameters(actor, name, reference=digest))
+    row = await registry.database.read(_BLOB.first, access.parameters(actor, name, reference=digest))
     reached = access.found(row, actor, name, Action.pull, public=registry.public)
     if row is None or row.leased_until in {None, HIDDEN} or row.lost_at is not None:
         msg = f"{name} has no blob {digest}."

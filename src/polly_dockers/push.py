@@ -76,9 +76,11 @@ async def manifest(
     else:
         async with registry.parsing:
             parsed = await asyncio.to_thread(documents.parse, body, content_type)
-    held = repository_id is not None and await registry.db.read(rows.find_whole, repository_id, computed) is not None
+    held = (
+        repository_id is not None and await registry.database.read(rows.find_whole, repository_id, computed) is not None
+    )
     platform = None if held else await _platform(registry, repository_id, parsed)
-    await registry.db.write(_store, registry, actor, name, computed, parsed, body, platform, tags)
+    await registry.database.write(_store, registry, actor, name, computed, parsed, body, platform, tags)
     return Pushed(computed, parsed.subject, tuple(tags))
 
 
@@ -89,7 +91,7 @@ async def _platform(registry: Registry, repository_id: int | None, parsed: Manif
         return None
     if config.media_type not in documents.CONFIGS:
         return None
-    found = await registry.db.read(blob_rows.find, repository_id, config.digest)
+    found = await registry.database.read(blob_rows.find, repository_id, config.digest)
     if found is None or found.size > documents.MAX_CONFIG:
         return None
     try:

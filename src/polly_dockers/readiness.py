@@ -52,9 +52,9 @@ class Readiness:
     async def _try(self) -> None:
         try:
             async with self._alone():
-                if not await self._registry.db.read(rows.fresh, int(EVERY * 1_000_000)):
+                if not await self._registry.database.read(rows.fresh, int(EVERY * 1_000_000)):
                     await self._registry.blobs.check()
-                    await self._registry.db.write(rows.write)
+                    await self._registry.database.write(rows.write)
             self._failure = None
         except PollyError as error:
             self._failure = error

@@ -13,7 +13,6 @@ import structlog
 
 from polly_dockers.errors import PollyError, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.gate import Gate
-from polly_dockers.throttles import Throttles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from polly_dockers.db.engine import Database
     from polly_dockers.passwords import Passwords
     from polly_dockers.signer import Signer
+    from polly_dockers.throttles import Throttles
 
 P = ParamSpec("P")
 
@@ -69,11 +69,11 @@ class Registry:
     """A running registry in one process."""
 
     config: Config
-    db: Database
+    database: Database
     blobs: BlobStore
     signer: Signer
     passwords: Passwords
-    throttles: Throttles = field(default_factory=Throttles)
+    throttles: Throttles
     hashers: Hashers = field(default_factory=Hashers)
     begun: Counter[int] = field(default_factory=Counter)
     """Uploads that each user has begun at this process."""
@@ -102,7 +102,7 @@ class Registry:
         """
         try:
             async with asyncio.timeout(SIDE_SECONDS):
-                await self.db.write(fn, *args, **kwargs)
+                await self.database.write(fn, *args, **kwargs)
         except (StorageFull, Unavailable) as error:
             self.warn(what, error)
             return False
@@ -126,6 +126,6 @@ class Registry:
 
     def close(self) -> None:
         """Finish what waits, and let go of threads and files."""
-        self.db.close()
+        self.database.close()
         self.blobs.close()
         self.passwords.close()

@@ -33,7 +33,7 @@ async def manifest(registry: Registry, actor: Actor, name: RepositoryName, refer
     if registry.config.manifest_delete == "deny":
         msg = "This server keeps every tag and manifest: its setting manifest_delete is deny."
         raise Unsupported(msg)
-    await registry.db.write(_manifest, registry, actor, name, reference)
+    await registry.database.write(_manifest, registry, actor, name, reference)
 
 
 def _manifest(
@@ -116,7 +116,7 @@ async def blob(registry: Registry, actor: Actor, name: RepositoryName, digest: D
     if registry.config.blob_delete == "deny":
         msg = "This server deletes no blobs by request: its setting blob_delete is deny."
         raise Unsupported(msg)
-    await registry.db.write(_blob, registry, actor, name, digest)
+    await registry.database.write(_blob, registry, actor, name, digest)
 
 
 def _blob(connection: Connection, registry: Registry, actor: Actor, name: RepositoryName, digest: Digest) -> None:

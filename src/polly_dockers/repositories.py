@@ -70,7 +70,7 @@ async def create(
         audit.note(connection, Event.repository_create, full, organisation_id=found, by=actor, detail=detail)
         return rows.one(connection, made)
 
-    return await registry.db.write(change)
+    return await registry.database.write(change)
 
 
 async def update(
@@ -117,7 +117,7 @@ async def update(
         return rows.one(connection, reached.repository_id)
 
     await fold(registry)
-    return await registry.db.write(change)
+    return await registry.database.write(change)
 
 
 async def one(registry: Registry, actor: Actor, organisation: str, name: str) -> Repository:
@@ -129,7 +129,7 @@ async def one(registry: Registry, actor: Actor, organisation: str, name: str) ->
         return rows.one(connection, access.reach(connection, actor, full, Action.pull).repository_id)
 
     await fold(registry)
-    return await registry.db.read(query)
+    return await registry.database.read(query)
 
 
 async def page(
@@ -158,4 +158,4 @@ async def page(
         )
 
     await fold(registry)
-    return await registry.db.read(query)
+    return await registry.database.read(query)

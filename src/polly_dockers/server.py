@@ -18,6 +18,7 @@ from polly_dockers import (
     ownership,
     process,
     secret_input,
+    server_audit,
     server_keys,
     server_organisations,
     server_run,
@@ -54,7 +55,7 @@ RoleOption = Annotated[
 ]
 
 
-def run() -> NoReturn:
+def main() -> NoReturn:
     """The entry point: a failure is one line on stderr and exit 1; 2 for what was typed wrongly."""
     process.prepare()
     os.umask(ownership.UMASK)
@@ -315,3 +316,4 @@ def _user(connection: Connection, email: str) -> rows.User:
 
 
 server_storage.add_to(app)
+server_audit.add_to(app)

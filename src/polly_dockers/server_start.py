@@ -20,4 +20,4 @@ def run() -> NoReturn:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    server.run()
+    server.main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import itertools
 import json
 import re
@@ -17,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
-from polly_dockers import accounts, audit_filter, backup, datafolder, moments, process, server_place
+from polly_dockers import accounts, backup, datafolder, process, server_place
 from polly_dockers.cli import render
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.cli.render import Column
-from polly_dockers.db import audit, pulls
-from polly_dockers.db.audit import Event, Seal, Wanted
+from polly_dockers.db import pulls
+from polly_dockers.db.audit import Seal
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.history import fold
 from polly_dockers.progress import Bar, Counter
@@ -32,31 +31,18 @@ from polly_dockers.sizes import counted, size
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from sqlalchemy import Connection
-
     from polly_dockers.check import Checked
     from polly_dockers.collector import Report
-    from polly_dockers.db.audit import Entry
     from polly_dockers.db.usage import Usage
     from polly_dockers.registry import Registry
 
 T = TypeVar("T")
 
-PAGE: Final = 500
-"""Entries of the audit log that are read at once."""
 NAMED: Final = 20
 """What is lost or damaged, that is named in one run, at most."""
 _USAGE: Final = (
     Column("repository", own_line=True),
     *(Column(title, right=True) for title in ("commits", "tags need", "older commits", "trash", "unnamed")),
-)
-_ENTRY: Final = (
-    Column("time"),
-    Column("event"),
-    Column("by"),
-    Column("from", optional=True),
-    Column("subject"),
-    Column("detail", own_line=True),
 )
 Data = server_place.Data
 ConfigFile = server_place.ConfigFile
@@ -70,7 +56,6 @@ def add_to(app: typer.Typer) -> None:
         ("check", run_check, "polly-server check --data data --repair --from /mnt/backup/polly"),
         ("rebuild", run_rebuild, "polly-server rebuild --data data"),
         ("usage", run_usage, "polly-server usage --data data --org acme"),
-        ("audit", run_audit, "polly-server audit --data data --org acme --latest 50"),
         ("gc", run_gc, "polly-server gc --data data --dry-run"),
     ):
         app.command(name, cls=HelpedCommand, epilog=example)(function)
@@ -115,12 +100,12 @@ def run_restore(
         f"Restored {counted(done.blobs, 'blob')} ({size(done.size)}) to {data}. Start the server: "
         f"polly-server run --data {quote(str(data))}"
     )
-    place = f"--data {quote(str(data))}"
+    option = f"--data {quote(str(data))}"
     print(
         "Passwords, roles, access tokens and signing keys are those of the backup. What was changed or revoked since "
         "then is valid again.\n"
-        f"To end access tokens: polly-server user revoke-tokens --all {place}\n"
-        f"To end what older signing keys signed: polly-server key rotate --revoke {place}"
+        f"To end access tokens: polly-server user revoke-tokens --all {option}\n"
+        f"To end what older signing keys signed: polly-server key rotate --revoke {option}"
     )
 
 
@@ -186,7 +171,7 @@ def run_check(
         bar.end()
         return seen
 
-    seen = _on_registry(data, config_file, run)
+    seen = on_registry(data, config_file, run)
     if output == "json":
         head = None if seen.audit is None else str(seen.audit)
         render.document({**{key: value for key, value in asdict(seen).items() if key != "audit"}, "audit_head": head})
@@ -278,13 +263,13 @@ def run_usage(
     async def look(registry: Registry) -> tuple[list[usage.Usage], tuple[int, int]]:
         await fold(registry)
         found: list[usage.Usage] = []
-        while rows := await registry.db.read(usage.page, found[-1].id if found else 0):
+        while rows := await registry.database.read(usage.page, found[-1].id if found else 0):
             found += rows
         if org is not None and all(each.organisation != org for each in found):
-            await registry.db.read(accounts.organisation_of, org)  # a wrong name is not one without repositories
-        return found, await registry.db.read(usage.stored)
+            await registry.database.read(accounts.organisation_of, org)  # a wrong name is not one without repositories
+        return found, await registry.database.read(usage.stored)
 
-    found, (count, total) = _on_registry(data, None, look)
+    found, (count, total) = on_registry(data, None, look)
     chosen = [each for each in found if org is None or each.organisation == org]
     chosen.sort(key=lambda each: (*_holder(each), -(each.active + each.inactive + each.trash + each.unnamed)))
     free = shutil.disk_usage(data).free
@@ -330,97 +315,6 @@ def _usage_row(each: Usage) -> tuple[str, ...]:
     return (name, str(each.commits), size(each.active), size(each.inactive), size(each.trash), size(each.unnamed))
 
 
-def run_audit(
-    data: Data = Path("data"),
-    *,
-    org: Annotated[str | None, typer.Option("--org", metavar="NAME", help="Only this organisation.")] = None,
-    event: Annotated[Event | None, typer.Option("--event", metavar="EVENT", help="Only this, such as delete.")] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="EMAIL", help="Only what they did.")] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="ORG/NAME", help="Only what was done to this docker repository.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, yesterday, 2026-11-24.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Until then; a day with all of it.")
-    ] = None,
-    all_events: Annotated[bool, typer.Option("--all-events", help="Also what was done with access tokens.")] = False,
-    latest: Annotated[int, typer.Option("--latest", min=1, metavar="N", help="How many, from the newest on.")] = 20,
-    output: Output = "table",
-) -> None:
-    """Print the audit log of all organisations, newest first.
-
-    Entries about access tokens are left out without --all-events or --event. Admins see the log of their organisation:
-    polly audit list.
-    """
-    if name is not None and org is None and "/" not in name:
-        msg = f"--name {name!r} is in which organisation? Right are --name ORG/{name}, and --org ORG --name {name}."
-        raise BadRequest(msg)
-    wanted = Wanted(
-        event=event,
-        token_events=all_events or event is not None,
-        by=by.lower() if by is not None else None,
-        path=f"{org}/{name}" if name is not None and org is not None and not name.startswith(f"{org}/") else name,
-        since=_moment(since, "--since", end=False),
-        until=_moment(until, "--until", end=True),
-    )
-    if wrong := audit_filter.wrong(by, wanted.since, wanted.until):
-        raise BadRequest(wrong)
-
-    async def read(registry: Registry) -> list[Entry]:
-        found: list[Entry] = []
-        after: int | None = None
-        while len(found) < latest:
-            page, after = await registry.db.read(_entries, org, wanted, after, min(latest - len(found), PAGE))
-            found += page
-            if after is None:
-                break
-        return found
-
-    entries = _on_registry(data, None, read)
-    if output == "json":
-        names = ("event", "by", "address", "subject", "detail")
-        render.document([{"at": moment(each.at), **{name: getattr(each, name) for name in names}} for each in entries])
-        return
-    lines = [
-        (
-            render.date(moment(each.at)),
-            each.event,
-            each.by or "-",
-            each.address or "-",
-            each.subject or "-",
-            each.detail,
-        )
-        for each in entries
-    ]
-    if lines:
-        render.show(_ENTRY, lines)
-    else:
-        print("The audit log has no such entry.", file=sys.stderr)
-
-
-def _entries(
-    connection: Connection, org: str | None, wanted: Wanted, after: int | None, limit: int
-) -> tuple[list[Entry], int | None]:
-    found = accounts.organisation_of(connection, org) if org is not None else None
-    return audit.page(connection, found, wanted=wanted, after=after, limit=limit)
-
-
-def _moment(text: str | None, option: str, *, end: bool) -> int | None:
-    """The moment of an option in microseconds, None without it. Raises BadRequest."""
-    if text is None:
-        return None
-    try:
-        at = moments.parse(text, dt.datetime.now().astimezone(), end=end)
-    except ValueError as error:
-        msg = (
-            f"{option} {text!r} is not a time. Right are yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (a week ago)."
-        )
-        raise BadRequest(msg) from error
-    return int(at.timestamp() * 1_000_000)
-
-
 def run_gc(
     data: Data = Path("data"),
     *,
@@ -450,7 +344,7 @@ def run_gc(
             raise Unavailable(msg)
         return report
 
-    report = _on_registry(data, config_file, look if dry_run else collect)
+    report = on_registry(data, config_file, look if dry_run else collect)
     counter.end()
     if output == "json":
         render.document({"dry_run": dry_run, **asdict(report)})
@@ -458,7 +352,7 @@ def run_gc(
         print(_would(report) if dry_run else _did(report))
 
 
-def _on_registry(data: Path, config_file: Path | None, work: Callable[[Registry], Awaitable[T]]) -> T:
+def on_registry(data: Path, config_file: Path | None, work: Callable[[Registry], Awaitable[T]]) -> T:
     """What ``work`` returns, done on the data folder beside a server that may run."""
     datafolder.require(data)
     settings = server_place.settings(data, config_file)

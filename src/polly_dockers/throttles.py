@@ -58,14 +58,14 @@ class Attempt:
         self._throttles = throttles
         self._keys = keys
 
-    async def failed(self, db: Database) -> None:
+    async def failed(self, database: Database) -> None:
         """Count a failure. Where it can't be written within WRITE_SECONDS, this process remembers it.
 
         It may be written all the same, later: then it counts twice. A disk that does not answer holds up no place.
         """
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                await db.write(_count, self._keys)
+                await database.write(_count, self._keys)
         except (StorageFull, Unavailable, TimeoutError):
             self._throttles.remember(self._keys)
 
@@ -88,16 +88,16 @@ class Throttles:
         self._unwritten: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     @contextlib.asynccontextmanager
-    async def attempt(self, db: Database, email: str, address: str) -> AsyncIterator[Attempt]:
+    async def attempt(self, database: Database, email: str, address: str) -> AsyncIterator[Attempt]:
         """Hold a place for a check of a secret of that account from that address.
 
         Raises TooManyRequests after too many failures, and Busy where too many wait for a place.
         """
         where = addresses.block(address)
         keys = [rows.pair(email, where), rows.account(email), f"address:{where}"]
-        await db.read(self._refuse, keys)
+        await database.read(self._refuse, keys)
         async with self._gate.place(where, addresses.neighbourhood(address)):
-            await db.read(self._refuse, keys)
+            await database.read(self._refuse, keys)
             yield Attempt(self, keys)
 
     def _refuse(self, connection: Connection, keys: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ async def delete(
 
     await fold(registry)
     try:
-        return await registry.db.write(change)
+        return await registry.database.write(change)
     except _Preview as seen:
         return seen.item
 
@@ -142,7 +142,7 @@ async def restore(
         audit.note(connection, Event.restore, path, organisation_id=organisation_id, by=actor, detail=detail)
         return item
 
-    return await registry.db.write(change)
+    return await registry.database.write(change)
 
 
 def _restore_repository(
@@ -212,4 +212,4 @@ async def page(
         organisation_id, _ = access.member(connection, actor, organisation, Role.reader)
         return rows.page(connection, organisation_id, limit=limit, after=after)
 
-    return await registry.db.read(query)
+    return await registry.database.read(query)

@@ -75,7 +75,7 @@ class Body(Protocol):
 
 async def look_for_push(registry: Registry, actor: Actor, name: RepositoryName) -> int | None:
     """The id of the repository that may be pushed to; None where the push will make it. Raises as access.reach."""
-    found = await registry.db.read(_look, registry, actor, name)
+    found = await registry.database.read(_look, registry, actor, name)
     if isinstance(found, Reached):
         return found.repository_id
     if found.create_on_push:
@@ -122,9 +122,9 @@ class Upload:
 
 async def start(registry: Registry, actor: Actor, name: RepositoryName) -> Upload:
     """Begin an upload. Raises what ``access.reach`` raises."""
-    reached = await registry.db.read(_look, registry, actor, name)
+    reached = await registry.database.read(_look, registry, actor, name)
     if isinstance(reached, Absent):
-        reached = await registry.db.write(reach_or_make, registry, actor, name)
+        reached = await registry.database.write(reach_or_make, registry, actor, name)
     registry.begun[reached.user_id] += 1
     if registry.begun[reached.user_id] % LOOK == 0:
         await registry.blobs.trim(_stored_of(reached.user_id), OPEN)
@@ -145,7 +145,7 @@ def _stored_of(user_id: int) -> str:
 
 async def _find(registry: Registry, actor: Actor, name: RepositoryName, upload_id: str) -> str:
     """The store's name of an upload of this user in this repository. Raises what ``access.reach`` raises."""
-    reached = await registry.db.read(access.reach, actor, name, Action.push, public=registry.public)
+    reached = await registry.database.read(access.reach, actor, name, Action.push, public=registry.public)
     if not _ID.fullmatch(upload_id):
         raise gone()
     return _stored(reached, upload_id)
@@ -239,9 +239,9 @@ async def mount(
     except (DigestInvalid, NameInvalid):
         return None
     await look_for_push(registry, actor, name)
-    if await registry.db.read(_source, registry, actor, digest, source) is None:
+    if await registry.database.read(_source, registry, actor, digest, source) is None:
         return None
-    return await registry.db.write(_mount, registry, actor, name, digest, source)
+    return await registry.database.write(_mount, registry, actor, name, digest, source)
 
 
 def _source(
@@ -365,7 +365,7 @@ async def _name(
     Where the commit itself failed, nobody knows whether there is a row: the bytes stay, for the collector to look at.
     """
     try:
-        unused = await registry.db.write(_add, registry, actor, name, digest, size, key, began)
+        unused = await registry.database.write(_add, registry, actor, name, digest, size, key, began)
     except (Unauthorized, NameUnknown):
         await registry.blobs.delete(key)
         raise

@@ -132,9 +132,9 @@ class PollyWorker(Worker):  # type: ignore[misc]
         if not await self._wait(self.app.restarts.delay, stop):
             return
         registry = await open_registry(config)
-        registry.db.broken = lambda reason: loop.call_soon_threadsafe(self._broken, stop, reason)
+        registry.database.broken = lambda reason: loop.call_soon_threadsafe(self._broken, stop, reason)
         counts = Counts(self.app.metrics_folder, config.data)
-        registry.db.committed = counts.commits.note
+        registry.database.committed = counts.commits.note
         sites = Site(registry, counts), MetricsSite(registry, counts)
         servers, runners = await self._listen(sites)
         self.booted = True

@@ -30,7 +30,7 @@ def collect(
 
     async def run() -> Report:
         registry = await datafolder.open_registry(Config(data=server.data, **lengths))
-        write, left = registry.db.write, number
+        write, left = registry.database.write, number
 
         async def counted(fn: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as the method
             nonlocal left
@@ -39,7 +39,7 @@ def collect(
                 await asyncio.to_thread(meanwhile)
             return await write(fn, *args)
 
-        registry.db.write = counted  # type: ignore[method-assign,assignment]
+        registry.database.write = counted  # type: ignore[method-assign,assignment]
         try:
             report = await Collector(registry).run()
             assert report is not None

@@ -144,7 +144,7 @@ def test_the_trash_is_not_gone_through_for_what_never_was(
 
     async def ask() -> None:
         registry = await datafolder.open_registry(Config(data=server.data))
-        rows = await registry.db.read(
+        rows = await registry.database.read(
             lambda connection: connection.exec_driver_sql(
                 "SELECT id, password_version FROM users WHERE email = ?", (ann.email,)
             ).one()

@@ -120,14 +120,14 @@ async def registry(folder: Path) -> AsyncIterator[Registry]:
 
 async def test_a_server_that_runs_deletes_what_is_outlived(registry: Registry) -> None:
     """Its background work takes a key whose time is over, and no other."""
-    db = registry.db
-    old, new = (await db.read(keys.every))[0], await db.write(keys.add, *new_key())
+    database = registry.database
+    old, new = (await database.read(keys.every))[0], await database.write(keys.add, *new_key())
     await datafolder.retire_keys(registry)
-    assert await db.read(keys.every) == [old, new]
+    assert await database.read(keys.every) == [old, new]
     older = update(signing_keys).values(created_at=signing_keys.c.created_at - (keys.KEPT + 60) * keys.SECOND)
-    await db.write(lambda connection: connection.execute(older))
+    await database.write(lambda connection: connection.execute(older))
     await datafolder.retire_keys(registry)
-    assert [key.kid for key in await db.read(keys.every)] == [new.kid]
+    assert [key.kid for key in await database.read(keys.every)] == [new.kid]
 
 
 async def test_a_flood_of_made_up_keys_reads_the_rows_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,12 +135,12 @@ async def test_a_flood_of_made_up_keys_reads_the_rows_once(registry: Registry, m
     clock = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     read: list[str] = []
-    registry.db._driver.set_trace_callback(lambda sql: read.append(sql) if "signing_keys" in sql else None)
+    registry.database._driver.set_trace_callback(lambda sql: read.append(sql) if "signing_keys" in sql else None)
     for _ in range(50):
         with pytest.raises(Unauthorized):
             await signin._read(registry, Signer([keys.Key(*new_key(), 0)], registry.config.registry).sign(ACTOR, 60))
     assert len(read) == 1
-    made = await registry.db.write(keys.add, *new_key())
+    made = await registry.database.write(keys.add, *new_key())
     clock += keys.LOOK_EVERY
     token = Signer([made], registry.config.registry).sign(ACTOR, 60)
     assert (await signin._read(registry, token)).kid == made.kid

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from polly_dockers import accounts as use_cases
-from polly_dockers import audit, datafolder, invitations, throttles
+from polly_dockers import audit, datafolder, invitations, refusals, throttles
 from polly_dockers.config import Config
 from polly_dockers.db import accounts
 from polly_dockers.errors import Busy
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 async def registry(folder: Path) -> AsyncIterator[Registry]:
     """A registry on the folder."""
     opened = await datafolder.open_registry(Config(data=folder))
-    await opened.db.write(accounts.add_user, ANN, "!")
+    await opened.database.write(accounts.add_user, ANN, "!")
     yield opened
     opened.close()
 
@@ -53,25 +53,27 @@ async def test_a_flood_of_made_up_emails(registry: Registry, monkeypatch: pytest
     """So many an hour are written, in small transactions; those beyond cost none. Accounts that exist always are."""
     monkeypatch.setattr(audit, "UNKNOWN", 250)
     written: list[int] = []
-    write = registry.db.write
+    write = registry.database.write
 
     async def counted(fn: Any, *arguments: Any) -> Any:  # noqa: ANN401 - any function
-        if fn is audit._refused:
+        if fn is refusals._refused:
             written.append(sum(map(len, arguments)))
         return await write(fn, *arguments)
 
-    object.__setattr__(registry, "db", SimpleNamespace(read=registry.db.read, write=counted, close=registry.db.close))
+    object.__setattr__(
+        registry, "database", SimpleNamespace(read=registry.database.read, write=counted, close=registry.database.close)
+    )
     for number in range(1000):
-        audit.refused(registry, f"{number}@made.up", "203.0.113.1")
+        refusals.remember(registry, f"{number}@made.up", "203.0.113.1")
     for _ in range(7):
-        audit.refused(registry, ANN, "203.0.113.1")
+        refusals.remember(registry, ANN, "203.0.113.1")
     await audit.settle(registry)
-    found = await registry.db.read(entries)
+    found = await registry.database.read(entries)
     assert len(found) == 251
     assert found[ANN] == "7 times"
-    assert max(written) <= audit.CHUNK
+    assert max(written) <= refusals.CHUNK
     assert len(written) == 4
-    audit.refused(registry, "another@made.up", "203.0.113.1")
+    refusals.remember(registry, "another@made.up", "203.0.113.1")
     await audit.settle(registry)
     assert len(written) == 4
     assert not registry.refused
@@ -85,9 +87,9 @@ async def test_whoever_goes_on_guessing_fills_no_disk(registry: Registry, monkey
 
     async def guess(number: int, *, everything: bool = False) -> list[str]:
         for _ in range(number):
-            audit.refused(registry, ANN, "203.0.113.1")
+            refusals.remember(registry, ANN, "203.0.113.1")
         await audit.settle(registry, everything=everything)
-        rows = await registry.db.read(lambda connection: connection.execute(text("SELECT detail FROM audit")).all())
+        rows = await registry.database.read(lambda found: found.execute(text("SELECT detail FROM audit")).all())
         return [row.detail for row in rows]
 
     assert await guess(1) == [""]
@@ -95,7 +97,7 @@ async def test_whoever_goes_on_guessing_fills_no_disk(registry: Registry, monkey
     assert await guess(3) == [""]
     clock += 2
     assert await guess(4) == [""]
-    clock += audit.EVERY
+    clock += refusals.EVERY
     assert await guess(0) == ["", "7 times"]
     clock += 2
     assert await guess(2) == ["", "7 times"]
@@ -117,4 +119,4 @@ async def test_what_was_not_looked_at_was_not_refused(registry: Registry, monkey
             with pytest.raises(Busy):
                 await refused
     await audit.settle(registry, everything=True)
-    assert await registry.db.read(entries) == {}
+    assert await registry.database.read(entries) == {}

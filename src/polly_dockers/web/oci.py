@@ -106,6 +106,6 @@ async def _top(exchange: Exchange, last: str) -> Answer:
     if actor.user_id is None:
         msg = "Nobody is signed in."
         raise Unauthorized(msg)
-    if not await exchange.registry.db.read(access.alive, actor):
+    if not await exchange.registry.database.read(access.alive, actor):
         raise access.ended()
     return Answer(b"{}", content_type="application/json")

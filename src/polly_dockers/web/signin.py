@@ -37,7 +37,7 @@ async def _read(registry: Registry, token: str) -> Actor:
     except UnknownKey:
         if not registry.signer.may_look():
             raise
-    registry.signer.learn(await registry.db.read(keys.every))
+    registry.signer.learn(await registry.database.read(keys.every))
     return registry.signer.read(token)
 
 

@@ -13,8 +13,8 @@ import structlog
 from polly_dockers import addresses
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError, Unsupported
-from polly_dockers.logs import RequestLine, RequestLog
 from polly_dockers.readiness import Readiness
+from polly_dockers.request_log import RequestLine, RequestLog
 from polly_dockers.web import failures, metrics, oci, room, send, tokens
 from polly_dockers.web.answer import Answer
 from polly_dockers.web.api import routes
