@@ -18,12 +18,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import accounts, datafolder
-from polly_dockers.db import accounts as account_rows
-from polly_dockers.db import blobs as rows
-from polly_dockers.db import repositories
-from polly_dockers.db.engine import Database
+from polly_dockers import db
+from polly_dockers.auth import accounts
+from polly_dockers.db.sqlite import Database
 from polly_dockers.model import Digest
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,12 +55,12 @@ async def fill(data: Path, what: str, count: int, lease: int) -> None:
     database = Database(data)
 
     def repository(connection: Connection) -> int:
-        organisation = account_rows.organisation_id(connection, "bench") or accounts.create_organisation(
+        organisation = db.accounts.organisation_id(connection, "bench") or accounts.create_organisation(
             connection, "bench"
         )
-        user = account_rows.user(connection, "bench@acme.example")
-        user_id = user.id if user is not None else account_rows.add_user(connection, "bench@acme.example", "-")
-        made = repositories.add(
+        user = db.accounts.user(connection, "bench@acme.example")
+        user_id = user.id if user is not None else db.accounts.add_user(connection, "bench@acme.example", "-")
+        made = db.repositories.add(
             connection, organisation_id=organisation, name=what, description="-", access="private", user_id=user_id
         )
         assert made is not None  # noqa: S101 - a folder of our own
@@ -71,7 +70,7 @@ async def fill(data: Path, what: str, count: int, lease: int) -> None:
 
     def add(connection: Connection, some: list[tuple[str, str]]) -> None:
         for digest, key in some:
-            rows.add(
+            db.blobs.add(
                 connection,
                 repository_id=repository_id,
                 digest=Digest(digest),
@@ -112,7 +111,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="polly-collector-"))
     try:
         data = folder / "data"
-        datafolder.prepare(data)
+        data_folder.prepare(data)
         asyncio.run(fill(data, "living", given.living, 86_400))
         for part, count in (("warm-up", 200), ("garbage", given.garbage)):
             asyncio.run(fill(data, part, count, -1))

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polly_dockers import access, accounts, pull
-from polly_dockers.datafolder import change, prepare
-from polly_dockers.db import keys, repositories
-from polly_dockers.db.engine import FILE, open_engine
+from polly_dockers import db
+from polly_dockers.auth import accounts, permissions
+from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.model import Actor, RepositoryName, Role
+from polly_dockers.registry import pull
+from polly_dockers.server.data_folder import change, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,10 +42,10 @@ def _fill(connection: Connection) -> str:
     """Make what the joins find: an organisation, its admin and a repository; the id of the signing key."""
     organisation = accounts.create_organisation(connection, "acme")
     user = accounts.put_member(connection, organisation, "acme", "a@acme.example", Role.admin, "", by=None).user_id
-    repositories.add(
+    db.repositories.add(
         connection, organisation_id=organisation, name="hello", description="", access="private", user_id=user
     )
-    return keys.every(connection)[0].kid
+    return db.keys.every(connection)[0].kid
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
         statement = pull._BY_TAG  # noqa: SLF001 - what is measured
         name = RepositoryName.parse("acme/hello")
         actor = Actor(user_id=1, password_version=1, kid=kid)
-        bound = access.parameters(actor, name, reference="v1", largest=1 << 16)
+        bound = permissions.parameters(actor, name, reference="v1", largest=1 << 16)
         engine = open_engine(Path(folder) / FILE)
         with engine.connect() as connection:
             through = microseconds(lambda: connection.execute(statement._query, bound).first())  # noqa: SLF001

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from polly_dockers import addresses, ownership
 from polly_dockers.errors import BadRequest
+from polly_dockers.system import addresses, ownership
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from polly_dockers.addresses import Network
+    from polly_dockers.system.addresses import Network
 
 
 @dataclass(frozen=True, slots=True)

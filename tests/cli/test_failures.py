@@ -262,7 +262,8 @@ def test_interrupt_ends_quietly(nobody: User) -> None:
 def test_a_bug_is_one_line(nobody: User) -> None:
     """What nobody foresaw says how to see more, and not what it was about, which may be a secret."""
     code = (
-        "import sys; from polly_dockers.cli import main, signin; signin.whoami = lambda *_: 1 / 0\n"
+        "import sys; from polly_dockers.cli import main; from polly_dockers.cli.actions import account\n"
+        "account.whoami = lambda *_: 1 / 0\n"
         "sys.argv = ['polly', 'whoami']; main.run()"
     )
     done = nobody.run(POLLY[0], "-c", code)

@@ -14,7 +14,7 @@ import typer.main
 
 from conftest import polly_server
 from polly_dockers.cli.tree import polly
-from polly_dockers.server import app
+from polly_dockers.server.cli.main import app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

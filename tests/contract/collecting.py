@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from polly_dockers import datafolder
-from polly_dockers.collector import Collector, Report
+from polly_dockers import db
 from polly_dockers.config import Config
-from polly_dockers.db import clock
+from polly_dockers.maintenance.garbage import Collector, Report
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,13 +29,13 @@ def collect(
     lengths = {"trash_days": 0, "grace_seconds": 0, "lease_seconds": 10} | settings
 
     async def run() -> Report:
-        registry = await datafolder.open_registry(Config(data=server.data, **lengths))
+        registry = await data_folder.open_registry(Config(data=server.data, **lengths))
         write, left = registry.database.write, number
 
         async def counted(fn: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as the method
             nonlocal left
-            left -= fn is not clock.observe  # a run begins with it
-            if left == 0 and fn is not clock.observe and meanwhile is not None:
+            left -= fn is not db.clock.observe  # a run begins with it
+            if left == 0 and fn is not db.clock.observe and meanwhile is not None:
                 await asyncio.to_thread(meanwhile)
             return await write(fn, *args)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert
 
-from polly_dockers.db import audit, migrate
+from polly_dockers import db
+from polly_dockers.db import migrate, schema
 from polly_dockers.db.audit import DAY, LOOKED, Wanted
-from polly_dockers.db.engine import FILE, open_engine
-from polly_dockers.db.schema import audit as table
+from polly_dockers.db.sqlite import FILE, open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
     engine = open_engine(folder / FILE)
     with engine.connect() as opened:
         opened.exec_driver_sql("BEGIN")
-        opened.execute(insert(table), [entry(number) for number in range(COUNT)])
+        opened.execute(insert(schema.audit), [entry(number) for number in range(COUNT)])
         opened.exec_driver_sql("COMMIT")
         yield opened
     engine.dispose()
@@ -50,7 +50,7 @@ def numbers(connection: Connection, wanted: Wanted, *, newest_first: bool = True
     found: list[int] = []
     after: int | None = None
     for _ in range(COUNT):
-        page, after = audit.page(connection, 1, wanted=wanted, newest_first=newest_first, after=after, limit=limit)
+        page, after = db.audit.page(connection, 1, wanted=wanted, newest_first=newest_first, after=after, limit=limit)
         assert len(page) <= limit
         found += [each.at // HOUR for each in page]
         if after is None:
@@ -91,11 +91,11 @@ def test_everything_is_on_a_page(connection: Connection) -> None:
 
 def test_a_page_ends_where_too_much_was_looked_at(connection: Connection) -> None:
     """It may be empty, and says where to go on."""
-    page, after = audit.page(connection, 1, wanted=Wanted(by="nobody@acme.example"), limit=10)
+    page, after = db.audit.page(connection, 1, wanted=Wanted(by="nobody@acme.example"), limit=10)
     assert (page, after) == ([], COUNT - LOOKED + 1)
 
 
 def test_a_short_time_is_found_by_an_index(connection: Connection) -> None:
     """What was before it is not looked at: one page holds it, however long the log is."""
     wanted = Wanted(by="nobody@acme.example", since=100 * HOUR, until=200 * HOUR)
-    assert audit.page(connection, 1, wanted=wanted, limit=10) == ([], None)
+    assert db.audit.page(connection, 1, wanted=wanted, limit=10) == ([], None)

@@ -10,8 +10,8 @@ import pytest
 
 from contract.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
 from contract.wire_client import EMPTY, sha256, sha512
-from polly_dockers.blobs import files
-from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.blobs import filesystem
+from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.blobs.memory import MemoryBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, TooManyRequests
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[FileBlobStore, MemoryBlobStore])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlobStore]:
     """Each store in turn, empty."""
-    monkeypatch.setattr(files, "PATIENCE", 0.0)
+    monkeypatch.setattr(filesystem, "PATIENCE", 0.0)
     made: BlobStore = FileBlobStore(tmp_path) if request.param is FileBlobStore else MemoryBlobStore()
     yield made
     made.close()

@@ -22,9 +22,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from polly_dockers.db import engine, migrate
-from polly_dockers.db.engine import FILE, Database, open_engine
+from polly_dockers import db
+from polly_dockers.db import migrate
 from polly_dockers.db.schema import metadata, throttles
+from polly_dockers.db.sqlite import FILE, Database, open_engine
 from polly_dockers.errors import StorageFull, Unavailable
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def failures(connection: Connection) -> dict[str, int]:
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from polly_dockers.db.engine import Database
+from polly_dockers.db.sqlite import Database
 from sqlalchemy import text
 
 async def write(folder, name):
@@ -260,7 +261,7 @@ def test_an_old_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_safe_library_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one that is safe is good enough."""
     monkeypatch.setattr(sqlite, "sqlite_version_info", (3, 51, 3))
-    engine.check_library()
+    db.sqlite.check_library()
 
 
 def test_who_was_invited_by_a_password_waits_for_a_code(tmp_path: Path) -> None:
@@ -370,7 +371,7 @@ async def test_a_write_has_a_deadline(folder: Path) -> None:
 
 async def test_what_waits_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """42: while the database hangs, so many calls wait, also those whose callers have gone; others are refused."""
-    monkeypatch.setattr(engine, "WAITING", 3)
+    monkeypatch.setattr(db.sqlite, "WAITING", 3)
     database, begun, held = Database(folder), threading.Event(), threading.Event()
 
     def hang(_connection: Connection) -> bool:
@@ -409,13 +410,13 @@ async def test_a_writer_that_cannot_go_on(folder: Path, monkeypatch: pytest.Monk
         driver.execute("ROLLBACK")
         driver.execute("BEGIN")  # as after a rollback that failed: the transaction is still there at the end
         monkeypatch.setattr(opened, "connect", no_disk)
-        monkeypatch.setattr(engine, "_transaction", lambda _driver: contextlib.nullcontext())
+        monkeypatch.setattr(db.sqlite, "_transaction", lambda _driver: contextlib.nullcontext())
         raise ZeroDivisionError
 
     def no_disk() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(engine, "_transaction", lambda _driver: contextlib.nullcontext(_driver.execute("BEGIN")))
+    monkeypatch.setattr(db.sqlite, "_transaction", lambda _driver: contextlib.nullcontext(_driver.execute("BEGIN")))
     calls = [database.write(fail_for_good), *(database.write(add, str(number)) for number in range(300))]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(answer, (Unavailable, StorageFull, ZeroDivisionError)) for answer in answers[257:])
@@ -437,7 +438,7 @@ async def test_a_lock_that_cannot_be_released(folder: Path, monkeypatch: pytest.
             raise OSError(errno.EIO, "Input/output error")
         fcntl.flock(fd, what)
 
-    monkeypatch.setattr(engine, "fcntl", types.SimpleNamespace(**vars(fcntl) | {"flock": flock}))
+    monkeypatch.setattr(db.sqlite, "fcntl", types.SimpleNamespace(**vars(fcntl) | {"flock": flock}))
     monkeypatch.setattr(database, "_lock_file", folder / "gone" / "writer.lock")
     with pytest.raises(Unavailable, match="Look whether"):
         await database.write(add, "a")

@@ -16,12 +16,12 @@ import pytest
 
 from contract.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
 from contract.wire_client import sha256, sha512
-from polly_dockers import boot
-from polly_dockers.blobs import files, kernel, notes
-from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.blobs import filesystem, linux, upload_digest
+from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.model import Digest
+from polly_dockers.system import boot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,7 +174,7 @@ async def test_a_cancelled_caller_waits_for_its_thread(folder: tuple[FileBlobSto
 HOLD = """
 import asyncio, sys
 from pathlib import Path
-from polly_dockers.blobs.files import FileBlobStore
+from polly_dockers.blobs.filesystem import FileBlobStore
 
 async def hold():
     async with FileBlobStore(Path(sys.argv[1])).append("upload") as segment:
@@ -198,7 +198,7 @@ async def test_two_processes(folder: tuple[FileBlobStore, Path], monkeypatch: py
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with monkeypatch.context() as patch:
-            patch.setattr(files, "PATIENCE", 0.0)
+            patch.setattr(filesystem, "PATIENCE", 0.0)
             with pytest.raises(TooManyRequests):
                 await write(store, "upload", b"x")
         if ending == "is killed":
@@ -272,7 +272,7 @@ async def test_a_note_that_may_be_wrong_is_not_believed(
             file.write(HELLO)
         file.flush()
         if why == "a damaged note":
-            os.setxattr(file.fileno(), notes._NAME, b"?")
+            os.setxattr(file.fileno(), upload_digest._NAME, b"?")
     if why == "another boot":
         monkeypatch.setattr(boot, "THIS", os.urandom(16))
     store = FileBlobStore(tmp_path)
@@ -292,10 +292,10 @@ async def test_what_is_not_in_memory_is_read_without_the_loop(tmp_path: Path) ->
         fd = blob.fileno()
         assert fd is not None
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        assert kernel.read_cached(fd, len(data), 0) is None
+        assert linux.read_cached(fd, len(data), 0) is None
         await blob.warm(0, len(data))
-        assert kernel.is_cached(fd, 0, len(data))
-        assert kernel.read_cached(fd, len(data), 0) == await blob.read(0, len(data)) == data
+        assert linux.is_cached(fd, 0, len(data))
+        assert linux.read_cached(fd, len(data), 0) == await blob.read(0, len(data)) == data
         blob.close()
     finally:
         store.close()
@@ -305,15 +305,15 @@ async def test_a_wrong_digest_is_read_for_once(stored: FileBlobStore, monkeypatc
     """A large upload that had to be read again for a wrong digest is over: trying on costs the server nothing."""
     read = count_reads(monkeypatch)
     for digest in ("sha512:" + "0" * 128, "sha256:" + "0" * 64):
-        await begin(stored, b"a" * (files.AGAIN + 1), upload=digest[:6])
+        await begin(stored, b"a" * (filesystem.AGAIN + 1), upload=digest[:6])
         read.clear()
         with pytest.raises(DigestInvalid):
             await commit(stored, b"b", digest=digest, upload=digest[:6])
-        assert sum(read) == files.AGAIN + 2
+        assert sum(read) == filesystem.AGAIN + 2
         for _ in range(3):
             with pytest.raises(BlobUploadUnknown):
                 await commit(stored, b"b", digest=digest, upload=digest[:6])
-        assert sum(read) == files.AGAIN + 2
+        assert sum(read) == filesystem.AGAIN + 2
     assert uploads_left(stored) == []
 
 

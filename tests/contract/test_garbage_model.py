@@ -18,15 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from sqlalchemy import select, update
 
-from polly_dockers import manifests as documents
-from polly_dockers.db import accounts, garbage, journal, repositories
-from polly_dockers.db import blobs as blob_rows
-from polly_dockers.db import manifests as manifest_rows
-from polly_dockers.db import restore as restore_rows
-from polly_dockers.db import trash as trash_rows
-from polly_dockers.db.engine import open_engine
+from polly_dockers import db, oci
+from polly_dockers.db import schema
+from polly_dockers.db.journal import frames
 from polly_dockers.db.schema import blobs, manifest_blobs, manifests, metadata, repository_blobs, tombstones
-from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.db.sqlite import open_engine
 from polly_dockers.errors import NotInTrash
 from polly_dockers.model import Digest
 
@@ -47,9 +43,9 @@ REPOSITORIES = st.integers(0, 1)
 
 def restored(connection: Connection, item: Item) -> bool:
     """Restore a repository or an organisation."""
-    if item.kind == trash_rows.REPOSITORY:
-        return restore_rows.restore_repository(connection, item, "another")
-    return restore_rows.restore_organisation(connection, item, item.name)
+    if item.kind == db.trash.REPOSITORY:
+        return db.restore.restore_repository(connection, item, "another")
+    return db.restore.restore_organisation(connection, item, item.name)
 
 
 def digest_of(content: int) -> Digest:
@@ -81,7 +77,7 @@ class Collecting(RuleBasedStateMachine):
         self.engine = open_engine(self.folder / f"{secrets.token_hex(8)}.db")
         self.connection = self.engine.connect()
         metadata.create_all(self.connection)
-        self.user = accounts.add_user(self.connection, "a@acme.example", "!")
+        self.user = db.accounts.add_user(self.connection, "a@acme.example", "!")
         self.places: list[Place] = []
         self.make_organisation()
         self.files: set[str] = set()
@@ -91,14 +87,14 @@ class Collecting(RuleBasedStateMachine):
 
     def make_organisation(self) -> None:
         """A new one, with two repositories."""
-        self.organisation = accounts.add_organisation(self.connection, "acme")
+        self.organisation = db.accounts.add_organisation(self.connection, "acme")
         self.organisation_item: Item | None = None
         self.organisation_claimed = False
         self.places = [self.make_repository(name) for name in ("one", "two")]
 
     def make_repository(self, name: str) -> Place:
         """A new one."""
-        made = repositories.add(
+        made = db.repositories.add(
             self.connection,
             organisation_id=self.organisation,
             name=name,
@@ -136,7 +132,7 @@ class Collecting(RuleBasedStateMachine):
         digest = digest_of(content)
         key = f"{digest.hex}.{secrets.token_hex(4)}"
         self.files.add(key)
-        unused = blob_rows.add(
+        unused = db.blobs.add(
             self.connection, repository_id=self.at(at), digest=digest, size=1, storage_key=key, lease=LEASE
         )
         if unused is not None:
@@ -148,16 +144,16 @@ class Collecting(RuleBasedStateMachine):
         """The bytes come, and the process dies before the row."""
         key = f"{digest_of(content).hex}.{secrets.token_hex(4)}"
         self.files.add(key)
-        garbage.bury(self.connection, garbage.orphans(self.connection, [key]), 0)
+        db.garbage.bury(self.connection, db.garbage.orphans(self.connection, [key]), 0)
 
     @rule(content=CONTENTS, source=REPOSITORIES, at=REPOSITORIES)
     def mount(self, content: int, source: int, at: int) -> None:
         """A mount, a HEAD (where both are one) or a push again renews the lease of what is found."""
         if not self.lives(at) or not self.lives(source):
             return
-        found = blob_rows.find(self.connection, self.at(source), digest_of(content))
+        found = db.blobs.find(self.connection, self.at(source), digest_of(content))
         if found is not None:
-            blob_rows.link(
+            db.blobs.link(
                 self.connection,
                 repository_id=self.at(at),
                 blob_id=found.id,
@@ -173,30 +169,30 @@ class Collecting(RuleBasedStateMachine):
         if not self.lives(at):
             return
         repository = self.at(at)
-        found = blob_rows.find_all(self.connection, repository, [digest_of(content) for content in contents])
+        found = db.blobs.find_all(self.connection, repository, [digest_of(content) for content in contents])
         if len(found) < len(contents):
             assert not any((at, content) in self.leased for content in contents if digest_of(content) not in found)
             return
         document: dict[str, Any] = {
             "schemaVersion": 2,
-            "mediaType": documents.OCI_MANIFEST,
+            "mediaType": oci.manifest.OCI_MANIFEST,
             "config": {"mediaType": "application/x", "digest": digest_of(min(contents)), "size": 1},
             "layers": [{"mediaType": "a/b", "digest": digest_of(each), "size": 1} for each in sorted(contents)],
         }
         body = json.dumps(document).encode()
         digest = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
-        manifest_id = manifest_rows.find_id(self.connection, repository, digest)
+        manifest_id = db.manifests.find_id(self.connection, repository, digest)
         if manifest_id is None:
-            manifest_id = manifest_rows.add(
+            manifest_id = db.manifests.add(
                 self.connection,
                 repository_id=repository,
                 user_id=self.user,
                 digest=digest,
-                manifest=documents.parse(body, ""),
+                manifest=oci.manifest.parse(body, ""),
                 body=body,
                 platforms=[],
             )
-        manifest_rows.refer(
+        db.manifests.refer(
             self.connection,
             repository_id=repository,
             manifest_id=manifest_id,
@@ -216,9 +212,9 @@ class Collecting(RuleBasedStateMachine):
         """A manifest goes into the trash."""
         if named := [each for each in self.named if self.lives(each[0])]:
             at, digest = data.draw(st.sampled_from(sorted(named)))
-            manifest_id = manifest_rows.find_id(self.connection, self.at(at), digest)
+            manifest_id = db.manifests.find_id(self.connection, self.at(at), digest)
             assert manifest_id is not None
-            item = trash_rows.throw_manifest(
+            item = db.trash.throw_manifest(
                 self.connection, self.organisation, self.at(at), manifest_id, digest, self.user
             )
             self.thrown[item.id] = (at, digest, self.named.pop((at, digest)))
@@ -228,9 +224,9 @@ class Collecting(RuleBasedStateMachine):
         """And comes back, with what it names."""
         if thrown := [number for number, (at, _, _) in self.thrown.items() if self.lives(at)]:
             number = data.draw(st.sampled_from(sorted(thrown)))
-            item = trash_rows.get(self.connection, number)
+            item = db.trash.get(self.connection, number)
             assert item is not None
-            restore_rows.restore_manifest(self.connection, item)
+            db.restore.restore_manifest(self.connection, item)
             at, digest, contents = self.thrown.pop(number)
             self.named[at, digest] = contents
 
@@ -239,9 +235,9 @@ class Collecting(RuleBasedStateMachine):
         """A blob that no manifest names goes off the wire."""
         if not self.lives(at):
             return
-        found = blob_rows.find(self.connection, self.at(at), digest_of(content))
-        if found is not None and not manifest_rows.blob_is_named(self.connection, self.at(at), found.id):
-            trash_rows.hide_blob(self.connection, self.at(at), found.id, 1)
+        found = db.blobs.find(self.connection, self.at(at), digest_of(content))
+        if found is not None and not db.manifests.blob_is_named(self.connection, self.at(at), found.id):
+            db.trash.hide_blob(self.connection, self.at(at), found.id, 1)
             self.leased.discard((at, content))
 
     @rule(at=REPOSITORIES)
@@ -249,9 +245,7 @@ class Collecting(RuleBasedStateMachine):
         """A repository goes into the trash, with all that it has."""
         place = self.places[at]
         if self.lives(at):
-            place.item = trash_rows.throw_repository(
-                self.connection, self.organisation, place.id, place.name, self.user
-            )
+            place.item = db.trash.throw_repository(self.connection, self.organisation, place.id, place.name, self.user)
 
     @rule(at=REPOSITORIES)
     def restore_repository(self, at: int) -> None:
@@ -259,32 +253,32 @@ class Collecting(RuleBasedStateMachine):
         place = self.places[at]
         if place.item is None or self.organisation_item is not None:
             return
-        found = trash_rows.find_in_organisation(self.connection, self.organisation, trash_rows.REPOSITORY, place.name)
+        found = db.trash.find_in_organisation(self.connection, self.organisation, db.trash.REPOSITORY, place.name)
         assert found is not None
         if place.claimed:
             with pytest.raises(NotInTrash):
-                restore_rows.restore_repository(self.connection, found, place.name)
+                db.restore.restore_repository(self.connection, found, place.name)
         else:
-            assert restore_rows.restore_repository(self.connection, found, place.name)
+            assert db.restore.restore_repository(self.connection, found, place.name)
             place.item = None
 
     @rule()
     def delete_organisation(self) -> None:
         """The organisation goes into the trash."""
         if self.organisation_item is None:
-            self.organisation_item = trash_rows.throw_organisation(self.connection, self.organisation, "acme")
+            self.organisation_item = db.trash.throw_organisation(self.connection, self.organisation, "acme")
 
     @rule()
     def restore_organisation(self) -> None:
         """And comes back, but for repositories that were in the trash before; or is refused."""
         if self.organisation_item is None:
             return
-        (found,) = trash_rows.organisations_in(self.connection)
+        (found,) = db.trash.organisations_in(self.connection)
         if self.organisation_claimed:
             with pytest.raises(NotInTrash):
-                restore_rows.restore_organisation(self.connection, found, "acme")
+                db.restore.restore_organisation(self.connection, found, "acme")
         else:
-            assert restore_rows.restore_organisation(self.connection, found, "acme")
+            assert db.restore.restore_organisation(self.connection, found, "acme")
             self.organisation_item = None
 
     # --- what time does ---
@@ -306,13 +300,13 @@ class Collecting(RuleBasedStateMachine):
     @rule()
     def take_expired(self) -> None:
         """One transaction."""
-        while garbage.take_expired(self.connection, LEASE).seen == garbage.BATCH:
+        while db.garbage.take_expired(self.connection, LEASE).seen == db.garbage.BATCH:
             pass
 
     @rule()
     def take_hidden(self) -> None:
         """One transaction."""
-        garbage.take_hidden(self.connection, LEASE)
+        db.garbage.take_hidden(self.connection, LEASE)
 
     @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
@@ -320,28 +314,28 @@ class Collecting(RuleBasedStateMachine):
         if thrown := [number for number, (at, _, _) in self.thrown.items() if not self.purged(at)]:
             number = data.draw(st.sampled_from(sorted(thrown)))
             at, _, contents = self.thrown[number]
-            item = trash_rows.get(self.connection, number)
+            item = db.trash.get(self.connection, number)
             assert item is not None
-            while not garbage.purge_manifest(self.connection, item, LEASE):
+            while not db.garbage.purge_manifest(self.connection, item, LEASE):
                 pass
             del self.thrown[number]
             for content in contents:
-                if blob_rows.find(self.connection, self.at(at), digest_of(content)) is not None:
+                if db.blobs.find(self.connection, self.at(at), digest_of(content)) is not None:
                     self.leased.add((at, content))
 
     @rule(target=seen)
     def look_into_the_trash(self) -> Any:  # noqa: ANN401 - hypothesis' own
         """What it finds is claimed by another step, later."""
-        found = trash_rows.older(self.connection, FAR, after=(0, 0), limit=garbage.BATCH)
-        return multiple(*(item for item in found if item.kind in {trash_rows.REPOSITORY, trash_rows.ORGANISATION}))
+        found = db.trash.older(self.connection, FAR, after=(0, 0), limit=db.garbage.BATCH)
+        return multiple(*(item for item in found if item.kind in {db.trash.REPOSITORY, db.trash.ORGANISATION}))
 
     @rule(item=seen)
     def claim(self, item: Item) -> None:
         """One transaction; a step of a purge without it, or after a restore, does nothing."""
         for place in self.places:
             if not self.purged(self.places.index(place)):
-                assert garbage.purge_repository(self.connection, item, place.id, LEASE) is None
-        claimed = trash_rows.claim(self.connection, item)
+                assert db.garbage.purge_repository(self.connection, item, place.id, LEASE) is None
+        claimed = db.trash.claim(self.connection, item)
         at = [number for number, place in enumerate(self.places) if place.item is not None and place.item.id == item.id]
         assert claimed == (bool(at) or item == self.organisation_item)
         if item == self.organisation_item:
@@ -356,15 +350,15 @@ class Collecting(RuleBasedStateMachine):
     def go_on_purging(self) -> None:
         """One transaction of each purge that has begun; what is gone is made again."""
         claimed = [place for place in self.places if place.claimed]
-        for item in trash_rows.claimed(self.connection):
+        for item in db.trash.claimed(self.connection):
             for place in claimed:
-                garbage.purge_repository(self.connection, item, place.id, LEASE)
-        there = set(self.connection.execute(select(repository_rows.c.id)).scalars())
+                db.garbage.purge_repository(self.connection, item, place.id, LEASE)
+        there = set(self.connection.execute(select(schema.repositories.c.id)).scalars())
         if self.organisation_claimed:
             if not any(place.id in there for place in self.places):
                 assert self.organisation_item is not None
-                garbage.purge_organisation(self.connection, self.organisation_item)
-                assert trash_rows.organisations_in(self.connection) == []
+                db.garbage.purge_organisation(self.connection, self.organisation_item)
+                assert db.trash.organisations_in(self.connection) == []
                 self.make_organisation()
             return
         for number, place in enumerate(self.places):
@@ -379,13 +373,13 @@ class Collecting(RuleBasedStateMachine):
 
     def look_for_graves_now(self) -> list[str]:
         """Keys that may go."""
-        return garbage.due(self.connection, garbage.BATCH)
+        return db.garbage.due(self.connection, db.garbage.BATCH)
 
     @rule(keys=due)
     def delete_files(self, keys: list[str]) -> None:
         """The rows are asked once more; then the bytes go, and then the graves."""
-        self.files -= set(garbage.unnamed(self.connection, keys))
-        garbage.forget(self.connection, keys)
+        self.files -= set(db.garbage.unnamed(self.connection, keys))
+        db.garbage.forget(self.connection, keys)
 
     # --- what must hold ---
 
@@ -394,10 +388,10 @@ class Collecting(RuleBasedStateMachine):
         """What a manifest names, also one in the trash, and what a lease promises: row, link and bytes."""
         if not hasattr(self, "connection"):
             return
-        journal.noted(self.connection).clear()
+        frames.noted(self.connection).clear()
         needed = {(at, content) for (at, _), contents in self.named.items() for content in contents} | self.leased
         for at, content in needed:
-            found = blob_rows.find(self.connection, self.at(at), digest_of(content))
+            found = db.blobs.find(self.connection, self.at(at), digest_of(content))
             assert found is not None
             assert found.storage_key in self.files
         held = (
@@ -412,7 +406,7 @@ class Collecting(RuleBasedStateMachine):
         """Neither by itself, nor with its organisation."""
         if not hasattr(self, "connection"):
             return
-        for item in trash_rows.claimed(self.connection):
+        for item in db.trash.claimed(self.connection):
             with pytest.raises(NotInTrash):
                 restored(self.connection, item)
 

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
 
-from polly_dockers.db import accounts, journal, repositories
-from polly_dockers.db import policy as rows
-from polly_dockers.db.engine import open_engine
-from polly_dockers.db.policy import DAY, SECOND, Policy
+from polly_dockers import db
+from polly_dockers.db.journal import frames
+from polly_dockers.db.retention import DAY, SECOND, Policy
 from polly_dockers.db.schema import commits, manifest_children, manifest_pulls, manifests, metadata, tags, trash
+from polly_dockers.db.sqlite import open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,8 +133,8 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
     engine = open_engine(folder / "polly.db")
     with engine.connect() as connection:
         metadata.create_all(connection)
-        accounts.add_organisation(connection, "acme")
-        accounts.add_user(connection, "a@acme.example", "!")
+        db.accounts.add_organisation(connection, "acme")
+        db.accounts.add_user(connection, "a@acme.example", "!")
         connection.commit()
         yield connection
     engine.dispose()
@@ -148,12 +148,12 @@ def undone(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.exec_driver_sql("ROLLBACK")
-        journal.noted(connection).clear()
+        frames.noted(connection).clear()
 
 
 def fill(connection: Connection, found: list[Node], untagged: dict[str, bool]) -> int:
     """Put the nodes into a new repository; its id. The id of a manifest is its node's number and one."""
-    at = repositories.add(connection, organisation_id=1, user_id=1, name="one", description="x", access="private")
+    at = db.repositories.add(connection, organisation_id=1, user_id=1, name="one", description="x", access="private")
     assert at is not None
     for number, node in enumerate(found):
         values: dict[str, Any] = {
@@ -202,14 +202,14 @@ def test_what_goes_is_what_nothing_keeps(
     """No more and no less, and the collector throws the same, each with the trash's mark of a policy."""
     with undone(connection):
         at = fill(connection, found, untagged)
-        judge = rows.Judge(at, policy, at=NOW, lease=3600)
-        judged, following = rows.scan(connection, judge, "")
+        judge = db.retention.Judge(at, policy, at=NOW, lease=3600)
+        judged, following = db.retention.scan(connection, judge, "")
         goes = {row.id - 1 for row, gone in judged if gone}
         assert goes == alive(found) - staying(found, policy, untagged)
         assert following is None
-        repositories.change(connection, at, policy=policy.text)
+        db.repositories.change(connection, at, policy=policy.text)
         left: Sequence[int] = sorted(each + 1 for each in goes)
-        thrown, left = rows.throw(connection, at, left, at=NOW, lease=3600)
+        thrown, left = db.retention.throw(connection, at, left, at=NOW, lease=3600)
         assert (thrown, list(left)) == (len(goes), [])
         in_trash = select(trash.c.name).where(trash.c.by_policy == 1)
         assert set(connection.execute(in_trash).scalars()) == {digest_of(each) for each in goes}
@@ -227,14 +227,14 @@ def test_small_steps(
     untagged: dict[str, bool],
 ) -> None:
     """However few go in a transaction, the same go in the end, and after each no index that stays lacks an image."""
-    monkeypatch.setattr(rows, "BATCH", 2)
+    monkeypatch.setattr(db.retention, "BATCH", 2)
     with undone(connection):
         at = fill(connection, found, untagged)
-        repositories.change(connection, at, policy=policy.text)
-        judged, _ = rows.scan(connection, rows.Judge(at, policy, at=NOW, lease=3600), "")
+        db.repositories.change(connection, at, policy=policy.text)
+        judged, _ = db.retention.scan(connection, db.retention.Judge(at, policy, at=NOW, lease=3600), "")
         left: Sequence[int] = [row.id for row, gone in judged if gone]
         while left:
-            thrown, left = rows.throw(connection, at, left, at=NOW, lease=3600)
+            thrown, left = db.retention.throw(connection, at, left, at=NOW, lease=3600)
             assert thrown <= 2
             living = select(manifests.c.id).where(manifests.c.trash_id.is_(None))
             torn = select(manifest_children).where(
@@ -254,25 +254,25 @@ def chain(number: int) -> list[Node]:
 
 def test_what_hangs_together_with_very_many_is_kept(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is not looked at again and again: a chain without an end would keep the server busy with nothing else."""
-    monkeypatch.setattr(rows, "GROUP", 10)
-    monkeypatch.setattr(rows, "SCAN", 100)
+    monkeypatch.setattr(db.retention, "GROUP", 10)
+    monkeypatch.setattr(db.retention, "SCAN", 100)
     with undone(connection):
         at = fill(connection, chain(15), {})
-        judge = rows.Judge(at, Policy(younger=DAY), at=NOW, lease=3600)
-        judged, _ = rows.scan(connection, judge, "")
+        judge = db.retention.Judge(at, Policy(younger=DAY), at=NOW, lease=3600)
+        judged, _ = db.retention.scan(connection, judge, "")
         assert not any(gone for _, gone in judged)
         assert judge.looked < 4 * len(judged)
 
 
 def test_a_turn_is_over_after_so_many_looks(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next goes on where it ended, and all are judged once."""
-    monkeypatch.setattr(rows, "LOOKS", 3)
+    monkeypatch.setattr(db.retention, "LOOKS", 3)
     with undone(connection):
         at = fill(connection, chain(15), {})
-        judge, after, seen = rows.Judge(at, Policy(younger=DAY), at=NOW, lease=3600), "", []
+        judge, after, seen = db.retention.Judge(at, Policy(younger=DAY), at=NOW, lease=3600), "", []
         following: str | None = after
         while following is not None:
-            judged, following = rows.scan(connection, judge, following)
+            judged, following = db.retention.scan(connection, judge, following)
             seen += [row.id for row, gone in judged if gone]
         assert sorted(seen) == list(range(1, 16))
 
@@ -283,7 +283,7 @@ def test_when_it_was_pulled_is_known_to_two_hours(connection: Connection, hours:
     with undone(connection):
         at = fill(connection, chain(1), {})
         connection.execute(insert(manifest_pulls).values(manifest_id=1, pulled_at=NOW - hours * 3600 * SECOND))
-        judge = rows.Judge(at, Policy(pulled=DAY), at=NOW, lease=3600)
+        judge = db.retention.Judge(at, Policy(pulled=DAY), at=NOW, lease=3600)
         assert judge.goes(connection, 1) is not kept
 
 
@@ -292,7 +292,7 @@ def test_a_push_that_may_be_under_way_is_waited_for(connection: Connection, leas
     """For as long as its blobs are promised, where that is longer than a day."""
     with undone(connection):
         at = fill(connection, [replace(chain(1)[0], age=5)], {})
-        judge = rows.Judge(at, Policy(younger=DAY), at=NOW, lease=lease)
+        judge = db.retention.Judge(at, Policy(younger=DAY), at=NOW, lease=lease)
         assert judge.goes(connection, 1) is not kept
 
 
@@ -304,11 +304,11 @@ def test_what_was_pulled_since_it_was_judged_stays(
     """The transaction that throws judges again: with all that hangs together with what was pulled."""
     with undone(connection):
         at = fill(connection, found, untagged)
-        judged, _ = rows.scan(connection, rows.Judge(at, policy, at=NOW, lease=3600), "")
-        repositories.change(connection, at, policy=policy.text)
+        judged, _ = db.retention.scan(connection, db.retention.Judge(at, policy, at=NOW, lease=3600), "")
+        db.repositories.change(connection, at, policy=policy.text)
         connection.execute(delete(manifest_pulls).where(manifest_pulls.c.manifest_id == pulled + 1))
         connection.execute(insert(manifest_pulls).values(manifest_id=pulled + 1, pulled_at=NOW))
         found[pulled] = replace(found[pulled], pulled=0)
-        rows.throw(connection, at, [row.id for row, gone in judged if gone], at=NOW, lease=3600)
+        db.retention.throw(connection, at, [row.id for row, gone in judged if gone], at=NOW, lease=3600)
         kept = set(connection.execute(select(manifests.c.id).where(manifests.c.trash_id.is_(None))).scalars())
         assert kept == {each + 1 for each in staying(found, policy, untagged)}

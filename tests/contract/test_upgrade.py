@@ -13,9 +13,9 @@ from sqlalchemy import text
 from conftest import polly_server, running_server
 from contract.registry_rows import fill, held
 from contract.wire_client import admin, image
-from polly_dockers import rebuild
 from polly_dockers.db import migrate
-from polly_dockers.db.engine import FILE, open_engine
+from polly_dockers.db.sqlite import FILE, open_engine
+from polly_dockers.maintenance import rebuild
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from polly_dockers.cli.tree import polly
-from polly_dockers.server import app
+from polly_dockers.server.cli.main import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

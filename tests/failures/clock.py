@@ -58,6 +58,6 @@ def _follow(file: Path) -> None:
 
 if __name__ == "__main__":
     _follow(Path(sys.argv.pop(1)))
-    from polly_dockers.server import main
+    from polly_dockers.server.cli.main import main
 
     main()

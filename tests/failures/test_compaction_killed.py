@@ -13,8 +13,9 @@ import pytest
 from conftest import running_server
 from contract.registry_rows import fill, held
 from contract.wire_client import admin, image
-from polly_dockers import datafolder, rebuild
-from polly_dockers.db import batches, compaction, journal
+from polly_dockers.db.journal import compaction, frames, state
+from polly_dockers.maintenance import rebuild
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,16 +67,16 @@ def test_it_is_killed(folder: Path, tmp_path: Path, call: str) -> None:
         if done.returncode == 0:
             break
         killed += 1
-        datafolder.change(data, note)  # what comes after the crash is in the journal, too
-        assert journal.has(data, datafolder.change(data, batches.committed))
+        data_folder.change(data, note)  # what comes after the crash is in the journal, too
+        assert frames.has(data, data_folder.change(data, state.committed))
     assert killed > 0
-    assert journal.is_snapshot(journal.files(data)[0])
+    assert frames.is_snapshot(frames.files(data)[0])
     compaction.sweep(data)
-    assert set((data / journal.FOLDER).iterdir()) == set(journal.files(data))
+    assert set((data / frames.FOLDER).iterdir()) == set(frames.files(data))
 
 
 def note(connection: object) -> None:
     """Write something that is in the journal."""
-    from polly_dockers.db import audit  # noqa: PLC0415 - beside its only use
+    from polly_dockers import db  # noqa: PLC0415 - beside its only use
 
-    audit.note(connection, audit.Event.key_rotate, "x", organisation_id=None, by=None)  # type: ignore[arg-type]
+    db.audit.note(connection, db.audit.Event.key_rotate, "x", organisation_id=None, by=None)  # type: ignore[arg-type]

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.registry_rows import held
-from polly_dockers import accounts, datafolder, rebuild
-from polly_dockers.db import batches, journal, snapshot
+from polly_dockers.auth import accounts
+from polly_dockers.db.journal import frames, snapshot, state
 from polly_dockers.errors import Unavailable
+from polly_dockers.maintenance import rebuild
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +46,9 @@ def add(connection: Connection, *names: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with much in its database, and no journal."""
     folder = tmp_path_factory.mktemp("anew") / "data"
-    datafolder.prepare(folder)
-    datafolder.change(folder, lambda connection: add(connection, *(f"org{number:05}" for number in range(COUNT))))
-    shutil.rmtree(folder / journal.FOLDER)
+    data_folder.prepare(folder)
+    data_folder.change(folder, lambda connection: add(connection, *(f"org{number:05}" for number in range(COUNT))))
+    shutil.rmtree(folder / frames.FOLDER)
     return folder
 
 
@@ -68,11 +70,11 @@ def test_it_is_killed(folder: Path, tmp_path: Path, call: str, number: int) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
     assert held(data) == whole
-    datafolder.change(data, lambda connection: add(connection, "after"))
+    data_folder.change(data, lambda connection: add(connection, "after"))
     after = held(data)
     assert len(after[1]) == COUNT + 1
     assert rebuilt(data, copy) == after
-    datafolder.prepare(data)
+    data_folder.prepare(data)
     assert (held(data), rebuilt(data, copy)) == (after, after)
 
 
@@ -86,13 +88,13 @@ def test_a_version_that_did_so_in_place_was_killed(folder: Path, tmp_path: Path,
     shutil.copytree(folder, data)
     whole = held(data)
     with rebuild._writing(data) as connection:
-        written = journal.Journal(data)
-        for batch in list(snapshot.batches(connection, batches.committed(connection) + 1_000_000))[:2]:
+        written = frames.Journal(data)
+        for batch in list(snapshot.batches(connection, state.committed(connection) + 1_000_000))[:2]:
             written.append(batch.id, batch.previous, list(batch.records))
         written.close()
         if not row:
             connection.exec_driver_sql("DELETE FROM journal")
-    datafolder.prepare(data)
+    data_folder.prepare(data)
     assert held(data) == whole
     assert rebuilt(data, tmp_path / "copy") == whole
 
@@ -103,7 +105,7 @@ def test_a_folder_from_before_there_was_a_journal(folder: Path, tmp_path: Path) 
     shutil.copytree(folder, data)
     with contextlib.closing(sqlite3.connect(data / "polly.db")) as rows, rows:
         rows.execute("DELETE FROM journal")
-    datafolder.prepare(data)
+    data_folder.prepare(data)
     assert rebuilt(data, tmp_path / "copy") == held(data)
 
 
@@ -111,12 +113,12 @@ def test_two_histories_say_what_each_has(folder: Path, tmp_path: Path) -> None:
     """Neither is called the better one, and nothing is changed."""
     data, other = tmp_path / "data", tmp_path / "other"
     shutil.copytree(folder, data)
-    datafolder.prepare(other)
-    datafolder.change(other, lambda connection: add(connection, "x", "y"))
-    shutil.copytree(other / journal.FOLDER, data / journal.FOLDER)
+    data_folder.prepare(other)
+    data_folder.change(other, lambda connection: add(connection, "x", "y"))
+    shutil.copytree(other / frames.FOLDER, data / frames.FOLDER)
     whole = held(data)
     with pytest.raises(Unavailable) as refused:
-        datafolder.prepare(data)
+        data_folder.prepare(data)
     assert f"Only the database has {COUNT} organisations; only the journal has 2 organisations" in str(refused.value)
     assert held(data) == whole
 
@@ -125,8 +127,8 @@ def test_a_change_before_the_next_start(folder: Path, tmp_path: Path) -> None:
     """By a command that looks at nothing, as older versions did: it does not hide that the journal was lost."""
     data = tmp_path / "data"
     shutil.copytree(folder, data)
-    datafolder._write(data, lambda connection: add(connection, "since"))
-    datafolder.prepare(data)
+    data_folder._write(data, lambda connection: add(connection, "since"))
+    data_folder.prepare(data)
     whole = held(data)
     assert len(whole[1]) == COUNT + 1
     assert rebuilt(data, tmp_path / "copy") == whole
@@ -136,12 +138,12 @@ def test_a_change_beside_a_database_from_a_backup(folder: Path, tmp_path: Path) 
     """An old database is put in place, and a command changes it: what the journal has beyond it comes first."""
     data, old = tmp_path / "data", tmp_path / "old"
     shutil.copytree(folder, data)
-    datafolder.prepare(data)
+    data_folder.prepare(data)
     shutil.copytree(data, old)
-    datafolder.change(data, lambda connection: add(connection, "since"))
+    data_folder.change(data, lambda connection: add(connection, "since"))
     for file in data.glob("polly.db*"):
         file.unlink()
     shutil.copy(old / "polly.db", data / "polly.db")
-    datafolder.change(data, lambda connection: add(connection, "after"))
-    datafolder.prepare(data)
+    data_folder.change(data, lambda connection: add(connection, "after"))
+    data_folder.prepare(data)
     assert {"since", "after"} <= {word for row in held(data)[1] for word in row}

@@ -17,8 +17,8 @@ import pytest
 from conftest import BIN, Server, free_port, new_password, polly_server
 from contract.wire_client import Person, image, sha256
 from failures.test_signals import certificate, shown, until
-from polly_dockers import ownership
 from polly_dockers.errors import Unavailable
+from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,12 @@ import pytest
 
 from contract.throwing import everything, restore, short, throw
 from contract.wire_client import Client, Image, Person, Repo, admin, image, member, sha256, stranger
-from polly_dockers import datafolder, pull, rebuild, removal
 from polly_dockers.config import Config
 from polly_dockers.errors import ManifestUnknown
+from polly_dockers.maintenance import rebuild
 from polly_dockers.model import Actor, Digest, RepositoryName, Tag
+from polly_dockers.registry import pull, removal
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,7 +145,7 @@ def test_the_trash_is_not_gone_through_for_what_never_was(
     monkeypatch.setattr(removal, "trace", noted)
 
     async def ask() -> None:
-        registry = await datafolder.open_registry(Config(data=server.data))
+        registry = await data_folder.open_registry(Config(data=server.data))
         rows = await registry.database.read(
             lambda connection: connection.exec_driver_sql(
                 "SELECT id, password_version FROM users WHERE email = ?", (ann.email,)

@@ -22,7 +22,7 @@ from contract.wire_client import (
     receive,
     sha256,
 )
-from polly_dockers.history import REFERRERS
+from polly_dockers.registry.history import REFERRERS
 
 if TYPE_CHECKING:
     from pathlib import Path

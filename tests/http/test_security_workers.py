@@ -29,7 +29,7 @@ from contract.wire_client import (
     stranger,
 )
 from contract.workers import Worker, each_worker
-from polly_dockers.throttles import FAILURES_PAIR, PLACES
+from polly_dockers.auth.throttles import FAILURES_PAIR, PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ import pytest
 
 from conftest import BIN, polly_server, running_server
 from contract.wire_client import Image, Repo, admin, image, sha256
-from polly_dockers import datafolder
-from polly_dockers.db import damage as rows
+from polly_dockers import db
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,20 +161,23 @@ def test_a_key_that_is_being_deleted_mends(server: Server, repo: Repo, made: Ima
 def test_what_was_pushed_while_it_was_mended(server: Server, repo: Repo, made: Image) -> None:
     """36: a blob that has other bytes since the check looked at it is neither lost nor given older ones."""
     digest = sha256(made.blobs[0])
-    row = datafolder.change(server.data, rows_of)[digest]
-    datafolder.change(server.data, lambda connection: rows.lose(connection, row))
+    row = data_folder.change(server.data, rows_of)[digest]
+    data_folder.change(server.data, lambda connection: db.checks.lose(connection, row))
     repo.push_blob(made.blobs[0])
-    fresh = datafolder.change(server.data, rows_of)[digest]
+    fresh = data_folder.change(server.data, rows_of)[digest]
     assert fresh.storage_key != row.storage_key
-    for late in (lambda connection: rows.lose(connection, row), lambda connection: rows.mend(connection, row, "key")):
-        datafolder.change(server.data, late)
-        assert datafolder.change(server.data, rows_of)[digest] == fresh
+    for late in (
+        lambda connection: db.checks.lose(connection, row),
+        lambda connection: db.checks.mend(connection, row, "key"),
+    ):
+        data_folder.change(server.data, late)
+        assert data_folder.change(server.data, rows_of)[digest] == fresh
     assert repo.blob(digest).body == made.blobs[0]
 
 
-def rows_of(connection: Connection) -> dict[str, rows.BlobRow]:
+def rows_of(connection: Connection) -> dict[str, db.checks.BlobRow]:
     """The rows of all blobs by their digests."""
-    return {row.digest: row for row in rows.blobs_after(connection, 0)}
+    return {row.digest: row for row in db.checks.blobs_after(connection, 0)}
 
 
 def test_a_damaged_backup_mends_nothing(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:

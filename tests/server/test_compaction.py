@@ -19,10 +19,12 @@ from contract.collecting import collect
 from contract.registry_rows import fill, held
 from contract.wire_client import OCI_MANIFEST, Image, Person, Repo, admin, image, sha256
 from contract.workers import each_worker
-from polly_dockers import audit, datafolder, rebuild
 from polly_dockers.config import Config
-from polly_dockers.db import batches, compaction, journal
+from polly_dockers.db.journal import compaction, frames, state
 from polly_dockers.errors import Unavailable
+from polly_dockers.maintenance import rebuild
+from polly_dockers.registry import audit
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,13 +41,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def compact(server: Server) -> None:
     """Compact, whether it is due or not."""
     compaction.compact(server.data, lambda _took: None)
-    [first, *_] = journal.files(server.data)
-    assert journal.is_snapshot(first)
+    [first, *_] = frames.files(server.data)
+    assert frames.is_snapshot(first)
 
 
 def told(server: Server) -> bytes:
     """All bytes of the journal."""
-    return b"".join(path.read_bytes() for path in sorted((server.data / journal.FOLDER).iterdir()))
+    return b"".join(path.read_bytes() for path in sorted((server.data / frames.FOLDER).iterdir()))
 
 
 def rebuilt(server: Server, folder: Path) -> list[list[Any]]:
@@ -53,7 +55,7 @@ def rebuilt(server: Server, folder: Path) -> list[list[Any]]:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(server.data, folder, ignore=shutil.ignore_patterns("polly.db*"))
     assert rebuild.rebuild(folder).lost == []
-    assert journal.last(folder) == datafolder.change(folder, batches.committed)
+    assert frames.last(folder) == data_folder.change(folder, state.committed)
     return held(folder)
 
 
@@ -72,7 +74,7 @@ def test_the_same_registry(server: Server, tmp_path: Path) -> None:
     for _ in range(2):
         compact(server)
         assert rebuilt(server, tmp_path / "copy") == held(server.data)
-    assert [path.name for path in (server.data / journal.FOLDER).iterdir()] == [journal.files(server.data)[0].name]
+    assert [path.name for path in (server.data / frames.FOLDER).iterdir()] == [frames.files(server.data)[0].name]
 
 
 def test_what_is_purged_leaves_it(server: Server, tmp_path: Path) -> None:
@@ -115,8 +117,8 @@ def test_pushes_meanwhile(server: Server, tmp_path: Path) -> None:
     pushed = []
     compaction.compact(server.data, lambda _took: pushed.append(push(ann)))
     assert pushed
-    [snapshot, *behind] = journal.files(server.data)
-    assert journal.is_snapshot(snapshot)
+    [snapshot, *behind] = frames.files(server.data)
+    assert frames.is_snapshot(snapshot)
     assert pushed[0][1].manifest not in snapshot.read_bytes()
     assert any(pushed[0][1].manifest in path.read_bytes() for path in behind)
     assert rebuilt(server, tmp_path / "copy") == held(server.data)
@@ -131,7 +133,7 @@ def test_writers_wait_for_no_reading(server: Server, monkeypatch: pytest.MonkeyP
     ann = admin(server)
     push(ann)
     read: list[tuple[bool, int]] = []
-    heads = journal.heads_from
+    heads = frames.heads_from
 
     def counted(path: Path, begin: int) -> Iterator[tuple[int, int, int]]:
         for found in heads(path, begin):
@@ -144,7 +146,7 @@ def test_writers_wait_for_no_reading(server: Server, monkeypatch: pytest.MonkeyP
             read.append((locked, found[0]))
             yield found
 
-    monkeypatch.setattr(journal, "heads_from", counted)
+    monkeypatch.setattr(frames, "heads_from", counted)
     steps = 0
 
     def rest(_took: float) -> None:
@@ -156,8 +158,8 @@ def test_writers_wait_for_no_reading(server: Server, monkeypatch: pytest.MonkeyP
             server.stop()
 
     compaction.compact(server.data, rest)
-    [snapshot, *_] = journal.files(server.data)
-    behind = {batch for _, batch in read if batch > journal.number(snapshot)}
+    [snapshot, *_] = frames.files(server.data)
+    behind = {batch for _, batch in read if batch > frames.number(snapshot)}
     assert len(behind) > 3
     assert [batch for locked, batch in read if locked] == [max(behind)]
     assert steps >= len(read) - 1, "what is read is paced as well"
@@ -169,11 +171,11 @@ def test_one_who_appends_to_an_old_file(server: Server, tmp_path: Path) -> None:
     push(ann)
 
     def go_back(_took: float) -> None:
-        datafolder.change(server.data, lambda connection: batches.begin_file(connection, 0))
+        data_folder.change(server.data, lambda connection: state.begin_file(connection, 0))
         push(ann)
 
     assert compaction.compact(server.data, go_back) == 0
-    assert not any(map(journal.is_snapshot, journal.files(server.data)))
+    assert not any(map(frames.is_snapshot, frames.files(server.data)))
     assert rebuilt(server, tmp_path / "copy") == held(server.data)
 
 
@@ -182,16 +184,16 @@ def test_while_somebody_reads_it(server: Server, tmp_path: Path) -> None:
     ann = admin(server)
     fill(ann)
     server.stop()
-    reading = journal.read(server.data)
+    reading = frames.read(server.data)
     first = next(reading)
-    before = set((server.data / journal.FOLDER).iterdir())
+    before = set((server.data / frames.FOLDER).iterdir())
     compact(server)
-    assert before < set((server.data / journal.FOLDER).iterdir())
+    assert before < set((server.data / frames.FOLDER).iterdir())
     assert rebuilt(server, tmp_path / "copy") == held(server.data)
     read = [first, *reading]
     assert [batch.id for batch in read] == sorted({batch.id for batch in read})
     compaction.sweep(server.data)
-    assert set((server.data / journal.FOLDER).iterdir()) == set(journal.files(server.data))
+    assert set((server.data / frames.FOLDER).iterdir()) == set(frames.files(server.data))
 
 
 def test_a_compaction_that_was_stopped(server: Server, tmp_path: Path) -> None:
@@ -204,8 +206,8 @@ def test_a_compaction_that_was_stopped(server: Server, tmp_path: Path) -> None:
 
     with pytest.raises(InterruptedError):
         compaction.compact(server.data, stop)
-    assert not any(map(journal.is_snapshot, journal.files(server.data)))
-    assert not list((server.data / journal.FOLDER).glob("*.part"))
+    assert not any(map(frames.is_snapshot, frames.files(server.data)))
+    assert not list((server.data / frames.FOLDER).glob("*.part"))
     assert rebuilt(server, tmp_path / "copy") == held(server.data)
     compact(server)
 
@@ -219,7 +221,7 @@ def test_a_snapshot_that_the_disk_changed(server: Server, monkeypatch: pytest.Mo
 
     def flip(fd: int) -> None:
         fsync(fd)
-        for part in (server.data / journal.FOLDER).glob("*.part"):
+        for part in (server.data / frames.FOLDER).glob("*.part"):
             data = bytearray(part.read_bytes())
             data[len(data) // 2] ^= 1
             part.write_bytes(data)
@@ -260,8 +262,8 @@ def test_backups(server: Server, tmp_path: Path) -> None:
     compact(server)
     push(ann)
     back_up(server, backup)
-    names = {path.name for path in (backup / journal.FOLDER).iterdir()}
-    assert names == {path.name for path in journal.files(server.data)}
+    names = {path.name for path in (backup / frames.FOLDER).iterdir()}
+    assert names == {path.name for path in frames.files(server.data)}
     server.stop()
     assert restored(backup, tmp_path / "restored") == held(server.data)
     assert gone.manifest in told(server)
@@ -277,8 +279,8 @@ def test_a_backup_that_was_stopped(server: Server, tmp_path: Path) -> None:
     server.start()
     push(ann)
     compact(server)
-    for path in journal.files(server.data):
-        shutil.copy(path, backup / journal.FOLDER)
+    for path in frames.files(server.data):
+        shutil.copy(path, backup / frames.FOLDER)
     assert restored(backup, tmp_path / "restored") == before
 
 
@@ -344,29 +346,29 @@ def test_a_check_while_it_is_compacted(server: Server, monkeypatch: pytest.Monke
     """A check that knows an older batch than the journal looks once more, and finds nothing wrong."""
     push(admin(server))
     server.stop()
-    has, sealed = journal.has, journal.sealed
+    has, sealed = frames.has, frames.sealed
 
     def compacted(look: Any) -> Any:  # noqa: ANN401 - either of the two
         def look_late(folder: Path, batch: int) -> Any:  # noqa: ANN401
             monkeypatch.undo()
-            datafolder.change(folder, lambda connection: journal.note(connection, journal.User(1, "a@b.example", 1)))
+            data_folder.change(folder, lambda connection: frames.note(connection, frames.User(1, "a@b.example", 1)))
             compact(server)
             return look(folder, batch)
 
         return look_late
 
     for name, look in (("has", has), ("sealed", sealed)):
-        monkeypatch.setattr(journal, name, compacted(look))
+        monkeypatch.setattr(frames, name, compacted(look))
         assert check(server) == []
         monkeypatch.undo()
 
 
 def check(server: Server) -> list[str]:
     """What a check finds wrong."""
-    from polly_dockers.check import Check  # noqa: PLC0415 - beside its only use
+    from polly_dockers.maintenance.check import Check  # noqa: PLC0415 - beside its only use
 
     async def run() -> list[str]:
-        registry = await datafolder.open_registry(Config(data=server.data))
+        registry = await data_folder.open_registry(Config(data=server.data))
         try:
             return [each.what for each in (await Check(registry).run()).damages]
         finally:
@@ -386,7 +388,7 @@ def age(server: Server, days: int) -> None:
     change = "UPDATE audit SET at = at - ?, position = NULL, hash = NULL"
     with contextlib.closing(sqlite3.connect(server.data / "polly.db")) as connection, connection:
         connection.execute(change, [days * DAY])
-    shutil.rmtree(server.data / journal.FOLDER)
+    shutil.rmtree(server.data / frames.FOLDER)
     server.start()
 
 
@@ -430,7 +432,7 @@ def test_entries_that_are_dropped_are_told(server: Server, monkeypatch: pytest.M
     monkeypatch.setattr("polly_dockers.db.audit.note", refuse)
 
     async def drop() -> None:
-        registry = await datafolder.open_registry(Config(data=server.data, audit_days=30))
+        registry = await data_folder.open_registry(Config(data=server.data, audit_days=30))
         try:
             await audit.drop_old(registry)
         finally:
@@ -472,4 +474,4 @@ def test_a_week_in_a_server(server: Server) -> None:
     assert collect(server).purged == 1
     assert gone.manifest not in told(server)
     assert not compaction.is_due(server.data, 0, time.time() + 8 * 86_400, thorough=False)
-    assert datafolder.change(server.data, batches.stale) == 0
+    assert data_folder.change(server.data, state.stale) == 0

@@ -15,12 +15,12 @@ from sqlalchemy import select
 
 from conftest import running_server
 from contract.wire_client import admin, image
-from polly_dockers import datafolder
-from polly_dockers.collector import COMPACT_AGAIN, COMPACTION, Collector
 from polly_dockers.config import Config
-from polly_dockers.db import compaction, journal
-from polly_dockers.db.schema import journal as rows
+from polly_dockers.db import schema
+from polly_dockers.db.journal import compaction, frames
 from polly_dockers.errors import StorageFull, Unavailable
+from polly_dockers.maintenance.garbage import COMPACT_AGAIN, COMPACTION, Collector
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,17 +40,17 @@ def test_without_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written, not even that a new file begins; one byte more would do."""
 
     def row() -> object:
-        return datafolder.change(folder, lambda connection: connection.execute(select(rows)).one())
+        return data_folder.change(folder, lambda connection: connection.execute(select(schema.journal)).one())
 
     before = row()
-    free = compaction.MARGIN + sum(path.stat().st_size for path in journal.files(folder))
+    free = compaction.MARGIN + sum(path.stat().st_size for path in frames.files(folder))
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=free - 1))
     with pytest.raises(StorageFull, match="1 B more must be free"):
         compaction.compact(folder, lambda _took: None)
     assert row() == before
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=free))
     compaction.compact(folder, lambda _took: None)
-    assert journal.is_snapshot(journal.files(folder)[0])
+    assert frames.is_snapshot(frames.files(folder)[0])
 
 
 def test_a_failed_one_is_not_repeated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_a_failed_one_is_not_repeated(folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(compaction, "compact", fail)
 
     async def run() -> None:
-        registry = await datafolder.open_registry(Config(data=folder))
+        registry = await data_folder.open_registry(Config(data=folder))
         try:
             for _ in range(3):
                 assert await Collector(registry, thorough=False).run() is not None
@@ -94,7 +94,7 @@ def test_a_run_that_is_cancelled(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compaction, "compact", compact)
 
     async def run() -> None:
-        registry = await datafolder.open_registry(Config(data=folder))
+        registry = await data_folder.open_registry(Config(data=folder))
         try:
             task = asyncio.create_task(Collector(registry).run())
             await asyncio.to_thread(began.wait)
@@ -119,19 +119,19 @@ def test_each_has_a_part_of_its_own(folder: Path) -> None:
     names: set[str] = set()
 
     def stop(_took: float) -> None:
-        names.update(path.name for path in (folder / journal.FOLDER).glob("*.part"))
+        names.update(path.name for path in (folder / frames.FOLDER).glob("*.part"))
         raise InterruptedError
 
     for _ in range(2):
         with pytest.raises(InterruptedError):
             compaction.compact(folder, stop)
     assert len(names) == 2
-    assert not list((folder / journal.FOLDER).glob("*.part"))
+    assert not list((folder / frames.FOLDER).glob("*.part"))
 
 
 def test_when_it_is_due(tmp_path: Path) -> None:
     """By size, once it is twice what it was and 64 MiB more; or a week after something is gone; by command at once."""
-    folder, now, week = tmp_path / journal.FOLDER, 2_000_000_000, 7 * 86_400
+    folder, now, week = tmp_path / frames.FOLDER, 2_000_000_000, 7 * 86_400
     folder.mkdir()
 
     def file(at: float, size: int, suffix: str = ".log", *, number: float | None = None) -> None:
@@ -144,7 +144,7 @@ def test_when_it_is_due(tmp_path: Path) -> None:
         return compaction.is_due(tmp_path, stale, now, thorough=thorough)
 
     assert not due(1, thorough=True)
-    file(now - week + 60, 1 << 20, journal.SNAPSHOT)
+    file(now - week + 60, 1 << 20, frames.SNAPSHOT)
     assert (due(1), due(1, thorough=True), due(0, thorough=True)) == (False, True, False)
     file(now - 60, 65 << 20)
     assert not due(0)
@@ -152,16 +152,16 @@ def test_when_it_is_due(tmp_path: Path) -> None:
     assert due(0)
     for path in folder.iterdir():
         path.unlink()
-    file(now - week - 60, 1 << 20, journal.SNAPSHOT)
+    file(now - week - 60, 1 << 20, frames.SNAPSHOT)
     assert (due(0), due(1)) == (False, True)
     for path in folder.iterdir():
         path.unlink()
     year = 365 * 86_400
-    file(now + year, 1 << 20, journal.SNAPSHOT)
+    file(now + year, 1 << 20, frames.SNAPSHOT)
     assert (due(0), due(1)) == (False, True), "the clock was a year ahead"
-    file(now - 60, 1 << 20, journal.SNAPSHOT, number=now + year + 1)
+    file(now - 60, 1 << 20, frames.SNAPSHOT, number=now + year + 1)
     assert not due(1), "and is right since"
-    file(now - week - 60, 1 << 20, journal.SNAPSHOT, number=now + year + 2)
+    file(now - week - 60, 1 << 20, frames.SNAPSHOT, number=now + year + 2)
     assert due(1)
     for path in folder.iterdir():
         path.unlink()

@@ -27,8 +27,8 @@ from contract.wire_client import (
     sha256,
 )
 from contract.workers import each_worker
-from polly_dockers.db import garbage
-from polly_dockers.uploads import LOOK, OPEN
+from polly_dockers import db
+from polly_dockers.registry.uploads import LOOK, OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ def test_a_run_counts_no_links(server: Server, ann: Person, monkeypatch: pytest.
     """What waits at its end are keys; links are counted, which reads all of them, where somebody asks for a dry run."""
     ann.new_repo().push_blob(b"nobody needs me")
     time_passes(server)
-    monkeypatch.setattr(garbage, "waiting", None)
+    monkeypatch.setattr(db.garbage, "waiting", None)
     assert collecting.collect(server, grace_seconds=3600).waiting == 1
 
 

@@ -10,20 +10,21 @@ import pytest
 from sqlalchemy import update
 
 from conftest import polly_server
-from polly_dockers import datafolder, server_keys
+from polly_dockers import db
+from polly_dockers.auth.registry_tokens import Signer, new_key
 from polly_dockers.config import LONGEST_TOKEN, Config
-from polly_dockers.db import keys
 from polly_dockers.db.schema import signing_keys
 from polly_dockers.errors import Unauthorized
 from polly_dockers.model import Actor
-from polly_dockers.signer import Signer, new_key
-from polly_dockers.web import signin
+from polly_dockers.server import data_folder
+from polly_dockers.server.cli import keys
+from polly_dockers.web import authentication
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from polly_dockers.registry import Registry
+    from polly_dockers.context import Context
 
 
 ACTOR = Actor(user_id=1, password_version=1)
@@ -32,24 +33,24 @@ ACTOR = Actor(user_id=1, password_version=1)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The data folder of a server with its first key."""
-    datafolder.prepare(tmp_path)
+    data_folder.prepare(tmp_path)
     return tmp_path
 
 
 def kids(folder: Path) -> list[str]:
     """The ids of the keys in the rows, the newest last."""
-    return [key.kid for key in datafolder.change(folder, keys.every)]
+    return [key.kid for key in data_folder.change(folder, db.keys.every)]
 
 
 def add(folder: Path) -> str:
     """Make a key as a rotation does, and keep all others; its id."""
-    return datafolder.change(folder, lambda connection: keys.add(connection, *new_key())).kid
+    return data_folder.change(folder, lambda connection: db.keys.add(connection, *new_key())).kid
 
 
 def age(folder: Path, seconds: int) -> None:
     """Make all keys older."""
-    older = update(signing_keys).values(created_at=signing_keys.c.created_at - seconds * keys.SECOND)
-    datafolder.change(folder, lambda connection: connection.execute(older))
+    older = update(signing_keys).values(created_at=signing_keys.c.created_at - seconds * db.keys.SECOND)
+    data_folder.change(folder, lambda connection: connection.execute(older))
 
 
 def command(folder: Path, *arguments: str) -> str:
@@ -86,7 +87,7 @@ def test_revoking_leaves_the_new_key_alone(folder: Path) -> None:
     """Every key before it is deleted at once."""
     add(folder)
     before = kids(folder)
-    datafolder.change(folder, lambda connection: server_keys._rotate(connection, revoke=True))
+    data_folder.change(folder, lambda connection: keys._rotate(connection, revoke=True))
     (after,) = kids(folder)
     assert after not in before
 
@@ -96,52 +97,54 @@ def test_revoking_leaves_the_new_key_alone(folder: Path) -> None:
 def test_a_key_goes_once_all_that_it_signed_has_expired(folder: Path, by: str, spare: int, left: bool) -> None:  # noqa: FBT001 - what is expected
     """Counted from when the next key was made; the newest stays, however old it is."""
     (old,), new = kids(folder), add(folder)
-    age(folder, keys.KEPT - spare)
+    age(folder, db.keys.KEPT - spare)
     if by == "a start":
-        datafolder.prepare(folder)
+        data_folder.prepare(folder)
     else:
-        datafolder.change(folder, lambda connection: server_keys._rotate(connection, revoke=False))
+        data_folder.change(folder, lambda connection: keys._rotate(connection, revoke=False))
     assert (old in kids(folder)) is left
     assert new in kids(folder)
 
 
 def test_the_longest_token_ends_before_its_key() -> None:
     """What was signed just before the next key took over has expired when the key goes."""
-    assert keys.KEPT >= keys.AHEAD + LONGEST_TOKEN + keys.LEEWAY
+    assert db.keys.KEPT >= db.keys.AHEAD + LONGEST_TOKEN + db.keys.LEEWAY
 
 
 @pytest.fixture
-async def registry(folder: Path) -> AsyncIterator[Registry]:
+async def context(folder: Path) -> AsyncIterator[Context]:
     """A process of the server on the folder."""
-    found = await datafolder.open_registry(Config(data=folder))
+    found = await data_folder.open_registry(Config(data=folder))
     yield found
     found.close()
 
 
-async def test_a_server_that_runs_deletes_what_is_outlived(registry: Registry) -> None:
+async def test_a_server_that_runs_deletes_what_is_outlived(context: Context) -> None:
     """Its background work takes a key whose time is over, and no other."""
-    database = registry.database
-    old, new = (await database.read(keys.every))[0], await database.write(keys.add, *new_key())
-    await datafolder.retire_keys(registry)
-    assert await database.read(keys.every) == [old, new]
-    older = update(signing_keys).values(created_at=signing_keys.c.created_at - (keys.KEPT + 60) * keys.SECOND)
+    database = context.database
+    old, new = (await database.read(db.keys.every))[0], await database.write(db.keys.add, *new_key())
+    await data_folder.retire_keys(context)
+    assert await database.read(db.keys.every) == [old, new]
+    older = update(signing_keys).values(created_at=signing_keys.c.created_at - (db.keys.KEPT + 60) * db.keys.SECOND)
     await database.write(lambda connection: connection.execute(older))
-    await datafolder.retire_keys(registry)
-    assert [key.kid for key in await database.read(keys.every)] == [new.kid]
+    await data_folder.retire_keys(context)
+    assert [key.kid for key in await database.read(db.keys.every)] == [new.kid]
 
 
-async def test_a_flood_of_made_up_keys_reads_the_rows_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_of_made_up_keys_reads_the_rows_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a second; and a token of a key that was made since is good at the first reading after that."""
     clock = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     read: list[str] = []
-    registry.database._driver.set_trace_callback(lambda sql: read.append(sql) if "signing_keys" in sql else None)
+    context.database._driver.set_trace_callback(lambda sql: read.append(sql) if "signing_keys" in sql else None)
     for _ in range(50):
         with pytest.raises(Unauthorized):
-            await signin._read(registry, Signer([keys.Key(*new_key(), 0)], registry.config.registry).sign(ACTOR, 60))
+            await authentication._read(
+                context, Signer([db.keys.Key(*new_key(), 0)], context.config.registry).sign(ACTOR, 60)
+            )
     assert len(read) == 1
-    made = await registry.database.write(keys.add, *new_key())
-    clock += keys.LOOK_EVERY
-    token = Signer([made], registry.config.registry).sign(ACTOR, 60)
-    assert (await signin._read(registry, token)).kid == made.kid
+    made = await context.database.write(db.keys.add, *new_key())
+    clock += db.keys.LOOK_EVERY
+    token = Signer([made], context.config.registry).sign(ACTOR, 60)
+    assert (await authentication._read(context, token)).kid == made.kid
     assert len(read) == 2

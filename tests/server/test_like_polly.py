@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from conftest import BIN, Server, free_port, new_password, polly_server
-from polly_dockers.server import app
+from polly_dockers.server.cli.main import app
 
 if TYPE_CHECKING:
     from pathlib import Path

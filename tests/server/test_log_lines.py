@@ -9,8 +9,8 @@ import structlog
 
 from conftest import Server, free_port
 from contract.wire_client import Client
-from polly_dockers import logs
 from polly_dockers.config import Config
+from polly_dockers.server import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,11 @@ import pytest
 from conftest import BIN, ending, polly_server, running_server
 from contract.collecting import collect
 from contract.wire_client import Image, Person, Repo, admin, image, sha256
-from polly_dockers import accounts, datafolder
-from polly_dockers.db import restore as restore_rows
-from polly_dockers.db import trash
+from polly_dockers import db
+from polly_dockers.auth import accounts
 from polly_dockers.errors import NotInTrash
 from polly_dockers.model import Role
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +109,7 @@ class Organisation(Repository):
             made = accounts.create_organisation(connection, slug)
             accounts.put_member(connection, made, slug, email, Role.admin, "", by=None)
 
-        datafolder.change(server.data, make)
+        data_folder.change(server.data, make)
         self.server, self.ann = server, Person(server.port, slug, email, password)
         self.repo = self.ann.new_repo()
         self.made = [fill(self.repo) for _ in range(2)]
@@ -120,19 +120,19 @@ class Organisation(Repository):
         """Put it into the trash."""
 
         def throw(connection: Connection) -> None:
-            trash.throw_organisation(connection, accounts.organisation_of(connection, self.name), self.name)
+            db.trash.throw_organisation(connection, accounts.organisation_of(connection, self.name), self.name)
 
-        datafolder.change(self.server.data, throw)
+        data_folder.change(self.server.data, throw)
 
     def restore(self) -> str:
         """Empty where it was restored; else the refusal."""
 
         def restore(connection: Connection) -> bool | None:
-            item = next((each for each in trash.organisations_in(connection) if each.name == self.name), None)
-            return restore_rows.restore_organisation(connection, item, self.name) if item is not None else None
+            item = next((each for each in db.trash.organisations_in(connection) if each.name == self.name), None)
+            return db.restore.restore_organisation(connection, item, self.name) if item is not None else None
 
         try:
-            return "" if datafolder.change(self.server.data, restore) else "it may have been purged"
+            return "" if data_folder.change(self.server.data, restore) else "it may have been purged"
         except NotInTrash as refusal:
             return refusal.message
 

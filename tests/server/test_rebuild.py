@@ -11,8 +11,8 @@ import pytest
 
 from conftest import Server, free_port, polly_server, running_server
 from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Person, Repo, admin, basic, descriptor, dumps, image, sha256
-from polly_dockers.db import journal
-from polly_dockers.passwords import UNSET
+from polly_dockers.auth.passwords import UNSET
+from polly_dockers.db.journal import frames
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,7 +202,7 @@ def test_a_journal_that_was_lost_begins_anew(tmp_path: Path) -> None:
         names, _ = fill(ann)
         before, trash = seen(ann, names), ann.api.get(f"{ann.base}/trash").json()
         server.stop()
-        shutil.rmtree(server.data / journal.FOLDER)
+        shutil.rmtree(server.data / frames.FOLDER)
         server.start()
         admin(server).repo(names[0]).push(image("after all"), "after")
         server.stop()
@@ -222,15 +222,15 @@ def test_a_journal_that_was_lost_begins_anew(tmp_path: Path) -> None:
 def test_a_torn_end_is_passed_over(tmp_path: Path) -> None:
     """A crash in the middle of an append leaves half a frame; what comes after it is read."""
     folder = tmp_path
-    journal_ = journal.Journal(folder)
-    journal_.append(1, 0, [journal.User(1, "ann@acme.example", 1)])
-    file = next((folder / journal.FOLDER).glob("*.log"))
+    journal_ = frames.Journal(folder)
+    journal_.append(1, 0, [frames.User(1, "ann@acme.example", 1)])
+    file = next((folder / frames.FOLDER).glob("*.log"))
     whole = file.read_bytes()
     for cut in range(1, len(whole)):
         file.write_bytes(whole + whole[:cut])
-        assert [batch.id for batch in journal.read(folder)] == [1]
-        journal_.append(2, 1, [journal.User(2, "bob@acme.example", 2)])
-        assert [batch.id for batch in journal.read(folder)] == [1, 2]
-        assert journal.last(folder) == 2
+        assert [batch.id for batch in frames.read(folder)] == [1]
+        journal_.append(2, 1, [frames.User(2, "bob@acme.example", 2)])
+        assert [batch.id for batch in frames.read(folder)] == [1, 2]
+        assert frames.last(folder) == 2
         file.write_bytes(whole)
     journal_.close()

@@ -10,8 +10,9 @@ import pytest
 
 from conftest import BIN, polly_server
 from contract.registry_rows import held
-from polly_dockers import backup, datafolder
-from polly_dockers.db import journal
+from polly_dockers.db.journal import frames
+from polly_dockers.maintenance import backup
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ class Stopped(BaseException):
 def data(tmp_path: Path) -> Path:
     """A data folder, of which ``b1`` is a backup."""
     folder = tmp_path / "data"
-    datafolder.prepare(folder)
+    data_folder.prepare(folder)
     polly_server("org", "create", "--data", str(folder), "--org", "first")
     polly_server("backup", "--data", str(folder), "--to", str(tmp_path / "b1"))
     return folder
@@ -48,10 +49,10 @@ def test_a_newer_journal_stays(data: Path, tmp_path: Path) -> None:
     polly_server("org", "create", "--data", str(data), "--org", "later")
     before = held(data)
     lose(data)
-    files = {path: path.read_bytes() for path in (data / journal.FOLDER).iterdir()}
+    files = {path: path.read_bytes() for path in (data / frames.FOLDER).iterdir()}
     done = restore(tmp_path / "b1", data)
     assert (done.returncode, "polly-server rebuild --data" in done.stderr, "mv " in done.stderr) == (1, True, True)
-    assert {path: path.read_bytes() for path in (data / journal.FOLDER).iterdir()} == files
+    assert {path: path.read_bytes() for path in (data / frames.FOLDER).iterdir()} == files
     assert not list(data.glob("polly.db*"))
     assert not (data / backup.RESTORING).exists()
     polly_server("rebuild", "--data", str(data))
@@ -61,14 +62,14 @@ def test_a_newer_journal_stays(data: Path, tmp_path: Path) -> None:
 def test_a_journal_of_another_registry_stays(tmp_path: Path, data: Path) -> None:
     """It is older than the backup, and the backup has nothing of it."""
     other = tmp_path / "other"
-    datafolder.prepare(other)
+    data_folder.prepare(other)
     polly_server("org", "create", "--data", str(other), "--org", "elsewhere")
     polly_server("org", "create", "--data", str(data), "--org", "later")
     polly_server("backup", "--data", str(data), "--to", str(tmp_path / "b1"))
     lose(other)
-    files = {path: path.read_bytes() for path in (other / journal.FOLDER).iterdir()}
+    files = {path: path.read_bytes() for path in (other / frames.FOLDER).iterdir()}
     assert restore(tmp_path / "b1", other).returncode == 1
-    assert {path: path.read_bytes() for path in (other / journal.FOLDER).iterdir()} == files
+    assert {path: path.read_bytes() for path in (other / frames.FOLDER).iterdir()} == files
 
 
 def test_a_journal_that_the_backup_has_is_no_obstacle(data: Path, tmp_path: Path) -> None:

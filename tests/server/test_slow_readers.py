@@ -14,8 +14,8 @@ import pytest
 from conftest import Server, running_server
 from contract.crowd import Crowd, comes_back, head, held_open, memory, works
 from contract.wire_client import CONFIG, OCI_INDEX, OCI_MANIFEST, admin, descriptor, dumps, receive, sha256
-from polly_dockers.web.room import ROOM
-from polly_dockers.web.send import PORTION
+from polly_dockers.web.blob_response import PORTION
+from polly_dockers.web.memory import ROOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

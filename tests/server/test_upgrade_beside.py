@@ -12,11 +12,12 @@ import pytest
 from alembic import command
 
 from conftest import BIN, polly_server, running_server
-from polly_dockers import datafolder
-from polly_dockers.db import migrate, version
-from polly_dockers.db.engine import FILE, open_engine
+from polly_dockers import db
+from polly_dockers.db import migrate
 from polly_dockers.db.schema import REVISION
+from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.errors import Unavailable
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,9 +53,9 @@ def test_a_server_runs(tmp_path: Path) -> None:
             full = [str(BIN / "polly-server"), *arguments, "--data", str(server.data)]
             done = subprocess.run(full, input="a long password", capture_output=True, text=True, check=False)
             assert (done.returncode, "Stop the server first" in done.stderr) == (1, True), done.stderr
-        assert version.read(server.data) == OLD
+        assert db.version.read(server.data) == OLD
         claim(server.data, REVISION)
-    with version.no_server(server.data):
+    with db.version.no_server(server.data):
         pass
 
 
@@ -66,30 +67,30 @@ def test_a_command_does_not_upgrade(older: Path) -> None:
     assert done.returncode == 1
     assert "of an older version" in done.stderr
     assert f"polly-server run --data {older}" in done.stderr
-    assert version.read(older) == OLD
+    assert db.version.read(older) == OLD
     with pytest.raises(Unavailable, match="of an older version"):
-        datafolder.require(older)
+        data_folder.require(older)
 
 
 def test_what_upgrades(older: Path) -> None:
     """``init`` does; the commands go on after it."""
-    datafolder.require(older, upgrades=True)
-    datafolder.prepare(older)
-    assert version.read(older) == REVISION
+    data_folder.require(older, upgrades=True)
+    data_folder.prepare(older)
+    assert db.version.read(older) == REVISION
     polly_server("org", "create", "--data", str(older), "--org", "acme")
 
 
 def test_a_server_that_starts_meanwhile(older: Path) -> None:
     """It does not serve tables that are being changed, nor those of another version; two of one version may run."""
     with pytest.raises(Unavailable, match="of an older version"):
-        version.serve(older)
-    with version.no_server(older), pytest.raises(Unavailable, match="is being upgraded"):
-        version.serve(older)
-    datafolder.prepare(older)
-    held = [version.serve(older), version.serve(older)]
-    with pytest.raises(Unavailable, match="Stop the server first"), version.no_server(older):
+        db.version.serve(older)
+    with db.version.no_server(older), pytest.raises(Unavailable, match="is being upgraded"):
+        db.version.serve(older)
+    data_folder.prepare(older)
+    held = [db.version.serve(older), db.version.serve(older)]
+    with pytest.raises(Unavailable, match="Stop the server first"), db.version.no_server(older):
         pass
     for fd in held:
         os.close(fd)
-    with version.no_server(older):
+    with db.version.no_server(older):
         pass

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polly_dockers import addresses
+from polly_dockers.system import addresses
 
 PROXIES = tuple(map(addresses.network, ("10.0.0.0/8", "fd00::/8", "192.0.2.7")))
 

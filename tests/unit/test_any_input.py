@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polly_dockers.cli import docker_config
-from polly_dockers.cli.failures import CommandError
-from polly_dockers.db import journal
+from polly_dockers.cli.actions import docker_config
+from polly_dockers.cli.errors import CommandError
+from polly_dockers.db.journal import frames
 from polly_dockers.errors import RangeInvalid
 from polly_dockers.web import ranges
 
@@ -98,11 +98,11 @@ def test_a_docker_config_of_any_text(wrap: str, text: str) -> None:
 
 def frame(payload: bytes) -> bytes:
     """A payload as the journal writes it."""
-    return struct.pack("<8sII", journal.MAGIC, len(payload), zlib.crc32(payload)) + payload
+    return struct.pack("<8sII", frames.MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 
 @given(
-    st.lists(st.binary(max_size=30) | st.just(journal.MAGIC), max_size=4), st.binary(min_size=1, max_size=30), st.data()
+    st.lists(st.binary(max_size=30) | st.just(frames.MAGIC), max_size=4), st.binary(min_size=1, max_size=30), st.data()
 )
 def test_a_whole_frame_is_found_behind_any_garbage(garbage: list[bytes], payload: bytes, data: st.DataObject) -> None:
     """Torn frames, and bytes that are none, are passed over; a frame that was cut short is not read."""
@@ -111,6 +111,6 @@ def test_a_whole_frame_is_found_behind_any_garbage(garbage: list[bytes], payload
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "1.log"
         file.write_bytes(b"".join(garbage) + torn + frame(payload) + torn)
-        found = [payload for payload, _ in journal._frames(file)]
+        found = [payload for payload, _ in frames._frames(file)]
     assert found[-1:] == [payload]
     assert set(found) <= {payload}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.errors import CommandError
 from polly_dockers.cli.proxies import choose, is_direct
 
 BOTH = {"HTTP_PROXY": "http://one:3128", "HTTPS_PROXY": "http://two:3128"}

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polly_dockers import wire
-from polly_dockers.cli import invitations, profiles, render, server_url, session
-from polly_dockers.cli.failures import CommandError
+from polly_dockers import api_types
+from polly_dockers.cli import profiles, server_url, session, tables
+from polly_dockers.cli.actions import invitations
+from polly_dockers.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +119,7 @@ def test_no_password_is_shown(text: str) -> None:
 def test_an_invitation_that_cannot_be_shown_takes_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """They may have joined with its code meanwhile: what is undone is the invitation, never the membership."""
     asked: list[str] = []
-    made = wire.InvitationCreated("bob@x.example", "reader", "invite-x", "2030-01-01T00:00:00Z")
+    made = api_types.InvitationCreated("bob@x.example", "reader", "invite-x", "2030-01-01T00:00:00Z")
     client = SimpleNamespace(
         invite=lambda *_: made,
         revoke_invitation=lambda *_: asked.append("invitation"),
@@ -130,7 +131,7 @@ def test_an_invitation_that_cannot_be_shown_takes_nobody_out(monkeypatch: pytest
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(render, "show", interrupted)
+    monkeypatch.setattr(tables, "show", interrupted)
     with pytest.raises(KeyboardInterrupt):
         invitations.add(call, "bob@x.example", "reader", "table")
     assert asked == ["invitation"]

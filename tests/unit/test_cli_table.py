@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polly_dockers.cli import render
-from polly_dockers.cli.render import Column, table
+from polly_dockers.cli import tables
+from polly_dockers.cli.tables import Column, table
 from polly_dockers.cli.terminal import clean, say
-from polly_dockers.sizes import size
+from polly_dockers.formatting import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ def test_a_text_without_spaces_is_cut_too(text: str, shown: str) -> None:
     st.lists(st.tuples(*[st.text("abc/:.", min_size=1, max_size=30)] * 4), min_size=1, max_size=4),
     st.integers(1, 120),
 )
-def test_a_needed_cell_is_always_whole(rows: list[render.Row], width: int) -> None:
+def test_a_needed_cell_is_always_whole(rows: list[tables.Row], width: int) -> None:
     """Whatever the width: the first two cells of each row are in one line of the table, unbroken."""
     lines = table(COLUMNS, rows, width, coloured=False)
     for row in rows:
@@ -104,7 +104,7 @@ def test_a_needed_cell_is_always_whole(rows: list[render.Row], width: int) -> No
 @given(
     st.lists(st.tuples(*[st.text("abc", min_size=1, max_size=20)] * 4), min_size=1, max_size=4), st.integers(47, 120)
 )
-def test_no_line_is_wider_than_the_terminal(rows: list[render.Row], width: int) -> None:
+def test_no_line_is_wider_than_the_terminal(rows: list[tables.Row], width: int) -> None:
     """Where all that is needed fits in, nothing sticks out."""
     assert all(len(line) <= width for line in table(COLUMNS, rows, width, coloured=False))
 
@@ -137,7 +137,7 @@ def test_letters_of_every_script_keep_the_columns_in_line(text: str, cells: int)
 
 def test_colours_are_around_the_cell_alone() -> None:
     """The room that aligns is outside."""
-    columns = (Column("status", colours=(("active", render.GREEN),)), Column("x"))
+    columns = (Column("status", colours=(("active", tables.GREEN),)), Column("x"))
     assert table(columns, [("active", "1")], 80, coloured=True)[2] == "\x1b[32mactive\x1b[0m  1"
 
 
@@ -157,7 +157,7 @@ WIDE = (Column("path", own_line=True), Column("by"), Column("at"), Column("notes
 
 def wide(width: int | None) -> list[str]:
     """Return a table of one row with a date, at that width."""
-    at = render.date("2020-07-09T13:56:49Z")
+    at = tables.date("2020-07-09T13:56:49Z")
     return table(WIDE, [("host/org/one", "ann@acme.example", at, "what it is for", "3.6 MB")], width, coloured=False)
 
 
@@ -183,9 +183,9 @@ def test_dates_are_short_before_a_row_takes_two_lines(berlin: None) -> None:
 def test_dates_are_local(berlin: None) -> None:
     """As in the pictures of the original, in the time zone of the person."""
     del berlin
-    assert render.date("2020-07-09T13:56:49Z") == "July 9, 2020, 03:56:49 PM"
-    assert render.date("2020-12-31T23:30:00.123456Z") == "January 1, 2021, 12:30:00 AM"
-    assert render.date(None) == "never"
+    assert tables.date("2020-07-09T13:56:49Z") == "July 9, 2020, 03:56:49 PM"
+    assert tables.date("2020-12-31T23:30:00.123456Z") == "January 1, 2021, 12:30:00 AM"
+    assert tables.date(None) == "never"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polly_dockers.cli import durations, names, server_url
-from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.errors import UsageError
 
 REGISTRY = "registry.acme.example"
 

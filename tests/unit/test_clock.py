@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert, select
 
-from polly_dockers import boot
-from polly_dockers.db import clock, engine, migrate
+from polly_dockers import db
+from polly_dockers.db import migrate
 from polly_dockers.db.clock import SECOND, TOLERANCE, UNSEEN, walk_back
 from polly_dockers.db.schema import tombstones
+from polly_dockers.system import boot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ class Clocks:
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     """The clocks that the code sees."""
     made = Clocks()
-    monkeypatch.setattr(clock, "now", lambda: made.wall)
+    monkeypatch.setattr(db.clock, "now", lambda: made.wall)
     monkeypatch.setattr(boot, "running", lambda: made.running)
     monkeypatch.setattr(boot, "THIS", made.start)
     return made
@@ -56,7 +57,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def connection(template: Path, tmp_path: Path) -> Iterator[Connection]:
     """A database."""
-    opened = engine.open_engine(shutil.copytree(template, tmp_path / "data") / engine.FILE)
+    opened = db.sqlite.open_engine(shutil.copytree(template, tmp_path / "data") / db.sqlite.FILE)
     with opened.connect() as made:
         yield made
     opened.dispose()
@@ -64,27 +65,27 @@ def connection(template: Path, tmp_path: Path) -> Iterator[Connection]:
 
 def days_ago(connection: Connection, days: int) -> float:
     """What so many days ago was, in days after START."""
-    return (clock.ago(connection, days * 86_400) - START) / DAY
+    return (db.clock.ago(connection, days * 86_400) - START) / DAY
 
 
 def test_without_a_jump_time_is_time(connection: Connection, clocks: Clocks) -> None:
     """However long the pauses between two looks are, as long as the machine runs."""
     for days in (1, 30, 400):
-        assert clock.observe(connection) == 0
+        assert db.clock.observe(connection) == 0
         clocks.pass_by(days * DAY)
     assert days_ago(connection, 10) == 421
 
 
 def test_a_jump_ahead_is_no_time(connection: Connection, clocks: Clocks) -> None:
     """What is from before it is as old as it was, at once and later, whether somebody has looked yet or not."""
-    clock.observe(connection)
+    db.clock.observe(connection)
     clocks.pass_by(10 * DAY)
     clocks.wall += 40 * DAY
     assert days_ago(connection, 3) == 7
-    assert clock.observe(connection) == 40 * DAY
+    assert db.clock.observe(connection) == 40 * DAY
     assert days_ago(connection, 3) == 7
     clocks.pass_by(2 * DAY)
-    clock.observe(connection)
+    db.clock.observe(connection)
     assert days_ago(connection, 3) == 9
     clocks.pass_by(2 * DAY)
     assert days_ago(connection, 3) == 51  # all of the three days are after the jump
@@ -92,42 +93,42 @@ def test_a_jump_ahead_is_no_time(connection: Connection, clocks: Clocks) -> None
 
 def test_a_jump_that_is_taken_back(connection: Connection, clocks: Clocks) -> None:
     """Nothing is ever taken for older than it is; once the clock has caught up, everything is as before."""
-    clock.observe(connection)
+    db.clock.observe(connection)
     clocks.wall += DAY
-    clock.observe(connection)
+    db.clock.observe(connection)
     clocks.wall -= DAY
-    clock.observe(connection)
+    db.clock.observe(connection)
     for _ in range(8):
         really = (clocks.wall - START) / DAY - 1
         assert days_ago(connection, 1) <= really
         clocks.pass_by(DAY // 2)
-        clock.observe(connection)
+        db.clock.observe(connection)
     assert days_ago(connection, 1) == 3
 
 
 def test_what_waits_is_moved_by_a_jump(connection: Connection, clocks: Clocks) -> None:
     """A tombstone comes due when it was to come due."""
-    clock.observe(connection)
+    db.clock.observe(connection)
     connection.execute(insert(tombstones), {"storage_key": "a", "not_before": START + DAY})
     clocks.wall += 40 * DAY
-    clock.observe(connection)
+    db.clock.observe(connection)
     assert connection.execute(select(tombstones.c.not_before)).scalar_one() == START + 41 * DAY
-    clock.observe(connection)
+    db.clock.observe(connection)
     assert connection.execute(select(tombstones.c.not_before)).scalar_one() == START + 41 * DAY
 
 
 def test_a_machine_that_was_off(connection: Connection, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the time between two starts an hour counts at most, for nobody knows how long it was."""
-    clock.observe(connection)
+    db.clock.observe(connection)
     clocks.wall += 10 * DAY
     clocks.running = 0
     monkeypatch.setattr(boot, "THIS", b"2" * 16)
-    assert clock.observe(connection) == 10 * DAY - UNSEEN
+    assert db.clock.observe(connection) == 10 * DAY - UNSEEN
 
 
 def test_slewing_is_no_jump(connection: Connection, clocks: Clocks) -> None:
     """A clock that is corrected by less than a minute between two looks does not jump."""
-    clock.observe(connection)
+    db.clock.observe(connection)
     clocks.wall += TOLERANCE
-    assert clock.observe(connection) == 0
+    assert db.clock.observe(connection) == 0
     assert walk_back(START, [], DAY) == START - DAY

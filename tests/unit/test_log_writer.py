@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers.log_writer import LogWriter
+from polly_dockers.system.log_writer import LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from contract.wire_client import OCI_INDEX, OCI_MANIFEST, descriptor, dumps
 from polly_dockers.errors import ManifestInvalid
-from polly_dockers.manifests import parse
+from polly_dockers.oci.manifest import parse
 
 if TYPE_CHECKING:
-    from polly_dockers.manifests import Manifest
+    from polly_dockers.oci.manifest import Manifest
 
 KELVIN, LONG_S = "\u212a", "\u017f"
 PLATFORM = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from contract.wire_client import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, descriptor, dumps, sha256
 from polly_dockers.errors import ManifestInvalid
-from polly_dockers.history import _fallback_entries
-from polly_dockers.manifests import parse, platform_of_config
+from polly_dockers.oci.manifest import parse, platform_of_config
+from polly_dockers.registry.history import _fallback_entries
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 JSON = st.recursive(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers import datafolder, ownership
 from polly_dockers.errors import StorageFull
+from polly_dockers.server import data_folder
+from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with (
         gone_when_asked(tmp_path, name, monkeypatch),
         pytest.raises(StorageFull),
-        datafolder.explained(tmp_path),
+        data_folder.explained(tmp_path),
     ):
         raise full
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers import accounts, datafolder, policy
+from polly_dockers.auth import accounts
 from polly_dockers.config import Config
-from polly_dockers.db.policy import Policy
+from polly_dockers.context import PREVIEWING
+from polly_dockers.db.retention import Policy
 from polly_dockers.errors import TooManyRequests
-from polly_dockers.gate import Gate
 from polly_dockers.model import Actor, Role
-from polly_dockers.registry import PREVIEWING
+from polly_dockers.registry import retention
+from polly_dockers.server import data_folder
+from polly_dockers.system.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from polly_dockers.registry import Registry
+    from polly_dockers.context import Context
 
 ORGANISATIONS = ("one", "two", "three")
 RULES = Policy(newest=1)
@@ -31,21 +33,21 @@ RULES = Policy(newest=1)
 def folder(tmp_path: Path) -> Path:
     """The data folder of organisations that have one admin."""
     folder = tmp_path / "data"
-    datafolder.prepare(folder)
+    data_folder.prepare(folder)
 
     def add(connection: Connection) -> None:
         for slug in ORGANISATIONS:
             made = accounts.create_organisation(connection, slug)
             accounts.put_member(connection, made, slug, "ann@acme.example", Role.admin, "!", by=None)
 
-    datafolder.change(folder, add)
+    data_folder.change(folder, add)
     return folder
 
 
 @pytest.fixture
-async def registry(folder: Path) -> AsyncIterator[Registry]:
+async def context(folder: Path) -> AsyncIterator[Context]:
     """A registry on the folder."""
-    opened = await datafolder.open_registry(Config(data=folder))
+    opened = await data_folder.open_registry(Config(data=folder))
     yield opened
     opened.close()
 
@@ -60,7 +62,7 @@ class Slow:
         self.until: list[float] = []
         self.now = self.most = 0
         self.begun, self.go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
-        monkeypatch.setattr(policy, "_look", self)
+        monkeypatch.setattr(retention, "_look", self)
 
     async def __call__(self, _registry: object, _over: object, _looking: object, until: float) -> None:
         """One look."""
@@ -72,36 +74,38 @@ class Slow:
         self.now -= 1
 
 
-async def test_previews_take_turns(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_previews_take_turns(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """One at a time in a process, whichever organisations ask; the time of each counts from its own start."""
     slow = Slow(monkeypatch)
-    asked = [asyncio.create_task(policy.write(registry, ANN, org, None, RULES, preview=True)) for org in ORGANISATIONS]
+    asked = [
+        asyncio.create_task(retention.write(context, ANN, org, None, RULES, preview=True)) for org in ORGANISATIONS
+    ]
     clock = asyncio.get_running_loop().time
     await slow.begun.acquire()
     for _ in ORGANISATIONS[1:]:
         free = clock()
         slow.go_on.release()
         await slow.begun.acquire()
-        assert slow.until[-1] >= free + policy.PREVIEW_SECONDS
+        assert slow.until[-1] >= free + retention.PREVIEW_SECONDS
     slow.go_on.release()
     await asyncio.gather(*asked)
     assert slow.most == 1
 
 
-async def test_who_can_not_wait_changes_nothing(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_can_not_wait_changes_nothing(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """TooManyRequests with a time, and the policy is as before; to keep everything needs no turn."""
     slow = Slow(monkeypatch)
-    object.__setattr__(registry, "previews", Gate(1, PREVIEWING, waiting_each=0, waiting_all=0))
-    first = asyncio.create_task(policy.write(registry, ANN, "one", None, RULES, preview=False))
+    object.__setattr__(context, "previews", Gate(1, PREVIEWING, waiting_each=0, waiting_all=0))
+    first = asyncio.create_task(retention.write(context, ANN, "one", None, RULES, preview=False))
     await slow.begun.acquire()
     with pytest.raises(TooManyRequests) as caught:
-        await policy.write(registry, ANN, "two", None, RULES, preview=False)
+        await retention.write(context, ANN, "two", None, RULES, preview=False)
     assert caught.value.retry_after > 0
     with pytest.raises(TooManyRequests):
-        await policy.look(registry, ANN, "one", None, as_of=None)
+        await retention.look(context, ANN, "one", None, as_of=None)
     slow.go_on.release()
     slow.go_on.release()
-    await policy.write(registry, ANN, "three", None, Policy(), preview=False)
+    await retention.write(context, ANN, "three", None, Policy(), preview=False)
     await first
     for org, holds in (("one", RULES), ("two", Policy()), ("three", Policy())):
-        assert (await policy.read(registry, ANN, org, limit=1, after=""))[0] == holds
+        assert (await retention.read(context, ANN, org, limit=1, after=""))[0] == holds

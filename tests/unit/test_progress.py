@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers.progress import Bar, Counter
+from polly_dockers.server.cli.progress import Bar, Counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

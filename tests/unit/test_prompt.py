@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polly_dockers.web.prompt import Framing
+from polly_dockers.web.fast_path import Framing
 
 MANIFEST = b"GET /v2/acme/app/manifests/v1 HTTP/1.1\r\nHost: polly\r\nAuthorization: Bearer a.b.c\r\n\r\n"
 

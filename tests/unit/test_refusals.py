@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from polly_dockers import accounts as use_cases
-from polly_dockers import audit, datafolder, invitations, refusals, throttles
+from polly_dockers import db
+from polly_dockers.auth import accounts, invitations, refusals, throttles
 from polly_dockers.config import Config
-from polly_dockers.db import accounts
 from polly_dockers.errors import Busy
-from polly_dockers.gate import Gate
 from polly_dockers.model import Actor
+from polly_dockers.registry import audit
+from polly_dockers.server import data_folder
+from polly_dockers.system.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from polly_dockers.registry import Registry
+    from polly_dockers.context import Context
 
 ANN = "ann@acme.example"
 
@@ -30,15 +31,15 @@ ANN = "ann@acme.example"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A data folder with one account."""
-    datafolder.prepare(tmp_path / "data")
+    data_folder.prepare(tmp_path / "data")
     return tmp_path / "data"
 
 
 @pytest.fixture
-async def registry(folder: Path) -> AsyncIterator[Registry]:
+async def context(folder: Path) -> AsyncIterator[Context]:
     """A registry on the folder."""
-    opened = await datafolder.open_registry(Config(data=folder))
-    await opened.database.write(accounts.add_user, ANN, "!")
+    opened = await data_folder.open_registry(Config(data=folder))
+    await opened.database.write(db.accounts.add_user, ANN, "!")
     yield opened
     opened.close()
 
@@ -49,11 +50,11 @@ def entries(connection: Connection) -> dict[str, str]:
     return {row.by: row.detail for row in found}
 
 
-async def test_a_flood_of_made_up_emails(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_of_made_up_emails(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many an hour are written, in small transactions; those beyond cost none. Accounts that exist always are."""
-    monkeypatch.setattr(audit, "UNKNOWN", 250)
+    monkeypatch.setattr(refusals, "UNKNOWN", 250)
     written: list[int] = []
-    write = registry.database.write
+    write = context.database.write
 
     async def counted(fn: Any, *arguments: Any) -> Any:  # noqa: ANN401 - any function
         if fn is refusals._refused:
@@ -61,35 +62,35 @@ async def test_a_flood_of_made_up_emails(registry: Registry, monkeypatch: pytest
         return await write(fn, *arguments)
 
     object.__setattr__(
-        registry, "database", SimpleNamespace(read=registry.database.read, write=counted, close=registry.database.close)
+        context, "database", SimpleNamespace(read=context.database.read, write=counted, close=context.database.close)
     )
     for number in range(1000):
-        refusals.remember(registry, f"{number}@made.up", "203.0.113.1")
+        refusals.remember(context, f"{number}@made.up", "203.0.113.1")
     for _ in range(7):
-        refusals.remember(registry, ANN, "203.0.113.1")
-    await audit.settle(registry)
-    found = await registry.database.read(entries)
+        refusals.remember(context, ANN, "203.0.113.1")
+    await audit.settle(context)
+    found = await context.database.read(entries)
     assert len(found) == 251
     assert found[ANN] == "7 times"
     assert max(written) <= refusals.CHUNK
     assert len(written) == 4
-    refusals.remember(registry, "another@made.up", "203.0.113.1")
-    await audit.settle(registry)
+    refusals.remember(context, "another@made.up", "203.0.113.1")
+    await audit.settle(context)
     assert len(written) == 4
-    assert not registry.refused
-    assert len(registry.refused_at) == 251, "what is not written is not remembered"
+    assert not context.refused
+    assert len(context.refused_at) == 251, "what is not written is not remembered"
 
 
-async def test_whoever_goes_on_guessing_fills_no_disk(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_goes_on_guessing_fills_no_disk(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first refusal is written at once, those of the next minute in one entry, and the rest at the end."""
     clock = 1000.0
-    monkeypatch.setattr(audit, "time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr(refusals, "time", SimpleNamespace(monotonic=lambda: clock))
 
     async def guess(number: int, *, everything: bool = False) -> list[str]:
         for _ in range(number):
-            refusals.remember(registry, ANN, "203.0.113.1")
-        await audit.settle(registry, everything=everything)
-        rows = await registry.database.read(lambda found: found.execute(text("SELECT detail FROM audit")).all())
+            refusals.remember(context, ANN, "203.0.113.1")
+        await audit.settle(context, everything=everything)
+        rows = await context.database.read(lambda found: found.execute(text("SELECT detail FROM audit")).all())
         return [row.detail for row in rows]
 
     assert await guess(1) == [""]
@@ -104,19 +105,19 @@ async def test_whoever_goes_on_guessing_fills_no_disk(registry: Registry, monkey
     assert await guess(0, everything=True) == ["", "7 times", "2 times"]
 
 
-async def test_what_was_not_looked_at_was_not_refused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_not_looked_at_was_not_refused(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where too many wait for a place, nothing is checked, and the log tells of no refused sign-in."""
     gate = Gate(1, throttles.BUSY, waiting_each=0, waiting_all=0)
-    monkeypatch.setattr(registry.throttles, "_gate", gate)
+    monkeypatch.setattr(context.throttles, "_gate", gate)
     actor = Actor(user_id=1, password_version=1, grants=None, address="203.0.113.1")
-    caller = use_cases.SignedIn(actor, ANN, None)
+    caller = accounts.SignedIn(actor, ANN, None)
     async with gate.place("somebody"):
         for refused in (
-            use_cases.sign_in(registry, ANN, "wrong", "203.0.113.1"),
-            invitations.accept(registry, caller, "wrong", "203.0.113.1"),
-            invitations.accept_with_password(registry, "wrong", ANN, "wrong", "203.0.113.1"),
+            accounts.sign_in(context, ANN, "wrong", "203.0.113.1"),
+            invitations.accept(context, caller, "wrong", "203.0.113.1"),
+            invitations.accept_with_password(context, "wrong", ANN, "wrong", "203.0.113.1"),
         ):
             with pytest.raises(Busy):
                 await refused
-    await audit.settle(registry, everything=True)
-    assert await registry.database.read(entries) == {}
+    await audit.settle(context, everything=True)
+    assert await context.database.read(entries) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polly_dockers.restarts import Restarts
+from polly_dockers.server.restarts import Restarts
 
 if TYPE_CHECKING:
     from pathlib import Path

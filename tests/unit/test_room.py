@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polly_dockers.errors import ClientGone, Unavailable
-from polly_dockers.web.room import ROOM, STALLED, Held, Room, limit
+from polly_dockers.web.memory import ROOM, STALLED, Held, Room, limit
 
 LIMIT = 100
 
@@ -15,7 +15,7 @@ LIMIT = 100
 @pytest.fixture(autouse=True)
 def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here every byte is counted."""
-    monkeypatch.setattr("polly_dockers.web.room.SMALL", 0)
+    monkeypatch.setattr("polly_dockers.web.memory.SMALL", 0)
 
 
 class Clients:
@@ -139,7 +139,7 @@ def test_a_body_that_grows() -> None:
 
 def test_what_is_small_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """42: where the room is full, small requests are served as before."""
-    monkeypatch.setattr("polly_dockers.web.room.SMALL", 20)
+    monkeypatch.setattr("polly_dockers.web.memory.SMALL", 20)
     clients = Clients()
     clients.ask("a", LIMIT)
     body = clients.ask("a", 10)

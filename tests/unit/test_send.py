@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polly_dockers.web import send
+from polly_dockers.web import blob_response
 from polly_dockers.web.ranges import Part
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def test_who_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         transport: Any = Behind(ours)
         with monkeypatch.context() as patched:
             patched.setattr(asyncio, "sleep", lambda _seconds: at_once(0))
-            sending = asyncio.create_task(send.by_kernel(transport, transport, file.fileno(), 0, 4000, 60.0))
+            sending = asyncio.create_task(blob_response.by_kernel(transport, transport, file.fileno(), 0, 4000, 60.0))
             for _ in range(500):
                 await at_once(0)
             assert transport.asked < 5
@@ -72,22 +72,22 @@ async def test_who_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert got[filled:] == path.read_bytes()
 
 
-@given(st.lists(st.tuples(st.integers(0, 5 * send.SMALL), st.integers(1, 2 * send.SMALL))))
+@given(st.lists(st.tuples(st.integers(0, 5 * blob_response.SMALL), st.integers(1, 2 * blob_response.SMALL))))
 def test_groups(wanted: list[tuple[int, int]]) -> None:
     """All parts in their order; those of a group follow each other within what is read at once."""
     parts = [Part(offset, count) for offset, count in wanted]
-    groups = list(send.together(parts))
+    groups = list(blob_response.together(parts))
     assert [part for group in groups for part in group] == parts
     for group in groups:
         if len(group) > 1:
             places = [place for part in group for place in (part.offset, part.offset + part.count)]
             assert places == sorted(places)
-            assert places[-1] - places[0] <= send.SMALL
+            assert places[-1] - places[0] <= blob_response.SMALL
 
 
 def test_neighbours_are_read_together() -> None:
     """1,000 parts of 10 bytes, one after another, are one read."""
-    assert len(list(send.together(Part(20 * number, 10) for number in range(1000)))) == 1
+    assert len(list(blob_response.together(Part(20 * number, 10) for number in range(1000)))) == 1
 
 
 async def test_others_have_their_turn() -> None:
@@ -102,6 +102,6 @@ async def test_others_have_their_turn() -> None:
 
     task = asyncio.create_task(other())
     parts = [Part(1 << 20 << number % 9, 10) for number in range(1000)]
-    assert len([group async for group in send.in_turn(parts)]) == 1000
+    assert len([group async for group in blob_response.in_turn(parts)]) == 1000
     task.cancel()
-    assert turns >= 1000 // send.TURN - 1
+    assert turns >= 1000 // blob_response.TURN - 1

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers import datafolder, readiness
 from polly_dockers.config import Config
 from polly_dockers.errors import Unavailable
+from polly_dockers.registry import readiness
+from polly_dockers.server import data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 async def test_a_disk_that_hangs_holds_up_no_other_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """43: the file of the lock is opened beside the other requests, so who asks learns that the disk is silent."""
     data = tmp_path / "data"
-    await asyncio.to_thread(datafolder.prepare, data)
-    registry = await datafolder.open_registry(Config(data=data))
+    await asyncio.to_thread(data_folder.prepare, data)
+    registry = await data_folder.open_registry(Config(data=data))
     answers = threading.Event()
     in_time: list[bool] = []
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert, select
 
-from polly_dockers.db import accounts, engine, migrate, snapshot
+from polly_dockers import db
+from polly_dockers.db import migrate
+from polly_dockers.db.journal import snapshot
 from polly_dockers.db.schema import manifests, organisations, repositories, users
 
 if TYPE_CHECKING:
@@ -22,11 +24,11 @@ SIZE = 1 << 20
 def test_manifests_are_read_one_after_another(tmp_path: Path, *, thrown: bool) -> None:
     """42: whatever a repository and its trash hold, a few batches of it are in memory, and never all."""
     migrate.upgrade(tmp_path)
-    opened = engine.open_engine(tmp_path / engine.FILE)
+    opened = db.sqlite.open_engine(tmp_path / db.sqlite.FILE)
     with opened.connect() as connection:
         connection.exec_driver_sql("BEGIN")
-        accounts.add_organisation(connection, "acme")
-        accounts.add_user(connection, "ann@acme.example", "!")
+        db.accounts.add_organisation(connection, "acme")
+        db.accounts.add_user(connection, "ann@acme.example", "!")
         place = {
             "organisation_id": connection.execute(select(organisations.c.id)).scalar_one(),
             "created_by": connection.execute(select(users.c.id)).scalar_one(),

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers import throttles
-from polly_dockers.db import engine, migrate
-from polly_dockers.db import throttles as rows
-from polly_dockers.db.engine import Database
+from polly_dockers import db
+from polly_dockers.auth import throttles
+from polly_dockers.auth.throttles import FAILURES_PAIR, Attempt, Throttles
+from polly_dockers.db import migrate
+from polly_dockers.db.sqlite import Database
 from polly_dockers.errors import StorageFull, TooManyRequests
-from polly_dockers.gate import Gate
-from polly_dockers.throttles import FAILURES_PAIR, Attempt, Throttles
+from polly_dockers.system.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,7 +289,7 @@ async def test_an_ill_disk_opens_no_way_to_guess(
             pass
     async with of_process.attempt(database, EMAIL, "203.0.113.2") as attempt:
         assert isinstance(attempt, Attempt)
-    of_process.forget(rows.pair(EMAIL, ADDRESS))
+    of_process.forget(db.throttles.pair(EMAIL, ADDRESS))
     async with of_process.attempt(database, EMAIL, ADDRESS) as attempt:
         pass
 
@@ -303,8 +303,8 @@ async def test_a_clock_that_jumps_locks_nobody_out(
     await fail(of_process, database, FAILURES_PAIR)
     with pytest.raises(TooManyRequests):
         await fail(of_process, database)
-    later = engine.now() + days * 24 * rows.HOUR
-    monkeypatch.setattr(rows, "now", lambda: later)
+    later = db.sqlite.now() + days * 24 * db.throttles.HOUR
+    monkeypatch.setattr(db.throttles, "now", lambda: later)
     await fail(of_process, database, FAILURES_PAIR)
     with pytest.raises(TooManyRequests):
         await fail(of_process, database)

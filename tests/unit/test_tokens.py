@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polly_dockers.db.engine import now
+from polly_dockers.auth.passwords import check_strength, hash_now
+from polly_dockers.auth.registry_tokens import Signer, UnknownKey, new_key
+from polly_dockers.auth.token_flow import MAX_SCOPES, parse_scopes
 from polly_dockers.db.keys import AHEAD, LEEWAY, LOOK_EVERY, SECOND, Key
+from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BadRequest, Unauthorized
-from polly_dockers.grants import MAX_SCOPES, parse_scopes
 from polly_dockers.model import BITS, Action, Actor, Grants, RepositoryName, short_hash
-from polly_dockers.passwords import check_strength, hash_now
-from polly_dockers.signer import Signer, UnknownKey, new_key
-from polly_dockers.web.blobs import matches
+from polly_dockers.web.v2.blobs import matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +166,7 @@ def test_a_token_ends(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_is_bounded(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
     """42: however many tokens are read, and however large they are, what is remembered of them is bounded in bytes."""
     small, large = signer.sign(ACTOR, 60), signer.sign(replace(ACTOR, access_token="t" * 4000), 60)
-    monkeypatch.setattr("polly_dockers.signer.REMEMBERED", 20_000)
+    monkeypatch.setattr("polly_dockers.auth.registry_tokens.REMEMBERED", 20_000)
     for token in (small, large, *(signer.sign(ACTOR, 60) for _ in range(20))):
         signer.read(token)
         signer.read(token)

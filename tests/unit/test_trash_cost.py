@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event, insert, select, update
 
-from polly_dockers import removal
+from polly_dockers import db
 from polly_dockers.config import Config
-from polly_dockers.db import accounts, engine, migrate
-from polly_dockers.db import trash as rows
+from polly_dockers.db import migrate
 from polly_dockers.db.schema import trash
 from polly_dockers.model import Digest, RepositoryName, Tag
+from polly_dockers.registry import removal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,11 +30,18 @@ PART = 100
 def connection(tmp_path: Path) -> Iterator[Connection]:
     """An organisation whose trash holds a lot."""
     migrate.upgrade(tmp_path)
-    opened = engine.open_engine(tmp_path / engine.FILE)
+    opened = db.sqlite.open_engine(tmp_path / db.sqlite.FILE)
     with opened.connect() as made:
         made.exec_driver_sql("BEGIN")
-        number = accounts.add_organisation(made, "acme")
-        item = {"organisation_id": number, "kind": rows.COMMIT, "tags": "", "commits": 1, "size": 1, "deleted_at": 1}
+        number = db.accounts.add_organisation(made, "acme")
+        item = {
+            "organisation_id": number,
+            "kind": db.trash.COMMIT,
+            "tags": "",
+            "commits": 1,
+            "size": 1,
+            "deleted_at": 1,
+        }
         made.execute(insert(trash), [item | {"name": f"sha256:{each:064}"} for each in range(ITEMS)])
         yield made
         made.exec_driver_sql("ROLLBACK")
@@ -74,8 +81,8 @@ def test_what_is_being_purged_is_found_at_once(connection: Connection) -> None:
     """Each run of the collector asks for it, on the event loop: only these rows are read."""
     claimed = list(connection.execute(select(trash.c.id).order_by(trash.c.id.desc()).limit(3)).scalars())
     connection.execute(update(trash).where(trash.c.id.in_(claimed)).values(purging_at=1))
-    assert {item.id for item in rows.claimed(connection)} == set(claimed)
-    assert cost(connection, lambda: rows.claimed(connection)) < ITEMS // PART
+    assert {item.id for item in db.trash.claimed(connection)} == set(claimed)
+    assert cost(connection, lambda: db.trash.claimed(connection)) < ITEMS // PART
 
 
 @pytest.mark.parametrize("place", [None, 1])

@@ -15,23 +15,23 @@ from urllib.parse import quote, urlencode
 import msgspec
 import urllib3
 
-from polly_dockers import __version__, wire
+from polly_dockers import __version__, api_types
 from polly_dockers.cli import proxies, server_url
-from polly_dockers.cli.failures import AmbiguousError, CommandError, RequestError, UnreachableError, UsageError
+from polly_dockers.cli.errors import AmbiguousError, CommandError, RequestError, UnreachableError, UsageError
 from polly_dockers.cli.terminal import clean, patience
 
 T = TypeVar("T")
 P = TypeVar(
     "P",
-    wire.Repositories,
-    wire.Commits,
-    wire.Tags,
-    wire.Tokens,
-    wire.Members,
-    wire.Invitations,
-    wire.Trash,
-    wire.Audit,
-    wire.Policies,
+    api_types.Repositories,
+    api_types.Commits,
+    api_types.Tags,
+    api_types.Tokens,
+    api_types.Members,
+    api_types.Invitations,
+    api_types.Trash,
+    api_types.Audit,
+    api_types.Policies,
 )
 PRODUCT = "polly-docker-repository"
 PAGE = 1_000
@@ -90,14 +90,14 @@ class Client:
             self._headers |= urllib3.make_headers(basic_auth=f"{email}:{password}".encode().decode("latin-1"))
         self._pool = _pool(server, ca_file)
 
-    def info(self) -> wire.ServerInfo:
+    def info(self) -> api_types.ServerInfo:
         """Return what the server is. Raises CommandError when it is no Polly or names a registry that is no host."""
         no_polly = CommandError(
             f"{self.server} answers, but it is no Polly Docker Repository. Check the address; your administrator "
             "knows it."
         )
         try:
-            info = self._ask("GET", "", wire.ServerInfo)
+            info = self._ask("GET", "", api_types.ServerInfo)
         except RequestError as error:
             if error.codes or error.status not in _REFUSALS:
                 raise
@@ -120,23 +120,23 @@ class Client:
         except (ValueError, TypeError, OverflowError):
             return datetime.now().astimezone()
 
-    def me(self) -> wire.Me:
+    def me(self) -> api_types.Me:
         """Return who is asking."""
-        return self._ask("GET", "/me", wire.Me)
+        return self._ask("GET", "/me", api_types.Me)
 
     def create_token(
-        self, scope: wire.TokenScope, expires_in: int, label: str, replaces: str | None = None
-    ) -> wire.TokenCreated:
+        self, scope: api_types.TokenScope, expires_in: int, label: str, replaces: str | None = None
+    ) -> api_types.TokenCreated:
         """Return a new access token, good for so many seconds at most, in the place of the one that it replaces."""
-        body = wire.TokenRequest(scope=scope, expires_in=expires_in, label=label, replaces=replaces)
-        created = self._ask("POST", "/tokens", wire.TokenCreated, body=body)
+        body = api_types.TokenRequest(scope=scope, expires_in=expires_in, label=label, replaces=replaces)
+        created = self._ask("POST", "/tokens", api_types.TokenCreated, body=body)
         if not _TOKEN.fullmatch(created.token):
             raise _UnexpectedError(self.server, "/tokens")
         return created
 
-    def tokens(self) -> list[wire.TokenItem]:
+    def tokens(self) -> list[api_types.TokenItem]:
         """Return all access tokens of who is asking, newest first."""
-        return self._collected("/tokens", wire.Tokens, None).items
+        return self._collected("/tokens", api_types.Tokens, None).items
 
     def revoke_token(self, token_id: str) -> None:
         """End an access token (``current``: the one that asks); it is no error that it has ended already."""
@@ -148,98 +148,100 @@ class Client:
 
     def change_password(self, password: str) -> None:
         """Set the password of the email that is asking."""
-        self._send("PUT", "/me/password", body=wire.PasswordChange(password))
+        self._send("PUT", "/me/password", body=api_types.PasswordChange(password))
 
-    def create_repository(self, organisation: str, body: wire.RepositoryCreate) -> wire.RepositoryItem:
+    def create_repository(self, organisation: str, body: api_types.RepositoryCreate) -> api_types.RepositoryItem:
         """Return the new docker repository."""
-        return self._ask("POST", f"{_path(organisation)}/repositories", wire.RepositoryItem, body=body)
+        return self._ask("POST", f"{_path(organisation)}/repositories", api_types.RepositoryItem, body=body)
 
-    def repository(self, organisation: str, name: str) -> wire.RepositoryItem:
+    def repository(self, organisation: str, name: str) -> api_types.RepositoryItem:
         """Return a docker repository."""
-        return self._ask("GET", f"{_path(organisation)}/repository", wire.RepositoryItem, {"name": name})
+        return self._ask("GET", f"{_path(organisation)}/repository", api_types.RepositoryItem, {"name": name})
 
-    def update_repository(self, organisation: str, name: str, body: wire.RepositoryUpdate) -> wire.RepositoryItem:
+    def update_repository(
+        self, organisation: str, name: str, body: api_types.RepositoryUpdate
+    ) -> api_types.RepositoryItem:
         """Change what the body names, and return the docker repository."""
         path = f"{_path(organisation)}/repository"
-        return self._ask("PATCH", path, wire.RepositoryItem, {"name": name}, body)
+        return self._ask("PATCH", path, api_types.RepositoryItem, {"name": name}, body)
 
-    def repositories(self, organisation: str, count: int | None, **query: str) -> wire.Repositories:
+    def repositories(self, organisation: str, count: int | None, **query: str) -> api_types.Repositories:
         """Return so many docker repositories (None: all) as one page; ``query`` as in docs/api.md."""
         path = f"{_path(organisation)}/repositories"
-        return self._collected(path, wire.Repositories, count, query)
+        return self._collected(path, api_types.Repositories, count, query)
 
-    def commits(self, organisation: str, repository: str, count: int | None, **query: str) -> wire.Commits:
+    def commits(self, organisation: str, repository: str, count: int | None, **query: str) -> api_types.Commits:
         """Return so many commits (None: all) as one page; ``query`` as in docs/api.md."""
         path, query = f"{_path(organisation)}/commits", {"repository": repository} | query
-        return self._collected(path, wire.Commits, count, query)
+        return self._collected(path, api_types.Commits, count, query)
 
-    def tags(self, organisation: str, repository: str, count: int | None, **query: str) -> wire.Tags:
+    def tags(self, organisation: str, repository: str, count: int | None, **query: str) -> api_types.Tags:
         """Return so many tags (None: all) as one page; ``query`` as in docs/api.md."""
         path, query = f"{_path(organisation)}/tags", {"repository": repository} | query
-        return self._collected(path, wire.Tags, count, query)
+        return self._collected(path, api_types.Tags, count, query)
 
-    def delete(self, organisation: str, name: str, *, preview: bool, **what: str) -> wire.TrashItem:
+    def delete(self, organisation: str, name: str, *, preview: bool, **what: str) -> api_types.TrashItem:
         """Put a docker repository, or its ``tag`` or ``commit``, into the trash; or tell what would go."""
         query = {"name": name, "preview": "true" if preview else "false"} | what
-        return self._ask("DELETE", f"{_path(organisation)}/repository", wire.TrashItem, query)
+        return self._ask("DELETE", f"{_path(organisation)}/repository", api_types.TrashItem, query)
 
-    def restore(self, organisation: str, body: wire.Restore) -> wire.TrashItem:
+    def restore(self, organisation: str, body: api_types.Restore) -> api_types.TrashItem:
         """Bring something back from the trash."""
-        return self._ask("POST", f"{_path(organisation)}/trash", wire.TrashItem, body=body)
+        return self._ask("POST", f"{_path(organisation)}/trash", api_types.TrashItem, body=body)
 
-    def trash(self, organisation: str, count: int | None) -> wire.Trash:
+    def trash(self, organisation: str, count: int | None) -> api_types.Trash:
         """Return so many items of the trash (None: all) as one page, newest first."""
         path = f"{_path(organisation)}/trash"
-        return self._collected(path, wire.Trash, count)
+        return self._collected(path, api_types.Trash, count)
 
-    def policies(self, organisation: str) -> wire.Policies:
+    def policies(self, organisation: str) -> api_types.Policies:
         """Return the policy of the organisation, and of all docker repositories with their own, as one page."""
         path = f"{_path(organisation)}/policy"
-        return self._collected(path, wire.Policies, None)
+        return self._collected(path, api_types.Policies, None)
 
     def set_policy(
-        self, organisation: str, name: str | None, body: wire.PolicyUpdate, *, preview: bool, **query: str
-    ) -> wire.PolicyChange:
+        self, organisation: str, name: str | None, body: api_types.PolicyUpdate, *, preview: bool, **query: str
+    ) -> api_types.PolicyChange:
         """Set the policy of the organisation or of a docker repository, or tell what would go by it."""
         query |= {"preview": "true" if preview else "false"} | ({"name": name} if name is not None else {})
-        return self._ask("PUT", f"{_path(organisation)}/policy", wire.PolicyChange, query, body)
+        return self._ask("PUT", f"{_path(organisation)}/policy", api_types.PolicyChange, query, body)
 
-    def policy_preview(self, organisation: str, name: str | None, **query: str) -> wire.PolicyChange:
+    def policy_preview(self, organisation: str, name: str | None, **query: str) -> api_types.PolicyChange:
         """Tell what goes by the policies that are set, in the organisation or in a docker repository."""
         query |= {"name": name} if name is not None else {}
-        return self._ask("GET", f"{_path(organisation)}/policy-preview", wire.PolicyChange, query)
+        return self._ask("GET", f"{_path(organisation)}/policy-preview", api_types.PolicyChange, query)
 
-    def audit(self, organisation: str, count: int | None, **query: str) -> wire.Audit:
+    def audit(self, organisation: str, count: int | None, **query: str) -> api_types.Audit:
         """Return so many entries of the audit log (None: all) as one page; ``query`` as in docs/api.md."""
         path = f"{_path(organisation)}/audit"
-        return self._collected(path, wire.Audit, count, query)
+        return self._collected(path, api_types.Audit, count, query)
 
-    def members(self, organisation: str) -> wire.Members:
+    def members(self, organisation: str) -> api_types.Members:
         """Return all members as one page."""
         path = f"{_path(organisation)}/members"
-        return self._collected(path, wire.Members, None)
+        return self._collected(path, api_types.Members, None)
 
-    def invite(self, organisation: str, body: wire.InvitationCreate) -> wire.InvitationCreated:
+    def invite(self, organisation: str, body: api_types.InvitationCreate) -> api_types.InvitationCreated:
         """Return a new invitation with its code."""
-        return self._ask("POST", f"{_path(organisation)}/invitations", wire.InvitationCreated, body=body)
+        return self._ask("POST", f"{_path(organisation)}/invitations", api_types.InvitationCreated, body=body)
 
-    def invitations(self, organisation: str) -> wire.Invitations:
+    def invitations(self, organisation: str) -> api_types.Invitations:
         """Return all invitations that wait, as one page."""
         path = f"{_path(organisation)}/invitations"
-        return self._collected(path, wire.Invitations, None)
+        return self._collected(path, api_types.Invitations, None)
 
     def revoke_invitation(self, organisation: str, email: str) -> None:
         """Revoke an invitation; who has joined stays a member. Raises RequestError, INVITATION_UNKNOWN for none."""
         self._send("DELETE", f"{_path(organisation)}/invitations", {"email": email})
 
-    def accept_invitation(self, body: wire.InvitationAccept) -> wire.InvitationAccepted:
+    def accept_invitation(self, body: api_types.InvitationAccept) -> api_types.InvitationAccepted:
         """Redeem the code of an invitation, with email and password where nobody is signed in."""
-        return self._ask("POST", "/invitation", wire.InvitationAccepted, body=body)
+        return self._ask("POST", "/invitation", api_types.InvitationAccepted, body=body)
 
-    def set_role(self, organisation: str, email: str, role: wire.Role) -> wire.MemberItem:
+    def set_role(self, organisation: str, email: str, role: api_types.Role) -> api_types.MemberItem:
         """Return the member with the new role."""
-        body = wire.MemberUpdate(role)
-        return self._ask("PATCH", f"{_path(organisation)}/members", wire.MemberItem, {"email": email}, body)
+        body = api_types.MemberUpdate(role)
+        return self._ask("PATCH", f"{_path(organisation)}/members", api_types.MemberItem, {"email": email}, body)
 
     def remove_member(self, organisation: str, email: str) -> None:
         """Take the member out of the organisation."""
@@ -344,7 +346,7 @@ class Client:
 
     def _refusal(self, response: urllib3.BaseHTTPResponse, data: bytes) -> RequestError:
         try:
-            errors = msgspec.json.decode(data, type=wire.Errors).errors
+            errors = msgspec.json.decode(data, type=api_types.Errors).errors
         except (msgspec.MsgspecError, RecursionError):
             errors = []
         message = " ".join(filter(None, (clean(each.message) for each in errors)))
@@ -397,7 +399,7 @@ def _no_tls(server: str, error: ssl.SSLError) -> str:
     )
 
 
-def _candidates(message: str, errors: list[wire.ErrorItem]) -> str:
+def _candidates(message: str, errors: list[api_types.ErrorItem]) -> str:
     """Return the message with each digest that is meant on a line of its own."""
     found = [str(each) for error in errors for each in (error.detail or {}).get("candidates", ())]
     lines = [f"  {clean(each)}" for each in found]

@@ -17,9 +17,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
-from polly_dockers import process
 from polly_dockers.cli import server_url, terminal
-from polly_dockers.cli.failures import CommandError, DeclinedError, UsageError
+from polly_dockers.cli.errors import CommandError, DeclinedError, UsageError
+from polly_dockers.system import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,10 +249,10 @@ class Group:
         if not call.may_ask():
             msg = f"Which command? {', '.join(self.commands)}; see {self.name} --help."
             raise UsageError(msg)
-        from polly_dockers.cli import ask
+        from polly_dockers.cli import prompts
 
         call.guided = call.asked = True
-        self.commands[ask.choose(self.question, list(self.commands))](call)
+        self.commands[prompts.choose(self.question, list(self.commands))](call)
 
 
 def _bounded(

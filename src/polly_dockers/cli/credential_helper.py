@@ -12,9 +12,10 @@ import os
 import sys
 from typing import NoReturn
 
-from polly_dockers import __version__, process
+from polly_dockers import __version__
 from polly_dockers.cli import credentials, profiles
-from polly_dockers.cli.failures import CommandError, RequestError, UnreachableError
+from polly_dockers.cli.errors import CommandError, RequestError, UnreachableError
+from polly_dockers.system import process
 
 _LONGEST = 1_048_576
 NOT_FOUND = "credentials not found in native keychain"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from polly_dockers.cli import files
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ def forget_revoked(server: str, token: str, good: set[str]) -> bool:
 
 
 def _renewed(path: Path, sign_in: SignIn, cached: Cached | None) -> Cached:
-    from polly_dockers.cli.failures import UnreachableError
+    from polly_dockers.cli.errors import UnreachableError
 
     try:
         with _minted(sign_in) as fresh:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime

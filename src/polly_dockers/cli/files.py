@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from polly_dockers import process
+from polly_dockers.system import process
 
 
 def run() -> None:

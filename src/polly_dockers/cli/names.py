@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from polly_dockers.cli import profiles
-from polly_dockers.cli.failures import UsageError
+from polly_dockers.cli.errors import UsageError
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")

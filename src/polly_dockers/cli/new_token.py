@@ -12,14 +12,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from polly_dockers import process
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.errors import CommandError
+from polly_dockers.system import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from polly_dockers import wire
+    from polly_dockers import api_types
 
 GRACE = 3.0
 """Seconds that an interrupted command waits for the server's answer, so that it can end what that has made."""
@@ -31,8 +31,8 @@ _LOOK = 0.1
 
 @contextlib.contextmanager
 def new_token(
-    client: Client, scope: wire.TokenScope, lifetime: int, label: str, replaces: str | None = None
-) -> Iterator[wire.TokenCreated]:
+    client: Client, scope: api_types.TokenScope, lifetime: int, label: str, replaces: str | None = None
+) -> Iterator[api_types.TokenCreated]:
     """Hand out a new access token, good for so many seconds at most; it ends where the block is left by an exception.
 
     It takes the place of the token that it ``replaces``, which ends at once. A signal waits for the end of the block
@@ -70,7 +70,7 @@ def on_this_machine(what: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
-def end(client: Client, created: wire.TokenCreated) -> None:
+def end(client: Client, created: api_types.TokenCreated) -> None:
     """End a token that nobody was given; if that fails too, it ends at its time."""
     with contextlib.suppress(CommandError):
         if created.scope == "full":
@@ -80,10 +80,10 @@ def end(client: Client, created: wire.TokenCreated) -> None:
 
 
 def _made(
-    client: Client, scope: wire.TokenScope, lifetime: int, label: str, replaces: str | None, held: Sequence[int]
-) -> wire.TokenCreated:
+    client: Client, scope: api_types.TokenScope, lifetime: int, label: str, replaces: str | None, held: Sequence[int]
+) -> api_types.TokenCreated:
     """Ask the server on a thread: who is interrupted while it answers still learns what it has made."""
-    made: list[wire.TokenCreated] = []
+    made: list[api_types.TokenCreated] = []
     failed: list[Exception] = []
     answered = threading.Event()  # Thread.join of Python 3.11 can't be called again once it was interrupted
 

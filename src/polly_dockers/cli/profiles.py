@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polly_dockers.cli import files
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from polly_dockers.cli.failures import CommandError
+from polly_dockers.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from polly_dockers.cli import credentials, names, profiles, server_url, terminal
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.failures import CommandError, RequestError, UsageError
+from polly_dockers.cli.errors import CommandError, RequestError, UsageError
 
 if TYPE_CHECKING:
-    from polly_dockers import wire
+    from polly_dockers import api_types
 
 
 _ROLES = ("reader", "writer", "admin")
@@ -42,7 +42,7 @@ class Session:
         return self.stored.registry if self.stored else self.client.info().registry
 
     @cached_property
-    def memberships(self) -> list[wire.MembershipItem]:
+    def memberships(self) -> list[api_types.MembershipItem]:
         """The person's organisations, the one joined first at the beginning."""
         return sorted(self.client.me().organisations, key=lambda each: each.joined_at)
 
@@ -76,7 +76,7 @@ class Session:
             terminal.say(f"{first} For another one: --org NAME, or {way}")
         return self.default
 
-    def require(self, least: wire.Role, organisation: str = "") -> None:
+    def require(self, least: api_types.Role, organisation: str = "") -> None:
         """Raise CommandError where the person's role does not suffice, before anything is asked for."""
         organisation = organisation or self.organisation
         role = self._role(organisation)
@@ -104,7 +104,7 @@ class Session:
         """Tell whether the person may change who may pull."""
         return self._role(organisation) == "admin"
 
-    def _role(self, organisation: str) -> wire.Role | None:
+    def _role(self, organisation: str) -> api_types.Role | None:
         return next((each.role for each in self.memberships if each.organisation == organisation), None)
 
     def repository(self, text: str, *versions: str, deleted: bool = False) -> tuple[str, str]:

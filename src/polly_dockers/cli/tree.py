@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polly_dockers import __version__
-from polly_dockers.cli import account, audit, dockers, members, org, profile, tokens
+from polly_dockers.cli.commands import account, audit, dockers, members, org, profiles, tokens
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -26,6 +26,6 @@ polly.alone(
 polly.add(dockers.group)
 polly.add(members.group)
 polly.add(org.group)
-polly.add(profile.group)
+polly.add(profiles.group)
 polly.add(tokens.group)
 polly.add(audit.group)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, insert, select, update
 
-from polly_dockers.db import missed, repositories
-from polly_dockers.db.engine import now
+from polly_dockers.db import repositories, schema, sparse
 from polly_dockers.db.schema import HIDDEN, blobs, manifest_blobs, manifests, members, organisations, repository_blobs
-from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def link(connection: Connection, *, repository_id: int, blob_id: int, digest: st
 def _link(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
     until = now() + lease * 1_000_000
     _LINK.run(connection, {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until})
-    for manifest_id in missed.take(connection, repository_id, digest):
+    for manifest_id in sparse.take(connection, repository_id, digest):
         connection.execute(
             insert(manifest_blobs),
             {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id},
@@ -126,18 +125,18 @@ def find_anywhere(
     connection: Connection, user_id: int, digest: Digest, among: list[int] | None = None
 ) -> LinkedBlob | None:
     """The blob, where any repository of the user's organisations has it, or one of ``among``."""
-    query = _ANYWHERE if among is None else _ANYWHERE.where(repository_rows.c.id.in_(among))
+    query = _ANYWHERE if among is None else _ANYWHERE.where(schema.repositories.c.id.in_(among))
     row = connection.execute(query, {"user_id": user_id, "digest": digest}).first()
     return LinkedBlob(*row) if row is not None else None
 
 
 _ANYWHERE: Final = (
-    _LINKED.join(repository_rows, repository_rows.c.id == repository_blobs.c.repository_id)
-    .join(members, members.c.organisation_id == repository_rows.c.organisation_id)
-    .join(organisations, organisations.c.id == repository_rows.c.organisation_id)
+    _LINKED.join(schema.repositories, schema.repositories.c.id == repository_blobs.c.repository_id)
+    .join(members, members.c.organisation_id == schema.repositories.c.organisation_id)
+    .join(organisations, organisations.c.id == schema.repositories.c.organisation_id)
     .where(
         members.c.user_id == bindparam("user_id"),
-        repository_rows.c.deleted_at.is_(None),
+        schema.repositories.c.deleted_at.is_(None),
         organisations.c.deleted_at.is_(None),
     )
     .limit(1)

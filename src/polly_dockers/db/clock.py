@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
-from polly_dockers import boot
-from polly_dockers.db.engine import now
 from polly_dockers.db.schema import HELD, clock, clock_jumps, repository_blobs, tombstones
+from polly_dockers.db.sqlite import now
+from polly_dockers.system import boot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

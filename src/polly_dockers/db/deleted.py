@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, bindparam, or_, select
 
-from polly_dockers.db import trash as trash_rows
-from polly_dockers.db.schema import commits, manifests, trash
+from polly_dockers.db import schema, trash
+from polly_dockers.db.schema import commits, manifests
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
@@ -33,9 +33,13 @@ def manifests_from(connection: Connection, repository_id: int, prefix: DigestPre
 
 def commits_from(connection: Connection, repository_id: int, prefix: DigestPrefix, limit: int) -> list[str]:
     """Digests of manifests of the repository that begin so and can be restored."""
-    mine = and_(trash.c.repository_id == repository_id, trash.c.kind == trash_rows.COMMIT, trash.c.purging_at.is_(None))
-    query = select(trash.c.name).distinct().where(mine, _within(trash.c.name, prefix))
-    return list(connection.execute(query.order_by(trash.c.name).limit(limit)).scalars())
+    mine = and_(
+        schema.trash.c.repository_id == repository_id,
+        schema.trash.c.kind == trash.COMMIT,
+        schema.trash.c.purging_at.is_(None),
+    )
+    query = select(schema.trash.c.name).distinct().where(mine, _within(schema.trash.c.name, prefix))
+    return list(connection.execute(query.order_by(schema.trash.c.name).limit(limit)).scalars())
 
 
 def _commits_of_tag() -> Select[tuple[int, str, int]]:
@@ -48,16 +52,16 @@ def _commits_of_tag() -> Select[tuple[int, str, int]]:
         .subquery()
     )
     return (
-        select(trash.c.id, trash.c.tags, newest.c.id.label("commit_id"))
-        .join(manifests, manifests.c.trash_id == trash.c.id)
+        select(schema.trash.c.id, schema.trash.c.tags, newest.c.id.label("commit_id"))
+        .join(manifests, manifests.c.trash_id == schema.trash.c.id)
         .join(newest, newest.c.manifest_id == manifests.c.id)
-        .where(trash.c.purging_at.is_(None))
+        .where(schema.trash.c.purging_at.is_(None))
     )
 
 
 _COMMITS: Final = _commits_of_tag()
 _NEWEST: Final = Statement(_COMMITS.order_by(_COMMITS.selected_columns.commit_id.desc()).limit(1))
-_WITH_TAGS: Final = Statement(_COMMITS.where(trash.c.tags != "").order_by(trash.c.id.desc()))
+_WITH_TAGS: Final = Statement(_COMMITS.where(schema.trash.c.tags != "").order_by(schema.trash.c.id.desc()))
 
 
 def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | None:
@@ -65,15 +69,15 @@ def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | Non
 
     One that is being purged only if there is no other.
     """
-    own = trash_rows.find(connection, trash_rows.TAG, tag, repository_id=repository_id)
+    own = trash.find(connection, trash.TAG, tag, repository_id=repository_id)
     rows = _WITH_TAGS.all(connection, {"repository_id": repository_id, "tag": tag})
     last = next((row.id for row in rows if tag in row.tags.split()), 0)
     if own is not None and (last == 0 or (own.id > last and not own.purging)):
         return own
-    return trash_rows.get(connection, last) if last else None
+    return trash.get(connection, last) if last else None
 
 
 def newest_commit(connection: Connection, repository_id: int, tag: str) -> Item | None:
     """The item of the newest commit of a tag that is in the trash."""
     row = _NEWEST.first(connection, {"repository_id": repository_id, "tag": tag})
-    return trash_rows.get(connection, row.id) if row is not None else None
+    return trash.get(connection, row.id) if row is not None else None

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, insert, literal, select, tuple_, update
 
-from polly_dockers.db import repositories
-from polly_dockers.db import trash as trash_rows
-from polly_dockers.db.engine import now
+from polly_dockers.db import repositories, schema, trash
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -29,9 +27,8 @@ from polly_dockers.db.schema import (
     tag_totals,
     tags,
     tombstones,
-    trash,
 )
-from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
@@ -233,24 +230,24 @@ def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
     if _HELD_BY_INDEX.first(connection, own) is not None:
         return True
     if _SOME_COMMITS.run(connection, own) == BATCH:
-        trash_rows.claim(connection, item)
+        trash.claim(connection, item)
         return False
     _LEASE_ITS_BLOBS.run(connection, own | {"until": now() + lease * 1_000_000})
     _DELETE_MANIFEST.run(connection, own)
-    trash_rows.forget(connection, item.id)
+    trash.forget(connection, item.id)
     return True
 
 
 def _may_purge(connection: Connection, item: Item, repository_id: int) -> bool:
     """Whether the item is claimed, and stands for the repository or for its organisation."""
-    whole = item.kind == trash_rows.ORGANISATION
-    same = trash.c.organisation_id if whole else trash.c.repository_id
-    row = repository_rows.c.organisation_id if whole else repository_rows.c.id
+    whole = item.kind == trash.ORGANISATION
+    same = schema.trash.c.organisation_id if whole else schema.trash.c.repository_id
+    row = schema.repositories.c.organisation_id if whole else schema.repositories.c.id
     query = (
-        select(repository_rows.c.id)
-        .join(trash, same == row)
-        .where(repository_rows.c.id == repository_id, repository_rows.c.deleted_at.is_not(None))
-        .where(trash.c.id == item.id, trash.c.kind == item.kind, trash.c.purging_at.is_not(None))
+        select(schema.repositories.c.id)
+        .join(schema.trash, same == row)
+        .where(schema.repositories.c.id == repository_id, schema.repositories.c.deleted_at.is_not(None))
+        .where(schema.trash.c.id == item.id, schema.trash.c.kind == item.kind, schema.trash.c.purging_at.is_not(None))
     )
     return connection.execute(query).first() is not None
 
@@ -271,10 +268,10 @@ def purge_repository(connection: Connection, item: Item, repository_id: int, gra
     rows = connection.execute(query.where(repository_blobs.c.repository_id == repository_id).limit(BATCH)).all()
     if rows:
         return _take(connection, BATCH, [(row.repository_id, row.blob_id) for row in rows], grace)
-    in_trash = select(trash.c.id).where(trash.c.repository_id == repository_id)
+    in_trash = select(schema.trash.c.id).where(schema.trash.c.repository_id == repository_id)
     for own in connection.execute(in_trash).scalars().all():
-        trash_rows.forget(connection, own)
-    connection.execute(delete(repository_rows).where(repository_rows.c.id == repository_id))
+        trash.forget(connection, own)
+    connection.execute(delete(schema.repositories).where(schema.repositories.c.id == repository_id))
     return None
 
 
@@ -287,17 +284,17 @@ def _some(connection: Connection, table: Table, condition: ColumnElement[bool]) 
 
 def repositories_of(connection: Connection, organisation_id: int) -> list[int]:
     """Ids of all repositories of an organisation."""
-    mine = repository_rows.c.organisation_id == organisation_id
-    return list(connection.execute(select(repository_rows.c.id).where(mine)).scalars())
+    mine = schema.repositories.c.organisation_id == organisation_id
+    return list(connection.execute(select(schema.repositories.c.id).where(mine)).scalars())
 
 
 def purge_organisation(connection: Connection, item: Item) -> None:
     """Delete an organisation whose item is claimed and that has no repositories; members and trash go with it."""
-    claimed = (trash.c.id == item.id) & trash.c.purging_at.is_not(None)
-    if connection.execute(select(trash.c.id).where(claimed)).first() is None:
+    claimed = (schema.trash.c.id == item.id) & schema.trash.c.purging_at.is_not(None)
+    if connection.execute(select(schema.trash.c.id).where(claimed)).first() is None:
         return
-    in_trash = select(trash.c.id).where(trash.c.organisation_id == item.organisation_id)
+    in_trash = select(schema.trash.c.id).where(schema.trash.c.organisation_id == item.organisation_id)
     for own in connection.execute(in_trash).scalars().all():
-        trash_rows.forget(connection, own)
+        trash.forget(connection, own)
     mine = and_(organisations.c.id == item.organisation_id, organisations.c.deleted_at.is_not(None))
     connection.execute(delete(organisations).where(mine))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, func, insert, select
 
 from polly_dockers.db import clock
-from polly_dockers.db.engine import now
 from polly_dockers.db.schema import invitations, organisations
+from polly_dockers.db.sqlite import now
 from polly_dockers.model import Role
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from sqlalchemy import bindparam, delete, insert, select
 
 from polly_dockers.config import LONGEST_TOKEN
 from polly_dockers.db import clock
-from polly_dockers.db.engine import now
 from polly_dockers.db.schema import signing_keys
+from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select, update
 
-from polly_dockers.db import journal, missed, page, repositories
-from polly_dockers.db.engine import now
+from polly_dockers.db import paging, repositories, sparse
+from polly_dockers.db.journal import frames
 from polly_dockers.db.schema import (
     blobs,
     commits,
@@ -21,6 +21,7 @@ from polly_dockers.db.schema import (
     tags,
     users,
 )
+from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 from polly_dockers.model import Commit, Digest
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row, Select
 
-    from polly_dockers.manifests import Manifest
+    from polly_dockers.oci.manifest import Manifest
 
 
 _FIND: Final = Statement(
@@ -111,9 +112,9 @@ def add(
         "body": body,
     }
     manifest_id: int = _ADD.first(connection, made).id
-    journal.note(
+    frames.note(
         connection,
-        journal.Manifest(
+        frames.Manifest(
             manifest_id,
             repository_id,
             digest,
@@ -124,7 +125,7 @@ def add(
             body,
         ),
     )
-    for parent in missed.take(connection, repository_id, digest):
+    for parent in sparse.take(connection, repository_id, digest):
         refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[manifest_id])
     repositories.add_delta(connection, repository_id, size=manifest.size)
     return manifest_id
@@ -162,7 +163,7 @@ def refer(
     children = sorted(set(child_ids) - within)
     for child_id in children:
         _TAKE_IN.run(connection, {"manifest_id": manifest_id, "child_id": child_id})
-    missed.note(connection, repository_id, manifest_id, missing)
+    sparse.note(connection, repository_id, manifest_id, missing)
     if named or children:
         measure(connection, manifest_id)
 
@@ -215,7 +216,7 @@ def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id
         "pushed_at": at,
     }
     commit_id = _ADD_COMMIT.first(connection, made).id
-    journal.note(connection, journal.Commit(commit_id, repository_id, tag, manifest_id, user_id, at))
+    frames.note(connection, frames.Commit(commit_id, repository_id, tag, manifest_id, user_id, at))
     place = {"manifest_id": manifest_id, "commit_id": commit_id}
     add_to_total(connection, repository_id, tag, 1)
     if held is None:
@@ -280,7 +281,7 @@ def referrers(
     )
     if artifact_types:
         query = query.where(manifests.c.artifact_type.in_(artifact_types))
-    found, more = page.take(connection, query, limit, lambda row: len(row.annotations or b""), room)
+    found, more = paging.take(connection, query, limit, lambda row: len(row.annotations or b""), room)
     return found, found[-1].id if more else None
 
 

@@ -13,8 +13,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from polly_dockers.db import version
-from polly_dockers.db.engine import FILE, open_engine
 from polly_dockers.db.schema import REVISION
+from polly_dockers.db.sqlite import FILE, open_engine
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, delete, insert, literal, select, update
 
-from polly_dockers.db.engine import now
 from polly_dockers.db.schema import manifest_pulls, manifests
+from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
-from polly_dockers.db.engine import now
 from polly_dockers.db.schema import readiness
+from polly_dockers.db.sqlite import now
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

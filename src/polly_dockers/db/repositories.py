@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, or_, select, tuple_, update
 
-from polly_dockers.db import journal
-from polly_dockers.db.engine import now
+from polly_dockers.db.journal import frames
 from polly_dockers.db.schema import members, organisations, repositories, repository_deltas, users
+from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 from polly_dockers.model import Repository, RepositoryName
 
@@ -43,9 +43,9 @@ def add(
         active_at=_after_all(connection, organisation_id, at),
     )
     number = int(connection.execute(row.returning(repositories.c.id)).scalar_one())
-    journal.note(
+    frames.note(
         connection,
-        journal.Repository(number, organisation_id, name, description, access, "deny", user_id, at),
+        frames.Repository(number, organisation_id, name, description, access, "deny", user_id, at),
     )
     return number
 
@@ -59,7 +59,7 @@ def _after_all(connection: Connection, organisation_id: int, at: int) -> int:
 def change(connection: Connection, repository_id: int, **values: str | None) -> None:
     """Set columns of a repository."""
     connection.execute(update(repositories).where(repositories.c.id == repository_id).values(**values))
-    journal.note(connection, journal.RepositoryChanged(repository_id, values))
+    frames.note(connection, frames.RepositoryChanged(repository_id, values))
 
 
 _ADD_DELTA: Final = Statement(insert(repository_deltas), "repository_id", "tags", "commits", "size", "pushed_at")

@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, insert, select, update
 
-from polly_dockers.db import manifests as manifest_rows
-from polly_dockers.db import missed, pulls, repositories
-from polly_dockers.db import trash as trash_rows
-from polly_dockers.db.engine import now
+from polly_dockers.db import manifests, pulls, repositories, schema, sparse, trash
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -18,13 +15,11 @@ from polly_dockers.db.schema import (
     commits,
     manifest_blobs,
     manifest_children,
-    manifests,
     organisations,
     repository_blobs,
     tags,
-    trash,
 )
-from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.db.sqlite import now
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,14 +31,14 @@ def restore_tag(connection: Connection, item: Item) -> bool:
     """Set a tag again that was taken away; False where there is one, or no commit of it. Raises NotInTrash."""
     if not activate(connection, item.repository_id or 0, item.name):
         return False
-    trash_rows.forget_restored(connection, item, item.name)
+    trash.forget_restored(connection, item, item.name)
     return True
 
 
 def restore_tag_with_commit(connection: Connection, item: Item) -> None:
     """As ``restore_tag``, behind its commit, which may have set it already: then its item leaves the trash alone."""
     if not restore_tag(connection, item):
-        trash_rows.forget_restored(connection, item, item.name)
+        trash.forget_restored(connection, item, item.name)
 
 
 def activate(connection: Connection, repository_id: int, tag: str) -> bool:
@@ -53,8 +48,8 @@ def activate(connection: Connection, repository_id: int, tag: str) -> bool:
         return False
     newest = (
         select(commits.c.id, commits.c.manifest_id)
-        .join(manifests, manifests.c.id == commits.c.manifest_id)
-        .where(commits.c.repository_id == repository_id, commits.c.tag == tag, manifests.c.trash_id.is_(None))
+        .join(schema.manifests, schema.manifests.c.id == commits.c.manifest_id)
+        .where(commits.c.repository_id == repository_id, commits.c.tag == tag, schema.manifests.c.trash_id.is_(None))
         .order_by(commits.c.id.desc())
         .limit(1)
     )
@@ -75,10 +70,10 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
     """
     left, back, names = [item.id], list[str](), set[str]()
     while left:
-        again = trash_rows.get(connection, left.pop())
+        again = trash.get(connection, left.pop())
         if again is None:  # it came back with another
             continue
-        trash_rows.forget_restored(connection, again, again.name)  # first: a replay of it brings all the others back
+        trash.forget_restored(connection, again, again.name)  # first: a replay of it brings all the others back
         left += _revive(connection, again)
         back.append(again.name)
         names.update(again.tags)
@@ -91,43 +86,47 @@ def _revive(connection: Connection, item: Item) -> list[int]:
     """Take the mark off a manifest; the items of what has to come back with it."""
     repository_id = item.repository_id or 0
     row = connection.execute(
-        select(manifests.c.id, manifests.c.size, manifests.c.subject).where(manifests.c.trash_id == item.id)
+        select(schema.manifests.c.id, schema.manifests.c.size, schema.manifests.c.subject).where(
+            schema.manifests.c.trash_id == item.id
+        )
     ).one()
-    by_tag = trash_rows.commits_by_tag(connection, row.id)
-    live = manifest_rows.find_id(connection, repository_id, item.name)
+    by_tag = trash.commits_by_tag(connection, row.id)
+    live = manifests.find_id(connection, repository_id, item.name)
     with_it: list[int] = []
     if live is not None:
         connection.execute(update(commits).where(commits.c.manifest_id == row.id).values(manifest_id=live))
         _hold_instead(connection, row.id, live)
-        connection.execute(delete(manifests).where(manifests.c.id == row.id))
+        connection.execute(delete(schema.manifests).where(schema.manifests.c.id == row.id))
         size = 0
     else:
         size = row.size + _show_blobs(connection, repository_id, row.id)
         subject = row.subject.partition(MARK)[0] if row.subject is not None else None
         connection.execute(
-            update(manifests).where(manifests.c.id == row.id).values(trash_id=None, digest=item.name, subject=subject)
+            update(schema.manifests)
+            .where(schema.manifests.c.id == row.id)
+            .values(trash_id=None, digest=item.name, subject=subject)
         )
-        for parent in missed.take(connection, repository_id, item.name):
-            manifest_rows.refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[row.id])
+        for parent in sparse.take(connection, repository_id, item.name):
+            manifests.refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[row.id])
         inside = (
-            select(manifests.c.trash_id)
-            .join(manifest_children, manifest_children.c.child_id == manifests.c.id)
-            .where(manifest_children.c.manifest_id == row.id, manifests.c.trash_id.is_not(None))
+            select(schema.manifests.c.trash_id)
+            .join(manifest_children, manifest_children.c.child_id == schema.manifests.c.id)
+            .where(manifest_children.c.manifest_id == row.id, schema.manifests.c.trash_id.is_not(None))
         )
         with_it = [*connection.execute(inside).scalars(), *_taken_referrers(connection, repository_id, item.name)]
     pulls.note_restored(connection, row.id if live is None else live)
     for tag, count in by_tag.items():
-        manifest_rows.add_to_total(connection, repository_id, tag, count)
+        manifests.add_to_total(connection, repository_id, tag, count)
     repositories.add_delta(connection, repository_id, commits=sum(by_tag.values()), size=size)
     return with_it
 
 
 def _taken_referrers(connection: Connection, repository_id: int, digest: str) -> list[int]:
     """Items of what refers to the digest, and went because that did: a policy took it, and it is not being purged."""
-    marked = and_(manifests.c.subject > digest + MARK, manifests.c.subject < digest + chr(ord(MARK) + 1))
-    query = select(trash.c.id).join(manifests, manifests.c.trash_id == trash.c.id)
-    whole = (trash.c.by_policy == 1) & trash.c.purging_at.is_(None)
-    mine = query.where(manifests.c.repository_id == repository_id, marked, whole)
+    marked = and_(schema.manifests.c.subject > digest + MARK, schema.manifests.c.subject < digest + chr(ord(MARK) + 1))
+    query = select(schema.trash.c.id).join(schema.manifests, schema.manifests.c.trash_id == schema.trash.c.id)
+    whole = (schema.trash.c.by_policy == 1) & schema.trash.c.purging_at.is_(None)
+    mine = query.where(schema.manifests.c.repository_id == repository_id, marked, whole)
     return list(connection.execute(mine).scalars())
 
 
@@ -161,30 +160,30 @@ def _show_blobs(connection: Connection, repository_id: int, manifest_id: int) ->
 def restore_repository(connection: Connection, item: Item, name: str) -> bool:
     """Bring a repository back under a name; False where that is taken. Raises NotInTrash for one being purged."""
     if item.purging:
-        raise trash_rows.being_purged(item)
-    taken = select(repository_rows.c.id).where(
-        repository_rows.c.organisation_id == item.organisation_id, repository_rows.c.name == name
+        raise trash.being_purged(item)
+    taken = select(schema.repositories.c.id).where(
+        schema.repositories.c.organisation_id == item.organisation_id, schema.repositories.c.name == name
     )
     if connection.execute(taken).first() is not None:
         return False
-    back = update(repository_rows).where(repository_rows.c.id == item.repository_id)
+    back = update(schema.repositories).where(schema.repositories.c.id == item.repository_id)
     connection.execute(back.values(name=name, deleted_at=None, restored_at=now()))
-    trash_rows.forget_restored(connection, item, name)
+    trash.forget_restored(connection, item, name)
     return True
 
 
 def restore_organisation(connection: Connection, item: Item, slug: str) -> bool:
     """Bring an organisation back under a slug; False where that is taken. Raises NotInTrash for one being purged."""
     if item.purging:
-        raise trash_rows.being_purged(item)
+        raise trash.being_purged(item)
     if connection.execute(select(organisations.c.id).where(organisations.c.slug == slug)).first() is not None:
         return False
     connection.execute(
-        update(repository_rows)
-        .where(repository_rows.c.organisation_id == item.organisation_id)
+        update(schema.repositories)
+        .where(schema.repositories.c.organisation_id == item.organisation_id)
         .values(restored_at=now())
     )
     back = update(organisations).where(organisations.c.id == item.organisation_id)
     connection.execute(back.values(slug=slug, deleted_at=None))
-    trash_rows.forget_restored(connection, item, slug)
+    trash.forget_restored(connection, item, slug)
     return True

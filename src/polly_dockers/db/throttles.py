@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, insert, or_, select, update
 
-from polly_dockers.db.engine import now
 from polly_dockers.db.schema import throttles
+from polly_dockers.db.sqlite import now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

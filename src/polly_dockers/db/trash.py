@@ -11,23 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Column, and_, bindparam, delete, func, insert, select, tuple_, update
 
-from polly_dockers.db import audit, batches, journal, missed, repositories
-from polly_dockers.db import manifests as manifest_rows
-from polly_dockers.db import page as pages
-from polly_dockers.db.engine import now
+from polly_dockers.db import audit, manifests, paging, repositories, schema, sparse
+from polly_dockers.db.journal import frames, state
 from polly_dockers.db.schema import (
     HIDDEN,
     MARK,
     commits,
     manifest_children,
-    manifests,
     organisations,
     repository_blobs,
     tags,
     trash,
     users,
 )
-from polly_dockers.db.schema import repositories as repository_rows
+from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 from polly_dockers.errors import NotInTrash
 
@@ -66,7 +63,7 @@ _ITEMS: Final = select(
     trash.c.id,
     trash.c.organisation_id,
     trash.c.repository_id,
-    repository_rows.c.name.label("repository"),
+    schema.repositories.c.name.label("repository"),
     trash.c.kind,
     trash.c.name,
     trash.c.tags,
@@ -77,7 +74,7 @@ _ITEMS: Final = select(
     trash.c.deleted_at,
     trash.c.purging_at,
 ).select_from(
-    trash.outerjoin(repository_rows, repository_rows.c.id == trash.c.repository_id).outerjoin(
+    trash.outerjoin(schema.repositories, schema.repositories.c.id == trash.c.repository_id).outerjoin(
         users, users.c.id == trash.c.deleted_by
     )
 )
@@ -144,7 +141,7 @@ def page(
     query = _ITEMS.where(mine, trash.c.purging_at.is_(None))
     if after is not None:
         query = query.where(trash.c.id < after)
-    rows, more = pages.take(connection, query.order_by(trash.c.id.desc()), limit, lambda row: len(row.tags))
+    rows, more = paging.take(connection, query.order_by(trash.c.id.desc()), limit, lambda row: len(row.tags))
     # Each of the two is answered by an index; one query for both would read every row of the trash.
     total = connection.execute(select(func.count()).select_from(trash).where(mine)).scalar_one()
     purging = connection.execute(select(trash.c.organisation_id).where(trash.c.purging_at.is_not(None)))
@@ -183,10 +180,10 @@ def claim(connection: Connection, item: Item) -> bool:
     in the journal too, so that what was purged in part is not taken for whole after a rebuild.
     """
     if _CLAIM.run(connection, {"item_id": item.id, "at": now()}):
-        journal.note(connection, journal.Claimed(item.id))
+        frames.note(connection, frames.Claimed(item.id))
         if item.kind == ORGANISATION:
-            mine = repository_rows.c.organisation_id == item.organisation_id
-            marked = update(repository_rows).where(mine, repository_rows.c.deleted_at.is_(None))
+            mine = schema.repositories.c.organisation_id == item.organisation_id
+            marked = update(schema.repositories).where(mine, schema.repositories.c.deleted_at.is_(None))
             connection.execute(marked.values(deleted_at=now()))
         return True
     return is_there(connection, item)
@@ -220,7 +217,7 @@ def _add(
     )
     number = int(connection.execute(made.returning(trash.c.id)).scalar_one())
     thrown = (number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at, by_policy)
-    journal.note(connection, journal.Thrown(*thrown))
+    frames.note(connection, frames.Thrown(*thrown))
     return number
 
 
@@ -242,8 +239,8 @@ _SLUG: Final = Statement(select(organisations.c.slug).where(organisations.c.id =
 def forget(connection: Connection, item_id: int) -> None:
     """Take the item out of the trash; what it stood for is gone."""
     _FORGET.run(connection, {"item_id": item_id})
-    batches.add_stale(connection, 1)
-    journal.note(connection, journal.Purged(item_id))
+    state.add_stale(connection, 1)
+    frames.note(connection, frames.Purged(item_id))
 
 
 def being_purged(item: Item) -> NotInTrash:
@@ -262,7 +259,7 @@ def forget_restored(connection: Connection, item: Item, name: str) -> None:
     whole = and_(trash.c.id == item.id, trash.c.purging_at.is_(None))
     if connection.execute(delete(trash).where(whole)).rowcount == 0:
         raise being_purged(item)
-    journal.note(connection, journal.Restored(item.id, name))
+    frames.note(connection, frames.Restored(item.id, name))
 
 
 def is_there(connection: Connection, item: Item) -> bool:
@@ -306,20 +303,20 @@ def throw_tag(connection: Connection, organisation_id: int, repository_id: int, 
 def indexes_of(connection: Connection, manifest_id: int) -> list[str]:
     """Digests of the indexes that hold the manifest, without those in the trash."""
     query = (
-        select(manifests.c.digest)
-        .join(manifest_children, manifest_children.c.manifest_id == manifests.c.id)
-        .where(manifest_children.c.child_id == manifest_id, manifests.c.trash_id.is_(None))
+        select(schema.manifests.c.digest)
+        .join(manifest_children, manifest_children.c.manifest_id == schema.manifests.c.id)
+        .where(manifest_children.c.child_id == manifest_id, schema.manifests.c.trash_id.is_(None))
     )
     return list(connection.execute(query).scalars())
 
 
 def forget_children(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
     """Take the manifest out of the indexes that hold it; they become sparse, and hold it again once it comes back."""
-    alive = select(manifests.c.id).where(manifests.c.trash_id.is_(None))
+    alive = select(schema.manifests.c.id).where(schema.manifests.c.trash_id.is_(None))
     held = and_(manifest_children.c.child_id == manifest_id, manifest_children.c.manifest_id.in_(alive))
     parents = connection.execute(delete(manifest_children).where(held).returning(manifest_children.c.manifest_id))
     for parent in parents.scalars().all():
-        missed.note(connection, repository_id, parent, [digest])
+        sparse.note(connection, repository_id, parent, [digest])
 
 
 def commits_by_tag(connection: Connection, manifest_id: int) -> dict[str, int]:
@@ -348,9 +345,9 @@ def throw_manifest(
         connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id).returning(tags.c.name)).scalars()
     )
     for tag, count in by_tag.items():
-        manifest_rows.add_to_total(connection, repository_id, tag, -count)
+        manifests.add_to_total(connection, repository_id, tag, -count)
     size, total = connection.execute(
-        select(manifests.c.size, manifests.c.total_size).where(manifests.c.id == manifest_id)
+        select(schema.manifests.c.size, schema.manifests.c.total_size).where(schema.manifests.c.id == manifest_id)
     ).one()
     item = _add(
         connection,
@@ -366,9 +363,9 @@ def throw_manifest(
     )
     mark = f"{MARK}{manifest_id}"
     connection.execute(
-        update(manifests)
-        .where(manifests.c.id == manifest_id)
-        .values(trash_id=item, digest=manifests.c.digest + mark, subject=manifests.c.subject + mark)
+        update(schema.manifests)
+        .where(schema.manifests.c.id == manifest_id)
+        .values(trash_id=item, digest=schema.manifests.c.digest + mark, subject=schema.manifests.c.subject + mark)
     )
     repositories.add_delta(connection, repository_id, tags=-len(gone), commits=-sum(by_tag.values()), size=-size)
     return _get(connection, item)
@@ -392,7 +389,9 @@ def throw_repository(
 ) -> Item:
     """Take a repository away with all that is in it; its name is free."""
     row = connection.execute(
-        select(repository_rows.c.commits, repository_rows.c.size).where(repository_rows.c.id == repository_id)
+        select(schema.repositories.c.commits, schema.repositories.c.size).where(
+            schema.repositories.c.id == repository_id
+        )
     ).one()
     item = _add(
         connection,
@@ -405,8 +404,8 @@ def throw_repository(
         size=row.size,
     )
     connection.execute(
-        update(repository_rows)
-        .where(repository_rows.c.id == repository_id)
+        update(schema.repositories)
+        .where(schema.repositories.c.id == repository_id)
         .values(name=f"{name}{MARK}{repository_id}", deleted_at=now())
     )
     return _get(connection, item)
@@ -416,8 +415,9 @@ def throw_organisation(connection: Connection, organisation_id: int, slug: str) 
     """Take an organisation away with all that is in it; its slug is free, and no member reaches it."""
     totals = connection.execute(
         select(
-            func.coalesce(func.sum(repository_rows.c.commits), 0), func.coalesce(func.sum(repository_rows.c.size), 0)
-        ).where(repository_rows.c.organisation_id == organisation_id)
+            func.coalesce(func.sum(schema.repositories.c.commits), 0),
+            func.coalesce(func.sum(schema.repositories.c.size), 0),
+        ).where(schema.repositories.c.organisation_id == organisation_id)
     ).one()
     item = _add(
         connection,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import NoResultFound
 
-from polly_dockers.db.engine import FILE, open_engine
 from polly_dockers.db.schema import REVISION
+from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from polly_dockers.log_writer import STDERR
+from polly_dockers.system.log_writer import STDERR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

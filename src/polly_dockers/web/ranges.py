@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.errors import RangeInvalid
-from polly_dockers.web.answer import PLAIN
+from polly_dockers.web.response import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,45 +5,46 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from polly_dockers import audit, wire
+from polly_dockers import api_types
 from polly_dockers.db.audit import Event, Wanted
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import RepositoryName
-from polly_dockers.web import signin
-from polly_dockers.web.api import edge
+from polly_dockers.registry import audit
+from polly_dockers.web import authentication
+from polly_dockers.web.api import params
 
 if TYPE_CHECKING:
     from polly_dockers.db.audit import Entry
-    from polly_dockers.web.answer import Answer
-    from polly_dockers.web.exchange import Exchange
+    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.response import Answer
 
 
 async def page(exchange: Exchange, organisation: str) -> Answer:
     """GET …/audit."""
-    caller = await signin.by_full_token(exchange)
-    key = edge.key(exchange)
+    caller = await authentication.by_full_token(exchange)
+    key = params.key(exchange)
     found, following = await audit.page(
-        exchange.registry,
+        exchange.context,
         caller.actor,
         organisation,
         wanted=_wanted(exchange, organisation),
-        newest_first=edge.choice(exchange, "order", ("newest", "oldest")),
-        limit=edge.limit(exchange),
+        newest_first=params.choice(exchange, "order", ("newest", "oldest")),
+        limit=params.limit(exchange),
         after=key[1] if key is not None else None,
     )
-    next_ = edge.following(0, following) if following is not None else None
-    return edge.rendered(wire.Audit([_item(entry) for entry in found], next_))
+    next_ = params.following(0, following) if following is not None else None
+    return params.rendered(api_types.Audit([_item(entry) for entry in found], next_))
 
 
 def _wanted(exchange: Exchange, organisation: str) -> Wanted:
     by, name = exchange.query("by"), exchange.query("name")
     return Wanted(
         event=_event(exchange),
-        token_events=edge.choice(exchange, "token_events", ("show", "hide")),
+        token_events=params.choice(exchange, "token_events", ("show", "hide")),
         by=by.strip().lower()[:254] if by is not None else None,
         path=RepositoryName.of(organisation, name) if name is not None else None,
-        since=edge.moment(exchange, "since"),
-        until=edge.moment(exchange, "until"),
+        since=params.moment(exchange, "since"),
+        until=params.moment(exchange, "until"),
     )
 
 
@@ -58,5 +59,5 @@ def _event(exchange: Exchange) -> Event | None:
         raise BadRequest(msg) from error
 
 
-def _item(entry: Entry) -> wire.AuditItem:
-    return wire.AuditItem(edge.time(entry.at), entry.event, entry.by, entry.address, entry.subject, entry.detail)
+def _item(entry: Entry) -> api_types.AuditItem:
+    return api_types.AuditItem(params.time(entry.at), entry.event, entry.by, entry.address, entry.subject, entry.detail)

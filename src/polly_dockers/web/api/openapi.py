@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from polly_dockers import __version__, wire
+from polly_dockers import __version__, api_types
 from polly_dockers.db.audit import Event
 
 _ORG: Final = {"name": "org", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -42,7 +42,7 @@ def _operation(
     for status in sorted(refused):
         responses[str(status)] = {
             "description": "An error; its message says what to do.",
-            "content": {"application/json": {"schema": _ref(wire.Errors)}},
+            "content": {"application/json": {"schema": _ref(api_types.Errors)}},
         }
     operation: dict[str, Any] = {"summary": summary, "responses": responses, "security": list(security)}
     parameters = [
@@ -65,13 +65,13 @@ def _paths() -> dict[str, Any]:
     name, email = (("name", True, _TEXT),), (("email", True, _TEXT),)
     sort = ("sort", False, {"type": "string", "enum": ["created", "pushed"]})
     return {
-        "/api/v1": {"get": _operation("What this server is", {200: wire.ServerInfo}, security=())},
+        "/api/v1": {"get": _operation("What this server is", {200: api_types.ServerInfo}, security=())},
         "/api/v1/tokens": {
-            "get": _operation("Your access tokens", {200: wire.Tokens}, query=(_PAGE[0], _PAGE[2])),
+            "get": _operation("Your access tokens", {200: api_types.Tokens}, query=(_PAGE[0], _PAGE[2])),
             "post": _operation(
                 "Make an access token",
-                {201: wire.TokenCreated},
-                body=wire.TokenRequest,
+                {201: api_types.TokenCreated},
+                body=api_types.TokenRequest,
                 errors=(409, 413),
                 security=(*_PASSWORD, *_FULL),
             ),
@@ -84,41 +84,43 @@ def _paths() -> dict[str, Any]:
                 path=({"name": "id", "in": "path", "required": True, "schema": _TEXT},),
             )
         },
-        "/api/v1/me": {"get": _operation("Who is asking", {200: wire.Me})},
+        "/api/v1/me": {"get": _operation("Who is asking", {200: api_types.Me})},
         "/api/v1/me/password": {
             "put": _operation(
-                "Change your password", {204: None}, body=wire.PasswordChange, errors=(413,), security=_PASSWORD
+                "Change your password", {204: None}, body=api_types.PasswordChange, errors=(413,), security=_PASSWORD
             )
         },
         "/api/v1/organisations/{org}/repositories": {
             "get": _operation(
                 "Docker repositories",
-                {200: wire.Repositories},
+                {200: api_types.Repositories},
                 errors=(404,),
                 query=(*_PAGE, sort, ("search", False, _TEXT)),
                 path=org,
             ),
             "post": _operation(
                 "Make a docker repository",
-                {201: wire.RepositoryItem},
-                body=wire.RepositoryCreate,
+                {201: api_types.RepositoryItem},
+                body=api_types.RepositoryCreate,
                 errors=(403, 404, 409, 413),
                 path=org,
             ),
         },
         "/api/v1/organisations/{org}/repository": {
-            "get": _operation("A docker repository", {200: wire.RepositoryItem}, errors=(404,), query=name, path=org),
+            "get": _operation(
+                "A docker repository", {200: api_types.RepositoryItem}, errors=(404,), query=name, path=org
+            ),
             "patch": _operation(
                 "Change a docker repository",
-                {200: wire.RepositoryItem},
-                body=wire.RepositoryUpdate,
+                {200: api_types.RepositoryItem},
+                body=api_types.RepositoryUpdate,
                 errors=(403, 404, 413),
                 query=name,
                 path=org,
             ),
             "delete": _operation(
                 "Put a docker repository, a tag or a commit into the trash, or with preview tell what would go",
-                {200: wire.TrashItem},
+                {200: api_types.TrashItem},
                 errors=(403, 404),
                 query=(
                     *name,
@@ -131,24 +133,24 @@ def _paths() -> dict[str, Any]:
         },
         "/api/v1/organisations/{org}/trash": {
             "get": _operation(
-                "What was deleted", {200: wire.Trash}, errors=(404,), query=(_PAGE[0], _PAGE[2]), path=org
+                "What was deleted", {200: api_types.Trash}, errors=(404,), query=(_PAGE[0], _PAGE[2]), path=org
             ),
             "post": _operation(
                 "Restore what was deleted",
-                {200: wire.TrashItem},
-                body=wire.Restore,
+                {200: api_types.TrashItem},
+                body=api_types.Restore,
                 errors=(403, 404, 409, 413),
                 path=org,
             ),
         },
         "/api/v1/organisations/{org}/policy": {
             "get": _operation(
-                "What is kept", {200: wire.Policies}, errors=(404,), query=(_PAGE[0], _PAGE[2]), path=org
+                "What is kept", {200: api_types.Policies}, errors=(404,), query=(_PAGE[0], _PAGE[2]), path=org
             ),
             "put": _operation(
                 "Set what is kept, in all docker repositories or in one, or with preview tell what would go",
-                {200: wire.PolicyChange},
-                body=wire.PolicyUpdate,
+                {200: api_types.PolicyChange},
+                body=api_types.PolicyUpdate,
                 errors=(403, 404, 413),
                 query=(
                     ("name", False, _TEXT),
@@ -161,7 +163,7 @@ def _paths() -> dict[str, Any]:
         "/api/v1/organisations/{org}/policy-preview": {
             "get": _operation(
                 "What goes by the policies that are set, now or at a later moment",
-                {200: wire.PolicyChange},
+                {200: api_types.PolicyChange},
                 errors=(403, 404),
                 query=(("name", False, _TEXT), ("as_of", False, _TIME)),
                 path=org,
@@ -170,7 +172,7 @@ def _paths() -> dict[str, Any]:
         "/api/v1/organisations/{org}/audit": {
             "get": _operation(
                 "The audit log",
-                {200: wire.Audit},
+                {200: api_types.Audit},
                 errors=(403, 404),
                 query=(
                     *_PAGE,
@@ -187,7 +189,7 @@ def _paths() -> dict[str, Any]:
         "/api/v1/organisations/{org}/commits": {
             "get": _operation(
                 "Commits of a docker repository",
-                {200: wire.Commits},
+                {200: api_types.Commits},
                 errors=(404,),
                 query=(("repository", True, _TEXT), ("tag", False, _TEXT), *_PAGE),
                 path=org,
@@ -196,7 +198,7 @@ def _paths() -> dict[str, Any]:
         "/api/v1/organisations/{org}/tags": {
             "get": _operation(
                 "Tags of a docker repository, each with its active commit",
-                {200: wire.Tags},
+                {200: api_types.Tags},
                 errors=(404,),
                 query=(("repository", True, _TEXT), *_PAGE),
                 path=org,
@@ -205,29 +207,29 @@ def _paths() -> dict[str, Any]:
         "/api/v1/invitation": {
             "post": _operation(
                 "Redeem the code of an invitation, signed in, or with email and password",
-                {200: wire.InvitationAccepted},
-                body=wire.InvitationAccept,
+                {200: api_types.InvitationAccepted},
+                body=api_types.InvitationAccept,
                 errors=(404, 409, 413),
                 security=({}, *_FULL),
             )
         },
         "/api/v1/organisations/{org}/invitations": {
-            "get": _operation("Who was invited", {200: wire.Invitations}, errors=(404,), query=_PAGE, path=org),
+            "get": _operation("Who was invited", {200: api_types.Invitations}, errors=(404,), query=_PAGE, path=org),
             "post": _operation(
                 "Invite somebody",
-                {201: wire.InvitationCreated},
-                body=wire.InvitationCreate,
+                {201: api_types.InvitationCreated},
+                body=api_types.InvitationCreate,
                 errors=(403, 404, 409, 413),
                 path=org,
             ),
             "delete": _operation("Revoke an invitation", {204: None}, errors=(403, 404), query=email, path=org),
         },
         "/api/v1/organisations/{org}/members": {
-            "get": _operation("Members", {200: wire.Members}, errors=(404,), query=_PAGE, path=org),
+            "get": _operation("Members", {200: api_types.Members}, errors=(404,), query=_PAGE, path=org),
             "patch": _operation(
                 "Change a member's role",
-                {200: wire.MemberItem},
-                body=wire.MemberUpdate,
+                {200: api_types.MemberItem},
+                body=api_types.MemberUpdate,
                 errors=(403, 404, 409, 413),
                 query=email,
                 path=org,
@@ -238,38 +240,38 @@ def _paths() -> dict[str, Any]:
 
 
 _SHAPES: Final = (
-    wire.Audit,
-    wire.Commits,
-    wire.Errors,
-    wire.InvitationAccept,
-    wire.InvitationAccepted,
-    wire.InvitationCreate,
-    wire.InvitationCreated,
-    wire.Invitations,
-    wire.Me,
-    wire.MemberItem,
-    wire.MemberUpdate,
-    wire.Members,
-    wire.PasswordChange,
-    wire.Policies,
-    wire.Policy,
-    wire.PolicyChange,
-    wire.PolicyPreview,
-    wire.PolicyPreviewItem,
-    wire.PolicyUpdate,
-    wire.Repositories,
-    wire.RepositoryCreate,
-    wire.RepositoryItem,
-    wire.RepositoryPolicy,
-    wire.RepositoryUpdate,
-    wire.Restore,
-    wire.ServerInfo,
-    wire.Tags,
-    wire.TokenCreated,
-    wire.TokenRequest,
-    wire.Tokens,
-    wire.Trash,
-    wire.TrashItem,
+    api_types.Audit,
+    api_types.Commits,
+    api_types.Errors,
+    api_types.InvitationAccept,
+    api_types.InvitationAccepted,
+    api_types.InvitationCreate,
+    api_types.InvitationCreated,
+    api_types.Invitations,
+    api_types.Me,
+    api_types.MemberItem,
+    api_types.MemberUpdate,
+    api_types.Members,
+    api_types.PasswordChange,
+    api_types.Policies,
+    api_types.Policy,
+    api_types.PolicyChange,
+    api_types.PolicyPreview,
+    api_types.PolicyPreviewItem,
+    api_types.PolicyUpdate,
+    api_types.Repositories,
+    api_types.RepositoryCreate,
+    api_types.RepositoryItem,
+    api_types.RepositoryPolicy,
+    api_types.RepositoryUpdate,
+    api_types.Restore,
+    api_types.ServerInfo,
+    api_types.Tags,
+    api_types.TokenCreated,
+    api_types.TokenRequest,
+    api_types.Tokens,
+    api_types.Trash,
+    api_types.TrashItem,
 )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from polly_dockers import __version__, wire
+from polly_dockers import __version__, api_types
 from polly_dockers.errors import NotFound, Unsupported
 from polly_dockers.model import parse_slug
-from polly_dockers.web.answer import Answer
-from polly_dockers.web.api import audit, caller, edge, invitations, members, openapi, policy, repositories, trash
+from polly_dockers.web.api import account, audit, invitations, members, openapi, params, repositories, retention, trash
+from polly_dockers.web.response import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from polly_dockers.web.exchange import Exchange
+    from polly_dockers.web.request import Exchange
 
 _WITH_HEAD: Final = {"GET": ("GET", "HEAD")}
 PRODUCT: Final = "polly-docker-repository"
@@ -39,7 +39,7 @@ def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Answe
     if len(parts) == 3 and parts[0] == "organisations" and parts[2] in _IN_ORGANISATION:  # noqa: PLR2004 - as written
         return _IN_ORGANISATION[parts[2]], [parse_slug(parts[1])]
     if len(parts) == 2 and parts[0] == "tokens":  # noqa: PLR2004 - as written
-        return {"DELETE": caller.revoke_token}, [parts[1]]
+        return {"DELETE": account.revoke_token}, [parts[1]]
     handlers = _FLAT.get("/".join(parts))
     if handlers is None:
         msg = "There is nothing at this address; /api/v1/openapi.json describes what there is."
@@ -49,9 +49,9 @@ def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Answe
 
 async def server(exchange: Exchange) -> Answer:
     """GET /api/v1."""
-    config = exchange.registry.config
+    config = exchange.context.config
     public: Literal["allow", "deny"] = "allow" if config.public_repositories == "allow" else "deny"
-    return edge.rendered(wire.ServerInfo(PRODUCT, __version__, config.registry, config.url, public))
+    return params.rendered(api_types.ServerInfo(PRODUCT, __version__, config.registry, config.url, public))
 
 
 async def document(_exchange: Exchange) -> Answer:
@@ -62,9 +62,9 @@ async def document(_exchange: Exchange) -> Answer:
 _FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
     "": {"GET": server},
     "openapi.json": {"GET": document},
-    "tokens": {"GET": caller.tokens, "POST": caller.create_token},
-    "me": {"GET": caller.me},
-    "me/password": {"PUT": caller.change_password},
+    "tokens": {"GET": account.tokens, "POST": account.create_token},
+    "me": {"GET": account.me},
+    "me/password": {"PUT": account.change_password},
     "invitation": {"POST": invitations.accept},
 }
 _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
@@ -74,8 +74,8 @@ _IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer
     "commits": {"GET": repositories.commits},
     "tags": {"GET": repositories.tags},
     "trash": {"GET": trash.page, "POST": trash.restore},
-    "policy": {"GET": policy.page, "PUT": policy.update},
-    "policy-preview": {"GET": policy.preview},
+    "policy": {"GET": retention.page, "PUT": retention.update},
+    "policy-preview": {"GET": retention.preview},
     "invitations": {"GET": invitations.page, "POST": invitations.create, "DELETE": invitations.revoke},
     "members": {
         "GET": members.page,

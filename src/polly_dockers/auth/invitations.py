@@ -1,0 +1,209 @@
+"""Invitations: an admin makes a code for an email, and who has both joins the organisation with it, once.
+
+The admin chooses no password and makes no account: until the code is redeemed there is nothing but the invitation, and
+what the admin is answered is the same for every email. A code is bound to its organisation and its email, random, good
+for LIFETIME, kept as a hash, and can be revoked; it ends when who made it is an admin no more. Wrong codes count as
+wrong passwords do.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db
+from polly_dockers.auth import accounts, passwords, permissions, refusals
+from polly_dockers.db.audit import Event
+from polly_dockers.errors import BadRequest, Busy, InvitationUnknown, TooManyRequests, Unauthorized, Unavailable
+from polly_dockers.model import Actor, Role, parse_email
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.auth.accounts import SignedIn
+    from polly_dockers.auth.throttles import Attempt
+    from polly_dockers.context import Context
+    from polly_dockers.db.accounts import User
+    from polly_dockers.db.invitations import Invitation
+
+PREFIX: Final = "invite-"
+"""What every code begins with, so that people and secret scanners know what it is."""
+LIFETIME: Final = 7 * 86_400 * 1_000_000
+PENDING: Final = 1000
+"""Invitations of an organisation that wait to be redeemed, at most."""
+
+
+def _new_code() -> str:
+    """A code of 160 random bits, in letters and digits that survive being read out."""
+    return PREFIX + base64.b32encode(secrets.token_bytes(20)).decode().lower()
+
+
+def _hash(code: str) -> bytes:
+    """Codes are random, so one SHA-256 is enough for them."""
+    return hashlib.sha256(code.strip().encode("utf-8", "replace")).digest()
+
+
+async def invite(
+    context: Context, actor: Actor, organisation: str, *, email: str, role: Role
+) -> tuple[Invitation, str]:
+    """An invitation and its code, which is shown this once; one that the email had before is revoked. For admins.
+
+    Raises MemberExists for a member, and BadRequest where PENDING invitations wait. The answer and the work are the
+    same whether the email has an account or not.
+    """
+    email = parse_email(email)
+    code = _new_code()
+
+    def change(connection: Connection) -> Invitation:
+        found, _ = permissions.member(connection, actor, organisation, Role.admin)
+        if db.accounts.member(connection, found, email) is not None:
+            raise accounts.is_member(email, organisation)
+        if db.invitations.count(connection, found) >= PENDING:
+            msg = f"{PENDING} invitations to {organisation} wait already. Revoke some: polly members invitations."
+            raise BadRequest(msg)
+        db.invitations.put(connection, found, email, role, by=actor.user_id, code_hash=_hash(code), lifetime=LIFETIME)
+        db.audit.note(connection, Event.member_invite, email, organisation_id=found, by=actor, detail=role.name)
+        made = db.invitations.find(connection, found, email)
+        assert made is not None  # noqa: S101 - inserted in this transaction
+        return made
+
+    return await context.database.write(change), code
+
+
+async def pending(
+    context: Context, actor: Actor, organisation: str, *, after: str, newest_first: bool, limit: int
+) -> tuple[list[Invitation], int]:
+    """Up to ``limit`` invitations in the order of their emails, and how many wait. For members."""
+
+    def query(connection: Connection) -> tuple[list[Invitation], int]:
+        found, _ = permissions.member(connection, actor, organisation, Role.reader)
+        return db.invitations.page(connection, found, after=after, newest_first=newest_first, limit=limit)
+
+    return await context.database.read(query)
+
+
+async def revoke(context: Context, actor: Actor, organisation: str, email: str) -> None:
+    """Revoke an invitation; raises InvitationUnknown. For admins."""
+
+    def change(connection: Connection) -> None:
+        found, _ = permissions.member(connection, actor, organisation, Role.admin)
+        if not accounts.revoke_invitation(connection, found, email.strip().lower(), by=actor):
+            msg = f"No invitation of {email[:100]} to {organisation} waits. polly members invitations lists them."
+            raise InvitationUnknown(msg)
+
+    await context.database.write(change)
+
+
+async def accept(context: Context, caller: SignedIn, code: str, address: str) -> Invitation:
+    """Redeem a code for who is signed in; the invitation. Raises InvitationUnknown, and TooManyRequests."""
+
+    def who(connection: Connection) -> int:
+        if not permissions.alive(connection, caller.actor):
+            raise permissions.ended()
+        return caller.actor.user_id or 0
+
+    try:
+        async with context.throttles.attempt(context.database, caller.email, address) as attempt:
+            found = await _find(context, attempt, code, caller.email)
+    except Busy:  # nothing was checked, so nothing was refused
+        raise
+    except TooManyRequests:
+        refusals.remember(context, caller.email, address)
+        raise
+    if found is None:
+        raise _unknown(context, caller.email, address)
+    return await context.database.write(_join, attempt, code, caller.email, address, who)
+
+
+async def accept_with_password(context: Context, code: str, email: str, password: str, address: str) -> Invitation:
+    """Redeem a code with the password of the account, or with that of a new account, which is made then.
+
+    Nothing is checked of the password before the code has turned out to be right, and then first whether any account
+    takes it: a password that is none must not tell whether there is an account. Raises InvitationUnknown, Unauthorized
+    for another password than the account has, BadRequest for one that no account takes, and TooManyRequests after too
+    many wrong codes and passwords.
+    """
+    email = parse_email(email)
+    hashed, known = "", None
+    try:
+        async with context.throttles.attempt(context.database, email, address) as attempt:
+            found = await _find(context, attempt, code, email)
+            if found is not None:
+                passwords.checked(password)
+                known = await context.database.read(db.accounts.user, email)
+                if known is None:
+                    hashed = await context.passwords.hash(password)
+                else:
+                    await _check(context, attempt, known, password)
+    except Busy:  # as above
+        raise
+    except (TooManyRequests, Unauthorized):
+        refusals.remember(context, email, address)
+        raise
+    if found is None:
+        raise _unknown(context, email, address)
+
+    def who(connection: Connection) -> int:
+        now_known = db.accounts.user(connection, email)
+        if now_known is None and known is None:
+            return db.accounts.add_user(connection, email, hashed)
+        if now_known is None or known is None or now_known.password_version != known.password_version:
+            msg = f"The account of {email} was changed meanwhile; try again."
+            raise Unavailable(msg)
+        return now_known.id
+
+    return await context.database.write(_join, attempt, code, email, address, who)
+
+
+async def _find(context: Context, attempt: Attempt, code: str, email: str) -> Invitation | None:
+    found = await context.database.read(db.invitations.by_code, _hash(code))
+    if found is None or found.email != email:
+        await attempt.failed(context.database)
+        return None
+    return found
+
+
+async def _check(context: Context, attempt: Attempt, known: User, password: str) -> None:
+    if not await context.passwords.verify(known.password_hash, password):
+        await attempt.failed(context.database)
+        msg = (
+            f"{known.email} has an account on this server, with another password. Give the password of that account; a "
+            "lost one is reset by the server's operator (polly-server user reset-password)."
+        )
+        raise Unauthorized(msg)
+
+
+def _join(
+    connection: Connection, attempt: Attempt, code: str, email: str, address: str, who: Callable[[Connection], int]
+) -> Invitation:
+    found = db.invitations.by_code(connection, _hash(code))
+    if found is None or found.email != email:
+        raise _not_valid(email)
+    if db.accounts.member(connection, found.organisation_id, email) is not None:
+        raise accounts.is_member(email, found.organisation)
+    user_id = who(connection)
+    db.accounts.add_member(connection, found.organisation_id, user_id, found.role)
+    db.invitations.delete_for(connection, found.organisation_id, email)
+    attempt.forgive(connection)
+    by = Actor(user_id=user_id, address=address)
+    db.audit.note(
+        connection, Event.member_accept, email, organisation_id=found.organisation_id, by=by, detail=found.role.name
+    )
+    return found
+
+
+def _unknown(context: Context, email: str, address: str) -> InvitationUnknown:
+    refusals.remember(context, email, address)
+    return _not_valid(email)
+
+
+def _not_valid(email: str) -> InvitationUnknown:
+    msg = (
+        f"This code is not valid for {email}: it is mistyped or for another email, was used or revoked, or has "
+        "expired. Ask the admin who invited you for a new one: polly members add."
+    )
+    return InvitationUnknown(msg)

@@ -1,0 +1,98 @@
+"""Refused sign-ins on their way into the audit log: counted at once, written later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db
+from polly_dockers.db.audit import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.context import Context
+
+UNKNOWN: Final = 1000
+"""Entries in an hour about emails that have no account, at most: whoever reaches the server can cause them."""
+UNKNOWN_KEY: Final = "audit:unknown"
+"""What they are counted under."""
+EVERY: Final = 60.0
+"""Seconds between two entries about refusals of one email and address: whoever goes on guessing fills no disk."""
+CHUNK: Final = 100
+"""Refusals of one transaction."""
+WAITING: Final = 10_000
+"""Refusals that a process remembers until it writes them, at most."""
+
+
+def remember(context: Context, email: str, address: str) -> None:
+    """Remember a refused sign-in. It is written later, so that the answer takes the same time for every email."""
+    if len(context.refused) < WAITING or (email, address) in context.refused:
+        context.refused[email, address] += 1
+
+
+async def write(context: Context, *, everything: bool = False) -> None:
+    """Write the refusals that are remembered into the audit log.
+
+    Refusals are written in small transactions, and those that are not to be written cost a read: however many there
+    are, pushes go on between. Of one email and address there is an entry in EVERY seconds at most, which says how
+    often, but where ``everything`` is written, as at the end of a process.
+    """
+    waiting = _due(context, everything=everything)
+    try:
+        while waiting:
+            some = {key: waiting[key] for key in list(waiting)[:CHUNK]}
+            known, unknown = await context.database.read(_sorted, some)
+            if known or unknown:
+                await context.database.write(_refused, known, unknown)
+            entries = {(email, address) for email, address, _ in known + unknown}
+            for key in some:
+                del waiting[key]
+                if key not in entries:  # nothing was written, so there is nothing to remember
+                    del context.refused_at[key]
+            await asyncio.sleep(0)
+    except BaseException:
+        context.refused.update(waiting)
+        for key in waiting:
+            del context.refused_at[key]
+        raise
+
+
+def _due(context: Context, *, everything: bool) -> dict[tuple[str, str], int]:
+    """Take the refusals that are to be written now."""
+    at, written = time.monotonic(), context.refused_at
+    for key in [key for key, before in written.items() if at - before >= EVERY]:
+        del written[key]
+    due = {key: count for key, count in context.refused.items() if everything or key not in written}
+    for key in due:
+        del context.refused[key]
+        written[key] = at
+    return due
+
+
+_Refusals = list[tuple[str, str, int]]
+"""Email, address, and how often."""
+
+
+def _sorted(connection: Connection, waiting: Mapping[tuple[str, str], int]) -> tuple[_Refusals, _Refusals]:
+    """Refusals of emails that have an account, and of others, as many of these as may be written this hour."""
+    written = db.throttles.counts(connection, [UNKNOWN_KEY], db.throttles.HOUR).get(UNKNOWN_KEY, (0, 0))[0]
+    known: _Refusals = []
+    unknown: _Refusals = []
+    for (email, address), count in waiting.items():
+        if db.accounts.user(connection, email) is not None:
+            known.append((email, address, count))
+        elif written + len(unknown) < UNKNOWN:
+            unknown.append((email, address, count))
+    return known, unknown
+
+
+def _refused(connection: Connection, known: _Refusals, unknown: _Refusals) -> None:
+    for email, address, count in known + unknown:
+        detail = f"{count} times" if count > 1 else ""
+        db.audit.note_account(connection, Event.sign_in_refused, email, address, detail=detail)
+    if unknown:
+        db.throttles.count(connection, UNKNOWN_KEY, db.throttles.HOUR, len(unknown))

@@ -1,0 +1,134 @@
+"""How often a secret may be guessed, and how many are checked at once.
+
+Failures are counted, not attempts: any number of clients behind one address may sign in at once, as long as their
+passwords are right. So that a burst of guesses can't pass before the first of them is counted, a process checks
+PLACES secrets at once, reads the counts before each, and has a failure written before the next one takes its place.
+With W worker processes, PLACES x W - 1 more than the limit are checked at most, however many are sent at once.
+
+Those who wait take turns by network and by address, so that many from one of them hold up nobody else. Where
+WAITING_ALL wait, the newest of the largest network makes room for one of a smaller. What is refused because of earlier
+failures costs one read, and neither a place nor a write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db
+from polly_dockers.db.sqlite import now
+from polly_dockers.errors import Busy, StorageFull, TooManyRequests, Unavailable
+from polly_dockers.system import addresses
+from polly_dockers.system.gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.db.sqlite import Database
+
+SECOND: Final = db.throttles.SECOND
+WINDOW: Final = 15 * 60 * SECOND
+FAILURES_PAIR: Final = 10
+FAILURES_WIDE: Final = 100
+"""Failures within the window: for one account from one address, and for either alone."""
+
+PLACES: Final = 2
+"""Secrets that a process checks at once: a password takes a core for some 20 ms."""
+WAITING_EACH: Final = 200
+WAITING_ALL: Final = 2000
+"""Attempts that wait for a place in a process, of one address and of all: some seconds of work."""
+PATIENCE: Final = 25.0
+"""Seconds that an attempt waits for its place."""
+BUSY: Final = Busy("Too many sign-ins at once. Try again in 5 seconds.", retry_after=5)
+WRITE_SECONDS: Final = 2.0
+"""How long a failure waits to be written."""
+UNWRITTEN: Final = 10_000
+"""Keys whose failures could not be written and are remembered by the process, at most."""
+
+
+class Attempt:
+    """One check of a secret, which has a place while it is made."""
+
+    def __init__(self, throttles: Throttles, keys: Sequence[str]) -> None:
+        self._throttles = throttles
+        self._keys = keys
+
+    async def failed(self, database: Database) -> None:
+        """Count a failure. Where it can't be written within WRITE_SECONDS, this process remembers it.
+
+        It may be written all the same, later: then it counts twice. A disk that does not answer holds up no place.
+        """
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await database.write(_count, self._keys)
+        except (StorageFull, Unavailable, TimeoutError):
+            self._throttles.remember(self._keys)
+
+    def forgive(self, connection: Connection) -> None:
+        """The secret was right: forget the failures of this account from this address."""
+        self._throttles.forget(self._keys[0])
+        db.throttles.forgive(connection, self._keys[0])
+
+
+def _count(connection: Connection, keys: Sequence[str]) -> None:
+    for key in keys:
+        db.throttles.count(connection, key, WINDOW)
+
+
+class Throttles:
+    """The attempts of one process."""
+
+    def __init__(self) -> None:
+        self._gate = Gate(PLACES, BUSY, waiting_each=WAITING_EACH, waiting_all=WAITING_ALL, patience=PATIENCE)
+        self._unwritten: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def attempt(self, database: Database, email: str, address: str) -> AsyncIterator[Attempt]:
+        """Hold a place for a check of a secret of that account from that address.
+
+        Raises TooManyRequests after too many failures, and Busy where too many wait for a place.
+        """
+        where = addresses.block(address)
+        keys = [db.throttles.pair(email, where), db.throttles.account(email), f"address:{where}"]
+        await database.read(self._refuse, keys)
+        async with self._gate.place(where, addresses.neighbourhood(address)):
+            await database.read(self._refuse, keys)
+            yield Attempt(self, keys)
+
+    def _refuse(self, connection: Connection, keys: Sequence[str]) -> None:
+        known = db.throttles.counts(connection, keys, WINDOW)
+        for key, allowed in zip(keys, (FAILURES_PAIR, FAILURES_WIDE, FAILURES_WIDE), strict=True):
+            failures, since = known.get(key, (0, now()))
+            if failures + self._remembered(key) >= allowed:
+                wait = min(max(1, (since + WINDOW - now()) // SECOND), WINDOW // SECOND)
+                msg = (
+                    f"Too many wrong passwords. Wait {wait} seconds, or ask the server's operator to run "
+                    "polly-server user reset-password."
+                )
+                raise TooManyRequests(msg, retry_after=wait)
+
+    def remember(self, keys: Sequence[str]) -> None:
+        """Count a failure that could not be written."""
+        for key in keys:
+            count, since = self._remembered(key), time.monotonic()
+            if count:
+                since = self._unwritten[key][1]
+            self._unwritten[key] = (count + 1, since)
+            if len(self._unwritten) > UNWRITTEN:
+                self._unwritten.popitem(last=False)
+
+    def _remembered(self, key: str) -> int:
+        count, since = self._unwritten.get(key, (0, 0.0))
+        if count and time.monotonic() - since > WINDOW / SECOND:
+            del self._unwritten[key]
+            return 0
+        return count
+
+    def forget(self, key: str) -> None:
+        """Forget what could not be written under a key."""
+        self._unwritten.pop(key, None)

@@ -1,0 +1,96 @@
+"""The Docker token flow: what a scope asks for, cut to what its user may do, as a registry token."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db
+from polly_dockers.auth import permissions
+from polly_dockers.db.sqlite import now
+from polly_dockers.errors import BadRequest, NameInvalid, Unauthorized
+from polly_dockers.model import Actor, Grants, RepositoryName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.auth.accounts import SignedIn
+    from polly_dockers.context import Context
+    from polly_dockers.db.keys import Key
+
+MAX_SCOPES: Final = 100
+SHORTEST: Final = 60
+"""Seconds: "the minimum … a token … SHOULD" last for the clients of the token flow (docs/spec/auth/token)."""
+
+_SCOPE: Final = re.compile(r"(?P<type>[a-z0-9]+)(?:\([a-z0-9]+\))?:(?P<name>.+):(?P<actions>[a-z*,]*)\Z")
+
+
+def parse_scopes(texts: Iterable[str]) -> tuple[dict[RepositoryName, set[str]], bool]:
+    """Repositories with the actions asked for, and whether the catalogue is; what is unknown is ignored.
+
+    Raises BadRequest for more than MAX_SCOPES.
+    """
+    asked: dict[RepositoryName, set[str]] = {}
+    catalog = False
+    words = [word for text in texts for word in text.split()]
+    if len(words) > MAX_SCOPES:
+        msg = f"A token takes at most {MAX_SCOPES} scopes; {len(words)} were asked for."
+        raise BadRequest(msg)
+    for word in words:
+        match = _SCOPE.match(word)
+        if match is None:
+            continue
+        if match["type"] == "repository":
+            try:
+                name = RepositoryName.parse(match["name"])
+            except NameInvalid:
+                continue
+            asked.setdefault(name, set()).update(match["actions"].split(","))
+        elif match["type"] == "registry" and match["name"] == "catalog":
+            catalog = True
+    return asked, catalog
+
+
+async def grant(context: Context, caller: SignedIn | None, scopes: Sequence[str]) -> tuple[str, int, str]:
+    """A registry token, how many seconds it is good, and the scope that it has.
+
+    "Grant the intersection": fewer rights make a narrower token. Nobody (None) gets one for public repositories
+    only; raises Unauthorized where there is nothing that anybody may pull.
+    """
+    asked, catalog = parse_scopes(scopes)
+    actor = caller.actor if caller is not None else Actor()
+    grants, known = await context.database.read(_intersect, context, actor, asked)
+    if caller is None and not grants:
+        msg = "Nobody is signed in."
+        raise Unauthorized(msg)
+    seconds = context.config.token_seconds
+    if caller is not None and caller.token is not None:
+        seconds = max(SHORTEST, min(seconds, (caller.token.expires_at - now()) // 1_000_000))
+    limits = Grants()
+    for name, (repository_id, actions) in grants.items():
+        limits.allow(name, repository_id, actions)
+    limited = Actor(
+        user_id=actor.user_id,
+        access_token=actor.access_token,
+        password_version=actor.password_version,
+        grants=limits,
+        catalog=catalog and caller is not None,
+    )
+    words = [f"repository:{name}:{','.join(sorted(actions))}" for name, (_, actions) in grants.items()]
+    context.signer.learn(known)
+    return context.signer.sign(limited, seconds), seconds, " ".join(words)
+
+
+def _intersect(
+    connection: Connection, context: Context, actor: Actor, asked: dict[RepositoryName, set[str]]
+) -> tuple[dict[RepositoryName, tuple[int | None, frozenset[str]]], list[Key]]:
+    """What is granted, and the keys of the same moment: a token must not be signed by one that is gone."""
+    grants: dict[RepositoryName, tuple[int | None, frozenset[str]]] = {}
+    for name, wanted in asked.items():
+        repository_id, allowed = permissions.grantable(connection, actor, name, public=context.public)
+        given = allowed if "*" in wanted else allowed & wanted
+        if given:
+            grants[name] = (repository_id, frozenset(given))
+    return grants, db.keys.every(connection)

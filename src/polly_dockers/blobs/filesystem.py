@@ -1,0 +1,498 @@
+"""Blobs as files of one folder.
+
+::
+
+    uploads/<upload>                        what has arrived of an upload, held by an flock while a request appends;
+                                            its digest, for the next request, is an attribute of the file (notes.py)
+    blobs/<algorithm>/<2 hex>/<hex>.<unique>    a blob; the file never changes
+    damaged/                                what a check has set aside
+
+A commit writes nothing: it syncs the upload's file, renames it, and syncs the folder and each parent that is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from polly_dockers.blobs import linux, upload_digest
+from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, gone, held
+from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
+from polly_dockers.system import ownership
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from polly_dockers.blobs.store import Hasher
+    from polly_dockers.model import Digest
+
+T = TypeVar("T")
+
+THREADS: Final = 4
+WRITE_EVERY: Final = 32 << 20
+"""Bytes of a large upload after which the disk begins to write them, so that the sync at its end has little to do."""
+JOIN: Final = 1 << 18
+"""Bytes up to which pieces are joined before they are written: each call gives the interpreter's lock away."""
+READ: Final = 1 << 20
+AGAIN: Final = 1 << 20
+"""Bytes of an upload that may be read again for each digest that a client tries: that costs less than a sync."""
+READERS: Final = 2
+"""Uploads that are read again at once, for a digest that was not computed while they arrived."""
+AHEAD: Final = 8 << 20
+"""Bytes that the disk reads ahead of a pull of what is not in memory."""
+PATIENCE: Final = 5.0
+"""Seconds to wait for a request that still holds the upload: a client that lost its connection comes back quickly."""
+
+
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            msg = "The server's disk has no room or does not answer; nothing was changed."
+            raise StorageFull(msg) from error
+        if ownership.denied(error):
+            raise ownership.AccessDenied(error.filename) from error
+        msg = "The server can't use its disk now; nothing was changed."
+        raise Unavailable(msg) from error
+
+
+class FileSegment:
+    """The open end of an upload's file, locked."""
+
+    def __init__(self, store: FileBlobStore, path: Path, fd: int) -> None:
+        self._store = store
+        self._path = path
+        self._fd = fd
+        self.size = os.fstat(fd).st_size
+        self._offset = self._given = self.size
+
+    async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
+        """Append on a thread, hashing the same bytes there."""
+        await self._store.run(self._write, data, hasher)
+
+    def _write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
+        if sum(map(len, data)) <= JOIN:
+            data = [b"".join(data)]
+        try:
+            with _disk():
+                for piece in data:
+                    self._write_piece(piece)
+        except PollyError:
+            self._cut()
+            raise
+        if self._offset - self._given >= WRITE_EVERY:
+            linux.begin_writing(self._fd, self._given, self._offset - self._given)
+            self._given = self._offset
+        if hasher is not None:
+            for piece in data:
+                hasher.update(piece)
+
+    def _write_piece(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        while view:
+            written = os.pwrite(self._fd, view, self._offset)
+            self._offset += written
+            view = view[written:]
+
+    async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
+        """Append and note, on a thread."""
+        return await self._store.run(self._keep, data, hasher)
+
+    def _keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
+        self._write(data, hasher)
+        if hasher is not None:
+            upload_digest.write(self._fd, self._offset, hasher.hexdigest())
+        if os.fstat(self._fd).st_nlink == 0:
+            raise gone()
+        return self._offset
+
+    async def cut(self) -> None:
+        """Shorten the file, on a thread."""
+        await self._store.run(self._cut)
+
+    def _cut(self) -> None:
+        with _disk():
+            os.ftruncate(self._fd, self.size)
+        self._offset = self.size
+
+    async def commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+        """Append, check, sync, rename, sync the folders, on a thread; reading the file again has threads of its own."""
+        if hasher is not None and digest.algorithm == "sha256":
+            return await self._store.run(self._commit, data, hasher, digest)
+        await self._store.run(self._write, data, hasher)
+        known = upload_digest.read(self._fd, self._offset) if digest.algorithm == "sha256" else None
+        if known is None:
+            known = await self._store.run_apart(self._read_again, digest)
+        return await self._store.run(self._make_blob, f"{digest.algorithm}:{known}", digest)
+
+    def _commit(self, data: Sequence[bytes], hasher: Hasher, digest: Digest) -> tuple[str, int]:
+        self._write(data, hasher)
+        return self._make_blob(f"sha256:{hasher.hexdigest()}", digest)
+
+    def _make_blob(self, computed: str, digest: Digest) -> tuple[str, int]:
+        try:
+            check_digest(computed, digest)
+        except DigestInvalid:
+            self._cut()
+            raise
+        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
+        target = self._store.blobs / key
+        with _disk():
+            self._sync()
+            folder = self._store.folder_of(target)
+            try:
+                self._path.rename(target)
+            except FileNotFoundError:
+                raise gone() from None
+            os.fsync(folder)
+        return key, self._offset
+
+    def _sync(self) -> None:
+        """Have the file on the disk. After a sync that failed the upload is over.
+
+        Linux tells of a page that could not be written once, and takes it for written then: another sync would
+        succeed, over bytes that are not there ("fsyncgate", LWN 752063).
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            raise
+
+    def _read_again(self, digest: Digest) -> str:
+        """The digest of the file, in hexadecimal. Where it is another than was given, a large upload is over.
+
+        Otherwise a client could have the same bytes read as often as it likes, each time by a request without any.
+        """
+        again, at = hashlib.new(digest.algorithm), 0
+        with _disk():
+            while at < self._offset:
+                piece = os.pread(self._fd, min(READ, self._offset - at), at)
+                if not piece:
+                    self._path.unlink(missing_ok=True)
+                    msg = f"The server has lost bytes of this upload: {at} of {self._offset} are left. Start a new one."
+                    raise Unavailable(msg)
+                again.update(piece)
+                at += len(piece)
+            computed = again.hexdigest()
+            if computed != digest.hex and self._offset > AGAIN:
+                self._path.unlink(missing_ok=True)
+        return computed
+
+
+class FileBlob:
+    """A blob's file, open."""
+
+    def __init__(self, store: FileBlobStore, fd: int) -> None:
+        self._store = store
+        self._fd = fd
+        self.size = os.fstat(fd).st_size
+
+    def fileno(self) -> int | None:
+        """The descriptor, for sendfile."""
+        return self._fd
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Read; on a thread where the bytes are not in memory."""
+        if (data := linux.read_cached(self._fd, length, offset)) is not None:
+            return data
+        return await self._store.run(os.pread, self._fd, length, offset)
+
+    async def warm(self, offset: int, length: int) -> None:
+        """Have a range in memory, and let the disk go on with what follows; on a thread where a disk is asked."""
+        if not linux.is_cached(self._fd, offset, length):
+            await self._store.run(self._warm, offset, length)
+
+    def _warm(self, offset: int, length: int) -> None:
+        os.posix_fadvise(self._fd, offset + length, AHEAD, os.POSIX_FADV_WILLNEED)
+        with _disk():
+            os.pread(self._fd, length, offset)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+class FileBlobStore:
+    """A BlobStore in a folder of a local file system, shared by the processes of one machine."""
+
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
+        """``folder`` is the data folder; with ``make``, what the store needs in it is made."""
+        self.blobs = folder / "blobs"
+        self._blobs = str(self.blobs)
+        self._uploads = folder / "uploads"
+        self._damaged = folder / "damaged"
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="polly-readers")
+        self._probe = ThreadPoolExecutor(1, thread_name_prefix="polly-probe")
+        """For ``check`` alone: who asks whether the disk works must not keep the others waiting, nor wait for them."""
+        self._folders: dict[str, int] = {}
+        """Descriptors of the folders of blobs, of which there are 256 for each algorithm."""
+        self._making = threading.Lock()
+        if make:
+            for made in (self.blobs, self._uploads):
+                made.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder)
+
+    async def run(self, fn: Callable[..., T], *args: object) -> T:
+        """``fn(*args)`` on one of the store's threads.
+
+        A caller that is cancelled waits for it all the same, so that no descriptor is closed under a thread.
+        """
+        return await self._run(self._pool, fn, *args)
+
+    async def run_apart(self, fn: Callable[..., T], *args: object) -> T:
+        """As ``run``, for what takes long: nobody else waits for it, but for READERS others of the kind."""
+        return await self._run(self._readers, fn, *args)
+
+    @staticmethod
+    async def _run(pool: ThreadPoolExecutor, fn: Callable[..., T], *args: object) -> T:
+        future = asyncio.get_running_loop().run_in_executor(pool, fn, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            raise
+
+    def folder_of(self, target: Path) -> int:
+        """A descriptor of the folder of a blob, made and made durable before; another process may have begun to."""
+        name = str(target.parent)
+        if (known := self._folders.get(name)) is not None:
+            return known
+        with self._making:
+            if name not in self._folders:
+                for folder in (target.parent.parent, target.parent):
+                    with contextlib.suppress(FileExistsError):
+                        folder.mkdir(mode=0o700)
+                    _sync_folder(folder.parent)
+                self._folders[name] = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return self._folders[name]
+
+    async def start(self, upload: str) -> None:
+        """Make the upload's file."""
+        with _disk():
+            os.close(os.open(self._uploads / upload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    async def size(self, upload: str) -> int:
+        """The size of its file; where a request is still at work on it, what that leaves."""
+        path = self._uploads / upload
+        try:
+            fd = await self._hold(path)
+        except TooManyRequests:
+            try:
+                return await self.run(lambda: path.stat().st_size)
+            except FileNotFoundError:
+                raise gone() from None
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    @contextlib.asynccontextmanager
+    async def append(self, upload: str) -> AsyncIterator[FileSegment]:
+        """Open the upload's file and lock it."""
+        fd = await self._hold(path := self._uploads / upload)
+        try:
+            yield FileSegment(self, path, fd)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    async def _hold(path: Path) -> int:
+        """The upload's file, locked; waits a little for whoever holds it."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + PATIENCE
+        while (fd := _try_hold(path)) is None:
+            if clock() > deadline:
+                raise held()
+            await asyncio.sleep(0.02)
+        return fd
+
+    async def abort(self, upload: str) -> bool:
+        """Unlink the upload's file."""
+        return await self.run(self._unlink, self._uploads / upload)
+
+    async def open(self, key: str) -> FileBlob:
+        """Open the file; on a thread where a disk has to be asked."""
+        path = f"{self._blobs}/{key}"
+        try:
+            with _disk():
+                fd = linux.open_cached(path)
+                if fd is None:
+                    fd = await self.run(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise BlobMissing(key) from None
+        return FileBlob(self, fd)
+
+    async def delete(self, key: str) -> None:
+        """Unlink the blob's file."""
+        await self.run(self._unlink, self.blobs / key)
+
+    async def delete_all(self, keys: Sequence[str]) -> int:
+        """Unlink many files on one thread."""
+        return await self.run(self._delete_all, keys)
+
+    def _delete_all(self, keys: Sequence[str]) -> int:
+        freed = 0
+        with _disk():
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError):
+                    size = (self.blobs / key).stat().st_size
+                    (self.blobs / key).unlink()
+                    freed += size
+        return freed
+
+    async def set_aside(self, key: str) -> None:
+        """Move the file to the folder ``damaged``."""
+        await self.run(self._set_aside, key)
+
+    def _set_aside(self, key: str) -> None:
+        with _disk(), contextlib.suppress(FileNotFoundError):
+            self._damaged.mkdir(mode=0o700, exist_ok=True)
+            (self.blobs / key).rename(self._damaged / f"{key.replace('/', '-')}.{secrets.token_hex(4)}")
+            _sync_folder(self._damaged)
+
+    def parts(self) -> Sequence[str]:
+        """The folders of blobs, by algorithm and the first byte of the digest."""
+        return sorted(f"{path.parent.name}/{path.name}" for path in self.blobs.glob("*/??"))
+
+    async def keys(self, part: str) -> Sequence[Stored]:
+        """The files of a folder, on a thread."""
+        return await self.run(self._keys, part)
+
+    def _keys(self, part: str) -> Sequence[Stored]:
+        found = []
+        with _disk(), contextlib.suppress(FileNotFoundError), os.scandir(self.blobs / part) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    # a rename changes st_ctime, so this is the time of the commit
+                    found.append(Stored(f"{part}/{entry.name}", status.st_size, time.time() - status.st_ctime))
+        return found
+
+    async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
+        """Uploads whose file nobody has written to for so long, or holds, on a thread."""
+        return await self.run(self._abandoned, seconds, delete)
+
+    def _abandoned(self, seconds: float, delete: bool) -> tuple[int, int]:  # noqa: FBT001 - handed through by run
+        count = size = 0
+        with _disk(), os.scandir(self._uploads) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if not stat.S_ISREG(status.st_mode):  # such as lost+found, where a disk is mounted here
+                        continue
+                    if time.time() - status.st_mtime <= seconds or not self._over(entry.path, delete=delete):
+                        continue
+                    count, size = count + 1, size + status.st_size
+        return count, size
+
+    async def trim(self, prefix: str, keep: int) -> None:
+        """Unlink the files that were written to least recently and that nobody holds, on a thread."""
+        await self.run(self._trim, prefix, keep)
+
+    def _trim(self, prefix: str, keep: int) -> None:
+        found = []
+        with _disk(), os.scandir(self._uploads) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
+                        found.append((entry.stat().st_mtime_ns, entry.path))
+            over = len(found) - keep
+            for _, path in sorted(found):
+                if over > 0:
+                    with contextlib.suppress(FileNotFoundError):
+                        over -= self._over(path, delete=True)
+
+    @staticmethod
+    def _over(path: str, *, delete: bool) -> bool:
+        """Whether nobody holds the upload; with ``delete``, it is gone."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if delete:
+                Path(path).unlink()
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    @staticmethod
+    def _unlink(path: Path) -> bool:
+        with _disk(), contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            return True
+        return False
+
+    async def check(self) -> None:
+        """Write a file, sync it, and delete it, on a thread of its own."""
+        await asyncio.get_running_loop().run_in_executor(self._probe, self._check)
+
+    def _check(self) -> None:
+        probe = self._uploads / f"check-{secrets.token_hex(8)}"
+        with _disk():
+            try:
+                fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                try:
+                    os.write(fd, b"\0")
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            finally:
+                probe.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._pool.shutdown()
+        self._readers.shutdown()
+        self._probe.shutdown()
+        while self._folders:
+            os.close(self._folders.popitem()[1])
+
+
+def _try_hold(path: Path) -> int | None:
+    """The file, locked; None where another request holds it. The lock dies with its descriptor, and so its process."""
+    try:
+        with _disk():
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise gone() from None
+    try:
+        with _disk(), contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.stat()  # another request may have made a blob of it just now
+            return fd
+    except FileNotFoundError:
+        os.close(fd)
+        raise gone() from None
+    except PollyError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,363 @@
+"""Signing in and out, and who is signed in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from polly_dockers.cli import credentials, durations, profiles, prompts, server_url, session, tables, terminal
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.errors import CommandError, RequestError, UsageError
+from polly_dockers.cli.new_token import new_token, on_this_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polly_dockers import api_types
+    from polly_dockers.cli.command import Call
+
+    Create: TypeAlias = Callable[[str | None], contextlib.AbstractContextManager[api_types.TokenCreated]]
+
+STDIN = "the password is read from stdin then"
+"""Why --password-stdin is missing where nobody can be asked."""
+_UNAUTHORIZED = 401
+
+
+def login(
+    call: Call,
+    email: str | None,
+    expires: str | None = None,
+    ca_file: str | None = None,
+    *,
+    password_stdin: bool,
+    auto: bool,
+    password: str | None = None,
+) -> None:
+    """Sign in, and keep the access token as a profile; the token that the profile had before ends.
+
+    A ``password`` that is known is not asked for. Raises UsageError for what is missing and can't be asked,
+    CommandError for what the server refuses.
+    """
+    lifetime = durations.seconds(expires or "90d")
+    token = credentials.token_of_environment() if auto else ""
+    if auto and password_stdin:
+        msg = "--auto and --password-stdin can't be together: with --auto the environment says who you are."
+        raise UsageError(msg)
+    if token and expires:
+        msg = "--expires can't be chosen with POLLY_TOKEN: that token ends when it was made to end. Leave it out."
+        raise UsageError(msg)
+    server = address(call, auto=auto)
+    if server_url.is_plain(server):
+        terminal.say(f"Warning: {server} is not encrypted; whoever is on the way can read your password and images.")
+    ca_file = certificates(server, ca_file)
+    info = Client(server, ca_file=ca_file).info()
+    profile = profiles.Profile(server, info.registry, email or "", token, "", {}, ca_file=ca_file, borrowed=bool(token))
+    if token:
+        me = Client(server, token=token, ca_file=ca_file, variable=True).me()
+        if email and email.strip().lower() != me.email:
+            msg = f"POLLY_TOKEN is a token of {terminal.clean(me.email)}, not of {email}. Leave --email out."
+            raise UsageError(msg)
+        profile = _keep(call, profile._replace(email=me.email, expires_at=me.token.expires_at), None)
+    else:
+        if email is None or password is None:
+            email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
+        client = Client(server, email=email, password=password, ca_file=ca_file)
+        label = on_this_machine("polly login")
+        create = partial(new_token, client, "full", lifetime, label)
+        profiles.check_writable()
+        profile = _keep(call, profile._replace(email=email.strip().lower()), create)  # as the server reads it
+    call.remember("polly login", server=server, email=None if token else profile.email)
+    terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
+    terminal.say("Use the command polly --help to learn how to use the CLI")
+
+
+def logout(call: Call) -> None:
+    """End the access token on the server, and forget the profile, even where the server can't be reached.
+
+    Raises CommandError where the token may still be good, UsageError where the server has several profiles.
+    """
+    current = call.session
+    stored = current.stored
+    if stored is None:
+        msg = "POLLY_TOKEN in the environment says who you are; there is nothing to sign out of."
+        raise UsageError(msg)
+    if call.server and not call.profile:
+        session.of_server(profiles.load(), current.server)
+    profiles.check_writable()
+    failure: CommandError | None = None
+    cached = credentials.forget(current.server, current.token)
+    try:
+        for each in _ending(stored, cached):
+            current.client.revoke_token(each)
+    except RequestError as error:
+        failure = None if error.status == _UNAUTHORIZED else error
+    except CommandError as error:  # also of certificates and proxies that can't be used
+        failure = error
+    with profiles.edit() as known:
+        known.remove(current.profile)
+    until = tables.date(stored.expires_at)
+    if failure:
+        what = "what Docker was handed" if stored.borrowed else "the token"
+        msg = (
+            f"You are signed out here, but {what} could not be ended on the server: {failure.message} "
+            f"It ends by itself on {until}."
+        )
+        raise CommandError(msg)
+    terminal.success(f"Logged out of {current.server}")
+    if stored.borrowed:
+        terminal.say(f"The access token came from POLLY_TOKEN and is good until {until}; polly tokens revoke ends one.")
+
+
+def whoami(call: Call, output: str) -> None:
+    """Print user, organisations with roles, server and expiry."""
+    session = call.session
+    me = session.client.me()
+    wanted = session.chosen
+    if wanted and all(each.organisation != wanted for each in me.organisations):
+        msg = f"{me.email} is not a member of an organisation {wanted!r}. polly org list shows yours."
+        raise CommandError(msg)
+    if output == "json":
+        tables.document(
+            {
+                "email": me.email,
+                "organisations": me.organisations,
+                "server": session.server,
+                "registry": session.registry,
+                "profile": session.profile or None,
+                "expires_at": me.token.expires_at,
+            }
+        )
+        return
+    places = [(each.organisation, str(each.role)) for each in me.organisations if wanted in {"", each.organisation}]
+    columns = [tables.Column(each) for each in ("user", "organisation", "role", "server", "expires")]
+    until = tables.date(me.token.expires_at)
+    tables.show(columns, [(me.email, *place, session.server, until) for place in places or [("-", "-")]])
+    if len(places) > 1:
+        default = terminal.clean(session.default)
+        terminal.say(f"The commands mean the organisation {default}; polly org use chooses another.")
+
+
+def change_password(call: Call, *, password_stdin: bool) -> None:
+    """Set a new password, and sign in again with it, because the server ends all tokens.
+
+    Raises UsageError for a repetition that differs, CommandError for what the server refuses.
+    """
+    session = call.session
+    email = session.client.me().email
+    if password_stdin:
+        old, new = prompts.line_of_stdin("the current password"), prompts.line_of_stdin("the new password")
+    elif call.may_ask():
+        old, new = prompts.password("Enter your current password"), prompts.password("Enter the new password")
+        if prompts.password("Enter the new password again") != new:
+            msg = "The two new passwords differ; nothing is changed."
+            raise UsageError(msg)
+    else:
+        _missing("--password-stdin", "stdin is read for the current password and the new one, a line each")
+    if session.stored is not None:
+        profiles.check_writable()
+    ca_file = session.stored.ca_file if session.stored else ""
+    try:
+        Client(session.server, email=email, password=old, ca_file=ca_file).change_password(new)
+    except RequestError as error:
+        if error.status != _UNAUTHORIZED:
+            raise
+        msg = "The current password is wrong; nothing is changed."
+        raise CommandError(msg) from error
+    terminal.success("Password changed")
+    stored = session.stored
+    if stored is None:
+        terminal.say("POLLY_TOKEN has ended with it.")
+        return
+    client = Client(session.server, email=email, password=new, ca_file=ca_file)
+    credentials.forget(session.server, session.token)
+    try:
+        label = on_this_machine("polly login")
+        with new_token(client, "full", durations.seconds("90d"), label) as created, profiles.edit() as known:
+            known.by_name[session.profile] = stored._replace(
+                token=created.token, expires_at=created.expires_at, docker_tokens={}, borrowed=False
+            )
+    except CommandError as error:
+        msg = (
+            f"The password is changed, but signing in with it failed: {error.message} "
+            f"Run: polly login --server {session.server}"
+        )
+        raise CommandError(msg) from error
+    terminal.say("You are signed out everywhere else.")
+
+
+def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profiles.Profile:
+    """Save the profile as the current one, under the name asked for, the one it has, or the host of its images.
+
+    ``create`` makes its token, in the place of the one that the profile had; None where the token is there already.
+    Returns the profile. Where it can't be saved, the token that was made is ended.
+    """
+    organisation = call.org or os.environ.get("POLLY_ORG") or ""
+    if organisation:
+        _check_member(profile, organisation, create)
+    known = profiles.load()
+    before = known.by_name.get(_name(call, known, profile))
+    replaced = before.token if before and not before.borrowed and _is_same(before, profile) else None
+    with contextlib.ExitStack() as stack:
+        if create:
+            created = stack.enter_context(create(replaced))
+            profile = profile._replace(token=created.token, expires_at=created.expires_at, email=created.email)
+        with profiles.edit() as known:
+            name = _name(call, known, profile)
+            before = known.by_name.get(name)
+            if before and _is_same(before, profile):
+                goes_on = before.token == profile.token or (create and before.token == replaced)
+                docker_tokens = before.docker_tokens if goes_on else {}
+                profile = profile._replace(organisation=before.organisation, docker_tokens=docker_tokens)
+            known.by_name[name] = profile._replace(organisation=organisation or profile.organisation)
+            known.current = name
+    if before and before.token != profile.token:
+        cached = credentials.forget(before.server, before.token)
+        if not (create and before.token == replaced):
+            _end(before, cached)
+    return profile
+
+
+def _is_same(before: profiles.Profile, profile: profiles.Profile) -> bool:
+    """Tell whether both are the same user of the same server."""
+    return before.email == profile.email and profiles.same(before.server, profile.server)
+
+
+def _name(call: Call, known: profiles.Profiles, profile: profiles.Profile) -> str:
+    """Return the name asked for, that of the server's profile, of the same user first, or the host of its images."""
+    if call.profile:
+        return call.profile
+    variable = os.environ.get("POLLY_PROFILE")
+    if variable and (variable not in known.by_name or profiles.same(known.by_name[variable].server, profile.server)):
+        return variable
+    had = [name for name, each in known.by_name.items() if profiles.same(each.server, profile.server)]
+    mine = [name for name in had if _is_same(known.by_name[name], profile)]
+    for names in (mine, had):
+        if names:
+            return known.current if known.current in names else names[0]
+    return profile.registry
+
+
+def _check_member(profile: profiles.Profile, organisation: str, create: Create | None) -> None:
+    """Raise CommandError where the person is not a member of the organisation. A token that is made for it is ended."""
+    with contextlib.ExitStack() as stack:
+        probe = stack.enter_context(create(None)).token if create else profile.token
+        client = Client(profile.server, token=probe, ca_file=profile.ca_file)
+        mine = [each.organisation for each in client.me().organisations]
+        if organisation not in mine:
+            msg = f"You are not a member of {organisation!r}. You are a member of: {', '.join(mine) or 'none'}."
+            raise CommandError(msg)
+        if create:
+            client.revoke_token("current")
+
+
+def _ending(profile: profiles.Profile, cached: str | None) -> list[str]:
+    """Return which tokens end with a profile: its own and so all that were made with it; of a borrowed one only these.
+
+    ``cached`` is the id of what the helper has handed to Docker.
+    """
+    return [*filter(None, [cached]), *profile.docker_tokens] if profile.borrowed else ["current"]
+
+
+def _end(profile: profiles.Profile, cached: str | None) -> None:
+    """End what is not kept of a profile; if that fails, it ends by itself."""
+    with contextlib.suppress(CommandError):
+        client = Client(profile.server, token=profile.token, ca_file=profile.ca_file)
+        for each in _ending(profile, cached):
+            client.revoke_token(each)
+
+
+def certificates(server: str, given: str | None = None) -> str:
+    """Return the whole path of the certificates to trust: those given, of the environment, or of the profile."""
+    named = given or os.environ.get("POLLY_CA_FILE")
+    if named:
+        return os.path.abspath(named)
+    known = profiles.load().by_name.values()
+    inherited = next((each.ca_file for each in known if profiles.same(each.server, server)), "")
+    try:
+        if inherited:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(inherited)
+    except OSError:
+        terminal.say(f"Warning: {inherited}, which you trusted before, has no certificates any more; it is left out.")
+        return ""
+    return inherited
+
+
+def address(call: Call, *, auto: bool = False) -> str:
+    """Return the server to sign in to, which a person may answer with.
+
+    With ``auto`` it is one that is named, and none that POLLY_SERVER contradicts, for which the secrets of the
+    environment are. Raises UsageError, also where nobody can be asked.
+    """
+    known = profiles.load()
+    url = _named_server(call, known)
+    variable = os.environ.get("POLLY_SERVER")
+    if auto and url and variable and not profiles.same(url, server_url.normal(variable)):
+        msg = (
+            f"POLLY_SERVER says {server_url.normal(variable)}, and the options say {url}. With --auto the environment "
+            "says who you are, so leave one of them out."
+        )
+        raise UsageError(msg)
+    if url:
+        return url
+    if auto:
+        _missing("--server", "or POLLY_SERVER in the environment")
+    stored = known.by_name.get(known.current)
+    if stored and not call.may_ask():
+        return stored.server
+    if stored:
+        call.asked = True
+        given = prompts.text("Enter the address of the server", suggested=stored.server, check=_wrong_server)
+    else:
+        given = call.need("--server", lambda: prompts.text("Enter the address of the server", check=_wrong_server))
+    return server_url.normal(given)
+
+
+def _named_server(call: Call, known: profiles.Profiles) -> str:
+    """Return the server of the options, or else of the environment; empty for none.
+
+    A name of which there is no profile is one to be made. Raises UsageError where the environment contradicts itself.
+    """
+    if call.server:
+        return server_url.normal(call.server)
+    if call.profile in known.by_name:
+        return known.by_name[call.profile].server
+    name, address = ("" if call.profile else os.environ.get("POLLY_PROFILE", "")), os.environ.get("POLLY_SERVER")
+    url = server_url.normal(address) if address else ""
+    if name in known.by_name:
+        return known.by_name[session.agreed(known, session.Meant(name, url, "", options=False))].server
+    return url
+
+
+def _wrong_server(text: str) -> str | None:
+    try:
+        server_url.normal(text)
+    except UsageError as error:
+        return error.message
+    return None
+
+
+def _credentials(call: Call, server: str, email: str | None, *, password_stdin: bool, auto: bool) -> tuple[str, str]:
+    if auto:
+        email, password = email or os.environ.get("POLLY_EMAIL"), os.environ.get("POLLY_PASSWORD")
+        if not email or not password:
+            _missing("POLLY_TOKEN", "or POLLY_EMAIL and POLLY_PASSWORD, in the environment")
+        return email, prompts.of_environment(password, "POLLY_PASSWORD")
+    if call.may_ask() and not password_stdin:
+        terminal.say(f"Sign in to {server}")
+    known = next((each.email for each in profiles.load().by_name.values() if profiles.same(each.server, server)), "")
+    if not email:
+        email = call.need("--email", lambda: prompts.text("Enter your email", suggested=known))
+    if password_stdin:
+        return email, prompts.line_of_stdin("the password")
+    if not call.may_ask():
+        _missing("--password-stdin", STDIN)
+    call.asked = True
+    return email, prompts.password("Enter your password")
+
+
+def _missing(option: str, what: str) -> NoReturn:
+    msg = f"{option} is missing: {what}."
+    raise UsageError(msg)

@@ -1,0 +1,92 @@
+"""The audit log of an organisation: what ``polly audit list`` does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from polly_dockers.cli import audit_filter, durations, tables, terminal
+from polly_dockers.cli.errors import RequestError, UsageError
+from polly_dockers.cli.tables import Column
+
+if TYPE_CHECKING:
+    from polly_dockers import api_types
+    from polly_dockers.cli.actions.dockers import Choice
+    from polly_dockers.cli.command import Call
+
+_ENTRY = (
+    Column("event"),
+    Column("subject", own_line=True),
+    Column("by"),
+    Column("at"),
+    Column("from", optional=True),
+    Column("detail", optional=True),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options that say which entries are listed."""
+
+    event: str | None
+    by: str | None
+    name: str | None
+    since: str | None
+    until: str | None
+    all_events: bool
+
+    def query(self, call: Call) -> dict[str, str]:
+        """Return them as they are sent, but for the name; times are by the server's clock. Raises UsageError."""
+        if self.event is not None and self.all_events:
+            msg = "--event and --all-events can't be together: choose one."
+            raise UsageError(msg)
+        given = {"event": self.event, "by": self.by}
+        if self.event is None and not self.all_events:
+            given["token_events"] = "hide"  # noqa: S105 - no password
+        times = {
+            option: durations.moment(text, f"--{option}", call.session.client.now(), end=end)
+            for option, text, end in (("since", self.since, False), ("until", self.until, True))
+            if text is not None
+        }
+        if wrong := audit_filter.wrong(self.by, times.get("since"), times.get("until")):
+            raise UsageError(wrong)
+        given |= {option: at.isoformat() for option, at in times.items()}
+        return {name: text for name, text in given.items() if text is not None}
+
+    def options(self) -> dict[str, str | bool | None]:
+        """Return them as options of the command in one line."""
+        return asdict(self)
+
+
+def list_(call: Call, choice: Choice, wanted: Wanted, output: str) -> None:
+    """Print entries of the audit log."""
+    query = wanted.query(call)
+    session = call.session
+    organisation = session.organisation
+    if wanted.name is not None:
+        organisation, query["name"] = session.repository(wanted.name)
+    choice.ask("How many entries do you want to list?")
+    try:
+        page = session.client.audit(organisation, choice.count, order=choice.order, **query)
+    except RequestError as error:
+        if error.code == UsageError.code and error.message.startswith("event "):
+            msg = f"--{error.message}"
+            raise UsageError(msg) from error
+        raise
+    call.remember("polly audit list", **wanted.options(), **choice.options())
+    if output == "json":
+        tables.document(page.items)
+    elif page.items:
+        tables.show(_ENTRY, [_row(each) for each in page.items])
+    else:
+        missing = "name" in query and not session.exists(organisation, query["name"])
+        there = f"There is no docker repository {query['name']} in {organisation}. " if missing else ""
+        terminal.say(f"{there}The audit log of {organisation} has no such entry.")
+    if page.next and not choice.given and output != "json":
+        terminal.say("There are more; --all lists all of them.")
+    if "token_events" in query and output != "json":
+        terminal.say("Entries about access tokens are left out; --all-events lists them too.")
+
+
+def _row(item: api_types.AuditItem) -> tables.Row:
+    return (item.event, item.subject or "-", item.by or "nobody", tables.date(item.at), item.address, item.detail)

@@ -1,0 +1,133 @@
+"""Invitations to an organisation: what ``polly members add, invitations`` and ``accept`` do."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from polly_dockers import api_types
+from polly_dockers.cli import profiles, prompts, session, tables, terminal
+from polly_dockers.cli.actions import account, members
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.errors import UsageError
+from polly_dockers.cli.new_token import undone_unless_handed_out
+from polly_dockers.cli.tables import Column
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
+
+_INVITATION = (Column("email"), Column("role"), Column("valid until"))
+
+
+def add(call: Call, email: str | None, role: api_types.Role | None, output: str) -> None:
+    """Invite somebody, and print the code, which is shown this once."""
+    if call.may_ask() and (email is None or role is None):
+        call.session.require("admin")
+    email = email or call.need("--email", lambda: prompts.text("What is the email of the new member?"))
+    role = role or members.ask_role(call)
+    session = call.session
+    organisation = session.organisation
+    made = session.client.invite(organisation, api_types.InvitationCreate(email, role))
+    call.remember("polly members add", email=email, role=role)
+    invited = terminal.clean(made.email)
+    with undone_unless_handed_out(lambda: session.client.revoke_invitation(organisation, made.email)):
+        terminal.success(f"{invited} is invited to {organisation}")
+        if output == "json":
+            tables.document(made)
+        else:
+            columns = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
+            tables.show(columns, [(made.email, made.role, made.code, tables.date(made.expires_at))])
+    server = shlex.quote(session.server)
+    terminal.say(
+        f"Give them the code; it is shown this once. They join with: polly members accept --server {server} "
+        f"--email {shlex.quote(invited)}"
+    )
+
+
+def pending(call: Call, output: str) -> None:
+    """Print who was invited and has not joined yet."""
+    session = call.session
+    items = session.client.invitations(session.organisation).items
+    if output == "json":
+        tables.document(items)
+    elif items:
+        tables.show(_INVITATION, [(each.email, each.role, tables.date(each.expires_at)) for each in items])
+    else:
+        terminal.say(f"No invitation to {session.organisation} waits. To invite somebody, run: polly members add")
+
+
+def accept(
+    call: Call, email: str | None, code: str | None, ca_file: str | None, *, code_stdin: bool, password_stdin: bool
+) -> None:
+    """Redeem a code: as who is signed in, or with email and password, also those of a new account.
+
+    Who was not signed in is so afterwards. Raises UsageError for what is missing and can't be asked, CommandError for
+    what the server refuses.
+    """
+    if code and code_stdin:
+        msg = "--code and --code-stdin both give the code: use one."
+        raise UsageError(msg)
+    if email is not None and email.strip().startswith("invite-"):
+        msg = "This is a code, not an email. A code is asked for, or comes with --code-stdin < code.txt"
+        raise UsageError(msg)
+    session = _session(call, email)
+    if session is not None and password_stdin:
+        msg = f"--password-stdin is for who is not signed in, and you are, to {session.server}. Leave it out."
+        raise UsageError(msg)
+    server = session.server if session else account.address(call)
+    if session is None:
+        email = email or call.need("--email", lambda: prompts.text("Enter the email that was invited"))
+    if code_stdin:
+        code = prompts.line_of_stdin("the code")
+    if not code:
+        reason = "the code is read from stdin then"
+        code = call.need("--code-stdin", lambda: prompts.text("Enter the code of the invitation"), reason)
+    if session is not None:
+        joined = session.client.accept_invitation(api_types.InvitationAccept(code))
+    else:
+        password = _password(call, password_stdin=password_stdin)
+        profiles.check_writable()  # a code is redeemed once
+        joined = Client(server, ca_file=account.certificates(server, ca_file)).accept_invitation(
+            api_types.InvitationAccept(code, email, password)
+        )
+    terminal.success(f"{terminal.clean(joined.email)} is {joined.role} of {terminal.clean(joined.organisation)}")
+    if session is not None and session.default != joined.organisation:
+        joined_one = terminal.clean(joined.organisation)
+        terminal.say(
+            f"The commands go on meaning the organisation {session.default}. For this one: --org {joined_one}, or for "
+            f"good: polly org use {joined_one}"
+        )
+    if session is None:
+        call.server, call.org = server, None
+        account.login(call, joined.email, "90d", ca_file, password_stdin=False, auto=False, password=password)
+    call.remember("polly members accept", server=server if session is None else None, email=email, ca_file=ca_file)
+
+
+def _session(call: Call, email: str | None) -> Session | None:
+    """Who is signed in at the server that is meant; None for nobody, and for who is not the one with that email."""
+    wanted = session.meant(call.profile, call.server)
+    if not wanted.token:
+        known, url = profiles.load().by_name, wanted.server
+        emails = [each.email for each in known.values() if not url or profiles.same(each.server, url)]
+        if wanted.profile and wanted.profile not in known:
+            return None  # it is made
+        if not wanted.profile and (not emails or (email and email.strip().lower() not in emails)):
+            return None
+    current = call.session
+    if email is None:
+        return current
+    mine = current.stored.email if current.stored else current.client.me().email
+    return current if email.strip().lower() == mine else None
+
+
+def _password(call: Call, *, password_stdin: bool) -> str:
+    """The password of the account, or of the one that is about to be made: then a slip of the finger would stay."""
+    if password_stdin:
+        return prompts.line_of_stdin("the password")
+    question = "Enter your password on this server, or a new one"
+    password = call.need("--password-stdin", lambda: prompts.password(question), account.STDIN)
+    if prompts.password("Enter the password again") != password:
+        msg = "The two passwords differ; nothing is changed."
+        raise UsageError(msg)
+    return password

@@ -1,0 +1,142 @@
+"""The members of an organisation: what ``polly members list, set-role`` and ``remove`` do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import msgspec
+
+from polly_dockers import api_types
+from polly_dockers.cli import prompts, tables, terminal
+from polly_dockers.cli.errors import CommandError, DeclinedError, RequestError, UsageError
+from polly_dockers.cli.tables import Column
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
+
+_MEMBER = (Column("email"), Column("role"), Column("joined at"))
+
+
+def list_(call: Call, output: str) -> None:
+    """Print the members, and behind them who was invited and has not joined yet."""
+    session = call.session
+    items = session.client.members(session.organisation).items
+    invited = session.client.invitations(session.organisation).items
+    if output == "json":
+        members = [{**msgspec.to_builtins(each), "status": "member"} for each in items]
+        waiting = [
+            {"email": each.email, "role": each.role, "joined_at": None, "status": "invited", "until": each.expires_at}
+            for each in invited
+        ]
+        tables.document(members + waiting)
+        return
+    waiting_rows = [(each.email, each.role, tables.date(each.expires_at, "invited until ")) for each in invited]
+    tables.show(_MEMBER, [*map(_row, items), *waiting_rows])
+
+
+def set_role(call: Call, email: str | None, role: api_types.Role | None, output: str) -> None:
+    """Change the role of a member, and print the member."""
+    email = email or _ask_member(call)
+    if role is None and call.may_ask():
+        call.session.require("admin")
+        member = _check_member(call, email)
+        role = ask_role(call, f"{terminal.clean(member.email)} is {member.role}. Which role?", member.role)
+    role = role or ask_role(call)
+    session = call.session
+    item = session.client.set_role(session.organisation, email, role)
+    call.remember("polly members set-role", email=email, role=role)
+    terminal.success(f"{terminal.clean(item.email)} is {item.role} of {session.organisation}")
+    if output == "json":
+        tables.document(item)
+    else:
+        tables.show(_MEMBER, [_row(item)])
+
+
+def remove(call: Call, email: str | None, *, yes: bool) -> None:
+    """Remove a member, or revoke an invitation, once it is confirmed. Raises UsageError."""
+    email = email or _ask_member(call, invited=True)
+    session = call.session
+    organisation = session.organisation
+    wanted = email.strip().lower()
+    invited = any(each.email == wanted for each in session.client.invitations(organisation).items)
+    if not invited:
+        _check_member(call, email)
+    shown = terminal.clean(email)
+    if not yes:
+        terminal.say(
+            f"{shown} was invited to {organisation} and has not joined. This revokes the invitation: its code is not "
+            "good any more."
+            if invited
+            else f"This takes {shown} out of {organisation}: no pull, push or command there any more, from the next "
+            "request on. What they pushed stays."
+        )
+        if not call.may_ask():
+            msg = "Nobody was removed. To remove without being asked, add --yes."
+            raise UsageError(msg)
+        call.asked = True
+        if not prompts.yes("Revoke the invitation?" if invited else "Remove them?"):
+            msg = "Nobody was removed."
+            raise DeclinedError(msg)
+    if invited:
+        _revoke_invitation(session, organisation, email)
+    else:
+        session.client.remove_member(organisation, email)
+    call.remember("polly members remove", email=email, yes=True)
+    terminal.success(
+        f"The invitation of {shown} to {organisation} is revoked"
+        if invited
+        else f"{shown} is not a member of {organisation} any more"
+    )
+
+
+def _revoke_invitation(session: Session, organisation: str, email: str) -> None:
+    """Revoke what was an invitation a moment ago. Raises CommandError where it is none any more."""
+    try:
+        session.client.revoke_invitation(organisation, email)
+    except RequestError as error:
+        if "INVITATION_UNKNOWN" not in error.codes:
+            raise
+        shown = terminal.clean(email)
+        msg = (
+            f"The invitation of {shown} is gone: they joined {organisation} meanwhile, or it was revoked. Nothing is "
+            "changed; polly members list shows who is a member."
+        )
+        raise CommandError(msg) from error
+
+
+def _check_member(call: Call, email: str) -> api_types.MemberItem:
+    """Return the member. Raise CommandError for who is none, before anything else is asked."""
+    session = call.session
+    wanted = email.strip().lower()
+    found = next((each for each in session.client.members(session.organisation).items if each.email == wanted), None)
+    if found is None:
+        msg = (
+            f"{terminal.clean(email)} is not a member of {session.organisation}. "
+            "polly members list shows who is, and who is invited."
+        )
+        raise CommandError(msg)
+    return found
+
+
+def _ask_member(call: Call, *, invited: bool = False) -> str:
+    def question() -> str:
+        session = call.session
+        session.require("admin")
+        known = [each.email for each in session.client.members(session.organisation).items]
+        if invited:
+            known += [each.email for each in session.client.invitations(session.organisation).items]
+        return prompts.one_of("What is the email of the member?", known)
+
+    return call.need("--email", question)
+
+
+def ask_role(call: Call, question: str = "Which role?", current: api_types.Role | None = None) -> api_types.Role:
+    """Return the role that a person chooses, from the current one on. Raises UsageError where nobody can be asked."""
+    roles: tuple[api_types.Role, ...] = get_args(api_types.Role)
+    answer = call.need("--role", lambda: prompts.choose(question, roles[::-1], current))
+    return next(each for each in roles if each == answer)
+
+
+def _row(item: api_types.MemberItem) -> tables.Row:
+    return item.email, item.role, tables.date(item.joined_at)

@@ -1,0 +1,233 @@
+"""What is kept: what ``polly dockers policy`` shows, tells before it holds, and sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from polly_dockers import api_types
+from polly_dockers.cli import durations, prompts, tables, terminal
+from polly_dockers.cli.errors import DeclinedError, UsageError
+from polly_dockers.cli.tables import Column
+from polly_dockers.formatting import size
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
+
+_SHORT = 20
+_STAYS = (
+    "Active tags stay in any case, what an image of several platforms or a signature still needs, and for a day "
+    "whatever was pushed, pulled or restored."
+)
+_POLICY = (Column("docker repository", own_line=True), Column("keeps"))
+_GOING = (
+    Column("goes", own_line=True),
+    Column("pushed at"),
+    Column("tags that it had", optional=True, longest=40),
+    Column("size", right=True),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options that say what is to be kept."""
+
+    younger_than: str | None
+    newest: int | None
+    pulled_within: str | None
+    keep_everything: bool
+    inherit: bool
+
+    def update(self) -> api_types.PolicyUpdate | None:
+        """As it is sent; None: nothing was asked for. Raises UsageError."""
+        rules = [
+            name
+            for name, value in (
+                ("--younger-than", self.younger_than),
+                ("--newest", self.newest),
+                ("--pulled-within", self.pulled_within),
+            )
+            if value is not None
+        ]
+        whole = [name for name, on in (("--keep-everything", self.keep_everything), ("--inherit", self.inherit)) if on]
+        if len(whole) > 1 or (whole and rules):
+            msg = f"{' and '.join(whole + rules)} can't be together: give rules, or --keep-everything, or --inherit."
+            raise UsageError(msg)
+        if whole:
+            return api_types.PolicyUpdate("everything" if self.keep_everything else "inherit")
+        if not rules:
+            return None
+        return api_types.PolicyUpdate(
+            "rules",
+            _seconds(self.younger_than, "--younger-than"),
+            self.newest,
+            _seconds(self.pulled_within, "--pulled-within"),
+        )
+
+    def options(self) -> dict[str, str | bool | None]:
+        """As options of the command in one line."""
+        return {
+            "younger_than": self.younger_than,
+            "newest": str(self.newest) if self.newest is not None else None,
+            "pulled_within": self.pulled_within,
+            "keep_everything": self.keep_everything,
+            "inherit": self.inherit,
+        }
+
+
+def show(call: Call, name: str | None, output: str) -> None:
+    """Print what is kept in the organisation, and in docker repositories with a policy of their own; or in one."""
+    session = call.session
+    place = session.repository(name) if name is not None else None
+    organisation, name = place or (session.organisation, None)
+    path = session.client.repository(organisation, name).path if name is not None else None
+    found = session.client.policies(organisation)
+    call.remember("polly dockers policy", place)
+    if path is not None:
+        found.items = [each for each in found.items if each.repository == path]
+    if output == "json":
+        tables.document(found)
+        return
+    every = (f"all others of {organisation}" if found.items else f"all of {organisation}", words(found.organisation))
+    own = [(each.repository, words(each.policy)) for each in found.items]
+    if path is not None:
+        rows = own or [(path, f"{words(found.organisation)}, as all of {organisation}")]
+    else:
+        rows = [every, *own]
+    tables.show(_POLICY, rows)
+
+
+def preview(call: Call, name: str | None, as_of: str | None, output: str, *, every: bool) -> None:
+    """Tell what goes by the policy that is set, now or at a later moment. Raises UsageError."""
+    session = call.session
+    when = moment(as_of, session)
+    place = session.repository(name) if name is not None else None
+    organisation, name = place or (session.organisation, None)
+    seen = session.client.policy_preview(organisation, name, **when)
+    call.remember("polly dockers policy", place, preview=True, as_of=as_of)
+    if output == "json":
+        tables.document(seen)
+        return
+    if name is None:
+        found = session.client.policies(organisation).items
+        _tell(seen, organisation_words(organisation, own=bool(found)), every=every, later=bool(when))
+    else:
+        _tell(seen, f"the docker repository {name}", every=every, later=bool(when))
+    terminal.say("Nothing was changed.")
+
+
+def organisation_words(organisation: str, *, own: bool) -> str:
+    """Return what an organisation's policy is for, where some docker repositories may have their own."""
+    others = "other " if own else ""
+    return f"all {others}docker repositories of {organisation}"
+
+
+def moment(text: str | None, session: Session) -> dict[str, str]:
+    """Return --as-of as it is sent, nothing without it. Raises UsageError for what is over by the server's clock."""
+    if text is None:
+        return {}
+    now = session.client.now()
+    at = durations.moment(text, "--as-of", now, end=True)
+    if at < now:
+        msg = f"--as-of {text!r} is over. Right are tomorrow, +30d or a day to come."
+        raise UsageError(msg)
+    return {"as_of": at.isoformat()}
+
+
+def change(
+    call: Call,
+    name: str | None,
+    wanted: Wanted,
+    body: api_types.PolicyUpdate,
+    output: str,
+    *,
+    as_of: str | None,
+    every: bool,
+    only_look: bool,
+    yes: bool,
+) -> None:
+    """Tell what would go, ask, and set the policy. Raises UsageError and DeclinedError."""
+    session = call.session
+    when = moment(as_of, session)
+    if wanted.inherit and name is None:
+        msg = "--inherit takes back the policy of one docker repository: give its --name."
+        raise UsageError(msg)
+    place = session.repository(name) if name is not None else None
+    organisation, name = place or (session.organisation, None)
+    what = f"the docker repository {name}" if name is not None else f"all docker repositories of {organisation}"
+    if only_look or not yes:
+        seen = session.client.set_policy(organisation, name, body, preview=True, **when)
+        if only_look and output == "json":
+            tables.document(seen)
+            return
+        _tell(seen, what, every=every, later=bool(when), aside=output == "json")
+        if only_look:
+            terminal.say("Nothing was changed.")
+            return
+        if not call.may_ask():
+            msg = "Nothing was changed. To set the policy without being asked, add --yes."
+            raise UsageError(msg)
+        call.asked = True
+        if not prompts.yes("Set this policy?"):
+            msg = "Nothing was changed."
+            raise DeclinedError(msg)
+    done = session.client.set_policy(organisation, name, body, preview=False)
+    call.remember("polly dockers policy", place, **wanted.options(), yes=True)
+    terminal.success(f"{what} keep{'s' if name is not None else ''} {words(done.policy)}")
+    if done.preview.manifests:
+        terminal.say(
+            f"To the trash within the next hours: {_much(done.preview)}. "
+            f"What is missed comes back by polly dockers restore."
+        )
+    if output == "json":
+        tables.document(done)
+
+
+def words(policy: api_types.Policy) -> str:
+    """A policy as people say it."""
+    if policy.keep != "rules":
+        return "everything"
+    rules = []
+    if policy.newest is not None:
+        rules.append(f"the newest {policy.newest} of each tag" if policy.newest > 1 else "the newest of each tag")
+    if policy.younger is not None:
+        rules.append(f"what was pushed in the last {durations.text(policy.younger)}")
+    if policy.pulled is not None:
+        rules.append(f"what was pulled in the last {durations.text(policy.pulled)}")
+    return " and ".join(filter(None, (", ".join(rules[:-1]), rules[-1])))
+
+
+def _tell(seen: api_types.PolicyChange, what: str, *, every: bool, later: bool, aside: bool = False) -> None:
+    """Print what would go; ``later``: at the moment of --as-of; ``aside``: on stderr, where stdout is for JSON."""
+    when = f"until {tables.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
+    items = seen.preview.items if every else seen.preview.items[:_SHORT]
+    if items:
+        rows = [
+            (each.path, tables.date(each.pushed_at), ", ".join(each.tags) or "-", size(each.size)) for each in items
+        ]
+        tables.show(_GOING, rows, aside=aside)
+    terminal.say(f"Kept in {what}: {words(seen.policy)}.")
+    if seen.preview.manifests == 0:
+        terminal.say(
+            f"Nothing would go {when}." if seen.preview.complete else "Nothing was found so far that would go."
+        )
+        if seen.policy.keep == "rules":
+            terminal.say(_STAYS)
+        return
+    terminal.say(f"This would go {when}, into the trash first: {_much(seen.preview)}.")
+    if len(items) < seen.preview.manifests:
+        more = "; --all lists up to 1,000 of them" if not every else ""
+        terminal.say(f"{len(items)} of them are listed{more}.")
+    terminal.say(_STAYS)
+
+
+def _much(preview: api_types.PolicyPreview) -> str:
+    least = "" if preview.complete else "at least "
+    images = f"{preview.manifests} image{'' if preview.manifests == 1 else 's'}"
+    commits = f"{preview.commits} commit{'' if preview.commits == 1 else 's'}"
+    return f"{least}{images} with {commits}, {size(preview.size)}"
+
+
+def _seconds(text: str | None, option: str) -> int | None:
+    return durations.seconds(text, option, least="1d", longest="36500d") if text is not None else None

@@ -1,0 +1,102 @@
+"""The profiles: what ``polly profiles list, use`` and ``remove`` do."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING
+
+from polly_dockers.cli import profiles, prompts, server_url, session, tables, terminal
+from polly_dockers.cli.actions import account
+from polly_dockers.cli.errors import CommandError, UsageError
+from polly_dockers.cli.tables import Column
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+
+_PROFILE = (
+    Column("profile"),
+    Column("user"),
+    Column("server", own_line=True),
+    Column("current"),
+    Column("organisation", optional=True),
+    Column("expires", optional=True),
+)
+
+
+def list_(call: Call, output: str) -> None:
+    """Print the profiles in the order of their names, without their tokens."""
+    known = profiles.load()
+    call.remember("polly profiles list")
+    every = sorted(known.by_name.items())
+    if output == "json":
+        hidden = {"token", "docker_tokens", "borrowed"}
+        tables.document(
+            [
+                {"name": name, "current": name == known.current}
+                | {key: value for key, value in each._asdict().items() if key not in hidden}
+                for name, each in every
+            ]
+        )
+    elif every:
+        rows = [
+            (name, each.email, each.server, "yes" if name == known.current else "", each.organisation or "-",
+             tables.date(each.expires_at))
+            for name, each in every
+        ]  # fmt: skip
+        tables.show(_PROFILE, rows)
+    else:
+        terminal.say("You are not signed in. Run: polly login --server URL")
+
+
+def use(call: Call) -> None:
+    """Make a profile the current one. Raises CommandError where there is none of that name."""
+    wanted = session.meant(_of_server(_name(call), " To make one, run: polly login --profile NAME"), call.server)
+    with profiles.edit() as known:
+        name = known.current = session.agreed(known, wanted)
+        server = known.by_name[name].server
+    call.remember("polly profiles use")
+    terminal.success(f"The commands use {name} ({server}) from now on")
+    for variable in ("POLLY_TOKEN", "POLLY_PROFILE", "POLLY_SERVER"):
+        if os.environ.get(variable):
+            terminal.say(f"Warning: {variable} in the environment comes first, for as long as it is set.")
+
+
+def remove(call: Call) -> None:
+    """Sign out of a profile, which its server may name, and forget it.
+
+    Raises CommandError where there is none, or its token may still be good, UsageError where the server has several.
+    """
+    call.profile = _of_server(_name(call), " Nothing is removed.")
+    call.remember("polly profiles remove")
+    account.logout(call)
+
+
+def _of_server(text: str, otherwise: str) -> str:
+    """Return the name of the profile that is meant by its name or by the address of its server.
+
+    Raises CommandError, with ``otherwise`` at its end, where there is none.
+    """
+    known = profiles.load()
+    if text in known.by_name:
+        return text
+    try:
+        url = server_url.normal(text)
+    except UsageError:
+        url = ""
+    found = session.of_server(known, url) if url else ""
+    if found:
+        return found
+    near = difflib.get_close_matches(text, list(known.by_name), 1)
+    maybe = f" Did you mean {near[0]}?" if near else ""
+    have = f" There are: {known.names()}." if known.by_name else " You are not signed in anywhere."
+    msg = f"There is no profile {server_url.masked(text)!r}.{maybe}{have}{otherwise}"
+    raise CommandError(msg)
+
+
+def _name(call: Call) -> str:
+    """Return the name of the profile that is meant, which is --profile from then on."""
+    if not call.profile:
+        known = sorted(profiles.load().by_name)
+        call.profile = call.need("--profile", lambda: prompts.choose("Which profile?", known))
+    return call.profile

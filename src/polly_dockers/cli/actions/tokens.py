@@ -1,0 +1,196 @@
+"""The access tokens of the person: what ``polly tokens list, create`` and ``revoke`` do."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from polly_dockers.cli import credentials, durations, files, profiles, prompts, tables, terminal
+from polly_dockers.cli.actions import account
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.errors import CommandError, DeclinedError, UsageError
+from polly_dockers.cli.new_token import new_token
+from polly_dockers.cli.tables import Column
+from polly_dockers.system import process
+
+if TYPE_CHECKING:
+    from polly_dockers import api_types
+    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
+
+_TOKEN = (
+    Column("id"),
+    Column("label", own_line=True),
+    Column("scope"),
+    Column("last used"),
+    Column("expires"),
+    Column("created at", optional=True),
+)
+_CREATED = (Column("id"), Column("scope"), Column("expires"), Column("token", own_line=True))
+_STDOUT = "-"
+_SLACK = 60
+"""Seconds that a token may be shorter than what was asked for before it is worth a word."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What kind of token is asked for, and where its secret goes: a path, ``-`` for stdout, or into the table."""
+
+    label: str | None
+    scope: Literal["registry", "full"]
+    expires: str
+    file: str | None
+    password_stdin: bool
+
+
+def list_(call: Call, output: str) -> None:
+    """Print the access tokens that are good; the one of this sign-in is marked."""
+    items = call.session.client.tokens()
+    call.remember("polly tokens list")
+    if output == "json":
+        tables.document(items)
+        return
+    rows = [
+        (each.id, f"{each.label or '-'}{' (this one)' if each.current else ''}", each.scope,
+         tables.date(each.last_used_at), tables.date(each.expires_at), tables.date(each.created_at))
+        for each in items
+    ]  # fmt: skip
+    tables.show(_TOKEN, rows)
+
+
+def create(call: Call, wanted: Wanted, output: str) -> None:
+    """Make an access token, and print it or write it to the file.
+
+    Raises UsageError for what is missing or wrong, CommandError for what is refused; a token whose secret could not be
+    written is ended.
+    """
+    lifetime = durations.seconds(wanted.expires)
+    if wanted.password_stdin and wanted.scope != "full":
+        msg = "--password-stdin goes with --scope full; a token of scope registry takes no password."
+        raise UsageError(msg)
+    if wanted.file == _STDOUT and output == "json":
+        msg = "--file - and --output json can't be together: both are for stdout."
+        raise UsageError(msg)
+    label = wanted.label or call.need("--label", lambda: prompts.text("What is the token for?"))
+    client = _client(call, wanted)
+    call.remember("polly tokens create", label=label, scope=wanted.scope, expires=wanted.expires, file=wanted.file)
+    try:
+        with new_token(client, wanted.scope, lifetime, label) as created:
+            _hand_out(created, wanted.file, output)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        msg = f"{wanted.file or 'stdout'} can't be written: {error.strerror}. The token is ended; name another file."
+        raise CommandError(msg) from error
+    terminal.success(f"access token {created.id} for {terminal.clean(label)!r}")
+    if created.expires_in and created.expires_in < lifetime - _SLACK:
+        terminal.say(
+            f"Shorter than {wanted.expires}: a token of scope registry ends at the latest when your sign-in does. For "
+            f"a longer one: polly tokens create --scope full, or first polly login --expires {wanted.expires}"
+        )
+    terminal.say(f"Good until {tables.date(created.expires_at)}; to end it sooner: polly tokens revoke {created.id}")
+
+
+def _client(call: Call, wanted: Wanted) -> Client:
+    """Return who asks for the token: the sign-in, or for scope full the person with the password."""
+    session = call.session
+    if wanted.scope == "registry":
+        return session.client
+    email = session.client.me().email
+    if wanted.password_stdin:
+        password = prompts.line_of_stdin("the password")
+    else:
+        password = call.need("--password-stdin", lambda: prompts.password("Enter your password"), account.STDIN)
+    ca_file = session.stored.ca_file if session.stored else ""
+    return Client(session.server, email=email, password=password, ca_file=ca_file)
+
+
+def _hand_out(created: api_types.TokenCreated, file: str | None, output: str) -> None:
+    """Print the token, or write its secret to the file. Raises OSError."""
+    if file == _STDOUT:
+        process.write_data(f"{created.token}\n")
+        return
+    if file is not None:
+        files.replace(Path(file), f"{created.token}\n")
+    shown = msgspec.to_builtins(created)
+    if file is not None:
+        del shown["token"]
+    if output == "json":
+        tables.document(shown)
+    elif file is None:
+        tables.show(_CREATED, [(created.id, created.scope, tables.date(created.expires_at), created.token)])
+
+
+def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
+    """End an access token by its id, or by a beginning that only it has; what Docker was handed of it is dropped.
+
+    Who chooses from a list, or means the sign-in of this computer, is asked first. Raises UsageError for what is not
+    clear or was not confirmed, CommandError where there is no such token.
+    """
+    session = call.session
+    items = session.client.tokens()
+    given = token_id if token_id is not None else call.need("--id", lambda: _ask(items))
+    found = [each for each in items if given and each.id.startswith(given)]
+    exact = [each for each in found if each.id == given]
+    if len(exact or found) > 1:
+        msg = f"--id {given!r} is the beginning of several: {', '.join(each.id for each in found)}. Give more of it."
+        raise UsageError(msg)
+    if not found:
+        by_label = [each.id for each in items if given and each.label == given]
+        if given.startswith("polly_"):
+            msg = "--id takes the id of a token, not the token itself; polly tokens list shows the ids."
+            raise UsageError(msg)
+        if by_label:
+            msg = f"--id takes an id, and {given!r} is a label; that of: {', '.join(by_label)}."
+            raise UsageError(msg)
+        msg = f"You have no access token whose id begins with {given!r}. polly tokens list shows yours."
+        raise CommandError(msg)
+    [item] = exact or found
+    named = f"{item.id} ({terminal.clean(item.label) or 'no label'})"
+    if not yes and (item.current or token_id is None) and not _confirmed(call, item, named):
+        msg = "No access token was revoked."
+        raise DeclinedError(msg)
+    session.client.revoke_token(item.id)
+    call.remember("polly tokens revoke", id=item.id, yes=True)
+    left = set() if item.current else {each.id for each in items if item.id not in {each.id, each.parent}}
+    _forget(session, left)
+    terminal.success(f"The access token {named} is ended")
+    if item.current:
+        terminal.say(f"It was that of this sign-in. To sign in again: polly login --server {session.server}")
+
+
+def _forget(session: Session, good: set[str]) -> None:
+    """Drop what was kept for Docker of tokens of this person that are not good any more, in every profile of theirs."""
+    credentials.forget_revoked(session.server, session.token, good)
+    if session.stored is None:
+        return
+    for each in profiles.load().by_name.values():
+        if profiles.same(each.server, session.server) and each.email == session.stored.email:
+            credentials.forget_revoked(each.server, each.token, good)
+
+
+def _confirmed(call: Call, item: api_types.TokenItem, named: str) -> bool:
+    """Say what ends with the token, and return whether that is wanted. Raises UsageError where nobody can be asked."""
+    ends = "What uses it is signed out."
+    if item.current:
+        ends = "You are signed in with it on this computer: you are signed out then, and so is Docker."
+    terminal.say(f"This revokes the access token {named}, and all that were made with it. {ends}")
+    if not call.may_ask():
+        msg = "No access token was revoked. To revoke it without being asked, add --yes; to sign out: polly logout."
+        raise UsageError(msg)
+    call.asked = True
+    return prompts.yes("Revoke it?")
+
+
+def _ask(items: list[api_types.TokenItem]) -> str:
+    """Return the id of one that is chosen; that of this sign-in, which is marked, is the last."""
+    names = [
+        f"{each.id}  {terminal.clean(each.label)}{' (this one)' if each.current else ''}"
+        for each in sorted(items, key=lambda each: each.current)
+    ]
+    return prompts.choose("Which access token do you want to revoke?", names).partition(" ")[0]

@@ -1,0 +1,206 @@
+"""Deleting and restoring: what ``polly dockers delete, restore`` and ``trash`` do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polly_dockers import api_types
+from polly_dockers.cli import names, prompts, tables, terminal
+from polly_dockers.cli.actions.dockers import ask_name
+from polly_dockers.cli.errors import CommandError, DeclinedError, UsageError
+from polly_dockers.cli.tables import Column
+from polly_dockers.formatting import size
+
+if TYPE_CHECKING:
+    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.session import Session
+
+_SHORT = 20
+_VERSIONS = ("--tag", "--commit")
+_ITEM = (
+    Column("kind"),
+    Column("deleted", own_line=True),
+    Column("deleted by"),
+    Column("deleted at"),
+    Column("restorable until"),
+    Column("commits", optional=True, right=True),
+    Column("size", right=True),
+)
+
+
+def delete(call: Call, name: str | None, tag: str | None, commit: str | None, output: str, *, yes: bool) -> None:
+    """Put a docker repository, a tag or a commit into the trash, once it is confirmed.
+
+    Raises UsageError, and DeclinedError for an answer of no.
+    """
+    what = _what(tag, commit)
+    session = call.session
+    asking = name is None and not what
+    organisation, name = session.repository(name if name is not None else ask_name(call, "admin"), *_VERSIONS)
+    if asking:
+        tag, commit = _ask_version(session, organisation, name)
+        what = _what(tag, commit)
+    item = session.client.delete(organisation, name, preview=True, **what)
+    if commit is not None:  # from here on the one that was shown, whatever is pushed meanwhile
+        what["commit"] = commit = item.name
+    if not yes:
+        terminal.say(_consequences(item))
+        if not call.may_ask():
+            msg = "Nothing was deleted. To delete without being asked, add --yes."
+            raise UsageError(msg)
+        call.asked = True
+        if not prompts.yes("Delete it?"):
+            msg = "Nothing was deleted."
+            raise DeclinedError(msg)
+    item = session.client.delete(organisation, name, preview=False, **what)
+    call.remember("polly dockers delete", (organisation, name), tag=tag, commit=commit, yes=True)
+    terminal.success(f"{_named(item)} is in the trash")
+    way_back = _way_back(session.spelled(organisation, name), tag, commit)
+    terminal.say(f"To bring it back until {tables.date(item.restorable_until)}: {way_back}")
+    if output == "json":
+        tables.document(item)
+
+
+def restore(
+    call: Call, name: str | None, tag: str | None, commit: str | None, new_name: str | None, output: str
+) -> None:
+    """Bring back what was deleted last of that name. Raises UsageError."""
+    what = _what(tag, commit)
+    if new_name is not None and (tag or commit):
+        msg = "--as is for a whole docker repository; a tag or a commit comes back where it was."
+        raise UsageError(msg)
+    session = call.session
+    if name is None and not what and call.may_ask():
+        name, tag, commit = _ask_deleted(call, whole=new_name is not None)
+        what = _what(tag, commit)
+    name = name if name is not None else call.need("--name", lambda: _ask_deleted_name(call))
+    organisation, name = session.repository(name, *_VERSIONS, deleted=True)
+    if new_name is not None:
+        new_name = _new_name(session, organisation, new_name)
+    item = session.client.restore(organisation, api_types.Restore(name, tag, what.get("commit"), new_name))
+    if commit is not None:
+        commit = item.name
+    call.remember("polly dockers restore", (organisation, name), tag=tag, commit=commit, **{"as": new_name})
+    with_it = f", with its tag {tag}" if tag and item.kind == "commit" else ""
+    terminal.success(f"{_named(item)} is restored{f' as {new_name}' if new_name else with_it}")
+    if output == "json":
+        tables.document(item)
+
+
+def list_(call: Call, output: str, *, every: bool) -> None:
+    """Print the trash of the organisation, newest first."""
+    session = call.session
+    organisation = session.organisation
+    page = session.client.trash(organisation, None if every else _SHORT)
+    call.remember("polly dockers trash", all=every)
+    if output == "json":
+        tables.document(page.items)
+    elif page.items:
+        tables.show(_ITEM, [_row(each) for each in page.items])
+    else:
+        terminal.say(f"The trash of {organisation} is empty.")
+    if len(page.items) < page.total:
+        terminal.say(f"{len(page.items)} of {page.total} items; --all lists all of them.")
+
+
+def _what(tag: str | None, commit: str | None) -> dict[str, str]:
+    if tag is not None and commit is not None:
+        msg = "--tag and --commit can't be together: a commit goes with all its tags, a tag leaves its commits."
+        raise UsageError(msg)
+    if commit is not None:
+        commit = names.commit(commit)
+    return {key: value for key, value in (("tag", tag), ("commit", commit)) if value is not None}
+
+
+def _ask_version(session: Session, organisation: str, name: str) -> tuple[str | None, str | None]:
+    """Return the tag or the commit that a person wants to delete; neither for the whole docker repository."""
+    tags = [each.tag for each in session.client.tags(organisation, name, 1000).items]
+    commits = session.client.commits(organisation, name, 1000).items
+    kinds = [*(["a tag"] if tags else []), *(["a commit"] if commits else []), "the whole docker repository"]
+    kind = prompts.choose("What do you want to delete?", kinds)
+    if kind == "a tag":
+        return prompts.choose("Which tag?", tags), None
+    if kind == "a commit":
+        lines = {f"{each.commit}  {terminal.clean(each.tag)} {tables.date(each.pushed_at)}": None for each in commits}
+        return None, prompts.choose("Which commit?", list(lines)).partition(" ")[0]
+    return None, None
+
+
+def _ask_deleted(call: Call, *, whole: bool) -> tuple[str, str | None, str | None]:
+    """Return path, tag and commit of what is chosen from the trash, newest first; ``whole``: docker repositories only.
+
+    Raises CommandError where nothing is in it.
+    """
+    session = call.session
+    session.require("admin")
+    items = [
+        each
+        for each in session.client.trash(session.organisation, 1000).items
+        if each.kind == "repository" or not whole
+    ]
+    if not items:
+        msg = f"The trash of {session.organisation} has nothing to restore."
+        raise CommandError(msg)
+    call.asked = True
+    by_line: dict[str, api_types.TrashItem] = {}
+    for each in items:  # of several with one name the newest comes back
+        by_line.setdefault(_named(each), each)
+    item = by_line[prompts.choose("What do you want to restore?", list(by_line))]
+    return (
+        item.repository,
+        item.name if item.kind == "tag" else None,
+        item.name if item.kind == "commit" else None,
+    )
+
+
+def _ask_deleted_name(call: Call) -> str:
+    session = call.session
+    session.require("admin")
+    items = session.client.trash(session.organisation, 1000).items
+    known = sorted({each.repository.partition("/")[2].partition("/")[2] for each in items})
+    before = f"{session.registry}/{session.organisation}/"
+    answer = prompts.one_of("Enter the name of the docker repository?", known, before=before)
+    return f"{before}{answer}" if answer in known else answer
+
+
+def _new_name(session: Session, organisation: str, text: str) -> str:
+    """Return the name of ``--as``, before which the organisation may stand. Raises UsageError for another one."""
+    other, name = names.split(text, session.registry, "--as")
+    if other not in {None, organisation}:
+        msg = f"--as {text!r} is in another organisation than {organisation}, where the docker repository was."
+        raise UsageError(msg)
+    return name if other else name.removeprefix(f"{organisation}/")
+
+
+def _named(item: api_types.TrashItem) -> str:
+    path = terminal.clean(item.repository)
+    if item.kind == "tag":
+        return f"the tag {path}:{terminal.clean(item.name)}"
+    return f"the commit {path}@{terminal.clean(item.name)}" if item.kind == "commit" else f"the repository {path}"
+
+
+def _consequences(item: api_types.TrashItem) -> str:
+    """Say what would go, and how much."""
+    commits = f"{item.commits} commit{'' if item.commits == 1 else 's'}"
+    if item.kind == "tag":
+        return f"This takes away {_named(item)}. Its commits stay, inactive, and are pulled by their digest."
+    if item.kind == "repository":
+        held = f"its {commits}" if item.commits == 1 else f"all {commits} in it"
+        return f"This takes away {_named(item)} with {held}, {size(item.size)}."
+    tags = f", and the tags that it has: {', '.join(map(terminal.clean, item.tags))}" if item.tags else ""
+    return f"This takes away {_named(item)}, {size(item.size)}: {commits}{tags}."
+
+
+def _way_back(name: str, tag: str | None, commit: str | None) -> str:
+    what = f" --tag {tag}" if tag else f" --commit {commit}" if commit else ""
+    return f"polly dockers restore --name {name}{what}"
+
+
+def _row(item: api_types.TrashItem) -> tables.Row:
+    path = item.repository
+    named = f"{path}:{item.name}" if item.kind == "tag" else f"{path}@{item.name}" if item.kind == "commit" else path
+    by = item.deleted_by or ("a policy" if item.by_policy else "the operator")
+    return (
+        item.kind, named, by, tables.date(item.deleted_at),
+        tables.date(item.restorable_until), str(item.commits), size(item.size),
+    )  # fmt: skip

@@ -1,0 +1,289 @@
+"""Tables for people, aligned text for pipes, JSON for programs.
+
+A cell is never broken, but between two words where it is alone on its line. Where the terminal is too narrow, dates
+become short; then the optional columns leave, from the right; then the widest column stands on a line of its own, with
+the others on one to three lines beside it; then what is wider than the terminal is alone on one of these lines; then
+every cell has a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from polly_dockers.cli import terminal
+from polly_dockers.system import process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import TextIO
+
+_GAP = "  "
+_BOLD = "1"
+GREEN, YELLOW = "32", "33"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its title, whether it may be left out, and whether it stands on a line of its own when it must."""
+
+    title: str
+    optional: bool = False
+    own_line: bool = False
+    right: bool = False
+    colours: tuple[tuple[str, str], ...] = ()
+    """Which texts are coloured, and how."""
+    longest: int | None = None
+    """Where a terminal's cell is cut, between two words."""
+
+
+Row = tuple[str, ...]
+_LINES = 3
+"""On how many lines, beside that of the widest column, a row may be."""
+_NARROW = 20
+"""Where a cell that may be cut is cut in the end."""
+
+
+class Moment(str):
+    """A date as it stands where there is room, and its short form."""
+
+    __slots__ = ("short",)
+    short: str
+
+
+def show(columns: Sequence[Column], rows: Iterable[Row], *, aside: bool = False) -> None:
+    """Print the table on stdout, or ``aside`` on stderr, in the form that fits where that goes."""
+    stream = sys.stderr if aside else sys.stdout
+    width = _width(stream) if stream.isatty() else None
+    cleaned = [tuple(each if isinstance(each, Moment) else terminal.clean(each) for each in row) for row in rows]
+    for line in table(columns, cleaned, width, coloured=terminal.colours(stream)):
+        print(line, file=stream)
+
+
+def _width(stream: TextIO) -> int:
+    """Return how many columns the terminal of a stream has: COLUMNS, where that says it, as of every command."""
+    if stream is sys.stdout or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
+
+
+def document(value: object) -> None:
+    """Print what ``/api/v1`` answered, indented, on stdout.
+
+    It is ASCII, so that a program can read it in every locale, and text of other people can't act on a terminal.
+    """
+    process.write_data(json.dumps(msgspec.to_builtins(value), indent=2).replace("\x7f", "\\u007f") + "\n")
+
+
+def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, coloured: bool) -> list[str]:
+    """Return the lines of a table. ``width`` is the terminal's, None for a pipe: there every column is on one line."""
+    if width is None:
+        return _grid(columns, rows, range(len(columns)), plain=True, coloured=False)
+    long = _cut(columns, rows, None)
+    short = [tuple(getattr(cell, "short", cell) for cell in row) for row in long]
+    for some in (long, short):
+        if _total(_widths(columns, some), range(len(columns))) <= width:
+            return _grid(columns, some, range(len(columns)), plain=False, coloured=coloured)
+    fitting = _fitting(columns, _widths(columns, short), range(len(columns)), width)
+    if _total(_widths(columns, short), fitting) <= width:
+        return _grid(columns, short, fitting, plain=False, coloured=coloured)
+    narrow = _cut(columns, short, _NARROW)
+    several = range(1, _LINES + 1)
+    for some, most, over in (
+        (long, 1, False),
+        *((short, number, False) for number in several),
+        (narrow, _LINES, False),
+        *((short, number, True) for number in several),
+        (narrow, _LINES, True),
+    ):
+        lines = _lines(columns, _widths(columns, some), width, most, over=over)
+        if lines:
+            return _wrapped(columns, some, lines, width, coloured=coloured)
+    needed = [index for index, each in enumerate(columns) if not each.optional]
+    return _stacked(columns, short, needed, coloured=coloured)
+
+
+def _lines(
+    columns: Sequence[Column], widths: Sequence[int], width: int, most: int, *, over: bool
+) -> list[list[int]] | None:
+    """Return which columns stand on which line of a row, as many as fit; None where those that are needed do not.
+
+    The widest column has the first line or the last, and the others ``most`` lines at most, all but the first indented.
+    ``over``: what is needed and wider than the terminal stands alone on its line, so that one long cell, which the
+    terminal breaks, does not change how all others look.
+    """
+    own = next((index for index, each in enumerate(columns) if each.own_line and not each.optional), None)
+    above: list[list[int]] = [[own]] if own == 0 else []
+    rest = [index for index in range(len(columns)) if index != own]
+
+    def fits(line: Sequence[int], number: int) -> bool:
+        alone = over and len(line) == 1 and not columns[line[0]].optional
+        return alone or _total(widths, line) + len(_GAP) * (number > 0) <= width
+
+    while True:
+        lines = list(above)
+        for index in rest:
+            if lines != above and fits([*lines[-1], index], len(lines) - 1):
+                lines[-1].append(index)
+            else:
+                lines.append([index])
+        if len(lines) - len(above) <= most and all(
+            fits(line, number) for number, line in enumerate(lines) if line != [own]
+        ):
+            return lines + ([[own]] if own else [])
+        optional = [index for index in rest if columns[index].optional]
+        if not optional:
+            return None
+        rest.remove(optional[-1])
+
+
+def date(text: str | None, before: str = "") -> str:
+    """Return ``July 9, 2020, 03:56:49 PM`` in the local time zone, with words before it; ``never`` for None.
+
+    In a table that has no room for it, it becomes ``2020-07-09 15:56``.
+    """
+    if text is None:
+        return "never"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    with contextlib.suppress(ValueError, OverflowError, OSError):  # TZ names no zone, or one that can't be
+        moment = moment.astimezone()
+    shown = Moment(f"{before}{moment:%B} {moment.day}, {moment:%Y, %I:%M:%S %p}")
+    shown.short = f"{before}{moment:%Y-%m-%d %H:%M}"
+    return shown
+
+
+def _cut(columns: Sequence[Column], rows: Sequence[Row], longest: int | None) -> list[Row]:
+    """Cut the cells that may be cut at their column's length, or at a shorter one."""
+    return [
+        tuple(
+            _shortened(cell, longest or each.longest) if each.longest else cell
+            for each, cell in zip(columns, row, strict=True)
+        )
+        for row in rows
+    ]
+
+
+def _cells(text: str) -> int:
+    """Return how many cells of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    import wcwidth  # only where it counts: it takes some milliseconds
+
+    return max(0, wcwidth.wcswidth(text))
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+    return [max(_cells(each.title), *(_cells(row[index]) for row in rows), 0) for index, each in enumerate(columns)]
+
+
+def _total(widths: Sequence[int], chosen: Sequence[int]) -> int:
+    return sum(widths[index] for index in chosen) + len(_GAP) * (len(chosen) - 1)
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], chosen: Sequence[int], width: int) -> list[int]:
+    """Leave out optional columns from the right until the others fit."""
+    kept = list(chosen)
+    for index in reversed(chosen):
+        if _total(widths, kept) > width and columns[index].optional:
+            kept.remove(index)
+    return kept
+
+
+def _line(columns: Sequence[Column], row: Row, widths: Sequence[int], chosen: Iterable[int], *, coloured: bool) -> str:
+    cells = []
+    for index in chosen:
+        room = " " * (widths[index] - _cells(row[index]))
+        colour = dict(columns[index].colours).get(row[index]) if coloured else None
+        cell = _painted(row[index], colour)
+        cells.append(room + cell if columns[index].right else cell + room)
+    return _GAP.join(cells).rstrip()
+
+
+def _grid(
+    columns: Sequence[Column], rows: Sequence[Row], chosen: Iterable[int], *, plain: bool, coloured: bool
+) -> list[str]:
+    widths, chosen = _widths(columns, rows), list(chosen)
+    titles = _line(columns, tuple(each.title for each in columns), widths, chosen, coloured=False)
+    lines = [_painted(titles, _BOLD if coloured else None)]
+    if not plain:
+        lines.append(_GAP.join(_rule() * widths[index] for index in chosen))
+    return lines + [_line(columns, row, widths, chosen, coloured=coloured) for row in rows]
+
+
+def _wrapped(
+    columns: Sequence[Column], rows: Sequence[Row], lines: Sequence[Sequence[int]], width: int, *, coloured: bool
+) -> list[str]:
+    """Put each row on several lines; all but the first are indented."""
+    widths = _widths(columns, rows)
+
+    def several(row: Row, *, coloured: bool) -> list[str]:
+        cells = [_line(columns, row, widths, line, coloured=coloured) for line in lines]
+        shown = _broken(cells[0], width, "") if len(lines[0]) == 1 else cells[:1]
+        for cell, line in zip(cells[1:], lines[1:], strict=True):
+            if cell:
+                shown += _broken(cell, width, _GAP) if len(line) == 1 else [_GAP + cell]
+        return shown
+
+    titles = several(tuple(each.title for each in columns), coloured=False)
+    length = max(_total(widths, line) + len(_GAP) * (number > 0) for number, line in enumerate(lines))
+    shown = [_painted(title, _BOLD if coloured else None) for title in titles] + [_rule() * min(length, width)]
+    for row in rows:
+        shown += several(row, coloured=coloured)
+    return shown
+
+
+def _broken(text: str, width: int, indent: str) -> list[str]:
+    """Break a cell that is alone on its line, and wider than the terminal, between two words."""
+    lines = [indent + text]
+    while _cells(lines[-1]) > width and " " in lines[-1].strip():
+        line, rest = lines[-1], ""
+        while _cells(line) > width and " " in line.strip():
+            line, _, word = line.rpartition(" ")
+            rest = f"{word} {rest}" if rest else word
+        lines[-1:] = [line, f"{indent}{_GAP}{rest}"]
+    return lines
+
+
+def _stacked(columns: Sequence[Column], rows: Sequence[Row], chosen: Sequence[int], *, coloured: bool) -> list[str]:
+    lines: list[str] = []
+    for row in rows:
+        lines += [""] if lines else []
+        for index in chosen:
+            colour = dict(columns[index].colours).get(row[index]) if coloured else None
+            title = _painted(columns[index].title, _BOLD if coloured else None)
+            lines += [title, _GAP + _painted(row[index], colour)]
+    return lines
+
+
+def _shortened(text: str, longest: int | None) -> str:
+    if longest is None or _cells(text) <= longest:
+        return text
+    words = text
+    while words and _cells(words) > longest - 2:
+        words = words.rpartition(" ")[0]
+    if _cells(words) >= longest // 2:
+        return f"{words} …"
+    while _cells(text) > longest - 1:  # a script without spaces, or one very long word
+        text = text[:-1]
+    return text.rstrip("\u200d") + "…"
+
+
+def _painted(text: str, colour: str | None) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+
+def _rule() -> str:
+    return "─" if (sys.stdout.encoding or "").lower().replace("-", "") == "utf8" else "-"

@@ -1,0 +1,174 @@
+"""A database that is older than the journal's snapshot: what the journal can tell is made again, the rest is kept.
+
+The batches between the two are gone, so they can't be carried out. The rows that the journal holds are taken out of the
+database and come back from the snapshot, with the same ids; passwords, members, tokens and keys stay. First it is made
+sure that both are of one registry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import String, cast, delete, func, select, update
+
+from polly_dockers.db.journal.frames import (
+    Audited,
+    AuditStart,
+    Claimed,
+    Commit,
+    LastId,
+    Manifest,
+    Organisation,
+    Repository,
+    Sealed,
+    Thrown,
+    User,
+)
+from polly_dockers.db.schema import (
+    MARK,
+    audit,
+    audit_start,
+    blobs,
+    commits,
+    manifest_blobs,
+    manifest_children,
+    manifest_missing,
+    manifest_pulls,
+    manifests,
+    organisations,
+    repositories,
+    repository_blobs,
+    repository_deltas,
+    tag_totals,
+    tags,
+    trash,
+    users,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection, Table
+
+    from polly_dockers.db.journal.frames import Batch
+
+_CLEARED: Final = (
+    *(tags, commits, manifest_children, manifest_blobs, manifest_missing, manifest_pulls, manifests),
+    *(repository_blobs, repository_deltas, tag_totals, trash, repositories, blobs, audit, audit_start),
+)
+"""Tables that come back from the journal and the store; each before those that it refers to."""
+_COUNTED: Final[dict[type, tuple[str, Table]]] = {
+    User: ("user", users),
+    Organisation: ("organisation", organisations),
+    Repository: ("docker repository", repositories),
+    Commit: ("commit", commits),
+}
+_KNOWN: Final[dict[type, Table]] = {
+    **{kind: rows for kind, (_, rows) in _COUNTED.items()},
+    Manifest: manifests,
+    Thrown: trash,
+    Audited: audit,
+}
+_HIDDEN: Final = cast(organisations.c.id, String).concat(MARK)
+
+
+def is_ancestor(connection: Connection, snapshot: Iterable[Batch]) -> bool:
+    """Whether the database is an earlier state of the registry that the batches of a snapshot show.
+
+    No user is ever deleted, so all of them have to be there; and whatever has the same id has to be the same thing.
+    """
+    people: set[int] = set()
+    for batch in snapshot:
+        for record in batch.records:
+            if isinstance(record, User):
+                people.add(record.id)
+            if not _fits(connection, record):
+                return False
+    return set(connection.execute(select(users.c.id)).scalars()) <= people
+
+
+@dataclass(slots=True)
+class Compared:
+    """What a database and the batches of a journal have that the other has not."""
+
+    ours: dict[str, int]
+    """Of the database: how many of what."""
+    theirs: dict[str, int]
+    """Of the journal."""
+    is_contained: bool
+    """Whether the database has all that the journal tells."""
+
+
+def compare(connection: Connection, found: Iterable[Batch]) -> Compared:
+    """Look each record up in the database. What was purged since counts as what the journal alone has."""
+    shared: dict[str, set[int]] = {name: set() for name, _ in _COUNTED.values()}
+    theirs: dict[str, set[int]] = {name: set() for name, _ in _COUNTED.values()}
+    contained = True
+    for batch in found:
+        for record in batch.records:
+            there = _is_there(connection, record)
+            contained = contained and there
+            if type(record) in _COUNTED:
+                (shared if there else theirs)[_COUNTED[type(record)][0]].add(record.id)  # type: ignore[union-attr]
+    rows = {
+        name: connection.execute(select(func.count()).select_from(of)).scalar_one() for name, of in _COUNTED.values()
+    }
+    ours = {name: count - len(shared[name]) for name, count in rows.items()}
+    return Compared(ours, {name: len(ids) for name, ids in theirs.items()}, contained)
+
+
+def _is_there(connection: Connection, record: object) -> bool:
+    """Whether the database has what a record of a snapshot tells; no for records of changes, which it can't show."""
+    if isinstance(record, Claimed | LastId | Sealed | AuditStart):  # of what other records tell, or of the log's state
+        return True
+    known = _KNOWN.get(type(record))
+    if known is None:
+        return False
+    row = connection.execute(select(known).where(known.c.id == record.id)).first()  # type: ignore[attr-defined]
+    if row is None or not _fits(connection, record):
+        return False
+    if isinstance(record, Organisation):
+        settings = (record.slug, int(record.create_on_push), record.policy)
+        return (row.slug.partition(MARK)[0], row.create_on_push, row.policy) == settings
+    if isinstance(record, Repository):
+        wanted = [record.name, record.organisation_id, record.description, record.access, record.sparse_indexes]
+        found = [row.name.partition(MARK)[0], row.organisation_id, row.description, row.access, row.sparse_indexes]
+        return [*found, row.policy] == [*wanted, record.policy]
+    return True
+
+
+def _fits(connection: Connection, record: object) -> bool:
+    """Whether the row of the record's id, if there is one, is of the same thing."""
+    if isinstance(record, User):
+        query = select(users.c.email, users.c.created_at).where(users.c.id == record.id)
+        wanted: tuple[object, ...] = (record.email, record.created_at)
+    elif isinstance(record, Organisation):
+        query = select(organisations.c.created_at).where(organisations.c.id == record.id)
+        wanted = (record.created_at,)
+    elif isinstance(record, Manifest):
+        query = select(manifests.c.repository_id, manifests.c.digest).where(manifests.c.id == record.id)
+        wanted = (record.repository_id, record.digest)
+    elif isinstance(record, Commit):
+        query = select(commits.c.repository_id, commits.c.tag, commits.c.pushed_at).where(commits.c.id == record.id)
+        wanted = (record.repository_id, record.tag, record.pushed_at)
+    else:
+        return True
+    row = connection.execute(query).first()
+    return row is None or tuple(_plain(value) for value in row) == wanted
+
+
+def _plain(value: object) -> object:
+    return value.partition(MARK)[0] if isinstance(value, str) and ":" in value else value
+
+
+def clear(connection: Connection) -> None:
+    """Take out what the journal can tell. Organisations keep their rows and members, under names that nobody has."""
+    for table in _CLEARED:
+        connection.execute(delete(table))
+    connection.execute(update(organisations).values(slug=_HIDDEN, deleted_at=None))
+
+
+def finish(connection: Connection) -> None:
+    """Delete the organisations that did not come back: they were purged since."""
+    connection.execute(delete(organisations).where(organisations.c.slug == _HIDDEN))

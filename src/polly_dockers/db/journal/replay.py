@@ -1,0 +1,269 @@
+"""Carrying out what the journal holds, on rows that lack it: after the database was lost, or restored from a backup.
+
+Rows of organisations, users, repositories, manifests, commits, tags and trash are made again with their ids and times.
+What manifests name is found in their bytes; the rows of blobs come from the keys of the store. At the end the totals
+are counted anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from sqlalchemy import delete, func, insert, select, update
+
+from polly_dockers import oci
+from polly_dockers.db import audit, garbage, manifests, restore, schema, trash
+from polly_dockers.db.journal import frames, state
+from polly_dockers.db.journal.frames import (
+    Audited,
+    AuditStart,
+    Claimed,
+    Commit,
+    LastId,
+    Manifest,
+    Organisation,
+    Purged,
+    Repository,
+    RepositoryChanged,
+    Restored,
+    Sealed,
+    Thrown,
+    User,
+)
+from polly_dockers.db.schema import MARK, commits, organisations, repositories, tags, users
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy import Connection, Table
+
+
+class Replay:
+    """A replay on one connection, inside one transaction of the caller."""
+
+    def __init__(self, connection: Connection, nobody: str) -> None:
+        """``nobody`` is the hash of a password that nobody has: passwords are not in the journal."""
+        self._connection = connection
+        self._nobody = nobody
+        self.manifests: list[int] = []
+        """Ids of manifests whose rows were made; what they name is not yet looked at (references.py)."""
+        self.batches = 0
+
+    def carry_out(self, found: Iterable[frames.Batch]) -> None:
+        """Carry out batches in their order, and say which was the last."""
+        last = 0
+        for batch in found:
+            for record in batch.records:
+                _HOW[type(record)](self, record)
+            self.batches += 1
+            last = batch.id
+        if last:
+            state.advance(self._connection, last)
+        frames.noted(self._connection).clear()
+
+    def _put(self, table: Table, values: dict[str, Any]) -> bool:
+        """Insert a row, where there is none of its id."""
+        known = select(table.c.id).where(table.c.id == values["id"])
+        if self._connection.execute(known).first() is not None:
+            return False
+        self._connection.execute(insert(table).values(values))
+        return True
+
+    def _organisation(self, record: Organisation) -> None:
+        settings = {"slug": record.slug, "create_on_push": int(record.create_on_push), "policy": record.policy}
+        values = {"id": record.id, "created_at": record.created_at, **settings}
+        if not self._put(organisations, values):
+            self._connection.execute(update(organisations).where(organisations.c.id == record.id).values(settings))
+
+    def _user(self, record: User) -> None:
+        values = {"id": record.id, "email": record.email, "created_at": record.created_at}
+        self._put(users, values | {"password_hash": self._nobody})
+
+    def _repository(self, record: Repository) -> None:
+        self._put(
+            repositories,
+            {
+                "id": record.id,
+                "organisation_id": record.organisation_id,
+                "name": record.name,
+                "description": record.description,
+                "access": record.access,
+                "sparse_indexes": record.sparse_indexes,
+                "policy": record.policy,
+                "created_by": record.created_by,
+                "created_at": record.created_at,
+                "active_at": record.created_at,
+            },
+        )
+
+    def _changed(self, record: RepositoryChanged) -> None:
+        allowed = {"description", "access", "sparse_indexes", "policy"}
+        values = {key: value for key, value in record.values.items() if key in allowed}
+        self._connection.execute(update(repositories).where(repositories.c.id == record.id).values(values))
+
+    def _manifest(self, record: Manifest) -> None:
+        parsed = oci.manifest.parse(record.body, record.media_type, stored=True)
+        made = self._put(
+            schema.manifests,
+            {
+                "id": record.id,
+                "repository_id": record.repository_id,
+                "digest": record.digest,
+                "media_type": parsed.media_type,
+                "artifact_type": parsed.artifact_type,
+                "subject": parsed.subject,
+                "annotations": manifests.text_of(parsed.annotations),
+                "platforms": record.platforms,
+                "size": parsed.size,
+                "total_size": parsed.size,
+                "pushed_by": record.pushed_by,
+                "pushed_at": record.pushed_at,
+                "body": record.body,
+            },
+        )
+        if made:
+            self.manifests.append(record.id)
+
+    def _commit(self, record: Commit) -> None:
+        values = {
+            "id": record.id,
+            "repository_id": record.repository_id,
+            "tag": record.tag,
+            "manifest_id": record.manifest_id,
+            "pushed_by": record.pushed_by,
+            "pushed_at": record.pushed_at,
+        }
+        if not self._put(commits, values) or not record.active:
+            return
+        place = {"manifest_id": record.manifest_id, "commit_id": record.id}
+        held = (tags.c.repository_id == record.repository_id) & (tags.c.name == record.tag)
+        if self._connection.execute(update(tags).where(held).values(place)).rowcount == 0:
+            row = {"repository_id": record.repository_id, "name": record.tag, **place}
+            self._connection.execute(insert(tags).values(row))
+
+    def _thrown(self, record: Thrown) -> None:
+        made = self._put(
+            schema.trash,
+            {
+                "id": record.id,
+                "organisation_id": record.organisation_id,
+                "repository_id": record.repository_id,
+                "kind": record.kind,
+                "name": record.name,
+                "tags": record.tags,
+                "commits": 0,
+                "size": 0,
+                "deleted_by": record.deleted_by,
+                "by_policy": int(record.by_policy),
+                "deleted_at": record.deleted_at,
+            },
+        )
+        if not made:
+            return
+        hide = {
+            trash.TAG: self._throw_tag,
+            trash.COMMIT: self._throw_commit,
+            trash.REPOSITORY: self._throw_repository,
+            trash.ORGANISATION: self._throw_organisation,
+        }
+        hide[record.kind](record)
+
+    def _throw_tag(self, record: Thrown) -> None:
+        held = (tags.c.repository_id == record.repository_id) & (tags.c.name == record.name)
+        self._connection.execute(delete(tags).where(held))
+
+    def _throw_commit(self, record: Thrown) -> None:
+        mine = (schema.manifests.c.repository_id == record.repository_id) & (schema.manifests.c.digest == record.name)
+        found = self._connection.execute(select(schema.manifests.c.id).where(mine)).scalar_one_or_none()
+        if found is None:
+            return
+        self._connection.execute(delete(tags).where(tags.c.manifest_id == found))
+        mark = f"{MARK}{found}"
+        marked = {
+            "digest": schema.manifests.c.digest + mark,
+            "subject": schema.manifests.c.subject + mark,
+            "trash_id": record.id,
+        }
+        self._connection.execute(update(schema.manifests).where(schema.manifests.c.id == found).values(marked))
+        count = select(func.count()).where(commits.c.manifest_id == found).scalar_subquery()
+        self._connection.execute(update(schema.trash).where(schema.trash.c.id == record.id).values(commits=count))
+
+    def _throw_repository(self, record: Thrown) -> None:
+        hidden = {"name": f"{record.name}{MARK}{record.repository_id}", "deleted_at": record.deleted_at}
+        self._connection.execute(update(repositories).where(repositories.c.id == record.repository_id).values(hidden))
+
+    def _throw_organisation(self, record: Thrown) -> None:
+        hidden = {"slug": f"{record.name}{MARK}{record.organisation_id}", "deleted_at": record.deleted_at}
+        mine = organisations.c.id == record.organisation_id
+        self._connection.execute(update(organisations).where(mine).values(hidden))
+
+    def _restored(self, record: Restored) -> None:
+        item = trash.get(self._connection, record.id)
+        if item is None:
+            return
+        if item.kind == trash.TAG:
+            restore.restore_tag_with_commit(self._connection, item)
+        elif item.kind == trash.COMMIT:
+            restore.restore_manifest(self._connection, item)
+        elif item.kind == trash.REPOSITORY:
+            restore.restore_repository(self._connection, item, record.name)
+        else:
+            restore.restore_organisation(self._connection, item, record.name)
+
+    def _claimed(self, record: Claimed) -> None:
+        item = trash.get(self._connection, record.id)
+        if item is not None:
+            trash.claim(self._connection, item)
+
+    def _purged(self, record: Purged) -> None:
+        item = trash.get(self._connection, record.id)
+        if item is None:
+            return
+        if item.kind == trash.COMMIT:
+            while not garbage.purge_manifest(self._connection, item, 0):
+                pass
+        elif item.kind == trash.REPOSITORY:
+            trash.claim(self._connection, item)
+            self._purge_repository(item, item.repository_id or 0)
+        elif item.kind == trash.ORGANISATION:
+            trash.claim(self._connection, item)
+            for repository_id in garbage.repositories_of(self._connection, item.organisation_id):
+                self._purge_repository(item, repository_id)
+            garbage.purge_organisation(self._connection, item)
+        else:
+            trash.forget(self._connection, item.id)
+
+    def _audited(self, record: Audited) -> None:
+        audit.add_all(self._connection, [msgspec.structs.astuple(record)])
+
+    def _audit_start(self, record: AuditStart) -> None:
+        audit.put_start(self._connection, record)
+
+    def _last_id(self, record: LastId) -> None:
+        state.put_last_id(self._connection, record.table, record.id)
+
+    def _sealed(self, _record: Sealed) -> None:
+        """Nothing: the chain is made again over the same entries, and then has the same hashes."""
+
+    def _purge_repository(self, item: trash.Item, repository_id: int) -> None:
+        while garbage.purge_repository(self._connection, item, repository_id, 0) is not None:
+            pass
+
+
+_HOW: Final[dict[type, Callable[[Replay, Any], None]]] = {
+    Organisation: Replay._organisation,  # noqa: SLF001 - the table of this class
+    User: Replay._user,  # noqa: SLF001
+    Repository: Replay._repository,  # noqa: SLF001
+    RepositoryChanged: Replay._changed,  # noqa: SLF001
+    Manifest: Replay._manifest,  # noqa: SLF001
+    Commit: Replay._commit,  # noqa: SLF001
+    Thrown: Replay._thrown,  # noqa: SLF001
+    Restored: Replay._restored,  # noqa: SLF001
+    Claimed: Replay._claimed,  # noqa: SLF001
+    Purged: Replay._purged,  # noqa: SLF001
+    Audited: Replay._audited,  # noqa: SLF001
+    Sealed: Replay._sealed,  # noqa: SLF001
+    AuditStart: Replay._audit_start,  # noqa: SLF001
+    LastId: Replay._last_id,  # noqa: SLF001
+}

@@ -1,0 +1,412 @@
+"""The two ways to the rows on SQLite: ``read`` inline, ``write`` through one thread that commits for many.
+
+A read is 20 to 70 µs, so it runs on the event loop, on a connection that stays open and inside one snapshot. All
+writes of a process go to one thread, which takes everything that waits, runs it in one ``BEGIN IMMEDIATE`` with a
+savepoint for each caller, appends what they noted to the journal (journal.py), and answers after the commit: two syncs
+for many pushes. Processes that share the file
+queue on an ``flock`` before they begin: the kernel wakes the next one at once, where SQLite's busy handler polls.
+
+A writer that cannot go on (its connection is broken and no other can be opened, or its lock cannot be released) answers
+all who wait, refuses all who come later, and says so once (``Database.broken``): the process is to end then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
+
+import pysqlite3.dbapi2 as sqlite
+from sqlalchemy import URL, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from polly_dockers.db.journal import frames
+from polly_dockers.db.journal.frames import Journal
+from polly_dockers.errors import StorageFull, Unavailable
+from polly_dockers.system import ownership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+
+    from polly_dockers.db.journal.frames import Record
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FILE: Final = "polly.db"
+
+ERRORS: Final = (OSError, DBAPIError, sqlite.Error)
+"""What opening and using the file may raise where the file or its disk is not as it should be."""
+
+NEEDED: Final = 1 << 20
+"""Bytes of room without which a disk is full: opening a database takes some of them."""
+
+SAFE_SQLITE: Final = (3, 51, 3)
+"""Older ones can corrupt a WAL database that has several connections ("WAL-reset bug", sqlite.org/wal.html)."""
+
+BATCH: Final = 256
+"""Callers that share one commit, at most: it bounds how long the first of them waits."""
+
+
+WRITE_SECONDS: Final = 30.0
+"""How long a caller waits for its write. One that was begun then may still be committed."""
+WAITING: Final = 10_000
+"""What waits for the writer of a process, at most: where the disk hangs, what comes then is refused at once."""
+CLOSE_SECONDS: Final = 10.0
+"""How long the end of a process waits for a writer that the disk does not answer."""
+
+
+def now() -> int:
+    """Microseconds since 1970 by the database's clock, which for SQLite is this machine's."""
+    return time.time_ns() // 1000
+
+
+def check_library() -> None:
+    """Refuse an SQLite that could lose rows; raises Unavailable."""
+    if sqlite.sqlite_version_info < SAFE_SQLITE:
+        wanted = ".".join(map(str, SAFE_SQLITE))
+        msg = (
+            f"SQLite {sqlite.sqlite_version} can corrupt a database under several processes; {wanted} or newer is "
+            "needed. Run: pip install --upgrade 'pysqlite3>=0.6.1'"
+        )
+        raise Unavailable(msg)
+
+
+def open_engine(path: Path) -> Engine:
+    """An engine on the file, each connection set up for durable WAL; transactions are begun by hand."""
+    check_library()
+    ownership.create(path)  # SQLite gives its WAL the mode of this file
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),  # a path in the text of a URL would be decoded
+        module=sqlite,
+        poolclass=NullPool,
+        hide_parameters=True,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"check_same_thread": False, "timeout": 30, "cached_statements": 512},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver is untyped
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "cache_size=-16384",
+            "temp_store=MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _is_of_disk(error: BaseException) -> bool:
+    """Whether a disk that is full or broken is what SQLite, or the system, complains of."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+    text = str(error)
+    return isinstance(error, (DBAPIError, sqlite.Error)) and ("disk is full" in text or "disk I/O error" in text)
+
+
+def disk_trouble(folder: Path, error: BaseException) -> str | None:
+    """What to do about an error that comes of the disk of a data folder, and says nothing of the database in it.
+
+    On a full disk SQLite can't make the files that go with a database, and calls that an I/O error. A database of 0
+    bytes, which it leaves where there was none, is deleted.
+    """
+    if not _is_of_disk(error):
+        return None
+    with contextlib.suppress(OSError):
+        if (folder / FILE).stat().st_size == 0:
+            (folder / FILE).unlink()
+    reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if os.statvfs(place).f_bavail * os.statvfs(place).f_frsize < NEEDED:
+        return (
+            f"The disk of {folder} is full ({reason}). The data is as it was: no backup is needed. Make {NEEDED >> 20} "
+            "MiB of room on that disk, then run this again."
+        )
+    return (
+        f"The disk of {folder} does not answer as it should ({reason}), or a quota is reached. See what the system's "
+        "log says of it (dmesg) and run this again before you restore anything: the database may be as it was."
+    )
+
+
+def _reported(error: BaseException) -> BaseException:
+    """The error as a caller should see it: what the disk or the lock did, in words."""
+    text = str(error)
+    if ownership.denied(error):
+        return ownership.AccessDenied(getattr(error, "filename", None))
+    if isinstance(error, OSError) or _is_of_disk(error):
+        return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
+    if isinstance(error, (DBAPIError, sqlite.Error)):
+        if "database is locked" in text:
+            return Unavailable("The database is busy; try again.")
+        if "malformed" in text:
+            return Unavailable("The server can't read its database; who runs it looks with polly-server check.")
+    return error
+
+
+class _WriterBrokenError(Exception):
+    """The writer of this process cannot go on."""
+
+
+def _stopped() -> Unavailable:
+    msg = (
+        "This process of the server can't write to its database any more, and ends. Look whether the change was made, "
+        "then try again."
+    )
+    return Unavailable(msg)
+
+
+class _Work:
+    """One caller's function, and where its answer goes."""
+
+    __slots__ = ("error", "future", "late", "run", "value")
+
+    def __init__(self, run: Callable[[Connection], object], future: asyncio.Future[Any]) -> None:
+        self.run = run
+        self.future = future
+        self.value: object = None
+        self.error: BaseException | None = None
+        self.late = False
+        """Its caller waits no more: if it was not begun yet, it never is."""
+
+
+class Database:
+    """The rows of one data folder. One for each process, made after the fork, closed at its end."""
+
+    def __init__(self, folder: Path, *, write_seconds: float = WRITE_SECONDS) -> None:
+        """``write_seconds``: how long a write may take, from the call to the answer."""
+        self.committed: Callable[[float], None] = lambda _seconds: None
+        """Is told by the writer thread how long each transaction took, its sync included."""
+        self.broken: Callable[[str], object] = lambda _reason: None
+        """Is told by the writer thread, once, why it cannot go on. From then on every write raises Unavailable."""
+        self._write_seconds = write_seconds
+        self._stopped = threading.Event()
+        self._engine = open_engine(folder / FILE)
+        self._reader = self._engine.connect()
+        self._driver: Any = self._reader.connection.driver_connection
+        self._in_snapshot = False
+        self._journal = Journal(folder)
+        self._lock_file = folder / "writer.lock"
+        self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._writer = self._engine.connect()
+        self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
+        self._thread.start()
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``fn(connection, …)`` returns, from the snapshot of this turn of the loop. It may not write.
+
+        Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does.
+        """
+        try:
+            if not self._in_snapshot:
+                self._begin()
+            return fn(self._reader, *args, **kwargs)
+        except ERRORS as error:
+            raise _reported(error) from error
+
+    def _begin(self) -> None:
+        """Begin the snapshot that all reads of this turn of the loop share; it costs two locks of the file.
+
+        What a turn works on had arrived when it began, so nobody is answered from rows older than their question.
+        """
+        self._driver.execute("BEGIN")
+        self._in_snapshot = True
+        asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        if self._in_snapshot:
+            self._in_snapshot = False
+            self._driver.rollback()  # nothing was written
+
+    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``fn(connection, …)`` returns, once its changes are on the disk; if it raises, it changed nothing.
+
+        Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does; Unavailable as well where the
+        answer takes longer than ``write_seconds``: the change may still be made then, and the message says so. A caller
+        that is cancelled while it waits may or may not have been carried out, and it counts among the WAITING until the
+        writer comes to it: beyond those, Unavailable is raised at once.
+        """
+        if self._queue.qsize() >= WAITING:
+            msg = "The database is busy; try again."
+            raise Unavailable(msg)
+        work = _Work(lambda connection: fn(connection, *args, **kwargs), asyncio.get_running_loop().create_future())
+        self._queue.put(work)
+        if self._stopped.is_set():  # after it was put: nobody looks at the queue any more
+            work.future.cancel()
+            raise _stopped()
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                return cast("T", await work.future)
+        except TimeoutError:
+            if not work.future.cancelled():
+                raise  # it is from the function itself
+            work.late = True
+            msg = (
+                f"The database did not answer within {self._write_seconds:g} seconds. The change may still be made: "
+                "look whether it was, then try again."
+            )
+            raise Unavailable(msg) from None
+
+    def close(self) -> None:
+        """Finish what waits, then release the file. A writer that the disk does not answer is left to the kernel."""
+        self._queue.put(None)
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            return
+        self._end()
+        self._reader.close()
+        self._engine.dispose()
+        self._journal.close()
+        os.close(self._lock)
+
+    def _write_all(self) -> None:
+        """The writer thread, from its start to ``close``, or until it cannot go on."""
+        batch: list[_Work] = []
+        try:
+            self._write_batches(batch)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, nobody writes from now on, and all have to know
+            self._stopped.set()
+            while not self._queue.empty():
+                if (work := self._queue.get()) is not None:
+                    batch.append(work)
+            for work in batch:
+                work.error = work.error or _stopped()
+            if batch:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
+            self.broken(f"{type(error).__name__}: {error}")
+
+    def _write_batches(self, batch: list[_Work]) -> None:
+        """Write what waits, again and again; ``batch`` holds those who have no answer yet."""
+        connection = self._writer
+        while (work := self._queue.get()) is not None:
+            batch[:] = [work]
+            while len(batch) < BATCH and not self._queue.empty():
+                if (more := self._queue.get()) is None:
+                    self._queue.put(None)
+                    break
+                batch.append(more)
+            batch[:] = [work for work in batch if not work.late]
+            if not batch:
+                continue
+            driver: Any = connection.connection.driver_connection
+            self._commit(connection, driver, batch)
+            if driver.in_transaction:  # its rollback failed too: the disk is ill
+                connection.invalidate()
+                connection.close()
+                connection = self._engine.connect()
+            batch[0].future.get_loop().call_soon_threadsafe(_answer, batch.copy())
+            batch.clear()
+        connection.close()
+
+    def _commit(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
+        started, end = time.perf_counter(), None
+        notes = frames.noted(connection)
+        notes.clear()
+        try:
+            with self._alone():
+                try:
+                    with _transaction(driver):
+                        if len(batch) == 1:
+                            batch[0].value = batch[0].run(connection)
+                        else:
+                            for work in batch:
+                                _run(connection, driver, work, notes)
+                        if notes:
+                            end = self._record(driver, notes)
+                except BaseException:
+                    if end is not None:
+                        self._journal.take_back(end)
+                    raise
+        except _WriterBrokenError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
+            for work in batch:
+                work.error = _reported(error)
+        self.committed(time.perf_counter() - started)
+
+    def _record(self, driver: Any, notes: list[Record]) -> int:  # noqa: ANN401 - untyped
+        """Have the changes of the transaction in the journal, synced, before it is committed."""
+        row = driver.execute("SELECT batch, since FROM journal").fetchone()
+        previous, since = row if row is not None else (0, 0)
+        number = max(previous + 1, now())
+        if row is None:
+            driver.execute("INSERT INTO journal (batch) VALUES (?)", (number,))
+        else:
+            driver.execute("UPDATE journal SET batch = ?", (number,))
+        return self._journal.append(number, previous, notes, since)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock that the writers of all processes queue on. It dies with its process."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let the next writer on. What was committed stays so, whatever this answers: closing the file unlocks too.
+
+        Raises _WriterBrokenError where neither works: all processes would wait for this one, so it has to end.
+        """
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+        except OSError:
+            try:
+                again = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                os.dup2(again, self._lock, inheritable=False)
+                os.close(again)
+            except OSError as error:
+                msg = f"the lock {self._lock_file} can't be released: {error.strerror}"
+                raise _WriterBrokenError(msg) from error
+
+
+@contextlib.contextmanager
+def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
+    driver.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        driver.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite.Error):  # SQLite has rolled back by itself where the disk was full
+            driver.execute("ROLLBACK")
+        raise
+
+
+def _run(connection: Connection, driver: Any, work: _Work, notes: list[Record]) -> None:  # noqa: ANN401 - untyped
+    driver.execute("SAVEPOINT caller")
+    noted = len(notes)
+    try:
+        work.value = work.run(connection)
+    except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
+        work.error = _reported(error)
+        del notes[noted:]
+        try:
+            driver.execute("ROLLBACK TO caller")
+        except sqlite.Error:  # where the disk was full, SQLite has rolled back all that the batch did
+            raise error from None
+    driver.execute("RELEASE caller")
+
+
+def _answer(batch: list[_Work]) -> None:
+    for work in batch:
+        if work.future.done():
+            continue
+        if work.error is None:
+            work.future.set_result(work.value)
+        else:
+            work.future.set_exception(work.error)

@@ -1,0 +1,1 @@
+"""What keeps a registry healthy: garbage, check, backup, rebuild."""

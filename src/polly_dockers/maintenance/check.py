@@ -1,0 +1,340 @@
+"""Looking for what a disk has done: rows against files both ways, every byte against its digest; and mending it.
+
+It is safe beside a server that runs: nothing is deleted, what is damaged is set aside, and a blob is looked at again
+before it is called damaged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from dataclasses import dataclass, field
+from shlex import quote
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db
+from polly_dockers.blobs.filesystem import FileBlobStore
+from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.db.journal import frames, state
+from polly_dockers.errors import DigestInvalid, PollyError
+from polly_dockers.model import Digest
+from polly_dockers.registry import audit
+from polly_dockers.system import ownership
+from polly_dockers.system.ownership import AccessDenied
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from polly_dockers.blobs.filesystem import FileBlob
+    from polly_dockers.blobs.store import Blob, BlobStore, Stored
+    from polly_dockers.context import Context
+    from polly_dockers.db.checks import BlobRow
+
+PIECE: Final = 1 << 20
+"""Bytes that are read and hashed in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that is wrong."""
+
+    what: str
+    """A sentence."""
+    images: tuple[str, ...] = ()
+    """Paths of images that can't be pulled whole for it, with their commits."""
+    mended: str = ""
+    """What was done about it; empty: nothing."""
+    whole: bool = False
+    """Whether it is right again. What was only set aside is not: it takes another push."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a check has seen."""
+
+    blobs: int = 0
+    hashed: int = 0
+    """Of them, those whose bytes were read."""
+    size: int = 0
+    """Bytes that were read."""
+    manifests: int = 0
+    orphans: int = 0
+    """Keys that no row names: the collector takes them in time."""
+    audit: db.audit.Seal | None = None
+    """The head of the audit log, where that is whole."""
+    damages: list[Damage] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Check:
+    """One check of everything."""
+
+    context: Context
+    repair: bool = False
+    sample: float = 100.0
+    """Percent of the blobs whose bytes are read."""
+    rate: float = 0.0
+    """Bytes a second that are read, at most; 0: as fast as it goes."""
+    backup: Path | None = None
+    """The folder of a backup to mend blobs from."""
+    audit_head: db.audit.Seal | None = None
+    """A head of the audit log that was noted earlier, which it still has to hold."""
+    progress: Callable[[int], None] = lambda _count: None
+    """Is told of bytes that are done with."""
+    seen: Checked = field(default_factory=Checked)
+
+    async def run(self) -> Checked:
+        """Check the database, the journal, manifests, blobs and keys."""
+        await self._database()
+        await self._journal()
+        await self._audit()
+        await self._manifests()
+        await self._blobs()
+        await self._keys()
+        return self.seen
+
+    async def size(self) -> int:
+        """Bytes of all blobs, for a bar of progress."""
+        return await self.context.database.read(db.checks.size_of_blobs)
+
+    async def _database(self) -> None:
+        for problem in await self.context.database.read(db.checks.of_database):
+            place = quote(str(self.context.config.data))
+            self._note(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild --data {place}"))
+
+    async def _journal(self) -> None:
+        folder, committed = self.context.config.data, await self.context.database.read(state.committed)
+        while committed and not await asyncio.to_thread(frames.has, folder, committed):
+            before, committed = committed, await self.context.database.read(state.committed)
+            if committed == before:  # it was not compacted meanwhile
+                what = "The journal lacks what the database holds; the next start of the server writes it again."
+                self._note(Damage(what))
+                return
+
+    async def _audit(self) -> None:
+        """Go over the chain of the audit log, and compare it with the journal and with what was noted of it before."""
+        database = self.context.database
+        await audit.settle(self.context)
+        written, begin = await self._sealed()
+        if begin is not None and await database.read(db.audit.start) != begin:
+            what = f"The audit log was changed: the journal says that it begins behind entry {begin.position}."
+            self._note(Damage(what))
+            return
+        at = await database.read(db.audit.start)
+        while True:
+            following, wrong = await database.read(db.audit.broken, at)
+            if wrong is not None:
+                what = f"The audit log was changed: its entry {wrong} does not fit its hash and the entry before it."
+                self._note(Damage(what))
+                return
+            if following is None:
+                break
+            at = following
+        self.seen.audit = at
+        begin = await database.read(db.audit.start)
+        for seal, source in ((written, "the journal"), (self.audit_head, "the head that was given")):
+            if seal is not None and seal.position < begin.position:
+                what = f"Entry {seal.position} of the audit log, which {source} has, was dropped. Give a newer head."
+                self._note(Damage(what))
+            elif seal is not None and await database.read(db.audit.sealed, seal.position) != seal:
+                self._note(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
+
+    async def _sealed(self) -> tuple[db.audit.Seal | None, db.audit.Seal | None]:
+        """The newest seal that the journal holds, and what the audit log begins behind by it."""
+        folder, before = self.context.config.data, -1
+        committed = await self.context.database.read(state.committed)
+        seal, begin = None, None
+        while seal is None and committed != before:  # again where it was compacted meanwhile
+            seal, begin = await asyncio.to_thread(frames.sealed, folder, committed)
+            before, committed = committed, await self.context.database.read(state.committed)
+        return (
+            db.audit.Seal(seal.position, seal.hash) if seal is not None else None,
+            db.audit.Seal(begin.position, begin.hash) if begin is not None else None,
+        )
+
+    async def _manifests(self) -> None:
+        after = 0
+        while rows := await self.context.database.read(db.checks.manifests_after, after):
+            for row in rows:
+                self.seen.manifests += 1
+                algorithm, _, known = row.digest.partition("~")[0].partition(":")
+                if hashlib.new(algorithm, row.body).hexdigest() != known:
+                    self._note(Damage(f"The manifest {row.path}@{row.digest} does not match its digest."))
+            after = rows[-1].id
+            await asyncio.sleep(0)
+
+    async def _blobs(self) -> None:
+        after = 0
+        while rows := await self.context.database.read(db.checks.blobs_after, after):
+            for row in rows:
+                await self._blob(row)
+            after = rows[-1].id
+
+    async def _blob(self, row: BlobRow) -> None:
+        self.seen.blobs += 1
+        read = random.random() * 100 < self.sample  # noqa: S311 - a sample, no secret
+        problem = await self._problem(row, whole=read)
+        self.progress(row.size)
+        if problem is None:
+            return
+        again = await self.context.database.read(db.checks.blob, row.id)
+        if again is None or (again != row and await self._problem(again, whole=read) is None):
+            return  # it was collected, or mended, while we looked
+        images = tuple(await self.context.database.read(db.checks.images_of, row.id))
+        mended, whole = await self._mend(again) if self.repair else ("", False)
+        self._note(Damage(f"The blob {row.digest} {problem}.", images, mended, whole))
+
+    async def _problem(self, row: BlobRow, *, whole: bool) -> str | None:
+        """What is wrong with the bytes of a blob; None: nothing."""
+        if row.lost:
+            return "is lost since an earlier check; pushing it again mends it"
+        try:
+            with contextlib.closing(await self.context.blobs.open(row.storage_key)) as blob:
+                return await self._problem_of(blob, row, whole=whole)
+        except BlobMissing:
+            return f"has no file {row.storage_key}"
+        except AccessDenied:
+            raise  # that is no damage, and setting the blob aside would make it one
+        except (OSError, PollyError) as error:
+            return f"can't be read: {error}"
+
+    async def _problem_of(self, blob: Blob, row: BlobRow, *, whole: bool) -> str | None:
+        if blob.size != row.size:
+            return f"has {blob.size} bytes, and should have {row.size}"
+        if not whole:
+            return None
+        self.seen.hashed += 1
+        right = await self._digest(blob, row.digest) == row.digest
+        return None if right else "does not match its digest"
+
+    async def _digest(self, blob: Blob, digest: str) -> str:
+        algorithm = digest.partition(":")[0]
+        hasher, at, clock = hashlib.new(algorithm), 0, asyncio.get_running_loop().time
+        began = clock()
+        while at < blob.size and (piece := await blob.read(at, PIECE)):
+            await asyncio.to_thread(hasher.update, piece)
+            at += len(piece)
+            self.seen.size += len(piece)
+            if self.rate and (early := at / self.rate - (clock() - began)) > 0:
+                await asyncio.sleep(early)
+        return f"{algorithm}:{hasher.hexdigest()}"
+
+    async def _mend(self, row: BlobRow) -> tuple[str, bool]:
+        """Set the damaged bytes aside, and find others; else have the next push of the blob stored.
+
+        What was done, and whether the blob is whole again.
+        """
+        blobs, database = self.context.blobs, self.context.database
+        for key in [key for key in await _keys_of(blobs, row.digest) if key != row.storage_key]:
+            if copied := await self._copied(blobs, key, row.digest):
+                await blobs.set_aside(row.storage_key)
+                await database.write(db.checks.mend, row, copied)
+                return f"mended from {key}", True
+        if copied := await self._from_backup(row):
+            await blobs.set_aside(row.storage_key)
+            await database.write(db.checks.mend, row, copied)
+            return f"mended from the backup {self.backup}", True
+        await blobs.set_aside(row.storage_key)
+        await database.write(db.checks.lose, row)
+        return "set aside; the next push of it is stored", False
+
+    async def _copied(self, source: BlobStore, key: str, digest: str) -> str | None:
+        """The blob under a new key, from one of a store that may have it; None where that is not whole, or goes away.
+
+        A key that no row names may be deleted at any moment: a row never names a key that was not made for it.
+        """
+        if not await self._holds(source, key, digest):
+            return None
+        try:
+            return await _copy(source, key, self.context.blobs, Digest(digest))
+        except (BlobMissing, DigestInvalid):
+            return None
+
+    async def _holds(self, blobs: BlobStore, key: str, digest: str) -> bool:
+        try:
+            blob = await blobs.open(key)
+        except (BlobMissing, OSError):
+            return False
+        try:
+            return await self._digest(blob, digest) == digest
+        except (OSError, PollyError):
+            return False
+        finally:
+            blob.close()
+
+    async def _from_backup(self, row: BlobRow) -> str | None:
+        """Copy the blob from the backup, under a new key; None where it is not there whole."""
+        if self.backup is None:
+            return None
+        source = _Backup(self.backup)
+        try:
+            for key in await _keys_of(source, row.digest):
+                if copied := await self._copied(source, key, row.digest):
+                    return copied
+        finally:
+            source.close()
+        return None
+
+    async def _keys(self) -> None:
+        """Count the keys that no row names."""
+        for part in self.context.blobs.parts():
+            keys = [each.key for each in await self.context.blobs.keys(part)]
+            for at in range(0, len(keys), db.garbage.BATCH):
+                self.seen.orphans += len(
+                    await self.context.database.read(db.garbage.orphans, keys[at : at + db.garbage.BATCH])
+                )
+
+    def _note(self, found: Damage) -> None:
+        self.seen.damages.append(found)
+
+
+class _Backup(FileBlobStore):
+    """The blobs of a backup, where nothing is made. Root reads them as the owner of the backup."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, make=False)
+        self._folder = folder
+
+    async def open(self, key: str) -> FileBlob:
+        """As of every store."""
+        with ownership.acting(self._folder):
+            return await super().open(key)
+
+    async def keys(self, part: str) -> Sequence[Stored]:
+        """As of every store."""
+        with ownership.acting(self._folder):
+            return await super().keys(part)
+
+
+async def _keys_of(blobs: BlobStore, digest: str) -> list[str]:
+    """The keys that tell the digest."""
+    algorithm, _, name = digest.partition(":")
+    stored = await blobs.keys(f"{algorithm}/{name[:2]}")
+    return sorted(each.key for each in stored if each.key.startswith(f"{algorithm}/{name[:2]}/{name}."))
+
+
+async def _copy(source: BlobStore, key: str, target: BlobStore, digest: Digest) -> str:
+    """The blob under a new key of the target, durable."""
+    upload = f"mend-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    await target.abort(upload)
+    await target.start(upload)
+    async with target.append(upload) as segment:
+        hasher = hashlib.sha256()
+        async for piece in _pieces(source, key):
+            await segment.write([piece], hasher)
+        made, _ = await segment.commit([], hasher, digest)
+        return made
+
+
+async def _pieces(source: BlobStore, key: str) -> AsyncIterator[bytes]:
+    blob = await source.open(key)
+    try:
+        at = 0
+        while at < blob.size and (piece := await blob.read(at, PIECE)):
+            yield piece
+            at += len(piece)
+    finally:
+        blob.close()

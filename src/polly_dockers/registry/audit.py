@@ -1,0 +1,85 @@
+"""The audit log: what its readers see, and the part of it that is written on the side."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db
+from polly_dockers.auth import permissions, refusals
+from polly_dockers.db.audit import Event
+from polly_dockers.model import Role
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.context import Context
+    from polly_dockers.db.audit import Entry, Wanted
+    from polly_dockers.model import Actor
+
+DAY: Final = 24 * 3600 * 1_000_000
+
+
+async def page(
+    context: Context,
+    actor: Actor,
+    organisation: str,
+    *,
+    wanted: Wanted,
+    newest_first: bool,
+    limit: int,
+    after: int | None,
+) -> tuple[list[Entry], int | None]:
+    """A page of an organisation's entries for its admins, and the key of the next page.
+
+    A page may have fewer entries than ``limit``, or none, and one may follow all the same.
+    """
+
+    def query(connection: Connection) -> tuple[list[Entry], int | None]:
+        found, _ = permissions.member(connection, actor, organisation, Role.admin)
+        return db.audit.page(connection, found, wanted=wanted, newest_first=newest_first, limit=limit, after=after)
+
+    return await context.database.read(query)
+
+
+async def settle(context: Context, *, everything: bool = False) -> None:
+    """Write the refused sign-ins that are remembered, and seal what has no place in the chain yet.
+
+    ``everything`` as in ``refusals.write``.
+    """
+    await refusals.write(context, everything=everything)
+    await seal(context)
+
+
+async def drop_old(context: Context) -> int:
+    """Drop entries that are older than audit_days, and say so in the log; how many there were.
+
+    Once a day at most: only where the oldest entry is a day older than that.
+    """
+    before = await context.database.read(db.clock.ago, context.config.audit_days * DAY // 1_000_000)
+    oldest = await context.database.read(db.audit.oldest)
+    if not context.config.audit_days or oldest is None or oldest >= before - DAY:
+        return 0
+    count, taken = 0, db.audit.DROPPED
+    while taken == db.audit.DROPPED:
+        taken = await context.database.write(_drop, before)
+        count += taken
+    return count
+
+
+def _drop(connection: Connection, before: int) -> int:
+    """Drop entries and say so in one transaction, so that a crash leaves none that are gone without a word."""
+    count = db.audit.drop(connection, before)
+    if count == 0:
+        return 0
+    day = dt.datetime.fromtimestamp(before / 1_000_000, dt.UTC).date().isoformat()
+    detail = f"{count} entries of before {day}; the chain goes on behind {db.audit.start(connection)}"
+    db.audit.note(connection, Event.audit_drop, "", organisation_id=None, by=None, detail=detail)
+    return count
+
+
+async def seal(context: Context) -> None:
+    """Lead the chain on to the newest entry."""
+    if await context.database.read(db.audit.unsealed):
+        while await context.database.write(db.audit.seal) == db.audit.BATCH:
+            pass

@@ -1,0 +1,218 @@
+"""What a repository holds: commits, tags, referrers; and the catalogue of a user's repositories."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from polly_dockers import db
+from polly_dockers.auth import permissions
+from polly_dockers.errors import NameUnknown, TagUnknown, Unauthorized
+from polly_dockers.model import Action, Commit, Digest, RepositoryName, Role, Tag
+from polly_dockers.oci.manifest import INDEXES, OCI_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.context import Context
+    from polly_dockers.model import Actor
+
+
+REFERRERS: Final = 500
+"""Descriptors on a page of referrers: each carries annotations of its own."""
+ANNOTATIONS: Final = 4 << 20
+"""Bytes of annotations on a page of referrers; one descriptor is on each page whatever it has."""
+
+
+async def tags(context: Context, actor: Actor, name: RepositoryName, *, last: str, limit: int) -> list[str]:
+    """Up to ``limit`` tags in the order of their bytes, after ``last``."""
+    return await context.database.read(_tags, context, actor, name, last, limit)
+
+
+def _tags(
+    connection: Connection, context: Context, actor: Actor, name: RepositoryName, last: str, limit: int
+) -> list[str]:
+    reached = permissions.reach(connection, actor, name, Action.pull, public=context.public)
+    return db.manifests.tag_names(connection, reached.repository_id, last, limit)
+
+
+async def catalog(context: Context, actor: Actor, *, last: str, limit: int) -> list[str]:
+    """Up to ``limit`` names of the repositories in the user's organisations, after ``last``.
+
+    Raises Unauthorized for a token that was not made for the catalogue.
+    """
+    if not actor.catalog or actor.user_id is None:
+        msg = "The catalogue takes a token of the scope registry:catalog:*."
+        raise Unauthorized(msg, scope="registry:catalog:*", reason="insufficient_scope")
+    return await context.database.read(_catalog, actor, last, limit)
+
+
+def _catalog(connection: Connection, actor: Actor, last: str, limit: int) -> list[str]:
+    if not permissions.alive(connection, actor):
+        raise permissions.ended()
+    organisation, _, name = last.partition("/")
+    return db.repositories.names_after(connection, actor.user_id or 0, (organisation, name), limit)
+
+
+async def referrers(
+    context: Context,
+    actor: Actor,
+    name: RepositoryName,
+    digest: Digest,
+    *,
+    artifact_types: Sequence[str],
+    after: int,
+) -> tuple[list[bytes], int | None]:
+    """A page of descriptors, as JSON, of what refers to the digest, and what the next page comes after.
+
+    Of any of ``artifact_types`` where some are given. "If the registry supports the referrers API … MUST include" those
+    of the fallback tag too, which stand on the first page.
+    """
+    return await context.database.read(_referrers, context, actor, name, digest, artifact_types, after)
+
+
+def _referrers(
+    connection: Connection,
+    context: Context,
+    actor: Actor,
+    name: RepositoryName,
+    digest: Digest,
+    artifact_types: Sequence[str],
+    after: int,
+) -> tuple[list[bytes], int | None]:
+    try:
+        reached = permissions.reach(connection, actor, name, Action.pull, public=context.public)
+    except NameUnknown:
+        return [], None
+    fallback = (
+        _fallback_entries(db.manifests.body_of_tag(connection, reached.repository_id, digest.replace(":", "-")))
+        if after == 0
+        else []
+    )
+    page, following = db.manifests.referrers(
+        connection,
+        reached.repository_id,
+        digest,
+        artifact_types=artifact_types,
+        after=after,
+        limit=REFERRERS,
+        room=ANNOTATIONS - sum(len(item) for _, _, item in fallback),
+    )
+    found = {row.digest: _descriptor(row) for row in page}
+    for name_of, artifact_type, item in fallback:
+        if not artifact_types or artifact_type in artifact_types:
+            found.setdefault(name_of, item)
+    return list(found.values()), following
+
+
+def _descriptor(row: Any) -> bytes:  # noqa: ANN401 - a row of named columns
+    item = {"mediaType": row.media_type, "digest": row.digest, "size": row.size}
+    if row.artifact_type:
+        item["artifactType"] = row.artifact_type
+    if row.annotations:
+        item["annotations"] = msgspec.Raw(row.annotations)  # JSON already, and perhaps a lot of it
+    return msgspec.json.encode(item)
+
+
+class _Index(msgspec.Struct):
+    mediaType: str | None = None  # noqa: N815 - as on the wire
+    manifests: list[msgspec.Raw] | None = None
+
+
+class _Entry(msgspec.Struct):
+    digest: str = ""
+    artifactType: str | None = None  # noqa: N815 - as on the wire
+
+
+def _fallback_entries(body: bytes | None) -> list[tuple[str, str | None, bytes]]:
+    """Digest, artifact type and JSON of the entries of the index that a client keeps under ``sha256-<hex>``.
+
+    Such a client knows no referrers API.
+    """
+    found: list[tuple[str, str | None, bytes]] = []
+    with contextlib.suppress(msgspec.DecodeError):
+        document = msgspec.json.decode(body or b"{}", type=_Index)
+        for item in document.manifests or [] if (document.mediaType or OCI_INDEX) in INDEXES else []:
+            entry = msgspec.json.decode(item, type=_Entry)
+            if entry.digest:
+                found.append((entry.digest, entry.artifactType, bytes(item)))
+    return found
+
+
+async def commits(
+    context: Context,
+    actor: Actor,
+    name: RepositoryName,
+    *,
+    tag: str | None,
+    newest_first: bool,
+    limit: int,
+    after: int | None,
+) -> tuple[list[Commit], int | None, int]:
+    """A page of commits, the key of the next page, and how many there are in all.
+
+    Raises OrganisationUnknown, NameUnknown, TagInvalid, and TagUnknown for a tag that nothing was pushed to.
+    """
+    if tag is not None:
+        tag = Tag.parse(tag)
+    await fold(context)
+    return await context.database.read(_commits, actor, name, tag, newest_first, limit, after)
+
+
+def _commits(
+    connection: Connection,
+    actor: Actor,
+    name: RepositoryName,
+    tag: str | None,
+    newest_first: bool,  # noqa: FBT001 - handed through from the keyword above
+    limit: int,
+    after: int | None,
+) -> tuple[list[Commit], int | None, int]:
+    permissions.member(connection, actor, name.organisation, Role.reader)
+    reached = permissions.reach(connection, actor, name, Action.pull)
+    found, following = db.manifests.commit_page(
+        connection, reached.repository_id, tag=tag, newest_first=newest_first, limit=limit, after=after
+    )
+    if tag is None:
+        return found, following, db.repositories.one(connection, reached.repository_id).commits
+    total = db.manifests.count_commits(connection, reached.repository_id, tag)
+    if total == 0:
+        msg = f"Nothing was ever pushed to {name}:{tag}. polly dockers commit-list --name {name.name} shows its tags."
+        raise TagUnknown(msg)
+    return found, following, total
+
+
+async def active_commits(
+    context: Context, actor: Actor, name: RepositoryName, *, newest_first: bool, limit: int, after: int | None
+) -> tuple[list[Commit], int | None, int]:
+    """A page of tags by their active commits, the key of the next page, and how many tags there are.
+
+    For members. Raises OrganisationUnknown, NameUnknown.
+    """
+
+    def query(connection: Connection) -> tuple[list[Commit], int | None, int]:
+        permissions.member(connection, actor, name.organisation, Role.reader)
+        reached = permissions.reach(connection, actor, name, Action.pull)
+        found, following = db.tags.page(
+            connection, reached.repository_id, newest_first=newest_first, limit=limit, after=after
+        )
+        return found, following, db.repositories.one(connection, reached.repository_id).tags
+
+    await fold(context)
+    return await context.database.read(query)
+
+
+async def fold(context: Context) -> None:
+    """Bring totals and times of last pushes up to now; where the disk is full, they stay as they were."""
+    if await context.database.read(db.repositories.deltas_wait):
+        folded: list[int] = []
+        while await context.write_aside("totals", _fold, folded) and folded[-1] == db.repositories.FOLD:
+            pass
+
+
+def _fold(connection: Connection, folded: list[int]) -> None:
+    folded.append(db.repositories.fold_deltas(connection))

@@ -1,0 +1,228 @@
+"""Pushing manifests: checked against what the repository has, kept as they came, committed to their tags."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db, oci
+from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.db.audit import Event
+from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid
+from polly_dockers.model import Digest
+from polly_dockers.registry.uploads import look_for_push, reach_or_make
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.auth.permissions import Reached
+    from polly_dockers.context import Context
+    from polly_dockers.db.blobs import LinkedBlob
+    from polly_dockers.model import Actor, RepositoryName, Tag
+    from polly_dockers.oci.manifest import Manifest
+
+LARGE: Final = 1 << 16
+"""Bytes of a manifest from which parsing it leaves the loop to others."""
+
+PLATFORMS: Final = 50
+"""Platforms of an index that lists show, at most."""
+
+NAMED: Final = 20
+"""Missing digests that one error names, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A manifest that is kept."""
+
+    digest: Digest
+    subject: Digest | None
+    tags: tuple[Tag, ...]
+
+
+async def manifest(
+    context: Context,
+    actor: Actor,
+    name: RepositoryName,
+    *,
+    read: Callable[[], Awaitable[bytes]],
+    content_type: str,
+    digest: Digest | None,
+    tags: Sequence[Tag],
+) -> Pushed:
+    """Keep a manifest under its digest, and set ``tags`` to it, each a commit where that changes it.
+
+    ``read`` gives the bytes, and is called once it is clear that the user may push.
+    ``digest`` is what the client calls it; None: its sha256. Raises DigestInvalid where it has another,
+    ManifestInvalid where it is none, ManifestBlobUnknown where it names what the repository lacks.
+    """
+    repository_id = await look_for_push(context, actor, name)
+    body = await read()
+    computed = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
+    if digest is not None and digest.algorithm == "sha512":
+        computed = Digest(f"sha512:{hashlib.sha512(body).hexdigest()}")
+    if digest is not None and digest != computed:
+        msg = f"The manifest that arrived has the digest {computed}, not {digest}; nothing was stored."
+        raise DigestInvalid(msg, detail={"computed": computed, "given": digest})
+    if len(body) < LARGE:
+        parsed = oci.manifest.parse(body, content_type)
+    else:
+        async with context.parsing:
+            parsed = await asyncio.to_thread(oci.manifest.parse, body, content_type)
+    held = (
+        repository_id is not None
+        and await context.database.read(db.manifests.find_whole, repository_id, computed) is not None
+    )
+    platform = None if held else await _platform(context, repository_id, parsed)
+    await context.database.write(_store, context, actor, name, computed, parsed, body, platform, tags)
+    return Pushed(computed, parsed.subject, tuple(tags))
+
+
+async def _platform(context: Context, repository_id: int | None, parsed: Manifest) -> str | None:
+    """The platform that an image's config names. A config that is missing is found out in the transaction."""
+    config = parsed.config
+    if repository_id is None or config is None or config.size > oci.manifest.MAX_CONFIG:
+        return None
+    if config.media_type not in oci.manifest.CONFIGS:
+        return None
+    found = await context.database.read(db.blobs.find, repository_id, config.digest)
+    if found is None or found.size > oci.manifest.MAX_CONFIG:
+        return None
+    try:
+        blob = await context.blobs.open(found.storage_key)
+    except BlobMissing:
+        return None
+    try:
+        return oci.manifest.platform_of_config(await blob.read(0, found.size))
+    finally:
+        blob.close()
+
+
+def _store(
+    connection: Connection,
+    context: Context,
+    actor: Actor,
+    name: RepositoryName,
+    digest: Digest,
+    parsed: Manifest,
+    body: bytes,
+    platform: str | None,
+    tags: Sequence[Tag],
+) -> None:
+    """Check the references, insert what is new, and commit the tags, in one transaction.
+
+    A manifest that the repository has whole is held with all that it names, by foreign keys: then only tags are set.
+    Where that sets none it counts as a pull, for an index that names it may be under way.
+    """
+    reached = reach_or_make(connection, context, actor, name)
+    manifest_id = db.manifests.find_whole(connection, reached.repository_id, digest)
+    new = manifest_id is None
+    if manifest_id is None:
+        manifest_id = _keep(connection, reached, digest, parsed, body, platform)
+    changed = [
+        tag
+        for tag in tags
+        if db.manifests.set_tag(
+            connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
+        )
+    ]
+    if not changed:
+        db.pulls.note_stale(connection, manifest_id)
+    paths = [f"{name}:{tag}" for tag in changed] or ([name] if new else [])
+    for path in paths:
+        db.audit.note(connection, Event.push, path, organisation_id=reached.organisation_id, by=actor, detail=digest)
+
+
+def _keep(
+    connection: Connection, reached: Reached, digest: Digest, parsed: Manifest, body: bytes, platform: str | None
+) -> int:
+    """Insert the manifest, or complete one that lacked something, and let it hold what it names; its id."""
+    named = _index_references if parsed.index else _image_references
+    references = named(connection, reached, parsed)
+    if platform is not None:
+        references = replace(references, platforms=(platform,))
+    manifest_id = db.manifests.find_id(connection, reached.repository_id, digest)
+    if manifest_id is None:
+        manifest_id = db.manifests.add(
+            connection,
+            repository_id=reached.repository_id,
+            user_id=reached.user_id,
+            digest=digest,
+            manifest=parsed,
+            body=body,
+            platforms=references.platforms,
+        )
+    db.manifests.refer(
+        connection,
+        repository_id=reached.repository_id,
+        manifest_id=manifest_id,
+        blob_ids=references.blobs,
+        child_ids=references.children,
+        missing=references.missing,
+    )
+    return manifest_id
+
+
+@dataclass(frozen=True, slots=True)
+class _References:
+    """What a manifest names: ids of what the repository has, and digests of what it has not, and may lack."""
+
+    blobs: Sequence[int]
+    children: Sequence[int]
+    missing: Sequence[str]
+    platforms: Sequence[str]
+
+
+def _image_references(connection: Connection, reached: Reached, parsed: Manifest) -> _References:
+    """Of an image. Where the repository takes sparse indexes, layers may be missing too."""
+    configs = [parsed.config] if parsed.config else []
+    named = [*configs, *parsed.layers]
+    found = db.blobs.find_all(connection, reached.repository_id, (item.digest for item in named))
+    missing = sorted({item.digest for item in named} - set(found))
+    needed = {item.digest for item in (configs if reached.sparse_indexes else named)} - parsed.foreign
+    if needed & set(missing):
+        raise _unknown(sorted(needed & set(missing)))
+    for item in named:
+        if item.digest in found:
+            _same_size(item.digest, item.size, found[item.digest].size)
+    return _References([blob.id for blob in found.values()], [], missing, [])
+
+
+def _index_references(connection: Connection, reached: Reached, parsed: Manifest) -> _References:
+    """Of an index: manifests, and the blobs that the index of a build cache holds."""
+    digests = [item.digest for item in parsed.children]
+    children = db.manifests.find_all(connection, reached.repository_id, digests)
+    found: dict[str, LinkedBlob] = db.blobs.find_all(
+        connection, reached.repository_id, (digest for digest in digests if digest not in children)
+    )
+    missing = sorted(set(digests) - set(children) - set(found))
+    if missing and not reached.sparse_indexes:
+        raise _unknown(missing)
+    for item in parsed.children:
+        if item.digest in children:
+            _same_size(item.digest, item.size, children[item.digest].size)
+    platforms = [item.platform for item in parsed.children if item.platform]
+    if not platforms:
+        platforms = [platform for child in children.values() for platform in child.platforms.split()]
+    return _References(
+        [blob.id for blob in found.values()],
+        [child.id for child in children.values()],
+        missing,
+        list(dict.fromkeys(platforms))[:PLATFORMS],
+    )
+
+
+def _same_size(digest: str, stated: int, actual: int) -> None:
+    if stated != actual:
+        msg = f"The manifest says that {digest} has {stated} bytes; it has {actual}. No client could pull it."
+        raise ManifestInvalid(msg)
+
+
+def _unknown(missing: Sequence[str]) -> ManifestBlobUnknown:
+    rest = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    msg = f"The repository lacks what the manifest names: {', '.join(missing[:NAMED])}{rest}. Push that first."
+    return ManifestBlobUnknown(msg, detail={"missing": missing[:NAMED]})

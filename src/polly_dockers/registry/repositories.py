@@ -1,0 +1,160 @@
+"""Making repositories, changing what is said of them, and listing them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db
+from polly_dockers.auth import permissions
+from polly_dockers.db.audit import Event
+from polly_dockers.errors import BadRequest, Denied, NameExists
+from polly_dockers.model import Action, Actor, Repository, RepositoryName, Role, check_length
+from polly_dockers.registry.history import fold
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.context import Context
+
+MAX_DESCRIPTION: Final = 1000
+"""Characters."""
+
+
+def _check_description(text: str) -> str:
+    text = text.strip()
+    if not text or len(text) > MAX_DESCRIPTION:
+        msg = f"The description has {len(text)} characters: say in 1 to {MAX_DESCRIPTION} what the repository is for."
+        raise BadRequest(msg)
+    return text
+
+
+def _check_public(context: Context, wanted: str | None, role: Role) -> None:
+    """Raise Denied unless an admin makes a repository public, on a server whose setting allows it."""
+    if wanted != "public":
+        return
+    if not context.public:
+        msg = "This server keeps all repositories private: its setting public_repositories is deny."
+        raise Denied(msg)
+    if role < Role.admin:
+        msg = f"Only an admin makes a repository public, and you are {role.name}. Ask one: polly members list."
+        raise Denied(msg)
+
+
+async def create(
+    context: Context, actor: Actor, organisation: str, *, name: str, description: str, public: bool
+) -> Repository:
+    """Make a repository.
+
+    Raises NameInvalid, NameExists, BadRequest for the description, Denied, OrganisationUnknown.
+    """
+    description = _check_description(description)
+
+    def change(connection: Connection) -> Repository:
+        found, role = permissions.member(connection, actor, organisation, Role.writer)
+        full = RepositoryName.of(organisation, name)
+        check_length(context.config.registry, full)
+        _check_public(context, "public" if public else None, role)
+        made = db.repositories.add(
+            connection,
+            organisation_id=found,
+            name=full.name,
+            description=description,
+            access="public" if public else "private",
+            user_id=actor.user_id or 0,
+        )
+        if made is None:
+            msg = f"There is a docker repository {full} already. polly dockers list --search {full.name} shows it."
+            raise NameExists(msg)
+        detail = "public" if public else "private"
+        db.audit.note(connection, Event.repository_create, full, organisation_id=found, by=actor, detail=detail)
+        return db.repositories.one(connection, made)
+
+    return await context.database.write(change)
+
+
+async def update(
+    context: Context,
+    actor: Actor,
+    organisation: str,
+    name: str,
+    *,
+    description: str | None,
+    wanted_access: str | None,
+    sparse_indexes: str | None,
+) -> Repository:
+    """Change what is given and leave the rest. Access is for admins. Raises as ``create``, and NameUnknown."""
+    full = RepositoryName.of(organisation, name)
+    values: dict[str, str] = {}
+    if description is not None:
+        values["description"] = _check_description(description)
+    if wanted_access is not None:
+        values["access"] = wanted_access
+    if sparse_indexes is not None:
+        values["sparse_indexes"] = sparse_indexes
+    if not values:
+        msg = "Nothing to change was given: description, access or sparse_indexes."
+        raise BadRequest(msg)
+
+    def change(connection: Connection) -> Repository:
+        _, role = permissions.member(connection, actor, organisation, Role.writer)
+        reached = permissions.reach(connection, actor, full, Action.pull)
+        if wanted_access is not None:
+            changes = wanted_access != db.repositories.one(connection, reached.repository_id).access
+            if changes and role < Role.admin:
+                msg = f"Only an admin changes the access of a repository, and you are a {role.name}."
+                raise Denied(msg)
+            _check_public(context, wanted_access, role)
+        db.repositories.change(connection, reached.repository_id, **values)
+        db.audit.note(
+            connection,
+            Event.repository_update,
+            full,
+            organisation_id=reached.organisation_id,
+            by=actor,
+            detail=", ".join(f"{key}: {value}" for key, value in values.items()),
+        )
+        return db.repositories.one(connection, reached.repository_id)
+
+    await fold(context)
+    return await context.database.write(change)
+
+
+async def one(context: Context, actor: Actor, organisation: str, name: str) -> Repository:
+    """A repository of an organisation that the caller is a member of; raises OrganisationUnknown, NameUnknown."""
+    full = RepositoryName.of(organisation, name)
+
+    def query(connection: Connection) -> Repository:
+        permissions.member(connection, actor, organisation, Role.reader)
+        return db.repositories.one(connection, permissions.reach(connection, actor, full, Action.pull).repository_id)
+
+    await fold(context)
+    return await context.database.read(query)
+
+
+async def page(
+    context: Context,
+    actor: Actor,
+    organisation: str,
+    *,
+    by_push: bool,
+    newest_first: bool,
+    limit: int,
+    after: tuple[int, int] | None,
+    search: str,
+) -> tuple[list[Repository], tuple[int, int] | None, int]:
+    """A page of the organisation's repositories, the key of the next page, and how many match in all."""
+
+    def query(connection: Connection) -> tuple[list[Repository], tuple[int, int] | None, int]:
+        found, _ = permissions.member(connection, actor, organisation, Role.reader)
+        return db.repositories.page(
+            connection,
+            found,
+            by_push=by_push,
+            newest_first=newest_first,
+            limit=limit,
+            after=after,
+            search=search,
+        )
+
+    await fold(context)
+    return await context.database.read(query)

@@ -1,0 +1,1 @@
+"""The server as a process: start, workers, signals, the data folder, certificates."""

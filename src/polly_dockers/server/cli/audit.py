@@ -1,0 +1,136 @@
+"""The command ``polly-server audit``: the audit log of all organisations."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from polly_dockers import db, moments
+from polly_dockers.auth import accounts
+from polly_dockers.cli import audit_filter, tables
+from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.cli.tables import Column
+from polly_dockers.db.audit import Event, Wanted
+from polly_dockers.errors import BadRequest
+from polly_dockers.server.cli import data_option
+from polly_dockers.server.cli.help import moment
+from polly_dockers.server.cli.storage import on_registry
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.context import Context
+    from polly_dockers.db.audit import Entry
+
+PAGE: Final = 500
+"""Entries of the audit log that are read at once."""
+_ENTRY: Final = (
+    Column("time"),
+    Column("event"),
+    Column("by"),
+    Column("from", optional=True),
+    Column("subject"),
+    Column("detail", own_line=True),
+)
+Data = data_option.Data
+
+
+def add_to(app: typer.Typer) -> None:
+    """Let the app have the command."""
+    example = "polly-server audit --data data --org acme --latest 50"
+    app.command("audit", cls=HelpedCommand, epilog=example)(run_audit)
+
+
+def run_audit(
+    data: Data = Path("data"),
+    *,
+    org: Annotated[str | None, typer.Option("--org", metavar="NAME", help="Only this organisation.")] = None,
+    event: Annotated[Event | None, typer.Option("--event", metavar="EVENT", help="Only this, such as delete.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="EMAIL", help="Only what they did.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="ORG/NAME", help="Only what was done to this docker repository.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, yesterday, 2026-11-24.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Until then; a day with all of it.")
+    ] = None,
+    all_events: Annotated[bool, typer.Option("--all-events", help="Also what was done with access tokens.")] = False,
+    latest: Annotated[int, typer.Option("--latest", min=1, metavar="N", help="How many, from the newest on.")] = 20,
+    output: Output = "table",
+) -> None:
+    """Print the audit log of all organisations, newest first.
+
+    Entries about access tokens are left out without --all-events or --event. Admins see the log of their organisation:
+    polly audit list.
+    """
+    if name is not None and org is None and "/" not in name:
+        msg = f"--name {name!r} is in which organisation? Right are --name ORG/{name}, and --org ORG --name {name}."
+        raise BadRequest(msg)
+    wanted = Wanted(
+        event=event,
+        token_events=all_events or event is not None,
+        by=by.lower() if by is not None else None,
+        path=f"{org}/{name}" if name is not None and org is not None and not name.startswith(f"{org}/") else name,
+        since=_moment(since, "--since", end=False),
+        until=_moment(until, "--until", end=True),
+    )
+    if wrong := audit_filter.wrong(by, wanted.since, wanted.until):
+        raise BadRequest(wrong)
+
+    async def read(context: Context) -> list[Entry]:
+        found: list[Entry] = []
+        after: int | None = None
+        while len(found) < latest:
+            page, after = await context.database.read(_entries, org, wanted, after, min(latest - len(found), PAGE))
+            found += page
+            if after is None:
+                break
+        return found
+
+    entries = on_registry(data, None, read)
+    if output == "json":
+        names = ("event", "by", "address", "subject", "detail")
+        tables.document([{"at": moment(each.at), **{name: getattr(each, name) for name in names}} for each in entries])
+        return
+    lines = [
+        (
+            tables.date(moment(each.at)),
+            each.event,
+            each.by or "-",
+            each.address or "-",
+            each.subject or "-",
+            each.detail,
+        )
+        for each in entries
+    ]
+    if lines:
+        tables.show(_ENTRY, lines)
+    else:
+        print("The audit log has no such entry.", file=sys.stderr)
+
+
+def _entries(
+    connection: Connection, org: str | None, wanted: Wanted, after: int | None, limit: int
+) -> tuple[list[Entry], int | None]:
+    found = accounts.organisation_of(connection, org) if org is not None else None
+    return db.audit.page(connection, found, wanted=wanted, after=after, limit=limit)
+
+
+def _moment(text: str | None, option: str, *, end: bool) -> int | None:
+    """The moment of an option in microseconds, None without it. Raises BadRequest."""
+    if text is None:
+        return None
+    try:
+        at = moments.parse(text, dt.datetime.now().astimezone(), end=end)
+    except ValueError as error:
+        msg = (
+            f"{option} {text!r} is not a time. Right are yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (a week ago)."
+        )
+        raise BadRequest(msg) from error
+    return int(at.timestamp() * 1_000_000)

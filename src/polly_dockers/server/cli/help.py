@@ -1,0 +1,101 @@
+"""What the commands of polly-server have in common with those of polly: help, arguments, tables, JSON."""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import sys
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
+
+import typer
+
+from polly_dockers.cli import usage
+from polly_dockers.cli.command import HelpedGroup
+from polly_dockers.system import process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
+
+
+def group(help: str, *, root: bool = False) -> typer.Typer:  # noqa: A002 - typer's word
+    """A group of commands with the help that polly's have; the root also completes commands for shells."""
+    return typer.Typer(
+        cls=HelpedGroup,
+        no_args_is_help=True,
+        add_completion=root,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help=help,
+        context_settings=CONTEXT,
+    )
+
+
+def complete(app: typer.Typer) -> int:
+    """Run the command that the arguments of the process name, and return its exit code: 2 for what was typed wrongly.
+
+    All that it prints is out at the end: raises OSError where it can't be.
+    """
+    try:
+        code = app(prog_name="polly-server", standalone_mode=False)
+    except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            return process.INTERRUPTED
+        print("Nothing was changed.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+            return 2
+        if hasattr(error, "format_message"):  # what the library of the commands says of a wrong command line
+            print(f"Error: {usage.message(error)}", file=sys.stderr)
+            return 2
+        raise
+    finally:
+        sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take the value of an option also without the option's name, as its argument."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        annotations = get_type_hints(function, include_extras=True)
+        annotations.pop("return", None)
+        defaults = {each.name: each.default for each in inspect.signature(function).parameters.values()}
+        words = f"The same as --{option}, which may be left out before it."
+        argument = typer.Argument(metavar=option.upper(), help=words, show_default=False)
+        annotations["argument"], defaults["argument"] = Annotated[str | None, argument], None
+        annotations[option], defaults[option] = Annotated[str | None, annotations[option].__metadata__[0]], None
+        annotations["context"], defaults["context"] = typer.Context, inspect.Parameter.empty
+
+        @wraps(function)
+        def named(context: typer.Context, **values: object) -> None:
+            bare, given = values.pop("argument"), values[option]
+            if bare is not None and given not in {None, bare}:
+                context.fail(f"{bare!r} and --{option} {given!r} are different. Give one of them.")
+            if bare is None and given is None:
+                context.fail(f"--{option} is missing.")
+            values[option] = bare if given is None else given
+            function(**values)
+
+        kind = inspect.Parameter.KEYWORD_ONLY
+        named.__annotations__ = annotations
+        named.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(name, kind, default=defaults[name], annotation=annotations[name])
+                for name in annotations
+            ]
+        )
+        return named
+
+    return decorate
+
+
+def moment(microseconds: int) -> str:
+    """A time of the database as programs read it: UTC, to the second."""
+    return (
+        dt.datetime.fromtimestamp(microseconds / 1_000_000, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )

@@ -1,0 +1,85 @@
+"""The commands of polly-server for the keys that sign registry tokens: key list, key rotate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from polly_dockers import db
+from polly_dockers.auth.registry_tokens import new_key
+from polly_dockers.cli import tables
+from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.db.audit import Event
+from polly_dockers.server import data_folder
+from polly_dockers.server.cli import data_option
+from polly_dockers.server.cli.help import group, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.db.keys import Key
+
+app: Final = group("Keys that sign registry tokens.")
+Data = data_option.Data
+
+
+@app.command("list", cls=HelpedCommand, epilog="polly-server key list --data data")
+def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
+    """List the signing keys, newest first. For each: id, when it was made, and what it is there for."""
+    data_folder.require(data)
+    found = data_folder.change(data, db.keys.every)
+    signing = db.keys.signing(found)
+    at = moment if output == "json" else _date
+    lines = [(key.kid, at(key.created_at), _use(key, signing, found, at)) for key in reversed(found)]
+    if output == "json":
+        tables.document([dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines])
+        return
+    tables.show([tables.Column(title) for title in ("key", "created at", "use")], lines)
+
+
+def _use(key: Key, signing: Key, found: Sequence[Key], at: Callable[[int], str]) -> str:
+    """What a key is there for; ``at`` writes a time."""
+    if key == signing:
+        return "signs"
+    if key.created_at > signing.created_at:
+        return f"signs from {at(key.signs_from)}"
+    until = db.keys.kept_until(key, found)
+    return f"verifies until {at(until)}" if until is not None else "verifies"
+
+
+def _date(microseconds: int) -> str:
+    return tables.date(moment(microseconds))
+
+
+@app.command("rotate", cls=HelpedCommand, epilog="polly-server key rotate --data data")
+def run_rotate(
+    data: Data = Path("data"),
+    *,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Delete all older keys at once, such as after one was stolen.")
+    ] = False,
+) -> None:
+    """Make a new signing key, while the server runs. Nobody is signed out.
+
+    Older keys verify until all that they signed has expired, and are deleted then. With --revoke they are deleted now:
+    what they signed is refused from the next request on, and Docker gets a new token automatically.
+    """
+    data_folder.require(data)
+    kid = data_folder.change(data, lambda connection: _rotate(connection, revoke=revoke))
+    if revoke:
+        print(f"Key {kid} signs from now on. All others are deleted, and what they signed is refused.")
+    else:
+        print(f"Key {kid} signs in {db.keys.AHEAD} seconds. Those before it go once all that they signed has expired.")
+
+
+def _rotate(connection: Connection, *, revoke: bool) -> str:
+    before = db.keys.every(connection)
+    made = db.keys.add(connection, *new_key())
+    db.keys.remove(connection, before if revoke else db.keys.outlived(connection))
+    detail = "older keys revoked" if revoke else ""
+    db.audit.note(connection, Event.key_rotate, made.kid, organisation_id=None, by=None, detail=detail)
+    return made.kid

@@ -1,0 +1,238 @@
+"""The commands of polly-server for organisations: made, deleted, and brought back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from polly_dockers import db
+from polly_dockers.auth import accounts
+from polly_dockers.cli import tables
+from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.db.audit import Event
+from polly_dockers.errors import BadRequest, NotInTrash, OrganisationExists
+from polly_dockers.formatting import counted, size
+from polly_dockers.model import parse_slug
+from polly_dockers.server import data_folder
+from polly_dockers.server.cli.data_option import Data, Org, same, settings
+from polly_dockers.server.cli.help import group, moment, named_by
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.db.trash import Item
+
+app: Final = group("Organisations: the first part of every image path.")
+
+
+@app.command("create", cls=HelpedCommand, epilog="polly-server org create biolab --data data")
+@named_by("org")
+def org_create(
+    org: Org,
+    data: Data = Path("data"),
+    *,
+    create_on_push: Annotated[bool, typer.Option(help="A push to a repository that is missing makes it.")] = False,
+) -> None:
+    """Make an organisation. Give it an admin with polly-server user add."""
+    data_folder.require(data)
+    data_folder.change(
+        data, lambda connection: accounts.create_organisation(connection, org, create_on_push=create_on_push)
+    )
+    print(
+        f"Organisation {org} is made. Give it an admin: polly-server user add{same()} --org {org} --email … "
+        "--role admin"
+    )
+
+
+@app.command("update", cls=HelpedCommand, epilog="polly-server org update biolab --create-on-push")
+@named_by("org")
+def org_update(
+    org: Org,
+    *,
+    create_on_push: Annotated[bool, typer.Option(help="Whether a push to a missing repository makes it.")],
+    data: Data = Path("data"),
+) -> None:
+    """Change the settings of an organisation."""
+    data_folder.require(data)
+
+    def update(connection: Connection) -> None:
+        found = accounts.organisation_of(connection, org)
+        db.accounts.set_create_on_push(connection, found, on=create_on_push)
+        detail = f"create-on-push {'on' if create_on_push else 'off'}"
+        db.audit.note(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
+
+    data_folder.change(data, update)
+    print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
+
+
+@app.command("delete", cls=HelpedCommand, epilog="polly-server org delete biolab --yes")
+@named_by("org")
+def org_delete(
+    org: Org, data: Data = Path("data"), *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Put an organisation with all its repositories into the trash. Nobody reaches it until it is restored."""
+    data_folder.require(data)
+
+    def throw(connection: Connection) -> Item:
+        found = accounts.organisation_of(connection, org)
+        db.audit.note(connection, Event.delete, org, organisation_id=found, by=None)
+        return db.trash.throw_organisation(connection, found, org)
+
+    if not yes:
+        found = data_folder.change(data, lambda connection: accounts.organisation_totals(connection, org))
+        print(f"This takes away the organisation {org} with {found}.", file=sys.stderr)
+        if not sys.stdin.isatty():
+            print("Error: Nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
+            raise SystemExit(2)
+        typer.confirm("Delete it?", abort=True, err=True)
+    until = tables.date(_until(data_folder.change(data, throw), data))
+    print(
+        f"Organisation {org} is in the trash. To bring it back until {until}: "
+        f"polly-server org restore{same()} --org {org}"
+    )
+
+
+def _until(item: Item, data: Path) -> str:
+    """Until when the item can be restored."""
+    return moment(item.deleted_at + settings(data).trash_days * 86_400_000_000)
+
+
+@app.command(
+    "restore",
+    cls=HelpedCommand,
+    epilog="polly-server org restore biolab\npolly-server org restore biolab --item 7 --as biolab-before",
+)
+@named_by("org")
+def org_restore(
+    org: Org,
+    data: Data = Path("data"),
+    *,
+    item: Annotated[
+        int | None,
+        typer.Option("--item", metavar="NUMBER", help="Which one of several: org list --deleted has it."),
+    ] = None,
+    as_: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Restore it under another name.")] = None,
+) -> None:
+    """Bring back an organisation that was deleted. It has all that it had."""
+    data_folder.require(data)
+    target = parse_slug(as_) if as_ is not None else org
+
+    def restore(connection: Connection) -> None:
+        found = _thrown(connection, org, item)
+        if not db.restore.restore_organisation(connection, found, target):
+            there = f"There is an organisation {target} {'again' if target == org else 'already'}."
+            command = f"polly-server org restore{same()} {org} --item {found.id} --as NEW_NAME"
+            msg = f"{there} Restore the deleted one under another name: {command}"
+            raise OrganisationExists(msg)
+        detail = f"as {target}" if target != org else ""
+        db.audit.note(connection, Event.restore, org, organisation_id=found.organisation_id, by=None, detail=detail)
+
+    data_folder.change(data, restore)
+    print(f"Organisation {org} is restored{f' as {target}' if target != org else ''}.")
+
+
+def _thrown(connection: Connection, org: str, number: int | None) -> Item:
+    """The organisation in the trash that is meant. Raises NotInTrash, and BadRequest where there are several."""
+    named = [each for each in db.trash.organisations_in(connection) if each.name == org]
+    found = [each for each in named if each.id == number] if number is not None else named
+    if not found:
+        which = f" with the number {number}" if number is not None else ""
+        msg = (
+            f"The trash holds no organisation {org}{which}; it may have been purged. "
+            "polly-server org list --deleted shows what it holds."
+        )
+        raise NotInTrash(msg)
+    whole = [each for each in found if not each.purging]
+    if len(whole) > 1:
+        lines = "".join(
+            f"\n  --item {each.id}: {_held(connection, each)}, deleted {tables.date(moment(each.deleted_at))}"
+            for each in whole
+        )
+        msg = f"The trash holds {len(whole)} organisations {org}. Say which one:{lines}"
+        raise BadRequest(msg)
+    return (whole or found)[0]
+
+
+def _held(connection: Connection, item: Item) -> str:
+    totals = db.accounts.organisation_totals(connection, item.organisation_id)
+    return (
+        f"{counted(totals.repositories, 'repository')}, {counted(totals.members, 'member')}, "
+        f"{counted(item.commits, 'commit')}, {size(item.size)}"
+    )
+
+
+@app.command(
+    "list",
+    cls=HelpedCommand,
+    epilog="polly-server org list --data data\npolly-server org list --deleted\npolly-server org list --output json",
+)
+def org_list(
+    data: Data = Path("data"),
+    *,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Those in the trash, which can be restored.")] = False,
+    output: Output = "table",
+) -> None:
+    """List the organisations. For each: members, when it was made, and whether a push makes repositories."""
+    data_folder.require(data)
+    thrown = [each for each in data_folder.change(data, db.trash.organisations_in) if not each.purging]
+    if deleted:
+        _list_deleted(data, thrown, output)
+        return
+    found = data_folder.change(data, db.accounts.organisation_list)
+    if output == "json":
+        keys = ("slug", "members", "created_at", "create_on_push")
+        items = [dict(zip(keys, (row.slug, row.members, moment(row.created_at), bool(row.create_on_push)), strict=True))
+                 for row in found]  # fmt: skip
+        tables.document(items)
+        return
+    lines = [
+        (row.slug, str(row.members), tables.date(moment(row.created_at)), "yes" if row.create_on_push else "no")
+        for row in found
+    ]
+    titles = ("organisation", "members", "created at", "create on push")
+    if found:
+        tables.show([tables.Column(title) for title in titles], lines)
+    else:
+        print(f"There is no organisation yet. Make one: polly-server org create{same()} --org …", file=sys.stderr)
+    if thrown:
+        count = counted(len(thrown), "deleted organisation")
+        print(f"{count} can be restored: polly-server org list{same()} --deleted", file=sys.stderr)
+
+
+def _list_deleted(data: Path, thrown: list[Item], output: str) -> None:
+    def totals(connection: Connection) -> list[Any]:
+        return [db.accounts.organisation_totals(connection, each.organisation_id) for each in thrown]
+
+    items: list[dict[str, Any]] = [
+        {
+            "item": each.id,
+            "slug": each.name,
+            "repositories": held.repositories,
+            "members": held.members,
+            "commits": each.commits,
+            "size": each.size,
+            "deleted_at": moment(each.deleted_at),
+            "restorable_until": _until(each, data),
+        }
+        for each, held in zip(thrown, data_folder.change(data, totals), strict=True)
+    ]
+    if output == "json":
+        tables.document(items)
+        return
+    titles = ("item", "organisation", "repositories", "members", "commits", "size", "deleted at", "restorable until")
+    lines = [
+        (
+            *(str(each[key]) for key in ("item", "slug", "repositories", "members", "commits")),
+            size(each["size"]),
+            tables.date(each["deleted_at"]),
+            tables.date(each["restorable_until"]),
+        )
+        for each in items
+    ]
+    if items:
+        tables.show([tables.Column(title) for title in titles], lines)
+    else:
+        print("No organisation is in the trash.", file=sys.stderr)

@@ -1,0 +1,398 @@
+"""The commands of polly-server that look after what is stored: backup, restore, check, rebuild, usage, gc."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import re
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import typer
+
+from polly_dockers import db
+from polly_dockers.auth import accounts
+from polly_dockers.cli import tables
+from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.cli.tables import Column
+from polly_dockers.db.audit import Seal
+from polly_dockers.errors import BadRequest, Unavailable
+from polly_dockers.formatting import counted, size
+from polly_dockers.maintenance import backup
+from polly_dockers.registry.history import fold
+from polly_dockers.server import data_folder
+from polly_dockers.server.cli import data_option
+from polly_dockers.server.cli.help import moment
+from polly_dockers.server.cli.progress import Bar, Counter
+from polly_dockers.system import process
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from polly_dockers.context import Context
+    from polly_dockers.db.usage import Usage
+    from polly_dockers.maintenance.check import Checked
+    from polly_dockers.maintenance.garbage import Report
+
+T = TypeVar("T")
+
+NAMED: Final = 20
+"""What is lost or damaged, that is named in one run, at most."""
+_USAGE: Final = (
+    Column("repository", own_line=True),
+    *(Column(title, right=True) for title in ("commits", "tags need", "older commits", "trash", "unnamed")),
+)
+Data = data_option.Data
+ConfigFile = data_option.ConfigFile
+
+
+def add_to(app: typer.Typer) -> None:
+    """Let the app have the commands of this file."""
+    for name, function, example in (
+        ("backup", run_backup, "polly-server backup --data data --to /mnt/backup/polly"),
+        ("restore", run_restore, "polly-server restore --from /mnt/backup/polly --data data"),
+        ("check", run_check, "polly-server check --data data --repair --from /mnt/backup/polly"),
+        ("rebuild", run_rebuild, "polly-server rebuild --data data"),
+        ("usage", run_usage, "polly-server usage --data data --org acme"),
+        ("gc", run_gc, "polly-server gc --data data --dry-run"),
+    ):
+        app.command(name, cls=HelpedCommand, epilog=example)(function)
+
+
+def run_backup(
+    to: Annotated[
+        Path,
+        typer.Option(
+            "--to", readable=False, metavar="DIR", help="Folder of the backup; a second one copies what is new."
+        ),
+    ],
+    data: Data = Path("data"),
+    *,
+    output: Output = "table",
+) -> None:
+    """Copy the registry to a folder while it runs. What was copied is read again and checked."""
+    data_folder.require(data)
+    with _bar("copying") as start:
+        done = backup.backup(data, to, start)
+    if output == "json":
+        tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept})
+        return
+    print(
+        f"Copied {counted(done.blobs, 'blob')} ({size(done.size)}) to {to}; {done.kept} were there already. The backup "
+        "holds the registry as it was when this command began."
+    )
+
+
+def run_restore(
+    from_: Annotated[
+        Path, typer.Option("--from", readable=False, metavar="DIR", help="Folder that polly-server backup --to wrote.")
+    ],
+    data: Data = Path("data"),
+) -> None:
+    """Make a data folder from a backup. The registry is as it was at the moment of the backup."""
+    with _bar("restoring") as start:
+        done = backup.restore(from_, data, start)
+    data_folder.prepare(data)
+    data_folder.change(data, db.pulls.note_all)
+    print(
+        f"Restored {counted(done.blobs, 'blob')} ({size(done.size)}) to {data}. Start the server: "
+        f"polly-server run --data {quote(str(data))}"
+    )
+    option = f"--data {quote(str(data))}"
+    print(
+        "Passwords, roles, access tokens and signing keys are those of the backup. What was changed or revoked since "
+        "then is valid again.\n"
+        f"To end access tokens: polly-server user revoke-tokens --all {option}\n"
+        f"To end what older signing keys signed: polly-server key rotate --revoke {option}"
+    )
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """Gives what begins a bar of so many bytes."""
+    bars: list[Bar] = []
+
+    def start(total: int) -> Callable[[int], None]:
+        bars.append(Bar(what, total))
+        return bars[0].add
+
+    yield start
+    for bar in bars:
+        bar.end()
+
+
+def run_check(
+    data: Data = Path("data"),
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; nothing is deleted.")] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", readable=False, metavar="DIR", help="Folder of a backup to repair blobs from."),
+    ] = None,
+    sample: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="Percent of the blobs whose bytes are read; 0: none, only sizes are compared.",
+        ),
+    ] = 100,
+    rate: Annotated[float, typer.Option(min=0, metavar="MB/S", help="MB/s that are read, at most; 0: no limit.")] = 0,
+    audit_head: Annotated[
+        str | None, typer.Option(metavar="POSITION:HASH", help="Head of the audit log that an earlier check printed.")
+    ] = None,
+    config_file: ConfigFile = None,
+    output: Output = "table",
+) -> None:
+    """Find damage to the data while the server runs. The database is compared with the files, and bytes with digests.
+
+    It ends with exit code 1 where something is wrong, and with 0 where --repair has repaired all of it.
+
+    With --repair a damaged blob is set aside in the folder damaged, and mended from another copy, from the backup of
+    --from, or by having the next push of it stored.
+
+    The chain of the audit log is checked too. Somebody who can write to the data folder could replace all of it. To
+    find that, keep the head that a check prints elsewhere, and give it as --audit-head.
+    """
+    from polly_dockers.maintenance.check import Check  # noqa: PLC0415 - only what a command needs is imported
+
+    noted = _seal(audit_head)
+    if from_ is not None:
+        backup.require(from_, repair=repair)
+
+    async def run(context: Context) -> Checked:
+        check = Check(context, repair=repair, sample=sample, rate=rate * 1_000_000, backup=from_, audit_head=noted)
+        bar = Bar("checking", await check.size())
+        check.progress = bar.add
+        seen = await check.run()
+        bar.end()
+        return seen
+
+    seen = on_registry(data, config_file, run)
+    if output == "json":
+        head = None if seen.audit is None else str(seen.audit)
+        tables.document({**{key: value for key, value in asdict(seen).items() if key != "audit"}, "audit_head": head})
+        raise SystemExit(0 if all(found.whole for found in seen.damages) else 1)
+    for found in seen.damages:
+        print(f"{found.what}{f' It is {found.mended}.' if found.mended else ''}", file=sys.stderr)
+        for image in found.images:
+            print(f"  {image}", file=sys.stderr)
+    print(
+        f"Checked {counted(seen.blobs, 'blob')}, {seen.hashed} of them read ({size(seen.size)}), and "
+        f"{counted(seen.manifests, 'manifest')}. Files that no image uses, which are deleted later: {seen.orphans}. "
+        f"{_verdict(seen)}"
+    )
+    if seen.audit is not None:
+        print(f"The audit log is whole. Its head, to be kept elsewhere and given to a later check: {seen.audit}")
+    if not all(found.whole for found in seen.damages):
+        raise SystemExit(1)
+
+
+def _verdict(seen: Checked) -> str:
+    """What a check has come to, in words; nothing is called right that was not looked at."""
+    count, mended = len(seen.damages), sum(found.whole for found in seen.damages)
+    if mended and mended == count:
+        return f"{count} {_was(count)} wrong and {_was(count)} mended; nothing is wrong now."
+    if count:
+        more = f", {mended} of which {'is' if mended == 1 else 'are'} mended" if mended else ""
+        return f"{count} {'is' if count == 1 else 'are'} wrong{more}."
+    unread = seen.blobs - seen.hashed
+    if unread == 0:
+        return "Nothing is wrong."
+    which = "No blob was read" if seen.hashed == 0 else f"{counted(unread, 'blob')} {_was(unread)} not read"
+    return f"{which}: files have the right sizes, but damage inside a file that was not read does not show."
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _seal(text: str | None) -> Seal | None:
+    if text is None:
+        return None
+    position, _, digest = text.partition(":")
+    if not position.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
+        msg = "--audit-head must be POSITION:HASH, as polly-server check prints it."
+        raise BadRequest(msg)
+    return Seal(int(position), bytes.fromhex(digest))
+
+
+def run_rebuild(data: Data = Path("data")) -> None:
+    """Rebuild a lost database from journal and blobs. It has every repository, tag, commit and manifest.
+
+    A database that was restored from a backup is brought up to the end of the journal. Passwords, tokens and
+    roles are not in the store: give them again with polly-server user reset-password and user add.
+    """
+    from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - only what a command needs is imported
+
+    done = rebuild.rebuild(data)
+    data_folder.prepare(data)
+    print(
+        f"Read {counted(done.batches, 'entry')} of the journal. {data} has "
+        f"{counted(done.repositories, 'repository')} and {counted(done.commits, 'commit')}. Restored "
+        f"{counted(done.manifests, 'manifest')} and {counted(done.blobs, 'blob')} in the database."
+    )
+    if done.batches:
+        print(
+            "Give accounts that have no password or no role new ones: polly-server user add "
+            f"--data {quote(str(data))} --org ORG --email EMAIL --role admin"
+        )
+    for repository, manifest, digest in done.lost[:NAMED]:
+        print(f"lost: {digest}, which {repository}@{manifest} names", file=sys.stderr)
+    if done.lost:
+        verb = "is" if len(done.lost) == 1 else "are"
+        print(f"{counted(len(done.lost), 'blob')} {verb} lost. Push the images again to repair them.", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def run_usage(
+    data: Data = Path("data"),
+    *,
+    org: Annotated[str | None, typer.Option("--org", metavar="NAME", help="Only this organisation.")] = None,
+    output: Output = "table",
+) -> None:
+    """Show how much space each repository uses. Apart: its tags, older commits alone, and the trash.
+
+    What repositories share is counted in each of them; the disk holds it once.
+    """
+    from polly_dockers import db  # noqa: PLC0415 - only what a command needs is imported
+
+    async def look(context: Context) -> tuple[list[db.usage.Usage], tuple[int, int]]:
+        await fold(context)
+        found: list[db.usage.Usage] = []
+        while rows := await context.database.read(db.usage.page, found[-1].id if found else 0):
+            found += rows
+        if org is not None and all(each.organisation != org for each in found):
+            await context.database.read(accounts.organisation_of, org)  # a wrong name is not one without repositories
+        return found, await context.database.read(db.usage.stored)
+
+    found, (count, total) = on_registry(data, None, look)
+    chosen = [each for each in found if org is None or each.organisation == org]
+    chosen.sort(key=lambda each: (*_holder(each), -(each.active + each.inactive + each.trash + each.unnamed)))
+    free = shutil.disk_usage(data).free
+    if output == "json":
+        items = [
+            {
+                **{key: value for key, value in asdict(each).items() if key != "id"},
+                "organisation_deleted_at": _deleted_at(each),
+            }
+            for each in chosen
+        ]
+        process.write_data(json.dumps({"repositories": items, "stored": total, "free": free}, indent=2) + "\n")
+        return
+    lines = [_usage_row(each) for each in chosen]
+    for _, of_one in itertools.groupby(chosen, _holder):
+        mine = list(of_one)
+        sums = [sum(getattr(each, name) for each in mine) for name in ("active", "inactive", "trash", "unnamed")]
+        whose = f"all of {mine[0].organisation}{_gone(mine[0])}"
+        lines.append((whose, str(sum(each.commits for each in mine)), *map(size, sums)))
+    if lines:
+        tables.show(_USAGE, lines)
+    else:
+        print(f"There is no docker repository{f' in {org}' if org is not None else ''} yet.", file=sys.stderr)
+    print(f"{counted(count, 'blob')} of {size(total)} in all; {size(free)} free on the disk.")
+
+
+def _holder(each: Usage) -> tuple[str, int]:
+    """What tells two organisations apart that had one name: the one that is there is before those in the trash."""
+    return each.organisation, -(each.organisation_deleted_at or sys.maxsize)
+
+
+def _deleted_at(each: Usage) -> str | None:
+    return moment(each.organisation_deleted_at) if each.organisation_deleted_at is not None else None
+
+
+def _gone(each: Usage) -> str:
+    at = _deleted_at(each)
+    return f" (organisation deleted {tables.date(at)})" if at is not None else ""
+
+
+def _usage_row(each: Usage) -> tuple[str, ...]:
+    name = f"{each.organisation}/{each.name}{_gone(each) or (' (in the trash)' if each.deleted else '')}"
+    return (name, str(each.commits), size(each.active), size(each.inactive), size(each.trash), size(each.unnamed))
+
+
+def run_gc(
+    data: Data = Path("data"),
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    config_file: ConfigFile = None,
+    output: Output = "table",
+) -> None:
+    """Free the space of what nobody needs, while the server runs. The server also does so automatically.
+
+    That is: what was in the trash for trash_days, blobs that no manifest names, abandoned uploads. Before that, what
+    the policies of organisations no longer keep goes into the trash.
+    """
+    from polly_dockers.maintenance.garbage import Collector  # noqa: PLC0415 - only what a command needs is imported
+
+    counter = Counter()
+
+    def show(report: Report) -> None:
+        counter.show(f"{counted(report.blobs, 'blob')} marked, {report.files} deleted, {size(report.freed)} freed")
+
+    async def look(context: Context) -> Report:
+        return await Collector(context).look()
+
+    async def collect(context: Context) -> Report:
+        report = await Collector(context, progress=show).run()
+        if report is None:
+            msg = "Another collection is running on this folder. Try again when it has ended."
+            raise Unavailable(msg)
+        return report
+
+    report = on_registry(data, config_file, look if dry_run else collect)
+    counter.end()
+    if output == "json":
+        tables.document({"dry_run": dry_run, **asdict(report)})
+    else:
+        print(_would(report) if dry_run else _did(report))
+
+
+def on_registry(data: Path, config_file: Path | None, work: Callable[[Context], Awaitable[T]]) -> T:
+    """What ``work`` returns, done on the data folder beside a server that may run."""
+    data_folder.require(data)
+    settings = data_option.settings(data, config_file)
+
+    async def run() -> T:
+        context = await data_folder.open_registry(settings)
+        try:
+            return await work(context)
+        finally:
+            context.close()
+
+    with data_folder.explained(data):
+        return asyncio.run(run())
+
+
+def _would(report: Report) -> str:
+    return (
+        f"Would move {counted(report.expired, 'manifest')} to the trash by policy.\n"
+        f"Would purge {counted(report.purged, 'item')} of the trash, and take {counted(report.blobs, 'blob')} of "
+        f"{size(report.size)} that nothing needs.\n"
+        f"Waiting to be deleted: {counted(report.waiting, 'blob')}. Files that no image uses: {report.orphans}. "
+        f"Abandoned uploads: {report.uploads} of {size(report.freed)}.\nNothing was changed."
+    )
+
+
+def _did(report: Report) -> str:
+    lines = [
+        f"Moved {counted(report.expired, 'manifest')} to the trash by policy.",
+        f"Purged {counted(report.purged, 'item')} of the trash. Their blobs go in later runs, once their leases end.",
+        f"Took {counted(report.blobs, 'blob')} of {size(report.size)} that nothing needed.",
+        f"Took {counted(report.orphans, 'file')} that no image uses.",
+        f"Deleted {counted(report.files, 'blob')} and {counted(report.uploads, 'abandoned upload')}.",
+        f"Freed {size(report.freed)}. Waiting for a later run: {counted(report.waiting, 'blob')}.",
+    ]
+    if report.journal > 0:
+        lines.append(f"The journal is {size(report.journal)} smaller.")
+    if report.dropped:
+        lines.append(f"Dropped {counted(report.dropped, 'entry')} of the audit log.")
+    return "\n".join(lines)

@@ -1,0 +1,221 @@
+"""The data folder of a server: made, brought to this version, and changed beside a server that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from polly_dockers import db
+from polly_dockers.auth.passwords import Passwords
+from polly_dockers.auth.registry_tokens import Signer, new_key
+from polly_dockers.auth.throttles import Throttles
+from polly_dockers.blobs.filesystem import FileBlobStore
+from polly_dockers.config import Config
+from polly_dockers.context import Context
+from polly_dockers.db.journal import frames
+from polly_dockers.db.sqlite import ERRORS, FILE, Database, disk_trouble
+from polly_dockers.errors import StorageFull, Unavailable
+from polly_dockers.system import ownership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+
+
+T = TypeVar("T")
+
+
+def prepare(folder: Path) -> None:
+    """Make the data folder and its database, or bring them to this version.
+
+    Root acts as the owner of the folder from then on. Raises Unavailable for a folder that can't be used, is of a newer
+    version, or has lost its database.
+    """
+    ownership.become(folder)
+    from polly_dockers.db import migrate  # noqa: PLC0415
+    from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - Alembic takes longer to import than most commands run
+
+    try:
+        if rebuild.is_lost(folder):
+            raise _lost(folder)
+        for made in (folder, folder / "blobs", folder / "uploads"):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        migrate.upgrade(folder)
+        _tighten(folder)
+        rebuild.catch_up(folder)
+    except ERRORS as error:
+        raise _unusable(folder, error) from error
+    _write(folder, _before_start)
+
+
+def _lost(folder: Path) -> Unavailable:
+    place = quote(str(folder))
+    msg = (
+        f"The database of {folder} is gone, and its blobs are there. To rebuild it from the journal: polly-server "
+        f"rebuild --data {place}. To go back to a backup, move the folder away: polly-server restore --data {place} "
+        "--from …"
+    )
+    return Unavailable(msg)
+
+
+def _tighten(folder: Path) -> None:
+    """Have the folder for its owner alone; raises Unavailable where it can't be. It tells of what it changes."""
+    if changed := ownership.tighten(folder):
+        names = ", ".join(str(place) for place in changed)
+        print(f"Warning: Other users could read {names}. Now only the owner can.", file=sys.stderr)
+
+
+def _unusable(folder: Path, error: BaseException) -> Unavailable:
+    if why := ownership.obstacle(folder) or disk_trouble(folder, error):
+        return Unavailable(why)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
+        return Unavailable(msg)
+    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    msg = (
+        f"{folder / FILE} is not a database of polly-server, or is damaged ({reason}). Restore a backup, or give "
+        "another folder with --data DIR."
+    )
+    return Unavailable(msg)
+
+
+def _look_after_keys(connection: Connection) -> None:
+    if not db.keys.every(connection):
+        db.keys.add(connection, *new_key())
+    db.keys.remove_outlived(connection)
+
+
+def _before_start(connection: Connection) -> None:
+    db.clock.observe(connection)
+    _look_after_keys(connection)
+
+
+async def retire_keys(context: Context) -> None:
+    """Delete signing keys whose every token has expired."""
+    if await context.database.read(db.keys.outlived):
+        await context.database.write(db.keys.remove_outlived)
+
+
+def require(folder: Path, *, upgrades: bool = False) -> None:
+    """Raise Unavailable where the folder holds no registry, one of another version, or what this user can't use.
+
+    With ``upgrades`` one of an older version is all right, for the caller is a server that upgrades it. Others must
+    not: the server of that version may be running, and would not know the new tables.
+
+    Root acts as the owner of the folder from then on.
+    """
+    ownership.become(folder)
+    try:
+        found = ""
+        if (folder / FILE).exists() and (folder / FILE).stat().st_size:
+            found = db.version.read(folder)
+            _tighten(folder)
+    except ERRORS as error:
+        raise _unusable(folder, error) from error
+    if not found:
+        from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - for a folder that is not as it should be
+
+        if rebuild.is_lost(folder):
+            raise _lost(folder)
+        place = quote(str(folder))
+        msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {place} --org … --email …"
+        if folder == Config().data:
+            msg += " If it is elsewhere, say where: --data DIR, or POLLY_CONFIG with the server's settings file."
+        raise Unavailable(msg)
+    (db.version.check if upgrades else db.version.current)(folder, found)
+    if why := ownership.obstacle(folder):
+        raise Unavailable(why)
+
+
+def hold(folder: Path) -> None:
+    """Keep every other version from changing the tables, for as long as this process or one of its workers lives."""
+    with explained(folder):
+        db.version.serve(folder)
+
+
+def change(folder: Path, fn: Callable[[Connection], T]) -> T:
+    """Carry out ``fn`` in one transaction on the database of the folder, beside a server that runs.
+
+    Before it, the journal and the database are brought together, as before a server starts.
+    """
+    from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - for what changes something alone
+
+    with explained(folder):
+        try:
+            rebuild.catch_up(folder)
+        except ERRORS as error:
+            raise _unusable(folder, error) from error
+    return _write(folder, fn)
+
+
+def _write(folder: Path, fn: Callable[[Connection], T]) -> T:
+    async def write() -> T:
+        try:
+            database = Database(folder)
+        except ERRORS as error:
+            raise _unusable(folder, error) from error
+        try:
+            return await database.write(fn)
+        finally:
+            database.close()
+
+    with explained(folder):
+        return asyncio.run(write())
+
+
+@contextlib.contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Where this user lacks a permission for what is done on the folder, raise Unavailable that says which."""
+    try:
+        yield
+    except ownership.AccessDenied as error:
+        if why := ownership.obstacle(folder) or (error.place and ownership.explain(Path(error.place), folder)):
+            raise Unavailable(why) from error
+        raise
+    except (Unavailable, StorageFull, OSError) as error:
+        if why := ownership.obstacle(folder):
+            raise Unavailable(why) from error
+        raise
+
+
+def try_writes(folder: Path) -> None:
+    """Write wherever a server writes: the database, the journal, blobs, uploads and locks.
+
+    Raises Unavailable that names what can't be written, and why.
+    """
+    if why := ownership.obstacle(folder):
+        raise Unavailable(why)
+
+    async def write() -> None:
+        store = FileBlobStore(folder)
+        try:
+            await store.check()
+        finally:
+            store.close()
+
+    with explained(folder):
+        asyncio.run(write())
+        frames.check(folder)
+    change(folder, db.version.touch)
+
+
+async def open_registry(config: Config) -> Context:
+    """A registry on the data folder, for this process and its running loop."""
+    database = Database(config.data)
+    found = await database.read(db.keys.every)
+    return Context(
+        config=config,
+        database=database,
+        throttles=Throttles(),
+        blobs=FileBlobStore(config.data),
+        signer=Signer(found, config.registry),
+        passwords=Passwords(),
+    )

@@ -1,0 +1,1 @@
+"""/v2: the protocol of the OCI distribution specification."""

@@ -1,0 +1,82 @@
+"""Lists on the wire: tags, referrers, the catalogue."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlencode
+
+from polly_dockers.errors import PaginationNumberInvalid
+from polly_dockers.model import Digest, RepositoryName
+from polly_dockers.oci.manifest import OCI_INDEX
+from polly_dockers.registry import history
+from polly_dockers.web.authentication import registry_actor
+from polly_dockers.web.request import Exchange, dump
+from polly_dockers.web.response import Answer
+
+if TYPE_CHECKING:
+    from polly_dockers.model import Actor
+
+WHOLE: Final = 10_000
+"""Entries that a list gives at once, at most; more are reached by its Link."""
+
+
+_INDEX: Final = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":['.encode()
+_ID: Final = re.compile(r"[0-9]{1,18}\Z")
+
+
+def _count(exchange: Exchange) -> int:
+    """The parameter ``n``, clamped; raises PaginationNumberInvalid."""
+    text = exchange.query("n")
+    if text is None:
+        return WHOLE
+    if not text.isascii() or not text.isdigit():
+        msg = f"n is {text[:50]!r}: give a whole number from 0."
+        raise PaginationNumberInvalid(msg)
+    return min(int(text.lstrip("0")[:9] or 0), WHOLE)
+
+
+def _link(path: str, n: int, last: str) -> str:
+    """RFC 5988, relative: crane takes no Link of another host."""
+    return f'<{quote(path)}?{urlencode({"n": n, "last": last})}>; rel="next"'
+
+
+async def tags(exchange: Exchange, name: RepositoryName, _reference: str) -> Answer:
+    """``tags/list``."""
+    n, last = _count(exchange), exchange.query("last") or ""
+    found = await history.tags(exchange.context, await registry_actor(exchange), name, last=last, limit=n + 1)
+    headers = {}
+    if len(found) > n > 0:
+        headers["Link"] = _link(f"/v2/{name}/tags/list", n, found[n - 1])
+    body = dump({"name": name, "tags": found[:n]})
+    return Answer(body, content_type="application/json", headers=headers)
+
+
+async def catalog(exchange: Exchange, actor: Actor) -> Answer:
+    """``_catalog``: the caller's own repositories."""
+    n, last = _count(exchange), exchange.query("last") or ""
+    found = await history.catalog(exchange.context, actor, last=last, limit=n + 1)
+    headers = {}
+    if len(found) > n > 0:
+        headers["Link"] = _link("/v2/_catalog", n, found[n - 1])
+    return Answer(dump({"repositories": found[:n]}), content_type="application/json", headers=headers)
+
+
+async def referrers(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+    """``referrers/<digest>``: an index, empty where nothing refers to it."""
+    digest = Digest.parse(reference)
+    wanted = [value.replace(" ", "+") for key, value in exchange.queries() if key == "artifactType"]
+    last = exchange.query("last") or "0"
+    if not _ID.match(last):
+        msg = f"last is {last[:50]!r}, which no page gave."
+        raise PaginationNumberInvalid(msg)
+    found, following = await history.referrers(
+        exchange.context, await registry_actor(exchange), name, digest, artifact_types=wanted, after=int(last)
+    )
+    headers = {"Content-Type": OCI_INDEX}
+    if following is not None:
+        query = urlencode([*(("artifactType", kind) for kind in wanted), ("last", following)])
+        headers["Link"] = f'<{quote(f"/v2/{name}/referrers/{digest}")}?{query}>; rel="next"'
+    if wanted:
+        headers["OCI-Filters-Applied"] = "artifactType"
+    return Answer(b"".join((_INDEX, b",".join(found), b"]}")), headers=headers)
