@@ -74,7 +74,7 @@ async def test_a_commit_tells_the_size(store: BlobStore) -> None:
     await begin(store, b"hello")
     async with store.append("upload") as segment:
         await segment.write([b", "], None)
-        assert (await segment.commit([b"store"], None, DIGEST))[1] == len(HELLO)
+        assert (await segment.finish([b"store"], None, DIGEST))[1] == len(HELLO)
 
 
 async def test_the_hasher_takes_the_same_bytes(store: BlobStore) -> None:
@@ -97,11 +97,11 @@ async def test_the_digest_is_checked(store: BlobStore, algorithm: str, *, hashed
         async with store.append("upload") as segment:
             hasher = hashlib.sha256(b"hello") if hashed else None
             with pytest.raises(DigestInvalid, match=digest_of(b"hello" + wrong)):
-                await segment.commit([wrong], hasher, Digest(digest_of(HELLO)))
+                await segment.finish([wrong], hasher, Digest(digest_of(HELLO)))
         assert await store.size("upload") == 5
     async with store.append("upload") as segment:
         hasher = hashlib.sha256(b"hello") if hashed else None
-        key, _ = await segment.commit([b", store"], hasher, Digest(digest_of(HELLO)))
+        key, _ = await segment.finish([b", store"], hasher, Digest(digest_of(HELLO)))
     assert key.startswith(f"{algorithm}/")
     assert await read(store, key) == HELLO
 

@@ -343,7 +343,7 @@ async def test_reading_again_keeps_nobody_waiting(stored: FileBlobStore, monkeyp
     ]
     await stored.start("another")
     async with stored.append("another") as segment:
-        key, _ = await segment.commit([HELLO], hashlib.sha256(), Digest(sha256(HELLO)))
+        key, _ = await segment.finish([HELLO], hashlib.sha256(), Digest(sha256(HELLO)))
     blob = await stored.open(key)
     assert await blob.read(0, 100) == HELLO
     blob.close()
@@ -358,7 +358,7 @@ async def test_an_upload_that_became_shorter(stored: FileBlobStore, tmp_path: Pa
         with (tmp_path / "uploads/upload").open("r+b") as file:
             file.truncate(1000)
         with pytest.raises(Unavailable, match="1000 of 3000 are left"):
-            await segment.commit([], None, Digest("sha512:" + "0" * 128))
+            await segment.finish([], None, Digest("sha512:" + "0" * 128))
     assert uploads_left(stored) == []
 
 

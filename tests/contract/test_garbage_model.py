@@ -144,7 +144,7 @@ class Collecting(RuleBasedStateMachine):
         """The bytes come, and the process dies before the row."""
         key = f"{digest_of(content).hex}.{secrets.token_hex(4)}"
         self.files.add(key)
-        db.garbage.bury(self.connection, db.garbage.orphans(self.connection, [key]), 0)
+        db.garbage.add_tombstones(self.connection, db.garbage.orphans(self.connection, [key]), 0)
 
     @rule(content=CONTENTS, source=REPOSITORIES, at=REPOSITORIES)
     def mount(self, content: int, source: int, at: int) -> None:
@@ -214,7 +214,7 @@ class Collecting(RuleBasedStateMachine):
             at, digest = data.draw(st.sampled_from(sorted(named)))
             manifest_id = db.manifests.find_id(self.connection, self.at(at), digest)
             assert manifest_id is not None
-            item = db.trash.throw_manifest(
+            item = db.trash.move_manifest(
                 self.connection, self.organisation, self.at(at), manifest_id, digest, self.user
             )
             self.thrown[item.id] = (at, digest, self.named.pop((at, digest)))
@@ -245,7 +245,7 @@ class Collecting(RuleBasedStateMachine):
         """A repository goes into the trash, with all that it has."""
         place = self.places[at]
         if self.lives(at):
-            place.item = db.trash.throw_repository(self.connection, self.organisation, place.id, place.name, self.user)
+            place.item = db.trash.move_repository(self.connection, self.organisation, place.id, place.name, self.user)
 
     @rule(at=REPOSITORIES)
     def restore_repository(self, at: int) -> None:
@@ -266,7 +266,7 @@ class Collecting(RuleBasedStateMachine):
     def delete_organisation(self) -> None:
         """The organisation goes into the trash."""
         if self.organisation_item is None:
-            self.organisation_item = db.trash.throw_organisation(self.connection, self.organisation, "acme")
+            self.organisation_item = db.trash.move_organisation(self.connection, self.organisation, "acme")
 
     @rule()
     def restore_organisation(self) -> None:
@@ -300,13 +300,13 @@ class Collecting(RuleBasedStateMachine):
     @rule()
     def take_expired(self) -> None:
         """One transaction."""
-        while db.garbage.take_expired(self.connection, LEASE).seen == db.garbage.BATCH:
+        while db.garbage.collect_expired(self.connection, LEASE).seen == db.garbage.BATCH:
             pass
 
     @rule()
     def take_hidden(self) -> None:
         """One transaction."""
-        db.garbage.take_hidden(self.connection, LEASE)
+        db.garbage.collect_hidden(self.connection, LEASE)
 
     @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
@@ -379,7 +379,7 @@ class Collecting(RuleBasedStateMachine):
     def delete_files(self, keys: list[str]) -> None:
         """The rows are asked once more; then the bytes go, and then the graves."""
         self.files -= set(db.garbage.unnamed(self.connection, keys))
-        db.garbage.forget(self.connection, keys)
+        db.garbage.delete_tombstones(self.connection, keys)
 
     # --- what must hold ---
 
@@ -388,7 +388,7 @@ class Collecting(RuleBasedStateMachine):
         """What a manifest names, also one in the trash, and what a lease promises: row, link and bytes."""
         if not hasattr(self, "connection"):
             return
-        frames.noted(self.connection).clear()
+        frames.pending(self.connection).clear()
         needed = {(at, content) for (at, _), contents in self.named.items() for content in contents} | self.leased
         for at, content in needed:
             found = db.blobs.find(self.connection, self.at(at), digest_of(content))

@@ -21,7 +21,7 @@ def test_pages_hold_every_row_once(sizes: list[int], limit: int, room: int) -> N
         found, after, more = [], 0, True
         while more:
             query = select(TABLE).where(TABLE.c.id > after).order_by(TABLE.c.id)
-            rows, more = db.paging.take(connection, query, limit, lambda row: len(row.text), room)
+            rows, more = db.paging.fetch(connection, query, limit, lambda row: len(row.text), room)
             assert len(rows) <= limit
             assert len(rows) <= 1 or sum(len(row.text) for row in rows) <= room
             found += [len(row.text) for row in rows]

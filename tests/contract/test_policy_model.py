@@ -148,7 +148,7 @@ def undone(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.exec_driver_sql("ROLLBACK")
-        frames.noted(connection).clear()
+        frames.pending(connection).clear()
 
 
 def fill(connection: Connection, found: list[Node], untagged: dict[str, bool]) -> int:
@@ -209,7 +209,7 @@ def test_what_goes_is_what_nothing_keeps(
         assert following is None
         db.repositories.change(connection, at, policy=policy.text)
         left: Sequence[int] = sorted(each + 1 for each in goes)
-        thrown, left = db.retention.throw(connection, at, left, at=NOW, lease=3600)
+        thrown, left = db.retention.move_to_trash(connection, at, left, at=NOW, lease=3600)
         assert (thrown, list(left)) == (len(goes), [])
         in_trash = select(trash.c.name).where(trash.c.by_policy == 1)
         assert set(connection.execute(in_trash).scalars()) == {digest_of(each) for each in goes}
@@ -234,7 +234,7 @@ def test_small_steps(
         judged, _ = db.retention.scan(connection, db.retention.Judge(at, policy, at=NOW, lease=3600), "")
         left: Sequence[int] = [row.id for row, gone in judged if gone]
         while left:
-            thrown, left = db.retention.throw(connection, at, left, at=NOW, lease=3600)
+            thrown, left = db.retention.move_to_trash(connection, at, left, at=NOW, lease=3600)
             assert thrown <= 2
             living = select(manifests.c.id).where(manifests.c.trash_id.is_(None))
             torn = select(manifest_children).where(
@@ -309,6 +309,6 @@ def test_what_was_pulled_since_it_was_judged_stays(
         connection.execute(delete(manifest_pulls).where(manifest_pulls.c.manifest_id == pulled + 1))
         connection.execute(insert(manifest_pulls).values(manifest_id=pulled + 1, pulled_at=NOW))
         found[pulled] = replace(found[pulled], pulled=0)
-        db.retention.throw(connection, at, [row.id for row, gone in judged if gone], at=NOW, lease=3600)
+        db.retention.move_to_trash(connection, at, [row.id for row, gone in judged if gone], at=NOW, lease=3600)
         kept = set(connection.execute(select(manifests.c.id).where(manifests.c.trash_id.is_(None))).scalars())
         assert kept == {each + 1 for each in staying(found, policy, untagged)}

@@ -39,7 +39,7 @@ async def begin(store: BlobStore, *pieces: bytes, upload: str = "upload") -> Non
 async def commit(store: BlobStore, *pieces: bytes, digest: str, upload: str = "upload") -> str:
     """Append the last bytes to an upload and make a blob of it; its key."""
     async with store.append(upload) as segment:
-        key, _ = await segment.commit(pieces, None, Digest(digest))
+        key, _ = await segment.finish(pieces, None, Digest(digest))
         return key
 
 
@@ -56,7 +56,7 @@ async def end(segment: Segment, ending: str) -> None:
     elif ending == "keep":
         await segment.keep([b", store"], None)
     else:
-        await segment.commit([b", store"], None, DIGEST)
+        await segment.finish([b", store"], None, DIGEST)
 
 
 async def read(store: BlobStore, key: str) -> bytes:

@@ -68,7 +68,7 @@ def test_it_is_killed(folder: Path, tmp_path: Path, call: str) -> None:
             break
         killed += 1
         data_folder.change(data, note)  # what comes after the crash is in the journal, too
-        assert frames.has(data, data_folder.change(data, state.committed))
+        assert frames.has(data, data_folder.change(data, state.last_batch))
     assert killed > 0
     assert frames.is_snapshot(frames.files(data)[0])
     compaction.sweep(data)
@@ -79,4 +79,4 @@ def note(connection: object) -> None:
     """Write something that is in the journal."""
     from polly_dockers import db  # noqa: PLC0415 - beside its only use
 
-    db.audit.note(connection, db.audit.Event.key_rotate, "x", organisation_id=None, by=None)  # type: ignore[arg-type]
+    db.audit.append(connection, db.audit.Event.key_rotate, "x", organisation_id=None, by=None)  # type: ignore[arg-type]

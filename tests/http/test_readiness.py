@@ -15,7 +15,7 @@ from contract.wire_client import Client, Person, image
 if TYPE_CHECKING:
     from pathlib import Path
 
-TRANSACTIONS = "polly_commit_seconds_count "
+TRANSACTIONS = "polly_db_transaction_seconds_count "
 
 
 def transactions(port: int) -> int:

@@ -55,7 +55,7 @@ def rebuilt(server: Server, folder: Path) -> list[list[Any]]:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(server.data, folder, ignore=shutil.ignore_patterns("polly.db*"))
     assert rebuild.rebuild(folder).lost == []
-    assert frames.last(folder) == data_folder.change(folder, state.committed)
+    assert frames.last(folder) == data_folder.change(folder, state.last_batch)
     return held(folder)
 
 
@@ -351,7 +351,7 @@ def test_a_check_while_it_is_compacted(server: Server, monkeypatch: pytest.Monke
     def compacted(look: Any) -> Any:  # noqa: ANN401 - either of the two
         def look_late(folder: Path, batch: int) -> Any:  # noqa: ANN401
             monkeypatch.undo()
-            data_folder.change(folder, lambda connection: frames.note(connection, frames.User(1, "a@b.example", 1)))
+            data_folder.change(folder, lambda connection: frames.record(connection, frames.User(1, "a@b.example", 1)))
             compact(server)
             return look(folder, batch)
 
@@ -429,7 +429,7 @@ def test_entries_that_are_dropped_are_told(server: Server, monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> None:
         raise LookupError
 
-    monkeypatch.setattr("polly_dockers.db.audit.note", refuse)
+    monkeypatch.setattr("polly_dockers.db.audit.append", refuse)
 
     async def drop() -> None:
         registry = await data_folder.open_registry(Config(data=server.data, audit_days=30))

@@ -120,7 +120,7 @@ class Organisation(Repository):
         """Put it into the trash."""
 
         def throw(connection: Connection) -> None:
-            db.trash.throw_organisation(connection, accounts.organisation_of(connection, self.name), self.name)
+            db.trash.move_organisation(connection, accounts.organisation_of(connection, self.name), self.name)
 
         data_folder.change(self.server.data, throw)
 

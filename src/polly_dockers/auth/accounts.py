@@ -93,7 +93,7 @@ async def sign_in(context: Context, user: str, secret: str, address: str) -> Sig
 
     def note(connection: Connection) -> None:
         attempt.forgive(connection)
-        db.audit.note_account(connection, Event.sign_in, email, address)
+        db.audit.append_for_account(connection, Event.sign_in, email, address)
 
     await context.write_aside("sign-ins to the audit log", note)  # who has the right password comes in all the same
     actor = Actor(user_id=found.id, password_version=found.password_version, grants=None, address=address)
@@ -117,7 +117,7 @@ def _touch(connection: Connection, token: AccessToken, address: str) -> None:
 
 
 def _note_token(connection: Connection, event: Event, token: AccessToken, address: str) -> None:
-    db.audit.note_account(
+    db.audit.append_for_account(
         connection, event, token.email, address, subject=token.id, detail=token.scope, label=token.label
     )
 
@@ -197,7 +197,7 @@ async def revoke_token(context: Context, caller: SignedIn, token_id: str) -> Non
             msg = "You have no access token of that id; it may have expired."
             raise TokenUnknown(msg)
         address = caller.actor.address
-        db.audit.note_account(connection, Event.token_revoke, caller.email, address, subject=token_id)
+        db.audit.append_for_account(connection, Event.token_revoke, caller.email, address, subject=token_id)
 
     await context.database.write(revoke)
 
@@ -215,7 +215,7 @@ async def change_password(context: Context, caller: SignedIn, password: str) -> 
         if not permissions.alive(connection, caller.actor):
             raise permissions.ended()
         db.accounts.set_password(connection, caller.actor.user_id or 0, hashed)
-        db.audit.note_account(connection, Event.password_change, caller.email, caller.actor.address)
+        db.audit.append_for_account(connection, Event.password_change, caller.email, caller.actor.address)
 
     await context.database.write(change)
 
@@ -252,7 +252,7 @@ def put_member(
         raise is_member(email, organisation, operator=by is None)
     db.accounts.add_member(connection, organisation_id, user_id, role)
     db.invitations.delete_for(connection, organisation_id, email)
-    db.audit.note(connection, Event.member_add, email, organisation_id=organisation_id, by=by, detail=role.name)
+    db.audit.append(connection, Event.member_add, email, organisation_id=organisation_id, by=by, detail=role.name)
     made = db.accounts.member(connection, organisation_id, email)
     assert made is not None  # noqa: S101 - inserted in this transaction
     return made
@@ -286,7 +286,7 @@ def change_role(
         _check_admins(connection, organisation_id, organisation, found)
     db.accounts.set_role(connection, organisation_id, found.user_id, role)
     detail = f"{found.role.name} to {role.name}"
-    db.audit.note(connection, Event.member_role, found.email, organisation_id=organisation_id, by=by, detail=detail)
+    db.audit.append(connection, Event.member_role, found.email, organisation_id=organisation_id, by=by, detail=detail)
     if role is not Role.admin:
         _revoke_invitations_of(connection, organisation_id, found, by=by)
     return Member(found.user_id, found.email, role, found.joined_at)
@@ -312,7 +312,7 @@ def take_out(connection: Connection, organisation_id: int, organisation: str, em
         return
     _check_admins(connection, organisation_id, organisation, found)
     db.accounts.remove_member(connection, organisation_id, found.user_id)
-    db.audit.note(connection, Event.member_remove, found.email, organisation_id=organisation_id, by=by)
+    db.audit.append(connection, Event.member_remove, found.email, organisation_id=organisation_id, by=by)
     _revoke_invitations_of(connection, organisation_id, found, by=by)
 
 
@@ -320,14 +320,14 @@ def revoke_invitation(connection: Connection, organisation_id: int, email: str, 
     """Revoke the invitation of an email; False where there is none."""
     if not db.invitations.delete_for(connection, organisation_id, email):
         return False
-    db.audit.note(connection, Event.member_uninvite, email, organisation_id=organisation_id, by=by)
+    db.audit.append(connection, Event.member_uninvite, email, organisation_id=organisation_id, by=by)
     return True
 
 
 def _revoke_invitations_of(connection: Connection, organisation_id: int, member: Member, *, by: Actor | None) -> None:
     """Revoke what somebody who is an admin no more has invited: else they could come back by a code of theirs."""
     for email in db.invitations.delete_by(connection, organisation_id, member.user_id):
-        db.audit.note(
+        db.audit.append(
             connection,
             Event.member_uninvite,
             email,
@@ -366,7 +366,7 @@ def create_organisation(connection: Connection, slug: str, *, create_on_push: bo
         msg = f"There is an organisation {slug} already. polly-server org list shows all."
         raise OrganisationExists(msg)
     made = db.accounts.add_organisation(connection, slug)
-    db.audit.note(connection, Event.organisation_create, slug, organisation_id=made, by=None)
+    db.audit.append(connection, Event.organisation_create, slug, organisation_id=made, by=None)
     if create_on_push:
         db.accounts.set_create_on_push(connection, made, on=True)
     return made

@@ -66,7 +66,7 @@ async def invite(
             msg = f"{PENDING} invitations to {organisation} wait already. Revoke some: polly members invitations."
             raise BadRequest(msg)
         db.invitations.put(connection, found, email, role, by=actor.user_id, code_hash=_hash(code), lifetime=LIFETIME)
-        db.audit.note(connection, Event.member_invite, email, organisation_id=found, by=actor, detail=role.name)
+        db.audit.append(connection, Event.member_invite, email, organisation_id=found, by=actor, detail=role.name)
         made = db.invitations.find(connection, found, email)
         assert made is not None  # noqa: S101 - inserted in this transaction
         return made
@@ -190,7 +190,7 @@ def _join(
     db.invitations.delete_for(connection, found.organisation_id, email)
     attempt.forgive(connection)
     by = Actor(user_id=user_id, address=address)
-    db.audit.note(
+    db.audit.append(
         connection, Event.member_accept, email, organisation_id=found.organisation_id, by=by, detail=found.role.name
     )
     return found

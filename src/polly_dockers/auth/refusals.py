@@ -93,6 +93,6 @@ def _sorted(connection: Connection, waiting: Mapping[tuple[str, str], int]) -> t
 def _refused(connection: Connection, known: _Refusals, unknown: _Refusals) -> None:
     for email, address, count in known + unknown:
         detail = f"{count} times" if count > 1 else ""
-        db.audit.note_account(connection, Event.sign_in_refused, email, address, detail=detail)
+        db.audit.append_for_account(connection, Event.sign_in_refused, email, address, detail=detail)
     if unknown:
         db.throttles.count(connection, UNKNOWN_KEY, db.throttles.HOUR, len(unknown))

@@ -7,7 +7,7 @@
     blobs/<algorithm>/<2 hex>/<hex>.<unique>    a blob; the file never changes
     damaged/                                what a check has set aside
 
-A commit writes nothing: it syncs the upload's file, renames it, and syncs the folder and each parent that is new.
+Finishing an upload copies nothing: it syncs the upload's file, renames it, and syncs the folder and each new parent.
 """
 
 from __future__ import annotations
@@ -130,17 +130,17 @@ class FileSegment:
             os.ftruncate(self._fd, self.size)
         self._offset = self.size
 
-    async def commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+    async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
         """Append, check, sync, rename, sync the folders, on a thread; reading the file again has threads of its own."""
         if hasher is not None and digest.algorithm == "sha256":
-            return await self._store.run(self._commit, data, hasher, digest)
+            return await self._store.run(self._finish, data, hasher, digest)
         await self._store.run(self._write, data, hasher)
         known = upload_digest.read(self._fd, self._offset) if digest.algorithm == "sha256" else None
         if known is None:
             known = await self._store.run_apart(self._read_again, digest)
         return await self._store.run(self._make_blob, f"{digest.algorithm}:{known}", digest)
 
-    def _commit(self, data: Sequence[bytes], hasher: Hasher, digest: Digest) -> tuple[str, int]:
+    def _finish(self, data: Sequence[bytes], hasher: Hasher, digest: Digest) -> tuple[str, int]:
         self._write(data, hasher)
         return self._make_blob(f"sha256:{hasher.hexdigest()}", digest)
 

@@ -44,7 +44,7 @@ class MemorySegment:
         """Back to where it was."""
         del self._bytes[self.size :]
 
-    async def commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+    async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
         """Hash the bytes again, and move them under a new key."""
         await self.write(data, hasher)
         try:

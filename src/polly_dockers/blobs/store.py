@@ -1,9 +1,9 @@
 """What a store of blobs guarantees; tests/contract holds every implementation to it.
 
 * A key is never used twice. It tells the digest, so the rows of blobs can be rebuilt from the store.
-* What ``commit`` has returned a key for is on the disk: it survives the power going away.
+* What ``finish`` has returned a key for is on the disk: it survives the power going away.
 * A blob that is open can be read to its end, whatever happens to its key meanwhile.
-* An upload that was never committed is invisible, and ``abort`` gives its space back. The store keeps how far it is,
+* An upload that was never finished is invisible, and ``abort`` gives its space back. The store keeps how far it is,
   for every process; the power going away may take that, and then the upload with it, but never make a wrong blob.
 * A disk that is full or broken raises StorageFull and leaves nothing half-done under a key.
 """
@@ -43,7 +43,7 @@ class Segment(Protocol):
         ...
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
-        """Append, and let the hasher take the same bytes on the way; not durable before ``commit``."""
+        """Append, and let the hasher take the same bytes on the way; not durable before ``finish``."""
         ...
 
     async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
@@ -57,7 +57,7 @@ class Segment(Protocol):
         """Forget what this request appended."""
         ...
 
-    async def commit(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+    async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
         """Append the last bytes, and make the upload durable under a new key; the key and its size. The upload is over.
 
         ``hasher`` is a SHA-256 of all its bytes before ``data``, where the caller has one; else the store looks for
@@ -100,7 +100,7 @@ class Stored:
     key: str
     size: int
     age: float
-    """Seconds since it was committed."""
+    """Seconds since its upload was finished."""
 
 
 class BlobStore(Protocol):

@@ -58,7 +58,7 @@ def add_organisation(connection: Connection, slug: str) -> int:
     at = now()
     made = insert(organisations).values(slug=slug, created_at=at).returning(organisations.c.id)
     number = int(connection.execute(made).scalar_one())
-    frames.note(connection, frames.Organisation(number, slug, create_on_push=False, created_at=at))
+    frames.record(connection, frames.Organisation(number, slug, create_on_push=False, created_at=at))
     return number
 
 
@@ -80,7 +80,7 @@ def set_policy(connection: Connection, organisation: int, policy: str | None) ->
 def _change_organisation(connection: Connection, organisation: int, **values: int | str | None) -> None:
     changed = update(organisations).where(organisations.c.id == organisation).values(**values)
     row = connection.execute(changed.returning(organisations)).one()
-    frames.note(
+    frames.record(
         connection,
         frames.Organisation(row.id, row.slug, bool(row.create_on_push), row.created_at, row.policy),
     )
@@ -134,7 +134,7 @@ def add_user(connection: Connection, email: str, password_hash: str) -> int:
     at = now()
     made = insert(users).values(email=email, password_hash=password_hash, created_at=at).returning(users.c.id)
     number = int(connection.execute(made).scalar_one())
-    frames.note(connection, frames.User(number, email, at))
+    frames.record(connection, frames.User(number, email, at))
     return number
 
 

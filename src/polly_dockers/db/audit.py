@@ -111,7 +111,7 @@ _ADD: Final = Statement(
 _EMAIL: Final = Statement(select(users.c.email).where(users.c.id == bindparam("user_id")))
 
 
-def note(
+def append(
     connection: Connection,
     event: Event,
     subject: str,
@@ -125,10 +125,10 @@ def note(
     if by is not None:
         found = _EMAIL.first(connection, {"user_id": by.user_id})
         email, address = found.email if found is not None else "", by.address
-    append(connection, event, subject, organisation_id=organisation_id, by=email, address=address, detail=detail)
+    append_as(connection, event, subject, organisation_id=organisation_id, by=email, address=address, detail=detail)
 
 
-def append(
+def append_as(
     connection: Connection,
     event: Event,
     subject: str,
@@ -149,10 +149,10 @@ def append(
         "detail": detail,
     }
     number = _ADD.first(connection, values).id
-    frames.note(connection, frames.Audited(number, *values.values()))
+    frames.record(connection, frames.Audited(number, *values.values()))
 
 
-def note_account(
+def append_for_account(
     connection: Connection,
     event: Event,
     email: str,
@@ -179,7 +179,7 @@ def note_account(
     if label and len(concerned) == 1:
         detail = f"{detail}: {label}"
     for organisation_id in concerned:
-        append(
+        append_as(
             connection, event, subject, organisation_id=organisation_id, by=by or email, address=address, detail=detail
         )
 
@@ -311,7 +311,7 @@ def seal(connection: Connection) -> int:
         before = _hash(before, position, row)
         connection.execute(update(audit).where(audit.c.id == row.id).values(position=position, hash=before))
     if rows:
-        frames.note(connection, frames.Sealed(position, before))
+        frames.record(connection, frames.Sealed(position, before))
     return len(rows)
 
 
@@ -363,7 +363,7 @@ def put_start(connection: Connection, begin: frames.AuditStart) -> None:
     connection.execute(delete(audit).where(audit.c.id <= begin.id))
     connection.execute(delete(audit_start))
     connection.execute(insert(audit_start).values(position=begin.position, hash=begin.hash))
-    frames.note(connection, begin)
+    frames.record(connection, begin)
 
 
 def broken(connection: Connection, after: Seal, limit: int = BATCH) -> tuple[Seal | None, int | None]:

@@ -111,7 +111,7 @@ def link(connection: Connection, *, repository_id: int, blob_id: int, digest: st
 def _link(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
     until = now() + lease * 1_000_000
     _LINK.run(connection, {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until})
-    for manifest_id in sparse.take(connection, repository_id, digest):
+    for manifest_id in sparse.pop(connection, repository_id, digest):
         connection.execute(
             insert(manifest_blobs),
             {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id},

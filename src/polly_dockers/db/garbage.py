@@ -50,7 +50,7 @@ _NAMED: Final = exists(
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Collected:
     """What one transaction did."""
 
     seen: int
@@ -65,8 +65,8 @@ def _ended() -> ColumnElement[bool]:
     return and_(repository_blobs.c.leased_until > HELD, repository_blobs.c.leased_until < now())
 
 
-def take_expired(connection: Connection, grace: int) -> Taken:
-    """Take links whose lease has ended and that no manifest names; the others are held. ``grace``: see _take."""
+def collect_expired(connection: Connection, grace: int) -> Collected:
+    """Take links whose lease has ended and that no manifest names; the others are held. ``grace``: see _collect."""
     query = (
         select(repository_blobs.c.repository_id, repository_blobs.c.blob_id, blobs.c.size, _NAMED)
         .join(blobs, blobs.c.id == repository_blobs.c.blob_id)
@@ -82,10 +82,10 @@ def take_expired(connection: Connection, grace: int) -> Taken:
     for repository_id in {repository_id for repository_id, _, _ in free}:
         size = sum(each for of, _, each in free if of == repository_id)
         repositories.add_delta(connection, repository_id, size=-size)
-    return _take(connection, len(rows), [(of, blob_id) for of, blob_id, _ in free], grace)
+    return _collect(connection, len(rows), [(of, blob_id) for of, blob_id, _ in free], grace)
 
 
-def take_hidden(connection: Connection, grace: int) -> Taken:
+def collect_hidden(connection: Connection, grace: int) -> Collected:
     """Take links that were deleted and that no manifest of the trash names."""
     query = (
         select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
@@ -93,17 +93,17 @@ def take_hidden(connection: Connection, grace: int) -> Taken:
         .limit(BATCH)
     )
     rows = [(row.repository_id, row.blob_id) for row in connection.execute(query)]
-    return _take(connection, len(rows), rows, grace)
+    return _collect(connection, len(rows), rows, grace)
 
 
 def _key() -> ColumnElement[tuple[int, int]]:
     return tuple_(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
 
 
-def _take(connection: Connection, seen: int, links: Sequence[tuple[int, int]], grace: int) -> Taken:
+def _collect(connection: Connection, seen: int, links: Sequence[tuple[int, int]], grace: int) -> Collected:
     """Delete links, and the rows of blobs that have none left; their keys may go in ``grace`` seconds."""
     if not links:
-        return Taken(seen)
+        return Collected(seen)
     connection.execute(delete(repository_blobs).where(_key().in_(links)))
     linked = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id))
     gone = connection.execute(
@@ -111,11 +111,11 @@ def _take(connection: Connection, seen: int, links: Sequence[tuple[int, int]], g
         .where(blobs.c.id.in_({blob_id for _, blob_id in links}), ~linked)
         .returning(blobs.c.storage_key, blobs.c.size)
     ).all()
-    bury(connection, [row.storage_key for row in gone], grace)
-    return Taken(seen, len(links), len(gone), sum(row.size for row in gone))
+    add_tombstones(connection, [row.storage_key for row in gone], grace)
+    return Collected(seen, len(links), len(gone), sum(row.size for row in gone))
 
 
-def bury(connection: Connection, keys: Sequence[str], grace: int) -> None:
+def add_tombstones(connection: Connection, keys: Sequence[str], grace: int) -> None:
     """Leave tombstones for keys that no row names; one that is there already stays as it is."""
     if not keys:
         return
@@ -128,12 +128,12 @@ def bury(connection: Connection, keys: Sequence[str], grace: int) -> None:
         connection.execute(insert(tombstones), fresh)
 
 
-def bury_unlinked(connection: Connection, grace: int) -> int:
+def delete_unlinked(connection: Connection, grace: int) -> int:
     """Take the rows of all blobs that no repository has, and tell how many; their keys may go in ``grace`` seconds."""
     linked = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id))
     keys = connection.execute(delete(blobs).where(~linked).returning(blobs.c.storage_key)).scalars().all()
     for at in range(0, len(keys), BATCH):
-        bury(connection, keys[at : at + BATCH], grace)
+        add_tombstones(connection, keys[at : at + BATCH], grace)
     return len(keys)
 
 
@@ -158,7 +158,7 @@ def due(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(query.limit(limit)).scalars())
 
 
-def forget(connection: Connection, keys: Sequence[str]) -> None:
+def delete_tombstones(connection: Connection, keys: Sequence[str]) -> None:
     """Take the tombstones away; the bytes are gone, or a row names them after all."""
     connection.execute(delete(tombstones).where(tombstones.c.storage_key.in_(keys)))
 
@@ -181,10 +181,10 @@ def waiting(connection: Connection) -> Waiting:
     other = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id, ~free))
     lone = select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(ids), ~other)
     count, size = connection.execute(lone).one()
-    return Waiting(links, count, size, buried(connection))
+    return Waiting(links, count, size, count_tombstones(connection))
 
 
-def buried(connection: Connection) -> int:
+def count_tombstones(connection: Connection) -> int:
     """How many keys wait for their time."""
     return connection.execute(select(func.count()).select_from(tombstones)).scalar_one()
 
@@ -234,7 +234,7 @@ def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
         return False
     _LEASE_ITS_BLOBS.run(connection, own | {"until": now() + lease * 1_000_000})
     _DELETE_MANIFEST.run(connection, own)
-    trash.forget(connection, item.id)
+    trash.delete_item(connection, item.id)
     return True
 
 
@@ -252,25 +252,25 @@ def _may_purge(connection: Connection, item: Item, repository_id: int) -> bool:
     return connection.execute(query).first() is not None
 
 
-def purge_repository(connection: Connection, item: Item, repository_id: int, grace: int) -> Taken | None:
+def purge_repository(connection: Connection, item: Item, repository_id: int, grace: int) -> Collected | None:
     """Delete a part of a repository whose item, or whose organisation's, is claimed; None once all of it is gone."""
     if not _may_purge(connection, item, repository_id):
         return None
     for table in (tags, commits, tag_totals, repository_deltas):
         if _some(connection, table, table.c.repository_id == repository_id):
-            return Taken(BATCH)
+            return Collected(BATCH)
     mine = select(manifests.c.id).where(manifests.c.repository_id == repository_id)
     if _some(connection, manifest_children, manifest_children.c.manifest_id.in_(mine)):
-        return Taken(BATCH)
+        return Collected(BATCH)
     if _some(connection, manifests, manifests.c.repository_id == repository_id):
-        return Taken(BATCH)
+        return Collected(BATCH)
     query = select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
     rows = connection.execute(query.where(repository_blobs.c.repository_id == repository_id).limit(BATCH)).all()
     if rows:
-        return _take(connection, BATCH, [(row.repository_id, row.blob_id) for row in rows], grace)
+        return _collect(connection, BATCH, [(row.repository_id, row.blob_id) for row in rows], grace)
     in_trash = select(schema.trash.c.id).where(schema.trash.c.repository_id == repository_id)
     for own in connection.execute(in_trash).scalars().all():
-        trash.forget(connection, own)
+        trash.delete_item(connection, own)
     connection.execute(delete(schema.repositories).where(schema.repositories.c.id == repository_id))
     return None
 
@@ -295,6 +295,6 @@ def purge_organisation(connection: Connection, item: Item) -> None:
         return
     in_trash = select(schema.trash.c.id).where(schema.trash.c.organisation_id == item.organisation_id)
     for own in connection.execute(in_trash).scalars().all():
-        trash.forget(connection, own)
+        trash.delete_item(connection, own)
     mine = and_(organisations.c.id == item.organisation_id, organisations.c.deleted_at.is_not(None))
     connection.execute(delete(organisations).where(mine))

@@ -112,7 +112,7 @@ def add(
         "body": body,
     }
     manifest_id: int = _ADD.first(connection, made).id
-    frames.note(
+    frames.record(
         connection,
         frames.Manifest(
             manifest_id,
@@ -125,7 +125,7 @@ def add(
             body,
         ),
     )
-    for parent in sparse.take(connection, repository_id, digest):
+    for parent in sparse.pop(connection, repository_id, digest):
         refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[manifest_id])
     repositories.add_delta(connection, repository_id, size=manifest.size)
     return manifest_id
@@ -163,7 +163,7 @@ def refer(
     children = sorted(set(child_ids) - within)
     for child_id in children:
         _TAKE_IN.run(connection, {"manifest_id": manifest_id, "child_id": child_id})
-    sparse.note(connection, repository_id, manifest_id, missing)
+    sparse.record(connection, repository_id, manifest_id, missing)
     if named or children:
         measure(connection, manifest_id)
 
@@ -216,7 +216,7 @@ def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id
         "pushed_at": at,
     }
     commit_id = _ADD_COMMIT.first(connection, made).id
-    frames.note(connection, frames.Commit(commit_id, repository_id, tag, manifest_id, user_id, at))
+    frames.record(connection, frames.Commit(commit_id, repository_id, tag, manifest_id, user_id, at))
     place = {"manifest_id": manifest_id, "commit_id": commit_id}
     add_to_total(connection, repository_id, tag, 1)
     if held is None:
@@ -281,7 +281,7 @@ def referrers(
     )
     if artifact_types:
         query = query.where(manifests.c.artifact_type.in_(artifact_types))
-    found, more = paging.take(connection, query, limit, lambda row: len(row.annotations or b""), room)
+    found, more = paging.fetch(connection, query, limit, lambda row: len(row.annotations or b""), room)
     return found, found[-1].id if more else None
 
 

@@ -13,7 +13,7 @@ ROOM: Final = 4 << 20
 """Bytes of a page, unless its one row has more."""
 
 
-def take(
+def fetch(
     connection: Connection,
     query: Select[*tuple[Any, ...]],
     limit: int,

@@ -50,7 +50,7 @@ def stale(connection: Connection, manifest_ids: Sequence[int]) -> list[int]:
     return [each for each in manifest_ids if each not in known]
 
 
-def note(connection: Connection, manifest_ids: Iterable[int]) -> None:
+def record(connection: Connection, manifest_ids: Iterable[int]) -> None:
     """Write that manifests were pulled now. One that was purged meanwhile is passed over."""
     at = now()
     for manifest_id in manifest_ids:
@@ -58,19 +58,19 @@ def note(connection: Connection, manifest_ids: Iterable[int]) -> None:
             _BEGIN.run(connection, {"manifest": manifest_id, "at": at})
 
 
-def note_stale(connection: Connection, manifest_id: int) -> None:
-    """As ``note``, where that is worth a write."""
+def record_if_stale(connection: Connection, manifest_id: int) -> None:
+    """As ``record``, where that is worth a write."""
     if _FRESH.first(connection, {"manifest": manifest_id, "since": now() - HOUR}) is None:
-        note(connection, [manifest_id])
+        record(connection, [manifest_id])
 
 
-def note_restored(connection: Connection, manifest_id: int) -> None:
+def record_restored(connection: Connection, manifest_id: int) -> None:
     """A manifest came back from the trash: it counts as pushed and pulled now, or a policy took it again at once."""
     connection.execute(update(manifests).where(manifests.c.id == manifest_id).values(pushed_at=now()))
-    note(connection, [manifest_id])
+    record(connection, [manifest_id])
 
 
-def note_all(connection: Connection) -> None:
+def record_all(connection: Connection) -> None:
     """The last pulls of this database were lost, so nobody knows that anything was not pulled."""
     connection.execute(delete(manifest_pulls))
     every = select(manifests.c.id, literal(now()))

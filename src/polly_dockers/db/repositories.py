@@ -43,7 +43,7 @@ def add(
         active_at=_after_all(connection, organisation_id, at),
     )
     number = int(connection.execute(row.returning(repositories.c.id)).scalar_one())
-    frames.note(
+    frames.record(
         connection,
         frames.Repository(number, organisation_id, name, description, access, "deny", user_id, at),
     )
@@ -59,7 +59,7 @@ def _after_all(connection: Connection, organisation_id: int, at: int) -> int:
 def change(connection: Connection, repository_id: int, **values: str | None) -> None:
     """Set columns of a repository."""
     connection.execute(update(repositories).where(repositories.c.id == repository_id).values(**values))
-    frames.note(connection, frames.RepositoryChanged(repository_id, values))
+    frames.record(connection, frames.RepositoryChanged(repository_id, values))
 
 
 _ADD_DELTA: Final = Statement(insert(repository_deltas), "repository_id", "tags", "commits", "size", "pushed_at")

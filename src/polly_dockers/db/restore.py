@@ -31,14 +31,14 @@ def restore_tag(connection: Connection, item: Item) -> bool:
     """Set a tag again that was taken away; False where there is one, or no commit of it. Raises NotInTrash."""
     if not activate(connection, item.repository_id or 0, item.name):
         return False
-    trash.forget_restored(connection, item, item.name)
+    trash.delete_restored(connection, item, item.name)
     return True
 
 
 def restore_tag_with_commit(connection: Connection, item: Item) -> None:
     """As ``restore_tag``, behind its commit, which may have set it already: then its item leaves the trash alone."""
     if not restore_tag(connection, item):
-        trash.forget_restored(connection, item, item.name)
+        trash.delete_restored(connection, item, item.name)
 
 
 def activate(connection: Connection, repository_id: int, tag: str) -> bool:
@@ -73,7 +73,7 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
         again = trash.get(connection, left.pop())
         if again is None:  # it came back with another
             continue
-        trash.forget_restored(connection, again, again.name)  # first: a replay of it brings all the others back
+        trash.delete_restored(connection, again, again.name)  # first: a replay of it brings all the others back
         left += _revive(connection, again)
         back.append(again.name)
         names.update(again.tags)
@@ -106,7 +106,7 @@ def _revive(connection: Connection, item: Item) -> list[int]:
             .where(schema.manifests.c.id == row.id)
             .values(trash_id=None, digest=item.name, subject=subject)
         )
-        for parent in sparse.take(connection, repository_id, item.name):
+        for parent in sparse.pop(connection, repository_id, item.name):
             manifests.refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[row.id])
         inside = (
             select(schema.manifests.c.trash_id)
@@ -114,7 +114,7 @@ def _revive(connection: Connection, item: Item) -> list[int]:
             .where(manifest_children.c.manifest_id == row.id, schema.manifests.c.trash_id.is_not(None))
         )
         with_it = [*connection.execute(inside).scalars(), *_taken_referrers(connection, repository_id, item.name)]
-    pulls.note_restored(connection, row.id if live is None else live)
+    pulls.record_restored(connection, row.id if live is None else live)
     for tag, count in by_tag.items():
         manifests.add_to_total(connection, repository_id, tag, count)
     repositories.add_delta(connection, repository_id, commits=sum(by_tag.values()), size=size)
@@ -168,7 +168,7 @@ def restore_repository(connection: Connection, item: Item, name: str) -> bool:
         return False
     back = update(schema.repositories).where(schema.repositories.c.id == item.repository_id)
     connection.execute(back.values(name=name, deleted_at=None, restored_at=now()))
-    trash.forget_restored(connection, item, name)
+    trash.delete_restored(connection, item, name)
     return True
 
 
@@ -185,5 +185,5 @@ def restore_organisation(connection: Connection, item: Item, slug: str) -> bool:
     )
     back = update(organisations).where(organisations.c.id == item.organisation_id)
     connection.execute(back.values(slug=slug, deleted_at=None))
-    trash.forget_restored(connection, item, slug)
+    trash.delete_restored(connection, item, slug)
     return True

@@ -306,7 +306,7 @@ class Judge:
             self._restored_at = connection.execute(query).scalar_one() or 0
         return self._restored_at
 
-    def forget(self) -> None:
+    def trim_cache(self) -> None:
         """Make room: what is remembered only saves looking again."""
         if len(self._stay) + len(self._go) + len(self._newest) > SCAN * 1000:
             self._stay.clear()
@@ -374,7 +374,7 @@ _SCAN: Final = Statement(
 
 def scan(connection: Connection, judge: Judge, after: str) -> tuple[list[tuple[Any, bool]], str | None]:
     """Judge the next manifests by their digests: rows, and whether each goes; the digest that was looked at last."""
-    judge.forget()
+    judge.trim_cache()
     rows = _SCAN.all(connection, {"repository_id": judge.repository_id, "after": after})
     found, before = [], judge.looked
     for row in rows:
@@ -393,7 +393,7 @@ def commits_of(connection: Connection, manifest_id: int) -> list[Any]:
 # --- and what follows from it ------------------------------------------------------------------------------------
 
 
-def throw(
+def move_to_trash(
     connection: Connection, repository_id: int, manifest_ids: Sequence[int], *, at: int, lease: int
 ) -> tuple[int, Sequence[int]]:
     """Put into the trash what still goes, by the policy of now; how many, and which are left for the next call.
@@ -405,16 +405,16 @@ def throw(
     if policy.everything:
         return 0, []
     judge = Judge(repository_id, policy, at=at, lease=lease, jumps=clock.jumps(connection, at))
-    thrown = 0
+    moved = 0
     for place, manifest_id in enumerate(manifest_ids):
         group = judge.group(connection, manifest_id)
-        if thrown and thrown + len(group) > BATCH:
-            return thrown, manifest_ids[place:]
+        if moved and moved + len(group) > BATCH:
+            return moved, manifest_ids[place:]
         for row in _in_order(connection, group)[:BATCH]:
-            item = trash.throw_manifest(
+            item = trash.move_manifest(
                 connection, organisation_id, repository_id, row.id, row.digest, None, by_policy=True
             )
-            audit.append(
+            audit.append_as(
                 connection,
                 audit.Event.expire,
                 trash.path(connection, item),
@@ -423,10 +423,10 @@ def throw(
                 address="",
                 detail=f"{item.commits} commit{'' if item.commits == 1 else 's'}",
             )
-            thrown += 1
+            moved += 1
         if len(group) > BATCH:
-            return thrown, manifest_ids[place:]
-    return thrown, []
+            return moved, manifest_ids[place:]
+    return moved, []
 
 
 def _in_order(connection: Connection, group: dict[int, Any]) -> list[Any]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _KNOWN: Final = Statement(
     select(manifest_missing.c.digest).where(manifest_missing.c.manifest_id == bindparam("manifest_id"))
 )
-_NOTE: Final = Statement(insert(manifest_missing), "repository_id", "digest", "manifest_id")
-_TAKE: Final = Statement(
+_INSERT: Final = Statement(insert(manifest_missing), "repository_id", "digest", "manifest_id")
+_POP: Final = Statement(
     delete(manifest_missing)
     .where(
         manifest_missing.c.repository_id == bindparam("repository_id"),
@@ -29,13 +29,13 @@ _TAKE: Final = Statement(
 )
 
 
-def note(connection: Connection, repository_id: int, manifest_id: int, digests: Iterable[str]) -> None:
+def record(connection: Connection, repository_id: int, manifest_id: int, digests: Iterable[str]) -> None:
     """Note what the manifest names and the repository lacks."""
     known = {row.digest for row in _KNOWN.all(connection, {"manifest_id": manifest_id})}
     for digest in sorted(set(digests) - known):
-        _NOTE.run(connection, {"repository_id": repository_id, "digest": digest, "manifest_id": manifest_id})
+        _INSERT.run(connection, {"repository_id": repository_id, "digest": digest, "manifest_id": manifest_id})
 
 
-def take(connection: Connection, repository_id: int, digest: str) -> list[int]:
+def pop(connection: Connection, repository_id: int, digest: str) -> list[int]:
     """Ids of the manifests that have missed the digest, which is there now."""
-    return [row.manifest_id for row in _TAKE.all(connection, {"repository_id": repository_id, "digest": digest})]
+    return [row.manifest_id for row in _POP.all(connection, {"repository_id": repository_id, "digest": digest})]

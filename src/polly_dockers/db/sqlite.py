@@ -1,13 +1,14 @@
-"""The two ways to the rows on SQLite: ``read`` inline, ``write`` through one thread that commits for many.
+"""The two ways to the database on SQLite: ``read`` runs inline, ``write`` goes through one thread for all callers.
 
-A read is 20 to 70 µs, so it runs on the event loop, on a connection that stays open and inside one snapshot. All
-writes of a process go to one thread, which takes everything that waits, runs it in one ``BEGIN IMMEDIATE`` with a
-savepoint for each caller, appends what they noted to the journal (journal.py), and answers after the commit: two syncs
-for many pushes. Processes that share the file
-queue on an ``flock`` before they begin: the kernel wakes the next one at once, where SQLite's busy handler polls.
+A read takes 20 to 70 µs. So it runs on the event loop, on a connection that stays open and inside one snapshot.
 
-A writer that cannot go on (its connection is broken and no other can be opened, or its lock cannot be released) answers
-all who wait, refuses all who come later, and says so once (``Database.broken``): the process is to end then.
+All writes of a process go to one thread. It takes everything that waits and runs it in one ``BEGIN IMMEDIATE``, with a
+savepoint for each caller. It appends their records to the journal (``journal.frames``) and answers after the
+transaction: two syncs for many pushes. Processes that share the file queue on an ``flock`` before they begin. The
+kernel then wakes the next one at once, where SQLite's busy handler polls.
+
+A writer that cannot go on has a broken connection and can open no other, or cannot release its lock. It answers all
+who wait, refuses all who come later, and calls ``Database.broken`` once: the process must end then.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class Database:
 
     def __init__(self, folder: Path, *, write_seconds: float = WRITE_SECONDS) -> None:
         """``write_seconds``: how long a write may take, from the call to the answer."""
-        self.committed: Callable[[float], None] = lambda _seconds: None
+        self.on_transaction: Callable[[float], None] = lambda _seconds: None
         """Is told by the writer thread how long each transaction took, its sync included."""
         self.broken: Callable[[str], object] = lambda _reason: None
         """Is told by the writer thread, once, why it cannot go on. From then on every write raises Unavailable."""
@@ -303,7 +304,7 @@ class Database:
             if not batch:
                 continue
             driver: Any = connection.connection.driver_connection
-            self._commit(connection, driver, batch)
+            self._transact(connection, driver, batch)
             if driver.in_transaction:  # its rollback failed too: the disk is ill
                 connection.invalidate()
                 connection.close()
@@ -312,10 +313,10 @@ class Database:
             batch.clear()
         connection.close()
 
-    def _commit(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
+    def _transact(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
         started, end = time.perf_counter(), None
-        notes = frames.noted(connection)
-        notes.clear()
+        records = frames.pending(connection)
+        records.clear()
         try:
             with self._alone():
                 try:
@@ -324,21 +325,21 @@ class Database:
                             batch[0].value = batch[0].run(connection)
                         else:
                             for work in batch:
-                                _run(connection, driver, work, notes)
-                        if notes:
-                            end = self._record(driver, notes)
+                                _run(connection, driver, work, records)
+                        if records:
+                            end = self._record(driver, records)
                 except BaseException:
                     if end is not None:
-                        self._journal.take_back(end)
+                        self._journal.truncate(end)
                     raise
         except _WriterBrokenError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
                 work.error = _reported(error)
-        self.committed(time.perf_counter() - started)
+        self.on_transaction(time.perf_counter() - started)
 
-    def _record(self, driver: Any, notes: list[Record]) -> int:  # noqa: ANN401 - untyped
+    def _record(self, driver: Any, records: list[Record]) -> int:  # noqa: ANN401 - untyped
         """Have the changes of the transaction in the journal, synced, before it is committed."""
         row = driver.execute("SELECT batch, since FROM journal").fetchone()
         previous, since = row if row is not None else (0, 0)
@@ -347,7 +348,7 @@ class Database:
             driver.execute("INSERT INTO journal (batch) VALUES (?)", (number,))
         else:
             driver.execute("UPDATE journal SET batch = ?", (number,))
-        return self._journal.append(number, previous, notes, since)
+        return self._journal.append(number, previous, records, since)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -387,14 +388,14 @@ def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
         raise
 
 
-def _run(connection: Connection, driver: Any, work: _Work, notes: list[Record]) -> None:  # noqa: ANN401 - untyped
+def _run(connection: Connection, driver: Any, work: _Work, records: list[Record]) -> None:  # noqa: ANN401 - untyped
     driver.execute("SAVEPOINT caller")
-    noted = len(notes)
+    before = len(records)
     try:
         work.value = work.run(connection)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
         work.error = _reported(error)
-        del notes[noted:]
+        del records[before:]
         try:
             driver.execute("ROLLBACK TO caller")
         except sqlite.Error:  # where the disk was full, SQLite has rolled back all that the batch did

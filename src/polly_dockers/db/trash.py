@@ -141,7 +141,7 @@ def page(
     query = _ITEMS.where(mine, trash.c.purging_at.is_(None))
     if after is not None:
         query = query.where(trash.c.id < after)
-    rows, more = paging.take(connection, query.order_by(trash.c.id.desc()), limit, lambda row: len(row.tags))
+    rows, more = paging.fetch(connection, query.order_by(trash.c.id.desc()), limit, lambda row: len(row.tags))
     # Each of the two is answered by an index; one query for both would read every row of the trash.
     total = connection.execute(select(func.count()).select_from(trash).where(mine)).scalar_one()
     purging = connection.execute(select(trash.c.organisation_id).where(trash.c.purging_at.is_not(None)))
@@ -180,7 +180,7 @@ def claim(connection: Connection, item: Item) -> bool:
     in the journal too, so that what was purged in part is not taken for whole after a rebuild.
     """
     if _CLAIM.run(connection, {"item_id": item.id, "at": now()}):
-        frames.note(connection, frames.Claimed(item.id))
+        frames.record(connection, frames.Claimed(item.id))
         if item.kind == ORGANISATION:
             mine = schema.repositories.c.organisation_id == item.organisation_id
             marked = update(schema.repositories).where(mine, schema.repositories.c.deleted_at.is_(None))
@@ -216,8 +216,8 @@ def _add(
         deleted_at=at,
     )
     number = int(connection.execute(made.returning(trash.c.id)).scalar_one())
-    thrown = (number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at, by_policy)
-    frames.note(connection, frames.Thrown(*thrown))
+    moved = (number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at, by_policy)
+    frames.record(connection, frames.MovedToTrash(*moved))
     return number
 
 
@@ -231,16 +231,16 @@ def get(connection: Connection, item_id: int) -> Item | None:
     return _item(row) if row is not None else None
 
 
-_FORGET: Final = Statement(delete(trash).where(trash.c.id == bindparam("item_id")))
+_DELETE: Final = Statement(delete(trash).where(trash.c.id == bindparam("item_id")))
 _THERE: Final = Statement(select(trash.c.id).where(trash.c.id == bindparam("item_id")))
 _SLUG: Final = Statement(select(organisations.c.slug).where(organisations.c.id == bindparam("organisation_id")))
 
 
-def forget(connection: Connection, item_id: int) -> None:
+def delete_item(connection: Connection, item_id: int) -> None:
     """Take the item out of the trash; what it stood for is gone."""
-    _FORGET.run(connection, {"item_id": item_id})
+    _DELETE.run(connection, {"item_id": item_id})
     state.add_stale(connection, 1)
-    frames.note(connection, frames.Purged(item_id))
+    frames.record(connection, frames.Purged(item_id))
 
 
 def being_purged(item: Item) -> NotInTrash:
@@ -251,7 +251,7 @@ def being_purged(item: Item) -> NotInTrash:
     )
 
 
-def forget_restored(connection: Connection, item: Item, name: str) -> None:
+def delete_restored(connection: Connection, item: Item, name: str) -> None:
     """Take an item out of the trash that is back, under a name; it stands in the journal.
 
     Raises NotInTrash where it has been purged, or is being purged.
@@ -259,7 +259,7 @@ def forget_restored(connection: Connection, item: Item, name: str) -> None:
     whole = and_(trash.c.id == item.id, trash.c.purging_at.is_(None))
     if connection.execute(delete(trash).where(whole)).rowcount == 0:
         raise being_purged(item)
-    frames.note(connection, frames.Restored(item.id, name))
+    frames.record(connection, frames.Restored(item.id, name))
 
 
 def is_there(connection: Connection, item: Item) -> bool:
@@ -267,11 +267,11 @@ def is_there(connection: Connection, item: Item) -> bool:
     return _THERE.first(connection, {"item_id": item.id}) is not None
 
 
-def note_purge(connection: Connection, item: Item) -> bool:
+def record_purge(connection: Connection, item: Item) -> bool:
     """Note in the audit log that what the item stood for is gone for good, where that is so; whether it is."""
     if is_there(connection, item):
         return False
-    audit.note(connection, audit.Event.purge, path(connection, item), organisation_id=item.organisation_id, by=None)
+    audit.append(connection, audit.Event.purge, path(connection, item), organisation_id=item.organisation_id, by=None)
     return True
 
 
@@ -287,7 +287,7 @@ def path(connection: Connection, item: Item) -> str:
 # --- tags ------------------------------------------------------------------------------------------------------
 
 
-def throw_tag(connection: Connection, organisation_id: int, repository_id: int, tag: str, user_id: int) -> Item | None:
+def move_tag(connection: Connection, organisation_id: int, repository_id: int, tag: str, user_id: int) -> Item | None:
     """Take a tag away; its commits stay, inactive. None where there is none."""
     query = delete(tags).where(tags.c.repository_id == repository_id, tags.c.name == tag)
     if connection.execute(query).rowcount == 0:
@@ -310,13 +310,13 @@ def indexes_of(connection: Connection, manifest_id: int) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def forget_children(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
+def detach_from_indexes(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
     """Take the manifest out of the indexes that hold it; they become sparse, and hold it again once it comes back."""
     alive = select(schema.manifests.c.id).where(schema.manifests.c.trash_id.is_(None))
     held = and_(manifest_children.c.child_id == manifest_id, manifest_children.c.manifest_id.in_(alive))
     parents = connection.execute(delete(manifest_children).where(held).returning(manifest_children.c.manifest_id))
     for parent in parents.scalars().all():
-        sparse.note(connection, repository_id, parent, [digest])
+        sparse.record(connection, repository_id, parent, [digest])
 
 
 def commits_by_tag(connection: Connection, manifest_id: int) -> dict[str, int]:
@@ -329,7 +329,7 @@ def commits_by_tag(connection: Connection, manifest_id: int) -> dict[str, int]:
     return {row.tag: row.number for row in connection.execute(query.order_by(commits.c.tag))}
 
 
-def throw_manifest(
+def move_manifest(
     connection: Connection,
     organisation_id: int,
     repository_id: int,
@@ -384,7 +384,7 @@ def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: in
 # --- repositories and organisations ----------------------------------------------------------------------------
 
 
-def throw_repository(
+def move_repository(
     connection: Connection, organisation_id: int, repository_id: int, name: str, user_id: int | None
 ) -> Item:
     """Take a repository away with all that is in it; its name is free."""
@@ -411,7 +411,7 @@ def throw_repository(
     return _get(connection, item)
 
 
-def throw_organisation(connection: Connection, organisation_id: int, slug: str) -> Item:
+def move_organisation(connection: Connection, organisation_id: int, slug: str) -> Item:
     """Take an organisation away with all that is in it; its slug is free, and no member reaches it."""
     totals = connection.execute(
         select(

@@ -106,9 +106,9 @@ class Check:
             self._note(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild --data {place}"))
 
     async def _journal(self) -> None:
-        folder, committed = self.context.config.data, await self.context.database.read(state.committed)
+        folder, committed = self.context.config.data, await self.context.database.read(state.last_batch)
         while committed and not await asyncio.to_thread(frames.has, folder, committed):
-            before, committed = committed, await self.context.database.read(state.committed)
+            before, committed = committed, await self.context.database.read(state.last_batch)
             if committed == before:  # it was not compacted meanwhile
                 what = "The journal lacks what the database holds; the next start of the server writes it again."
                 self._note(Damage(what))
@@ -145,11 +145,11 @@ class Check:
     async def _sealed(self) -> tuple[db.audit.Seal | None, db.audit.Seal | None]:
         """The newest seal that the journal holds, and what the audit log begins behind by it."""
         folder, before = self.context.config.data, -1
-        committed = await self.context.database.read(state.committed)
+        committed = await self.context.database.read(state.last_batch)
         seal, begin = None, None
         while seal is None and committed != before:  # again where it was compacted meanwhile
             seal, begin = await asyncio.to_thread(frames.sealed, folder, committed)
-            before, committed = committed, await self.context.database.read(state.committed)
+            before, committed = committed, await self.context.database.read(state.last_batch)
         return (
             db.audit.Seal(seal.position, seal.hash) if seal is not None else None,
             db.audit.Seal(begin.position, begin.hash) if begin is not None else None,
@@ -325,7 +325,7 @@ async def _copy(source: BlobStore, key: str, target: BlobStore, digest: Digest) 
         hasher = hashlib.sha256()
         async for piece in _pieces(source, key):
             await segment.write([piece], hasher)
-        made, _ = await segment.commit([], hasher, digest)
+        made, _ = await segment.finish([], hasher, digest)
         return made
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from polly_dockers.context import Context
-    from polly_dockers.db.garbage import Taken
+    from polly_dockers.db.garbage import Collected
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Collector:
             await self._expire(held)  # late: where it fails, what others need is done
             self.report.dropped = await audit.drop_old(self.context)
             await self._compact()
-            self.report.waiting = await self.context.database.read(db.garbage.buried)
+            self.report.waiting = await self.context.database.read(db.garbage.count_tombstones)
             return self.report
 
     async def look(self) -> Report:
@@ -231,10 +231,10 @@ class Collector:
             if not db.trash.is_there(connection, item):  # it was restored meanwhile
                 continue
             if item.kind == db.trash.TAG:
-                db.trash.forget(connection, item.id)
+                db.trash.delete_item(connection, item.id)
             elif not db.garbage.purge_manifest(connection, item, self.context.config.lease_seconds):
                 more.append(item)
-            if db.trash.note_purge(connection, item):
+            if db.trash.record_purge(connection, item):
                 gone.append(item)
         return gone, more
 
@@ -267,7 +267,7 @@ class Collector:
         def change(connection: Connection) -> tuple[T, bool]:
             there = db.trash.is_there(connection, item)
             done = fn(connection, *args, **kwargs)
-            return done, there and db.trash.note_purge(connection, item)
+            return done, there and db.trash.record_purge(connection, item)
 
         done, gone = await self.context.database.write(change)
         self.report.purged += gone
@@ -285,7 +285,7 @@ class Collector:
 
     async def _links(self) -> None:
         """Take the links that nobody needs, and the blobs that have none left."""
-        for step in (db.garbage.take_hidden, db.garbage.take_expired):
+        for step in (db.garbage.collect_hidden, db.garbage.collect_expired):
             taken = None
             while taken is None or taken.seen == db.garbage.BATCH:
                 began = asyncio.get_running_loop().time()
@@ -293,7 +293,7 @@ class Collector:
                 self._count(taken)
                 await self._rest(began)
 
-    def _count(self, taken: Taken) -> None:
+    def _count(self, taken: Collected) -> None:
         self.report.links += taken.links
         self.report.blobs += taken.blobs
         self.report.size += taken.size
@@ -305,7 +305,7 @@ class Collector:
             began = asyncio.get_running_loop().time()
             doomed = await database.read(db.garbage.unnamed, keys)
             self.report.freed += await blobs.delete_all(doomed)
-            await database.write(db.garbage.forget, keys)
+            await database.write(db.garbage.delete_tombstones, keys)
             self.report.files += len(doomed)
             await self._rest(began)
 
@@ -316,7 +316,7 @@ class Collector:
             began = asyncio.get_running_loop().time()
             keys = await self._orphans_of(part)
             if keys:
-                await self.context.database.write(db.garbage.bury, keys, self.context.config.grace_seconds)
+                await self.context.database.write(db.garbage.add_tombstones, keys, self.context.config.grace_seconds)
             self.report.orphans += len(keys)
             await self._rest(began)
 

@@ -96,7 +96,7 @@ def catch_up(folder: Path) -> Rebuilt:
         if _has_all(connection, folder):
             collector.stop()
             _begin_anew(connection, folder)
-        elif frames.last(folder) != state.committed(connection):
+        elif frames.last(folder) != state.last_batch(connection):
             return _catch_up(connection, folder, collector)
         return Rebuilt()
 
@@ -107,7 +107,7 @@ def _has_all(connection: Connection, folder: Path) -> bool:
     So it is where the journal was lost, wholly or at either end, in a data folder from before there was one, and where
     writing it again was interrupted by a version that did so in place.
     """
-    last, newest = state.committed(connection), frames.last(folder)
+    last, newest = state.last_batch(connection), frames.last(folder)
     if last == 0 and connection.execute(select(organisations.c.id)).first() is None:
         return False
     if newest <= last:
@@ -119,7 +119,7 @@ def _has_all(connection: Connection, folder: Path) -> bool:
 
 
 def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) -> Rebuilt:
-    last = state.committed(connection)
+    last = state.last_batch(connection)
     wanted = frames.chain(folder, last)
     replay = Replay(connection, UNSET)
     if _is_older(connection, folder, last):
@@ -137,10 +137,10 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
         result.blobs = references.add_blobs(connection, _keys(folder))
         result.lost = references.refer(connection, replay.manifests)
     if result.blobs:
-        result.blobs -= db.garbage.bury_unlinked(connection, KEEP_SECONDS)
+        result.blobs -= db.garbage.delete_unlinked(connection, KEEP_SECONDS)
     references.count(connection)
     if frames.last(folder) - last > db.pulls.HOUR:
-        db.pulls.note_all(connection)
+        db.pulls.record_all(connection)
     result.repositories = _number(connection, select(func.count()).select_from(repositories))
     result.commits = _number(connection, select(func.count()).select_from(commits))
     return result
@@ -202,7 +202,7 @@ def _begin_anew(connection: Connection, folder: Path) -> None:
         frames.sync_folder(folder)
     for left in place.glob("*" + compaction.PART):
         left.unlink()
-    number = max(state.committed(connection) + 1, frames.last(folder) + 1, now())
+    number = max(state.last_batch(connection) + 1, frames.last(folder) + 1, now())
     named = place / f"{number:020}{frames.SNAPSHOT}"
     part = named.with_name(named.name + compaction.PART)
     try:

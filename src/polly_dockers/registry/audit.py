@@ -74,7 +74,7 @@ def _drop(connection: Connection, before: int) -> int:
         return 0
     day = dt.datetime.fromtimestamp(before / 1_000_000, dt.UTC).date().isoformat()
     detail = f"{count} entries of before {day}; the chain goes on behind {db.audit.start(connection)}"
-    db.audit.note(connection, Event.audit_drop, "", organisation_id=None, by=None, detail=detail)
+    db.audit.append(connection, Event.audit_drop, "", organisation_id=None, by=None, detail=detail)
     return count
 
 

@@ -45,14 +45,14 @@ def throw(connection: Connection, actor: Actor, reached: Reached, reference: Tag
     item = _throw(connection, reached, reference)
     path = f"{reached.name}{'@' if isinstance(reference, Digest) else ':'}{reference}"
     detail = f"with the tags {' '.join(item.tags)}" if isinstance(reference, Digest) and item.tags else ""
-    db.audit.note(connection, Event.delete, path, organisation_id=reached.organisation_id, by=actor, detail=detail)
+    db.audit.append(connection, Event.delete, path, organisation_id=reached.organisation_id, by=actor, detail=detail)
     return item
 
 
 def _throw(connection: Connection, reached: Reached, reference: Tag | Digest) -> Item:
     name, repository_id = reached.name, reached.repository_id
     if not isinstance(reference, Digest):
-        item = db.trash.throw_tag(connection, reached.organisation_id, repository_id, reference, reached.user_id)
+        item = db.trash.move_tag(connection, reached.organisation_id, repository_id, reference, reached.user_id)
         if item is None:
             msg = f"{name} has no tag {reference}."
             raise ManifestUnknown(msg, detail={"name": name, "reference": reference})
@@ -66,8 +66,8 @@ def _throw(connection: Connection, reached: Reached, reference: Tag | Digest) ->
         msg = f"{reference} is part of the index {indexes[0]}, which could not be pulled without it. Delete that first."
         raise Denied(msg, detail={"indexes": indexes[:20]})
     if indexes:
-        db.trash.forget_children(connection, repository_id, manifest_id, reference)
-    return db.trash.throw_manifest(
+        db.trash.detach_from_indexes(connection, repository_id, manifest_id, reference)
+    return db.trash.move_manifest(
         connection, reached.organisation_id, repository_id, manifest_id, reference, reached.user_id
     )
 
@@ -127,4 +127,4 @@ def _blob(connection: Connection, context: Context, actor: Actor, name: Reposito
         raise Denied(msg)
     db.trash.hide_blob(connection, reached.repository_id, found.id, found.size)
     path = f"{name}@{digest}"
-    db.audit.note(connection, Event.delete, path, organisation_id=reached.organisation_id, by=actor, detail="a blob")
+    db.audit.append(connection, Event.delete, path, organisation_id=reached.organisation_id, by=actor, detail="a blob")

@@ -66,7 +66,7 @@ async def create(
             msg = f"There is a docker repository {full} already. polly dockers list --search {full.name} shows it."
             raise NameExists(msg)
         detail = "public" if public else "private"
-        db.audit.note(connection, Event.repository_create, full, organisation_id=found, by=actor, detail=detail)
+        db.audit.append(connection, Event.repository_create, full, organisation_id=found, by=actor, detail=detail)
         return db.repositories.one(connection, made)
 
     return await context.database.write(change)
@@ -105,7 +105,7 @@ async def update(
                 raise Denied(msg)
             _check_public(context, wanted_access, role)
         db.repositories.change(connection, reached.repository_id, **values)
-        db.audit.note(
+        db.audit.append(
             connection,
             Event.repository_update,
             full,

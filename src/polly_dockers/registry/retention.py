@@ -116,7 +116,7 @@ async def write(
             db.accounts.set_policy(connection, found, text)
         else:
             db.repositories.change(connection, repository_id, policy=text)
-        db.audit.note(
+        db.audit.append(
             connection,
             Event.policy_update,
             full or organisation,
@@ -333,14 +333,14 @@ async def _found(context: Context, at: int) -> AsyncIterator[tuple[int, list[int
 
 async def apply(context: Context) -> AsyncIterator[int]:
     """Put into the trash what no policy keeps; how many manifests, after each small step."""
-    await note_pulls(context)
+    await record_pulls(context)
     at = now()
     async for repository_id, manifest_ids in _found(context, at):
         left: Sequence[int] = manifest_ids
         yield 0
         while left:
             thrown, left = await context.database.write(
-                db.retention.throw, repository_id, left, at=at, lease=context.config.lease_seconds
+                db.retention.move_to_trash, repository_id, left, at=at, lease=context.config.lease_seconds
             )
             yield thrown
 
@@ -353,14 +353,14 @@ async def count(context: Context) -> int:
     return number
 
 
-async def note_pulls(context: Context) -> None:
+async def record_pulls(context: Context) -> None:
     """Write which manifests this process has answered since the last time, where that is worth it."""
     while context.pulled:
         some = [context.pulled.pop() for _ in range(min(len(context.pulled), db.pulls.CHUNK))]
         try:
             wanted = await context.database.read(db.pulls.stale, some)
             if wanted:
-                await context.database.write(db.pulls.note, wanted)
+                await context.database.write(db.pulls.record, wanted)
         except BaseException:
             context.pulled.update(some)
             raise

@@ -55,10 +55,10 @@ async def delete(
             target = _there(connection, reached, reference) if isinstance(reference, DigestPrefix) else reference
             item = removal.throw(connection, actor, reached, target)
         else:
-            item = db.trash.throw_repository(
+            item = db.trash.move_repository(
                 connection, organisation_id, reached.repository_id, full.name, actor.user_id or 0
             )
-            db.audit.note(connection, Event.delete, full, organisation_id=organisation_id, by=actor)
+            db.audit.append(connection, Event.delete, full, organisation_id=organisation_id, by=actor)
         if preview:
             raise _Preview(item)
         return item
@@ -137,7 +137,7 @@ async def restore(
             else:
                 item = _restore_commit(connection, full, repository_id, reference)
                 path = f"{full}@{item.name}"
-        db.audit.note(connection, Event.restore, path, organisation_id=organisation_id, by=actor, detail=detail)
+        db.audit.append(connection, Event.restore, path, organisation_id=organisation_id, by=actor, detail=detail)
         return item
 
     return await context.database.write(change)

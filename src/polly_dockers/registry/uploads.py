@@ -99,7 +99,7 @@ def reach_or_make(connection: Connection, context: Context, actor: Actor, name: 
             access="private",
             user_id=found.user_id,
         )
-        db.audit.note(
+        db.audit.append(
             connection,
             Event.repository_create,
             name,
@@ -194,7 +194,7 @@ async def finish(
         hasher = _hasher(context, stored, segment)
         last = await _take(context, stored, segment, hasher, body, content_range)
         began = _clock()
-        key, size = await segment.commit(last, hasher, digest)
+        key, size = await segment.finish(last, hasher, digest)
     await _name(context, actor, name, digest, size, key, began)
 
 
@@ -208,7 +208,7 @@ async def push(context: Context, actor: Actor, name: RepositoryName, digest: Dig
             hasher = hashlib.sha256()
             last = await _take(context, stored, segment, hasher, body, None)
             began = _clock()
-            key, size = await segment.commit(last, hasher, digest)
+            key, size = await segment.finish(last, hasher, digest)
     except BaseException:
         await context.blobs.abort(stored)
         raise

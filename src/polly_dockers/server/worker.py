@@ -134,7 +134,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         context = await open_registry(config)
         context.database.broken = lambda reason: loop.call_soon_threadsafe(self._broken, stop, reason)
         counts = Counts(self.app.metrics_folder, config.data)
-        context.database.committed = counts.commits.note
+        context.database.on_transaction = counts.commits.note
         sites = Site(context, counts), MetricsSite(context, counts)
         servers, runners = await self._listen(sites)
         self.booted = True
@@ -143,7 +143,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             (COUNT_EVERY, "counts for /metrics", counts.write),
             (SETTLE_EVERY, "the audit log", functools.partial(audit.settle, context)),
             (RETIRE_EVERY, "signing keys", functools.partial(retire_keys, context)),
-            (SETTLE_EVERY, "last pulls", functools.partial(retention.note_pulls, context)),
+            (SETTLE_EVERY, "last pulls", functools.partial(retention.record_pulls, context)),
         ]
         background = [
             *(asyncio.create_task(_now_and_then(every, context, what, work)) for every, what, work in regular),
@@ -164,7 +164,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             with contextlib.suppress(PollyError):
                 await audit.settle(context, everything=True)
             with contextlib.suppress(PollyError):
-                await retention.note_pulls(context)
+                await retention.record_pulls(context)
             with contextlib.suppress(OSError):
                 counts.write()
             with contextlib.suppress(*(ERRORS if self.fault else ())):

@@ -214,7 +214,8 @@ class _Sum(Collector):
     def _of_processes(self) -> Iterable[Metric]:
         every = [snapshot for _, snapshot in self._snapshots]
         commits = HistogramMetricFamily(
-            "polly_commit_seconds", "Time of a transaction that was committed and synced, for all who waited for it."
+            "polly_db_transaction_seconds",
+            "Time of a transaction that was committed and synced, for all who waited for it.",
         )
         commits.add_metric([], *_histogram([snapshot.commits for snapshot in every]))
         lag = HistogramMetricFamily("polly_loop_lag_seconds", "How late an event loop is for its appointments.")

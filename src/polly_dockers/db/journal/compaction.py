@@ -131,7 +131,7 @@ class _Rows:
     def begin(self) -> int:
         """Begin the snapshot; the batch that it is of, behind which others go to new files. 0 where there is none."""
         with self._alone() as connection:
-            last = state.committed(connection)
+            last = state.last_batch(connection)
             state.begin_file(connection, last + 1)
             connection.exec_driver_sql("COMMIT")
             self._reader.exec_driver_sql("BEGIN")
@@ -154,7 +154,7 @@ class _Rows:
                 break
         with self._alone() as connection:
             behind.read(lambda _took: None)
-            at = state.committed(connection)
+            at = state.last_batch(connection)
             while at in behind.before:
                 at = behind.before[at]
             if at == last:

@@ -1,6 +1,6 @@
 """What the rows of repositories can be rebuilt from, should the database be lost: every change, appended and synced.
 
-The functions that change a repository note what they did (``note``); the writer appends the notes of a batch to the
+The functions that change a repository note what they did (``record``); the writer appends the notes of a batch to the
 journal and syncs it before it commits the batch. A batch tells which one came before it in the database, so that
 reading backwards from the last passes over batches that were never committed. Bytes of a frame::
 
@@ -108,7 +108,7 @@ class Commit(Record, frozen=True, tag="commit"):
     active: bool = True
 
 
-class Thrown(Record, frozen=True, tag="thrown"):
+class MovedToTrash(Record, frozen=True, tag="thrown"):
     """Something was put into the trash."""
 
     id: int
@@ -190,7 +190,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
         | RepositoryChanged
         | Manifest
         | Commit
-        | Thrown
+        | MovedToTrash
         | Restored
         | Claimed
         | Purged
@@ -219,12 +219,12 @@ def frame(batch: int, previous: int, records: Sequence[Record]) -> bytes:
     return HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 
-def note(connection: Connection, record: Record) -> None:
+def record(connection: Connection, record: Record) -> None:
     """Have a change written to the journal with the transaction that is under way."""
     connection.info.setdefault(_NOTES, []).append(record)
 
 
-def noted(connection: Connection) -> list[Record]:
+def pending(connection: Connection) -> list[Record]:
     """What was noted in the transaction that is under way; cut it to take notes back, clear it at the end."""
     found: list[Record] = connection.info.setdefault(_NOTES, [])
     return found
@@ -240,7 +240,7 @@ class Journal:
         self._since = 0
 
     def append(self, batch: int, previous: int, records: list[Record], since: int = 0) -> int:
-        """Append a batch and sync it; what ``take_back`` needs. Raises OSError, and then has appended nothing.
+        """Append a batch and sync it; what ``truncate`` needs. Raises OSError, and then has appended nothing.
 
         ``since``: no batch of that number or a later one goes into a file that began before it (compaction.py).
         """
@@ -256,7 +256,7 @@ class Journal:
             raise
         return end
 
-    def take_back(self, end: int) -> None:
+    def truncate(self, end: int) -> None:
         """Cut off the batch that was appended last, for its transaction failed."""
         os.ftruncate(self._fd, end)
 

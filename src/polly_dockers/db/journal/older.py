@@ -19,10 +19,10 @@ from polly_dockers.db.journal.frames import (
     Commit,
     LastId,
     Manifest,
+    MovedToTrash,
     Organisation,
     Repository,
     Sealed,
-    Thrown,
     User,
 )
 from polly_dockers.db.schema import (
@@ -67,7 +67,7 @@ _COUNTED: Final[dict[type, tuple[str, Table]]] = {
 _KNOWN: Final[dict[type, Table]] = {
     **{kind: rows for kind, (_, rows) in _COUNTED.items()},
     Manifest: manifests,
-    Thrown: trash,
+    MovedToTrash: trash,
     Audited: audit,
 }
 _HIDDEN: Final = cast(organisations.c.id, String).concat(MARK)

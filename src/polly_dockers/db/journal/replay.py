@@ -22,13 +22,13 @@ from polly_dockers.db.journal.frames import (
     Commit,
     LastId,
     Manifest,
+    MovedToTrash,
     Organisation,
     Purged,
     Repository,
     RepositoryChanged,
     Restored,
     Sealed,
-    Thrown,
     User,
 )
 from polly_dockers.db.schema import MARK, commits, organisations, repositories, tags, users
@@ -60,7 +60,7 @@ class Replay:
             last = batch.id
         if last:
             state.advance(self._connection, last)
-        frames.noted(self._connection).clear()
+        frames.pending(self._connection).clear()
 
     def _put(self, table: Table, values: dict[str, Any]) -> bool:
         """Insert a row, where there is none of its id."""
@@ -142,7 +142,7 @@ class Replay:
             row = {"repository_id": record.repository_id, "name": record.tag, **place}
             self._connection.execute(insert(tags).values(row))
 
-    def _thrown(self, record: Thrown) -> None:
+    def _moved_to_trash(self, record: MovedToTrash) -> None:
         made = self._put(
             schema.trash,
             {
@@ -162,18 +162,18 @@ class Replay:
         if not made:
             return
         hide = {
-            trash.TAG: self._throw_tag,
-            trash.COMMIT: self._throw_commit,
-            trash.REPOSITORY: self._throw_repository,
-            trash.ORGANISATION: self._throw_organisation,
+            trash.TAG: self._move_tag,
+            trash.COMMIT: self._move_commit,
+            trash.REPOSITORY: self._move_repository,
+            trash.ORGANISATION: self._move_organisation,
         }
         hide[record.kind](record)
 
-    def _throw_tag(self, record: Thrown) -> None:
+    def _move_tag(self, record: MovedToTrash) -> None:
         held = (tags.c.repository_id == record.repository_id) & (tags.c.name == record.name)
         self._connection.execute(delete(tags).where(held))
 
-    def _throw_commit(self, record: Thrown) -> None:
+    def _move_commit(self, record: MovedToTrash) -> None:
         mine = (schema.manifests.c.repository_id == record.repository_id) & (schema.manifests.c.digest == record.name)
         found = self._connection.execute(select(schema.manifests.c.id).where(mine)).scalar_one_or_none()
         if found is None:
@@ -189,11 +189,11 @@ class Replay:
         count = select(func.count()).where(commits.c.manifest_id == found).scalar_subquery()
         self._connection.execute(update(schema.trash).where(schema.trash.c.id == record.id).values(commits=count))
 
-    def _throw_repository(self, record: Thrown) -> None:
+    def _move_repository(self, record: MovedToTrash) -> None:
         hidden = {"name": f"{record.name}{MARK}{record.repository_id}", "deleted_at": record.deleted_at}
         self._connection.execute(update(repositories).where(repositories.c.id == record.repository_id).values(hidden))
 
-    def _throw_organisation(self, record: Thrown) -> None:
+    def _move_organisation(self, record: MovedToTrash) -> None:
         hidden = {"slug": f"{record.name}{MARK}{record.organisation_id}", "deleted_at": record.deleted_at}
         mine = organisations.c.id == record.organisation_id
         self._connection.execute(update(organisations).where(mine).values(hidden))
@@ -232,7 +232,7 @@ class Replay:
                 self._purge_repository(item, repository_id)
             garbage.purge_organisation(self._connection, item)
         else:
-            trash.forget(self._connection, item.id)
+            trash.delete_item(self._connection, item.id)
 
     def _audited(self, record: Audited) -> None:
         audit.add_all(self._connection, [msgspec.structs.astuple(record)])
@@ -258,7 +258,7 @@ _HOW: Final[dict[type, Callable[[Replay, Any], None]]] = {
     RepositoryChanged: Replay._changed,  # noqa: SLF001
     Manifest: Replay._manifest,  # noqa: SLF001
     Commit: Replay._commit,  # noqa: SLF001
-    Thrown: Replay._thrown,  # noqa: SLF001
+    MovedToTrash: Replay._moved_to_trash,  # noqa: SLF001
     Restored: Replay._restored,  # noqa: SLF001
     Claimed: Replay._claimed,  # noqa: SLF001
     Purged: Replay._purged,  # noqa: SLF001

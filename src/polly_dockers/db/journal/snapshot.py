@@ -58,7 +58,7 @@ def _records(connection: Connection) -> Iterator[frames.Record]:
         yield from _repositories(connection, row.id)
         if row.deleted_at is not None:
             mine = (schema.trash.c.kind == trash.ORGANISATION) & (schema.trash.c.organisation_id == row.id)
-            yield from _thrown(connection, mine)
+            yield from _in_trash(connection, mine)
     yield from _audit(connection)
     for table, last in state.last_ids(connection):
         yield frames.LastId(table, last)
@@ -96,7 +96,7 @@ def _repositories(connection: Connection, organisation_id: int) -> Iterator[fram
         yield from _content(connection, row.id)
         if row.deleted_at is not None:
             item = (schema.trash.c.kind == trash.REPOSITORY) & (schema.trash.c.repository_id == row.id)
-            yield from _thrown(connection, item)
+            yield from _in_trash(connection, item)
 
 
 def _content(connection: Connection, repository_id: int) -> Iterator[frames.Record]:
@@ -104,11 +104,11 @@ def _content(connection: Connection, repository_id: int) -> Iterator[frames.Reco
     for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_not(None))):
         yield _manifest(row)
         yield from _commits(connection, commits.c.manifest_id == row.id)
-        yield from _thrown(connection, schema.trash.c.id == row.trash_id)
+        yield from _in_trash(connection, schema.trash.c.id == row.trash_id)
     for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_(None))):
         yield _manifest(row)
     gone = (schema.trash.c.repository_id == repository_id) & (schema.trash.c.kind == trash.TAG)
-    yield from _thrown(connection, gone)
+    yield from _in_trash(connection, gone)
     alive = select(manifests.c.id).where(mine, manifests.c.trash_id.is_(None))
     yield from _commits(connection, (commits.c.repository_id == repository_id) & commits.c.manifest_id.in_(alive))
 
@@ -140,9 +140,9 @@ def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator
         )
 
 
-def _thrown(connection: Connection, condition: ColumnElement[bool]) -> Iterator[frames.Thrown | frames.Claimed]:
+def _in_trash(connection: Connection, condition: ColumnElement[bool]) -> Iterator[frames.MovedToTrash | frames.Claimed]:
     for row in connection.execute(select(schema.trash).where(condition).order_by(schema.trash.c.id)).all():
-        yield frames.Thrown(
+        yield frames.MovedToTrash(
             row.id,
             row.organisation_id,
             row.repository_id,

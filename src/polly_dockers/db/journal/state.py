@@ -17,7 +17,7 @@ _SEQUENCES: Final = table("sqlite_sequence", column("name"), column("seq"))
 """SQLite's own, of AUTOINCREMENT."""
 
 
-def committed(connection: Connection) -> int:
+def last_batch(connection: Connection) -> int:
     """The batch of the journal that was committed last; 0 for none."""
     return connection.execute(select(journal.c.batch)).scalar_one_or_none() or 0
 

@@ -81,5 +81,5 @@ def _rotate(connection: Connection, *, revoke: bool) -> str:
     made = db.keys.add(connection, *new_key())
     db.keys.remove(connection, before if revoke else db.keys.outlived(connection))
     detail = "older keys revoked" if revoke else ""
-    db.audit.note(connection, Event.key_rotate, made.kid, organisation_id=None, by=None, detail=detail)
+    db.audit.append(connection, Event.key_rotate, made.kid, organisation_id=None, by=None, detail=detail)
     return made.kid

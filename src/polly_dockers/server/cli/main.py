@@ -246,7 +246,7 @@ def user_reset_password(email: Email, data: Data = Path("data"), *, password_std
     def change(connection: Connection) -> None:
         found = _user(connection, email)
         db.accounts.set_password(connection, found.id, hashed)
-        db.audit.note_account(connection, Event.password_change, email, "", by=db.audit.OPERATOR, subject=email)
+        db.audit.append_for_account(connection, Event.password_change, email, "", by=db.audit.OPERATOR, subject=email)
         db.throttles.forgive_account(connection, email)
 
     data_folder.change(data, change)
@@ -286,9 +286,9 @@ def user_revoke_tokens(
         count = db.accounts.delete_tokens(connection, found)
         detail = f"{count} access tokens"
         if email is None:
-            db.audit.note(connection, Event.token_revoke, "all", organisation_id=None, by=None, detail=detail)
+            db.audit.append(connection, Event.token_revoke, "all", organisation_id=None, by=None, detail=detail)
         else:
-            db.audit.note_account(
+            db.audit.append_for_account(
                 connection, Event.token_revoke, email, "", by=db.audit.OPERATOR, subject="all", detail=detail
             )
         return count

@@ -62,7 +62,7 @@ def org_update(
         found = accounts.organisation_of(connection, org)
         db.accounts.set_create_on_push(connection, found, on=create_on_push)
         detail = f"create-on-push {'on' if create_on_push else 'off'}"
-        db.audit.note(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
+        db.audit.append(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
 
     data_folder.change(data, update)
     print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
@@ -78,8 +78,8 @@ def org_delete(
 
     def throw(connection: Connection) -> Item:
         found = accounts.organisation_of(connection, org)
-        db.audit.note(connection, Event.delete, org, organisation_id=found, by=None)
-        return db.trash.throw_organisation(connection, found, org)
+        db.audit.append(connection, Event.delete, org, organisation_id=found, by=None)
+        return db.trash.move_organisation(connection, found, org)
 
     if not yes:
         found = data_folder.change(data, lambda connection: accounts.organisation_totals(connection, org))
@@ -128,7 +128,7 @@ def org_restore(
             msg = f"{there} Restore the deleted one under another name: {command}"
             raise OrganisationExists(msg)
         detail = f"as {target}" if target != org else ""
-        db.audit.note(connection, Event.restore, org, organisation_id=found.organisation_id, by=None, detail=detail)
+        db.audit.append(connection, Event.restore, org, organisation_id=found.organisation_id, by=None, detail=detail)
 
     data_folder.change(data, restore)
     print(f"Organisation {org} is restored{f' as {target}' if target != org else ''}.")
