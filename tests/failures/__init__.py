@@ -1,1 +1,1 @@
-"""Failures of machines, made to happen: see docs/reliability.md. Root, strace and loop devices are needed."""
+"""Failures of machines, made to happen: see docs/failures.md. Root, strace and loop devices are needed."""
