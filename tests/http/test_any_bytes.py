@@ -122,4 +122,4 @@ def test_any_bytes(server: Server, person: Person) -> None:
         assert sha256(repo.manifest(item["commit"]).body) == item["commit"]
     written = server.log.read_text()[log:]
     assert "Traceback" not in written
-    assert "fault of the server" not in written
+    assert "internal error" not in written

@@ -100,10 +100,10 @@ def test_bodies_that_do_not_come(server: Server) -> None:
 
 
 IMPATIENT = """
-from polly_dockers import server
-from polly_dockers.web import exchange, protocol
-exchange.PACE = exchange.WHOLE = protocol.IDLE = 0.5
-server.run()
+from polly_dockers.server.cli import entry
+from polly_dockers.web import connection, request
+request.PACE = request.WHOLE = connection.IDLE = 0.5
+entry.run()
 """
 """The server with half a second in place of its 30 to 75; for readers it is a setting."""
 

@@ -12,7 +12,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from polly_dockers.errors import ClientGone
 from polly_dockers.web.memory import Room
-from polly_dockers.web.request import LEAST, Exchange
+from polly_dockers.web.request import LEAST, Request
 
 if TYPE_CHECKING:
     from polly_dockers.context import Context
@@ -30,7 +30,7 @@ class Sender:
         protocol.transport = asyncio.Transport()
         self._reader = StreamReader(protocol, 1 << 22, loop=loop)
         request = make_mocked_request("PUT", "/v2/", {"Transfer-Encoding": "chunked"}, payload=self._reader)
-        self._body = Exchange(request, cast("Context", None), Room(1 << 20), "1").body()
+        self._body = Request(request, cast("Context", None), Room(1 << 20), "1").body()
         self.pieces: list[bytes] = []
         self._task = loop.create_task(self._take())
 

@@ -114,7 +114,7 @@ def test_malformed(header: str) -> None:
 def test_the_length_of_parts(wanted: list[tuple[int, int]]) -> None:
     """23: the length that is announced is that of the parts with all that stands around them."""
     data = bytes(range(100))
-    made = ranges.answer(wanted, 100)
+    made = ranges.multipart(wanted, 100)
     body = b"".join(part.head + data[part.offset : part.offset + part.count] for part in made.parts) + made.end
     assert len(body) == made.length
     assert "Content-Range" not in made.headers

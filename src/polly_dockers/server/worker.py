@@ -28,7 +28,7 @@ from polly_dockers.registry.history import fold
 from polly_dockers.server.data_folder import open_registry, retire_keys
 from polly_dockers.server.supervisor import leave
 from polly_dockers.system.log_writer import STDERR
-from polly_dockers.web.app import MetricsSite, Site
+from polly_dockers.web.app import App, MetricsApp
 from polly_dockers.web.connection import HttpServer, bound_unread
 from polly_dockers.web.metrics import Collected, Counts, Times
 
@@ -134,9 +134,9 @@ class PollyWorker(Worker):  # type: ignore[misc]
         context = await open_registry(config)
         context.database.broken = lambda reason: loop.call_soon_threadsafe(self._broken, stop, reason)
         counts = Counts(self.app.metrics_folder, config.data)
-        context.database.on_transaction = counts.commits.note
-        sites = Site(context, counts), MetricsSite(context, counts)
-        servers, runners = await self._listen(sites)
+        context.database.on_transaction = counts.transactions.record
+        apps = App(context, counts), MetricsApp(context, counts)
+        servers, runners = await self._listen(apps)
         self.booted = True
         regular: list[tuple[float, str, Callable[[], Awaitable[None] | None]]] = [
             (FOLD_EVERY, "totals", functools.partial(fold, context)),
@@ -156,11 +156,11 @@ class PollyWorker(Worker):  # type: ignore[misc]
         finally:
             for task in background:
                 task.cancel()
-            for site in sites:
-                site.draining = True
+            for app in apps:
+                app.draining = True
             await self._drain(servers, runners)
-            for site in sites:
-                site.flush()
+            for app in apps:
+                app.flush()
             with contextlib.suppress(PollyError):
                 await audit.settle(context, everything=True)
             with contextlib.suppress(PollyError):
@@ -170,9 +170,9 @@ class PollyWorker(Worker):  # type: ignore[misc]
             with contextlib.suppress(*(ERRORS if self.fault else ())):
                 context.close()
 
-    async def _listen(self, sites: Sequence[Site]) -> tuple[list[HttpServer], list[web.ServerRunner]]:
-        """Serve the first site on the main socket and the second on that of the metrics, if there is one."""
-        servers = [HttpServer(site) for site in sites]
+    async def _listen(self, apps: Sequence[App]) -> tuple[list[HttpServer], list[web.ServerRunner]]:
+        """Serve the first app on the main socket and the second on the metrics socket, if there is one."""
+        servers = [HttpServer(app) for app in apps]
         runners = [web.ServerRunner(server, shutdown_timeout=1.0) for server in servers]
         for runner in runners:
             await runner.setup()
@@ -244,7 +244,7 @@ async def _feel_lag(lag: Times) -> None:
     while True:
         due = clock() + LAG_EVERY
         await asyncio.sleep(LAG_EVERY)
-        lag.note(max(0.0, clock() - due))
+        lag.record(max(0.0, clock() - due))
 
 
 async def _collect(context: Context, counts: Counts) -> None:

@@ -1,4 +1,4 @@
-"""The front door: every request comes in here, and every answer goes out with its id, its headers and a log line."""
+"""The entry point of all requests: picks the handler, and gives every response its ID, headers and log line."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError, Unsupported
+from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError
 from polly_dockers.registry.readiness import Readiness
 from polly_dockers.system import addresses
 from polly_dockers.web import blob_response, errors, memory, metrics
 from polly_dockers.web.api import routes
-from polly_dockers.web.fast_path import PromptRequest
-from polly_dockers.web.request import COMMON, Exchange, dump
+from polly_dockers.web.fast_path import FastRequest
+from polly_dockers.web.request import COMMON, Request, dump
 from polly_dockers.web.request_log import RequestLine, RequestLog
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 from polly_dockers.web.v2 import router, token
 
 if TYPE_CHECKING:
@@ -30,229 +30,224 @@ if TYPE_CHECKING:
     from polly_dockers.context import Context
     from polly_dockers.web.metrics import Counts
 
-    Handler = Callable[[Exchange], Awaitable[Answer | web.StreamResponse]]
+    Handler = Callable[[Request], Awaitable[Response | web.StreamResponse]]
 
 log: Final = structlog.get_logger("polly.request")
 
 _COMMON: Final = "".join(f"{name}: {value}\r\n" for name, value in COMMON.items())
 
 GONE: Final = 499
-"""What the log calls a request whose client went away before it was answered."""
+"""The status in the log of a request whose client disconnected before the response."""
 
 CUT: Final = 503
-"""What the log calls a request that the end of the server cut off."""
+"""The status in the log of a request that was cancelled because the server stops."""
 
 _FORWARDED: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
-"""A request that carries one of these came through a proxy: its peer says nothing of who asks."""
+"""A request with one of these headers came through a proxy, so the address of its peer is not the client's."""
 
 
-class Site:
-    """Answers the requests of one process."""
+class App:
+    """Handles the requests of one process."""
 
     def __init__(self, context: Context, counts: Counts) -> None:
         self._context = context
         self._counts = counts
         self._requests = RequestLog(context.config)
         self.room = memory.Room(memory.limit(context.config.max_manifest_bytes))
-        """What this process holds in memory for its clients."""
+        """The memory that this process may use for requests and responses."""
         self.stalled_seconds = float(context.config.stalled_seconds)
-        """Within which a client has to take all that it was sent, or a good part."""
+        """How long a client may read too little of its response before its connection is closed."""
         self._ids = secrets.token_hex(4)
         self._numbers = itertools.count()
         self.draining = False
-        """Whether the process is about to end: each answer then closes its connection."""
+        """Whether the process is stopping. Each response then closes its connection."""
         self._readiness = Readiness(context)
         config = context.config
         self._plain = not (config.metrics_listen or config.public_url or config.trusted_proxies)
-        """Whether nothing says that a proxy stands before: then who comes from this machine may see /metrics."""
+        """Whether no setting suggests a proxy before the server. Then clients on this machine may read /metrics."""
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request that aiohttp has read."""
-        exchange = self._exchange(request)
+    async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
+        """Handle a request that aiohttp has parsed."""
+        request = self._request(raw)
         try:
-            answer = await self._serve(exchange)
-            assert answer is not None  # noqa: S101 - that is for a PromptRequest
-            if not isinstance(answer, Answer):
-                return answer
-            refused = "Expect" in request.headers and not exchange.continued
-            # A client that was not told to go on may or may not send its body.
-            return await blob_response.respond(exchange, answer, close=self.draining or refused)
+            response = await self._serve(request)
+            assert response is not None  # noqa: S101 - None is for a FastRequest only
+            if not isinstance(response, Response):
+                return response
+            refused = "Expect" in request.headers and not request.continued
+            # A client that got no 100 Continue may send its body or not, so the connection can't be used again.
+            return await blob_response.respond(request, response, close=self.draining or refused)
         finally:
-            exchange.release()
+            request.release()
 
     @property
-    def prompt(self) -> bool:
-        """Whether ``answer_promptly`` is there for what it can do."""
+    def fast_path(self) -> bool:
+        """Whether the connection may call ``respond_at_once``."""
         return not self.draining
 
-    def answer_promptly(self, request: PromptRequest) -> bytes | None:
-        """Answer a request for which nothing has to be waited for: its handler only reads rows.
+    def respond_at_once(self, raw: FastRequest) -> bytes | None:
+        """Return the whole response to a request whose handler never waits, because it only reads the database.
 
-        None, and nothing is noted, where the answer is too large to be given to the connection at once.
+        Returns None, and records nothing, where the response is too large to be written to the connection at once.
         """
-        exchange = self._exchange(request)
-        serving = self._serve(exchange)
+        request = self._request(raw)
+        serving = self._serve(request)
         try:
             serving.send(None)
         except StopIteration as done:
-            answer: Answer | None = done.value
-            if answer is None:
+            response: Response | None = done.value
+            if response is None:
                 return None
-            return answer.wire(f"{_COMMON}X-Request-Id: {exchange.id}\r\n", head=request.method == "HEAD")
+            return response.to_bytes(f"{_COMMON}X-Request-Id: {request.id}\r\n", head=request.method == "HEAD")
         serving.close()
-        msg = f"{request.raw_path} waits for something, and can't be answered promptly."
+        msg = f"The handler of {raw.raw_path} waits for something, so the fast path can't be used for it."
         raise RuntimeError(msg)
 
-    def _exchange(self, request: web.BaseRequest | PromptRequest) -> Exchange:
-        return Exchange(request, self._context, self.room, f"{self._ids}{next(self._numbers):08x}")
+    def _request(self, raw: web.BaseRequest | FastRequest) -> Request:
+        return Request(raw, self._context, self.room, f"{self._ids}{next(self._numbers):08x}")
 
-    async def _serve(self, exchange: Exchange) -> Answer | web.StreamResponse | None:
-        """Answer; a failure becomes the error envelope, and everything is noted.
+    async def _serve(self, request: Request) -> Response | web.StreamResponse | None:
+        """Call the handler and record the result. Errors become error responses.
 
-        None, and nothing is noted, for a PromptRequest whose answer is large.
+        Returns None, and records nothing, for a FastRequest with a large response.
         """
         started = time.perf_counter()
-        exchange.kind, handler = self._route(exchange)
+        request.kind, handler = self._route(request)
         self._counts.in_flight += 1
         try:
-            answer = await self._answer(exchange, handler)
+            response = await self._handle(request, handler)
         except BaseException as error:
             status = CUT if isinstance(error, asyncio.CancelledError) else GONE
-            self._note(exchange, status, 0, time.perf_counter() - started)
+            self._record(request, status, 0, time.perf_counter() - started)
             raise
         finally:
             self._counts.in_flight -= 1
-        if isinstance(answer, Answer):
-            sent = answer.length
-            if (
-                sent > memory.SMALL
-                and isinstance(exchange.request, PromptRequest)
-                and exchange.request.method != "HEAD"
-            ):
+        if isinstance(response, Response):
+            sent = response.length
+            if sent > memory.SMALL and isinstance(request.raw, FastRequest) and request.method != "HEAD":
                 return None
         else:
-            sent = answer.content_length or 0
-        self._note(exchange, answer.status, sent, time.perf_counter() - started)
-        return answer
+            sent = response.content_length or 0
+        self._record(request, response.status, sent, time.perf_counter() - started)
+        return response
 
-    def _route(self, exchange: Exchange) -> tuple[str, Handler]:
-        path = exchange.path
+    def _route(self, request: Request) -> tuple[str, Handler]:
+        """The kind of the request, as metrics name it, and its handler."""
+        path = request.path
         if path.startswith("/v2/") or path == "/v2":
-            return "v2", router.answer
+            return "v2", router.respond
         if path.startswith("/api/"):
-            return "api", routes.answer
-        if path == "/metrics" and self._plain and _came_from_here(exchange):
+            return "api", routes.respond
+        if path == "/metrics" and self._plain and _is_local(request):
             return "metrics", self._metrics
         if path == "/readyz":
             return "health", self._ready
-        return _FIXED.get(path, ("other", _nothing))
+        return _FIXED.get(path, ("other", _not_found))
 
-    async def _ready(self, exchange: Exchange) -> Answer:
-        """GET /readyz: rows and files can be written; raises Unavailable or StorageFull where they cannot."""
-        _only_get(exchange)
+    async def _ready(self, request: Request) -> Response:
+        """GET /readyz: the database and the files can be written; else raises Unavailable or StorageFull."""
+        _require_get(request)
         await self._readiness.check()
-        return Answer(dump({"status": "ok"}), content_type="application/json")
+        return Response(dump({"status": "ok"}), content_type="application/json")
 
-    async def _metrics(self, exchange: Exchange) -> Answer:
-        _only_get(exchange)
-        return Answer(self._counts.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    async def _metrics(self, request: Request) -> Response:
+        _require_get(request)
+        return Response(self._counts.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     @staticmethod
-    async def _answer(exchange: Exchange, handler: Handler) -> Answer | web.StreamResponse:
+    async def _handle(request: Request, handler: Handler) -> Response | web.StreamResponse:
         try:
-            answer = await handler(exchange)
-            if isinstance(answer, Answer) and answer.length > memory.SMALL:
-                exchange.keep(answer)
+            response = await handler(request)
+            if isinstance(response, Response) and response.length > memory.SMALL:
+                request.keep(response)
         except PollyError as error:
-            return errors.answer(exchange, error)
+            return errors.response(request, error)
         except (ClientGone, ConnectionError, asyncio.CancelledError):
             raise
         except BlobMissing as error:
-            log.error("blob missing", request_id=exchange.id, key=str(error))  # noqa: TRY400 - says it all
-            return errors.answer(
-                exchange, InternalError("The server has lost these bytes. Its log says so to its operator.")
-            )
+            log.error("blob missing", request_id=request.id, key=str(error))  # noqa: TRY400 - the key is all there is
+            msg = f"The server has lost these bytes. Give the administrator this request ID: {request.id}"
+            return errors.response(request, InternalError(msg))
         except Exception:
-            log.exception("fault", request_id=exchange.id, path=exchange.path[:500])
-            msg = f"A fault of the server; its log tells more under {exchange.id}."
-            return errors.answer(exchange, InternalError(msg))
+            log.exception("internal error", request_id=request.id, path=request.path[:500])
+            msg = f"Internal server error. Give the administrator this request ID: {request.id}"
+            return errors.response(request, InternalError(msg))
         else:
-            return answer
+            return response
 
-    def _note(self, exchange: Exchange, status: int, sent: int, seconds: float) -> None:
-        request = exchange.request
+    def _record(self, request: Request, status: int, sent: int, seconds: float) -> None:
+        """Count a request, and add it to the log."""
         method = request.method if request.method in _METHODS else "OTHER"
-        received = 0 if isinstance(request, PromptRequest) else request.content.total_bytes
+        received = 0 if isinstance(request.raw, FastRequest) else request.raw.content.total_bytes
         if method == "HEAD":
             sent = 0
-        self._counts.note(exchange.kind, method, status, seconds, received, sent)
+        self._counts.record(request.kind, method, status, seconds, received, sent)
         if self._requests.on:
-            self._requests.add(
+            self._requests.append(
                 RequestLine(
-                    request_id=exchange.id,
+                    request_id=request.id,
                     method=method,
-                    path=exchange.path[:500],
+                    path=request.path[:500],
                     status=status,
                     ms=round(seconds * 1000, 2),
                     received=received,
                     sent=sent,
-                    user=exchange.user_id,
-                    address=exchange.address,
+                    user=request.user_id,
+                    address=request.address,
                 )
             )
 
     def flush(self) -> None:
-        """Write the lines of the log that wait."""
+        """Write the log lines that are still in memory."""
         self._requests.flush()
 
 
-class MetricsSite(Site):
-    """Answers what comes to the listener of the metrics, which knows /metrics and nothing else."""
+class MetricsApp(App):
+    """Handles the requests of the metrics listener, which serves only /metrics."""
 
-    def _route(self, exchange: Exchange) -> tuple[str, Handler]:
-        return "metrics", self._metrics if exchange.path == "/metrics" else _nothing
+    def _route(self, request: Request) -> tuple[str, Handler]:
+        return "metrics", self._metrics if request.path == "/metrics" else _not_found
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-def _only_get(exchange: Exchange) -> None:
-    if exchange.request.method not in {"GET", "HEAD"}:
-        msg = f"{exchange.request.method} is not for this address; it takes GET."
-        raise Unsupported(msg, ("GET", "HEAD"))
+def _require_get(request: Request) -> None:
+    if request.method not in {"GET", "HEAD"}:
+        raise errors.method_not_allowed(request, ("GET", "HEAD"))
 
 
-async def _nothing(exchange: Exchange) -> Answer:
-    msg = f"Nothing is at {exchange.path[:200]}. Images are under /v2/, the commands' interface is at /api/v1."
+async def _not_found(request: Request) -> Response:
+    msg = f"There is nothing at {request.path[:200]}. Images are under /v2/, and the commands use /api/v1."
     raise NotFound(msg)
 
 
-async def _welcome(exchange: Exchange) -> Answer:
+async def _welcome(request: Request) -> Response:
     """GET /: for a person who opens the address of the registry in a browser."""
-    _only_get(exchange)
-    host = exchange.context.config.registry
+    _require_get(request)
+    config = request.context.config
     text = (
-        f"Polly Docker Repository at {host}\n\n"
-        "Images live at  " + host + "/<organisation>/<docker>:<tag>\n\n"
-        f"  polly login --server {exchange.context.config.url}\n"
+        f"Polly Docker Repository at {config.registry}\n\n"
+        f"Images live at  {config.registry}/<organisation>/<docker>:<tag>\n\n"
+        f"  polly login --server {config.url}\n"
         "  polly dockers login\n"
         "  polly dockers list --all\n"
     )
-    return Answer(text.encode(), content_type="text/plain; charset=utf-8")
+    return Response(text.encode(), content_type="text/plain; charset=utf-8")
 
 
-async def _alive(exchange: Exchange) -> Answer:
-    """GET /healthz: the process answers."""
-    _only_get(exchange)
-    return Answer(b'{"status":"ok"}', content_type="application/json")
+async def _alive(request: Request) -> Response:
+    """GET /healthz: the process responds."""
+    _require_get(request)
+    return Response(b'{"status":"ok"}', content_type="application/json")
 
 
-def _came_from_here(exchange: Exchange) -> bool:
-    """Whether the client is on this machine and came by no proxy."""
-    request = exchange.request
-    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    here = isinstance(peer, tuple) and addresses.is_loopback(peer[0])
-    return here and not any(header in request.headers for header in _FORWARDED)
+def _is_local(request: Request) -> bool:
+    """Whether the client is on this machine, and no proxy passed the request on."""
+    transport = request.raw.transport
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    local = isinstance(peer, tuple) and addresses.is_loopback(peer[0])
+    return local and not any(header in request.headers for header in _FORWARDED)
 
 
 _FIXED: Final[dict[str, tuple[str, Handler]]] = {

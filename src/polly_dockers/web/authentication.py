@@ -1,4 +1,4 @@
-"""Who makes a request: from its Authorization header, before anything else is looked at."""
+"""Finds out who makes a request, by its Authorization header."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from polly_dockers.model import ANYBODY, Actor
 if TYPE_CHECKING:
     from polly_dockers.auth.accounts import SignedIn
     from polly_dockers.context import Context
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
 
-async def registry_actor(exchange: Exchange) -> Actor:
-    """Whom a registry token under /v2 was made for; nobody without one. Raises Unauthorized for a bad one."""
-    scheme, _, token = exchange.request.headers.get("Authorization", "").partition(" ")
+async def registry_actor(request: Request) -> Actor:
+    """The user of the registry token of a request under /v2; ANYBODY without one. Raises Unauthorized for a bad one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return ANYBODY
-    actor = await _read(exchange.context, token.strip())
-    exchange.user_id = actor.user_id
-    if exchange.request.method in {"GET", "HEAD"}:
+    actor = await _read(request.context, token.strip())
+    request.user_id = actor.user_id
+    if request.method in {"GET", "HEAD"}:
         return actor
-    return replace(actor, address=exchange.address)
+    return replace(actor, address=request.address)
 
 
 async def _read(context: Context, token: str) -> Actor:
-    """Read a token; a key that this process does not know may be one that was made since."""
+    """Verify a token. If its signing key is unknown, load the keys first: another process may have created one."""
     try:
         return context.signer.read(token)
     except UnknownKey:
@@ -41,9 +41,9 @@ async def _read(context: Context, token: str) -> Actor:
     return context.signer.read(token)
 
 
-def basic(exchange: Exchange) -> tuple[str, str] | None:
-    """User and secret of a Basic header (RFC 7617); None without one. Raises Unauthorized for a malformed one."""
-    scheme, _, text = exchange.request.headers.get("Authorization", "").partition(" ")
+def basic(request: Request) -> tuple[str, str] | None:
+    """User and password of a Basic header (RFC 7617), or None. Raises Unauthorized for a malformed one."""
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
@@ -56,44 +56,44 @@ def basic(exchange: Exchange) -> tuple[str, str] | None:
     return user, secret
 
 
-async def by_basic(exchange: Exchange) -> SignedIn | None:
-    """The user of Basic credentials, checked; None without any. Raises what ``accounts.sign_in`` raises."""
-    given = basic(exchange)
+async def by_basic(request: Request) -> SignedIn | None:
+    """Sign in by Basic credentials; None without any. Raises the errors of ``accounts.sign_in``."""
+    given = basic(request)
     if given is None:
         return None
-    signed_in = await accounts.sign_in(exchange.context, *given, exchange.address)
-    exchange.user_id = signed_in.actor.user_id
+    signed_in = await accounts.sign_in(request.context, *given, request.address)
+    request.user_id = signed_in.actor.user_id
     return signed_in
 
 
-async def by_full_token(exchange: Exchange) -> SignedIn:
-    """The user of an access token of scope full, as /api/v1 takes it; raises Unauthorized."""
-    scheme, _, secret = exchange.request.headers.get("Authorization", "").partition(" ")
+async def by_full_token(request: Request) -> SignedIn:
+    """Sign in by an access token of scope full, as /api/v1 requires. Raises Unauthorized."""
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         msg = "Sign in first: polly login. A program sends Authorization: Bearer with an access token."
         raise Unauthorized(msg)
-    signed_in = await accounts.sign_in_by_token(exchange.context, secret.strip(), exchange.address)
+    signed_in = await accounts.sign_in_by_token(request.context, secret.strip(), request.address)
     if signed_in.token is None or signed_in.token.scope != "full":
         msg = (
-            "This access token is good for images only (scope registry). For commands, a person runs polly login; a "
-            "program has a token of polly tokens create --scope full."
+            "This access token is for images only (scope registry). For the commands, run polly login. For a program, "
+            "create a token with polly tokens create --scope full."
         )
         raise Unauthorized(msg)
-    exchange.user_id = signed_in.actor.user_id
+    request.user_id = signed_in.actor.user_id
     return signed_in
 
 
-async def by_either(exchange: Exchange) -> SignedIn:
-    """The user of an email and password, or of an access token of scope full; raises Unauthorized."""
-    exchange.schemes = schemes = ("Basic", "Bearer")
-    return await by_password(exchange, schemes) if basic(exchange) else await by_full_token(exchange)
+async def by_either(request: Request) -> SignedIn:
+    """Sign in by email and password, or by an access token of scope full. Raises Unauthorized."""
+    request.schemes = schemes = ("Basic", "Bearer")
+    return await by_password(request, schemes) if basic(request) else await by_full_token(request)
 
 
-async def by_password(exchange: Exchange, schemes: tuple[str, ...] = ("Basic",)) -> SignedIn:
-    """The user of an email and password; raises Unauthorized, for an access token in their place too."""
-    exchange.schemes = schemes
-    signed_in = await by_basic(exchange)
+async def by_password(request: Request, schemes: tuple[str, ...] = ("Basic",)) -> SignedIn:
+    """Sign in by email and password. Raises Unauthorized, also for an access token in place of the password."""
+    request.schemes = schemes
+    signed_in = await by_basic(request)
     if signed_in is None or signed_in.token is not None:
-        msg = "This takes email and password. Run polly login."
+        msg = "This request takes email and password. Run polly login."
         raise Unauthorized(msg)
     return signed_in

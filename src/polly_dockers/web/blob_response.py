@@ -1,6 +1,6 @@
-"""Sending: small answers at once, large ones piece by piece, and blobs.
+"""Sends responses: small ones at once, large ones and blobs in pieces.
 
-A blob goes through the kernel where the connection is plain and the blob is a file, else in pieces of 1 MiB.
+On a connection without TLS, a blob that is a file is sent by the kernel (sendfile); otherwise in pieces of 1 MiB.
 """
 
 from __future__ import annotations
@@ -14,70 +14,70 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from polly_dockers.blobs.store import Blob
     from polly_dockers.web.ranges import Part, Parts
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
 log: Final = structlog.get_logger("polly.request")
 
 PIECE: Final = 1 << 20
 SMALL: Final = 1 << 16
-"""Bytes up to which a blob is read whole and answered in one go."""
+"""Bytes up to which a blob is read and sent as a whole."""
 PORTION: Final = 128 << 10
-"""Bytes of a large answer that are given to its connection at once: more than aiohttp writes without waiting."""
+"""Bytes of a large response that are written to its connection at once: more than aiohttp writes without waiting."""
 
 TURN: Final = 50
-"""Reads of an answer of many parts after which other requests have their turn."""
+"""Reads for a response of many parts, after which other requests have a turn."""
 
-_SHORT: Final = "the file is shorter than its row says"
+_SHORT: Final = "the file is shorter than the database says"
 
 
-async def respond(exchange: Exchange, answer: Answer, *, close: bool) -> web.StreamResponse:
-    """The answer for aiohttp to send, or one that was sent here, piece by piece, because it is large.
+async def respond(request: Request, response: Response, *, close: bool) -> web.StreamResponse:
+    """Return a small response for aiohttp to send; send a large one in pieces, and return it too.
 
-    ``close``: the connection ends with it. Raises ClientGone where the client left, or had to make room for others.
+    ``close``: close the connection afterwards. Raises ClientGone if the client left, or others needed its memory.
     """
-    held = exchange.held
-    large = held is not None and held.size == answer.length and not answer.body
-    response = _empty(answer) if large else answer.response()
-    response.headers.update(exchange.headers)
+    held = request.held
+    large = held is not None and held.size == response.length and not response.body
+    sending = _without_body(response) if large else response.to_aiohttp()
+    sending.headers.update(request.response_headers)
     if close:
-        response.force_close()
+        sending.force_close()
     if held is not None and large:
-        await response.prepare(exchange.request)
-        for at in range(0, answer.length, PORTION):
-            await response.write(held.part(at, PORTION))
-        await response.write_eof()
-    return response
+        await sending.prepare(request.raw)
+        for at in range(0, response.length, PORTION):
+            await sending.write(held.part(at, PORTION))
+        await sending.write_eof()
+    return sending
 
 
-def _empty(answer: Answer) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, headers=CIMultiDict(answer.headers))
-    response.content_length = answer.length
-    return response
+def _without_body(response: Response) -> web.StreamResponse:
+    sending = web.StreamResponse(status=response.status, headers=CIMultiDict(response.headers))
+    sending.content_length = response.length
+    return sending
 
 
 async def send(
-    exchange: Exchange, blob: Blob, wanted: Parts, *, status: int, headers: dict[str, str]
-) -> Answer | web.StreamResponse:
-    """Answer with parts of the blob, or with the whole of it as its one part."""
+    request: Request, blob: Blob, wanted: Parts, *, status: int, headers: dict[str, str]
+) -> Response | web.StreamResponse:
+    """Send parts of a blob, or the whole of it as one part."""
     headers |= wanted.headers
     if wanted.length <= SMALL:
         pieces = [await _read(blob, group) async for group in in_turn(wanted.parts)]
-        return Answer(b"".join((*pieces, wanted.end)), status=status, headers=headers)
-    response = web.StreamResponse(status=status, headers=headers | exchange.headers)
-    response.content_length, request = wanted.length, exchange.request
-    await response.prepare(request)
-    transport = request.transport
+        return Response(b"".join((*pieces, wanted.end)), status=status, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers | request.response_headers)
+    response.content_length = wanted.length
+    await response.prepare(request.raw)
+    transport = request.raw.transport
     if transport is None:
         raise ConnectionResetError
     fd = blob.fileno() if transport.get_extra_info("sslcontext") is None else None
-    stalled = exchange.context.config.stalled_seconds
+    stalled = request.context.config.stalled_seconds
     try:
         async for group in in_turn(wanted.parts):
             part = group[0]
@@ -92,11 +92,11 @@ async def send(
                 await _by_pieces(response, blob, part.offset, part.count)
         await response.write_eof(wanted.end)
     except BaseException as error:
-        transport.abort()  # the head of the answer is out: whatever else is said would be taken for the blob
+        transport.abort()  # the headers are sent already: anything more would be taken for the blob
         if not isinstance(error, Exception) or isinstance(error, (asyncio.CancelledError, ConnectionError)):
             raise
-        if not isinstance(error, TimeoutError):  # that is the client's; anything else is a fault of the server
-            log.exception("a blob was not sent to its end", request_id=exchange.id)
+        if not isinstance(error, TimeoutError):  # a timeout is the client's fault; anything else is an internal error
+            log.exception("a blob was not sent to its end", request_id=request.id)
         raise ConnectionResetError from error
     return response
 
@@ -149,8 +149,8 @@ async def by_kernel(transport: asyncio.Transport, blob: Blob, fd: int, offset: i
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
         if transport.get_write_buffer_size():
-            await asyncio.sleep(0)  # the head of the answer is written in the next turn
-        while transport.get_write_buffer_size():  # the transport writes it, and is woken as this is
+            await asyncio.sleep(0)  # the headers are written in the next turn of the loop
+        while transport.get_write_buffer_size():  # the transport writes it, and is woken together with this
             await _writable(out, stalled)
             if transport.is_closing():
                 raise ConnectionResetError

@@ -1,4 +1,4 @@
-"""The one place that writes the error envelope."""
+"""Turns errors into responses. No other module writes the body of an error."""
 
 from __future__ import annotations
 
@@ -7,37 +7,45 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers.api_types import ErrorItem, Errors, encode
 from polly_dockers.errors import PollyError, RangeInvalid, TooManyRequests, Unauthorized, Unavailable, Unsupported
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
-    from polly_dockers.web.request import Exchange
+    from collections.abc import Iterable
+
+    from polly_dockers.web.request import Request
 
 _SCHEMES: Final = {"Basic": 'Basic realm="polly", charset="UTF-8"', "Bearer": 'Bearer realm="polly"'}
 
 _WORDS: Final = re.compile(r"[^ !#-\[\]-~]|basic|bearer", re.IGNORECASE)
-"""What no description in a challenge may hold: RFC 6750, section 3, and clients that look for the schemes' names."""
+"""Characters that RFC 6750, section 3, forbids in a description, and names of schemes, which clients search for."""
 
 
-def answer(exchange: Exchange, error: PollyError) -> Answer:
-    """The answer that tells the client of the error, with the request's id and the headers that belong to it."""
-    detail = {**error.detail, "request_id": exchange.id}
-    body = encode(Errors([ErrorItem(error.code, _message(exchange, error), detail)]))
-    return Answer(status=error.status, body=body, headers=_headers(exchange, error), content_type="application/json")
+def response(request: Request, error: PollyError) -> Response:
+    """The response for an error, with the ID of the request and the headers that the error needs."""
+    detail = {**error.detail, "request_id": request.id}
+    body = encode(Errors([ErrorItem(error.code, _message(request, error), detail)]))
+    return Response(status=error.status, body=body, headers=_headers(request, error), content_type="application/json")
 
 
-def _message(exchange: Exchange, error: PollyError) -> str:
-    """The message; to clients of the registry, which show it as it is, also how to sign in to this very server."""
-    if not isinstance(error, Unauthorized) or error.known or exchange.path.startswith("/api/"):
+def method_not_allowed(request: Request, allow: Iterable[str]) -> Unsupported:
+    """The error for an address that takes only the methods in ``allow``."""
+    allow = tuple(allow)
+    return Unsupported(f"This address does not take {request.method}. It takes {', '.join(allow)}.", allow)
+
+
+def _message(request: Request, error: PollyError) -> str:
+    """The message. Docker shows it to people, so outside of /api it also says how to sign in to this server."""
+    if not isinstance(error, Unauthorized) or error.known or request.path.startswith("/api/"):
         return error.message
-    config = exchange.context.config
+    config = request.context.config
     sign_in = f"To sign in: polly login --server {config.url}, then polly dockers configure."
-    look = f"If you have, this shows what is wrong: echo {config.registry} | docker-credential-polly get"
-    return f"{error.message} {sign_in} {look}"
+    diagnose = f"If you have, this shows what is wrong: echo {config.registry} | docker-credential-polly get"
+    return f"{error.message} {sign_in} {diagnose}"
 
 
-def _headers(exchange: Exchange, error: PollyError) -> dict[str, str]:
+def _headers(request: Request, error: PollyError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
-        return {"WWW-Authenticate": challenge(exchange, error)}
+        return {"WWW-Authenticate": challenge(request, error)}
     if isinstance(error, Unsupported):  # "MUST generate an Allow header field" (RFC 9110, 15.5.6)
         return {"Allow": ", ".join(error.allow)}
     if isinstance(error, (TooManyRequests, Unavailable)):
@@ -49,11 +57,11 @@ def _headers(exchange: Exchange, error: PollyError) -> dict[str, str]:
     return {}
 
 
-def challenge(exchange: Exchange, error: Unauthorized) -> str:
-    """Where to get a token and for what: RFC 6750, section 3, and distribution's docs/spec/auth/token."""
-    if exchange.path.startswith("/api/"):
-        return ", ".join(_SCHEMES[scheme] for scheme in exchange.schemes)
-    parts = [f'realm="{exchange.base}/token"', f'service="{exchange.context.config.registry}"']
+def challenge(request: Request, error: Unauthorized) -> str:
+    """The value of WWW-Authenticate (RFC 6750, section 3, and distribution's docs/spec/auth/token.md)."""
+    if request.path.startswith("/api/"):
+        return ", ".join(_SCHEMES[scheme] for scheme in request.schemes)
+    parts = [f'realm="{request.base}/token"', f'service="{request.context.config.registry}"']
     if error.scope is not None:
         parts.append(f'scope="{error.scope}"')
     if error.reason is not None:
@@ -63,7 +71,7 @@ def challenge(exchange: Exchange, error: Unauthorized) -> str:
 
 
 def upload_headers(name: str, upload_id: str, size: int) -> dict[str, str]:
-    """Where an upload goes on, and how far it is: "0-0" for an empty one, as every registry says."""
+    """The location of an upload and the range that has arrived, "0-0" for an empty one as in every registry."""
     return {
         "Location": f"/v2/{name}/blobs/uploads/{upload_id}",
         "Range": f"0-{max(size - 1, 0)}",

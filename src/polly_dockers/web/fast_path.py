@@ -1,10 +1,10 @@
-"""Requests that one look at the rows answers: taken from the connection's bytes as they stand, past aiohttp.
+"""The fast path: requests for manifests and tag pages are parsed here, without aiohttp.
 
-A pull begins with the manifest of a tag, and builds, schedulers and scanners ask for little else, so that request has
-to cost least. aiohttp makes a message, a stream and a turn of a task of each, 27 µs; here the bytes are matched as a
-whole. Whatever is not of that one simple form goes to aiohttp, which knows all of HTTP/1.1. Two readers of one
-connection must agree on where a request ends, or one could be smuggled past the other: ``Framing`` keeps count, and
-where it can't, all that still comes is for aiohttp.
+A pull begins with the manifest of a tag, and builds, schedulers and scanners request little else. So this request must
+cost least. aiohttp needs 27 µs to create its objects and run a task; here one regular expression matches the request.
+All other requests go to aiohttp, which knows all of HTTP/1.1. Both parsers must agree on where each request ends, or a
+client could smuggle a request past one of them. ``Framing`` keeps track of that. Once it can't, aiohttp gets all the
+rest of the connection.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     import asyncio
 
 LARGEST: Final = 16 << 10
-"""Bytes of a request that is taken here, at most."""
+"""Largest request of the fast path, in bytes."""
 
 _PATH: Final = rb"/v2/[!\"$->@-~]+/(?:manifests/[!\"$-.0->@-~]+|tags/list(?:\?[!-~]*)?)"
-"""A manifest, or a page of tags. The last parts of the path decide, as in ``oci``; a path ends before ? and #."""
+"""The path of a manifest or of a page of tags. As in ``v2.router``, its last parts decide which."""
 _LINE: Final = re.compile(rb"(GET|HEAD) (" + _PATH + rb") HTTP/1\.1\Z")
 
 _FIELD: Final = rb"(?:[0-9A-Za-z-]+:[ -~]*\r\n)+"
-"""Header lines that no two readers could read as two: none folded, no space before a colon, all of it ASCII.
+"""Header lines that all parsers understand alike: not folded, no space before the colon, ASCII only.
 
-Each byte can be matched in one way only: an expression that could try two would try them again for every line.
+Each byte can match in only one way. Otherwise the expression could take exponential time.
 """
 
 _FIELDS: Final = re.compile(_FIELD + rb"\r\n\Z")
@@ -35,13 +35,13 @@ _HEAD: Final = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n(" + _FIELD + rb")\r\n")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}\Z")
 
 _UNSIZED: Final = frozenset({"transfer-encoding", "upgrade", "trailer", "te"})
-"""Headers after which the end of a request is not told by Content-Length alone."""
+"""Headers with which Content-Length alone does not say where a request ends."""
 _FOR_AIOHTTP: Final = _UNSIZED | {"content-length", "expect", "connection"}
-"""Headers that say something of a body or of the connection."""
+"""Headers about a body or the connection: requests with one go to aiohttp."""
 
 
-class PromptRequest:
-    """A request without a body, as far as a handler looks at one."""
+class FastRequest:
+    """A request without a body, with the attributes of aiohttp's requests that handlers use."""
 
     __slots__ = ("headers", "method", "raw_path", "remote", "transport")
 
@@ -56,31 +56,31 @@ class PromptRequest:
 
 
 class Framing:
-    """Where the requests of one connection end, and which of them are taken here."""
+    """Keeps track of where the requests of one connection end, and picks those for the fast path."""
 
     __slots__ = ("_block", "_headers", "_left")
 
     def __init__(self) -> None:
         self._left: int | None = 0
-        """Bytes of a body that have still to come: 0 between two requests, None where nobody knows."""
+        """Bytes of the current body that have not arrived yet: 0 between requests, None if unknown."""
         self._block = b""
         self._headers: CIMultiDictProxy[str] | None = None
 
-    def take(self, data: bytes, *, idle: bool) -> PromptRequest | None:
-        """The request that ``data`` is, from its first byte to its last; None where the bytes are for aiohttp.
+    def take(self, data: bytes, *, idle: bool) -> FastRequest | None:
+        """Return the request if ``data`` is exactly one for the fast path; None if the data is for aiohttp.
 
-        ``idle``: aiohttp has answered all that it was given.
+        ``idle``: aiohttp has responded to everything that it received.
         """
         if self._left == 0 and idle and len(data) <= LARGEST:
             end = data.find(b"\r\n")
             line = _LINE.match(data, 0, end)
             if line is not None and (headers := self._read(data[end + 2 :])) is not None:
-                return PromptRequest(line[1].decode(), line[2].decode(), headers)
+                return FastRequest(line[1].decode(), line[2].decode(), headers)
         self._left = self._follow(data)
         return None
 
     def _read(self, block: bytes) -> CIMultiDictProxy[str] | None:
-        """The headers of a block; a client sends the same ones again and again."""
+        """Parse a block of headers, or reuse the result: most clients send the same block each time."""
         if block == self._block:
             return self._headers
         self._block, self._headers = block, None
@@ -92,7 +92,7 @@ class Framing:
         return self._headers
 
     def _follow(self, data: bytes) -> int | None:
-        """Bytes that are left of the request that ``data`` begins or goes on with."""
+        """Return how many bytes of the current request are missing after ``data``; None if unknown."""
         if self._left is None or not data:
             return self._left
         if self._left > 0:

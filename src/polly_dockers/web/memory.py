@@ -1,10 +1,10 @@
-"""Memory that one process holds on behalf of its clients: bounded in bytes, whoever asks for how much.
+"""Limits the memory that one process uses for its clients.
 
-A large answer stays in memory until its client has taken it, and a body until it is all there. Both are counted here.
-Where there is no room, what has not moved for STALLED seconds makes room, then what belongs to whoever holds most; a
-client that holds most itself is asked to come again. Bodies that the server works on make no room, so one address
-never has all of it with several of them (SHARE). How long a client may take is bounded by its connection
-(``protocol``).
+A large response stays in memory until its client has read it, and a request body until it is complete. Both count.
+When the limit is reached, the process closes connections to free memory: first those without progress for STALLED
+seconds, then those of the address that uses most. A client whose own address uses most gets the error Unavailable.
+Bodies that the server is working on are never freed, so one address can't use all memory with several of them (SHARE).
+``connection`` limits how long a client may take.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SMALL: Final = 64 << 10
-"""Bytes of an answer or a body that each connection may have; larger ones are counted, and sent piece by piece."""
+"""Bytes of a response or body that each connection may use uncounted. Larger ones count and are sent in pieces."""
 ROOM: Final = 64 << 20
-"""Bytes that a process holds for its clients, beside what each connection is given at once."""
+"""Bytes that a process uses for its clients, without the SMALL bytes that each connection may use."""
 LARGEST: Final = 5
-"""Times the largest manifest, the largest answer: a page of referrers repeats annotations, escaped at worst."""
+"""The largest response, as a multiple of the largest manifest: referrers repeat annotations, perhaps escaped."""
 _RESET: Final = struct.pack("ii", 1, 0)
 SHARE: Final = 0.75
-"""Part of the room that one address may hold with more than one large answer or body: the rest is for others."""
+"""Part of the limit that one address may use with several large responses or bodies; the rest is for others."""
 STALLED: Final = 1.0
-"""Seconds without a byte moving, after which a client has no right to the room that others ask for."""
+"""Seconds without progress, after which a client's memory may be freed for others."""
 
 
 def hang_up(transport: asyncio.Transport) -> None:
-    """End a connection now, and give back what the system still has to send on it."""
+    """Close a connection now, and drop the data that the system has not sent yet."""
     connection = transport.get_extra_info("socket")
     if connection is not None:
-        with contextlib.suppress(OSError):  # closed already
+        with contextlib.suppress(OSError):  # it is closed already
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     transport.abort()
 
 
 class Held:
-    """Bytes of one request or answer. Those that had to make room are gone, and the connection is closed."""
+    """The memory of one request or response. When it is freed for others, the connection is closed too."""
 
     __slots__ = ("_end", "_pieces", "_room", "address", "counted", "moved", "settled", "size")
 
@@ -57,13 +57,13 @@ class Held:
         self.address = address
         self.size = 0
         self.counted = 0
-        """Bytes that the room counts: none while there are SMALL at most, so that small requests are always served."""
+        """Bytes that count towards the limit: none up to SMALL, so that small requests always succeed."""
         self.moved = room.clock()
         self.settled = False
-        """Whether it is the server that works on it now: then its client can't be blamed, and it makes no room."""
+        """Whether the server is working on it. Then the memory is never freed for others."""
 
     def add(self, piece: bytes) -> None:
-        """Hold more; raises Unavailable where there is no room, ClientGone for one that had to make room."""
+        """Add bytes. Raises Unavailable at the limit, and ClientGone if the memory was freed for others."""
         if self._room is None:
             raise ClientGone
         size = self.size + len(piece)
@@ -75,38 +75,38 @@ class Held:
         self.moved = self._room.clock()
 
     def whole(self) -> bytes:
-        """All that was added, for the server to work on."""
+        """All bytes that were added, for the server to work on."""
         self.settled = True
         self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
 
     def part(self, at: int, count: int) -> bytes:
-        """Some of the one piece that was added, to be sent now; raises ClientGone for one that had to make room."""
+        """``count`` bytes from ``at``, to be sent now. Raises ClientGone if the memory was freed for others."""
         if self._room is None:
             raise ClientGone
         self.moved = self._room.clock()
-        return self._pieces[0][at : at + count]  # a copy: a view would keep all of it
+        return self._pieces[0][at : at + count]  # a copy: a view would keep the whole piece in memory
 
     def release(self) -> None:
-        """Hold nothing any more."""
+        """Free the memory."""
         if self._room is not None:
             self._room.drop(self)
             self._room = None
         self._pieces = []
 
     def end(self) -> None:
-        """Make room: let go of the bytes now, and close the connection."""
+        """Free the memory for others, and close the connection."""
         self.release()
         self._end()
 
 
 def limit(max_manifest_bytes: int) -> int:
-    """Bytes that a process holds for its clients, at most: ROOM, or what one answer can take where that is more."""
+    """Largest number of bytes for all clients of a process: ROOM, or the largest response if that is more."""
     return max(ROOM, LARGEST * max_manifest_bytes)
 
 
 class Room:
-    """What a process may hold for all clients together."""
+    """The memory that a process may use for all of its clients together."""
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         """``limit``: bytes; ``clock``: seconds."""
@@ -114,22 +114,22 @@ class Room:
         self.clock = clock
         self.total = 0
         self.ended = 0
-        """How many had to make room."""
+        """How many connections were closed to free their memory."""
         self._held: set[Held] = set()
         self._of: Counter[str] = Counter()
         """Bytes by address."""
 
     def hold(self, address: str, end: Callable[[], None]) -> Held:
-        """Room for a client at that address, nothing in it yet. ``end`` closes its connection at once.
+        """Start to count the memory of a request from that address. ``end`` closes its connection at once.
 
-        The addresses of an IPv6 network of one customer count as one, as everywhere (``addresses.block``).
+        All addresses of one customer's IPv6 network count as one (``addresses.block``).
         """
         held = Held(self, addresses.block(address), end)
         self._held.add(held)
         return held
 
     def make(self, asking: Held, size: int) -> None:
-        """Count ``size`` more bytes for one that asks; raises Unavailable where others have a better right to them."""
+        """Count ``size`` more bytes for ``asking``, freeing others if needed. Raises Unavailable at the limit."""
         while self._too_much_for_one(asking, size):
             self._end(self._stalled_of(asking))
         while self.total + size > self.limit:
@@ -139,18 +139,18 @@ class Room:
 
     def _end(self, victim: Held | None) -> None:
         if victim is None:
-            msg = "The server holds as many large answers and manifests as it has room for. Try again in a moment."
+            msg = "The server has no memory for more large responses and manifests now. Try again in a moment."
             raise Unavailable(msg)
         self.ended += 1
         victim.end()
 
     def _too_much_for_one(self, asking: Held, size: int) -> bool:
-        """Whether an address that holds something else as well would pass its share."""
+        """Whether the address, if it uses other memory too, would exceed its share."""
         mine = self._of[asking.address]
         return mine > asking.counted and mine + size > self.limit * SHARE
 
     def _stalled_of(self, asking: Held) -> Held | None:
-        """What makes room first of what the address of one that asks holds beside it."""
+        """The other request of the same address that has been without progress the longest."""
         still = self.clock() - STALLED
         mine = [held for held in self._others(asking) if held.address == asking.address and held.moved <= still]
         return min(mine, key=lambda held: held.moved, default=None)
@@ -169,7 +169,7 @@ class Room:
         return first
 
     def drop(self, held: Held) -> None:
-        """Count one no longer."""
+        """Stop counting the memory of a request."""
         self._held.discard(held)
         self.total -= held.counted
         self._of[held.address] -= held.counted

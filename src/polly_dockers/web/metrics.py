@@ -1,7 +1,7 @@
-"""What an operator watches, in the text format of Prometheus.
+"""Metrics in the text format of Prometheus.
 
-A process counts in its own memory, and writes what it has counted to a file of its own once a second; who is asked
-for /metrics adds the files up. (prometheus-client's own way for several processes is seven locked writes to mapped
+Each process counts in memory, and writes its counts to a file of its own once a second. The process that serves a
+request for /metrics adds all files up. (The multiprocess mode of prometheus-client needs seven locked writes to mapped
 files for each request.)
 """
 
@@ -34,13 +34,13 @@ BUCKETS: Final = (
 )
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 EXPIRY: Final = "certificate.expiry"
-"""In the folder that the processes of a server share: when its certificate ends, in seconds since 1970."""
+"""The file in the shared folder with the time when the certificate expires, in seconds since 1970."""
 
 
 def share(folder: Path, name: str, data: bytes) -> None:
-    """Put a file into the folder that the processes of a server share. Raises OSError.
+    """Write a file in the folder that the processes of a server share. Raises OSError.
 
-    A folder that is gone is made again: a service manager may empty /dev/shm when a user's last session ends.
+    Creates the folder if it is missing: a service manager may empty /dev/shm when a user's last session ends.
     """
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -52,20 +52,20 @@ def share(folder: Path, name: str, data: bytes) -> None:
 
 
 class Times(msgspec.Struct):
-    """How long something took, again and again."""
+    """A histogram of durations."""
 
     seconds: float = 0.0
     buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-    """How often, by the bucket that the time falls in; the last is beyond all."""
+    """The number of durations in each bucket; the last is for longer ones."""
 
-    def note(self, seconds: float) -> None:
-        """Count one more."""
+    def record(self, seconds: float) -> None:
+        """Count a duration, in seconds."""
         self.seconds += seconds
         self.buckets[bisect.bisect_left(BUCKETS, seconds)] += 1
 
 
 class Series(msgspec.Struct):
-    """Requests of one kind, method and status."""
+    """Counts of the requests of one kind, method and status."""
 
     kind: str
     method: str
@@ -76,7 +76,7 @@ class Series(msgspec.Struct):
 
 
 class Collected(msgspec.Struct):
-    """What the collections of garbage gave back."""
+    """Totals of all garbage collections."""
 
     runs: int = 0
     blobs: int = 0
@@ -87,57 +87,57 @@ class Collected(msgspec.Struct):
     at: float = 0.0
     """When the last run ended, in seconds since 1970."""
     waiting: int = 0
-    """Keys that go in the next runs, as the last run left them."""
+    """Storage keys that later runs will delete, as counted by the last run."""
 
 
 class Snapshot(msgspec.Struct):
-    """What a process has counted since it began."""
+    """All counts of a process since its start."""
 
     in_flight: int
     cpu: float
-    """CPU seconds, of the system's included."""
+    """CPU seconds, user and system."""
     memory: int
     """Resident bytes."""
-    commits: Times
+    transactions: Times
     lag: Times
     collected: Collected
     series: list[Series]
     dropped: int = 0
-    """Lines of the log that found no room."""
+    """Log lines that were dropped."""
 
 
 class Counts:
     """The counts of this process."""
 
     def __init__(self, folder: Path, data: Path) -> None:
-        """``folder`` is shared by the processes of one server, and new at each of its starts; ``data`` is watched."""
+        """``folder``: shared by the processes of one server, new at each start. ``data``: the data folder."""
         self._folder = folder
         self._data = data
         self._series: dict[tuple[str, str, int], Series] = {}
         self.in_flight = 0
-        self.commits = Times()
-        """Of the writer thread: transactions that were committed and synced, each for all who waited."""
+        self.transactions = Times()
+        """Durations of the writer thread's transactions, with their sync; each serves all requests that waited."""
         self.lag = Times()
-        """How late the loop is for its appointments: what a request waits before anybody looks at it."""
+        """How late the event loop runs its timers. Every request waits about as long before it is handled."""
         self.collected = Collected()
 
-    def note(self, kind: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
-        """Count a request that was answered."""
+    def record(self, kind: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
+        """Count a finished request: its duration in seconds, and the bytes of both bodies."""
         series = self._series.get((kind, method, status))
         if series is None:
             series = self._series[kind, method, status] = Series(kind, method, status)
         series.received += received
         series.sent += sent
-        series.times.note(seconds)
+        series.times.record(seconds)
 
     def write(self) -> None:
-        """Let the other processes see the counts."""
+        """Write the counts to the file of this process. Raises OSError."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         snapshot = Snapshot(
             in_flight=self.in_flight,
             cpu=used.ru_utime + used.ru_stime,
             memory=_resident(),
-            commits=self.commits,
+            transactions=self.transactions,
             lag=self.lag,
             collected=self.collected,
             series=list(self._series.values()),
@@ -147,7 +147,7 @@ class Counts:
 
     def exposition(self) -> bytes:
         """The counts of all processes, in the text format."""
-        with contextlib.suppress(OSError):  # a full disk: this process is then as it was written last, if it was
+        with contextlib.suppress(OSError):  # a full disk: the previous file of this process counts
             self.write()
         snapshots = [
             (int(file.stem), msgspec.json.decode(file.read_bytes(), type=Snapshot))
@@ -158,7 +158,7 @@ class Counts:
         return generate_latest(registry)
 
     def _expiry(self) -> float | None:
-        """When the certificate ends; None for a server without one."""
+        """When the certificate expires, in seconds since 1970; None without one."""
         try:
             return float((self._folder / EXPIRY).read_text("ascii"))
         except (OSError, ValueError):
@@ -166,23 +166,21 @@ class Counts:
 
 
 def _expires(seconds: float) -> GaugeMetricFamily:
-    found = GaugeMetricFamily(
-        "polly_tls_certificate_expiry_timestamp_seconds", "When the certificate that the server shows ends."
-    )
-    found.add_metric([], seconds)
-    return found
+    family = GaugeMetricFamily("polly_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate expires.")
+    family.add_metric([], seconds)
+    return family
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Resident memory of this process, in bytes."""
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
-    except OSError:  # where there is no /proc, the most that it ever held
+    except OSError:  # without /proc: the highest value since the start
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 class _Sum(Collector):
-    """The snapshots of all processes as metrics. What a process counted that has died stays counted."""
+    """Adds the snapshots of all processes up. Counts of processes that have ended stay included."""
 
     def __init__(self, snapshots: list[tuple[int, Snapshot]], disk: tuple[int, int, int], expiry: float | None) -> None:
         self._snapshots = snapshots
@@ -190,13 +188,13 @@ class _Sum(Collector):
         self._disk = disk
 
     def collect(self) -> Iterable[Metric]:
-        requests = CounterMetricFamily("polly_requests", "Requests answered.", labels=["kind", "method", "status"])
-        received = CounterMetricFamily("polly_received_bytes", "Bytes of request bodies that came.", labels=["kind"])
-        sent = CounterMetricFamily("polly_sent_bytes", "Bytes of answered bodies.", labels=["kind"])
+        requests = CounterMetricFamily("polly_requests", "Finished requests.", labels=["kind", "method", "status"])
+        received = CounterMetricFamily("polly_received_bytes", "Bytes of request bodies received.", labels=["kind"])
+        sent = CounterMetricFamily("polly_sent_bytes", "Bytes of response bodies sent.", labels=["kind"])
         seconds = HistogramMetricFamily(
-            "polly_request_seconds", "Time to answer a request, its body included.", labels=["kind", "method"]
+            "polly_request_seconds", "Time from the request to the end of its response.", labels=["kind", "method"]
         )
-        flight = GaugeMetricFamily("polly_requests_in_flight", "Requests that are being answered.")
+        flight = GaugeMetricFamily("polly_requests_in_flight", "Requests in progress.")
         every = [series for _, snapshot in self._snapshots for series in snapshot.series]
         for key in sorted({(series.kind, series.method, series.status) for series in every}):
             same = [series for series in every if (series.kind, series.method, series.status) == key]
@@ -213,12 +211,11 @@ class _Sum(Collector):
 
     def _of_processes(self) -> Iterable[Metric]:
         every = [snapshot for _, snapshot in self._snapshots]
-        commits = HistogramMetricFamily(
-            "polly_db_transaction_seconds",
-            "Time of a transaction that was committed and synced, for all who waited for it.",
+        transactions = HistogramMetricFamily(
+            "polly_db_transaction_seconds", "Time of a writing transaction of the database, with its sync to the disk."
         )
-        commits.add_metric([], *_histogram([snapshot.commits for snapshot in every]))
-        lag = HistogramMetricFamily("polly_loop_lag_seconds", "How late an event loop is for its appointments.")
+        transactions.add_metric([], *_histogram([snapshot.transactions for snapshot in every]))
+        lag = HistogramMetricFamily("polly_loop_lag_seconds", "How late an event loop runs its timers.")
         lag.add_metric([], *_histogram([snapshot.lag for snapshot in every]))
         cpu = CounterMetricFamily("polly_cpu_seconds", "CPU time of all worker processes.")
         cpu.add_metric([], sum(snapshot.cpu for snapshot in every))
@@ -226,39 +223,39 @@ class _Sum(Collector):
         for pid, snapshot in self._snapshots:
             if Path(f"/proc/{pid}").exists():
                 memory.add_metric([str(pid)], snapshot.memory)
-        free = GaugeMetricFamily("polly_disk_free_bytes", "What is free on the disk of the data folder.")
+        free = GaugeMetricFamily("polly_disk_free_bytes", "Free space on the disk of the data folder.")
         free.add_metric([], self._disk[2])
         size = GaugeMetricFamily("polly_disk_size_bytes", "Size of the disk of the data folder.")
         size.add_metric([], self._disk[0])
-        dropped = CounterMetricFamily("polly_log_dropped_lines", "Lines of the log that were dropped: nobody read it.")
+        dropped = CounterMetricFamily("polly_log_dropped_lines", "Log lines dropped because nothing read the log.")
         dropped.add_metric([], sum(snapshot.dropped for snapshot in every))
         certificate = [] if self._expiry is None else [_expires(self._expiry)]
-        return [commits, lag, cpu, memory, free, size, dropped, *certificate, *self._of_garbage()]
+        return [transactions, lag, cpu, memory, free, size, dropped, *certificate, *self._of_garbage()]
 
     def _of_garbage(self) -> Iterable[Metric]:
         every = [snapshot.collected for _, snapshot in self._snapshots]
         last = max(every, key=lambda each: each.at, default=Collected())
-        runs = CounterMetricFamily("polly_gc_runs", "Collections of garbage that came to their end.")
+        runs = CounterMetricFamily("polly_gc_runs", "Finished garbage collections.")
         runs.add_metric([], sum(each.runs for each in every))
-        blobs = CounterMetricFamily("polly_gc_blobs", "Blobs that nothing needed, whose bytes were deleted.")
+        blobs = CounterMetricFamily("polly_gc_blobs", "Unused blobs deleted.")
         blobs.add_metric([], sum(each.blobs for each in every))
-        freed = CounterMetricFamily("polly_gc_freed_bytes", "Bytes that were deleted.")
+        freed = CounterMetricFamily("polly_gc_freed_bytes", "Bytes deleted.")
         freed.add_metric([], sum(each.bytes for each in every))
-        uploads = CounterMetricFamily("polly_gc_uploads", "Abandoned uploads that were deleted.")
+        uploads = CounterMetricFamily("polly_gc_uploads", "Abandoned uploads deleted.")
         uploads.add_metric([], sum(each.uploads for each in every))
-        purged = CounterMetricFamily("polly_gc_purged", "Items of the trash that were deleted for good.")
+        purged = CounterMetricFamily("polly_gc_purged", "Items purged from the trash.")
         purged.add_metric([], sum(each.purged for each in every))
-        expired = CounterMetricFamily("polly_gc_expired", "Manifests that a policy put into the trash.")
+        expired = CounterMetricFamily("polly_gc_expired", "Manifests moved to the trash by a policy.")
         expired.add_metric([], sum(each.expired for each in every))
-        at = GaugeMetricFamily("polly_gc_last_run_timestamp_seconds", "When the last collection ended; 0: none did.")
+        at = GaugeMetricFamily("polly_gc_last_run_timestamp_seconds", "When the last collection ended; 0 if none has.")
         at.add_metric([], last.at)
-        waiting = GaugeMetricFamily("polly_gc_waiting_blobs", "Blobs without a row whose bytes go in the next runs.")
+        waiting = GaugeMetricFamily("polly_gc_waiting_blobs", "Deleted blobs whose bytes wait for a later run.")
         waiting.add_metric([], last.waiting)
         return [runs, blobs, freed, uploads, purged, expired, at, waiting]
 
 
 def _histogram(every: Sequence[Times]) -> tuple[list[tuple[str, float]], float]:
-    """Cumulative buckets, and the sum of all times."""
+    """Cumulative buckets, and the sum of all durations in seconds."""
     total, buckets = 0, []
     for at, bound in enumerate([*map(str, BUCKETS), "+Inf"]):
         total += sum(item.buckets[at] for item in every)

@@ -1,4 +1,4 @@
-"""Parts of a blob: the Range header, and answers of several parts (RFC 9110, 14)."""
+"""Parts of a blob: the Range header, and responses with one or several parts (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RANGES: Final = 1024
-"""Ranges that are answered in parts, at most: as many as podman asks for of one layer of zstd:chunked."""
+"""Largest number of ranges in a request: what podman requests of one zstd:chunked layer."""
 _LARGEST: Final = 10**18
-"""What a number of more than 18 digits counts as: more than any blob has."""
+"""The value of a number with more than 18 digits: larger than any blob."""
 
 _RANGE: Final = re.compile(r"([0-9]*)-([0-9]*)\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some bytes of a blob, and what stands before them in the answer."""
+    """Some bytes of a blob, and what precedes them in the response."""
 
     offset: int
     count: int
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a Range header is answered with."""
+    """The body of a response with parts, and its headers."""
 
     parts: tuple[Part, ...]
     end: bytes
@@ -41,16 +41,16 @@ class Parts:
 
     @property
     def length(self) -> int:
-        """Bytes of the answer's body."""
+        """Length of the body, in bytes."""
         return sum(len(part.head) + part.count for part in self.parts) + len(self.end)
 
 
 def parse(header: str | None, size: int) -> list[tuple[int, int]] | None:
-    """First byte and count of each part that a Range header asks for, in its order; None: the whole.
+    """Offset and length of each requested part, in the order of the header; None for the whole blob.
 
-    The whole is for no header, another unit, more than RANGES, and ranges that overlap: "a server MAY ignore the Range
-    header field" (14.2). Parts that lie outside are left out. Raises RangeInvalid where all do, and for
-    a malformed one.
+    The response is the whole blob without a header, for another unit than bytes, for more than RANGES, and for ranges
+    that overlap: "a server MAY ignore the Range header field" (14.2). Parts outside of the blob are left out. Raises
+    RangeInvalid if none is left, and for a malformed header.
     """
     if header is None or not header.startswith("bytes="):
         return None
@@ -59,7 +59,7 @@ def parse(header: str | None, size: int) -> list[tuple[int, int]] | None:
         return None
     found = [part for text in wanted if (part := _one(header, text, size)) is not None]
     if not found:
-        msg = f"The blob has {size} bytes; {header[:100]!r} lies outside of them."
+        msg = f"The blob has {size} bytes, and {header[:100]!r} is outside of it."
         raise RangeInvalid(msg, total=size)
     in_order = sorted(found)
     if any(first + count > following for (first, count), (following, _) in pairwise(in_order)):
@@ -68,10 +68,10 @@ def parse(header: str | None, size: int) -> list[tuple[int, int]] | None:
 
 
 def _one(header: str, text: str, size: int) -> tuple[int, int] | None:
-    """First byte and count of one range; None where it lies outside. Raises RangeInvalid where it is malformed."""
+    """Offset and length of one range; None if it is outside of the blob. Raises RangeInvalid if it is malformed."""
     match = _RANGE.match(text)
     if match is None or text == "-":
-        msg = f"The range {header[:100]!r} is malformed; write bytes=FIRST-LAST."
+        msg = f"The range {header[:100]!r} is malformed. Write bytes=FIRST-LAST."
         raise RangeInvalid(msg, total=size)
     first, last = (_number(digits) for digits in match.groups())
     if first is None:
@@ -88,8 +88,8 @@ def _number(digits: str) -> int | None:
     return int(digits) if len(digits) <= 18 else _LARGEST  # noqa: PLR2004 - the digits below _LARGEST
 
 
-def answer(wanted: Sequence[tuple[int, int]], size: int) -> Parts:
-    """The 206 for parts of a blob of ``size`` bytes: one as it is, several as multipart/byteranges (14.6)."""
+def multipart(wanted: Sequence[tuple[int, int]], size: int) -> Parts:
+    """The body of a 206 for a blob of ``size`` bytes: one part alone, several as multipart/byteranges (14.6)."""
     if len(wanted) == 1:
         (offset, count) = wanted[0]
         return Parts((Part(offset, count),), b"", {"Content-Range": _content_range(offset, count, size)})

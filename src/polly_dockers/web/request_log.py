@@ -1,4 +1,4 @@
-"""The log of requests: a line for each, gathered for a moment and written together."""
+"""The log of requests. Each has one line; the lines of a moment are written together."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from polly_dockers.config import Config
 
 FLUSH: Final = 0.1
-"""Seconds that lines of requests are gathered for, so that a request waits for no write."""
+"""Seconds for which lines are collected, so that no request waits for a write."""
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 class RequestLine(msgspec.Struct):
-    """What the log says of a request."""
+    """The log line of a request."""
 
     request_id: str
     method: str
@@ -39,21 +39,21 @@ class RequestLine(msgspec.Struct):
 
 
 class RequestLog:
-    """A line for each request, where the level is ``info`` or ``debug``."""
+    """Collects and writes the lines. It is on if the log level is ``info`` or ``debug``."""
 
     def __init__(self, config: Config) -> None:
         self.on = config.log_level in {"info", "debug"}
         self._text = structlog.get_logger("polly.request") if config.log_format == "text" else None
         self._lines: list[RequestLine] = []
 
-    def add(self, line: RequestLine) -> None:
-        """Note a request; it is written within FLUSH."""
+    def append(self, line: RequestLine) -> None:
+        """Add a line, which is written within FLUSH seconds."""
         if not self._lines:
             asyncio.get_running_loop().call_later(FLUSH, self.flush)
         self._lines.append(line)
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the collected lines."""
         lines, self._lines = self._lines, []
         if self._text is not None:
             for line in lines:

@@ -1,4 +1,4 @@
-"""A whole answer: what every handler gives back, but for those that send the bytes of a blob."""
+"""The response that handlers return. Only those that send a blob write to the connection themselves."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PLAIN: Final = "application/octet-stream"
 
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _EMPTY: Final = frozenset({204, 304})
-"""Statuses whose answer has no body and no length (RFC 9110, 8.6)."""
+"""Statuses of responses without body and Content-Length (RFC 9110, section 8.6)."""
 
 
-class Answer:
+class Response:
     """Status, headers and body."""
 
     __slots__ = ("body", "headers", "length", "status")
@@ -35,26 +35,26 @@ class Answer:
         more: Sequence[tuple[str, str]] = (),
         length: int | None = None,
     ) -> None:
-        """``more``: headers whose names may stand there several times. ``length``: of a body that is not given."""
+        """``more``: headers whose names may occur several times. ``length``: that of a body that is left out."""
         self.status = status
         self.body = body
         self.length = len(body) if length is None else length
-        """Bytes of the body, also where it is not here: it is left out of answers to HEAD, or held elsewhere."""
+        """Bytes of the body, also if ``body`` lacks it: for HEAD, or because ``Request.held`` has it."""
         self.headers = [*headers.items(), *more] if headers is not None else [*more]
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
 
-    def response(self) -> web.Response:
-        """As aiohttp sends it."""
+    def to_aiohttp(self) -> web.Response:
+        """The same response as an object of aiohttp."""
         headers = CIMultiDict(self.headers)
         if self.length > len(self.body):
             headers["Content-Length"] = str(self.length)
         return web.Response(status=self.status, headers=headers, body=self.body or None)
 
-    def wire(self, common: str, *, head: bool) -> bytes:
-        """As it goes out on a connection that stays open; the answer to HEAD is the same without its body.
+    def to_bytes(self, common: str, *, head: bool) -> bytes:
+        """The bytes to send on a connection that stays open. ``head``: leave out the body, for HEAD.
 
-        ``common``: lines of headers that every answer has.
+        ``common``: header lines that every response has.
         """
         lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
         length = "" if self.status in _EMPTY else f"Content-Length: {self.length}\r\n"
@@ -66,7 +66,7 @@ _now: tuple[int, str] = (0, "")
 
 
 def _date() -> str:
-    """The value of Date, made once a second."""
+    """The value of the header Date; computed once a second."""
     global _now  # noqa: PLW0603 - one for the process
     second = int(time.time())
     if _now[0] != second:

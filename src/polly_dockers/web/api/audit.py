@@ -15,41 +15,41 @@ from polly_dockers.web.api import params
 
 if TYPE_CHECKING:
     from polly_dockers.db.audit import Entry
-    from polly_dockers.web.request import Exchange
-    from polly_dockers.web.response import Answer
+    from polly_dockers.web.request import Request
+    from polly_dockers.web.response import Response
 
 
-async def page(exchange: Exchange, organisation: str) -> Answer:
+async def page(request: Request, organisation: str) -> Response:
     """GET …/audit."""
-    caller = await authentication.by_full_token(exchange)
-    key = params.key(exchange)
+    signed_in = await authentication.by_full_token(request)
+    key = params.key(request)
     found, following = await audit.page(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
-        wanted=_wanted(exchange, organisation),
-        newest_first=params.choice(exchange, "order", ("newest", "oldest")),
-        limit=params.limit(exchange),
+        wanted=_wanted(request, organisation),
+        newest_first=params.choice(request, "order", ("newest", "oldest")),
+        limit=params.limit(request),
         after=key[1] if key is not None else None,
     )
     next_ = params.following(0, following) if following is not None else None
-    return params.rendered(api_types.Audit([_item(entry) for entry in found], next_))
+    return params.json_response(api_types.Audit([_item(entry) for entry in found], next_))
 
 
-def _wanted(exchange: Exchange, organisation: str) -> Wanted:
-    by, name = exchange.query("by"), exchange.query("name")
+def _wanted(request: Request, organisation: str) -> Wanted:
+    by, name = request.query("by"), request.query("name")
     return Wanted(
-        event=_event(exchange),
-        token_events=params.choice(exchange, "token_events", ("show", "hide")),
+        event=_event(request),
+        token_events=params.choice(request, "token_events", ("show", "hide")),
         by=by.strip().lower()[:254] if by is not None else None,
         path=RepositoryName.of(organisation, name) if name is not None else None,
-        since=params.moment(exchange, "since"),
-        until=params.moment(exchange, "until"),
+        since=params.moment(request, "since"),
+        until=params.moment(request, "until"),
     )
 
 
-def _event(exchange: Exchange) -> Event | None:
-    text = exchange.query("event")
+def _event(request: Request) -> Event | None:
+    text = request.query("event")
     try:
         return Event(text) if text is not None else None
     except ValueError as error:

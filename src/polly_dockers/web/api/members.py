@@ -9,45 +9,45 @@ from polly_dockers.auth import accounts
 from polly_dockers.model import Role
 from polly_dockers.web import authentication
 from polly_dockers.web.api import params
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     from polly_dockers.db.accounts import Member
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
 
 def _member_item(found: Member) -> api_types.MemberItem:
     return api_types.MemberItem(found.email, found.role.name, params.time(found.joined_at))  # type: ignore[arg-type]
 
 
-async def page(exchange: Exchange, organisation: str) -> Answer:
+async def page(request: Request, organisation: str) -> Response:
     """GET …/members."""
-    caller = await authentication.by_full_token(exchange)
-    limit = params.limit(exchange)
+    signed_in = await authentication.by_full_token(request)
+    limit = params.limit(request)
     found, total = await accounts.members(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
-        after=(params.cursor(exchange) or [""])[0],
-        newest_first=not params.choice(exchange, "order", ("oldest", "newest")),
+        after=(params.cursor(request) or [""])[0],
+        newest_first=not params.choice(request, "order", ("oldest", "newest")),
         limit=limit + 1,
     )
     following = params.following(found[limit - 1].email) if len(found) > limit else None
-    return params.rendered(api_types.Members([_member_item(item) for item in found[:limit]], total, following))
+    return params.json_response(api_types.Members([_member_item(item) for item in found[:limit]], total, following))
 
 
-async def update(exchange: Exchange, organisation: str) -> Answer:
+async def update(request: Request, organisation: str) -> Response:
     """PATCH …/members?email=."""
-    caller = await authentication.by_full_token(exchange)
-    wanted = await exchange.json(api_types.MemberUpdate)
+    signed_in = await authentication.by_full_token(request)
+    wanted = await request.json(api_types.MemberUpdate)
     found = await accounts.set_role(
-        exchange.context, caller.actor, organisation, params.required(exchange, "email"), Role.parse(wanted.role)
+        request.context, signed_in.actor, organisation, params.required(request, "email"), Role.parse(wanted.role)
     )
-    return params.rendered(_member_item(found))
+    return params.json_response(_member_item(found))
 
 
-async def remove(exchange: Exchange, organisation: str) -> Answer:
+async def remove(request: Request, organisation: str) -> Response:
     """DELETE …/members?email=."""
-    caller = await authentication.by_full_token(exchange)
-    await accounts.remove_member(exchange.context, caller.actor, organisation, params.required(exchange, "email"))
-    return Answer(status=204)
+    signed_in = await authentication.by_full_token(request)
+    await accounts.remove_member(request.context, signed_in.actor, organisation, params.required(request, "email"))
+    return Response(status=204)

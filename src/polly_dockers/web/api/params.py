@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polly_dockers import api_types
 from polly_dockers.errors import BadRequest
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
 LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
@@ -24,9 +24,9 @@ _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]")
 _COUNT: Final = re.compile(r"[0-9]{1,9}\Z")
 
 
-def rendered(value: Any, status: int = 200) -> Answer:  # noqa: ANN401 - any shape of wire
+def json_response(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - any shape of wire
     """An answer with a shape of wire as its body."""
-    return Answer(
+    return Response(
         status=status,
         body=api_types.encode(value),
         content_type="application/json",
@@ -40,9 +40,9 @@ def time(microseconds: int) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def limit(exchange: Exchange) -> int:
+def limit(request: Request) -> int:
     """How many items the page may have; raises BadRequest."""
-    text = exchange.query("limit")
+    text = request.query("limit")
     if text is None:
         return LIMIT
     if not _COUNT.match(text) or not 1 <= int(text) <= MAX_LIMIT:
@@ -51,18 +51,18 @@ def limit(exchange: Exchange) -> int:
     return int(text)
 
 
-def choice(exchange: Exchange, name: str, choices: tuple[str, str]) -> bool:
+def choice(request: Request, name: str, choices: tuple[str, str]) -> bool:
     """Whether the parameter is the first of two choices, which it is when it is not given."""
-    text = exchange.query(name)
+    text = request.query(name)
     if text is not None and text not in choices:
         msg = f"{name} is {text[:50]!r}: choose {choices[0]} or {choices[1]}."
         raise BadRequest(msg)
     return text != choices[1]
 
 
-def moment(exchange: Exchange, name: str) -> int | None:
+def moment(request: Request, name: str) -> int | None:
     """A parameter that is a time of RFC 3339, in microseconds; None without it. Raises BadRequest."""
-    text = exchange.query(name)
+    text = request.query(name)
     if text is None:
         return None
     try:
@@ -75,9 +75,9 @@ def moment(exchange: Exchange, name: str) -> int | None:
     return (at - _EPOCH) // dt.timedelta(microseconds=1)
 
 
-def cursor(exchange: Exchange) -> list[str]:
+def cursor(request: Request) -> list[str]:
     """The parts of the cursor, none without one; raises BadRequest."""
-    text = exchange.query("cursor")
+    text = request.query("cursor")
     if not text:
         return []
     if len(text) > MAX_CURSOR:
@@ -88,15 +88,15 @@ def cursor(exchange: Exchange) -> list[str]:
         raise _bad_cursor() from error
 
 
-def key(exchange: Exchange) -> tuple[int, int] | None:
+def key(request: Request) -> tuple[int, int] | None:
     """The two numbers of the cursor, None without one; raises BadRequest."""
-    found = named_key(exchange)
+    found = named_key(request)
     return (found[0], _number(found[1])) if found is not None else None
 
 
-def named_key(exchange: Exchange) -> tuple[int, str] | None:
+def named_key(request: Request) -> tuple[int, str] | None:
     """The number and the text of the cursor, None without one; raises BadRequest."""
-    parts = cursor(exchange)
+    parts = cursor(request)
     if not parts:
         return None
     if len(parts) != 2:  # noqa: PLR2004 - a number and a text
@@ -119,9 +119,9 @@ def following(*parts: object) -> str:
     return base64.urlsafe_b64encode("\0".join(map(str, parts)).encode()).decode().rstrip("=")
 
 
-def required(exchange: Exchange, name: str) -> str:
+def required(request: Request, name: str) -> str:
     """A parameter that has to be there; raises BadRequest."""
-    value = exchange.query(name)
+    value = request.query(name)
     if not value:
         msg = f"The query lacks {name}."
         raise BadRequest(msg)

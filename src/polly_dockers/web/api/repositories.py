@@ -12,14 +12,14 @@ from polly_dockers.web.api import params
 
 if TYPE_CHECKING:
     from polly_dockers.model import Commit, Repository
-    from polly_dockers.web.request import Exchange
-    from polly_dockers.web.response import Answer
+    from polly_dockers.web.request import Request
+    from polly_dockers.web.response import Response
 
 
-def _repository_item(exchange: Exchange, found: Repository) -> api_types.RepositoryItem:
+def _repository_item(request: Request, found: Repository) -> api_types.RepositoryItem:
     return api_types.RepositoryItem(
         name=found.name.name,
-        path=f"{exchange.context.config.registry}/{found.name}",
+        path=f"{request.context.config.registry}/{found.name}",
         description=found.description,
         access="public" if found.access == "public" else "private",
         sparse_indexes="allow" if found.sparse_indexes == "allow" else "deny",
@@ -32,96 +32,98 @@ def _repository_item(exchange: Exchange, found: Repository) -> api_types.Reposit
     )
 
 
-async def page(exchange: Exchange, organisation: str) -> Answer:
+async def page(request: Request, organisation: str) -> Response:
     """GET …/repositories."""
-    caller = await authentication.by_full_token(exchange)
+    signed_in = await authentication.by_full_token(request)
     found, key, total = await repositories.page(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
-        by_push=not params.choice(exchange, "sort", ("created", "pushed")),
-        newest_first=params.choice(exchange, "order", ("newest", "oldest")),
-        limit=params.limit(exchange),
-        after=params.key(exchange),
-        search=(exchange.query("search") or "")[:200],
+        by_push=not params.choice(request, "sort", ("created", "pushed")),
+        newest_first=params.choice(request, "order", ("newest", "oldest")),
+        limit=params.limit(request),
+        after=params.key(request),
+        search=(request.query("search") or "")[:200],
     )
-    items = [_repository_item(exchange, item) for item in found]
-    return params.rendered(api_types.Repositories(items, total, params.following(*key) if key else None))
+    items = [_repository_item(request, item) for item in found]
+    return params.json_response(api_types.Repositories(items, total, params.following(*key) if key else None))
 
 
-async def create(exchange: Exchange, organisation: str) -> Answer:
+async def create(request: Request, organisation: str) -> Response:
     """POST …/repositories."""
-    caller = await authentication.by_full_token(exchange)
-    wanted = await exchange.json(api_types.RepositoryCreate)
+    signed_in = await authentication.by_full_token(request)
+    wanted = await request.json(api_types.RepositoryCreate)
     made = await repositories.create(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
         name=wanted.name,
         description=wanted.description,
         public=wanted.access == "public",
     )
-    return params.rendered(_repository_item(exchange, made), 201)
+    return params.json_response(_repository_item(request, made), 201)
 
 
-async def one(exchange: Exchange, organisation: str) -> Answer:
+async def one(request: Request, organisation: str) -> Response:
     """GET …/repository?name=."""
-    caller = await authentication.by_full_token(exchange)
-    found = await repositories.one(exchange.context, caller.actor, organisation, params.required(exchange, "name"))
-    return params.rendered(_repository_item(exchange, found))
+    signed_in = await authentication.by_full_token(request)
+    found = await repositories.one(request.context, signed_in.actor, organisation, params.required(request, "name"))
+    return params.json_response(_repository_item(request, found))
 
 
-async def update(exchange: Exchange, organisation: str) -> Answer:
+async def update(request: Request, organisation: str) -> Response:
     """PATCH …/repository?name=."""
-    caller = await authentication.by_full_token(exchange)
-    wanted = await exchange.json(api_types.RepositoryUpdate)
+    signed_in = await authentication.by_full_token(request)
+    wanted = await request.json(api_types.RepositoryUpdate)
     found = await repositories.update(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
-        params.required(exchange, "name"),
+        params.required(request, "name"),
         description=wanted.description,
         wanted_access=wanted.access,
         sparse_indexes=wanted.sparse_indexes,
     )
-    return params.rendered(_repository_item(exchange, found))
+    return params.json_response(_repository_item(request, found))
 
 
-async def commits(exchange: Exchange, organisation: str) -> Answer:
+async def commits(request: Request, organisation: str) -> Response:
     """GET …/commits?repository=."""
-    caller = await authentication.by_full_token(exchange)
-    name = RepositoryName.of(organisation, params.required(exchange, "repository"))
-    after = params.key(exchange)
+    signed_in = await authentication.by_full_token(request)
+    name = RepositoryName.of(organisation, params.required(request, "repository"))
+    after = params.key(request)
     found, key, total = await history.commits(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         name,
-        tag=exchange.query("tag"),
-        newest_first=params.choice(exchange, "order", ("newest", "oldest")),
-        limit=params.limit(exchange),
+        tag=request.query("tag"),
+        newest_first=params.choice(request, "order", ("newest", "oldest")),
+        limit=params.limit(request),
         after=after[1] if after is not None else None,
     )
-    path = f"{exchange.context.config.registry}/{name}"
+    path = f"{request.context.config.registry}/{name}"
     items = [_commit_item(path, item) for item in found]
-    return params.rendered(api_types.Commits(path, items, total, params.following(0, key) if key else None))
+    return params.json_response(api_types.Commits(path, items, total, params.following(0, key) if key else None))
 
 
-async def tags(exchange: Exchange, organisation: str) -> Answer:
+async def tags(request: Request, organisation: str) -> Response:
     """GET …/tags?repository=."""
-    caller = await authentication.by_full_token(exchange)
-    name = RepositoryName.of(organisation, params.required(exchange, "repository"))
-    key = params.key(exchange)
+    signed_in = await authentication.by_full_token(request)
+    name = RepositoryName.of(organisation, params.required(request, "repository"))
+    key = params.key(request)
     found, following, total = await history.active_commits(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         name,
-        newest_first=params.choice(exchange, "order", ("newest", "oldest")),
-        limit=params.limit(exchange),
+        newest_first=params.choice(request, "order", ("newest", "oldest")),
+        limit=params.limit(request),
         after=key[1] if key is not None else None,
     )
-    path = f"{exchange.context.config.registry}/{name}"
+    path = f"{request.context.config.registry}/{name}"
     items = [_tag_item(path, item) for item in found]
-    return params.rendered(api_types.Tags(path, items, total, params.following(0, following) if following else None))
+    return params.json_response(
+        api_types.Tags(path, items, total, params.following(0, following) if following else None)
+    )
 
 
 def _tag_item(path: str, found: Commit) -> api_types.TagItem:

@@ -12,55 +12,55 @@ from polly_dockers.web.api import params
 if TYPE_CHECKING:
     from polly_dockers.db.retention import Policy
     from polly_dockers.registry.retention import Going, Preview
-    from polly_dockers.web.request import Exchange
-    from polly_dockers.web.response import Answer
+    from polly_dockers.web.request import Request
+    from polly_dockers.web.response import Response
 
 
-async def page(exchange: Exchange, organisation: str) -> Answer:
+async def page(request: Request, organisation: str) -> Response:
     """GET …/policy."""
-    caller = await authentication.by_full_token(exchange)
-    after = params.cursor(exchange)
+    signed_in = await authentication.by_full_token(request)
+    after = params.cursor(request)
     holds, own, following = await retention.read(
-        exchange.context, caller.actor, organisation, limit=params.limit(exchange), after=after[0] if after else ""
+        request.context, signed_in.actor, organisation, limit=params.limit(request), after=after[0] if after else ""
     )
-    path = f"{exchange.context.config.registry}/{organisation}"
+    path = f"{request.context.config.registry}/{organisation}"
     items = [api_types.RepositoryPolicy(f"{path}/{name}", _policy(each)) for name, each in own]
-    return params.rendered(
+    return params.json_response(
         api_types.Policies(_policy(holds), items, params.following(following) if following else None)
     )
 
 
-async def update(exchange: Exchange, organisation: str) -> Answer:
+async def update(request: Request, organisation: str) -> Response:
     """PUT …/policy[?name=][&preview=true[&as_of=]]."""
-    caller = await authentication.by_full_token(exchange)
-    wanted = await exchange.json(api_types.PolicyUpdate)
+    signed_in = await authentication.by_full_token(request)
+    wanted = await request.json(api_types.PolicyUpdate)
     holds, seen = await retention.write(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
-        exchange.query("name"),
+        request.query("name"),
         retention.parse(wanted.keep, wanted.younger, wanted.newest, wanted.pulled),
-        preview=not params.choice(exchange, "preview", ("false", "true")),
-        as_of=params.moment(exchange, "as_of"),
+        preview=not params.choice(request, "preview", ("false", "true")),
+        as_of=params.moment(request, "as_of"),
     )
-    return params.rendered(api_types.PolicyChange(_policy(holds), _preview(exchange, organisation, seen)))
+    return params.json_response(api_types.PolicyChange(_policy(holds), _preview(request, organisation, seen)))
 
 
-async def preview(exchange: Exchange, organisation: str) -> Answer:
+async def preview(request: Request, organisation: str) -> Response:
     """GET …/policy-preview[?name=][&as_of=]."""
-    caller = await authentication.by_full_token(exchange)
+    signed_in = await authentication.by_full_token(request)
     holds, seen = await retention.look(
-        exchange.context, caller.actor, organisation, exchange.query("name"), as_of=params.moment(exchange, "as_of")
+        request.context, signed_in.actor, organisation, request.query("name"), as_of=params.moment(request, "as_of")
     )
-    return params.rendered(api_types.PolicyChange(_policy(holds), _preview(exchange, organisation, seen)))
+    return params.json_response(api_types.PolicyChange(_policy(holds), _preview(request, organisation, seen)))
 
 
 def _policy(found: Policy) -> api_types.Policy:
     return api_types.Policy("everything" if found.everything else "rules", found.younger, found.newest, found.pulled)
 
 
-def _preview(exchange: Exchange, organisation: str, seen: Preview) -> api_types.PolicyPreview:
-    path = f"{exchange.context.config.registry}/{organisation}"
+def _preview(request: Request, organisation: str, seen: Preview) -> api_types.PolicyPreview:
+    path = f"{request.context.config.registry}/{organisation}"
     items = [_item(path, each) for each in seen.items]
     return api_types.PolicyPreview(seen.manifests, seen.commits, seen.size, seen.complete, items, params.time(seen.at))
 

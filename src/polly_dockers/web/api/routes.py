@@ -8,34 +8,34 @@ from polly_dockers import __version__, api_types
 from polly_dockers.errors import NotFound, Unsupported
 from polly_dockers.model import parse_slug
 from polly_dockers.web.api import account, audit, invitations, members, openapi, params, repositories, retention, trash
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
 _WITH_HEAD: Final = {"GET": ("GET", "HEAD")}
 PRODUCT: Final = "polly-docker-repository"
 
 
-async def answer(exchange: Exchange) -> Answer:
+async def respond(request: Request) -> Response:
     """Answer a request below /api/."""
-    exchange.check_path()
-    parts = exchange.path.rstrip("/").split("/")[2:]
+    request.check_path()
+    parts = request.path.rstrip("/").split("/")[2:]
     if not parts or parts[0] != "v1":
         msg = "The interface is at /api/v1; /api/v1/openapi.json describes it."
         raise NotFound(msg)
     handlers, arguments = _route(parts[1:])
-    method = exchange.request.method
+    method = request.method
     handler = handlers.get("GET" if method == "HEAD" else method)
     if handler is None:
         msg = f"{method} is not for this address; it takes {', '.join(handlers)}."
         raise Unsupported(msg, [name for method in handlers for name in _WITH_HEAD.get(method, (method,))])
-    return await handler(exchange, *arguments)
+    return await handler(request, *arguments)
 
 
-def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Answer]]], list[str]]:
+def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Response]]], list[str]]:
     if len(parts) == 3 and parts[0] == "organisations" and parts[2] in _IN_ORGANISATION:  # noqa: PLR2004 - as written
         return _IN_ORGANISATION[parts[2]], [parse_slug(parts[1])]
     if len(parts) == 2 and parts[0] == "tokens":  # noqa: PLR2004 - as written
@@ -47,19 +47,19 @@ def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Answe
     return handlers, []
 
 
-async def server(exchange: Exchange) -> Answer:
+async def server(request: Request) -> Response:
     """GET /api/v1."""
-    config = exchange.context.config
+    config = request.context.config
     public: Literal["allow", "deny"] = "allow" if config.public_repositories == "allow" else "deny"
-    return params.rendered(api_types.ServerInfo(PRODUCT, __version__, config.registry, config.url, public))
+    return params.json_response(api_types.ServerInfo(PRODUCT, __version__, config.registry, config.url, public))
 
 
-async def document(_exchange: Exchange) -> Answer:
+async def document(_request: Request) -> Response:
     """GET /api/v1/openapi.json."""
-    return Answer(openapi.document(), content_type="application/json")
+    return Response(openapi.document(), content_type="application/json")
 
 
-_FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
+_FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Response]]]]] = {
     "": {"GET": server},
     "openapi.json": {"GET": document},
     "tokens": {"GET": account.tokens, "POST": account.create_token},
@@ -67,7 +67,7 @@ _FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
     "me/password": {"PUT": account.change_password},
     "invitation": {"POST": invitations.accept},
 }
-_IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]]] = {
+_IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Response]]]]] = {
     "repositories": {"GET": repositories.page, "POST": repositories.create},
     "repository": {"GET": repositories.one, "PATCH": repositories.update, "DELETE": trash.delete},
     "audit": {"GET": audit.page},

@@ -11,58 +11,58 @@ from polly_dockers.web.api import params
 
 if TYPE_CHECKING:
     from polly_dockers.db.trash import Item
-    from polly_dockers.web.request import Exchange
-    from polly_dockers.web.response import Answer
+    from polly_dockers.web.request import Request
+    from polly_dockers.web.response import Response
 
 
-async def delete(exchange: Exchange, organisation: str) -> Answer:
+async def delete(request: Request, organisation: str) -> Response:
     """DELETE …/repository?name=[&tag=|&commit=][&preview=true]."""
-    caller = await authentication.by_full_token(exchange)
+    signed_in = await authentication.by_full_token(request)
     item = await trash.delete(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
-        params.required(exchange, "name"),
-        tag=exchange.query("tag"),
-        commit=exchange.query("commit"),
-        preview=not params.choice(exchange, "preview", ("false", "true")),
+        params.required(request, "name"),
+        tag=request.query("tag"),
+        commit=request.query("commit"),
+        preview=not params.choice(request, "preview", ("false", "true")),
     )
-    return params.rendered(_trash_item(exchange, organisation, item))
+    return params.json_response(_trash_item(request, organisation, item))
 
 
-async def restore(exchange: Exchange, organisation: str) -> Answer:
+async def restore(request: Request, organisation: str) -> Response:
     """POST …/trash."""
-    caller = await authentication.by_full_token(exchange)
-    wanted = await exchange.json(api_types.Restore)
+    signed_in = await authentication.by_full_token(request)
+    wanted = await request.json(api_types.Restore)
     item = await trash.restore(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
         wanted.repository,
         tag=wanted.tag,
         commit=wanted.commit,
         new_name=wanted.new_name,
     )
-    return params.rendered(_trash_item(exchange, organisation, item))
+    return params.json_response(_trash_item(request, organisation, item))
 
 
-async def page(exchange: Exchange, organisation: str) -> Answer:
+async def page(request: Request, organisation: str) -> Response:
     """GET …/trash."""
-    caller = await authentication.by_full_token(exchange)
-    after = params.key(exchange)
+    signed_in = await authentication.by_full_token(request)
+    after = params.key(request)
     found, following, total = await trash.page(
-        exchange.context,
-        caller.actor,
+        request.context,
+        signed_in.actor,
         organisation,
-        limit=params.limit(exchange),
+        limit=params.limit(request),
         after=after[1] if after is not None else None,
     )
-    items = [_trash_item(exchange, organisation, item) for item in found]
-    return params.rendered(api_types.Trash(items, total, params.following(0, following) if following else None))
+    items = [_trash_item(request, organisation, item) for item in found]
+    return params.json_response(api_types.Trash(items, total, params.following(0, following) if following else None))
 
 
-def _trash_item(exchange: Exchange, organisation: str, item: Item) -> api_types.TrashItem:
-    config = exchange.context.config
+def _trash_item(request: Request, organisation: str, item: Item) -> api_types.TrashItem:
+    config = request.context.config
     return api_types.TrashItem(
         repository=f"{config.registry}/{organisation}/{item.repository}",
         kind=item.kind,  # type: ignore[arg-type]

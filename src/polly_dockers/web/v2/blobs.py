@@ -10,19 +10,19 @@ from polly_dockers.registry import pull, removal, uploads
 from polly_dockers.web import blob_response, ranges
 from polly_dockers.web.authentication import registry_actor
 from polly_dockers.web.errors import upload_headers
-from polly_dockers.web.response import PLAIN, Answer
+from polly_dockers.web.response import PLAIN, Response
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
 
-async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answer | web.StreamResponse:
+async def get(request: Request, name: RepositoryName, reference: str) -> Response | web.StreamResponse:
     """GET and HEAD of a blob, ranges and If-None-Match included."""
-    actor, request = await registry_actor(exchange), exchange.request
+    actor = await registry_actor(request)
     digest = Digest.parse(reference)
-    found = await pull.blob(exchange.context, actor, name, digest)
+    found = await pull.blob(request.context, actor, name, digest)
     headers = {
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',
@@ -30,16 +30,16 @@ async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answe
         "Content-Type": PLAIN,
     }
     if matches(request.headers.get("If-None-Match"), digest):
-        return Answer(status=304, headers=headers)
+        return Response(status=304, headers=headers)
     if request.method == "HEAD":
-        return Answer(headers=headers | {"Content-Length": str(found.size)})
+        return Response(headers=headers | {"Content-Length": str(found.size)})
     whole = request.headers.get("If-Range") not in {None, headers["ETag"]}
     wanted = None if whole else ranges.parse(request.headers.get("Range"), found.size)
     every = ranges.Parts((ranges.Part(0, found.size),), b"", {})
-    parts = every if wanted is None else ranges.answer(wanted, found.size)
-    blob = await pull.open_blob(exchange.context, found)
+    parts = every if wanted is None else ranges.multipart(wanted, found.size)
+    blob = await pull.open_blob(request.context, found)
     try:
-        return await blob_response.send(exchange, blob, parts, status=200 if wanted is None else 206, headers=headers)
+        return await blob_response.send(request, blob, parts, status=200 if wanted is None else 206, headers=headers)
     finally:
         blob.close()
 
@@ -52,64 +52,64 @@ def matches(header: str | None, digest: str) -> bool:
     return digest in tags or "*" in tags
 
 
-async def start(exchange: Exchange, name: RepositoryName, _reference: str) -> Answer:
+async def start(request: Request, name: RepositoryName, _reference: str) -> Response:
     """POST: begin an upload, push a blob whole (``digest``), or mount one (``mount``, ``from``)."""
-    actor, registry = await registry_actor(exchange), exchange.context
-    wanted, mount = exchange.query("digest"), exchange.query("mount")
+    actor, context = await registry_actor(request), request.context
+    wanted, mount = request.query("digest"), request.query("mount")
     if wanted is not None:
         digest = Digest.parse(wanted)
-        await uploads.push(registry, actor, name, digest, exchange.body())
+        await uploads.push(context, actor, name, digest, request.body())
         return _created(name, digest)
     if mount is not None:
-        mounted = await uploads.mount(registry, actor, name, mount, exchange.query("from"))
+        mounted = await uploads.mount(context, actor, name, mount, request.query("from"))
         if mounted is not None:
             return _created(name, mounted)
-    upload = await uploads.start(registry, actor, name)
-    return Answer(status=202, headers=upload_headers(name, upload.id, 0))
+    upload = await uploads.start(context, actor, name)
+    return Response(status=202, headers=upload_headers(name, upload.id, 0))
 
 
-async def status(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def status(request: Request, name: RepositoryName, reference: str) -> Response:
     """GET of an upload: how far it is."""
-    upload = await uploads.find(exchange.context, await registry_actor(exchange), name, reference)
-    return Answer(status=204, headers=upload_headers(name, upload.id, upload.size))
+    upload = await uploads.find(request.context, await registry_actor(request), name, reference)
+    return Response(status=204, headers=upload_headers(name, upload.id, upload.size))
 
 
-async def append(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def append(request: Request, name: RepositoryName, reference: str) -> Response:
     """PATCH: the next bytes of an upload."""
-    actor = await registry_actor(exchange)
-    upload = await uploads.append(exchange.context, actor, name, reference, exchange.body(), exchange.content_range())
-    return Answer(status=202, headers=upload_headers(name, upload.id, upload.size))
+    actor = await registry_actor(request)
+    upload = await uploads.append(request.context, actor, name, reference, request.body(), request.content_range())
+    return Response(status=202, headers=upload_headers(name, upload.id, upload.size))
 
 
-async def finish(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def finish(request: Request, name: RepositoryName, reference: str) -> Response:
     """PUT: the last bytes of an upload, and the digest of the whole."""
-    actor = await registry_actor(exchange)
-    wanted = exchange.query("digest")
+    actor = await registry_actor(request)
+    wanted = request.query("digest")
     if wanted is None:
         msg = "The PUT that ends an upload names the blob: ?digest=sha256:…"
         raise DigestInvalid(msg)
     digest = Digest.parse(wanted)
-    await uploads.finish(exchange.context, actor, name, reference, digest, exchange.body(), exchange.content_range())
+    await uploads.finish(request.context, actor, name, reference, digest, request.body(), request.content_range())
     return _created(name, digest)
 
 
-async def cancel(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def cancel(request: Request, name: RepositoryName, reference: str) -> Response:
     """DELETE of an upload."""
-    await uploads.cancel(exchange.context, await registry_actor(exchange), name, reference)
-    return Answer(status=204)
+    await uploads.cancel(request.context, await registry_actor(request), name, reference)
+    return Response(status=204)
 
 
-async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def delete(request: Request, name: RepositoryName, reference: str) -> Response:
     """DELETE of a blob."""
-    actor = await registry_actor(exchange)
+    actor = await registry_actor(request)
     try:
         digest = Digest.parse(reference)
     except DigestInvalid as error:
         raise BlobUnknown(error.message) from error
-    await removal.blob(exchange.context, actor, name, digest)
-    return Answer(status=202)
+    await removal.blob(request.context, actor, name, digest)
+    return Response(status=202)
 
 
-def _created(name: RepositoryName, digest: Digest) -> Answer:
+def _created(name: RepositoryName, digest: Digest) -> Response:
     headers = {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest}
-    return Answer(status=201, headers=headers)
+    return Response(status=201, headers=headers)

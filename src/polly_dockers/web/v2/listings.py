@@ -11,8 +11,8 @@ from polly_dockers.model import Digest, RepositoryName
 from polly_dockers.oci.manifest import OCI_INDEX
 from polly_dockers.registry import history
 from polly_dockers.web.authentication import registry_actor
-from polly_dockers.web.request import Exchange, dump
-from polly_dockers.web.response import Answer
+from polly_dockers.web.request import Request, dump
+from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     from polly_dockers.model import Actor
@@ -25,9 +25,9 @@ _INDEX: Final = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":['.e
 _ID: Final = re.compile(r"[0-9]{1,18}\Z")
 
 
-def _count(exchange: Exchange) -> int:
+def _count(request: Request) -> int:
     """The parameter ``n``, clamped; raises PaginationNumberInvalid."""
-    text = exchange.query("n")
+    text = request.query("n")
     if text is None:
         return WHOLE
     if not text.isascii() or not text.isdigit():
@@ -41,37 +41,37 @@ def _link(path: str, n: int, last: str) -> str:
     return f'<{quote(path)}?{urlencode({"n": n, "last": last})}>; rel="next"'
 
 
-async def tags(exchange: Exchange, name: RepositoryName, _reference: str) -> Answer:
+async def tags(request: Request, name: RepositoryName, _reference: str) -> Response:
     """``tags/list``."""
-    n, last = _count(exchange), exchange.query("last") or ""
-    found = await history.tags(exchange.context, await registry_actor(exchange), name, last=last, limit=n + 1)
+    n, last = _count(request), request.query("last") or ""
+    found = await history.tags(request.context, await registry_actor(request), name, last=last, limit=n + 1)
     headers = {}
     if len(found) > n > 0:
         headers["Link"] = _link(f"/v2/{name}/tags/list", n, found[n - 1])
     body = dump({"name": name, "tags": found[:n]})
-    return Answer(body, content_type="application/json", headers=headers)
+    return Response(body, content_type="application/json", headers=headers)
 
 
-async def catalog(exchange: Exchange, actor: Actor) -> Answer:
+async def catalog(request: Request, actor: Actor) -> Response:
     """``_catalog``: the caller's own repositories."""
-    n, last = _count(exchange), exchange.query("last") or ""
-    found = await history.catalog(exchange.context, actor, last=last, limit=n + 1)
+    n, last = _count(request), request.query("last") or ""
+    found = await history.catalog(request.context, actor, last=last, limit=n + 1)
     headers = {}
     if len(found) > n > 0:
         headers["Link"] = _link("/v2/_catalog", n, found[n - 1])
-    return Answer(dump({"repositories": found[:n]}), content_type="application/json", headers=headers)
+    return Response(dump({"repositories": found[:n]}), content_type="application/json", headers=headers)
 
 
-async def referrers(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def referrers(request: Request, name: RepositoryName, reference: str) -> Response:
     """``referrers/<digest>``: an index, empty where nothing refers to it."""
     digest = Digest.parse(reference)
-    wanted = [value.replace(" ", "+") for key, value in exchange.queries() if key == "artifactType"]
-    last = exchange.query("last") or "0"
+    wanted = [value.replace(" ", "+") for key, value in request.queries() if key == "artifactType"]
+    last = request.query("last") or "0"
     if not _ID.match(last):
         msg = f"last is {last[:50]!r}, which no page gave."
         raise PaginationNumberInvalid(msg)
     found, following = await history.referrers(
-        exchange.context, await registry_actor(exchange), name, digest, artifact_types=wanted, after=int(last)
+        request.context, await registry_actor(request), name, digest, artifact_types=wanted, after=int(last)
     )
     headers = {"Content-Type": OCI_INDEX}
     if following is not None:
@@ -79,4 +79,4 @@ async def referrers(exchange: Exchange, name: RepositoryName, reference: str) ->
         headers["Link"] = f'<{quote(f"/v2/{name}/referrers/{digest}")}?{query}>; rel="next"'
     if wanted:
         headers["OCI-Filters-Applied"] = "artifactType"
-    return Answer(b"".join((_INDEX, b",".join(found), b"]}")), headers=headers)
+    return Response(b"".join((_INDEX, b",".join(found), b"]}")), headers=headers)

@@ -8,11 +8,11 @@ from polly_dockers.errors import BadRequest
 from polly_dockers.model import Digest, RepositoryName, Tag
 from polly_dockers.registry import pull, push, removal
 from polly_dockers.web.authentication import registry_actor
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 from polly_dockers.web.v2.blobs import matches
 
 if TYPE_CHECKING:
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
 MAX_TAGS = 100
 """Values of ``tag`` in one PUT, at most."""
@@ -23,40 +23,40 @@ def _reference(text: str) -> Digest | Tag:
     return Digest.parse(text) if ":" in text else Tag.parse(text)
 
 
-async def get(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def get(request: Request, name: RepositoryName, reference: str) -> Response:
     """GET and HEAD of a manifest; the stored type, whatever Accept says."""
-    actor = await registry_actor(exchange)
-    found = await pull.manifest(exchange.context, actor, name, _reference(reference), largest=exchange.largest)
+    actor = await registry_actor(request)
+    found = await pull.manifest(request.context, actor, name, _reference(reference), largest=request.largest)
     headers = {
         "Docker-Content-Digest": found.digest,
         "ETag": f'"{found.digest}"',
         "Content-Type": found.media_type,
     }
-    if matches(exchange.request.headers.get("If-None-Match"), found.digest):
-        return Answer(status=304, headers=headers)
-    return Answer(found.body or b"", headers=headers, length=found.size)
+    if matches(request.headers.get("If-None-Match"), found.digest):
+        return Response(status=304, headers=headers)
+    return Response(found.body or b"", headers=headers, length=found.size)
 
 
-async def put(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def put(request: Request, name: RepositoryName, reference: str) -> Response:
     """PUT of a manifest, to a tag or to its digest, with more tags in the query."""
-    actor = await registry_actor(exchange)
+    actor = await registry_actor(request)
     target = _reference(reference)
-    tags = [Tag.parse(value) for key, value in exchange.queries() if key == "tag"]
+    tags = [Tag.parse(value) for key, value in request.queries() if key == "tag"]
     if len(tags) > MAX_TAGS:
         msg = f"One PUT sets at most {MAX_TAGS} tags; {len(tags)} were given."
         raise BadRequest(msg)
     digest = target if isinstance(target, Digest) else None
     if isinstance(target, Tag):
         tags.insert(0, target)
-        wanted = exchange.query("digest")
+        wanted = request.query("digest")
         digest = Digest.parse(wanted) if wanted is not None else None
-    limit = exchange.context.config.max_manifest_bytes
+    limit = request.context.config.max_manifest_bytes
     pushed = await push.manifest(
-        exchange.context,
+        request.context,
         actor,
         name,
-        read=lambda: exchange.read(limit),
-        content_type=exchange.request.headers.get("Content-Type", ""),
+        read=lambda: request.read(limit),
+        content_type=request.headers.get("Content-Type", ""),
         digest=digest,
         tags=list(dict.fromkeys(tags)),
     )
@@ -64,11 +64,11 @@ async def put(exchange: Exchange, name: RepositoryName, reference: str) -> Answe
     if not isinstance(target, Tag):
         more += [("OCI-Tag", tag) for tag in pushed.tags]
     location = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
-    return Answer(status=201, headers=location, more=more)
+    return Response(status=201, headers=location, more=more)
 
 
-async def delete(exchange: Exchange, name: RepositoryName, reference: str) -> Answer:
+async def delete(request: Request, name: RepositoryName, reference: str) -> Response:
     """DELETE of a tag or of a manifest."""
-    actor = await registry_actor(exchange)
-    await removal.manifest(exchange.context, actor, name, _reference(reference))
-    return Answer(status=202)
+    actor = await registry_actor(request)
+    await removal.manifest(request.context, actor, name, _reference(reference))
+    return Response(status=202)

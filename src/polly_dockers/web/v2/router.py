@@ -8,7 +8,7 @@ from polly_dockers.auth import permissions
 from polly_dockers.errors import NameUnknown, NotFound, Unauthorized, Unsupported
 from polly_dockers.model import Action, RepositoryName
 from polly_dockers.web import authentication
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 from polly_dockers.web.v2 import blobs, listings, manifests
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
-    Handler = Callable[[Exchange, RepositoryName, str], Awaitable[Answer | web.StreamResponse]]
+    Handler = Callable[[Request, RepositoryName, str], Awaitable[Response | web.StreamResponse]]
 
 _BLOB: Mapping[str, Handler] = {"GET": blobs.get, "HEAD": blobs.get, "DELETE": blobs.delete}
 _MANIFEST: Mapping[str, Handler] = {
@@ -46,34 +46,34 @@ _ACTIONS: Mapping[str, Action] = {
 }
 
 
-async def answer(exchange: Exchange) -> Answer | web.StreamResponse:
+async def respond(request: Request) -> Response | web.StreamResponse:
     """Answer a request below /v2."""
-    exchange.check_path()
-    parts = exchange.path.split("/")
+    request.check_path()
+    parts = request.path.split("/")
     if len(parts) <= 3:  # noqa: PLR2004 - "", "v2" and one more
-        return await _top(exchange, parts[2] if len(parts) == 3 else "")  # noqa: PLR2004
+        return await _top(request, parts[2] if len(parts) == 3 else "")  # noqa: PLR2004
     found = _split(parts)
     if found is None:
-        msg = f"Nothing is at {exchange.path[:200]}. Under /v2/<name>/ are manifests, blobs, tags/list and referrers."
+        msg = f"Nothing is at {request.path[:200]}. Under /v2/<name>/ are manifests, blobs, tags/list and referrers."
         raise NotFound(msg)
     name, handlers, reference = found
-    exchange.kind = "uploads" if handlers is _START else parts[-2]
-    handler = handlers.get(exchange.request.method)
+    request.kind = "uploads" if handlers is _START else parts[-2]
+    handler = handlers.get(request.method)
     if handler is None:
-        msg = f"{exchange.request.method} is not for this address; it takes {', '.join(handlers)}."
+        msg = f"{request.method} is not for this address; it takes {', '.join(handlers)}."
         raise Unsupported(msg, handlers)
     if "/" not in name:  # Docker tries again after NAME_INVALID, for most of a minute
         msg = f"{name[:100]!r} lacks its organisation: images are at HOST/<organisation>/<docker>:<tag>."
         raise NameUnknown(msg)
     repository = RepositoryName.parse(name)
     try:
-        return await handler(exchange, repository, reference)
+        return await handler(request, repository, reference)
     except Unauthorized as error:
-        action = Action.push if handlers is _UPLOAD else _ACTIONS.get(exchange.request.method, Action.pull)
+        action = Action.push if handlers is _UPLOAD else _ACTIONS.get(request.method, Action.pull)
         error.scope = error.scope or permissions.scope(repository, action)
         raise
     except Unsupported as error:  # a method that the settings switch off
-        error.allow = tuple(method for method in handlers if method != exchange.request.method)
+        error.allow = tuple(method for method in handlers if method != request.method)
         raise
 
 
@@ -93,20 +93,20 @@ def _split(parts: list[str]) -> tuple[str, Mapping[str, Handler], str] | None:
     return None
 
 
-async def _top(exchange: Exchange, last: str) -> Answer:
+async def _top(request: Request, last: str) -> Response:
     """``/v2/`` and ``/v2/_catalog``."""
-    if exchange.request.method not in {"GET", "HEAD"}:
-        msg = f"{exchange.request.method} is not for this address; it takes GET."
+    if request.method not in {"GET", "HEAD"}:
+        msg = f"{request.method} is not for this address; it takes GET."
         raise Unsupported(msg, ("GET", "HEAD"))
-    actor = await authentication.registry_actor(exchange)
+    actor = await authentication.registry_actor(request)
     if last == "_catalog":
-        return await listings.catalog(exchange, actor)
+        return await listings.catalog(request, actor)
     if last:
-        msg = f"Nothing is at {exchange.path[:200]}."
+        msg = f"Nothing is at {request.path[:200]}."
         raise NotFound(msg)
     if actor.user_id is None:
         msg = "Nobody is signed in."
         raise Unauthorized(msg)
-    if not await exchange.context.database.read(permissions.alive, actor):
+    if not await request.context.database.read(permissions.alive, actor):
         raise permissions.ended()
-    return Answer(b"{}", content_type="application/json")
+    return Response(b"{}", content_type="application/json")

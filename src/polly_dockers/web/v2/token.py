@@ -10,45 +10,45 @@ from polly_dockers.api_types import RegistryToken, encode
 from polly_dockers.auth import accounts, token_flow
 from polly_dockers.errors import BadRequest, Unauthorized, Unsupported
 from polly_dockers.web import authentication
-from polly_dockers.web.response import Answer
+from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from polly_dockers.auth.accounts import SignedIn
-    from polly_dockers.web.request import Exchange
+    from polly_dockers.web.request import Request
 
 
-async def token(exchange: Exchange) -> Answer:
+async def token(request: Request) -> Response:
     """Answer GET and POST of /token."""
-    if exchange.request.method == "POST":
-        return await _by_form(exchange)
-    if exchange.request.method not in {"GET", "HEAD"}:
+    if request.method == "POST":
+        return await _by_form(request)
+    if request.method not in {"GET", "HEAD"}:
         msg = "The token endpoint takes GET and POST."
         raise Unsupported(msg, ("GET", "HEAD", "POST"))
-    scopes = [value for key, value in exchange.queries() if key == "scope"]
+    scopes = [value for key, value in request.queries() if key == "scope"]
     with _said_to_docker():
-        signed_in = await authentication.by_basic(exchange)
-    return await _grant(exchange, signed_in, scopes)
+        signed_in = await authentication.by_basic(request)
+    return await _grant(request, signed_in, scopes)
 
 
-async def _by_form(exchange: Exchange) -> Answer:
+async def _by_form(request: Request) -> Response:
     """Answer the OAuth2 form; an access token serves as the refresh token."""
-    fields = await exchange.form()
+    fields = await request.form()
     first = dict(reversed(fields))
     kind = first.get("grant_type")
     with _said_to_docker():
         if kind == "password":
             user, password = first.get("username", ""), first.get("password", "")
-            signed_in = await accounts.sign_in(exchange.context, user, password, exchange.address)
+            signed_in = await accounts.sign_in(request.context, user, password, request.address)
         elif kind == "refresh_token":
             refresh = first.get("refresh_token", "")
-            signed_in = await accounts.sign_in_by_token(exchange.context, refresh, exchange.address)
+            signed_in = await accounts.sign_in_by_token(request.context, refresh, request.address)
         else:
             msg = "grant_type is password (with username and password) or refresh_token (with an access token)."
             raise BadRequest(msg)
-    exchange.user_id = signed_in.actor.user_id
-    return await _grant(exchange, signed_in, [value for key, value in fields if key == "scope"])
+    request.user_id = signed_in.actor.user_id
+    return await _grant(request, signed_in, [value for key, value in fields if key == "scope"])
 
 
 @contextlib.contextmanager
@@ -64,8 +64,8 @@ def _said_to_docker() -> Iterator[None]:
         raise
 
 
-async def _grant(exchange: Exchange, signed_in: SignedIn | None, scopes: Sequence[str]) -> Answer:
-    secret, seconds, scope = await token_flow.grant(exchange.context, signed_in, scopes)
+async def _grant(request: Request, signed_in: SignedIn | None, scopes: Sequence[str]) -> Response:
+    secret, seconds, scope = await token_flow.grant(request.context, signed_in, scopes)
     answer = RegistryToken(
         token=secret,
         access_token=secret,
@@ -73,4 +73,4 @@ async def _grant(exchange: Exchange, signed_in: SignedIn | None, scopes: Sequenc
         issued_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         scope=scope or None,
     )
-    return Answer(encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
