@@ -1,13 +1,14 @@
-"""The settings of a server: one frozen Config, read once by an entry point.
+"""The settings of a server. Each one is declared once, as a field of Config.
 
-An option of the command line wins over the environment (``POLLY_…``), that over the TOML file, that over the
-default. docs/configuration.md lists them all, and a test compares it with this file.
+From that entry follow the option of ``polly-server run``, the variable ``POLLY_…``, the key of the TOML file, the check
+of its value, and its row in docs/configuration.md (``scripts/settings-table`` writes it). An option wins over the
+environment variable, that over the TOML file, that over the default.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -21,210 +22,8 @@ if TYPE_CHECKING:
     from polly_dockers.system.addresses import Network
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """Every setting; the comment behind each is its documentation."""
-
-    data: Path = Path("data")
-    """Folder of the database and the blobs."""
-    listen: str = "127.0.0.1:5000"
-    """HOST:PORT to listen on; [::]:PORT for IPv6."""
-    public_url: str = ""
-    """How people reach the server, https://HOST[:PORT]; decides the host in every path that is printed."""
-    tls_cert: Path | None = None
-    """PEM file of the certificate and its chain."""
-    tls_key: Path | None = None
-    """PEM file of the private key."""
-    workers: int = 2
-    """Worker processes."""
-    metrics_listen: str = ""
-    """HOST:PORT of /metrics; empty: /metrics on the main address, for loopback clients only."""
-    public_repositories: str = "deny"
-    """allow: admins may make repositories public; deny: nothing is reached without signing in."""
-    blob_delete: str = "allow"
-    """allow or deny DELETE of a blob over the registry protocol."""
-    manifest_delete: str = "allow"
-    """allow or deny DELETE of a tag or manifest over the registry protocol."""
-    max_manifest_bytes: int = 8 << 20
-    """A larger manifest is refused with 413; at least 4194304."""
-    token_seconds: int = 600
-    """How long a registry token is good, 60 to 3600."""
-    lease_seconds: int = 86_400
-    """How long a blob that no manifest names is kept for its push."""
-    trash_days: int = 30
-    """How long what was deleted can be restored."""
-    audit_days: int = 0
-    """How long entries of the audit log are kept; 0: for ever."""
-    upload_seconds: int = 604_800
-    """How long an upload that no request continues is kept."""
-    grace_seconds: int = 900
-    """How long the bytes of a blob stay after the last row that named it."""
-    collect_seconds: int = 300
-    """How long the server waits between two collections of garbage; 0: only polly-server gc collects."""
-    trusted_proxies: tuple[Network, ...] = ()
-    """Addresses or networks, apart by commas, whose X-Forwarded-For names the client; empty: none."""
-    stalled_seconds: int = 60
-    """How long a client may take nothing of its answer; then its connection is closed."""
-    graceful_seconds: int = 60
-    """How long requests in flight may take to end after SIGTERM."""
-    log_level: str = "info"
-    """debug, info, warning or error."""
-    log_format: str = "json"
-    """json, or text for people."""
-
-    @property
-    def tls(self) -> bool:
-        """Whether the server itself speaks TLS."""
-        return self.tls_cert is not None
-
-    @property
-    def url(self) -> str:
-        """The public URL, or what follows from ``listen``.
-
-        ``0.0.0.0`` and ``[::]`` are every address of the machine and none that Docker can use, so 127.0.0.1 stands for
-        them: right on this machine, and only there.
-        """
-        place = f"127.0.0.1:{split_address(self.listen)[1]}" if self.everywhere else self.listen
-        return self.public_url or f"{'https' if self.tls else 'http'}://{place}"
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether the server listens on every address of the machine."""
-        address = addresses.parse(split_address(self.listen)[0])
-        return address is not None and address.is_unspecified
-
-    @property
-    def registry(self) -> str:
-        """The host that stands before every image path."""
-        return urlsplit(self.url).netloc
-
-
-_CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "public_repositories": ("allow", "deny"),
-    "blob_delete": ("allow", "deny"),
-    "manifest_delete": ("allow", "deny"),
-    "log_level": ("debug", "info", "warning", "error"),
-    "log_format": ("json", "text"),
-}
-LONGEST_TOKEN: Final = 3600
-"""Seconds that a registry token may live."""
-_BOUNDS: Final[dict[str, tuple[int, int]]] = {
-    "workers": (1, 256),
-    "max_manifest_bytes": (4 << 20, 64 << 20),
-    "token_seconds": (60, LONGEST_TOKEN),
-    "lease_seconds": (10, 30 * 86_400),
-    "trash_days": (0, 3650),
-    "audit_days": (0, 36_500),
-    "upload_seconds": (60, 365 * 86_400),
-    "grace_seconds": (0, 30 * 86_400),
-    "collect_seconds": (0, 30 * 86_400),
-    "stalled_seconds": (1, 3600),
-    "graceful_seconds": (0, 3600),
-}
-
-
-RUNNING: Final = "running.toml"
-"""In the data folder: how long the server that ran last keeps things, for the commands beside it."""
-LASTING: Final = ("lease_seconds", "trash_days", "audit_days", "upload_seconds", "grace_seconds")
-
-
-def note(config: Config) -> None:
-    """Write RUNNING: what a person was told to have time for is not purged by a command that has other settings."""
-    file = config.data / RUNNING
-    fresh = file.with_suffix(".new")
-    fresh.write_text("".join(f"{name} = {getattr(config, name)}\n" for name in LASTING), encoding="utf-8")
-    fresh.replace(file)
-
-
-def running(data: Path) -> dict[str, object]:
-    """What the server that ran last on the data folder wrote with ``note``; nothing where none did.
-
-    Raises BadRequest as ``load``. Root reads it as the owner of the folder, who could link it to another file.
-    """
-    file = data / RUNNING
-    values = _toml(file, LASTING) if file.exists() else {}
-    return {name: _checked(name, value, f"{file}: {name}") for name, value in values.items()}
-
-
-def load(
-    options: Mapping[str, object],
-    environment: Mapping[str, str],
-    file: Path | None = None,
-    beside: Mapping[str, object] | None = None,
-) -> Config:
-    """The settings from the three sources; raises BadRequest that names the setting and where it was read.
-
-    ``options`` holds what the command line gave, by field name, None for what it did not give. ``file`` is the
-    TOML file; without it, ``POLLY_CONFIG`` names one. ``beside`` is what ``running`` gave: what none of the three sets
-    is as there.
-    """
-    if file is None and environment.get("POLLY_CONFIG"):
-        file = Path(environment["POLLY_CONFIG"])
-    given: dict[str, Any] = dict(beside or {})
-    for name, value in (_toml(file, [setting.name for setting in fields(Config)]) if file else {}).items():
-        given[name] = _checked(name, value, f"{file}: {name}")
-    for setting in fields(Config):
-        variable = f"POLLY_{setting.name.upper()}"
-        if environment.get(variable):
-            given[setting.name] = _checked(setting.name, environment[variable], variable)
-        option = options.get(setting.name)
-        if option is not None:
-            given[setting.name] = _checked(setting.name, option, "--" + setting.name.replace("_", "-"))
-    config = Config(**given)
-    if (config.tls_cert is None) != (config.tls_key is None):
-        msg = "TLS takes both: give --tls-cert with the certificate and --tls-key with its private key."
-        raise BadRequest(msg)
-    return config
-
-
-def data_of(environment: Mapping[str, str], file: Path | None = None) -> Path:
-    """The data folder of the settings file, which ``POLLY_CONFIG`` names where ``file`` does not; else the default.
-
-    For a command that was given no folder. Raises BadRequest as ``load``.
-    """
-    if file is None and environment.get("POLLY_CONFIG"):
-        file = Path(environment["POLLY_CONFIG"])
-    values = _toml(file, [setting.name for setting in fields(Config)]) if file else {}
-    return _path(str(values["data"]).strip(), f"{file}: data") if "data" in values else Config().data
-
-
-def _toml(file: Path, known: Sequence[str]) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = ownership.explain(file, reading=True) if ownership.denied(error) else f"{error.strerror}."
-        msg = f"The settings file {file} can't be read: {reason}"
-        raise BadRequest(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"The settings file {file} is not valid TOML: {error}."
-        raise BadRequest(msg) from error
-    for name in values:
-        if name not in known:
-            msg = f"{file} sets {name!r}, which is not a setting; the settings are {', '.join(sorted(known))}."
-            raise BadRequest(msg)
-    return values
-
-
-def _checked(name: str, value: object, where: str) -> object:
-    """The value as the field's type; raises BadRequest."""
-    text = str(value).strip()
-    if name in _CHOICES:
-        if text not in _CHOICES[name]:
-            msg = f"{where} is {text!r}: choose {' or '.join(_CHOICES[name])}."
-            raise BadRequest(msg)
-        return text
-    if name in _BOUNDS:
-        low, high = _BOUNDS[name]
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if not low <= number <= high:
-            msg = f"{where} is {text!r}: give a whole number from {low} to {high}."
-            raise BadRequest(msg)
-        return number
-    parser = _PARSERS.get(name)
-    return parser(text, where) if parser is not None else text
+# --- what a value may be ---------------------------------------------------------------------------------------
+# Each parser takes the text and where it was read, and returns the value or raises BadRequest.
 
 
 def _path(text: str, where: str) -> Path:
@@ -235,7 +34,7 @@ def _path(text: str, where: str) -> Path:
 
 
 def split_address(text: str, where: str = "the address") -> tuple[str, int]:
-    """HOST and PORT of ``HOST:PORT``; raises BadRequest."""
+    """HOST and PORT of ``HOST:PORT``, without the brackets of an IPv6 address; raises BadRequest."""
     host, _, port = text.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
         msg = f"{where} is {text!r}: give HOST:PORT, such as 127.0.0.1:5000 or 0.0.0.0:443."
@@ -256,7 +55,7 @@ def _url(text: str, where: str) -> str:
     except ValueError:
         valid = False
     if not valid or parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
-        msg = f"{where} is {text!r}: give https://HOST or https://HOST:PORT, with nothing behind it."
+        msg = f"{where} is {text!r}: give https://HOST or https://HOST:PORT, with nothing after it."
         raise BadRequest(msg)
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
@@ -269,12 +68,322 @@ def _networks(text: str, where: str) -> tuple[Network, ...]:
         raise BadRequest(msg) from error
 
 
-_PARSERS: Final[dict[str, Callable[[str, str], object]]] = {
-    "data": _path,
-    "tls_cert": _path,
-    "tls_key": _path,
-    "listen": _address,
-    "metrics_listen": _address,
-    "public_url": _url,
-    "trusted_proxies": _networks,
-}
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a setting takes, and what its help and docs/configuration.md say."""
+
+    doc: str
+    """What it does. The first sentence is the help of the option."""
+    metavar: str
+    """What stands for the value in help and documents."""
+    default: object
+    parser: Callable[[str, str], object] | None = None
+    choices: tuple[str, ...] = ()
+    bounds: tuple[int, int] | None = None
+    """Lowest and highest number."""
+    promised: bool = False
+    """Whether people count on its value, so that a command beside the server uses the server's."""
+
+    @property
+    def default_text(self) -> str:
+        """The default as it is written; empty where there is none."""
+        return "" if self.default in {None, ()} else str(self.default)
+
+    @property
+    def help(self) -> str:
+        """The help of its option: the first sentence, and the default."""
+        first = self.doc.partition(". ")[0].removesuffix(".").replace("`", "")
+        return f"{first}. Default: {self.default_text}." if self.default_text else f"{first}."
+
+    def parse(self, value: object, where: str) -> object:
+        """The value of an option, a variable or a line of TOML; raises BadRequest that names ``where`` it was read."""
+        text = str(value).strip()
+        if self.choices and text not in self.choices:
+            msg = f"{where} is {text!r}: choose {' or '.join(self.choices)}."
+            raise BadRequest(msg)
+        if self.bounds is not None:
+            low, high = self.bounds
+            try:
+                number = int(text)
+            except ValueError:
+                number = low - 1
+            if not low <= number <= high:
+                msg = f"{where} is {text!r}: give a whole number from {low} to {high}."
+                raise BadRequest(msg)
+            return number
+        return text if self.parser is None else self.parser(text, where)
+
+
+def _setting(default: object, metavar: str, parser: Callable[[str, str], object], doc: str) -> Any:  # noqa: ANN401 - as field
+    return field(default=default, metadata={"setting": Setting(doc, metavar, default, parser)})
+
+
+def _choice(default: str, choices: str, doc: str, metavar: str = "") -> Any:  # noqa: ANN401
+    setting = Setting(doc, metavar or choices, default, choices=tuple(choices.split("|")))
+    return field(default=default, metadata={"setting": setting})
+
+
+def _number(default: int, low: int, high: int, doc: str, *, promised: bool = False) -> Any:  # noqa: ANN401
+    setting = Setting(doc, "N", default, bounds=(low, high), promised=promised)
+    return field(default=default, metadata={"setting": setting})
+
+
+# --- the settings ----------------------------------------------------------------------------------------------
+
+LONGEST_TOKEN: Final = 3600
+"""Seconds that a registry token may be valid."""
+_DAY: Final = 86_400
+"""Seconds of a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one server, checked."""
+
+    data: Path = _setting(
+        Path("data"),
+        "DIR",
+        _path,
+        "Folder of the database and the blobs. Every `polly-server` command takes it from `--data`, else from "
+        "`POLLY_DATA`, else from the settings file.",
+    )
+    listen: str = _setting(
+        "127.0.0.1:5000",
+        "HOST:PORT",
+        _address,
+        "Address to listen on. `0.0.0.0:5000` is every IPv4 address of the machine; `[::]:5000` is every IPv6 and IPv4 "
+        "address.",
+    )
+    public_url: str = _setting(
+        "",
+        "URL",
+        _url,
+        "How people reach the server, such as https://registry.acme.example. It decides the host in every path and "
+        "command that is printed, and where clients fetch tokens. Set it whenever people use another name than "
+        "`listen`, above all behind a proxy. Without it, the address of `listen` is used, and `127.0.0.1` in place of "
+        "every address.",
+    )
+    tls_cert: Path | None = _setting(
+        None,
+        "FILE",
+        _path,
+        "PEM file of the certificate and its chain. Give `tls_cert` and `tls_key`, or neither. The server speaks TLS "
+        "1.2 and 1.3.",
+    )
+    tls_key: Path | None = _setting(None, "FILE", _path, "PEM file of the private key. It must have no passphrase.")
+    workers: int = _number(2, 1, 256, "Worker processes. One for each core is a good choice.")
+    metrics_listen: str = _setting(
+        "",
+        "HOST:PORT",
+        _address,
+        "Separate address for `/metrics`, without TLS. Without it, `/metrics` is on the main address, for clients on "
+        "this machine only; where `public_url` or `trusted_proxies` is set, it is nowhere.",
+    )
+    public_repositories: str = _choice(
+        "deny",
+        "allow|deny",
+        "Whether admins may make repositories public. With `allow`, anyone who reaches the server can pull from a "
+        "public repository. With `deny`, every pull needs a sign-in, also from a repository that was made public "
+        "earlier.",
+    )
+    blob_delete: str = _choice(
+        "allow",
+        "allow|deny",
+        "DELETE of blobs over the registry protocol. With `deny`, the server answers 405.",
+    )
+    manifest_delete: str = _choice(
+        "allow",
+        "allow|deny",
+        "DELETE of tags and manifests over the registry protocol. With `deny`, the server answers 405, and nobody "
+        "deletes a commit.",
+    )
+    max_manifest_bytes: int = _number(8 << 20, 4 << 20, 64 << 20, "Larger manifests are refused. The answer is 413.")
+    token_seconds: int = _number(
+        600, 60, LONGEST_TOKEN, "How long a registry token is valid. Permissions are read on every request anyway."
+    )
+    lease_seconds: int = _number(
+        _DAY,
+        10,
+        30 * _DAY,
+        "How long a blob that no image uses is kept. A push has that long from its first blob to its manifest.",
+        promised=True,
+    )
+    trash_days: int = _number(
+        30,
+        0,
+        3650,
+        "How long what was deleted can be restored. A new value applies to what is in the trash already, too.",
+        promised=True,
+    )
+    audit_days: int = _number(
+        0,
+        0,
+        36_500,
+        "How long entries of the audit log are kept; 0: for ever. An entry takes about 300 bytes. Older ones are "
+        "dropped once a day, and the chain of hashes goes on after them.",
+        promised=True,
+    )
+    upload_seconds: int = _number(
+        7 * _DAY,
+        60,
+        365 * _DAY,
+        "How long an upload that nobody continues is kept. Of one user about 1,000 are kept, the newest.",
+        promised=True,
+    )
+    grace_seconds: int = _number(
+        900,
+        0,
+        30 * _DAY,
+        "How long the bytes of a blob stay that nothing names. It must be longer than a pull takes from finding a blob "
+        "to opening it.",
+        promised=True,
+    )
+    collect_seconds: int = _number(
+        300,
+        0,
+        30 * _DAY,
+        "Time between two collections of garbage; 0: none. With 0, only `polly-server gc` collects.",
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (),
+        "LIST",
+        _networks,
+        "Addresses or networks whose X-Forwarded-For names the client, separated by commas. The client's address is "
+        "used for throttling, the log and the audit log. The header is read from the right, and the first address that "
+        "is not a trusted proxy is the client. Entries may have ports and brackets. Write an IPv4 address as such, "
+        "also where the server listens on `[::]`.",
+    )
+    stalled_seconds: int = _number(
+        60,
+        1,
+        3600,
+        "How long a client may stop reading before its connection is closed. So is one that takes less than 64 KiB of "
+        "a large answer in that time.",
+    )
+    graceful_seconds: int = _number(60, 0, 3600, "How long requests may take to finish after SIGTERM.")
+    log_level: str = _choice(
+        "info",
+        "debug|info|warning|error",
+        "Least severe level that is logged: debug, info, warning or error. With `info`, each request is a line.",
+        "LEVEL",
+    )
+    log_format: str = _choice("json", "json|text", "Form of the log. `json` is for programs, `text` for people.")
+
+    @property
+    def tls(self) -> bool:
+        """Whether the server itself speaks TLS."""
+        return self.tls_cert is not None
+
+    @property
+    def url(self) -> str:
+        """The public URL, or the one that follows from ``listen``.
+
+        ``0.0.0.0`` and ``[::]`` mean every address of the machine, and Docker can't connect to them. Then the URL has
+        127.0.0.1, which works on this machine only.
+        """
+        host = f"127.0.0.1:{split_address(self.listen)[1]}" if self.everywhere else self.listen
+        return self.public_url or f"{'https' if self.tls else 'http'}://{host}"
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the server listens on every address of the machine."""
+        address = addresses.parse(split_address(self.listen)[0])
+        return address is not None and address.is_unspecified
+
+    @property
+    def registry(self) -> str:
+        """The host that stands before every image path."""
+        return urlsplit(self.url).netloc
+
+
+SETTINGS: Final[dict[str, Setting]] = {each.name: each.metadata["setting"] for each in fields(Config)}
+"""Every setting by its name."""
+
+
+# --- where settings are read from ------------------------------------------------------------------------------
+
+RUNNING: Final = "running.toml"
+"""File in the data folder: how long the server that ran last keeps things, for the commands beside it."""
+_PROMISED: Final = [name for name, setting in SETTINGS.items() if setting.promised]
+
+
+def write_running(config: Config) -> None:
+    """Write RUNNING, so that no command with other settings deletes what the server promised to keep."""
+    file = config.data / RUNNING
+    fresh = file.with_suffix(".new")
+    fresh.write_text("".join(f"{name} = {getattr(config, name)}\n" for name in _PROMISED), encoding="utf-8")
+    fresh.replace(file)
+
+
+def read_running(data: Path) -> dict[str, object]:
+    """The settings that ``write_running`` wrote to the data folder; empty where no server has run.
+
+    Raises BadRequest as ``load``. Root reads it as the owner of the folder, who could link it to another file.
+    """
+    file = data / RUNNING
+    return _parsed(file, _PROMISED) if file.exists() else {}
+
+
+def load(
+    options: Mapping[str, object],
+    environment: Mapping[str, str],
+    file: Path | None = None,
+    running: Mapping[str, object] | None = None,
+) -> Config:
+    """The settings from options, environment and file; raises BadRequest that names the setting and where it was read.
+
+    ``options`` are those of the command line by setting; None is an option that was not given. ``file`` is the TOML
+    file; without it, ``POLLY_CONFIG`` names one. ``running`` is what ``read_running`` returned, for settings that none
+    of the three has.
+    """
+    given: dict[str, Any] = dict(running or {})
+    if file := _settings_file(environment, file):
+        given |= _parsed(file, list(SETTINGS))
+    for name, setting in SETTINGS.items():
+        variable = f"POLLY_{name.upper()}"
+        if environment.get(variable):
+            given[name] = setting.parse(environment[variable], variable)
+        if options.get(name) is not None:
+            given[name] = setting.parse(options[name], "--" + name.replace("_", "-"))
+    config = Config(**given)
+    if (config.tls_cert is None) != (config.tls_key is None):
+        msg = "TLS takes both: give --tls-cert with the certificate and --tls-key with its private key."
+        raise BadRequest(msg)
+    return config
+
+
+def find_data_folder(environment: Mapping[str, str], file: Path | None = None) -> Path:
+    """The data folder of a command that was given none: that of the settings file, else the default.
+
+    ``POLLY_CONFIG`` names the file where ``file`` does not. Raises BadRequest as ``load``.
+    """
+    file = _settings_file(environment, file)
+    values = _toml(file, list(SETTINGS)) if file else {}
+    return _path(str(values["data"]).strip(), f"{file}: data") if "data" in values else Config().data
+
+
+def _settings_file(environment: Mapping[str, str], file: Path | None) -> Path | None:
+    named = environment.get("POLLY_CONFIG")
+    return file or (Path(named) if named else None)
+
+
+def _parsed(file: Path, known: Sequence[str]) -> dict[str, object]:
+    return {name: SETTINGS[name].parse(value, f"{file}: {name}") for name, value in _toml(file, known).items()}
+
+
+def _toml(file: Path, known: Sequence[str]) -> dict[str, Any]:
+    """The lines of a TOML file; raises BadRequest for one that can't be read, and for a name that is not known."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = ownership.explain(file, reading=True) if ownership.denied(error) else f"{error.strerror}."
+        msg = f"The settings file {file} can't be read: {reason}"
+        raise BadRequest(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"The settings file {file} is not valid TOML: {error}."
+        raise BadRequest(msg) from error
+    for name in values:
+        if name not in known:
+            msg = f"{file} sets {name!r}, which is not a setting; the settings are {', '.join(sorted(known))}."
+            raise BadRequest(msg)
+    return values

@@ -1,15 +1,14 @@
-"""The settings: where each comes from, which source wins, and what a wrong one is told."""
+"""The settings: where each comes from, which source wins, and the message for a wrong value."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from polly_dockers.config import _BOUNDS, _CHOICES, Config, load, split_address
+from polly_dockers.config import SETTINGS, Config, load, split_address
 from polly_dockers.errors import BadRequest
 
 OTHER = {
@@ -25,21 +24,21 @@ OTHER = {
 
 def values_of(name: str) -> list[str]:
     """Three values of a setting that differ from its default and from one another."""
-    if name in _CHOICES:
-        return ([choice for choice in _CHOICES[name] if choice != getattr(Config(), name)] * 3)[:3]
-    if name in _BOUNDS:
-        low = _BOUNDS[name][0]
-        return [str(low + number) for number in (3, 4, 5)]
+    setting = SETTINGS[name]
+    if setting.choices:
+        return ([choice for choice in setting.choices if choice != setting.default] * 3)[:3]
+    if setting.bounds is not None:
+        return [str(setting.bounds[0] + number) for number in (3, 4, 5)]
     return [OTHER[name], OTHER[name].replace("1", "3") + ("" if "1" in OTHER[name] else "2"), OTHER[name]]
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Config)])
+@pytest.mark.parametrize("name", SETTINGS)
 def test_which_source_wins(tmp_path: Path, name: str) -> None:
     """The option over the environment, that over the TOML file, that over the default; for every setting."""
     option, variable, line = values_of(name)
     file = tmp_path / "polly.toml"
     rest = {"tls_cert": "tls_key = '/k'\n", "tls_key": "tls_cert = '/c'\n"}.get(name, "")
-    file.write_text(f"{name} = {line if name in _BOUNDS else repr(line)}\n{rest}")
+    file.write_text(f"{name} = {line if SETTINGS[name].bounds else repr(line)}\n{rest}")
     environment = {f"POLLY_{name.upper()}": variable}
     kind: Any = type(getattr(Config(), name)) if name not in {"tls_cert", "tls_key", "data"} else Path
     if name == "trusted_proxies":
@@ -102,7 +101,7 @@ def test_a_wrong_value_names_where(tmp_path: Path, name: str, bad: str) -> None:
 
 
 def test_a_wrong_file(tmp_path: Path) -> None:
-    """One that is not there, is no TOML or no text, or sets what is no setting: the message names it."""
+    """The message names a file that is missing, is not TOML, or has an unknown setting."""
     file = tmp_path / "polly.toml"
     with pytest.raises(BadRequest, match="can't be read: No such file"):
         load({}, {}, file)
@@ -128,7 +127,7 @@ def test_tls_takes_both(given: str) -> None:
 
 
 def test_what_is_empty_is_not_given() -> None:
-    """An empty variable leaves the setting as it is; other variables are nobody's business here."""
+    """An empty variable does not change a setting, and other variables are ignored."""
     assert load({}, {"POLLY_WORKERS": "", "POLLY_CONFIG": "", "POLLY_SERVER": "x", "WORKERS": "9"}) == Config()
 
 

@@ -18,7 +18,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
 
 from polly_dockers import __version__
-from polly_dockers.config import Config, note, split_address
+from polly_dockers.config import Config, split_address, write_running
 from polly_dockers.errors import Unavailable
 from polly_dockers.server import data_folder
 from polly_dockers.server.certificates import Certificates
@@ -75,7 +75,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
             listeners.append(_listen(config.metrics_listen, "--metrics-listen"))
     data_folder.try_writes(config.data)
     set_up(config)
-    note(config)
+    write_running(config)
     _raise_limit()
     shared, parent, code = _shared_folder(config.data), os.getpid(), 0
     try:

@@ -37,7 +37,7 @@ def _chosen(context: typer.Context, given: Path) -> Path:
         return given
     source = context.get_parameter_source("data")
     if source is not None and source.name == "DEFAULT":
-        return config.data_of(os.environ, context.params.get("config_file"))
+        return config.find_data_folder(os.environ, context.params.get("config_file"))
     _SAME.set(f" --data {quote(str(given))}" if source is not None and source.name == "COMMANDLINE" else "")
     return given
 
@@ -64,6 +64,6 @@ ConfigFile = Annotated[
 
 def settings(data: Path, file: Path | None = None) -> config.Config:
     """The settings of the folder's server: those of a file or the variables, else those of the one that runs."""
-    running = config.running(data)
+    running = config.read_running(data)
     with ownership.acting(None):  # the file of the settings may be for root alone
-        return config.load({"data": str(data)}, os.environ, file, beside=running)
+        return config.load({"data": str(data)}, os.environ, file, running)

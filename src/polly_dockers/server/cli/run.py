@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 import sys
+from functools import wraps
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,15 +17,16 @@ from polly_dockers.auth import accounts
 from polly_dockers.auth.passwords import hash_now
 from polly_dockers.model import Role
 from polly_dockers.server import data_folder
-from polly_dockers.server.cli import data_option
+from polly_dockers.server.cli import data_option  # noqa: TC001 - typer reads the annotations
 from polly_dockers.system import process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
 
 DEMO_ORG: Final = "demo"
 DEMO_EMAIL: Final = "admin@demo.example"
-ConfigFile = data_option.ConfigFile
 EXAMPLES: Final = (
     "polly-server run --demo\n"
     "polly-server run --data data --listen 0.0.0.0:443 --public-url https://registry.acme.example "
@@ -31,90 +34,44 @@ EXAMPLES: Final = (
 )
 
 
+def _takes_settings(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take each setting as an option: they come before its own parameters, in ``options``."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    taken = [
+        inspect.Parameter(
+            name,
+            kind,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(metavar=setting.metavar, help=setting.help)],
+        )
+        for name, setting in config.SETTINGS.items()
+    ]
+    own = [each for each in inspect.signature(function, eval_str=True).parameters.values() if each.name != "options"]
+
+    @wraps(function)
+    def command(**values: object) -> None:
+        options = {name: values.pop(name) for name in config.SETTINGS}
+        function(options, **values)
+
+    command.__annotations__ = {each.name: each.annotation for each in (*taken, *own)}
+    command.__signature__ = inspect.Signature([*taken, *own])  # type: ignore[attr-defined]
+    return command
+
+
+@_takes_settings
 def run_server(
+    options: dict[str, object],
     *,
-    data: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Folder of the database and the blobs. Default: data.")
-    ] = None,
-    listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Address to listen on. Default: 127.0.0.1:5000.")
-    ] = None,
-    public_url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="How people reach the server, such as https://registry.acme.example."),
-    ] = None,
-    tls_cert: Annotated[
-        str | None, typer.Option(metavar="FILE", help="PEM file of the certificate and its chain.")
-    ] = None,
-    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="PEM file of the private key.")] = None,
-    workers: Annotated[str | None, typer.Option(metavar="N", help="Worker processes. Default: 2.")] = None,
-    metrics_listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Address of /metrics, apart from the rest.")
-    ] = None,
-    public_repositories: Annotated[
-        str | None,
-        typer.Option(metavar="allow|deny", help="Whether admins may make repositories public. Default: deny."),
-    ] = None,
-    blob_delete: Annotated[
-        str | None,
-        typer.Option(metavar="allow|deny", help="DELETE of blobs over the registry protocol. Default: allow."),
-    ] = None,
-    manifest_delete: Annotated[
-        str | None,
-        typer.Option(
-            metavar="allow|deny", help="DELETE of tags and manifests over the registry protocol. Default: allow."
-        ),
-    ] = None,
-    max_manifest_bytes: Annotated[
-        str | None, typer.Option(metavar="N", help="Larger manifests are refused. Default: 8388608.")
-    ] = None,
-    token_seconds: Annotated[
-        str | None, typer.Option(metavar="N", help="How long a registry token is valid. Default: 600.")
-    ] = None,
-    lease_seconds: Annotated[
-        str | None, typer.Option(metavar="N", help="How long a blob that no image uses is kept. Default: 86400.")
-    ] = None,
-    trash_days: Annotated[
-        str | None, typer.Option(metavar="N", help="How long what was deleted can be restored. Default: 30.")
-    ] = None,
-    audit_days: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="How long entries of the audit log are kept; 0: for ever. Default: 0."),
-    ] = None,
-    upload_seconds: Annotated[
-        str | None, typer.Option(metavar="N", help="How long an upload that nobody continues is kept. Default: 604800.")
-    ] = None,
-    grace_seconds: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="How long the bytes of a blob stay that nothing names. Default: 900."),
-    ] = None,
-    collect_seconds: Annotated[
-        str | None, typer.Option(metavar="N", help="Time between two collections of garbage; 0: none. Default: 300.")
-    ] = None,
-    trusted_proxies: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Addresses whose X-Forwarded-For names the client.")
-    ] = None,
-    stalled_seconds: Annotated[
-        str | None, typer.Option(metavar="N", help="How long a client may take nothing of its answer. Default: 60.")
-    ] = None,
-    graceful_seconds: Annotated[
-        str | None, typer.Option(metavar="N", help="How long requests may take to end after SIGTERM. Default: 60.")
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. Default: info.")
-    ] = None,
-    log_format: Annotated[str | None, typer.Option(metavar="json|text", help="Form of the log. Default: json.")] = None,
-    config_file: ConfigFile = None,
+    config_file: data_option.ConfigFile = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Where there is no organisation, make demo with an admin.")
     ] = False,
 ) -> None:
-    """Serve the registry until SIGTERM. Requests in flight then end first.
+    """Serve the registry until SIGTERM. Requests in flight then finish first.
 
-    Every option is also a variable POLLY_… of the environment, and a line of the TOML file; the option wins over the
+    Every option is also an environment variable POLLY_… and a line of the TOML file. The option wins over the
     variable, the variable over the file.
     """
-    options = {name: value for name, value in locals().items() if name not in {"config_file", "demo"}}
     settings = config.load(options, os.environ, config_file)
     from polly_dockers.server import startup  # noqa: PLC0415 - gunicorn and aiohttp are for this command alone
 
