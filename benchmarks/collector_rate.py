@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.db.sqlite import Database
 from polly_dockers.model import Digest
 from polly_dockers.server import data_folder
@@ -55,7 +55,7 @@ async def fill(data: Path, what: str, count: int, lease: int) -> None:
     database = Database(data)
 
     def repository(connection: Connection) -> int:
-        organisation = db.accounts.organisation_id(connection, "bench") or accounts.create_organisation(
+        organisation = db.accounts.organisation_id(connection, "bench") or members.create_organisation(
             connection, "bench"
         )
         user = db.accounts.user(connection, "bench@acme.example")

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polly_dockers import db
-from polly_dockers.auth import accounts, permissions
+from polly_dockers.auth import members
 from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.model import Actor, RepositoryName, Role
-from polly_dockers.registry import pull
 from polly_dockers.server.data_folder import change, prepare
 
 if TYPE_CHECKING:
@@ -40,8 +39,8 @@ def microseconds(call: Callable[[], object]) -> float:
 
 def _fill(connection: Connection) -> str:
     """Make what the joins find: an organisation, its admin and a repository; the id of the signing key."""
-    organisation = accounts.create_organisation(connection, "acme")
-    user = accounts.put_member(connection, organisation, "acme", "a@acme.example", Role.admin, "", by=None).user_id
+    organisation = members.create_organisation(connection, "acme")
+    user = members.add(connection, organisation, "acme", "a@acme.example", Role.admin, "", by=None).user_id
     db.repositories.add(
         connection, organisation_id=organisation, name="hello", description="", access="private", user_id=user
     )
@@ -53,10 +52,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         kid = change(Path(folder), _fill)
-        statement = pull._BY_TAG  # noqa: SLF001 - what is measured
+        statement = db.pull.BY_TAG
         name = RepositoryName.parse("acme/hello")
         actor = Actor(user_id=1, password_version=1, kid=kid)
-        bound = permissions.parameters(actor, name, reference="v1", largest=1 << 16)
+        bound = db.permissions.parameters(actor, name, reference="v1", largest=1 << 16)
         engine = open_engine(Path(folder) / FILE)
         with engine.connect() as connection:
             through = microseconds(lambda: connection.execute(statement._query, bound).first())  # noqa: SLF001

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.registry_rows import held
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.db.journal import frames, snapshot, state
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import rebuild
@@ -39,7 +39,7 @@ datafolder.prepare(Path(sys.argv[1]))
 def add(connection: Connection, *names: str) -> None:
     """Organisations of these names."""
     for name in names:
-        accounts.create_organisation(connection, name)
+        members.create_organisation(connection, name)
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_init_again_changes_nothing(data: Path) -> None:
         *("init", "--data", str(data), "--org", "acme", "--email", "eve@acme.example", "--password-stdin"),
         stdin=new_password(),
     )
-    assert "There is an organisation acme already" in said
+    assert "There is already an organisation acme" in said
     assert rows(data, "SELECT * FROM users") == before
 
 

@@ -17,7 +17,7 @@ from conftest import BIN, ending, polly_server, running_server
 from contract.collecting import collect
 from contract.wire_client import Image, Person, Repo, admin, image, sha256
 from polly_dockers import db
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.errors import NotInTrash
 from polly_dockers.model import Role
 from polly_dockers.server import data_folder
@@ -106,8 +106,8 @@ class Organisation(Repository):
         slug, (email, password) = f"org-{secrets.token_hex(4)}", server.admin
 
         def make(connection: Connection) -> None:
-            made = accounts.create_organisation(connection, slug)
-            accounts.put_member(connection, made, slug, email, Role.admin, "", by=None)
+            made = members.create_organisation(connection, slug)
+            members.add(connection, made, slug, email, Role.admin, "", by=None)
 
         data_folder.change(server.data, make)
         self.server, self.ann = server, Person(server.port, slug, email, password)
@@ -120,7 +120,7 @@ class Organisation(Repository):
         """Put it into the trash."""
 
         def throw(connection: Connection) -> None:
-            db.trash.move_organisation(connection, accounts.organisation_of(connection, self.name), self.name)
+            db.trash.move_organisation(connection, members.find_organisation(connection, self.name), self.name)
 
         data_folder.change(self.server.data, throw)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.config import Config
 from polly_dockers.context import PREVIEWING
 from polly_dockers.db.retention import Policy
@@ -37,8 +37,8 @@ def folder(tmp_path: Path) -> Path:
 
     def add(connection: Connection) -> None:
         for slug in ORGANISATIONS:
-            made = accounts.create_organisation(connection, slug)
-            accounts.put_member(connection, made, slug, "ann@acme.example", Role.admin, "!", by=None)
+            made = members.create_organisation(connection, slug)
+            members.add(connection, made, slug, "ann@acme.example", Role.admin, "!", by=None)
 
     data_folder.change(folder, add)
     return folder

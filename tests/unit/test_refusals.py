@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from polly_dockers import db
-from polly_dockers.auth import accounts, invitations, refusals, throttles
+from polly_dockers.auth import invitations, refusals, sign_in, throttles
 from polly_dockers.config import Config
 from polly_dockers.errors import Busy
 from polly_dockers.model import Actor
@@ -110,10 +110,10 @@ async def test_what_was_not_looked_at_was_not_refused(context: Context, monkeypa
     gate = Gate(1, throttles.BUSY, waiting_each=0, waiting_all=0)
     monkeypatch.setattr(context.throttles, "_gate", gate)
     actor = Actor(user_id=1, password_version=1, grants=None, address="203.0.113.1")
-    caller = accounts.SignedIn(actor, ANN, None)
+    caller = sign_in.SignedIn(actor, ANN, None)
     async with gate.place("somebody"):
         for refused in (
-            accounts.sign_in(context, ANN, "wrong", "203.0.113.1"),
+            sign_in.sign_in(context, ANN, "wrong", "203.0.113.1"),
             invitations.accept(context, caller, "wrong", "203.0.113.1"),
             invitations.accept_with_password(context, "wrong", ANN, "wrong", "203.0.113.1"),
         ):

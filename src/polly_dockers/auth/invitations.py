@@ -14,7 +14,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
-from polly_dockers.auth import accounts, passwords, permissions, refusals
+from polly_dockers.auth import members, passwords, permissions, refusals
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest, Busy, InvitationUnknown, TooManyRequests, Unauthorized, Unavailable
 from polly_dockers.model import Actor, Role, parse_email
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from polly_dockers.auth.accounts import SignedIn
+    from polly_dockers.auth.sign_in import SignedIn
     from polly_dockers.auth.throttles import Attempt
     from polly_dockers.context import Context
     from polly_dockers.db.accounts import User
@@ -59,9 +59,9 @@ async def invite(
     code = _new_code()
 
     def change(connection: Connection) -> Invitation:
-        found, _ = permissions.member(connection, actor, organisation, Role.admin)
+        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
         if db.accounts.member(connection, found, email) is not None:
-            raise accounts.is_member(email, organisation)
+            raise members.already_member(email, organisation)
         if db.invitations.count(connection, found) >= PENDING:
             msg = f"{PENDING} invitations to {organisation} wait already. Revoke some: polly members invitations."
             raise BadRequest(msg)
@@ -80,7 +80,7 @@ async def pending(
     """Up to ``limit`` invitations in the order of their emails, and how many wait. For members."""
 
     def query(connection: Connection) -> tuple[list[Invitation], int]:
-        found, _ = permissions.member(connection, actor, organisation, Role.reader)
+        found, _ = permissions.require_role(connection, actor, organisation, Role.reader)
         return db.invitations.page(connection, found, after=after, newest_first=newest_first, limit=limit)
 
     return await context.database.read(query)
@@ -90,8 +90,8 @@ async def revoke(context: Context, actor: Actor, organisation: str, email: str) 
     """Revoke an invitation; raises InvitationUnknown. For admins."""
 
     def change(connection: Connection) -> None:
-        found, _ = permissions.member(connection, actor, organisation, Role.admin)
-        if not accounts.revoke_invitation(connection, found, email.strip().lower(), by=actor):
+        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        if not members.revoke_invitation(connection, found, email.strip().lower(), by=actor):
             msg = f"No invitation of {email[:100]} to {organisation} waits. polly members invitations lists them."
             raise InvitationUnknown(msg)
 
@@ -102,8 +102,7 @@ async def accept(context: Context, caller: SignedIn, code: str, address: str) ->
     """Redeem a code for who is signed in; the invitation. Raises InvitationUnknown, and TooManyRequests."""
 
     def who(connection: Connection) -> int:
-        if not permissions.alive(connection, caller.actor):
-            raise permissions.ended()
+        permissions.require_alive(connection, caller.actor)
         return caller.actor.user_id or 0
 
     try:
@@ -184,7 +183,7 @@ def _join(
     if found is None or found.email != email:
         raise _not_valid(email)
     if db.accounts.member(connection, found.organisation_id, email) is not None:
-        raise accounts.is_member(email, found.organisation)
+        raise members.already_member(email, found.organisation)
     user_id = who(connection)
     db.accounts.add_member(connection, found.organisation_id, user_id, found.role)
     db.invitations.delete_for(connection, found.organisation_id, email)

@@ -32,7 +32,7 @@ ISSUER: Final = "polly"
 REMEMBERED: Final = 32 << 20
 """Bytes of verified tokens that a process remembers; their claims can't change until they expire.
 
-Whether the key is still good is no claim: every request checks it with the rights (``access.ALIVE``).
+Whether the signing key is still valid is not a claim: every request checks it with the rights (``db.permissions``).
 """
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from polly_dockers.auth.accounts import SignedIn
+    from polly_dockers.auth.sign_in import SignedIn
     from polly_dockers.context import Context
     from polly_dockers.db.keys import Key
 
@@ -89,7 +89,7 @@ def _intersect(
     """What is granted, and the keys of the same moment: a token must not be signed by one that is gone."""
     grants: dict[RepositoryName, tuple[int | None, frozenset[str]]] = {}
     for name, wanted in asked.items():
-        repository_id, allowed = permissions.grantable(connection, actor, name, public=context.public)
+        repository_id, allowed = permissions.find_actions(connection, actor, name, public=context.public)
         given = allowed if "*" in wanted else allowed & wanted
         if given:
             grants[name] = (repository_id, frozenset(given))

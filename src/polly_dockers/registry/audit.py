@@ -36,7 +36,7 @@ async def page(
     """
 
     def query(connection: Connection) -> tuple[list[Entry], int | None]:
-        found, _ = permissions.member(connection, actor, organisation, Role.admin)
+        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
         return db.audit.page(connection, found, wanted=wanted, newest_first=newest_first, limit=limit, after=after)
 
     return await context.database.read(query)

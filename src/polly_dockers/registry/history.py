@@ -36,7 +36,7 @@ async def tags(context: Context, actor: Actor, name: RepositoryName, *, last: st
 def _tags(
     connection: Connection, context: Context, actor: Actor, name: RepositoryName, last: str, limit: int
 ) -> list[str]:
-    reached = permissions.reach(connection, actor, name, Action.pull, public=context.public)
+    reached = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
     return db.manifests.tag_names(connection, reached.repository_id, last, limit)
 
 
@@ -52,8 +52,7 @@ async def catalog(context: Context, actor: Actor, *, last: str, limit: int) -> l
 
 
 def _catalog(connection: Connection, actor: Actor, last: str, limit: int) -> list[str]:
-    if not permissions.alive(connection, actor):
-        raise permissions.ended()
+    permissions.require_alive(connection, actor)
     organisation, _, name = last.partition("/")
     return db.repositories.names_after(connection, actor.user_id or 0, (organisation, name), limit)
 
@@ -85,7 +84,7 @@ def _referrers(
     after: int,
 ) -> tuple[list[bytes], int | None]:
     try:
-        reached = permissions.reach(connection, actor, name, Action.pull, public=context.public)
+        reached = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
     except NameUnknown:
         return [], None
     fallback = (
@@ -172,8 +171,8 @@ def _commits(
     limit: int,
     after: int | None,
 ) -> tuple[list[Commit], int | None, int]:
-    permissions.member(connection, actor, name.organisation, Role.reader)
-    reached = permissions.reach(connection, actor, name, Action.pull)
+    permissions.require_role(connection, actor, name.organisation, Role.reader)
+    reached = permissions.require_permission(connection, actor, name, Action.pull)
     found, following = db.manifests.commit_page(
         connection, reached.repository_id, tag=tag, newest_first=newest_first, limit=limit, after=after
     )
@@ -195,8 +194,8 @@ async def active_commits(
     """
 
     def query(connection: Connection) -> tuple[list[Commit], int | None, int]:
-        permissions.member(connection, actor, name.organisation, Role.reader)
-        reached = permissions.reach(connection, actor, name, Action.pull)
+        permissions.require_role(connection, actor, name.organisation, Role.reader)
+        reached = permissions.require_permission(connection, actor, name, Action.pull)
         found, following = db.tags.page(
             connection, reached.repository_id, newest_first=newest_first, limit=limit, after=after
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from polly_dockers.auth.permissions import Reached
+    from polly_dockers.auth.permissions import Permitted
     from polly_dockers.context import Context
     from polly_dockers.db.blobs import LinkedBlob
     from polly_dockers.model import Actor, RepositoryName, Tag
@@ -138,7 +138,7 @@ def _store(
 
 
 def _keep(
-    connection: Connection, reached: Reached, digest: Digest, parsed: Manifest, body: bytes, platform: str | None
+    connection: Connection, reached: Permitted, digest: Digest, parsed: Manifest, body: bytes, platform: str | None
 ) -> int:
     """Insert the manifest, or complete one that lacked something, and let it hold what it names; its id."""
     named = _index_references if parsed.index else _image_references
@@ -177,7 +177,7 @@ class _References:
     platforms: Sequence[str]
 
 
-def _image_references(connection: Connection, reached: Reached, parsed: Manifest) -> _References:
+def _image_references(connection: Connection, reached: Permitted, parsed: Manifest) -> _References:
     """Of an image. Where the repository takes sparse indexes, layers may be missing too."""
     configs = [parsed.config] if parsed.config else []
     named = [*configs, *parsed.layers]
@@ -192,7 +192,7 @@ def _image_references(connection: Connection, reached: Reached, parsed: Manifest
     return _References([blob.id for blob in found.values()], [], missing, [])
 
 
-def _index_references(connection: Connection, reached: Reached, parsed: Manifest) -> _References:
+def _index_references(connection: Connection, reached: Permitted, parsed: Manifest) -> _References:
     """Of an index: manifests, and the blobs that the index of a build cache holds."""
     digests = [item.digest for item in parsed.children]
     children = db.manifests.find_all(connection, reached.repository_id, digests)

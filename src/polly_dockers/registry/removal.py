@@ -14,7 +14,7 @@ from polly_dockers.model import Action, Digest
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from polly_dockers.auth.permissions import Reached
+    from polly_dockers.auth.permissions import Permitted
     from polly_dockers.config import Config
     from polly_dockers.context import Context
     from polly_dockers.db.trash import Item
@@ -36,11 +36,11 @@ async def manifest(context: Context, actor: Actor, name: RepositoryName, referen
 def _manifest(
     connection: Connection, context: Context, actor: Actor, name: RepositoryName, reference: Tag | Digest
 ) -> None:
-    reached = permissions.reach(connection, actor, name, Action.delete, public=context.public)
+    reached = permissions.require_permission(connection, actor, name, Action.delete, public=context.public)
     throw(connection, actor, reached, reference)
 
 
-def throw(connection: Connection, actor: Actor, reached: Reached, reference: Tag | Digest) -> Item:
+def throw(connection: Connection, actor: Actor, reached: Permitted, reference: Tag | Digest) -> Item:
     """Put a tag or a manifest into the trash. Raises ManifestUnknown, Denied."""
     item = _throw(connection, reached, reference)
     path = f"{reached.name}{'@' if isinstance(reference, Digest) else ':'}{reference}"
@@ -49,7 +49,7 @@ def throw(connection: Connection, actor: Actor, reached: Reached, reference: Tag
     return item
 
 
-def _throw(connection: Connection, reached: Reached, reference: Tag | Digest) -> Item:
+def _throw(connection: Connection, reached: Permitted, reference: Tag | Digest) -> Item:
     name, repository_id = reached.name, reached.repository_id
     if not isinstance(reference, Digest):
         item = db.trash.move_tag(connection, reached.organisation_id, repository_id, reference, reached.user_id)
@@ -117,7 +117,7 @@ async def blob(context: Context, actor: Actor, name: RepositoryName, digest: Dig
 
 
 def _blob(connection: Connection, context: Context, actor: Actor, name: RepositoryName, digest: Digest) -> None:
-    reached = permissions.reach(connection, actor, name, Action.delete, public=context.public)
+    reached = permissions.require_permission(connection, actor, name, Action.delete, public=context.public)
     found = db.blobs.find(connection, reached.repository_id, digest)
     if found is None:
         msg = f"{name} has no blob {digest}."

@@ -50,7 +50,7 @@ async def create(
     description = _check_description(description)
 
     def change(connection: Connection) -> Repository:
-        found, role = permissions.member(connection, actor, organisation, Role.writer)
+        found, role = permissions.require_role(connection, actor, organisation, Role.writer)
         full = RepositoryName.of(organisation, name)
         check_length(context.config.registry, full)
         _check_public(context, "public" if public else None, role)
@@ -96,8 +96,8 @@ async def update(
         raise BadRequest(msg)
 
     def change(connection: Connection) -> Repository:
-        _, role = permissions.member(connection, actor, organisation, Role.writer)
-        reached = permissions.reach(connection, actor, full, Action.pull)
+        _, role = permissions.require_role(connection, actor, organisation, Role.writer)
+        reached = permissions.require_permission(connection, actor, full, Action.pull)
         if wanted_access is not None:
             changes = wanted_access != db.repositories.one(connection, reached.repository_id).access
             if changes and role < Role.admin:
@@ -124,8 +124,10 @@ async def one(context: Context, actor: Actor, organisation: str, name: str) -> R
     full = RepositoryName.of(organisation, name)
 
     def query(connection: Connection) -> Repository:
-        permissions.member(connection, actor, organisation, Role.reader)
-        return db.repositories.one(connection, permissions.reach(connection, actor, full, Action.pull).repository_id)
+        permissions.require_role(connection, actor, organisation, Role.reader)
+        return db.repositories.one(
+            connection, permissions.require_permission(connection, actor, full, Action.pull).repository_id
+        )
 
     await fold(context)
     return await context.database.read(query)
@@ -145,7 +147,7 @@ async def page(
     """A page of the organisation's repositories, the key of the next page, and how many match in all."""
 
     def query(connection: Connection) -> tuple[list[Repository], tuple[int, int] | None, int]:
-        found, _ = permissions.member(connection, actor, organisation, Role.reader)
+        found, _ = permissions.require_role(connection, actor, organisation, Role.reader)
         return db.repositories.page(
             connection,
             found,

@@ -71,7 +71,7 @@ async def read(
     """The organisation's policy, those of repositories with their own, and the key of the next page; for members."""
 
     def query(connection: Connection) -> tuple[Policy, list[tuple[str, Policy]], str | None]:
-        found, _ = permissions.member(connection, actor, organisation, Role.reader)
+        found, _ = permissions.require_role(connection, actor, organisation, Role.reader)
         own, following = db.retention.own_policies(connection, found, after=after, limit=limit)
         return db.retention.of_organisation(connection, found), own, following
 
@@ -105,8 +105,12 @@ async def write(
     full = RepositoryName.of(organisation, name) if name is not None else None
 
     def reach(connection: Connection) -> tuple[int, int | None, Policy]:
-        found, _ = permissions.member(connection, actor, organisation, Role.admin)
-        place = permissions.reach(connection, actor, full, Action.delete).repository_id if full is not None else None
+        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        place = (
+            permissions.require_permission(connection, actor, full, Action.delete).repository_id
+            if full is not None
+            else None
+        )
         return found, place, policy if policy is not None else db.retention.of_organisation(connection, found)
 
     def change(connection: Connection) -> tuple[int, int | None, Policy]:
@@ -146,10 +150,10 @@ async def look(
     full = RepositoryName.of(organisation, name) if name is not None else None
 
     def query(connection: Connection) -> tuple[int, int, Policy]:
-        found, _ = permissions.member(connection, actor, organisation, Role.admin)
+        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
         if full is None:
             return found, 0, db.retention.of_organisation(connection, found)
-        place = permissions.reach(connection, actor, full, Action.delete).repository_id
+        place = permissions.require_permission(connection, actor, full, Action.delete).repository_id
         return found, place, db.retention.effective(connection, place)[1]
 
     found, place, holds = await context.database.read(query)

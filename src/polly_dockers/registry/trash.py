@@ -15,7 +15,7 @@ from polly_dockers.registry.history import fold
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from polly_dockers.auth.permissions import Reached
+    from polly_dockers.auth.permissions import Permitted
     from polly_dockers.context import Context
     from polly_dockers.db.trash import Item
     from polly_dockers.errors import PollyError
@@ -43,14 +43,14 @@ async def delete(
 ) -> Item:
     """Put a tag, a commit or a whole repository into the trash, or only tell what that would be.
 
-    Raises as access.reach for an admin, ManifestUnknown for what is not there, Denied for a part of an index.
+    Raises ManifestUnknown for what is not there, Denied for a part of an index.
     """
     full = RepositoryName.of(organisation, name)
     reference = _reference(tag, commit)
 
     def change(connection: Connection) -> Item:
-        organisation_id, _ = permissions.member(connection, actor, organisation, Role.admin)
-        reached = permissions.reach(connection, actor, full, Action.delete)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        reached = permissions.require_permission(connection, actor, full, Action.delete)
         if reference is not None:
             target = _there(connection, reached, reference) if isinstance(reference, DigestPrefix) else reference
             item = removal.throw(connection, actor, reached, target)
@@ -93,7 +93,7 @@ def _whole(full: RepositoryName, prefix: DigestPrefix, found: list[str], missing
     return Digest(found[0])
 
 
-def _there(connection: Connection, reached: Reached, prefix: DigestPrefix) -> Digest:
+def _there(connection: Connection, reached: Permitted, prefix: DigestPrefix) -> Digest:
     """The manifest that begins so. Raises ManifestUnknown, DigestAmbiguous."""
     name = reached.name
     missing = ManifestUnknown(f"{name} has no commit whose digest begins with {prefix}.")
@@ -118,7 +118,7 @@ async def restore(
 ) -> Item:
     """Bring back what was deleted last under that name; a repository under ``new_name``, where that is given.
 
-    Raises NotInTrash, NameExists, TagExists; and as access.reach for an admin.
+    Raises NotInTrash, NameExists, TagExists.
     """
     full = RepositoryName.of(organisation, name)
     reference = _reference(tag, commit)
@@ -126,12 +126,12 @@ async def restore(
     check_length(context.config.registry, target)
 
     def change(connection: Connection) -> Item:
-        organisation_id, _ = permissions.member(connection, actor, organisation, Role.admin)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
         path, detail = str(full), f"as {target.name}" if target != full else ""
         if reference is None:
             item = _restore_repository(connection, organisation_id, full, target)
         else:
-            repository_id = permissions.reach(connection, actor, full, Action.delete).repository_id
+            repository_id = permissions.require_permission(connection, actor, full, Action.delete).repository_id
             if isinstance(reference, Tag):
                 path, item = f"{full}:{reference}", _restore_tag(connection, full, repository_id, reference)
             else:
@@ -207,7 +207,7 @@ async def page(
     """A page of an organisation's trash for its members, newest first; the key of the next, and how many there are."""
 
     def query(connection: Connection) -> tuple[list[Item], int | None, int]:
-        organisation_id, _ = permissions.member(connection, actor, organisation, Role.reader)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.reader)
         return db.trash.page(connection, organisation_id, limit=limit, after=after)
 
     return await context.database.read(query)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from polly_dockers import db
 from polly_dockers.auth import permissions
-from polly_dockers.auth.permissions import Absent, Reached
+from polly_dockers.auth.permissions import Absent, Permitted
 from polly_dockers.blobs import linux
 from polly_dockers.blobs.store import gone
 from polly_dockers.db.audit import Event
@@ -72,21 +72,20 @@ class Body(Protocol):
 
 
 async def look_for_push(context: Context, actor: Actor, name: RepositoryName) -> int | None:
-    """The id of the repository that may be pushed to; None where the push will make it. Raises as access.reach."""
+    """The id of the repository that may be pushed to; None where the push will make it."""
     found = await context.database.read(_look, context, actor, name)
-    if isinstance(found, Reached):
+    if isinstance(found, Permitted):
         return found.repository_id
     if found.create_on_push:
         return None
-    raise permissions.missing(name, Action.push)
+    raise permissions.repository_missing(name, Action.push)
 
 
-def _look(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Reached | Absent:
-    row = permissions.RIGHTS.first(connection, permissions.parameters(actor, name))
-    return permissions.look(row, actor, name, Action.push, public=context.public)
+def _look(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted | Absent:
+    return permissions.find_repository(connection, actor, name, Action.push, public=context.public)
 
 
-def reach_or_make(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Reached:
+def reach_or_make(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted:
     """The repository for a push; made on the way where the organisation has switched that on."""
     found = _look(connection, context, actor, name)
     if isinstance(found, Absent) and found.create_on_push:
@@ -107,7 +106,7 @@ def reach_or_make(connection: Connection, context: Context, actor: Actor, name: 
             by=actor,
             detail="by its first push",
         )
-    return permissions.reach(connection, actor, name, Action.push, public=context.public)
+    return permissions.require_permission(connection, actor, name, Action.push, public=context.public)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ class Upload:
 
 
 async def start(context: Context, actor: Actor, name: RepositoryName) -> Upload:
-    """Begin an upload. Raises what ``access.reach`` raises."""
+    """Begin an upload."""
     reached = await context.database.read(_look, context, actor, name)
     if isinstance(reached, Absent):
         reached = await context.database.write(reach_or_make, context, actor, name)
@@ -131,7 +130,7 @@ async def start(context: Context, actor: Actor, name: RepositoryName) -> Upload:
     return Upload(upload_id, 0)
 
 
-def _stored(reached: Reached, upload_id: str) -> str:
+def _stored(reached: Permitted, upload_id: str) -> str:
     """What the store calls an upload. Whoever asks elsewhere, or is somebody else, asks for another."""
     return f"{_stored_of(reached.user_id)}{reached.repository_id}-{upload_id}"
 
@@ -142,8 +141,10 @@ def _stored_of(user_id: int) -> str:
 
 
 async def _find(context: Context, actor: Actor, name: RepositoryName, upload_id: str) -> str:
-    """The store's name of an upload of this user in this repository. Raises what ``access.reach`` raises."""
-    reached = await context.database.read(permissions.reach, actor, name, Action.push, public=context.public)
+    """The store's name of an upload of this user in this repository."""
+    reached = await context.database.read(
+        permissions.require_permission, actor, name, Action.push, public=context.public
+    )
     if not _ID.fullmatch(upload_id):
         raise gone()
     return _stored(reached, upload_id)
@@ -248,7 +249,7 @@ def _source(
     if source is None:
         granted = actor.grants.ids(Action.pull) if actor.grants is not None else None
         return db.blobs.find_anywhere(connection, actor.user_id or 0, digest, granted)
-    repository_id = permissions.may_pull(connection, actor, source, public=context.public)
+    repository_id = permissions.find_pullable(connection, actor, source, public=context.public)
     return db.blobs.find(connection, repository_id, digest) if repository_id is not None else None
 
 

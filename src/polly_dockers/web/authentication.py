@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from polly_dockers import db
-from polly_dockers.auth import accounts
+from polly_dockers.auth import sign_in
 from polly_dockers.auth.registry_tokens import UnknownKey
 from polly_dockers.errors import Unauthorized
 from polly_dockers.model import ANYBODY, Actor
 
 if TYPE_CHECKING:
-    from polly_dockers.auth.accounts import SignedIn
+    from polly_dockers.auth.sign_in import SignedIn
     from polly_dockers.context import Context
     from polly_dockers.web.request import Request
 
@@ -57,11 +57,11 @@ def basic(request: Request) -> tuple[str, str] | None:
 
 
 async def by_basic(request: Request) -> SignedIn | None:
-    """Sign in by Basic credentials; None without any. Raises the errors of ``accounts.sign_in``."""
+    """Sign in by Basic credentials; None without any. Raises the errors of ``sign_in.sign_in``."""
     given = basic(request)
     if given is None:
         return None
-    signed_in = await accounts.sign_in(request.context, *given, request.address)
+    signed_in = await sign_in.sign_in(request.context, *given, request.address)
     request.user_id = signed_in.actor.user_id
     return signed_in
 
@@ -72,7 +72,7 @@ async def by_full_token(request: Request) -> SignedIn:
     if scheme.lower() != "bearer":
         msg = "Sign in first: polly login. A program sends Authorization: Bearer with an access token."
         raise Unauthorized(msg)
-    signed_in = await accounts.sign_in_by_token(request.context, secret.strip(), request.address)
+    signed_in = await sign_in.by_token(request.context, secret.strip(), request.address)
     if signed_in.token is None or signed_in.token.scope != "full":
         msg = (
             "This access token is for images only (scope registry). For the commands, run polly login. For a program, "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from polly_dockers import db, moments
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.cli import audit_filter, tables
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.cli.tables import Column
@@ -118,7 +118,7 @@ def run_audit(
 def _entries(
     connection: Connection, org: str | None, wanted: Wanted, after: int | None, limit: int
 ) -> tuple[list[Entry], int | None]:
-    found = accounts.organisation_of(connection, org) if org is not None else None
+    found = members.find_organisation(connection, org) if org is not None else None
     return db.audit.page(connection, found, wanted=wanted, after=after, limit=limit)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from polly_dockers import __version__, db
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.auth.passwords import UNSET, hash_now
 from polly_dockers.cli import tables
 from polly_dockers.cli.command import HelpedCommand, Output
@@ -147,7 +147,7 @@ def user_add(
     email, wanted = parse_email(email), Role.parse(role)
 
     def keeps(connection: Connection) -> bool:
-        accounts.organisation_of(connection, org)
+        members.find_organisation(connection, org)
         known = db.accounts.user(connection, email)
         return known is not None and known.password_hash != UNSET  # unset as after a rebuild
 
@@ -156,8 +156,8 @@ def user_add(
 
     def add(connection: Connection) -> bool:
         kept = keeps(connection)
-        organisation = accounts.organisation_of(connection, org)
-        made = accounts.put_member(connection, organisation, org, email, wanted, hashed, by=None)
+        organisation = members.find_organisation(connection, org)
+        made = members.add(connection, organisation, org, email, wanted, hashed, by=None)
         if not kept:
             db.accounts.set_password(connection, made.user_id, hashed)
         return kept
@@ -177,7 +177,9 @@ def user_list(
     data_folder.require(data)
 
     def find(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
-        return db.accounts.user_list(connection, accounts.organisation_of(connection, org) if org is not None else None)
+        return db.accounts.user_list(
+            connection, members.find_organisation(connection, org) if org is not None else None
+        )
 
     items: list[dict[str, Any]] = []
     for email, of_user in itertools.groupby(data_folder.change(data, find), key=lambda row: row.email):
@@ -215,7 +217,7 @@ def user_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("d
     wanted = Role.parse(role)
 
     def change(connection: Connection) -> None:
-        accounts.change_role(connection, accounts.organisation_of(connection, org), org, email, wanted, by=None)
+        members.change_role(connection, members.find_organisation(connection, org), org, email, wanted, by=None)
 
     data_folder.change(data, change)
     print(f"{email.strip().lower()} is {wanted.name} in {org}.")
@@ -228,7 +230,7 @@ def user_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
     data_folder.require(data)
 
     def change(connection: Connection) -> None:
-        accounts.take_out(connection, accounts.organisation_of(connection, org), org, email, by=None)
+        members.delete(connection, members.find_organisation(connection, org), org, email, by=None)
 
     data_folder.change(data, change)
     print(f"{email.strip().lower()} is not a member of {org} any more.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from polly_dockers import db
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.cli import tables
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db.audit import Event
@@ -39,7 +39,7 @@ def org_create(
     """Make an organisation. Give it an admin with polly-server user add."""
     data_folder.require(data)
     data_folder.change(
-        data, lambda connection: accounts.create_organisation(connection, org, create_on_push=create_on_push)
+        data, lambda connection: members.create_organisation(connection, org, create_on_push=create_on_push)
     )
     print(
         f"Organisation {org} is made. Give it an admin: polly-server user add{same()} --org {org} --email … "
@@ -59,7 +59,7 @@ def org_update(
     data_folder.require(data)
 
     def update(connection: Connection) -> None:
-        found = accounts.organisation_of(connection, org)
+        found = members.find_organisation(connection, org)
         db.accounts.set_create_on_push(connection, found, on=create_on_push)
         detail = f"create-on-push {'on' if create_on_push else 'off'}"
         db.audit.append(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
@@ -77,12 +77,12 @@ def org_delete(
     data_folder.require(data)
 
     def throw(connection: Connection) -> Item:
-        found = accounts.organisation_of(connection, org)
+        found = members.find_organisation(connection, org)
         db.audit.append(connection, Event.delete, org, organisation_id=found, by=None)
         return db.trash.move_organisation(connection, found, org)
 
     if not yes:
-        found = data_folder.change(data, lambda connection: accounts.organisation_totals(connection, org))
+        found = data_folder.change(data, lambda connection: members.organisation_totals(connection, org))
         print(f"This takes away the organisation {org} with {found}.", file=sys.stderr)
         if not sys.stdin.isatty():
             print("Error: Nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)

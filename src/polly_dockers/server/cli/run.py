@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from polly_dockers import __version__, config, db
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.auth.passwords import hash_now
 from polly_dockers.model import Role
 from polly_dockers.server import data_folder
@@ -84,8 +84,8 @@ def run_server(
 
 def first_organisation(connection: Connection, slug: str, email: str, hashed: str) -> None:
     """Make an organisation and its first admin, with a password that is hashed."""
-    made = accounts.create_organisation(connection, slug)
-    accounts.put_member(connection, made, slug, email, Role.admin, hashed, by=None)
+    made = members.create_organisation(connection, slug)
+    members.add(connection, made, slug, email, Role.admin, hashed, by=None)
 
 
 def make(settings: config.Config) -> str | None:

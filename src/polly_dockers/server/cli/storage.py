@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 
 from polly_dockers import db
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.cli import tables
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.cli.tables import Column
@@ -270,7 +270,7 @@ def run_usage(
         while rows := await context.database.read(db.usage.page, found[-1].id if found else 0):
             found += rows
         if org is not None and all(each.organisation != org for each in found):
-            await context.database.read(accounts.organisation_of, org)  # a wrong name is not one without repositories
+            await context.database.read(members.find_organisation, org)  # a wrong name is not one without repositories
         return found, await context.database.read(db.usage.stored)
 
     found, (count, total) = on_registry(data, None, look)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import api_types
-from polly_dockers.auth import accounts
+from polly_dockers.auth import access_tokens, members, sign_in
 from polly_dockers.errors import BadRequest
 from polly_dockers.web import authentication
 from polly_dockers.web.api import params
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
-    from polly_dockers.auth.accounts import SignedIn
+    from polly_dockers.auth.sign_in import SignedIn
     from polly_dockers.db.accounts import AccessToken
     from polly_dockers.web.request import Request
 
@@ -24,7 +24,7 @@ MAX_LABEL: Final = 200
 async def me(request: Request) -> Response:
     """GET /api/v1/me."""
     signed_in = await authentication.by_full_token(request)
-    found = await accounts.memberships(request.context, signed_in)
+    found = await members.memberships(request.context, signed_in)
     assert signed_in.token is not None  # noqa: S101 - by_full_token
     items = [api_types.MembershipItem(slug, role.name, params.time(at)) for slug, role, at in found]  # type: ignore[arg-type]
     return params.json_response(api_types.Me(signed_in.email, items, _token_item(signed_in.token, signed_in)))
@@ -33,7 +33,7 @@ async def me(request: Request) -> Response:
 async def change_password(request: Request) -> Response:
     """PUT /api/v1/me/password."""
     signed_in = await authentication.by_password(request)
-    await accounts.change_password(request.context, signed_in, (await request.json(api_types.PasswordChange)).password)
+    await sign_in.change_password(request.context, signed_in, (await request.json(api_types.PasswordChange)).password)
     return Response(status=204)
 
 
@@ -60,7 +60,7 @@ async def create_token(request: Request) -> Response:
     if len(wanted.label) > MAX_LABEL or not wanted.label.isprintable():
         msg = f"The label is to have at most {MAX_LABEL} printable characters."
         raise BadRequest(msg)
-    token, secret = await accounts.create_token(
+    token, secret = await access_tokens.create(
         request.context,
         signed_in,
         scope=wanted.scope,
@@ -68,7 +68,7 @@ async def create_token(request: Request) -> Response:
         label=wanted.label,
         replaces=wanted.replaces or "",
     )
-    lasts = (token.expires_at - token.created_at) // accounts.SECOND
+    lasts = (token.expires_at - token.created_at) // access_tokens.SECOND
     return params.json_response(
         api_types.TokenCreated(token.id, secret, wanted.scope, params.time(token.expires_at), signed_in.email, lasts),
         201,
@@ -79,7 +79,7 @@ async def tokens(request: Request) -> Response:
     """GET /api/v1/tokens."""
     signed_in = await authentication.by_full_token(request)
     limit = params.limit(request)
-    found = await accounts.tokens(request.context, signed_in, after=params.named_key(request), limit=limit + 1)
+    found = await access_tokens.page(request.context, signed_in, after=params.named_key(request), limit=limit + 1)
     last = found[limit - 1] if len(found) > limit else None
     following = params.following(last.created_at, last.id) if last is not None else None
     return params.json_response(api_types.Tokens([_token_item(token, signed_in) for token in found[:limit]], following))
@@ -89,5 +89,5 @@ async def revoke_token(request: Request, token_id: str) -> Response:
     """DELETE /api/v1/tokens/{id}."""
     signed_in = await authentication.by_full_token(request)
     this = signed_in.token.id if signed_in.token is not None else ""
-    await accounts.revoke_token(request.context, signed_in, {"current": this}.get(token_id, token_id))
+    await access_tokens.revoke(request.context, signed_in, {"current": this}.get(token_id, token_id))
     return Response(status=204)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
-from polly_dockers.auth import accounts
+from polly_dockers.auth import members
 from polly_dockers.model import Role
 from polly_dockers.web import authentication
 from polly_dockers.web.api import params
@@ -24,7 +24,7 @@ async def page(request: Request, organisation: str) -> Response:
     """GET …/members."""
     signed_in = await authentication.by_full_token(request)
     limit = params.limit(request)
-    found, total = await accounts.members(
+    found, total = await members.page(
         request.context,
         signed_in.actor,
         organisation,
@@ -40,7 +40,7 @@ async def update(request: Request, organisation: str) -> Response:
     """PATCH …/members?email=."""
     signed_in = await authentication.by_full_token(request)
     wanted = await request.json(api_types.MemberUpdate)
-    found = await accounts.set_role(
+    found = await members.set_role(
         request.context, signed_in.actor, organisation, params.required(request, "email"), Role.parse(wanted.role)
     )
     return params.json_response(_member_item(found))
@@ -49,5 +49,5 @@ async def update(request: Request, organisation: str) -> Response:
 async def remove(request: Request, organisation: str) -> Response:
     """DELETE …/members?email=."""
     signed_in = await authentication.by_full_token(request)
-    await accounts.remove_member(request.context, signed_in.actor, organisation, params.required(request, "email"))
+    await members.remove(request.context, signed_in.actor, organisation, params.required(request, "email"))
     return Response(status=204)

@@ -107,6 +107,5 @@ async def _top(request: Request, last: str) -> Response:
     if actor.user_id is None:
         msg = "Nobody is signed in."
         raise Unauthorized(msg)
-    if not await request.context.database.read(permissions.alive, actor):
-        raise permissions.ended()
+    await request.context.database.read(permissions.require_alive, actor)
     return Response(b"{}", content_type="application/json")

@@ -7,7 +7,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from polly_dockers.api_types import RegistryToken, encode
-from polly_dockers.auth import accounts, token_flow
+from polly_dockers.auth import sign_in, token_flow
 from polly_dockers.errors import BadRequest, Unauthorized, Unsupported
 from polly_dockers.web import authentication
 from polly_dockers.web.response import Response
@@ -15,7 +15,7 @@ from polly_dockers.web.response import Response
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from polly_dockers.auth.accounts import SignedIn
+    from polly_dockers.auth.sign_in import SignedIn
     from polly_dockers.web.request import Request
 
 
@@ -40,10 +40,10 @@ async def _by_form(request: Request) -> Response:
     with _said_to_docker():
         if kind == "password":
             user, password = first.get("username", ""), first.get("password", "")
-            signed_in = await accounts.sign_in(request.context, user, password, request.address)
+            signed_in = await sign_in.sign_in(request.context, user, password, request.address)
         elif kind == "refresh_token":
             refresh = first.get("refresh_token", "")
-            signed_in = await accounts.sign_in_by_token(request.context, refresh, request.address)
+            signed_in = await sign_in.by_token(request.context, refresh, request.address)
         else:
             msg = "grant_type is password (with username and password) or refresh_token (with an access token)."
             raise BadRequest(msg)

@@ -1,0 +1,197 @@
+"""Members of organisations, and the organisations themselves as the server's operator manages them.
+
+``by`` in these functions is the user who makes the change; None stands for the server's operator.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polly_dockers import db
+from polly_dockers.auth import permissions
+from polly_dockers.db.accounts import Member
+from polly_dockers.db.audit import Event
+from polly_dockers.errors import LastAdmin, MemberExists, MemberUnknown, OrganisationExists, OrganisationUnknown
+from polly_dockers.model import Actor, Role, parse_slug
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from polly_dockers.auth.sign_in import SignedIn
+    from polly_dockers.context import Context
+
+
+async def memberships(context: Context, caller: SignedIn) -> list[tuple[str, Role, int]]:
+    """The caller's organisations in the order of their slugs: slug, role, and when the caller joined."""
+    return await context.database.read(db.accounts.memberships, caller.actor.user_id or 0)
+
+
+async def page(
+    context: Context, actor: Actor, organisation: str, *, after: str, newest_first: bool, limit: int
+) -> tuple[list[Member], int]:
+    """Up to ``limit`` members in the order of their emails, and how many there are. For members."""
+
+    def query(connection: Connection) -> tuple[list[Member], int]:
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.reader)
+        return db.accounts.member_page(connection, organisation_id, after=after, newest_first=newest_first, limit=limit)
+
+    return await context.database.read(query)
+
+
+def add(
+    connection: Connection,
+    organisation_id: int,
+    organisation: str,
+    email: str,
+    role: Role,
+    password_hash: str,
+    *,
+    by: Actor | None,
+) -> Member:
+    """Add a member, and make the account if there is none. Deletes their invitation. Raises MemberExists."""
+    known = db.accounts.user(connection, email)
+    user_id = known.id if known is not None else db.accounts.add_user(connection, email, password_hash)
+    if db.accounts.member(connection, organisation_id, email) is not None:
+        raise already_member(email, organisation, operator=by is None)
+    db.accounts.add_member(connection, organisation_id, user_id, role)
+    db.invitations.delete_for(connection, organisation_id, email)
+    db.audit.append(connection, Event.member_add, email, organisation_id=organisation_id, by=by, detail=role.name)
+    made = db.accounts.member(connection, organisation_id, email)
+    assert made is not None  # noqa: S101 - inserted in this transaction
+    return made
+
+
+def already_member(email: str, organisation: str, *, operator: bool = False) -> MemberExists:
+    """The error for adding or inviting somebody who is a member already."""
+    command = "polly-server user set-role" if operator else "polly members set-role"
+    msg = f"{email} is already a member of {organisation}. {command} changes the role."
+    return MemberExists(msg)
+
+
+async def set_role(context: Context, actor: Actor, organisation: str, email: str, role: Role) -> Member:
+    """Change a member's role. For admins. Raises MemberUnknown, and LastAdmin if no admin would be left."""
+
+    def change(connection: Connection) -> Member:
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        return change_role(connection, organisation_id, organisation, email, role, by=actor)
+
+    return await context.database.write(change)
+
+
+def change_role(
+    connection: Connection, organisation_id: int, organisation: str, email: str, role: Role, *, by: Actor | None
+) -> Member:
+    """Change a member's role; returns the member with it. Raises MemberUnknown and LastAdmin."""
+    member = db.accounts.member(connection, organisation_id, email.strip().lower())
+    if member is None:
+        raise _not_a_member(connection, organisation_id, organisation, email, by=by)
+    if role is not Role.admin:
+        _check_admins(connection, organisation_id, organisation, member)
+    db.accounts.set_role(connection, organisation_id, member.user_id, role)
+    detail = f"{member.role.name} to {role.name}"
+    db.audit.append(connection, Event.member_role, member.email, organisation_id=organisation_id, by=by, detail=detail)
+    if role is not Role.admin:
+        _revoke_invitations_of(connection, organisation_id, member, by=by)
+    return Member(member.user_id, member.email, role, member.joined_at)
+
+
+async def remove(context: Context, actor: Actor, organisation: str, email: str) -> None:
+    """Remove a member, or revoke an invitation. For admins. Raises MemberUnknown and LastAdmin.
+
+    Removing a member takes effect on their next request.
+    """
+
+    def change(connection: Connection) -> None:
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        delete(connection, organisation_id, organisation, email, by=actor)
+
+    await context.database.write(change)
+
+
+def delete(connection: Connection, organisation_id: int, organisation: str, email: str, *, by: Actor | None) -> None:
+    """Remove a member, or revoke the invitation of somebody who has not joined. Raises MemberUnknown and LastAdmin."""
+    email = email.strip().lower()
+    member = db.accounts.member(connection, organisation_id, email)
+    if member is None:
+        if not revoke_invitation(connection, organisation_id, email, by=by):
+            raise _not_a_member(connection, organisation_id, organisation, email, by=by)
+        return
+    _check_admins(connection, organisation_id, organisation, member)
+    db.accounts.remove_member(connection, organisation_id, member.user_id)
+    db.audit.append(connection, Event.member_remove, member.email, organisation_id=organisation_id, by=by)
+    _revoke_invitations_of(connection, organisation_id, member, by=by)
+
+
+def revoke_invitation(connection: Connection, organisation_id: int, email: str, *, by: Actor | None) -> bool:
+    """Revoke the invitation of an email; returns False if there is none."""
+    if not db.invitations.delete_for(connection, organisation_id, email):
+        return False
+    db.audit.append(connection, Event.member_uninvite, email, organisation_id=organisation_id, by=by)
+    return True
+
+
+def _revoke_invitations_of(connection: Connection, organisation_id: int, member: Member, *, by: Actor | None) -> None:
+    """Revoke the invitations made by a former admin, who could otherwise join again with one of their codes."""
+    for email in db.invitations.delete_by(connection, organisation_id, member.user_id):
+        db.audit.append(
+            connection,
+            Event.member_uninvite,
+            email,
+            organisation_id=organisation_id,
+            by=by,
+            detail=f"invited by {member.email}",
+        )
+
+
+def _check_admins(connection: Connection, organisation_id: int, organisation: str, leaving: Member) -> None:
+    """Raise LastAdmin if no admin would be left. Somebody who was invited and has not joined does not count."""
+    if leaving.role is Role.admin and db.accounts.count_admins(connection, organisation_id) == 1:
+        msg = f"{leaving.email} is the only admin of {organisation}. Make another member an admin first."
+        raise LastAdmin(msg)
+
+
+def _not_a_member(
+    connection: Connection, organisation_id: int, organisation: str, email: str, *, by: Actor | None
+) -> MemberUnknown:
+    if db.invitations.find(connection, organisation_id, email.strip().lower()) is not None:
+        next_ = "polly-server user add makes them a member" if by is None else "polly members add invites again"
+        msg = f"{email[:100]} was invited to {organisation} and has not joined yet. {next_}."
+        return MemberUnknown(msg)
+    command = "polly-server user list" if by is None else "polly members list"
+    msg = f"{email[:100]} is not a member of {organisation}. {command} shows the members."
+    return MemberUnknown(msg)
+
+
+# --- for the server's operator ---------------------------------------------------------------------------------------
+
+
+def create_organisation(connection: Connection, slug: str, *, create_on_push: bool = False) -> int:
+    """Create an organisation; returns its id. Raises NameInvalid and OrganisationExists."""
+    slug = parse_slug(slug)
+    if db.accounts.organisation_id(connection, slug) is not None:
+        msg = f"There is already an organisation {slug}. polly-server org list shows all organisations."
+        raise OrganisationExists(msg)
+    made = db.accounts.add_organisation(connection, slug)
+    db.audit.append(connection, Event.organisation_create, slug, organisation_id=made, by=None)
+    if create_on_push:
+        db.accounts.set_create_on_push(connection, made, on=True)
+    return made
+
+
+def organisation_totals(connection: Connection, slug: str) -> str:
+    """How many repositories and members an organisation has, in words. Raises OrganisationUnknown."""
+    row = db.accounts.organisation_totals(connection, find_organisation(connection, slug))
+    repositories = "1 repository" if row.repositories == 1 else f"{row.repositories} repositories"
+    return f"{repositories} and {row.members} member{'' if row.members == 1 else 's'}"
+
+
+def find_organisation(connection: Connection, slug: str) -> int:
+    """The id of an organisation. Raises OrganisationUnknown."""
+    known = db.accounts.organisation_id(connection, slug)
+    if known is None:
+        msg = (
+            f"There is no organisation {slug[:100]!r}. polly-server org list shows all organisations; "
+            "polly-server org create creates one."
+        )
+        raise OrganisationUnknown(msg)
+    return known
