@@ -38,7 +38,7 @@ def test_create_takes_a_whole_path_and_slashes(ann: User, server: Server) -> Non
         ("My Repo", "Try --name my-repo."),
         ("/slash/", "Try --name slash."),
         ("a..b", "Try --name a.b."),
-        ("", "is not a valid name of a docker repository"),
+        ("", "--name is empty"),
         ("a" * 256, "is too long"),
         ("repo:latest", "whole docker repository: --name repo."),
         ("repo@sha256:00", "whole docker repository: --name repo."),
