@@ -6,7 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from cli.people import Server, User, push
-from conftest import BIN
+from support.server import BIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.people import HELPER, POLLY, SECONDS, Server, User, environment
-from conftest import BIN, ending, free_port
+from support.server import BIN, ending, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

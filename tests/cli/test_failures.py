@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.people import POLLY, SECONDS, Server, User
-from conftest import ending
+from support.server import ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

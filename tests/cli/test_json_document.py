@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer.main
 
-from conftest import polly_server
 from polly_dockers.cli.tree import polly
 from polly_dockers.server.cli.main import app
+from support.server import polly_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

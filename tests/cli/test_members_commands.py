@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cli.people import Server, User
-from conftest import BIN
+from support.server import BIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

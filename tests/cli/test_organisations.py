@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import polly_server
+from support.server import polly_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable

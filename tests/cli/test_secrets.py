@@ -14,7 +14,7 @@ import pexpect
 import pytest
 
 from cli.people import POLLY, SECONDS, Server, User, environment
-from conftest import BIN, polly_server
+from support.server import BIN, polly_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.people import Server, Terminal, User, environment
-from conftest import running_server
+from support.server import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.people import HELPER, POLLY, SECONDS, Server, User, environment
-from conftest import ending
+from support.server import ending
 
 if TYPE_CHECKING:
     from pathlib import Path

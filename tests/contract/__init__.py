@@ -1,1 +1,1 @@
-"""What every implementation keeps to, and the client that tests of the wire speak through."""
+"""What every implementation keeps to, whichever database or store it is."""

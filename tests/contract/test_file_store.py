@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
-from contract.wire_client import sha256, sha512
 from polly_dockers.blobs import filesystem, linux, upload_digest
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.model import Digest
 from polly_dockers.system import boot
+from support.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
+from support.wire_client import sha256, sha512
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,12 @@ from alembic import command
 from pysqlite3 import dbapi2 as sqlite
 from sqlalchemy import text
 
-from conftest import polly_server, running_server
-from contract.registry_rows import fill, held
-from contract.wire_client import admin, image
 from polly_dockers.db import migrate
 from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.maintenance import rebuild
+from support.registry_rows import fill, held
+from support.server import polly_server, running_server
+from support.wire_client import admin, image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from typer.main import get_command
 
-from contract.wire_client import basic
 from polly_dockers import __version__
 from polly_dockers.cli.errors import CommandError, DeclinedError, UsageError
 from polly_dockers.config import SETTINGS
 from polly_dockers.db.audit import Event
 from polly_dockers.server.cli.main import app
+from support.wire_client import basic
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import free_port, new_password
-from contract.wire_client import Person, image
+from support.server import free_port, new_password
+from support.wire_client import Person, image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from conftest import free_port
-from contract.wire_client import Client, Person, Repo, image
+from support.server import free_port
+from support.wire_client import Client, Person, Repo, image
 
 from .engine import Daemon
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Server
-    from contract.wire_client import Answer
+    from support.server import Server
+    from support.wire_client import Answer
 
 SCOPES = 100
 

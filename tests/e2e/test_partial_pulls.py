@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import running_server
-from contract.wire_client import admin
+from support.server import running_server
+from support.wire_client import admin
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 FILES = 60
 SIZE = 100_000

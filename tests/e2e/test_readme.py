@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import ending, free_port
+from support.server import ending, free_port
 
 from .engine import running_engine
 

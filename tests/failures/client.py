@@ -13,14 +13,14 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from conftest import BIN
-from contract.wire_client import Image, Person, Repo, image, sha256
+from support.server import BIN
+from support.wire_client import Image, Person, Repo, image, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Server
+    from support.server import Server
 
 GONE = (ConnectionError, http.client.HTTPException, TimeoutError, OSError)
 """What a client sees of a server that dies."""

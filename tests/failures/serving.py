@@ -6,8 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from conftest import Server, free_port
 from failures.client import kill
+from support.server import Server, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import Server, polly_server, running_server
-from contract.wire_client import CONFIG, OCI_MANIFEST, Image, Person, admin, descriptor, dumps, sha256
+from support.server import Server, polly_server, running_server
+from support.wire_client import CONFIG, OCI_MANIFEST, Image, Person, admin, descriptor, dumps, sha256
 
 CLIENTS = 30
 CONTENTS = 40

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import BIN, Server, polly_server
-from contract.wire_client import Client, Person, bearer, image, sha256
 from failures.client import check, kill
 from failures.clock import DAY, Clock
 from failures.serving import serving
+from support.server import BIN, Server, polly_server
+from support.wire_client import Client, Person, bearer, image, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, Server, polly_server, running_server
-from contract.wire_client import admin, image, sha256
 from failures.client import Pusher, check, verify
+from support.server import BIN, Server, polly_server, running_server
+from support.wire_client import admin, image, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

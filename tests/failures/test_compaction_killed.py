@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import running_server
-from contract.registry_rows import fill, held
-from contract.wire_client import admin, image
 from polly_dockers.db.journal import compaction, frames, state
 from polly_dockers.maintenance import rebuild
 from polly_dockers.server import data_folder
+from support.registry_rows import fill, held
+from support.server import running_server
+from support.wire_client import admin, image
 
 if TYPE_CHECKING:
     from pathlib import Path

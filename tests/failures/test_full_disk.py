@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pysqlite3.dbapi2 as sqlite
 
-from conftest import BIN, polly_server
-from contract.wire_client import Person, basic, bearer, image, sha256
 from failures.client import check, kill, mounted
 from failures.clock import DAY, HOUR, Clock
 from failures.serving import fill, serving
+from support.server import BIN, polly_server
+from support.wire_client import Person, basic, bearer, image, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Server
-    from contract.wire_client import Image, Repo
+    from support.server import Server
+    from support.wire_client import Image, Repo
 
 
 def test_a_day_on_a_full_disk(tmp_path: Path) -> None:

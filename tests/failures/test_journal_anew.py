@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.registry_rows import held
 from polly_dockers.auth import members
 from polly_dockers.db.journal import frames, snapshot, state
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import rebuild
 from polly_dockers.server import data_folder
+from support.registry_rows import held
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import Server, free_port
-from contract.wire_client import Person
 from failures.client import Pusher, check, kill, rebuild, scenario, verify
 from failures.tracer import steps, trace
+from support.server import Server, free_port
+from support.wire_client import Person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import running_server
-from contract.wire_client import OCI_MANIFEST, Repo, admin, image, sha256
+from support.server import running_server
+from support.wire_client import OCI_MANIFEST, Repo, admin, image, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Server
+    from support.server import Server
 
 MEBIBYTE = 1 << 20
 SIZE = (5 * 1024 + 1 if os.environ.get("POLLY_EVERY_CALL") else 65) * MEBIBYTE + 1

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import polly_server
-from contract.wire_client import Client, basic
 from failures.serving import serving
 from polly_dockers.web.metrics import Counts
+from support.server import polly_server
+from support.wire_client import Client, basic
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 SHARED = Path("/dev/shm")  # noqa: S108 - where a server has what its processes share
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, new_password, polly_server
+from support.server import BIN, new_password, polly_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, Server, free_port, new_password, polly_server
-from contract.wire_client import Person, image, sha256
 from failures.test_signals import certificate, shown, until
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import ownership
+from support.server import BIN, Server, free_port, new_password, polly_server
+from support.wire_client import Person, image, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

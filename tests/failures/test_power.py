@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.wire_client import Person, image, sha256
 from failures.client import Pusher, check, kill, mounted, scenario, shut_down, verify
 from failures.serving import fill, serving
+from support.wire_client import Person, image, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path

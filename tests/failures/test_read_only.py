@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from conftest import BIN, Server, ending, free_port
-from contract.wire_client import Person, image
+from support.server import BIN, Server, ending, free_port
+from support.wire_client import Person, image
 
 USER = 54_321
 """A user that the system has no name for."""

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from conftest import BIN, Server, ending, free_port
-from contract.wire_client import admin, sha256
+from support.server import BIN, Server, ending, free_port
+from support.wire_client import admin, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

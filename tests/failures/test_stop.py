@@ -9,9 +9,9 @@ import ssl
 import subprocess
 from pathlib import Path
 
-from conftest import BIN, Server, ending, free_port
-from contract.wire_client import connected
 from failures.test_signals import certificate, until
+from support.server import BIN, Server, ending, free_port
+from support.wire_client import connected
 
 
 def test_a_worker_that_is_being_forked(tmp_path: Path) -> None:

@@ -8,17 +8,17 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
-from contract.wire_client import Person, image
 from failures.client import GONE
 from failures.serving import serving
 from failures.test_signals import free, until
 from failures.tracer import trace
+from support.wire_client import Person, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Server
+    from support.server import Server
 
 SECONDS = 60.0
 """After which what should have happened has failed its test."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Server
+    from support.server import Server
 
 MOST = 400
 """Calls of one kind in a thread, at most, before a scenario is over."""

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.wire_client import OCI_MANIFEST, Image, Person, Repo, image, sha256, stranger
+from support.wire_client import OCI_MANIFEST, Image, Person, Repo, image, sha256, stranger
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 PIECES = [
     *(b"\r\n", b"\n", b"\r", b" ", b"\t", b"\0", b":", b"%", b"%2f", b"..", b"/", b"?", b"#", b"\xff", b"HTTP/1.1"),

@@ -12,16 +12,10 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from contract.wire_client import Client, Person, admin, basic, bearer, member, new_admin, stranger
+from support.wire_client import Client, Person, basic, bearer, member, new_admin, stranger
 
 if TYPE_CHECKING:
-    from conftest import Server
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
+    from support.server import Server
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.rows import rows
-from contract.schema import faults, resolve
-from contract.wire_client import Client, Person, new_admin
+from support.rows import rows
+from support.schema import faults, resolve
+from support.wire_client import Client, Person, new_admin
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 KNOWN = ["one", "two/three", "private", "registry", "sha256:" + "0" * 64, "v1", "bob@acme.example", "admin", "reader"]
 

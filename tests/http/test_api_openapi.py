@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.schema import faults, resolve
-from contract.wire_client import Answer, Client, Person, admin, basic, image, new_admin
+from support.schema import faults, resolve
+from support.wire_client import Answer, Client, Person, basic, image, new_admin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Server
+    from support.server import Server
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 TABLE = {
@@ -35,12 +35,6 @@ TABLE = {
     "/api/v1/organisations/{org}/members": {"get", "patch", "delete"},
 }
 """The rows of docs/api.md, but for that of the description itself."""
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 @pytest.fixture(scope="module")

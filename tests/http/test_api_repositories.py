@@ -7,18 +7,12 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from contract.wire_client import Person, admin, image, member, stranger
+from support.wire_client import Person, image, member, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Server
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
+    from support.server import Server
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import new_password, running_server
-from contract.wire_client import Person, admin, basic, bearer, image, member, stranger
+from support.server import new_password, running_server
+from support.wire_client import Person, admin, basic, bearer, image, member, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Server
+    from support.server import Server
 
 
 @pytest.fixture(scope="module")

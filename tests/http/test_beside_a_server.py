@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import polly_server
-from contract.wire_client import Person, Repo, admin, basic, image
+from support.server import polly_server
+from support.wire_client import Person, Repo, admin, basic, image
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 
 @pytest.fixture

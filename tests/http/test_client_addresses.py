@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import Server, free_port
-from contract.wire_client import Person, basic
+from support.server import Server, free_port
+from support.wire_client import Person, basic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from contract.wire_client import Answer, Client
+    from support.wire_client import Answer, Client
 
 PROXY = "127.0.0.1"
 

@@ -17,10 +17,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from contract.wire_client import OCI_INDEX, Image, Person, Repo, admin, descriptor, dumps, image
+from support.wire_client import OCI_INDEX, Image, Person, Repo, admin, descriptor, dumps, image
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 TAGS = st.sampled_from(["latest", "v1", "v1.0", "A", "_x"])
 

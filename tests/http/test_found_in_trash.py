@@ -10,25 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.throwing import everything, restore, short, throw
-from contract.wire_client import Client, Image, Person, Repo, admin, image, member, sha256, stranger
 from polly_dockers.config import Config
 from polly_dockers.errors import ManifestUnknown
 from polly_dockers.maintenance import rebuild
 from polly_dockers.model import Actor, Digest, RepositoryName, Tag
 from polly_dockers.registry import pull, removal
 from polly_dockers.server import data_folder
+from support.throwing import everything, restore, short, throw
+from support.wire_client import Client, Image, Person, Repo, image, member, sha256, stranger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Server
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
+    from support.server import Server
 
 
 def alike() -> list[Image]:

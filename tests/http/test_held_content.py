@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import running_server
-from contract.wire_client import (
+from polly_dockers.registry.history import REFERRERS
+from support.server import running_server
+from support.wire_client import (
     OCI_INDEX,
     OCI_MANIFEST,
     Person,
-    admin,
     basic,
     connected,
     descriptor,
@@ -22,18 +22,11 @@ from contract.wire_client import (
     receive,
     sha256,
 )
-from polly_dockers.registry.history import REFERRERS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Server
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
+    from support.server import Server
 
 
 @pytest.mark.parametrize("again", [True, False])

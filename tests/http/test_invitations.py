@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from conftest import new_password, polly_server
-from contract.wire_client import Client, Person, admin, bearer, member, new_admin, stranger
+from support.server import new_password, polly_server
+from support.wire_client import Client, Person, bearer, member, new_admin, stranger
 
 if TYPE_CHECKING:
-    from conftest import Server
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
+    from support.server import Server
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ from urllib.parse import urlencode
 
 import pytest
 
-from contract.wire_client import (
+from support.wire_client import (
     EMPTY,
     TIMEOUT,
     Client,
     Person,
     Repo,
-    admin,
     connected,
     raw,
     receive,
@@ -28,16 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Server
+    from support.server import Server
 
 HELLO = b"hello, blob"
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from contract.wire_client import (
+from support.wire_client import (
     CONFIG,
     EMPTY,
     OCI_INDEX,
@@ -18,7 +18,6 @@ from contract.wire_client import (
     Image,
     Person,
     Repo,
-    admin,
     bearer,
     descriptor,
     dumps,
@@ -29,16 +28,10 @@ from contract.wire_client import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 TAGS = ["0.1", "A", "B", "Z", "_x", "a", "a-b", "a.b", "b", "latest", "v1", "v1.0", "v10", "v2", "z"]
 """In the order of their bytes."""
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 @pytest.fixture

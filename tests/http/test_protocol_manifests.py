@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import running_server
-from contract.wire_client import (
+from support.server import running_server
+from support.wire_client import (
     CONFIG,
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -30,15 +30,8 @@ from contract.wire_client import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Server
 
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 @pytest.fixture

@@ -7,16 +7,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from contract.wire_client import Person, Repo, admin, member, sha256, stranger
+from support.wire_client import Person, Repo, member, sha256, stranger
 
 if TYPE_CHECKING:
-    from conftest import Server
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
+    from support.server import Server
 
 
 @pytest.fixture

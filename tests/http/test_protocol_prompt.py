@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.wire_client import EMPTY, OCI_MANIFEST, Person, Repo, admin, connected, image, receive
+from support.wire_client import EMPTY, OCI_MANIFEST, Person, Repo, connected, image, receive
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-    from conftest import Server
-    from contract.wire_client import Answer
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
+    from support.wire_client import Answer
 
 
 @pytest.fixture(scope="module")

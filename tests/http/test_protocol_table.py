@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.wire_client import (
+from support.wire_client import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     EMPTY,
@@ -28,7 +28,7 @@ from contract.wire_client import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from conftest import Server
+    from support.server import Server
 
 BLOB = b"the layer of the table"
 DIGEST = sha256(BLOB)

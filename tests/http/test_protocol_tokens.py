@@ -11,25 +11,19 @@ from urllib.parse import urlencode
 
 import pytest
 
-from contract.wire_client import Answer, Client, Person, Repo, admin, basic, bearer, image, member, raw, stranger
 from polly_dockers.model import BITS, Action
+from support.wire_client import Answer, Client, Person, Repo, admin, basic, bearer, image, member, raw, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from conftest import Server
+    from support.server import Server
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 CHALLENGE = re.compile(
     r'Bearer realm="([^"]+)",service="([^"]+)"(?:,scope="([^"]+)")?'
     r'(?:,error="([a-z_]+)",error_description="[^"\\]+")?\Z'
 )
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from contract.wire_client import Person, Repo, admin, image, sha256
+from support.wire_client import Person, Repo, image, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Server
+    from support.server import Server
 
 CLIENTS = 20
-
-
-@pytest.fixture
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 def at_once(*works: Callable[[], Any]) -> list[Any]:

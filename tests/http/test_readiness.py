@@ -9,8 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from conftest import free_port, running_server
-from contract.wire_client import Client, Person, image
+from support.server import free_port, running_server
+from support.wire_client import Client, Person, image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from conftest import running_server
-from contract.wire_client import (
+from support.server import running_server
+from support.wire_client import (
     OCI_INDEX,
     OCI_MANIFEST,
     Client,
@@ -31,15 +31,9 @@ from contract.wire_client import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Server
+    from support.server import Server
 
 SECRET = b"the bytes of another organisation"
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
 
-from contract.wire_client import (
+from support.wire_client import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -16,26 +15,16 @@ from contract.wire_client import (
     Image,
     Person,
     Repo,
-    admin,
     descriptor,
     dumps,
     image,
     sha256,
 )
 
-if TYPE_CHECKING:
-    from conftest import Server
-
 CONFIG = b"{}"
 ENTRY = json.dumps(descriptor(CONFIG))
 MANIFEST = f'{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{ENTRY},"layers":[]}}'
 INDEX = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}'
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ import pysqlite3.dbapi2 as sqlite
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from conftest import polly_server, running_server
-from contract.wire_client import Repo, admin, basic, bearer, image
-from contract.workers import Worker, each_worker
 from polly_dockers.db.keys import KEPT
+from support.server import polly_server, running_server
+from support.wire_client import Repo, admin, basic, bearer, image
+from support.workers import Worker, each_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Server
+    from support.server import Server
 
 ROTATIONS = 2
 

@@ -18,14 +18,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from conftest import running_server
-from contract.wire_client import Client, Person, Repo, admin, basic, bearer, image, raw, sha256
+from support.server import running_server
+from support.wire_client import Client, Person, Repo, admin, basic, bearer, image, raw, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Server
+    from support.server import Server
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from urllib.parse import urlencode
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from conftest import new_password, polly_server, running_server
-from contract.wire_client import (
+from polly_dockers.auth.throttles import FAILURES_PAIR, PLACES
+from support.server import new_password, polly_server, running_server
+from support.wire_client import (
     Client,
     Person,
     Repo,
@@ -28,13 +29,12 @@ from contract.wire_client import (
     sha256,
     stranger,
 )
-from contract.workers import Worker, each_worker
-from polly_dockers.auth.throttles import FAILURES_PAIR, PLACES
+from support.workers import Worker, each_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Server
+    from support.server import Server
 
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 

@@ -5,18 +5,10 @@ from __future__ import annotations
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from contract.wire_client import Person, Repo, admin, image, member, stranger
+from support.wire_client import Person, Repo, image, member, stranger
 
 if TYPE_CHECKING:
-    from conftest import Server
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
+    from support.server import Server
 
 
 def address(person: Person, repo: Repo, query: str = "") -> str:

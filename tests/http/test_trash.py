@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.throwing import everything, restore, short, throw
-from contract.wire_client import (
+from support.throwing import everything, restore, short, throw
+from support.wire_client import (
     OCI_INDEX,
     OCI_MANIFEST,
     Person,
-    admin,
     descriptor,
     dumps,
     image,
     sha256,
 )
-
-if TYPE_CHECKING:
-    from conftest import Server
-
-
-@pytest.fixture(scope="module")
-def ann(server: Server) -> Person:
-    """The admin of the organisation."""
-    return admin(server)
 
 
 def test_a_commit_goes_and_comes_back(ann: Person) -> None:

@@ -9,26 +9,21 @@ from typing import TYPE_CHECKING
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
-from conftest import BIN, polly_server, running_server
-from contract.wire_client import admin, image
+from support.server import BIN, polly_server
+from support.wire_client import admin, image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from conftest import Server
+    from support.server import Server
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(own_server: Server) -> Server:
     """A server that was pushed to and has ended: its log is whole, and sealed by the check."""
-    with running_server(tmp_path) as running:
-        ann = admin(running)
-        repo = ann.new_repo()
-        for tag in ("v1", "v2", "v3"):
-            repo.push(image(), tag)
-        running.stop()
-        yield running
+    repo = admin(own_server).new_repo()
+    for tag in ("v1", "v2", "v3"):
+        repo.push(image(), tag)
+    own_server.stop()
+    return own_server
 
 
 def check(server: Server, *more: str) -> tuple[int, str]:

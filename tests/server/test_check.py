@@ -7,25 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, polly_server, running_server
-from contract.wire_client import Image, Repo, admin, image, sha256
 from polly_dockers import db
 from polly_dockers.server import data_folder
+from support.server import BIN, polly_server
+from support.wire_client import Image, Repo, admin, image, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
 
-    from conftest import Server
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own: its files are damaged."""
-    with running_server(tmp_path) as running:
-        yield running
+    from support.server import Server
 
 
 @pytest.fixture

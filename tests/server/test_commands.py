@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from conftest import BIN, Server, free_port, new_password, polly_server, running_server
+from support.server import BIN, Server, free_port, new_password, polly_server, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,28 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import Server, polly_server, running_server
-from contract.collecting import collect
-from contract.registry_rows import fill, held
-from contract.wire_client import OCI_MANIFEST, Image, Person, Repo, admin, image, sha256
-from contract.workers import each_worker
 from polly_dockers.config import Config
 from polly_dockers.db.journal import compaction, frames, state
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import rebuild
 from polly_dockers.registry import audit
 from polly_dockers.server import data_folder
+from support.collecting import collect
+from support.registry_rows import fill, held
+from support.server import Server, polly_server
+from support.wire_client import OCI_MANIFEST, Image, Person, Repo, admin, image, sha256
+from support.workers import each_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own, whose garbage only this test collects."""
-    with running_server(tmp_path, "--collect-seconds", "0") as running:
-        yield running
+pytestmark = pytest.mark.server_options("--collect-seconds", "0")
 
 
 def compact(server: Server) -> None:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from conftest import running_server
-from contract.wire_client import admin, image
 from polly_dockers.config import Config
 from polly_dockers.db import schema
 from polly_dockers.db.journal import compaction, frames
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.maintenance.garbage import COMPACT_AGAIN, COMPACTION, Collector
 from polly_dockers.server import data_folder
+from support.server import running_server
+from support.wire_client import admin, image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,9 @@ import secrets
 import socket
 from typing import TYPE_CHECKING, Any
 
-from conftest import Server, free_port
-from contract.crowd import Crowd, head
-from contract.wire_client import admin
+from support.crowd import Crowd, head
+from support.server import Server, free_port
+from support.wire_client import admin
 
 if TYPE_CHECKING:
     from pathlib import Path

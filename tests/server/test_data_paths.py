@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from conftest import Server, free_port, polly_server
-from contract.wire_client import Person, image
+from support.server import Server, free_port, polly_server
+from support.wire_client import Person, image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import polly_server, running_server
-from contract import collecting
-from contract.wire_client import (
+from polly_dockers import db
+from polly_dockers.registry.uploads import LOOK, OPEN
+from support import collecting
+from support.server import polly_server, running_server
+from support.wire_client import (
     OCI_INDEX,
     OCI_MANIFEST,
     Person,
@@ -26,28 +28,15 @@ from contract.wire_client import (
     image,
     sha256,
 )
-from contract.workers import each_worker
-from polly_dockers import db
-from polly_dockers.registry.uploads import LOOK, OPEN
+from support.workers import each_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Server
+    from support.server import Server
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own, whose garbage only this test collects."""
-    with running_server(tmp_path, "--collect-seconds", "0") as running:
-        yield running
-
-
-@pytest.fixture
-def ann(server: Server) -> Person:
-    """Its admin."""
-    return admin(server)
+pytestmark = pytest.mark.server_options("--collect-seconds", "0")
 
 
 def time_passes(server: Server) -> None:

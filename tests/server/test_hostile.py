@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import Server, free_port, running_server
-from contract.crowd import Crowd, comes_back, head, held_open, memory, works
-from contract.wire_client import Person, Repo, admin, receive, sha256
+from support.crowd import Crowd, comes_back, head, held_open, memory, works
+from support.server import Server, free_port
+from support.wire_client import Person, Repo, admin, receive, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 CLIENTS = 200
@@ -29,11 +28,7 @@ MEMORY = CLIENTS * (512 << 10)
 """Bytes that they may cost the server: the buffers of their connections, and nothing of what they ask for or send."""
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own, and all of it there once it answers, for its memory and its descriptors are measured."""
-    with running_server(tmp_path, "--collect-seconds", "0", "--workers", "1") as running:
-        yield running
+pytestmark = pytest.mark.server_options("--collect-seconds", "0", "--workers", "1")
 
 
 def test_slow_readers(server: Server) -> None:

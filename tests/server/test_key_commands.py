@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import update
 
-from conftest import polly_server
 from polly_dockers import db
 from polly_dockers.auth.registry_tokens import Signer, new_key
 from polly_dockers.config import LONGEST_TOKEN, Config
@@ -19,6 +18,7 @@ from polly_dockers.model import Actor
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import keys
 from polly_dockers.web import authentication
+from support.server import polly_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

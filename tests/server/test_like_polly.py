@@ -11,8 +11,8 @@ import pexpect
 import pytest
 from typer.main import get_command
 
-from conftest import BIN, Server, free_port, new_password, polly_server
 from polly_dockers.server.cli.main import app
+from support.server import BIN, Server, free_port, new_password, polly_server
 
 if TYPE_CHECKING:
     from pathlib import Path

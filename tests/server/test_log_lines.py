@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from conftest import Server, free_port
-from contract.wire_client import Client
 from polly_dockers.config import Config
 from polly_dockers.server import logs
+from support.server import Server, free_port
+from support.wire_client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.people import Terminal, environment
-from conftest import BIN, Server, free_port, new_password, polly_server, running_server
-from contract.wire_client import admin, image
+from support.server import BIN, Server, free_port, new_password, polly_server, running_server
+from support.wire_client import admin, image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

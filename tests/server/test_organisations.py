@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import BIN, Server, free_port, polly_server
+from support.server import BIN, Server, free_port, polly_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, Server, ending, free_port, running_server
-from contract.wire_client import Person
 from failures.test_signals import until
+from support.server import BIN, Server, ending, free_port, running_server
+from support.wire_client import Person
 
 if TYPE_CHECKING:
     from pathlib import Path

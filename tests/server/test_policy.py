@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import polly_server, running_server
-from contract.wire_client import (
+from support.server import polly_server
+from support.wire_client import (
     OCI_INDEX,
     OCI_MANIFEST,
     Person,
     Repo,
-    admin,
     descriptor,
     dumps,
     image,
@@ -24,26 +23,13 @@ from contract.wire_client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from conftest import Server
+    from support.server import Server
 
 DAY = 86_400
 NEWEST = {"keep": "rules", "newest": 1}
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own, whose garbage only this test collects."""
-    with running_server(tmp_path, "--collect-seconds", "0") as running:
-        yield running
-
-
-@pytest.fixture
-def ann(server: Server) -> Person:
-    """Its admin."""
-    return admin(server)
+pytestmark = pytest.mark.server_options("--collect-seconds", "0")
 
 
 def days_pass(server: Server, days: int) -> None:

@@ -13,32 +13,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, ending, polly_server, running_server
-from contract.collecting import collect
-from contract.wire_client import Image, Person, Repo, admin, image, sha256
 from polly_dockers import db
 from polly_dockers.auth import members
 from polly_dockers.errors import NotInTrash
 from polly_dockers.model import Role
 from polly_dockers.server import data_folder
+from support.collecting import collect
+from support.server import BIN, ending, polly_server
+from support.wire_client import Image, Person, Repo, admin, image, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
 
-    from conftest import Server
+    from support.server import Server
 
 MOST = 30
 """Transactions of a collector that purges one small repository, at most."""
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own, whose garbage only this test collects."""
-    with running_server(tmp_path, "--collect-seconds", "0") as running:
-        yield running
+pytestmark = pytest.mark.server_options("--collect-seconds", "0")
 
 
 class Died(Exception):

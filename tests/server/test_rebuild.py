@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import Server, free_port, polly_server, running_server
-from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Person, Repo, admin, basic, descriptor, dumps, image, sha256
 from polly_dockers.auth.passwords import UNSET
 from polly_dockers.db.journal import frames
+from support.server import Server, free_port, polly_server, running_server
+from support.wire_client import OCI_INDEX, OCI_MANIFEST, Person, Repo, admin, basic, descriptor, dumps, image, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path

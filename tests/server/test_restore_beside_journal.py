@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import BIN, polly_server
-from contract.registry_rows import held
 from polly_dockers.db.journal import frames
 from polly_dockers.maintenance import backup
 from polly_dockers.server import data_folder
+from support.registry_rows import held
+from support.server import BIN, polly_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import Server, running_server
-from contract.crowd import Crowd, comes_back, head, held_open, memory, works
-from contract.wire_client import CONFIG, OCI_INDEX, OCI_MANIFEST, admin, descriptor, dumps, receive, sha256
 from polly_dockers.web.blob_response import PORTION
 from polly_dockers.web.memory import ROOM
+from support.crowd import Crowd, comes_back, head, held_open, memory, works
+from support.server import Server, running_server
+from support.wire_client import CONFIG, OCI_INDEX, OCI_MANIFEST, admin, descriptor, dumps, receive, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from contract.wire_client import Repo
+    from support.wire_client import Repo
 
 CLIENTS = 1000
 STALLED = 3

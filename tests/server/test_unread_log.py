@@ -6,9 +6,9 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from conftest import Server, ending, free_port
-from contract.crowd import works
-from contract.wire_client import Client, admin, connected
+from support.crowd import works
+from support.server import Server, ending, free_port
+from support.wire_client import Client, admin, connected
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic import command
 
-from conftest import BIN, polly_server, running_server
 from polly_dockers import db
 from polly_dockers.db import migrate
 from polly_dockers.db.schema import REVISION
 from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.errors import Unavailable
 from polly_dockers.server import data_folder
+from support.server import BIN, polly_server, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,29 +6,11 @@ import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from conftest import BIN, polly_server, running_server
-from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Image, Person, admin, descriptor, dumps, image
+from support.server import BIN, polly_server
+from support.wire_client import OCI_INDEX, OCI_MANIFEST, Image, Person, descriptor, dumps, image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from conftest import Server
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own, whose totals are known."""
-    with running_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def ann(server: Server) -> Person:
-    """Its admin."""
-    return admin(server)
+    from support.server import Server
 
 
 def usage(server: Server) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from polly_dockers.server import data_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Server
+    from support.server import Server
 
 
 def collect(

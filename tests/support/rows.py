@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pysqlite3 import dbapi2 as sqlite
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from support.server import Server
 
 ON_THE_SIDE = {
     *("access_tokens", "audit", "journal", "manifest_pulls", "repository_deltas", "signing_keys"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from contract.wire_client import Person, Repo
+    from support.wire_client import Person, Repo
 
 
 def short(repo: Repo) -> str:

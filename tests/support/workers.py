@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contract.wire_client import TIMEOUT, Answer, Client
+from support.wire_client import TIMEOUT, Answer, Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Server
+    from support.server import Server
 
 
 @dataclass(frozen=True)

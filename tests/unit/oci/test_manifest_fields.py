@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.wire_client import OCI_INDEX, OCI_MANIFEST, descriptor, dumps
 from polly_dockers.errors import ManifestInvalid
 from polly_dockers.oci.manifest import parse
+from support.wire_client import OCI_INDEX, OCI_MANIFEST, descriptor, dumps
 
 if TYPE_CHECKING:
     from polly_dockers.oci.manifest import Manifest

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.wire_client import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, descriptor, dumps, sha256
 from polly_dockers.errors import ManifestInvalid
 from polly_dockers.oci.manifest import parse, platform_of_config
 from polly_dockers.registry.history import _fallback_entries
+from support.wire_client import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, descriptor, dumps, sha256
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 JSON = st.recursive(

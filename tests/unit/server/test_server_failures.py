@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from conftest import BIN, polly_server
+from support.server import BIN, polly_server
 
 if TYPE_CHECKING:
     from pathlib import Path

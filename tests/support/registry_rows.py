@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pysqlite3 import dbapi2 as sqlite
 
-from contract.wire_client import OCI_INDEX, OCI_MANIFEST, Person, descriptor, dumps, image, sha256
+from support.wire_client import OCI_INDEX, OCI_MANIFEST, Person, descriptor, dumps, image, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path

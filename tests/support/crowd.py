@@ -7,11 +7,11 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from contract.wire_client import image, sha256
+from support.wire_client import image, sha256
 
 if TYPE_CHECKING:
-    from conftest import Server
-    from contract.wire_client import Repo
+    from support.server import Server
+    from support.wire_client import Repo
 
 
 class Crowd:

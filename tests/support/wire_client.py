@@ -1,7 +1,4 @@
-"""A client that hides nothing: each request is a connection, each answer its status, headers and bytes.
-
-It lies here because ``tests/http`` can be no package: ``http`` is one of the standard library.
-"""
+"""A client that hides nothing: each request is a connection, each answer its status, headers and bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from conftest import Server
+    from support.server import Server
 
 TIMEOUT: Final = 60.0
 """Seconds after which a server that does not answer fails the test."""

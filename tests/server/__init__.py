@@ -1,0 +1,1 @@
+"""The commands of polly-server, on servers of their own."""
