@@ -9,8 +9,9 @@ from sqlalchemy import insert
 
 from polly_dockers import db
 from polly_dockers.db import migrate, schema
-from polly_dockers.db.audit import DAY, LOOKED, Wanted
+from polly_dockers.db.audit import LOOKED, Wanted
 from polly_dockers.db.sqlite import FILE, open_engine
+from polly_dockers.system.durations import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,6 +27,7 @@ from polly_dockers.db import migrate
 from polly_dockers.db.schema import metadata, throttles
 from polly_dockers.db.sqlite import FILE, Database, open_engine
 from polly_dockers.errors import StorageFull, Unavailable
+from polly_dockers.system import locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -438,7 +439,7 @@ async def test_a_lock_that_cannot_be_released(folder: Path, monkeypatch: pytest.
             raise OSError(errno.EIO, "Input/output error")
         fcntl.flock(fd, what)
 
-    monkeypatch.setattr(db.sqlite, "fcntl", types.SimpleNamespace(**vars(fcntl) | {"flock": flock}))
+    monkeypatch.setattr(locks, "fcntl", types.SimpleNamespace(**vars(fcntl) | {"flock": flock}))
     monkeypatch.setattr(database, "_lock_file", folder / "gone" / "writer.lock")
     with pytest.raises(Unavailable, match="Look whether"):
         await database.write(add, "a")

@@ -19,9 +19,10 @@ from sqlalchemy import delete, insert, select
 
 from polly_dockers import db
 from polly_dockers.db.journal import frames
-from polly_dockers.db.retention import DAY, SECOND, Policy
+from polly_dockers.db.retention import Policy
 from polly_dockers.db.schema import commits, manifest_children, manifest_pulls, manifests, metadata, tags, trash
 from polly_dockers.db.sqlite import open_engine
+from polly_dockers.system.durations import SECOND, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,15 +68,15 @@ def nodes() -> st.SearchStrategy[list[Node]]:
 
 POLICIES = st.builds(
     Policy,
-    younger=st.one_of(st.none(), st.integers(1, 5).map(lambda days: days * DAY)),
+    younger=st.one_of(st.none(), st.integers(1, 5).map(lambda days: days * SECONDS_PER_DAY)),
     newest=st.one_of(st.none(), st.integers(1, 3)),
-    pulled=st.one_of(st.none(), st.integers(1, 5).map(lambda days: days * DAY)),
+    pulled=st.one_of(st.none(), st.integers(1, 5).map(lambda days: days * SECONDS_PER_DAY)),
 ).filter(lambda policy: not policy.everything)
 
 
 def time_of(age: int, more: int = 0) -> int:
     """The moment so many days and a half ago."""
-    return NOW - age * DAY * SECOND - DAY * SECOND // 2 + more
+    return NOW - age * SECONDS_PER_DAY * SECOND - SECONDS_PER_DAY * SECOND // 2 + more
 
 
 def digest_of(number: int) -> str:
@@ -96,8 +97,8 @@ def active(found: list[Node], untagged: dict[str, bool]) -> dict[str, int]:
 
 def by_themselves(found: list[Node], policy: Policy, untagged: dict[str, bool]) -> set[int]:
     """What needs nothing else to stay."""
-    young = NOW - max(policy.younger or 0, DAY) * SECOND
-    pulled = NOW - max(policy.pulled or 0, DAY) * SECOND
+    young = NOW - max(policy.younger or 0, SECONDS_PER_DAY) * SECOND
+    pulled = NOW - max(policy.pulled or 0, SECONDS_PER_DAY) * SECOND
     stay = set(active(found, untagged).values())
     stay |= {number for number, node in enumerate(found) if time_of(node.age) >= young}
     stay |= {number for number, _, at in pushes(found) if at >= young}
@@ -258,7 +259,7 @@ def test_what_hangs_together_with_very_many_is_kept(connection: Connection, monk
     monkeypatch.setattr(db.retention, "SCAN", 100)
     with undone(connection):
         at = fill(connection, chain(15), {})
-        judge = db.retention.Judge(at, Policy(younger=DAY), at=NOW, lease=3600)
+        judge = db.retention.Judge(at, Policy(younger=SECONDS_PER_DAY), at=NOW, lease=3600)
         judged, _ = db.retention.scan(connection, judge, "")
         assert not any(gone for _, gone in judged)
         assert judge.looked < 4 * len(judged)
@@ -269,7 +270,7 @@ def test_a_turn_is_over_after_so_many_looks(connection: Connection, monkeypatch:
     monkeypatch.setattr(db.retention, "LOOKS", 3)
     with undone(connection):
         at = fill(connection, chain(15), {})
-        judge, after, seen = db.retention.Judge(at, Policy(younger=DAY), at=NOW, lease=3600), "", []
+        judge, after, seen = db.retention.Judge(at, Policy(younger=SECONDS_PER_DAY), at=NOW, lease=3600), "", []
         following: str | None = after
         while following is not None:
             judged, following = db.retention.scan(connection, judge, following)
@@ -283,16 +284,16 @@ def test_when_it_was_pulled_is_known_to_two_hours(connection: Connection, hours:
     with undone(connection):
         at = fill(connection, chain(1), {})
         connection.execute(insert(manifest_pulls).values(manifest_id=1, pulled_at=NOW - hours * 3600 * SECOND))
-        judge = db.retention.Judge(at, Policy(pulled=DAY), at=NOW, lease=3600)
+        judge = db.retention.Judge(at, Policy(pulled=SECONDS_PER_DAY), at=NOW, lease=3600)
         assert judge.goes(connection, 1) is not kept
 
 
-@pytest.mark.parametrize(("lease", "kept"), [(3600, False), (10 * DAY, True)])
+@pytest.mark.parametrize(("lease", "kept"), [(3600, False), (10 * SECONDS_PER_DAY, True)])
 def test_a_push_that_may_be_under_way_is_waited_for(connection: Connection, lease: int, *, kept: bool) -> None:
     """For as long as its blobs are promised, where that is longer than a day."""
     with undone(connection):
         at = fill(connection, [replace(chain(1)[0], age=5)], {})
-        judge = db.retention.Judge(at, Policy(younger=DAY), at=NOW, lease=lease)
+        judge = db.retention.Judge(at, Policy(younger=SECONDS_PER_DAY), at=NOW, lease=lease)
         assert judge.goes(connection, 1) is not kept
 
 

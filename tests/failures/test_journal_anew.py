@@ -14,6 +14,7 @@ import pytest
 
 from polly_dockers.auth import members
 from polly_dockers.db.journal import frames, snapshot, state
+from polly_dockers.db.sqlite import exclusive
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import rebuild
 from polly_dockers.server import data_folder
@@ -31,8 +32,8 @@ COUNT = 1200
 PREPARE = """
 import sys
 from pathlib import Path
-from polly_dockers import datafolder
-datafolder.prepare(Path(sys.argv[1]))
+from polly_dockers.server import data_folder
+data_folder.prepare(Path(sys.argv[1]))
 """
 
 
@@ -87,7 +88,7 @@ def test_a_version_that_did_so_in_place_was_killed(folder: Path, tmp_path: Path,
     data = tmp_path / "data"
     shutil.copytree(folder, data)
     whole = held(data)
-    with rebuild._writing(data) as connection:
+    with exclusive(data) as connection:
         written = frames.Journal(data)
         for batch in list(snapshot.batches(connection, state.last_batch(connection) + 1_000_000))[:2]:
             written.append(batch.id, batch.previous, list(batch.records))

@@ -17,6 +17,7 @@ from polly_dockers.errors import Unauthorized
 from polly_dockers.model import Actor
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import keys
+from polly_dockers.system.durations import SECOND
 from polly_dockers.web import authentication
 from support.server import polly_server
 
@@ -49,7 +50,7 @@ def add(folder: Path) -> str:
 
 def age(folder: Path, seconds: int) -> None:
     """Make all keys older."""
-    older = update(signing_keys).values(created_at=signing_keys.c.created_at - seconds * db.keys.SECOND)
+    older = update(signing_keys).values(created_at=signing_keys.c.created_at - seconds * SECOND)
     data_folder.change(folder, lambda connection: connection.execute(older))
 
 
@@ -125,7 +126,7 @@ async def test_a_server_that_runs_deletes_what_is_outlived(context: Context) -> 
     old, new = (await database.read(db.keys.every))[0], await database.write(db.keys.add, *new_key())
     await data_folder.retire_keys(context)
     assert await database.read(db.keys.every) == [old, new]
-    older = update(signing_keys).values(created_at=signing_keys.c.created_at - (db.keys.KEPT + 60) * db.keys.SECOND)
+    older = update(signing_keys).values(created_at=signing_keys.c.created_at - (db.keys.KEPT + 60) * SECOND)
     await database.write(lambda connection: connection.execute(older))
     await data_folder.retire_keys(context)
     assert [key.kid for key in await database.read(db.keys.every)] == [new.kid]

@@ -13,6 +13,7 @@ from polly_dockers.db.accounts import AccessToken
 from polly_dockers.db.audit import Event
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BadRequest, TokenLimit, TokenUnknown
+from polly_dockers.system.durations import HOUR, SECOND
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
 PREFIX: Final = RESERVED
 """Every access token begins with this, so that secret scanners recognise it."""
 
-SECOND: Final = 1_000_000
 MAX_TOKENS: Final = 1000
 """Access tokens that one user may have at a time."""
-USE_INTERVAL: Final = 3600 * SECOND
+USE_INTERVAL: Final = HOUR
 """Microseconds between two records of a token's last use: signing in more often writes nothing."""
 
 

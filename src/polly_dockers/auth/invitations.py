@@ -18,6 +18,7 @@ from polly_dockers.auth import members, passwords, permissions, refusals
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest, Busy, InvitationUnknown, TooManyRequests, Unauthorized, Unavailable
 from polly_dockers.model import Actor, Role, parse_email
+from polly_dockers.system.durations import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "invite-"
 """What every code begins with, so that people and secret scanners know what it is."""
-LIFETIME: Final = 7 * 86_400 * 1_000_000
+LIFETIME: Final = 7 * DAY
 PENDING: Final = 1000
 """Invitations of an organisation that wait to be redeemed, at most."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
 from polly_dockers.db.audit import Event
+from polly_dockers.system.durations import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +80,7 @@ _Refusals = list[tuple[str, str, int]]
 
 def _sorted(connection: Connection, waiting: Mapping[tuple[str, str], int]) -> tuple[_Refusals, _Refusals]:
     """Refusals of emails that have an account, and of others, as many of these as may be written this hour."""
-    written = db.throttles.counts(connection, [UNKNOWN_KEY], db.throttles.HOUR).get(UNKNOWN_KEY, (0, 0))[0]
+    written = db.throttles.counts(connection, [UNKNOWN_KEY], HOUR).get(UNKNOWN_KEY, (0, 0))[0]
     known: _Refusals = []
     unknown: _Refusals = []
     for (email, address), count in waiting.items():
@@ -95,4 +96,4 @@ def _refused(connection: Connection, known: _Refusals, unknown: _Refusals) -> No
         detail = f"{count} times" if count > 1 else ""
         db.audit.append_for_account(connection, Event.sign_in_refused, email, address, detail=detail)
     if unknown:
-        db.throttles.count(connection, UNKNOWN_KEY, db.throttles.HOUR, len(unknown))
+        db.throttles.count(connection, UNKNOWN_KEY, HOUR, len(unknown))

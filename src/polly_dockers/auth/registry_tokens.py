@@ -21,6 +21,7 @@ from polly_dockers.db.keys import LEEWAY, LOOK_EVERY
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import Unauthorized
 from polly_dockers.model import Actor, Grants
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +79,7 @@ class Signer:
 
     def sign(self, actor: Actor, seconds: int) -> str:
         """A token for what the actor's grants say, good for ``seconds``."""
-        issued = now() // 1_000_000
+        issued = now() // SECOND
         grants = actor.grants or Grants()
         claims = {
             "iss": ISSUER,
@@ -97,7 +98,7 @@ class Signer:
     def read(self, token: str) -> Actor:
         """Who the token was made for; raises Unauthorized for one that is not ours or has expired."""
         known = self._verified.get(token)
-        if known is not None and known[0] <= now() // 1_000_000 < known[1]:
+        if known is not None and known[0] <= now() // SECOND < known[1]:
             self._verified.move_to_end(token)
             return known[2]
         try:

@@ -22,6 +22,7 @@ from polly_dockers import db
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import Busy, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.system import addresses
+from polly_dockers.system.durations import MINUTE, SECOND
 from polly_dockers.system.gate import Gate
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 
     from polly_dockers.db.sqlite import Database
 
-SECOND: Final = db.throttles.SECOND
-WINDOW: Final = 15 * 60 * SECOND
+WINDOW: Final = 15 * MINUTE
 FAILURES_PAIR: Final = 10
 FAILURES_WIDE: Final = 100
 """Failures within the window: for one account from one address, and for either alone."""

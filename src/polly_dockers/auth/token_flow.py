@@ -10,6 +10,7 @@ from polly_dockers.auth import permissions
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BadRequest, NameInvalid, Unauthorized
 from polly_dockers.model import Actor, Grants, RepositoryName
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,7 +68,7 @@ async def grant(context: Context, caller: SignedIn | None, scopes: Sequence[str]
         raise Unauthorized(msg)
     seconds = context.config.token_seconds
     if caller is not None and caller.token is not None:
-        seconds = max(SHORTEST, min(seconds, (caller.token.expires_at - now()) // 1_000_000))
+        seconds = max(SHORTEST, min(seconds, (caller.token.expires_at - now()) // SECOND))
     limits = Grants()
     for name, (repository_id, actions) in grants.items():
         limits.allow(name, repository_id, actions)

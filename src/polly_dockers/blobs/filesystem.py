@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from polly_dockers.blobs import linux, upload_digest
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, gone, held
 from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
-from polly_dockers.system import ownership
+from polly_dockers.system import durable, locks, ownership
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -247,7 +246,7 @@ class FileBlobStore:
         if make:
             for made in (self.blobs, self._uploads):
                 made.mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(folder)
+            durable.sync(folder)
 
     async def run(self, fn: Callable[..., T], *args: object) -> T:
         """``fn(*args)`` on one of the store's threads.
@@ -281,8 +280,8 @@ class FileBlobStore:
                 for folder in (target.parent.parent, target.parent):
                     with contextlib.suppress(FileExistsError):
                         folder.mkdir(mode=0o700)
-                    _sync_folder(folder.parent)
-                self._folders[name] = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                    durable.sync(folder.parent)
+                self._folders[name] = durable.open_folder(target.parent)
             return self._folders[name]
 
     async def start(self, upload: str) -> None:
@@ -367,7 +366,7 @@ class FileBlobStore:
         with _disk(), contextlib.suppress(FileNotFoundError):
             self._damaged.mkdir(mode=0o700, exist_ok=True)
             (self.blobs / key).rename(self._damaged / f"{key.replace('/', '-')}.{secrets.token_hex(4)}")
-            _sync_folder(self._damaged)
+            durable.sync(self._damaged)
 
     def parts(self) -> Sequence[str]:
         """The folders of blobs, by algorithm and the first byte of the digest."""
@@ -426,14 +425,12 @@ class FileBlobStore:
         """Whether nobody holds the upload; with ``delete``, it is gone."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if delete:
+            is_free = locks.try_acquire(fd)
+            if is_free and delete:
                 Path(path).unlink()
-        except BlockingIOError:
-            return False
         finally:
             os.close(fd)
-        return True
+        return is_free
 
     @staticmethod
     def _unlink(path: Path) -> bool:
@@ -449,15 +446,7 @@ class FileBlobStore:
     def _check(self) -> None:
         probe = self._uploads / f"check-{secrets.token_hex(8)}"
         with _disk():
-            try:
-                fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                try:
-                    os.write(fd, b"\0")
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-            finally:
-                probe.unlink(missing_ok=True)
+            durable.probe(probe)
 
     def close(self) -> None:
         """Wait for the threads."""
@@ -476,10 +465,10 @@ def _try_hold(path: Path) -> int | None:
     except FileNotFoundError:
         raise gone() from None
     try:
-        with _disk(), contextlib.suppress(BlockingIOError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.stat()  # another request may have made a blob of it just now
-            return fd
+        with _disk():
+            if locks.try_acquire(fd):
+                path.stat()  # another request may have made a blob of it just now
+                return fd
     except FileNotFoundError:
         os.close(fd)
         raise gone() from None
@@ -488,11 +477,3 @@ def _try_hold(path: Path) -> int | None:
         raise
     os.close(fd)
     return None
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

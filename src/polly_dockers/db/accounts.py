@@ -12,6 +12,7 @@ from polly_dockers.db.journal import frames
 from polly_dockers.db.schema import access_tokens, members, organisations, repositories, users
 from polly_dockers.db.sqlite import now
 from polly_dockers.model import Role
+from polly_dockers.system.durations import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -254,7 +255,7 @@ def has_tokens(connection: Connection, user_id: int, count: int) -> bool:
 
 def add_token(connection: Connection, token: AccessToken, secret_hash: bytes) -> None:
     """Insert an access token; those of the user that expired a day ago go: a clock that is wrong may be set right."""
-    at = clock.ago(connection, 86_400)
+    at = clock.ago(connection, SECONDS_PER_DAY)
     gone = (access_tokens.c.user_id == token.user_id) & (access_tokens.c.expires_at <= at)
     connection.execute(delete(access_tokens).where(gone))
     connection.execute(

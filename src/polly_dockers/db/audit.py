@@ -21,6 +21,7 @@ from polly_dockers.db.journal import frames, state
 from polly_dockers.db.schema import audit, audit_start, members, organisations, users
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
+from polly_dockers.system.durations import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from polly_dockers.model import Actor
 
-DAY: Final = 86_400_000_000
 LOOKED: Final = 2000
 """Entries that are looked at for one page, at most: some milliseconds."""
 BATCH: Final = 500

@@ -14,6 +14,7 @@ from polly_dockers.db import repositories, schema, sparse
 from polly_dockers.db.schema import HIDDEN, blobs, manifest_blobs, manifests, members, organisations, repository_blobs
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,14 +103,14 @@ def link(connection: Connection, *, repository_id: int, blob_id: int, digest: st
     if known is None:
         _link(connection, repository_id, blob_id, digest, size, lease)
         return
-    until = now() + lease * 1_000_000
+    until = now() + lease * SECOND
     _RENEW.run(connection, {"of_repository": repository_id, "of_blob": blob_id, "leased_until": until})
     if known.leased_until == HIDDEN:
         repositories.add_delta(connection, repository_id, size=size)
 
 
 def _link(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
-    until = now() + lease * 1_000_000
+    until = now() + lease * SECOND
     _LINK.run(connection, {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until})
     for manifest_id in sparse.pop(connection, repository_id, digest):
         connection.execute(

@@ -19,16 +19,16 @@ from sqlalchemy import delete, insert, select, update
 from polly_dockers.db.schema import HELD, clock, clock_jumps, repository_blobs, tombstones
 from polly_dockers.db.sqlite import now
 from polly_dockers.system import boot
+from polly_dockers.system.durations import HOUR, MINUTE, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
-SECOND: Final = 1_000_000
-TOLERANCE: Final = 60 * SECOND
+TOLERANCE: Final = MINUTE
 """What two clocks may differ by between two looks without a jump: more than slewing does, less than matters."""
-UNSEEN: Final = 3600 * SECOND
+UNSEEN: Final = HOUR
 """How much of the time between two starts of the machine counts, at most."""
 REMEMBERED: Final = 1000
 """Jumps that are kept, at most: the newest."""

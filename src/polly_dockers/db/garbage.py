@@ -30,6 +30,7 @@ from polly_dockers.db.schema import (
 )
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,7 @@ def add_tombstones(connection: Connection, keys: Sequence[str], grace: int) -> N
     known = set(
         connection.execute(select(tombstones.c.storage_key).where(tombstones.c.storage_key.in_(keys))).scalars()
     )
-    at = now() + grace * 1_000_000
+    at = now() + grace * SECOND
     fresh = [{"storage_key": key, "not_before": at} for key in keys if key not in known]
     if fresh:
         connection.execute(insert(tombstones), fresh)
@@ -232,7 +233,7 @@ def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
     if _SOME_COMMITS.run(connection, own) == BATCH:
         trash.claim(connection, item)
         return False
-    _LEASE_ITS_BLOBS.run(connection, own | {"until": now() + lease * 1_000_000})
+    _LEASE_ITS_BLOBS.run(connection, own | {"until": now() + lease * SECOND})
     _DELETE_MANIFEST.run(connection, own)
     trash.delete_item(connection, item.id)
     return True

@@ -11,6 +11,7 @@ from polly_dockers.db import clock
 from polly_dockers.db.schema import invitations, organisations
 from polly_dockers.db.sqlite import now
 from polly_dockers.model import Role
+from polly_dockers.system.durations import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -61,7 +62,7 @@ def put(
 
     Those that expired a day ago go: a clock that is wrong may be set right.
     """
-    at, expired = now(), clock.ago(connection, 86_400)
+    at, expired = now(), clock.ago(connection, SECONDS_PER_DAY)
     mine = invitations.c.organisation_id == organisation
     over = (invitations.c.email == email) | (invitations.c.expires_at <= expired)
     connection.execute(delete(invitations).where(mine, over))

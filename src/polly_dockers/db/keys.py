@@ -17,13 +17,13 @@ from polly_dockers.db import clock
 from polly_dockers.db.schema import signing_keys
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
-SECOND: Final = 1_000_000
 LEEWAY: Final = 60
 """Seconds by which clocks of nodes may differ."""
 LOOK_EVERY: Final = 1

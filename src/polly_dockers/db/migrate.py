@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +12,8 @@ from alembic.migration import MigrationContext
 
 from polly_dockers.db import version
 from polly_dockers.db.schema import REVISION
-from polly_dockers.db.sqlite import FILE, open_engine
+from polly_dockers.db.sqlite import FILE, WRITER_LOCK, open_engine
+from polly_dockers.system import locks
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -46,12 +45,10 @@ def upgrade(folder: Path) -> str | None:
     Raises Unavailable for tables of a newer version, and where a server runs on others than those of this version; it
     changes nothing then. Several processes may call it at once.
     """
-    lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     engine = open_engine(folder / FILE)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with engine.connect() as connection:
+        with locks.held(folder / WRITER_LOCK), engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
             version.check(folder, found or "")
             if found != REVISION:
@@ -60,4 +57,3 @@ def upgrade(folder: Path) -> str | None:
             return found
     finally:
         engine.dispose()
-        os.close(lock)

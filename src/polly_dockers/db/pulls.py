@@ -13,13 +13,13 @@ from sqlalchemy import bindparam, delete, insert, literal, select, update
 from polly_dockers.db.schema import manifest_pulls, manifests
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
+from polly_dockers.system.durations import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
-HOUR: Final = 3600 * 1_000_000
 CHUNK: Final = 200
 """Ids of one query, at most."""
 

@@ -15,7 +15,6 @@ import msgspec
 from sqlalchemy import bindparam, func, select
 
 from polly_dockers.db import audit, clock, schema, trash
-from polly_dockers.db.pulls import HOUR
 from polly_dockers.db.schema import (
     commits,
     manifest_children,
@@ -26,14 +25,13 @@ from polly_dockers.db.schema import (
     tags,
 )
 from polly_dockers.db.statement import Statement
+from polly_dockers.system.durations import HOUR, SECOND, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
-SECOND: Final = 1_000_000
-DAY: Final = 86_400
 BATCH: Final = 20
 """Manifests that one transaction throws, at most."""
 SCAN: Final = 20
@@ -79,7 +77,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 def _time(seconds: int) -> str:
-    return f"{seconds // DAY}d" if seconds % DAY == 0 else f"{seconds}s"
+    return f"{seconds // SECONDS_PER_DAY}d" if seconds % SECONDS_PER_DAY == 0 else f"{seconds}s"
 
 
 def parse(text: str | None) -> Policy | None:
@@ -255,7 +253,7 @@ class Judge:
         self, repository_id: int, policy: Policy, *, at: int, lease: int, jumps: Sequence[tuple[int, int]] = ()
     ) -> None:
         """``at`` is the moment, ``lease`` the seconds for which a push may be under way, ``jumps`` as in ``clock``."""
-        day = max(DAY, lease)
+        day = max(SECONDS_PER_DAY, lease)
         self.repository_id = repository_id
         self._policy = policy
         self._pushed_since = clock.walk_back(at, jumps, max(day, policy.younger or 0) * SECOND)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
 import queue
 import threading
@@ -31,7 +30,7 @@ from sqlalchemy.pool import NullPool
 from polly_dockers.db.journal import frames
 from polly_dockers.db.journal.frames import Journal
 from polly_dockers.errors import StorageFull, Unavailable
-from polly_dockers.system import ownership
+from polly_dockers.system import locks, ownership
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +44,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FILE: Final = "polly.db"
+WRITER_LOCK: Final = "writer.lock"
+"""The lock file of a data folder that the writers of all processes queue on."""
 
 ERRORS: Final = (OSError, DBAPIError, sqlite.Error)
 """What opening and using the file may raise where the file or its disk is not as it should be."""
@@ -199,8 +200,8 @@ class Database:
         self._driver: Any = self._reader.connection.driver_connection
         self._in_snapshot = False
         self._journal = Journal(folder)
-        self._lock_file = folder / "writer.lock"
-        self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_file = folder / WRITER_LOCK
+        self._lock = locks.open_file(self._lock_file)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._writer = self._engine.connect()
         self._thread = threading.Thread(target=self._write_all, name="polly-writer", daemon=True)
@@ -353,22 +354,22 @@ class Database:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the lock that the writers of all processes queue on. It dies with its process."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        locks.acquire(self._lock)
         try:
             yield
         finally:
-            self._let_go()
+            self._release_lock()
 
-    def _let_go(self) -> None:
+    def _release_lock(self) -> None:
         """Let the next writer on. What was committed stays so, whatever this answers: closing the file unlocks too.
 
         Raises _WriterBrokenError where neither works: all processes would wait for this one, so it has to end.
         """
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            locks.release(self._lock)
         except OSError:
             try:
-                again = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                again = locks.open_file(self._lock_file)
                 os.dup2(again, self._lock, inheritable=False)
                 os.close(again)
             except OSError as error:
@@ -377,11 +378,27 @@ class Database:
 
 
 @contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[Connection]:
+    """A connection in a transaction, while no other process writes to the database of a data folder.
+
+    The transaction ends with the block, unless the block has ended it. Nothing of it goes to the journal.
+    """
+    with locks.held(folder / WRITER_LOCK):
+        engine = open_engine(folder / FILE)
+        try:
+            with engine.connect() as connection, _transaction(connection.connection.driver_connection):
+                yield connection
+        finally:
+            engine.dispose()
+
+
+@contextlib.contextmanager
 def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
     driver.execute("BEGIN IMMEDIATE")
     try:
         yield
-        driver.execute("COMMIT")
+        if driver.in_transaction:
+            driver.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite.Error):  # SQLite has rolled back by itself where the disk was full
             driver.execute("ROLLBACK")

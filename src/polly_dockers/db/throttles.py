@@ -8,16 +8,16 @@ from sqlalchemy import delete, insert, or_, select, update
 
 from polly_dockers.db.schema import throttles
 from polly_dockers.db.sqlite import now
+from polly_dockers.system.durations import HOUR, MINUTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
-SECOND: Final = 1_000_000
-HOUR: Final = 3600 * SECOND
+LONGEST_WINDOW: Final = HOUR
 """The longest window that anything is counted in: rows that are older go."""
-SKEW: Final = 60 * SECOND
+SKEW: Final = MINUTE
 """A row that began later than this ahead of the clock is from before the clock was set back, and counts no more."""
 
 
@@ -36,7 +36,7 @@ def count(connection: Connection, key: str, window: int, number: int = 1) -> Non
     if known is not None:
         connection.execute(update(throttles).where(throttles.c.key == key).values(failures=known[0] + number))
         return
-    old = or_(throttles.c.key == key, throttles.c.since < at - HOUR, throttles.c.since > at + SKEW)
+    old = or_(throttles.c.key == key, throttles.c.since < at - LONGEST_WINDOW, throttles.c.since > at + SKEW)
     connection.execute(delete(throttles).where(old))
     connection.execute(insert(throttles), {"key": key, "failures": number, "since": at})
 

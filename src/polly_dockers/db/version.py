@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import contextmanager
 from shlex import quote
@@ -13,6 +12,7 @@ from sqlalchemy.exc import NoResultFound
 from polly_dockers.db.schema import REVISION
 from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.errors import Unavailable
+from polly_dockers.system import locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,39 +59,35 @@ def serve(folder: Path) -> int:
 
     Raises Unavailable where they are being upgraded, or are not of this version.
     """
-    fd = _open(folder)
+    fd = locks.open_file(folder / LOCK)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        current(folder, read(folder))
-    except BlockingIOError:
-        os.close(fd)
-        msg = f"The data folder {folder} is being upgraded. Start the server again when that is over."
-        raise Unavailable(msg) from None
+        is_free = locks.try_acquire(fd, shared=True)
+        if is_free:
+            current(folder, read(folder))
     except BaseException:
         os.close(fd)
         raise
+    if not is_free:
+        os.close(fd)
+        msg = f"The data folder {folder} is being upgraded. Start the server again when that is over."
+        raise Unavailable(msg)
     return fd
 
 
 @contextmanager
 def no_server(folder: Path) -> Iterator[None]:
     """Keep servers away while the tables change; raises Unavailable where one runs."""
-    fd = _open(folder)
+    fd = locks.open_file(folder / LOCK)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not locks.try_acquire(fd):
+            msg = (
+                f"A server runs on {folder}, and its database has to be made or upgraded. Stop the server first, then "
+                "run this again."
+            )
+            raise Unavailable(msg)
         yield
-    except BlockingIOError:
-        msg = (
-            f"A server runs on {folder}, and its database has to be made or upgraded. Stop the server first, then run "
-            "this again."
-        )
-        raise Unavailable(msg) from None
     finally:
         os.close(fd)
-
-
-def _open(folder: Path) -> int:
-    return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def current(folder: Path, found: str) -> None:

@@ -9,7 +9,6 @@ collector rests meanwhile. What was copied is read again, from the disk, and com
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -23,7 +22,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, open_engine
 from polly_dockers.errors import BadRequest, Unavailable
-from polly_dockers.system import ownership
+from polly_dockers.maintenance import garbage
+from polly_dockers.system import durable, locks, ownership
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 kept = _copy_journal(data, target, last)
             _compare(target, keys)
             (target / (FILE + PART)).rename(target / FILE)
-            _sync(target)
+            durable.sync(target)
             _drop_journal(target, kept)
         except ERRORS as error:
             raise _failed(target, error) from error
@@ -131,7 +132,7 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
             reading = (source / FILE).open("rb")
         with reading, _writing(data / (FILE + PART)) as writing:
             shutil.copyfileobj(reading, writing, PIECE)
-        _sync(data / (FILE + PART))
+        durable.sync(data / (FILE + PART))
         last, keys = _look(data / (FILE + PART))
         _check_journal(source, data, last)
         _mark(data, last)
@@ -140,9 +141,9 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
         _compare(data, keys)
         for left in ("-wal", "-shm"):  # of the database that was lost: SQLite would carry them out on this one
             (data / (FILE + left)).unlink(missing_ok=True)
-        _sync(data)
+        durable.sync(data)
         (data / (FILE + PART)).rename(data / FILE)
-        _sync(data)
+        durable.sync(data)
         (data / RESTORING).unlink()
     except ERRORS as error:
         raise _failed(data, error) from error
@@ -177,16 +178,16 @@ def _check_journal(source: Path, data: Path, last: int) -> None:
 
 def _when(batch: int) -> str:
     """The time that the number of a batch is."""
-    return datetime.fromtimestamp(batch / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if batch else "no time"
+    return datetime.fromtimestamp(batch / SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if batch else "no time"
 
 
 def _mark(data: Path, last: int) -> None:
     """Write down that a restore is under way, and of which batch, before it touches the journal."""
     with _writing(data / (RESTORING + PART)) as writing:
         writing.write(str(last).encode())
-    _sync(data / (RESTORING + PART))
+    durable.sync(data / (RESTORING + PART))
     (data / (RESTORING + PART)).rename(data / RESTORING)
-    _sync(data)
+    durable.sync(data)
 
 
 def _failed(target: Path, error: BaseException) -> Unavailable:
@@ -202,9 +203,9 @@ def _failed(target: Path, error: BaseException) -> Unavailable:
 def _collector_rests(data: Path) -> Iterator[None]:
     """Hold the collector's lock: what the database of the backup names is not deleted while it is copied."""
     with ownership.acting(data):
-        fd = os.open(data / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = locks.open_file(data / garbage.LOCK)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        locks.acquire(fd)
         yield
     finally:
         os.close(fd)
@@ -224,7 +225,7 @@ def _copy_database(source: Path, part: Path) -> None:
                     connection.exec_driver_sql("VACUUM INTO ?", (str(part.absolute()),))
         finally:
             engine.dispose()
-    _sync(part)
+    durable.sync(part)
 
 
 def _check_same(target: Path) -> None:
@@ -315,7 +316,7 @@ def _copy(source: Path, reading: BinaryIO, place: Path, progress: Callable[[int]
         )
         raise Unavailable(msg)
     part.rename(place)
-    _sync(place.parent)
+    durable.sync(place.parent)
 
 
 def _writing(part: Path) -> BinaryIO:
@@ -343,9 +344,9 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
             while left and (piece := reading.read(min(left, PIECE))):
                 writing.write(piece)
                 left -= len(piece)
-        _sync(part)
+        durable.sync(part)
         part.rename(place)
-    _sync(folder)
+    durable.sync(folder)
     return {name for name, _ in wanted}
 
 
@@ -363,11 +364,3 @@ def _compare(target: Path, keys: list[tuple[str, int]]) -> None:
         if not place.exists() or place.stat().st_size != size:
             msg = f"The blob {key} is missing or cut short. Find what is damaged with polly-server check --repair."
             raise Unavailable(msg)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

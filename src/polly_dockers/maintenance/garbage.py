@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import random
 import threading
@@ -24,6 +23,8 @@ from polly_dockers.db.journal import compaction, state
 from polly_dockers.db.sqlite import ERRORS, now
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.registry import audit, retention
+from polly_dockers.system import locks
+from polly_dockers.system.durations import SECOND, SECONDS_PER_DAY, SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +40,8 @@ T = TypeVar("T")
 
 log: Final = structlog.get_logger("polly.collector")
 
-SECOND: Final = 1_000_000
-DAY: Final = 86_400
+LOCK: Final = "collector.lock"
+"""The lock file of a data folder that whoever deletes from it holds, and whoever must not be disturbed by that."""
 FILES: Final = 200
 """Keys that are deleted in one go."""
 TOGETHER: Final = 20
@@ -49,11 +50,11 @@ PARTS: Final = 32
 """Runs in which a server has searched about as much as all of the store for keys without a row."""
 COMPACTION: Final = "the journal, compacted"
 """What the log calls a compaction that failed."""
-COMPACT_AGAIN: Final = 6 * 3600.0
+COMPACT_AGAIN: Final = 6.0 * SECONDS_PER_HOUR
 """Seconds that a process of a server waits after a compaction that failed: it costs as much as one that does not."""
-EXPIRE_EVERY: Final = 3600
+EXPIRE_EVERY: Final = SECONDS_PER_HOUR
 """Seconds between two runs of a server that judge all manifests that have a policy."""
-ORPHAN_SECONDS: Final = 3600
+ORPHAN_SECONDS: Final = SECONDS_PER_HOUR
 """Age of bytes from which a key that no row names is garbage: twice what a push may take between the two."""
 
 
@@ -240,7 +241,7 @@ class Collector:
 
     async def _deadline(self) -> int:
         """What was deleted before this time is purged."""
-        return await self.context.database.read(db.clock.ago, self.context.config.trash_days * DAY)
+        return await self.context.database.read(db.clock.ago, self.context.config.trash_days * SECONDS_PER_DAY)
 
     async def _look_at_clock(self) -> None:
         """Take care that a clock that was set ahead ends nothing early."""
@@ -349,13 +350,8 @@ def _by_the_clock(connection: Connection, step: Callable[[Connection, int], T], 
 @contextlib.contextmanager
 def _alone(context: Context) -> Iterator[int | None]:
     """The lock of the only collector of the data folder, None where another has it; it dies with its process."""
-    fd = os.open(context.config.data / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = locks.open_file(context.config.data / LOCK)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield fd
+        yield fd if locks.try_acquire(fd) else None
     finally:
         os.close(fd)

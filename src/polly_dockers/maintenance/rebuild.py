@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -17,10 +15,12 @@ from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.db.journal import compaction, frames, older, references, snapshot, state
 from polly_dockers.db.journal.replay import Replay
 from polly_dockers.db.schema import commits, organisations, repositories
-from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, now, open_engine
+from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, exclusive, now
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted
-from polly_dockers.system import ownership
+from polly_dockers.maintenance import garbage
+from polly_dockers.system import durable, locks, ownership
+from polly_dockers.system.durations import HOUR, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-KEEP_SECONDS: Final = 30 * 86_400
+KEEP_SECONDS: Final = 30 * SECONDS_PER_DAY
 """How long blobs are kept that no manifest of the journal names: a part of it may be lost, and found again."""
 
 
@@ -73,7 +73,7 @@ def rebuild(folder: Path) -> Rebuilt:
         raise Unavailable(msg)
     try:
         migrate.upgrade(folder)
-        with _CollectorRests(folder) as collector, _writing(folder) as connection:
+        with _CollectorRests(folder) as collector, exclusive(folder) as connection:
             collector.stop()
             if _has_all(connection, folder):
                 _begin_anew(connection, folder)
@@ -92,7 +92,7 @@ def catch_up(folder: Path) -> Rebuilt:
     before there was a journal, or with one whose journal was lost. A change that came before would hide either: its
     batch is the last one of both. Raises Unavailable as ``rebuild``.
     """
-    with _CollectorRests(folder) as collector, _writing(folder) as connection:
+    with _CollectorRests(folder) as collector, exclusive(folder) as connection:
         if _has_all(connection, folder):
             collector.stop()
             _begin_anew(connection, folder)
@@ -139,7 +139,7 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
     if result.blobs:
         result.blobs -= db.garbage.delete_unlinked(connection, KEEP_SECONDS)
     references.count(connection)
-    if frames.last(folder) - last > db.pulls.HOUR:
+    if frames.last(folder) - last > HOUR:
         db.pulls.record_all(connection)
     result.repositories = _number(connection, select(func.count()).select_from(repositories))
     result.commits = _number(connection, select(func.count()).select_from(commits))
@@ -199,7 +199,7 @@ def _begin_anew(connection: Connection, folder: Path) -> None:
     place = folder / frames.FOLDER
     if not place.exists():
         place.mkdir(mode=0o700)
-        frames.sync_folder(folder)
+        durable.sync(folder)
     for left in place.glob("*" + compaction.PART):
         left.unlink()
     number = max(state.last_batch(connection) + 1, frames.last(folder) + 1, now())
@@ -213,7 +213,7 @@ def _begin_anew(connection: Connection, folder: Path) -> None:
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         part.rename(named)
-        frames.sync_folder(place)
+        durable.sync(place)
     finally:
         part.unlink(missing_ok=True)
 
@@ -243,33 +243,11 @@ class _CollectorRests:
         """Take the lock of the collector; raises Unavailable where that is at work."""
         if self._fd >= 0:
             return
-        self._fd = os.open(self._folder / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self._fd = locks.open_file(self._folder / garbage.LOCK)
+        if not locks.try_acquire(self._fd):
             msg = f"A collection of garbage, or a backup, is at work on {self._folder}. Run this again when it is over."
-            raise Unavailable(msg) from None
+            raise Unavailable(msg)
 
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[Connection]:
-    """A connection in a transaction that is committed at the end, while no other process writes."""
-    lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    engine = open_engine(folder / FILE)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
-                raise
-            connection.exec_driver_sql("COMMIT")
-    finally:
-        engine.dispose()
-        os.close(lock)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from polly_dockers import db
 from polly_dockers.auth import permissions, refusals
 from polly_dockers.db.audit import Event
 from polly_dockers.model import Role
+from polly_dockers.system.durations import DAY, SECOND, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from polly_dockers.context import Context
     from polly_dockers.db.audit import Entry, Wanted
     from polly_dockers.model import Actor
-
-DAY: Final = 24 * 3600 * 1_000_000
 
 
 async def page(
@@ -56,7 +55,7 @@ async def drop_old(context: Context) -> int:
 
     Once a day at most: only where the oldest entry is a day older than that.
     """
-    before = await context.database.read(db.clock.ago, context.config.audit_days * DAY // 1_000_000)
+    before = await context.database.read(db.clock.ago, context.config.audit_days * SECONDS_PER_DAY)
     oldest = await context.database.read(db.audit.oldest)
     if not context.config.audit_days or oldest is None or oldest >= before - DAY:
         return 0
@@ -72,7 +71,7 @@ def _drop(connection: Connection, before: int) -> int:
     count = db.audit.drop(connection, before)
     if count == 0:
         return 0
-    day = dt.datetime.fromtimestamp(before / 1_000_000, dt.UTC).date().isoformat()
+    day = dt.datetime.fromtimestamp(before / SECOND, dt.UTC).date().isoformat()
     detail = f"{count} entries of before {day}; the chain goes on behind {db.audit.start(connection)}"
     db.audit.append(connection, Event.audit_drop, "", organisation_id=None, by=None, detail=detail)
     return count

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
 from polly_dockers.errors import PollyError, Unavailable
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,7 +53,7 @@ class Readiness:
     async def _try(self) -> None:
         try:
             async with self._alone():
-                if not await self._context.database.read(db.readiness.fresh, int(EVERY * 1_000_000)):
+                if not await self._context.database.read(db.readiness.fresh, int(EVERY * SECOND)):
                     await self._context.blobs.check()
                     await self._context.database.write(db.readiness.write)
             self._failure = None

@@ -10,6 +10,7 @@ from polly_dockers.auth import permissions
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BlobUnknown, Denied, ManifestUnknown, Unsupported
 from polly_dockers.model import Action, Digest
+from polly_dockers.system.durations import DAY, SECOND
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -93,7 +94,7 @@ def trace(
     if item is None or item.purging:
         return None
     who = f" by {item.deleted_by}" if item.deleted_by else " by a policy" if item.by_policy else ""
-    until = item.deleted_at + config.trash_days * 86_400_000_000
+    until = item.deleted_at + config.trash_days * DAY
     return (
         f"{what} was deleted{who} on {_minute(item.deleted_at)}. It is in the trash until {_minute(until)}. An admin "
         f"can restore it: polly dockers restore --name {name.name}{options}"
@@ -101,7 +102,7 @@ def trace(
 
 
 def _minute(microseconds: int) -> str:
-    return f"{dt.datetime.fromtimestamp(microseconds / 1_000_000, dt.UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{dt.datetime.fromtimestamp(microseconds / SECOND, dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 async def blob(context: Context, actor: Actor, name: RepositoryName, digest: Digest) -> None:

@@ -14,12 +14,13 @@ from sqlalchemy import bindparam, func, select
 from polly_dockers import db
 from polly_dockers.auth import permissions
 from polly_dockers.db.audit import Event
-from polly_dockers.db.retention import DAY, SECOND, Policy
+from polly_dockers.db.retention import Policy
 from polly_dockers.db.schema import blobs, manifest_blobs
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import Action, RepositoryName, Role
+from polly_dockers.system.durations import SECOND, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from polly_dockers.context import Context
     from polly_dockers.model import Actor
 
-LONGEST: Final = 100 * 366 * DAY
+LONGEST: Final = 100 * 366 * SECONDS_PER_DAY
 MOST: Final = 1000
 """The newest commits of a tag that a rule may keep, at most."""
 NAMED: Final = 1000
@@ -56,8 +57,8 @@ def parse(keep: str, younger: int | None, newest: int | None, pulled: int | None
         msg = "A policy without a rule would keep nothing but tags. Give younger, newest or pulled, or keep everything."
         raise BadRequest(msg)
     for name, seconds in (("younger", younger), ("pulled", pulled)):
-        if seconds is not None and not DAY <= seconds <= LONGEST:
-            msg = f"{name} is {seconds}: give seconds from {DAY} (a day) to {LONGEST} (100 years)."
+        if seconds is not None and not SECONDS_PER_DAY <= seconds <= LONGEST:
+            msg = f"{name} is {seconds}: give seconds from {SECONDS_PER_DAY} (a day) to {LONGEST} (100 years)."
             raise BadRequest(msg)
     if newest is not None and not 1 <= newest <= MOST:
         msg = f"newest is {newest}: give how many commits of each tag are kept, from 1 to {MOST}."
@@ -165,7 +166,7 @@ async def look(
 def _moment(as_of: int | None) -> int:
     """When it is judged: now, or later. Raises BadRequest."""
     at = now()
-    if as_of is not None and not at - DAY * SECOND <= as_of <= at + LONGEST * SECOND:
+    if as_of is not None and not at - SECONDS_PER_DAY * SECOND <= as_of <= at + LONGEST * SECOND:
         msg = "as_of is to be a moment from now on, within 100 years."
         raise BadRequest(msg)
     return max(at, as_of or 0)

@@ -15,6 +15,7 @@ from polly_dockers.auth.throttles import FAILURES_PAIR, Attempt, Throttles
 from polly_dockers.db import migrate
 from polly_dockers.db.sqlite import Database
 from polly_dockers.errors import StorageFull, TooManyRequests
+from polly_dockers.system.durations import DAY
 from polly_dockers.system.gate import Gate
 
 if TYPE_CHECKING:
@@ -303,7 +304,7 @@ async def test_a_clock_that_jumps_locks_nobody_out(
     await fail(of_process, database, FAILURES_PAIR)
     with pytest.raises(TooManyRequests):
         await fail(of_process, database)
-    later = db.sqlite.now() + days * 24 * db.throttles.HOUR
+    later = db.sqlite.now() + days * DAY
     monkeypatch.setattr(db.throttles, "now", lambda: later)
     await fail(of_process, database, FAILURES_PAIR)
     with pytest.raises(TooManyRequests):

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from polly_dockers.auth.passwords import check_strength, hash_now
 from polly_dockers.auth.registry_tokens import Signer, UnknownKey, new_key
 from polly_dockers.auth.token_flow import MAX_SCOPES, parse_scopes
-from polly_dockers.db.keys import AHEAD, LEEWAY, LOOK_EVERY, SECOND, Key
+from polly_dockers.db.keys import AHEAD, LEEWAY, LOOK_EVERY, Key
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BadRequest, Unauthorized
 from polly_dockers.model import BITS, Action, Actor, Grants, RepositoryName, short_hash
+from polly_dockers.system.durations import SECOND
 from polly_dockers.web.v2.blobs import matches
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from sqlalchemy import insert, select
 
 from polly_dockers import db
 from polly_dockers.db import migrate
-from polly_dockers.db.clock import SECOND, TOLERANCE, UNSEEN, walk_back
+from polly_dockers.db.clock import TOLERANCE, UNSEEN, walk_back
 from polly_dockers.db.schema import tombstones
 from polly_dockers.system import boot
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,25 +13,22 @@ A compaction and the writers of all processes agree in four steps, and a crash b
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import time
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.exc import DBAPIError
-
 from polly_dockers.db.journal import frames, snapshot, state
-from polly_dockers.db.sqlite import FILE, open_engine
+from polly_dockers.db.sqlite import FILE, exclusive, open_engine
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.formatting import size
+from polly_dockers.system import durable, locks
+from polly_dockers.system.durations import SECOND, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from sqlalchemy import Connection
 
 PART: Final = ".part"
 SLACK: Final = 64 << 20
@@ -42,7 +39,7 @@ FEW: Final = 50
 """Batches that are read under the writers' lock without a thought."""
 ROUNDS: Final = 10
 """Times that what came meanwhile is read before the lock is taken, at most."""
-WEEK: Final = 7 * 86_400
+WEEK: Final = 7 * SECONDS_PER_DAY
 """Seconds after which what is gone for good is no longer kept in the journal of a server."""
 
 
@@ -66,7 +63,7 @@ def _began(path: Path) -> float:
 
     The number of a snapshot may be far ahead for ever: each batch has a higher one than those before it.
     """
-    return path.stat().st_mtime if frames.is_snapshot(path) else frames.number(path) / 1_000_000
+    return path.stat().st_mtime if frames.is_snapshot(path) else frames.number(path) / SECOND
 
 
 def compact(folder: Path, rest: Callable[[float], None]) -> int:
@@ -105,16 +102,15 @@ def sweep(folder: Path) -> None:
     place = folder / frames.FOLDER
     if not place.exists():
         return
-    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = durable.open_folder(place)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not locks.try_acquire(fd):
+            return
         os.fsync(fd)  # the name of the snapshot is on the disk before the others are taken off it
         kept = set(frames.files(folder))
         for path in (*sorted(place.glob("*.log")), *place.glob("*" + PART)):
             if path not in kept:
                 path.unlink()
-    except BlockingIOError:
-        return
     finally:
         os.close(fd)
 
@@ -130,7 +126,7 @@ class _Rows:
 
     def begin(self) -> int:
         """Begin the snapshot; the batch that it is of, behind which others go to new files. 0 where there is none."""
-        with self._alone() as connection:
+        with exclusive(self._folder) as connection:
             last = state.last_batch(connection)
             state.begin_file(connection, last + 1)
             connection.exec_driver_sql("COMMIT")
@@ -152,34 +148,16 @@ class _Rows:
         for _ in range(ROUNDS):
             if behind.read(rest) <= FEW:
                 break
-        with self._alone() as connection:
+        with exclusive(self._folder) as connection:
             behind.read(lambda _took: None)
             at = state.last_batch(connection)
             while at in behind.before:
                 at = behind.before[at]
             if at == last:
                 part.rename(place)
-                frames.sync_folder(place.parent)
+                durable.sync(place.parent)
                 state.add_stale(connection, -self._stale)
-            connection.exec_driver_sql("COMMIT")
         return at == last
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[Connection]:
-        """A connection in a transaction, which the caller ends, while no other process writes."""
-        lock = os.open(self._folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                except BaseException:
-                    with contextlib.suppress(DBAPIError):  # it may have ended already
-                        connection.exec_driver_sql("ROLLBACK")
-                    raise
-        finally:
-            os.close(lock)
 
     def close(self) -> None:
         """Release the file."""

@@ -15,13 +15,15 @@ as they were at the batch that its name tells (compaction.py): what files before
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import secrets
 import struct
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
+
+from polly_dockers.system import durable, locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -269,14 +271,14 @@ class Journal:
         self._since = since
         if not self._folder.exists():
             self._folder.mkdir(mode=0o700)
-            sync_folder(self._folder.parent)
+            durable.sync(self._folder.parent)
         newest = max(self._folder.glob("*.log"), default=None)
         if newest is None or is_snapshot(newest) or number(newest) < since or newest.stat().st_size >= FULL:
             newest = self._folder / f"{batch:020}.log"
         new = not newest.exists()
         self._fd = os.open(newest, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if new:
-            sync_folder(self._folder)
+            durable.sync(self._folder)
         return os.fstat(self._fd).st_size
 
     def close(self) -> None:
@@ -286,29 +288,11 @@ class Journal:
             self._fd = -1
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def check(folder: Path) -> None:
     """Write a file beside the journal's, sync it, and take it away again. Raises OSError."""
     inside = folder / FOLDER
     inside.mkdir(mode=0o700, exist_ok=True)
-    probe = inside / f"check-{os.getpid()}"
-    try:
-        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, b"\0")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    finally:
-        probe.unlink(missing_ok=True)
+    durable.probe(inside / f"check-{secrets.token_hex(8)}")
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -343,8 +327,8 @@ def _held(folder: Path, until: int | None = None) -> Iterator[list[Path]]:
     """The files that hold the journal, none of which is deleted meanwhile (compaction.py)."""
     fd = -1
     with contextlib.suppress(OSError):  # no journal, or a file system of a backup that has no locks: nobody deletes
-        fd = os.open(folder / FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        fd = durable.open_folder(folder / FOLDER)
+        locks.acquire(fd, shared=True)
     try:
         yield files(folder, until)
     finally:

@@ -19,6 +19,7 @@ from polly_dockers.errors import BadRequest
 from polly_dockers.server.cli import data_option
 from polly_dockers.server.cli.help import moment
 from polly_dockers.server.cli.storage import on_registry
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -133,4 +134,4 @@ def _moment(text: str | None, option: str, *, end: bool) -> int | None:
             f"{option} {text!r} is not a time. Right are yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (a week ago)."
         )
         raise BadRequest(msg) from error
-    return int(at.timestamp() * 1_000_000)
+    return int(at.timestamp() * SECOND)

@@ -13,6 +13,7 @@ import typer
 from polly_dockers.cli import usage
 from polly_dockers.cli.command import HelpedGroup
 from polly_dockers.system import process
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +97,4 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 def moment(microseconds: int) -> str:
     """A time of the database as programs read it: UTC, to the second."""
-    return (
-        dt.datetime.fromtimestamp(microseconds / 1_000_000, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    )
+    return dt.datetime.fromtimestamp(microseconds / SECOND, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

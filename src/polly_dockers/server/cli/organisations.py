@@ -19,6 +19,7 @@ from polly_dockers.model import parse_slug
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli.data_option import Data, Org, same, settings
 from polly_dockers.server.cli.help import group, moment, named_by
+from polly_dockers.system.durations import DAY
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -97,7 +98,7 @@ def org_delete(
 
 def _until(item: Item, data: Path) -> str:
     """Until when the item can be restored."""
-    return moment(item.deleted_at + settings(data).trash_days * 86_400_000_000)
+    return moment(item.deleted_at + settings(data).trash_days * DAY)
 
 
 @app.command(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers import api_types
 from polly_dockers.auth import access_tokens, members, sign_in
 from polly_dockers.errors import BadRequest
+from polly_dockers.system.durations import SECOND
 from polly_dockers.web import authentication
 from polly_dockers.web.api import params
 from polly_dockers.web.response import Response
@@ -68,7 +69,7 @@ async def create_token(request: Request) -> Response:
         label=wanted.label,
         replaces=wanted.replaces or "",
     )
-    lasts = (token.expires_at - token.created_at) // access_tokens.SECOND
+    lasts = (token.expires_at - token.created_at) // SECOND
     return params.json_response(
         api_types.TokenCreated(token.id, secret, wanted.scope, params.time(token.expires_at), signed_in.email, lasts),
         201,

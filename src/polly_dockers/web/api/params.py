@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polly_dockers import api_types
 from polly_dockers.errors import BadRequest
+from polly_dockers.system.durations import SECOND
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def json_response(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - 
 
 def time(microseconds: int) -> str:
     """A time of a row as RFC 3339, in milliseconds."""
-    at = dt.datetime.fromtimestamp(microseconds / 1_000_000, dt.UTC)
+    at = dt.datetime.fromtimestamp(microseconds / SECOND, dt.UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
 from polly_dockers.registry import trash
+from polly_dockers.system.durations import DAY
 from polly_dockers.web import authentication
 from polly_dockers.web.api import params
 
@@ -72,6 +73,6 @@ def _trash_item(request: Request, organisation: str, item: Item) -> api_types.Tr
         size=item.size,
         deleted_by=item.deleted_by,
         deleted_at=params.time(item.deleted_at),
-        restorable_until=params.time(item.deleted_at + config.trash_days * 86_400_000_000),
+        restorable_until=params.time(item.deleted_at + config.trash_days * DAY),
         by_policy=item.by_policy,
     )
