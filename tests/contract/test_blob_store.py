@@ -10,10 +10,10 @@ import pytest
 
 from polly_dockers.blobs import filesystem
 from polly_dockers.blobs.filesystem import FileBlobStore
-from polly_dockers.blobs.memory import MemoryBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, TooManyRequests
 from polly_dockers.model import Digest
+from support.memory_blob_store import MemoryBlobStore
 from support.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
 from support.wire_client import EMPTY, sha256, sha512
 

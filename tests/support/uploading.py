@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers.blobs.filesystem import FileBlobStore
-from polly_dockers.blobs.memory import MemoryBlobStore
 from polly_dockers.model import Digest
+from support.memory_blob_store import MemoryBlobStore
 from support.wire_client import sha256
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The query of rights: one row with an organisation, a repository of it, and what a user is there.
 
-``db.pulls`` joins what is pulled to the same query, so that a pull takes one query in all.
+``db.pull`` joins what is pulled to the same query, so that a pull takes one query in all.
 """
 
 from __future__ import annotations

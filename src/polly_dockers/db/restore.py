@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, insert, select, update
 
-from polly_dockers.db import manifests, pulls, repositories, schema, sparse, trash
+from polly_dockers.db import last_pulls, manifests, repositories, schema, sparse, trash
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -114,7 +114,7 @@ def _revive(connection: Connection, item: Item) -> list[int]:
             .where(manifest_children.c.manifest_id == row.id, schema.manifests.c.trash_id.is_not(None))
         )
         with_it = [*connection.execute(inside).scalars(), *_taken_referrers(connection, repository_id, item.name)]
-    pulls.record_restored(connection, row.id if live is None else live)
+    last_pulls.record_restored(connection, row.id if live is None else live)
     for tag, count in by_tag.items():
         manifests.add_to_total(connection, repository_id, tag, count)
     repositories.add_delta(connection, repository_id, commits=sum(by_tag.values()), size=size)

@@ -43,7 +43,7 @@ GROUP: Final = 300
 WALK: Final = 10_000
 """Commits of a tag that are looked at to find its newest ones, at most; where more lie in the trash, all are kept."""
 SLACK: Final = 2 * HOUR
-"""How much later than written a manifest may have been pulled: the hour of pulls.py, and what a crash forgets."""
+"""How much later than written a manifest may have been pulled: the hour of last_pulls.py, and what a crash forgets."""
 
 
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -140,7 +140,7 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
         result.blobs -= db.garbage.delete_unlinked(connection, KEEP_SECONDS)
     references.count(connection)
     if frames.last(folder) - last > HOUR:
-        db.pulls.record_all(connection)
+        db.last_pulls.record_all(connection)
     result.repositories = _number(connection, select(func.count()).select_from(repositories))
     result.commits = _number(connection, select(func.count()).select_from(commits))
     return result

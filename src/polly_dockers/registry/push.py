@@ -131,7 +131,7 @@ def _store(
         )
     ]
     if not changed:
-        db.pulls.record_if_stale(connection, manifest_id)
+        db.last_pulls.record_if_stale(connection, manifest_id)
     paths = [f"{name}:{tag}" for tag in changed] or ([name] if new else [])
     for path in paths:
         db.audit.append(connection, Event.push, path, organisation_id=reached.organisation_id, by=actor, detail=digest)

@@ -361,11 +361,11 @@ async def count(context: Context) -> int:
 async def record_pulls(context: Context) -> None:
     """Write which manifests this process has answered since the last time, where that is worth it."""
     while context.pulled:
-        some = [context.pulled.pop() for _ in range(min(len(context.pulled), db.pulls.CHUNK))]
+        some = [context.pulled.pop() for _ in range(min(len(context.pulled), db.last_pulls.CHUNK))]
         try:
-            wanted = await context.database.read(db.pulls.stale, some)
+            wanted = await context.database.read(db.last_pulls.stale, some)
             if wanted:
-                await context.database.write(db.pulls.record, wanted)
+                await context.database.write(db.last_pulls.record, wanted)
         except BaseException:
             context.pulled.update(some)
             raise

@@ -1,4 +1,4 @@
-"""Blobs in memory: the smallest BlobStore, for tests of use cases and as the measure of the contract."""
+"""The smallest BlobStore, in memory: for tests of use cases, and to show what the contract asks for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MemorySegment:
-    """The end of a bytearray."""
+    """An upload, as a bytearray that grows."""
 
     def __init__(self, store: MemoryBlobStore, upload: str) -> None:
         self._store = store
@@ -35,17 +35,17 @@ class MemorySegment:
                 hasher.update(piece)
 
     async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
-        """Append; how far it is needs no note."""
+        """Append, and return the size of the upload."""
         await self.write(data, hasher)
         self._check()
         return len(self._bytes)
 
     async def cut(self) -> None:
-        """Back to where it was."""
+        """Drop what this request appended."""
         del self._bytes[self.size :]
 
     async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
-        """Hash the bytes again, and move them under a new key."""
+        """Compare the digest, and move the bytes under a new storage key."""
         await self.write(data, hasher)
         try:
             check_digest(f"{digest.algorithm}:{hashlib.new(digest.algorithm, self._bytes).hexdigest()}", digest)
@@ -64,29 +64,29 @@ class MemorySegment:
 
 
 class MemoryBlob:
-    """Bytes that are open."""
+    """An open blob."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.size = len(data)
 
     def fileno(self) -> int | None:
-        """No file."""
+        """Return None: there is no file."""
         return None
 
     async def warm(self, offset: int, length: int) -> None:
-        """It is."""
+        """Do nothing: all bytes are in memory."""
 
     async def read(self, offset: int, length: int) -> bytes:
-        """A slice."""
+        """Return the bytes of the range."""
         return self._data[offset : offset + length]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
 class MemoryBlobStore:
-    """A BlobStore that lives as long as its process."""
+    """A BlobStore that keeps all bytes in memory."""
 
     def __init__(self) -> None:
         self.uploads: dict[str, bytearray] = {}
@@ -97,24 +97,24 @@ class MemoryBlobStore:
         self._since: dict[str, float] = {}
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep the bytes under the key."""
+        """Store the bytes under the storage key."""
         self.blobs[key] = data
         self._since[key] = time.monotonic()
 
     async def start(self, upload: str) -> None:
-        """No bytes yet."""
+        """Begin an empty upload."""
         self.uploads[upload] = bytearray()
         self._began[upload] = time.monotonic()
 
     async def size(self, upload: str) -> int:
-        """Its bytes."""
+        """Return the size of the upload in bytes."""
         if upload not in self.uploads:
             raise gone()
         return len(self.uploads[upload])
 
     @contextlib.asynccontextmanager
     async def append(self, upload: str) -> AsyncIterator[MemorySegment]:
-        """Hold the upload by its name."""
+        """Hold the upload until the end of the block."""
         if upload in self._held:
             raise held()
         await self.size(upload)
@@ -125,40 +125,40 @@ class MemoryBlobStore:
             self._held.discard(upload)
 
     async def abort(self, upload: str) -> bool:
-        """Forget the upload."""
+        """Delete the upload; whether it was there."""
         return self.uploads.pop(upload, None) is not None
 
     async def open(self, key: str) -> MemoryBlob:
-        """The bytes under the key."""
+        """Open the blob of the storage key."""
         try:
             return MemoryBlob(self.blobs[key])
         except KeyError:
             raise BlobMissing(key) from None
 
     async def delete(self, key: str) -> None:
-        """Forget the key."""
+        """Delete the blob."""
         self.blobs.pop(key, None)
 
     async def delete_all(self, keys: Sequence[str]) -> int:
-        """Forget the keys."""
+        """Delete the blobs; how many bytes they had."""
         return sum(len(self.blobs.pop(key, b"")) for key in keys)
 
     async def set_aside(self, key: str) -> None:
-        """Move the bytes away."""
+        """Move the blob to ``aside``."""
         if key in self.blobs:
             self.aside[key] = self.blobs.pop(key)
 
     def parts(self) -> Sequence[str]:
-        """One."""
+        """Return the one part that there is."""
         return ("all",)
 
     async def keys(self, _part: str) -> Sequence[Stored]:
-        """All of them."""
+        """List all blobs."""
         now = time.monotonic()
         return [Stored(key, len(data), now - self._since[key]) for key, data in self.blobs.items()]
 
     async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
-        """Those begun long ago that nobody holds."""
+        """Count uploads that began so long ago and that no request holds; delete them if asked to."""
         old = [
             name
             for name, began in self._began.items()
@@ -170,14 +170,14 @@ class MemoryBlobStore:
         return len(old), size
 
     async def trim(self, prefix: str, keep: int) -> None:
-        """The oldest of them that nobody holds."""
+        """Delete the oldest uploads with the prefix that no request holds, until ``keep`` are left."""
         found = [name for name in self.uploads if name.startswith(prefix)]
         free = sorted((name for name in found if name not in self._held), key=self._began.__getitem__)
         for name in free[: max(0, len(found) - keep)]:
             del self.uploads[name]
 
     async def check(self) -> None:
-        """Memory is there."""
+        """Do nothing: memory always works."""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
