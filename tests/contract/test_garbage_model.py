@@ -20,7 +20,7 @@ from sqlalchemy import select, update
 
 from polly_dockers import db, oci
 from polly_dockers.db import schema
-from polly_dockers.db.journal import frames
+from polly_dockers.db.journal import records
 from polly_dockers.db.schema import blobs, manifest_blobs, manifests, metadata, repository_blobs, tombstones
 from polly_dockers.db.sqlite import open_engine
 from polly_dockers.errors import NotInTrash
@@ -388,7 +388,7 @@ class Collecting(RuleBasedStateMachine):
         """What a manifest names, also one in the trash, and what a lease promises: row, link and bytes."""
         if not hasattr(self, "connection"):
             return
-        frames.pending(self.connection).clear()
+        records.pending(self.connection).clear()
         needed = {(at, content) for (at, _), contents in self.named.items() for content in contents} | self.leased
         for at, content in needed:
             found = db.blobs.find(self.connection, self.at(at), digest_of(content))

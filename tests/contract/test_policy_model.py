@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
 
 from polly_dockers import db
-from polly_dockers.db.journal import frames
+from polly_dockers.db.journal import records
 from polly_dockers.db.retention import Policy
 from polly_dockers.db.schema import commits, manifest_children, manifest_pulls, manifests, metadata, tags, trash
 from polly_dockers.db.sqlite import open_engine
@@ -149,7 +149,7 @@ def undone(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.exec_driver_sql("ROLLBACK")
-        frames.pending(connection).clear()
+        records.pending(connection).clear()
 
 
 def fill(connection: Connection, found: list[Node], untagged: dict[str, bool]) -> int:

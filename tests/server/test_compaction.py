@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from polly_dockers.config import Config
-from polly_dockers.db.journal import compaction, frames, state
+from polly_dockers.db.journal import compaction, frames, records, state
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import rebuild
 from polly_dockers.registry import audit
@@ -347,7 +347,7 @@ def test_a_check_while_it_is_compacted(server: Server, monkeypatch: pytest.Monke
     def compacted(look: Any) -> Any:  # noqa: ANN401 - either of the two
         def look_late(folder: Path, batch: int) -> Any:  # noqa: ANN401
             monkeypatch.undo()
-            data_folder.change(folder, lambda connection: frames.record(connection, frames.User(1, "a@b.example", 1)))
+            data_folder.change(folder, lambda connection: records.add(connection, records.User(1, "a@b.example", 1)))
             compact(server)
             return look(folder, batch)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 
 from polly_dockers.db import clock
-from polly_dockers.db.journal import frames
+from polly_dockers.db.journal import records
 from polly_dockers.db.schema import access_tokens, members, organisations, repositories, users
 from polly_dockers.db.sqlite import now
 from polly_dockers.model import Role
@@ -59,7 +59,7 @@ def add_organisation(connection: Connection, slug: str) -> int:
     at = now()
     made = insert(organisations).values(slug=slug, created_at=at).returning(organisations.c.id)
     number = int(connection.execute(made).scalar_one())
-    frames.record(connection, frames.Organisation(number, slug, create_on_push=False, created_at=at))
+    records.add(connection, records.Organisation(number, slug, create_on_push=False, created_at=at))
     return number
 
 
@@ -81,9 +81,9 @@ def set_policy(connection: Connection, organisation: int, policy: str | None) ->
 def _change_organisation(connection: Connection, organisation: int, **values: int | str | None) -> None:
     changed = update(organisations).where(organisations.c.id == organisation).values(**values)
     row = connection.execute(changed.returning(organisations)).one()
-    frames.record(
+    records.add(
         connection,
-        frames.Organisation(row.id, row.slug, bool(row.create_on_push), row.created_at, row.policy),
+        records.Organisation(row.id, row.slug, bool(row.create_on_push), row.created_at, row.policy),
     )
 
 
@@ -135,7 +135,7 @@ def add_user(connection: Connection, email: str, password_hash: str) -> int:
     at = now()
     made = insert(users).values(email=email, password_hash=password_hash, created_at=at).returning(users.c.id)
     number = int(connection.execute(made).scalar_one())
-    frames.record(connection, frames.User(number, email, at))
+    records.add(connection, records.User(number, email, at))
     return number
 
 

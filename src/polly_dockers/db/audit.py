@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
-from polly_dockers.db.journal import frames, state
+from polly_dockers.db.journal import records, state
 from polly_dockers.db.schema import audit, audit_start, members, organisations, users
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
@@ -149,7 +149,7 @@ def append_as(
         "detail": detail,
     }
     number = _ADD.first(connection, values).id
-    frames.record(connection, frames.Audited(number, *values.values()))
+    records.add(connection, records.Audited(number, *values.values()))
 
 
 def append_for_account(
@@ -311,7 +311,7 @@ def seal(connection: Connection) -> int:
         before = _hash(before, position, row)
         connection.execute(update(audit).where(audit.c.id == row.id).values(position=position, hash=before))
     if rows:
-        frames.record(connection, frames.Sealed(position, before))
+        records.add(connection, records.Sealed(position, before))
     return len(rows)
 
 
@@ -353,17 +353,17 @@ def drop(connection: Connection, before: int) -> int:
     rows = connection.execute(query.order_by(audit.c.position).limit(DROPPED)).all()
     old = list(itertools.takewhile(lambda row: row.at < before, rows))
     if old:
-        put_start(connection, frames.AuditStart(old[-1].id, old[-1].position, old[-1].hash))
+        put_start(connection, records.AuditStart(old[-1].id, old[-1].position, old[-1].hash))
         state.add_stale(connection, len(old))
     return len(old)
 
 
-def put_start(connection: Connection, begin: frames.AuditStart) -> None:
+def put_start(connection: Connection, begin: records.AuditStart) -> None:
     """Drop all entries up to an id; the chain goes on behind its seal. It stands in the journal."""
     connection.execute(delete(audit).where(audit.c.id <= begin.id))
     connection.execute(delete(audit_start))
     connection.execute(insert(audit_start).values(position=begin.position, hash=begin.hash))
-    frames.record(connection, begin)
+    records.add(connection, begin)
 
 
 def broken(connection: Connection, after: Seal, limit: int = BATCH) -> tuple[Seal | None, int | None]:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select, update
 
 from polly_dockers.db import paging, repositories, sparse
-from polly_dockers.db.journal import frames
+from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
     blobs,
     commits,
@@ -112,9 +112,9 @@ def add(
         "body": body,
     }
     manifest_id: int = _ADD.first(connection, made).id
-    frames.record(
+    records.add(
         connection,
-        frames.Manifest(
+        records.Manifest(
             manifest_id,
             repository_id,
             digest,
@@ -216,7 +216,7 @@ def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id
         "pushed_at": at,
     }
     commit_id = _ADD_COMMIT.first(connection, made).id
-    frames.record(connection, frames.Commit(commit_id, repository_id, tag, manifest_id, user_id, at))
+    records.add(connection, records.Commit(commit_id, repository_id, tag, manifest_id, user_id, at))
     place = {"manifest_id": manifest_id, "commit_id": commit_id}
     add_to_total(connection, repository_id, tag, 1)
     if held is None:

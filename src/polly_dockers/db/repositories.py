@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, or_, select, tuple_, update
 
-from polly_dockers.db.journal import frames
+from polly_dockers.db.journal import records
 from polly_dockers.db.schema import members, organisations, repositories, repository_deltas, users
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
@@ -43,9 +43,9 @@ def add(
         active_at=_after_all(connection, organisation_id, at),
     )
     number = int(connection.execute(row.returning(repositories.c.id)).scalar_one())
-    frames.record(
+    records.add(
         connection,
-        frames.Repository(number, organisation_id, name, description, access, "deny", user_id, at),
+        records.Repository(number, organisation_id, name, description, access, "deny", user_id, at),
     )
     return number
 
@@ -59,7 +59,7 @@ def _after_all(connection: Connection, organisation_id: int, at: int) -> int:
 def change(connection: Connection, repository_id: int, **values: str | None) -> None:
     """Set columns of a repository."""
     connection.execute(update(repositories).where(repositories.c.id == repository_id).values(**values))
-    frames.record(connection, frames.RepositoryChanged(repository_id, values))
+    records.add(connection, records.RepositoryChanged(repository_id, values))
 
 
 _ADD_DELTA: Final = Statement(insert(repository_deltas), "repository_id", "tags", "commits", "size", "pushed_at")

@@ -27,7 +27,7 @@ from sqlalchemy import URL, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from polly_dockers.db.journal import frames
+from polly_dockers.db.journal import records
 from polly_dockers.db.journal.frames import Journal
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.system import locks, ownership
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from polly_dockers.db.journal.frames import Record
+    from polly_dockers.db.journal.records import Record
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -316,8 +316,8 @@ class Database:
 
     def _transact(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
         started, end = time.perf_counter(), None
-        records = frames.pending(connection)
-        records.clear()
+        pending = records.pending(connection)
+        pending.clear()
         try:
             with self._alone():
                 try:
@@ -326,9 +326,9 @@ class Database:
                             batch[0].value = batch[0].run(connection)
                         else:
                             for work in batch:
-                                _run(connection, driver, work, records)
-                        if records:
-                            end = self._record(driver, records)
+                                _run(connection, driver, work, pending)
+                        if pending:
+                            end = self._record(driver, pending)
                 except BaseException:
                     if end is not None:
                         self._journal.truncate(end)
@@ -340,7 +340,7 @@ class Database:
                 work.error = _reported(error)
         self.on_transaction(time.perf_counter() - started)
 
-    def _record(self, driver: Any, records: list[Record]) -> int:  # noqa: ANN401 - untyped
+    def _record(self, driver: Any, pending: list[Record]) -> int:  # noqa: ANN401 - untyped
         """Have the changes of the transaction in the journal, synced, before it is committed."""
         row = driver.execute("SELECT batch, since FROM journal").fetchone()
         previous, since = row if row is not None else (0, 0)
@@ -349,7 +349,7 @@ class Database:
             driver.execute("INSERT INTO journal (batch) VALUES (?)", (number,))
         else:
             driver.execute("UPDATE journal SET batch = ?", (number,))
-        return self._journal.append(number, previous, records, since)
+        return self._journal.append(number, previous, pending, since)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -405,14 +405,14 @@ def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
         raise
 
 
-def _run(connection: Connection, driver: Any, work: _Work, records: list[Record]) -> None:  # noqa: ANN401 - untyped
+def _run(connection: Connection, driver: Any, work: _Work, pending: list[Record]) -> None:  # noqa: ANN401 - untyped
     driver.execute("SAVEPOINT caller")
-    before = len(records)
+    before = len(pending)
     try:
         work.value = work.run(connection)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
         work.error = _reported(error)
-        del records[before:]
+        del pending[before:]
         try:
             driver.execute("ROLLBACK TO caller")
         except sqlite.Error:  # where the disk was full, SQLite has rolled back all that the batch did

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Column, and_, bindparam, delete, func, insert, select, tuple_, update
 
 from polly_dockers.db import audit, manifests, paging, repositories, schema, sparse
-from polly_dockers.db.journal import frames, state
+from polly_dockers.db.journal import records, state
 from polly_dockers.db.schema import (
     HIDDEN,
     MARK,
@@ -180,7 +180,7 @@ def claim(connection: Connection, item: Item) -> bool:
     in the journal too, so that what was purged in part is not taken for whole after a rebuild.
     """
     if _CLAIM.run(connection, {"item_id": item.id, "at": now()}):
-        frames.record(connection, frames.Claimed(item.id))
+        records.add(connection, records.Claimed(item.id))
         if item.kind == ORGANISATION:
             mine = schema.repositories.c.organisation_id == item.organisation_id
             marked = update(schema.repositories).where(mine, schema.repositories.c.deleted_at.is_(None))
@@ -217,7 +217,7 @@ def _add(
     )
     number = int(connection.execute(made.returning(trash.c.id)).scalar_one())
     moved = (number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at, by_policy)
-    frames.record(connection, frames.MovedToTrash(*moved))
+    records.add(connection, records.MovedToTrash(*moved))
     return number
 
 
@@ -240,7 +240,7 @@ def delete_item(connection: Connection, item_id: int) -> None:
     """Take the item out of the trash; what it stood for is gone."""
     _DELETE.run(connection, {"item_id": item_id})
     state.add_stale(connection, 1)
-    frames.record(connection, frames.Purged(item_id))
+    records.add(connection, records.Purged(item_id))
 
 
 def being_purged(item: Item) -> NotInTrash:
@@ -259,7 +259,7 @@ def delete_restored(connection: Connection, item: Item, name: str) -> None:
     whole = and_(trash.c.id == item.id, trash.c.purging_at.is_(None))
     if connection.execute(delete(trash).where(whole)).rowcount == 0:
         raise being_purged(item)
-    frames.record(connection, frames.Restored(item.id, name))
+    records.add(connection, records.Restored(item.id, name))
 
 
 def is_there(connection: Connection, item: Item) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from polly_dockers import db
 from polly_dockers.auth.passwords import UNSET
 from polly_dockers.blobs.filesystem import FileBlobStore
-from polly_dockers.db.journal import compaction, frames, older, references, snapshot, state
+from polly_dockers.db.journal import compaction, frames, older, records, references, snapshot, state
 from polly_dockers.db.journal.replay import Replay
 from polly_dockers.db.schema import commits, organisations, repositories
 from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, exclusive, now
@@ -154,7 +154,7 @@ def _is_older(connection: Connection, folder: Path, last: int) -> bool:
     return older.is_ancestor(connection, frames.read_file(newest))
 
 
-def _chosen(folder: Path, connection: Connection, wanted: list[int], last: int) -> Iterator[frames.Batch]:
+def _chosen(folder: Path, connection: Connection, wanted: list[int], last: int) -> Iterator[records.Batch]:
     first = True
     for batch in _of(folder, wanted):
         if first and batch.previous != last:
@@ -163,7 +163,7 @@ def _chosen(folder: Path, connection: Connection, wanted: list[int], last: int) 
         yield batch
 
 
-def _of(folder: Path, wanted: list[int]) -> Iterator[frames.Batch]:
+def _of(folder: Path, wanted: list[int]) -> Iterator[records.Batch]:
     """The batches of these ids."""
     chosen = set(wanted)
     return (batch for batch in frames.read(folder) if batch.id in chosen)

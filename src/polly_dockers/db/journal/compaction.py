@@ -19,7 +19,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.db.journal import frames, snapshot, state
+from polly_dockers.db.journal import frames, records, snapshot, state
 from polly_dockers.db.sqlite import FILE, exclusive, open_engine
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.formatting import size
@@ -134,7 +134,7 @@ class _Rows:
             self._stale = state.stale(self._reader)
         return last
 
-    def batches(self, last: int) -> Iterator[frames.Batch]:
+    def batches(self, last: int) -> Iterator[records.Batch]:
         """All rows of the snapshot; the last batch is the one that it is of."""
         return snapshot.batches(self._reader, 1, last)
 
@@ -189,7 +189,7 @@ class _Behind:
         return len(self.before) - known
 
 
-def write(part: Path, found: Iterator[frames.Batch], rest: Callable[[float], None]) -> int:
+def write(part: Path, found: Iterator[records.Batch], rest: Callable[[float], None]) -> int:
     """Write batches to a new file and sync it; how many there were."""
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     count = 0

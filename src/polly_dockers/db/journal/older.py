@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import String, cast, delete, func, select, update
 
-from polly_dockers.db.journal.frames import (
+from polly_dockers.db.journal.records import (
     Audited,
     AuditStart,
     Claimed,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-    from polly_dockers.db.journal.frames import Batch
+    from polly_dockers.db.journal.records import Batch
 
 _CLEARED: Final = (
     *(tags, commits, manifest_children, manifest_blobs, manifest_missing, manifest_pulls, manifests),

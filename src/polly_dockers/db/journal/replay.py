@@ -14,8 +14,8 @@ from sqlalchemy import delete, func, insert, select, update
 
 from polly_dockers import oci
 from polly_dockers.db import audit, garbage, manifests, restore, schema, trash
-from polly_dockers.db.journal import frames, state
-from polly_dockers.db.journal.frames import (
+from polly_dockers.db.journal import records, state
+from polly_dockers.db.journal.records import (
     Audited,
     AuditStart,
     Claimed,
@@ -50,7 +50,7 @@ class Replay:
         """Ids of manifests whose rows were made; what they name is not yet looked at (references.py)."""
         self.batches = 0
 
-    def carry_out(self, found: Iterable[frames.Batch]) -> None:
+    def carry_out(self, found: Iterable[records.Batch]) -> None:
         """Carry out batches in their order, and say which was the last."""
         last = 0
         for batch in found:
@@ -60,7 +60,7 @@ class Replay:
             last = batch.id
         if last:
             state.advance(self._connection, last)
-        frames.pending(self._connection).clear()
+        records.pending(self._connection).clear()
 
     def _put(self, table: Table, values: dict[str, Any]) -> bool:
         """Insert a row, where there is none of its id."""

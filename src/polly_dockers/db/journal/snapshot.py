@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import ColumnElement, select
 
 from polly_dockers.db import audit, schema, trash
-from polly_dockers.db.journal import frames, state
+from polly_dockers.db.journal import records, state
 from polly_dockers.db.schema import MARK, commits, manifests, organisations, repositories, tags, users
 
 if TYPE_CHECKING:
@@ -22,24 +22,24 @@ SIZE: Final = 4 << 20
 """Bytes of manifests in one batch, about."""
 
 
-def batches(connection: Connection, number: int, last: int | None = None) -> Iterator[frames.Batch]:
+def batches(connection: Connection, number: int, last: int | None = None) -> Iterator[records.Batch]:
     """The batches from ``number`` on, the first of which comes after none; the last one has the number ``last``."""
     previous = 0
     chunks = _chunks(connection)
     chunk = next(chunks, [])
     for following in chunks:
-        yield frames.Batch(number, previous, chunk)  # type: ignore[arg-type]
+        yield records.Batch(number, previous, chunk)  # type: ignore[arg-type]
         previous, number, chunk = number, number + 1, following
-    yield frames.Batch(number if last is None else last, previous, chunk)  # type: ignore[arg-type]
+    yield records.Batch(number if last is None else last, previous, chunk)  # type: ignore[arg-type]
 
 
-def _chunks(connection: Connection) -> Iterator[list[frames.Record]]:
+def _chunks(connection: Connection) -> Iterator[list[records.Record]]:
     """All records, some at a time, bounded in number and in bytes."""
-    chunk: list[frames.Record] = []
+    chunk: list[records.Record] = []
     size = 0
     for record in _records(connection):
         chunk.append(record)
-        size += len(record.body) if isinstance(record, frames.Manifest) else 0
+        size += len(record.body) if isinstance(record, records.Manifest) else 0
         if len(chunk) == CHUNK or size > SIZE:
             yield chunk
             chunk, size = [], 0
@@ -47,42 +47,42 @@ def _chunks(connection: Connection) -> Iterator[list[frames.Record]]:
         yield chunk
 
 
-def _records(connection: Connection) -> Iterator[frames.Record]:
+def _records(connection: Connection) -> Iterator[records.Record]:
     """In an order that can be carried out: what is in the trash comes before what has its name now."""
     for user in connection.execute(select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.id)):
-        yield frames.User(user.id, user.email, user.created_at)
+        yield records.User(user.id, user.email, user.created_at)
     order = (organisations.c.deleted_at.is_(None), organisations.c.id)
     for row in connection.execute(select(organisations).order_by(*order)).all():
         plain = row.slug.partition(MARK)[0]
-        yield frames.Organisation(row.id, plain, bool(row.create_on_push), row.created_at, row.policy)
+        yield records.Organisation(row.id, plain, bool(row.create_on_push), row.created_at, row.policy)
         yield from _repositories(connection, row.id)
         if row.deleted_at is not None:
             mine = (schema.trash.c.kind == trash.ORGANISATION) & (schema.trash.c.organisation_id == row.id)
             yield from _in_trash(connection, mine)
     yield from _audit(connection)
     for table, last in state.last_ids(connection):
-        yield frames.LastId(table, last)
+        yield records.LastId(table, last)
 
 
-def _audit(connection: Connection) -> Iterator[frames.Record]:
+def _audit(connection: Connection) -> Iterator[records.Record]:
     start = audit.start(connection)
     if start.position:
-        yield frames.AuditStart(0, start.position, start.hash)
+        yield records.AuditStart(0, start.position, start.hash)
     after: int | None = 0
     while after is not None:
         found, after = audit.page(connection, None, newest_first=False, after=after, limit=CHUNK)
         for entry in found:
-            yield frames.Audited(*astuple(entry))
+            yield records.Audited(*astuple(entry))
     head = audit.head(connection)
     if head is not None:
-        yield frames.Sealed(head.position, head.hash)
+        yield records.Sealed(head.position, head.hash)
 
 
-def _repositories(connection: Connection, organisation_id: int) -> Iterator[frames.Record]:
+def _repositories(connection: Connection, organisation_id: int) -> Iterator[records.Record]:
     mine = repositories.c.organisation_id == organisation_id
     order = (repositories.c.name.not_like(f"%{MARK}%"), repositories.c.id)  # the name tells, also of one being purged
     for row in connection.execute(select(repositories).where(mine).order_by(*order)).all():
-        yield frames.Repository(
+        yield records.Repository(
             row.id,
             row.organisation_id,
             row.name.partition(MARK)[0],
@@ -99,7 +99,7 @@ def _repositories(connection: Connection, organisation_id: int) -> Iterator[fram
             yield from _in_trash(connection, item)
 
 
-def _content(connection: Connection, repository_id: int) -> Iterator[frames.Record]:
+def _content(connection: Connection, repository_id: int) -> Iterator[records.Record]:
     mine = manifests.c.repository_id == repository_id
     for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_not(None))):
         yield _manifest(row)
@@ -113,8 +113,8 @@ def _content(connection: Connection, repository_id: int) -> Iterator[frames.Reco
     yield from _commits(connection, (commits.c.repository_id == repository_id) & commits.c.manifest_id.in_(alive))
 
 
-def _manifest(row: Row[*tuple[Any, ...]]) -> frames.Manifest:
-    return frames.Manifest(
+def _manifest(row: Row[*tuple[Any, ...]]) -> records.Manifest:
+    return records.Manifest(
         row.id,
         row.repository_id,
         row.digest.partition(MARK)[0],
@@ -126,10 +126,10 @@ def _manifest(row: Row[*tuple[Any, ...]]) -> frames.Manifest:
     )
 
 
-def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator[frames.Commit]:
+def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator[records.Commit]:
     query = select(commits, tags.c.commit_id).outerjoin(tags, tags.c.commit_id == commits.c.id).where(condition)
     for row in connection.execute(query.order_by(commits.c.id)):
-        yield frames.Commit(
+        yield records.Commit(
             row.id,
             row.repository_id,
             row.tag,
@@ -140,9 +140,11 @@ def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator
         )
 
 
-def _in_trash(connection: Connection, condition: ColumnElement[bool]) -> Iterator[frames.MovedToTrash | frames.Claimed]:
+def _in_trash(
+    connection: Connection, condition: ColumnElement[bool]
+) -> Iterator[records.MovedToTrash | records.Claimed]:
     for row in connection.execute(select(schema.trash).where(condition).order_by(schema.trash.c.id)).all():
-        yield frames.MovedToTrash(
+        yield records.MovedToTrash(
             row.id,
             row.organisation_id,
             row.repository_id,
@@ -154,4 +156,4 @@ def _in_trash(connection: Connection, condition: ColumnElement[bool]) -> Iterato
             bool(row.by_policy),
         )
         if row.purging_at is not None:
-            yield frames.Claimed(row.id)
+            yield records.Claimed(row.id)

@@ -1,0 +1,188 @@
+"""What a transaction tells the journal: records of changes, which the database can be rebuilt from.
+
+A function that changes rows of a repository adds a record of it to the transaction that is under way (``add``). The
+writer appends the records of a batch to the journal before the transaction ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_PENDING: Final = "journal"
+
+
+class Record(msgspec.Struct, array_like=True, frozen=True, tag=True):
+    """One change. Ids are those of the rows; times are microseconds since 1970."""
+
+
+class Organisation(Record, frozen=True, tag="organisation"):
+    """An organisation was made, or its settings were changed."""
+
+    id: int
+    slug: str
+    create_on_push: bool
+    created_at: int
+    policy: str | None = None
+
+
+class User(Record, frozen=True, tag="user"):
+    """An account was made. No password, and no role, is ever here."""
+
+    id: int
+    email: str
+    created_at: int
+
+
+class Repository(Record, frozen=True, tag="repository"):
+    """A repository was made."""
+
+    id: int
+    organisation_id: int
+    name: str
+    description: str
+    access: str
+    sparse_indexes: str
+    created_by: int
+    created_at: int
+    policy: str | None = None
+
+
+class RepositoryChanged(Record, frozen=True, tag="repository-changed"):
+    """Columns of a repository were set."""
+
+    id: int
+    values: dict[str, str | None]
+
+
+class Manifest(Record, frozen=True, tag="manifest"):
+    """A manifest was pushed."""
+
+    id: int
+    repository_id: int
+    digest: str
+    media_type: str
+    platforms: str
+    pushed_by: int
+    pushed_at: int
+    body: bytes
+
+
+class Commit(Record, frozen=True, tag="commit"):
+    """A tag was set to a manifest."""
+
+    id: int
+    repository_id: int
+    tag: str
+    manifest_id: int
+    pushed_by: int
+    pushed_at: int
+    active: bool = True
+
+
+class MovedToTrash(Record, frozen=True, tag="thrown"):
+    """A tag, commit, repository or organisation was moved to the trash."""
+
+    id: int
+    organisation_id: int
+    repository_id: int | None
+    kind: str
+    name: str
+    tags: str
+    deleted_by: int | None
+    deleted_at: int
+    by_policy: bool = False
+
+
+class Restored(Record, frozen=True, tag="restored"):
+    """An item of the trash was restored, a repository or an organisation under this name."""
+
+    id: int
+    name: str
+
+
+class Claimed(Record, frozen=True, tag="claimed"):
+    """The collector began to purge an item of the trash, which can no longer be restored."""
+
+    id: int
+
+
+class Purged(Record, frozen=True, tag="purged"):
+    """An item of the trash was purged."""
+
+    id: int
+
+
+class Audited(Record, frozen=True, tag="audited"):
+    """An entry of the audit log was written."""
+
+    id: int
+    at: int
+    organisation_id: int | None
+    event: str
+    by: str
+    address: str
+    subject: str
+    detail: str
+
+
+class Sealed(Record, frozen=True, tag="sealed"):
+    """The audit log was sealed up to this position of its chain."""
+
+    position: int
+    hash: bytes
+
+
+class AuditStart(Record, frozen=True, tag="audit-start"):
+    """Entries of the audit log up to this id were dropped; the chain now begins after this position."""
+
+    id: int
+    position: int
+    hash: bytes
+
+
+class LastId(Record, frozen=True, tag="last-id"):
+    """A table has given out ids up to this one: they are never used again, even after a purge."""
+
+    table: str
+    id: int
+
+
+class Batch(msgspec.Struct, array_like=True, frozen=True):
+    """What one transaction changed."""
+
+    id: int
+    """The time of the batch in microseconds, or the last id plus one: ids only grow."""
+    previous: int
+    """The id of the batch before it in the database; 0 if this one holds all rows of that time."""
+    records: list[
+        Organisation
+        | User
+        | Repository
+        | RepositoryChanged
+        | Manifest
+        | Commit
+        | MovedToTrash
+        | Restored
+        | Claimed
+        | Purged
+        | Audited
+        | Sealed
+        | AuditStart
+        | LastId
+    ]
+
+
+def add(connection: Connection, record: Record) -> None:
+    """Have a change written to the journal with the transaction that is under way."""
+    pending(connection).append(record)
+
+
+def pending(connection: Connection) -> list[Record]:
+    """The records of the transaction that is under way. Shorten the list to drop the last ones; clear it at the end."""
+    found: list[Record] = connection.info.setdefault(_PENDING, [])
+    return found
