@@ -184,5 +184,5 @@ def test_a_new_name_that_is_taken_is_not_there_again(ann: User, digest: str) -> 
     ann.ok("dockers", "create", "--name", "two", "--description", "x")
     ann.ok("dockers", "delete", "--name", "one", "--yes")
     done = ann.polly("dockers", "restore", "--name", "one", "--as", "two")
-    assert (done.code, "/two already. Restore" in done.err) == (1, True)
+    assert (done.code, "There is already a docker repository" in done.err) == (1, True)
     assert digest

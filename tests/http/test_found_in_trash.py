@@ -14,7 +14,7 @@ from polly_dockers.config import Config
 from polly_dockers.errors import ManifestUnknown
 from polly_dockers.maintenance import rebuild
 from polly_dockers.model import Actor, Digest, RepositoryName, Tag
-from polly_dockers.registry import pull, removal
+from polly_dockers.registry import deletion, pull
 from polly_dockers.server import data_folder
 from support.throwing import everything, restore, short, throw
 from support.wire_client import Client, Image, Person, Repo, image, member, sha256, stranger
@@ -130,13 +130,13 @@ def test_the_trash_is_not_gone_through_for_what_never_was(
     throw(ann, repo, "&tag=tag-gone")
     throw(ann, repo, f"&commit={made.digest}")
     looked: list[str] = []
-    trace = removal.trace
+    explain = deletion.explain_missing
 
     def noted(*arguments: Any) -> str | None:  # noqa: ANN401 - as the function
         looked.append(str(arguments[-1]))
-        return trace(*arguments)
+        return explain(*arguments)
 
-    monkeypatch.setattr(removal, "trace", noted)
+    monkeypatch.setattr(deletion, "explain_missing", noted)
 
     async def ask() -> None:
         registry = await data_folder.open_registry(Config(data=server.data))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from polly_dockers.db import repositories, schema, sparse
 from polly_dockers.db.schema import HIDDEN, blobs, manifest_blobs, manifests, members, organisations, repository_blobs
@@ -142,3 +142,19 @@ _ANYWHERE: Final = (
     )
     .limit(1)
 )
+
+
+_OF_MANIFEST: Final = Statement(
+    select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == bindparam("manifest_id"))
+)
+
+
+def ids_of_manifest(connection: Connection, manifest_id: int) -> set[int]:
+    """The ids of the blobs that a manifest names."""
+    return {row.blob_id for row in _OF_MANIFEST.all(connection, {"manifest_id": manifest_id})}
+
+
+def total_size(connection: Connection, blob_ids: Iterable[int]) -> int:
+    """The bytes of some blobs, together."""
+    query = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(blob_ids))
+    return int(connection.execute(query).scalar_one())

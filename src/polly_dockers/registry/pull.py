@@ -12,7 +12,7 @@ from polly_dockers.db.schema import HELD
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from polly_dockers.model import Action, Digest
-from polly_dockers.registry import removal
+from polly_dockers.registry import deletion
 
 if TYPE_CHECKING:
     from polly_dockers.blobs.store import Blob
@@ -65,7 +65,7 @@ async def _missing(
     said = None
     if row is not None and row.maybe_deleted:
         place = (row.organisation_id, row.repository_id)
-        said = await context.database.read(removal.trace, context.config, name, place, reference)
+        said = await context.database.read(deletion.explain_missing, context.config, name, place, reference)
     if whole:
         return NameUnknown(said, detail={"name": name}) if said else permissions.repository_missing(name, Action.pull)
     what = "commit or manifest" if isinstance(reference, Digest) else "tag"

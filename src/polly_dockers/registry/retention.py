@@ -9,15 +9,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, func, select
-
 from polly_dockers import db
 from polly_dockers.auth import permissions
 from polly_dockers.db.audit import Event
 from polly_dockers.db.retention import Policy
-from polly_dockers.db.schema import blobs, manifest_blobs
 from polly_dockers.db.sqlite import now
-from polly_dockers.db.statement import Statement
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import Action, RepositoryName, Role
 from polly_dockers.system.durations import SECOND, SECONDS_PER_DAY
@@ -204,11 +200,6 @@ class Preview:
     """The newest of them, newest first."""
 
 
-_BLOBS: Final = Statement(
-    select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == bindparam("manifest_id"))
-)
-
-
 class _Looking:
     """Adds up what would go, repository by repository."""
 
@@ -222,7 +213,7 @@ class _Looking:
         """Look at the next manifests of a repository; where to go on."""
         found, following = db.retention.scan(connection, judge, after)
         for row, goes in found:
-            blob_ids = {each.blob_id for each in _BLOBS.all(connection, {"manifest_id": row.id})}
+            blob_ids = db.blobs.ids_of_manifest(connection, row.id)
             if not goes:
                 self._needed |= blob_ids
                 continue
@@ -248,8 +239,7 @@ class _Looking:
 
     def add_blobs(self, connection: Connection, blob_ids: list[int]) -> None:
         """Count the bytes of blobs that go."""
-        sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(blob_ids))
-        self.seen.size += connection.execute(sizes).scalar_one()
+        self.seen.size += db.blobs.total_size(connection, blob_ids)
 
     def done(self) -> Preview:
         self.seen.items = sorted(self._newest, reverse=True)

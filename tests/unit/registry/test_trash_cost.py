@@ -12,7 +12,7 @@ from polly_dockers.config import Config
 from polly_dockers.db import migrate
 from polly_dockers.db.schema import trash
 from polly_dockers.model import Digest, RepositoryName, Tag
-from polly_dockers.registry import removal
+from polly_dockers.registry import deletion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def test_a_refused_pull_reads_few_rows(connection: Connection, place: int | None
     number = connection.execute(select(trash.c.organisation_id).limit(1)).scalar_one()
 
     def ask() -> None:
-        assert removal.trace(connection, Config(), NAME, (number, place), reference) is None
+        assert deletion.explain_missing(connection, Config(), NAME, (number, place), reference) is None
 
     ask()
     assert cost(connection, ask) < ITEMS // PART
@@ -91,5 +91,5 @@ def test_a_refused_pull_builds_no_query(connection: Connection, place: int | Non
     """Every push asks first for what is not there yet: the queries for that are compiled once."""
     built: list[str] = []
     event.listen(connection, "before_execute", lambda *arguments: built.append(str(arguments[1])))
-    assert removal.trace(connection, Config(), NAME, (1, place), reference) is None
+    assert deletion.explain_missing(connection, Config(), NAME, (1, place), reference) is None
     assert built == []

@@ -13,9 +13,10 @@ from polly_dockers.auth import members
 from polly_dockers.cli import tables
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import BadRequest, NotInTrash, OrganisationExists
+from polly_dockers.errors import BadRequest
 from polly_dockers.formatting import counted, size
 from polly_dockers.model import parse_slug
+from polly_dockers.registry import deletion
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli.data_option import Data, Org, same, settings
 from polly_dockers.server.cli.help import group, moment, named_by
@@ -77,11 +78,6 @@ def org_delete(
     """Put an organisation with all its repositories into the trash. Nobody reaches it until it is restored."""
     data_folder.require(data)
 
-    def throw(connection: Connection) -> Item:
-        found = members.find_organisation(connection, org)
-        db.audit.append(connection, Event.delete, org, organisation_id=found, by=None)
-        return db.trash.move_organisation(connection, found, org)
-
     if not yes:
         found = data_folder.change(data, lambda connection: members.organisation_totals(connection, org))
         print(f"This takes away the organisation {org} with {found}.", file=sys.stderr)
@@ -89,7 +85,8 @@ def org_delete(
             print("Error: Nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
             raise SystemExit(2)
         typer.confirm("Delete it?", abort=True, err=True)
-    until = tables.date(_until(data_folder.change(data, throw), data))
+    item = data_folder.change(data, lambda connection: deletion.delete_organisation(connection, org))
+    until = tables.date(_until(item, data))
     print(
         f"Organisation {org} is in the trash. To bring it back until {until}: "
         f"polly-server org restore{same()} --org {org}"
@@ -122,39 +119,24 @@ def org_restore(
     target = parse_slug(as_) if as_ is not None else org
 
     def restore(connection: Connection) -> None:
-        found = _thrown(connection, org, item)
-        if not db.restore.restore_organisation(connection, found, target):
-            there = f"There is an organisation {target} {'again' if target == org else 'already'}."
-            command = f"polly-server org restore{same()} {org} --item {found.id} --as NEW_NAME"
-            msg = f"{there} Restore the deleted one under another name: {command}"
-            raise OrganisationExists(msg)
-        detail = f"as {target}" if target != org else ""
-        db.audit.append(connection, Event.restore, org, organisation_id=found.organisation_id, by=None, detail=detail)
+        found = _choose(connection, deletion.find_organisations(connection, org, item))
+        command = f"polly-server org restore{same()} {org} --item {found.id} --as NEW_NAME"
+        deletion.restore_organisation(connection, found, target, command)
 
     data_folder.change(data, restore)
     print(f"Organisation {org} is restored{f' as {target}' if target != org else ''}.")
 
 
-def _thrown(connection: Connection, org: str, number: int | None) -> Item:
-    """The organisation in the trash that is meant. Raises NotInTrash, and BadRequest where there are several."""
-    named = [each for each in db.trash.organisations_in(connection) if each.name == org]
-    found = [each for each in named if each.id == number] if number is not None else named
-    if not found:
-        which = f" with the number {number}" if number is not None else ""
-        msg = (
-            f"The trash holds no organisation {org}{which}; it may have been purged. "
-            "polly-server org list --deleted shows what it holds."
-        )
-        raise NotInTrash(msg)
-    whole = [each for each in found if not each.purging]
-    if len(whole) > 1:
+def _choose(connection: Connection, found: list[Item]) -> Item:
+    """The only organisation found. Raises BadRequest if there are several."""
+    if len(found) > 1:
         lines = "".join(
             f"\n  --item {each.id}: {_held(connection, each)}, deleted {tables.date(moment(each.deleted_at))}"
-            for each in whole
+            for each in found
         )
-        msg = f"The trash holds {len(whole)} organisations {org}. Say which one:{lines}"
+        msg = f"The trash holds {len(found)} organisations {found[0].name}. Say which one:{lines}"
         raise BadRequest(msg)
-    return (whole or found)[0]
+    return found[0]
 
 
 def _held(connection: Connection, item: Item) -> str:

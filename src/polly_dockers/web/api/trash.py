@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
-from polly_dockers.registry import trash
+from polly_dockers.registry import deletion
 from polly_dockers.system.durations import DAY
 from polly_dockers.web import authentication
 from polly_dockers.web.api import params
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def delete(request: Request, organisation: str) -> Response:
     """DELETE …/repository?name=[&tag=|&commit=][&preview=true]."""
     signed_in = await authentication.by_full_token(request)
-    item = await trash.delete(
+    item = await deletion.delete(
         request.context,
         signed_in.actor,
         organisation,
@@ -35,7 +35,7 @@ async def restore(request: Request, organisation: str) -> Response:
     """POST …/trash."""
     signed_in = await authentication.by_full_token(request)
     wanted = await request.json(api_types.Restore)
-    item = await trash.restore(
+    item = await deletion.restore(
         request.context,
         signed_in.actor,
         organisation,
@@ -51,7 +51,7 @@ async def page(request: Request, organisation: str) -> Response:
     """GET …/trash."""
     signed_in = await authentication.by_full_token(request)
     after = params.key(request)
-    found, following, total = await trash.page(
+    found, following, total = await deletion.page(
         request.context,
         signed_in.actor,
         organisation,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers.errors import BlobUnknown, DigestInvalid
 from polly_dockers.model import Digest, RepositoryName
-from polly_dockers.registry import pull, removal, uploads
+from polly_dockers.registry import deletion, pull, uploads
 from polly_dockers.web import blob_response, ranges
 from polly_dockers.web.authentication import registry_actor
 from polly_dockers.web.errors import upload_headers
@@ -106,7 +106,7 @@ async def delete(request: Request, name: RepositoryName, reference: str) -> Resp
         digest = Digest.parse(reference)
     except DigestInvalid as error:
         raise BlobUnknown(error.message) from error
-    await removal.blob(request.context, actor, name, digest)
+    await deletion.delete_blob(request.context, actor, name, digest)
     return Response(status=202)
 
 

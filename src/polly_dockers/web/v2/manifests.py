@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import Digest, RepositoryName, Tag
-from polly_dockers.registry import pull, push, removal
+from polly_dockers.registry import deletion, pull, push
 from polly_dockers.web.authentication import registry_actor
 from polly_dockers.web.response import Response
 from polly_dockers.web.v2.blobs import matches
@@ -70,5 +70,5 @@ async def put(request: Request, name: RepositoryName, reference: str) -> Respons
 async def delete(request: Request, name: RepositoryName, reference: str) -> Response:
     """DELETE of a tag or of a manifest."""
     actor = await registry_actor(request)
-    await removal.manifest(request.context, actor, name, _reference(reference))
+    await deletion.delete_manifest(request.context, actor, name, _reference(reference))
     return Response(status=202)
