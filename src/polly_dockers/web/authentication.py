@@ -83,6 +83,11 @@ async def by_full_token(request: Request) -> SignedIn:
     return signed_in
 
 
+async def by_optional_token(request: Request) -> SignedIn | None:
+    """Sign in by an access token of scope full; None without credentials. Raises Unauthorized."""
+    return await by_full_token(request) if "Authorization" in request.headers else None
+
+
 async def by_either(request: Request) -> SignedIn:
     """Sign in by email and password, or by an access token of scope full. Raises Unauthorized."""
     request.schemes = schemes = ("Basic", "Bearer")

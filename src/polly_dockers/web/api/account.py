@@ -1,4 +1,4 @@
-"""Who asks: the signed_in, their password, and their access tokens."""
+"""The account of the signed-in user: organisations, password and access tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from polly_dockers import api_types
 from polly_dockers.auth import access_tokens, members, sign_in
 from polly_dockers.errors import BadRequest
 from polly_dockers.system.durations import SECOND
-from polly_dockers.web import authentication
 from polly_dockers.web.api import params
 from polly_dockers.web.response import Response
 
@@ -18,23 +17,21 @@ if TYPE_CHECKING:
     from polly_dockers.web.request import Request
 
 YEAR: Final = 31_536_000
-"""Seconds that an access token is good, at most."""
+"""Longest lifetime of an access token, in seconds."""
 MAX_LABEL: Final = 200
 
 
-async def me(request: Request) -> Response:
+async def me(request: Request, signed_in: SignedIn) -> Response:
     """GET /api/v1/me."""
-    signed_in = await authentication.by_full_token(request)
     found = await members.memberships(request.context, signed_in)
     assert signed_in.token is not None  # noqa: S101 - by_full_token
     items = [api_types.MembershipItem(slug, role.name, params.time(at)) for slug, role, at in found]  # type: ignore[arg-type]
     return params.json_response(api_types.Me(signed_in.email, items, _token_item(signed_in.token, signed_in)))
 
 
-async def change_password(request: Request) -> Response:
+async def change_password(request: Request, signed_in: SignedIn, wanted: api_types.PasswordChange) -> Response:
     """PUT /api/v1/me/password."""
-    signed_in = await authentication.by_password(request)
-    await sign_in.change_password(request.context, signed_in, (await request.json(api_types.PasswordChange)).password)
+    await sign_in.change_password(request.context, signed_in, wanted.password)
     return Response(status=204)
 
 
@@ -51,15 +48,13 @@ def _token_item(token: AccessToken, signed_in: SignedIn) -> api_types.TokenItem:
     )
 
 
-async def create_token(request: Request) -> Response:
+async def create_token(request: Request, signed_in: SignedIn, wanted: api_types.TokenRequest) -> Response:
     """POST /api/v1/tokens."""
-    signed_in = await authentication.by_either(request)
-    wanted = await request.json(api_types.TokenRequest)
     if not 60 <= wanted.expires_in <= YEAR:  # noqa: PLR2004 - said in the message
-        msg = f"expires_in is {wanted.expires_in}: give seconds from 60 to {YEAR} (a year)."
+        msg = f"expires_in is {wanted.expires_in}: give 60 to {YEAR} seconds (a year)."
         raise BadRequest(msg)
     if len(wanted.label) > MAX_LABEL or not wanted.label.isprintable():
-        msg = f"The label is to have at most {MAX_LABEL} printable characters."
+        msg = f"The label may have at most {MAX_LABEL} characters, all of them printable."
         raise BadRequest(msg)
     token, secret = await access_tokens.create(
         request.context,
@@ -76,19 +71,16 @@ async def create_token(request: Request) -> Response:
     )
 
 
-async def tokens(request: Request) -> Response:
+async def tokens(request: Request, signed_in: SignedIn) -> Response:
     """GET /api/v1/tokens."""
-    signed_in = await authentication.by_full_token(request)
-    limit = params.limit(request)
-    found = await access_tokens.page(request.context, signed_in, after=params.named_key(request), limit=limit + 1)
-    last = found[limit - 1] if len(found) > limit else None
-    following = params.following(last.created_at, last.id) if last is not None else None
-    return params.json_response(api_types.Tokens([_token_item(token, signed_in) for token in found[:limit]], following))
+    limit = params.LIMIT.read(request)
+    found = await access_tokens.page(request.context, signed_in, after=params.text_cursor(request), limit=limit + 1)
+    items, following = params.cut(found, limit, lambda token: (token.created_at, token.id))
+    return params.json_response(api_types.Tokens([_token_item(token, signed_in) for token in items], following))
 
 
-async def revoke_token(request: Request, token_id: str) -> Response:
+async def revoke_token(request: Request, signed_in: SignedIn, token_id: str) -> Response:
     """DELETE /api/v1/tokens/{id}."""
-    signed_in = await authentication.by_full_token(request)
     this = signed_in.token.id if signed_in.token is not None else ""
     await access_tokens.revoke(request.context, signed_in, {"current": this}.get(token_id, token_id))
     return Response(status=204)

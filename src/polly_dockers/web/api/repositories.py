@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from polly_dockers import api_types
 from polly_dockers.model import RepositoryName
 from polly_dockers.registry import history, repositories
-from polly_dockers.web import authentication
 from polly_dockers.web.api import params
 
 if TYPE_CHECKING:
+    from polly_dockers.auth.sign_in import SignedIn
     from polly_dockers.model import Commit, Repository
     from polly_dockers.web.request import Request
     from polly_dockers.web.response import Response
+
+SORT: Final = params.Choice("sort", "pushed: by the last push, or by creation if there is none.", ("created", "pushed"))
+SEARCH: Final = params.Text("search", "Only those with this text in their name or description, in upper or lower case.")
 
 
 def _repository_item(request: Request, found: Repository) -> api_types.RepositoryItem:
@@ -32,27 +35,26 @@ def _repository_item(request: Request, found: Repository) -> api_types.Repositor
     )
 
 
-async def page(request: Request, organisation: str) -> Response:
+async def page(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """GET …/repositories."""
-    signed_in = await authentication.by_full_token(request)
-    found, key, total = await repositories.page(
+    found, last, total = await repositories.page(
         request.context,
         signed_in.actor,
         organisation,
-        by_push=not params.choice(request, "sort", ("created", "pushed")),
-        newest_first=params.choice(request, "order", ("newest", "oldest")),
-        limit=params.limit(request),
-        after=params.key(request),
-        search=(request.query("search") or "")[:200],
+        by_push=SORT.read(request) == "pushed",
+        newest_first=params.ORDER.read(request) == "newest",
+        limit=params.LIMIT.read(request),
+        after=params.cursor(request),
+        search=(SEARCH.read(request) or "")[:200],
     )
     items = [_repository_item(request, item) for item in found]
-    return params.json_response(api_types.Repositories(items, total, params.following(*key) if key else None))
+    return params.json_response(api_types.Repositories(items, total, params.next_cursor(*last) if last else None))
 
 
-async def create(request: Request, organisation: str) -> Response:
+async def create(
+    request: Request, signed_in: SignedIn, organisation: str, wanted: api_types.RepositoryCreate
+) -> Response:
     """POST …/repositories."""
-    signed_in = await authentication.by_full_token(request)
-    wanted = await request.json(api_types.RepositoryCreate)
     made = await repositories.create(
         request.context,
         signed_in.actor,
@@ -64,22 +66,21 @@ async def create(request: Request, organisation: str) -> Response:
     return params.json_response(_repository_item(request, made), 201)
 
 
-async def one(request: Request, organisation: str) -> Response:
+async def one(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """GET …/repository?name=."""
-    signed_in = await authentication.by_full_token(request)
-    found = await repositories.one(request.context, signed_in.actor, organisation, params.required(request, "name"))
+    found = await repositories.one(request.context, signed_in.actor, organisation, params.NAME.read(request))
     return params.json_response(_repository_item(request, found))
 
 
-async def update(request: Request, organisation: str) -> Response:
+async def update(
+    request: Request, signed_in: SignedIn, organisation: str, wanted: api_types.RepositoryUpdate
+) -> Response:
     """PATCH …/repository?name=."""
-    signed_in = await authentication.by_full_token(request)
-    wanted = await request.json(api_types.RepositoryUpdate)
     found = await repositories.update(
         request.context,
         signed_in.actor,
         organisation,
-        params.required(request, "name"),
+        params.NAME.read(request),
         description=wanted.description,
         wanted_access=wanted.access,
         sparse_indexes=wanted.sparse_indexes,
@@ -87,43 +88,28 @@ async def update(request: Request, organisation: str) -> Response:
     return params.json_response(_repository_item(request, found))
 
 
-async def commits(request: Request, organisation: str) -> Response:
+async def commits(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """GET …/commits?repository=."""
-    signed_in = await authentication.by_full_token(request)
-    name = RepositoryName.of(organisation, params.required(request, "repository"))
-    after = params.key(request)
-    found, key, total = await history.commits(
+    name = RepositoryName.of(organisation, params.REPOSITORY.read(request))
+    found, last, total = await history.commits(
         request.context,
         signed_in.actor,
         name,
-        tag=request.query("tag"),
-        newest_first=params.choice(request, "order", ("newest", "oldest")),
-        limit=params.limit(request),
-        after=after[1] if after is not None else None,
+        tag=params.TAG.read(request),
+        **params.page(request),
     )
     path = f"{request.context.config.registry}/{name}"
     items = [_commit_item(path, item) for item in found]
-    return params.json_response(api_types.Commits(path, items, total, params.following(0, key) if key else None))
+    return params.json_response(api_types.Commits(path, items, total, params.next_id(last)))
 
 
-async def tags(request: Request, organisation: str) -> Response:
+async def tags(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """GET …/tags?repository=."""
-    signed_in = await authentication.by_full_token(request)
-    name = RepositoryName.of(organisation, params.required(request, "repository"))
-    key = params.key(request)
-    found, following, total = await history.active_commits(
-        request.context,
-        signed_in.actor,
-        name,
-        newest_first=params.choice(request, "order", ("newest", "oldest")),
-        limit=params.limit(request),
-        after=key[1] if key is not None else None,
-    )
+    name = RepositoryName.of(organisation, params.REPOSITORY.read(request))
+    found, last, total = await history.active_commits(request.context, signed_in.actor, name, **params.page(request))
     path = f"{request.context.config.registry}/{name}"
     items = [_tag_item(path, item) for item in found]
-    return params.json_response(
-        api_types.Tags(path, items, total, params.following(0, following) if following else None)
-    )
+    return params.json_response(api_types.Tags(path, items, total, params.next_id(last)))
 
 
 def _tag_item(path: str, found: Commit) -> api_types.TagItem:

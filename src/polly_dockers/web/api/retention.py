@@ -1,4 +1,4 @@
-"""Policies: what holds, and what would go."""
+"""Policies: which one applies, and what it would delete."""
 
 from __future__ import annotations
 
@@ -6,52 +6,47 @@ from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
 from polly_dockers.registry import retention
-from polly_dockers.web import authentication
 from polly_dockers.web.api import params
 
 if TYPE_CHECKING:
+    from polly_dockers.auth.sign_in import SignedIn
     from polly_dockers.db.retention import Policy
     from polly_dockers.registry.retention import Going, Preview
     from polly_dockers.web.request import Request
     from polly_dockers.web.response import Response
 
 
-async def page(request: Request, organisation: str) -> Response:
+async def page(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """GET …/policy."""
-    signed_in = await authentication.by_full_token(request)
-    after = params.cursor(request)
+    after, limit = (params.cursor_parts(request) or [""])[0], params.LIMIT.read(request)
     holds, own, following = await retention.read(
-        request.context, signed_in.actor, organisation, limit=params.limit(request), after=after[0] if after else ""
+        request.context, signed_in.actor, organisation, limit=limit, after=after
     )
     path = f"{request.context.config.registry}/{organisation}"
     items = [api_types.RepositoryPolicy(f"{path}/{name}", _policy(each)) for name, each in own]
     return params.json_response(
-        api_types.Policies(_policy(holds), items, params.following(following) if following else None)
+        api_types.Policies(_policy(holds), items, params.next_cursor(following) if following else None)
     )
 
 
-async def update(request: Request, organisation: str) -> Response:
+async def update(request: Request, signed_in: SignedIn, organisation: str, wanted: api_types.PolicyUpdate) -> Response:
     """PUT …/policy[?name=][&preview=true[&as_of=]]."""
-    signed_in = await authentication.by_full_token(request)
-    wanted = await request.json(api_types.PolicyUpdate)
     holds, seen = await retention.write(
         request.context,
         signed_in.actor,
         organisation,
-        request.query("name"),
+        params.OPTIONAL_NAME.read(request),
         retention.parse(wanted.keep, wanted.younger, wanted.newest, wanted.pulled),
-        preview=not params.choice(request, "preview", ("false", "true")),
-        as_of=params.moment(request, "as_of"),
+        preview=params.PREVIEW.read(request) == "true",
+        as_of=params.AS_OF.read(request),
     )
     return params.json_response(api_types.PolicyChange(_policy(holds), _preview(request, organisation, seen)))
 
 
-async def preview(request: Request, organisation: str) -> Response:
+async def preview(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """GET …/policy-preview[?name=][&as_of=]."""
-    signed_in = await authentication.by_full_token(request)
-    holds, seen = await retention.look(
-        request.context, signed_in.actor, organisation, request.query("name"), as_of=params.moment(request, "as_of")
-    )
+    name, as_of = params.OPTIONAL_NAME.read(request), params.AS_OF.read(request)
+    holds, seen = await retention.look(request.context, signed_in.actor, organisation, name, as_of=as_of)
     return params.json_response(api_types.PolicyChange(_policy(holds), _preview(request, organisation, seen)))
 
 

@@ -1,50 +1,31 @@
-"""Which handler answers which address below /api/."""
+"""The route table of /api/v1. An entry gives both the routing and the description in the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
 from polly_dockers import __version__, api_types
-from polly_dockers.errors import NotFound, Unsupported
-from polly_dockers.model import parse_slug
+from polly_dockers.errors import NotFound
+from polly_dockers.model import Role
 from polly_dockers.web.api import account, audit, invitations, members, openapi, params, repositories, retention, trash
+from polly_dockers.web.api.route import ANYONE, EITHER, OPTIONAL, PASSWORD, Route, Table
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
     from polly_dockers.web.request import Request
 
-_WITH_HEAD: Final = {"GET": ("GET", "HEAD")}
 PRODUCT: Final = "polly-docker-repository"
+_ORG: Final = "/organisations/{org}"
 
 
 async def respond(request: Request) -> Response:
-    """Answer a request below /api/."""
+    """Respond to a request below /api/. Raises the errors of the handlers, NotFound and Unsupported."""
     request.check_path()
     parts = request.path.rstrip("/").split("/")[2:]
     if not parts or parts[0] != "v1":
-        msg = "The interface is at /api/v1; /api/v1/openapi.json describes it."
+        msg = "The interface is at /api/v1. /api/v1/openapi.json describes it."
         raise NotFound(msg)
-    handlers, arguments = _route(parts[1:])
-    method = request.method
-    handler = handlers.get("GET" if method == "HEAD" else method)
-    if handler is None:
-        msg = f"{method} is not for this address; it takes {', '.join(handlers)}."
-        raise Unsupported(msg, [name for method in handlers for name in _WITH_HEAD.get(method, (method,))])
-    return await handler(request, *arguments)
-
-
-def _route(parts: list[str]) -> tuple[Mapping[str, Callable[..., Awaitable[Response]]], list[str]]:
-    if len(parts) == 3 and parts[0] == "organisations" and parts[2] in _IN_ORGANISATION:  # noqa: PLR2004 - as written
-        return _IN_ORGANISATION[parts[2]], [parse_slug(parts[1])]
-    if len(parts) == 2 and parts[0] == "tokens":  # noqa: PLR2004 - as written
-        return {"DELETE": account.revoke_token}, [parts[1]]
-    handlers = _FLAT.get("/".join(parts))
-    if handlers is None:
-        msg = "There is nothing at this address; /api/v1/openapi.json describes what there is."
-        raise NotFound(msg)
-    return handlers, []
+    return await _TABLE.respond(request, parts[1:])
 
 
 async def server(request: Request) -> Response:
@@ -56,30 +37,220 @@ async def server(request: Request) -> Response:
 
 async def document(_request: Request) -> Response:
     """GET /api/v1/openapi.json."""
-    return Response(openapi.document(), content_type="application/json")
+    return Response(openapi.document(_TABLE.routes), content_type="application/json")
 
 
-_FLAT: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Response]]]]] = {
-    "": {"GET": server},
-    "openapi.json": {"GET": document},
-    "tokens": {"GET": account.tokens, "POST": account.create_token},
-    "me": {"GET": account.me},
-    "me/password": {"PUT": account.change_password},
-    "invitation": {"POST": invitations.accept},
-}
-_IN_ORGANISATION: Final[Mapping[str, Mapping[str, Callable[..., Awaitable[Response]]]]] = {
-    "repositories": {"GET": repositories.page, "POST": repositories.create},
-    "repository": {"GET": repositories.one, "PATCH": repositories.update, "DELETE": trash.delete},
-    "audit": {"GET": audit.page},
-    "commits": {"GET": repositories.commits},
-    "tags": {"GET": repositories.tags},
-    "trash": {"GET": trash.page, "POST": trash.restore},
-    "policy": {"GET": retention.page, "PUT": retention.update},
-    "policy-preview": {"GET": retention.preview},
-    "invitations": {"GET": invitations.page, "POST": invitations.create, "DELETE": invitations.revoke},
-    "members": {
-        "GET": members.page,
-        "PATCH": members.update,
-        "DELETE": members.remove,
-    },
-}
+_TABLE: Final = Table(
+    (
+        Route("GET", "", server, "What this server is", response=api_types.ServerInfo, sign_in=ANYONE),
+        Route("GET", "/openapi.json", document, "This document", sign_in=ANYONE, documented=False),
+        Route(
+            "GET",
+            "/tokens",
+            account.tokens,
+            "Your access tokens",
+            query=(params.LIMIT, params.CURSOR),
+            response=api_types.Tokens,
+        ),
+        Route(
+            "POST",
+            "/tokens",
+            account.create_token,
+            "Make an access token",
+            body=api_types.TokenRequest,
+            response=api_types.TokenCreated,
+            status=201,
+            sign_in=EITHER,
+            errors=(409,),
+        ),
+        Route("DELETE", "/tokens/{id}", account.revoke_token, "Revoke an access token, or the current one", status=204),
+        Route("GET", "/me", account.me, "Who is asking", response=api_types.Me),
+        Route(
+            "PUT",
+            "/me/password",
+            account.change_password,
+            "Change your password",
+            body=api_types.PasswordChange,
+            status=204,
+            sign_in=PASSWORD,
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/repositories",
+            repositories.page,
+            "Docker repositories",
+            query=(*params.PAGE, repositories.SORT, repositories.SEARCH),
+            response=api_types.Repositories,
+        ),
+        Route(
+            "POST",
+            f"{_ORG}/repositories",
+            repositories.create,
+            "Make a docker repository",
+            body=api_types.RepositoryCreate,
+            response=api_types.RepositoryItem,
+            status=201,
+            role=Role.writer,
+            errors=(409,),
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/repository",
+            repositories.one,
+            "A docker repository",
+            query=(params.NAME,),
+            response=api_types.RepositoryItem,
+        ),
+        Route(
+            "PATCH",
+            f"{_ORG}/repository",
+            repositories.update,
+            "Change a docker repository",
+            query=(params.NAME,),
+            body=api_types.RepositoryUpdate,
+            response=api_types.RepositoryItem,
+            role=Role.writer,
+        ),
+        Route(
+            "DELETE",
+            f"{_ORG}/repository",
+            trash.delete,
+            "Put a docker repository, a tag or a commit into the trash, or with preview tell what would go",
+            query=(params.NAME, params.TAG, trash.COMMIT, params.PREVIEW),
+            response=api_types.TrashItem,
+            role=Role.admin,
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/trash",
+            trash.page,
+            "What was deleted",
+            query=(params.LIMIT, params.CURSOR),
+            response=api_types.Trash,
+        ),
+        Route(
+            "POST",
+            f"{_ORG}/trash",
+            trash.restore,
+            "Restore what was deleted",
+            body=api_types.Restore,
+            response=api_types.TrashItem,
+            role=Role.admin,
+            errors=(409,),
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/policy",
+            retention.page,
+            "What is kept",
+            query=(params.LIMIT, params.CURSOR),
+            response=api_types.Policies,
+        ),
+        Route(
+            "PUT",
+            f"{_ORG}/policy",
+            retention.update,
+            "Set what is kept, in all docker repositories or in one, or with preview tell what would go",
+            query=(params.OPTIONAL_NAME, params.PREVIEW, params.AS_OF),
+            body=api_types.PolicyUpdate,
+            response=api_types.PolicyChange,
+            role=Role.admin,
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/policy-preview",
+            retention.preview,
+            "What goes by the policies that are set, now or at a later moment",
+            query=(params.OPTIONAL_NAME, params.AS_OF),
+            response=api_types.PolicyChange,
+            role=Role.admin,
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/audit",
+            audit.page,
+            "The audit log",
+            query=(*params.PAGE, *audit.FILTERS),
+            response=api_types.Audit,
+            role=Role.admin,
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/commits",
+            repositories.commits,
+            "Commits of a docker repository",
+            query=(params.REPOSITORY, params.TAG, *params.PAGE),
+            response=api_types.Commits,
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/tags",
+            repositories.tags,
+            "Tags of a docker repository, each with its active commit",
+            query=(params.REPOSITORY, *params.PAGE),
+            response=api_types.Tags,
+        ),
+        Route(
+            "POST",
+            "/invitation",
+            invitations.accept,
+            "Redeem the code of an invitation, signed in, or with email and password",
+            body=api_types.InvitationAccept,
+            response=api_types.InvitationAccepted,
+            sign_in=OPTIONAL,
+            errors=(404, 409),
+        ),
+        Route(
+            "GET",
+            f"{_ORG}/invitations",
+            invitations.page,
+            "Who was invited",
+            query=params.PAGE_BY_EMAIL,
+            response=api_types.Invitations,
+        ),
+        Route(
+            "POST",
+            f"{_ORG}/invitations",
+            invitations.create,
+            "Invite somebody",
+            body=api_types.InvitationCreate,
+            response=api_types.InvitationCreated,
+            status=201,
+            role=Role.admin,
+            errors=(409,),
+        ),
+        Route(
+            "DELETE",
+            f"{_ORG}/invitations",
+            invitations.revoke,
+            "Revoke an invitation",
+            query=(params.EMAIL,),
+            status=204,
+            role=Role.admin,
+        ),
+        Route(
+            "GET", f"{_ORG}/members", members.page, "Members", query=params.PAGE_BY_EMAIL, response=api_types.Members
+        ),
+        Route(
+            "PATCH",
+            f"{_ORG}/members",
+            members.update,
+            "Change a member's role",
+            query=(params.EMAIL,),
+            body=api_types.MemberUpdate,
+            response=api_types.MemberItem,
+            role=Role.admin,
+            errors=(409,),
+        ),
+        Route(
+            "DELETE",
+            f"{_ORG}/members",
+            members.remove,
+            "Remove a member",
+            query=(params.EMAIL,),
+            status=204,
+            role=Role.admin,
+            errors=(409,),
+        ),
+    )
+)

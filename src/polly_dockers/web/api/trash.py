@@ -1,40 +1,39 @@
-"""Deleting, and what was deleted."""
+"""Deleting and restoring, and the items in the trash."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from polly_dockers import api_types
 from polly_dockers.registry import deletion
 from polly_dockers.system.durations import DAY
-from polly_dockers.web import authentication
 from polly_dockers.web.api import params
 
 if TYPE_CHECKING:
+    from polly_dockers.auth.sign_in import SignedIn
     from polly_dockers.db.trash import Item
     from polly_dockers.web.request import Request
     from polly_dockers.web.response import Response
 
+COMMIT: Final = params.Text("commit", "Only this commit: the first 6 hexadecimal digits of its digest, or more.")
 
-async def delete(request: Request, organisation: str) -> Response:
+
+async def delete(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """DELETE …/repository?name=[&tag=|&commit=][&preview=true]."""
-    signed_in = await authentication.by_full_token(request)
     item = await deletion.delete(
         request.context,
         signed_in.actor,
         organisation,
-        params.required(request, "name"),
-        tag=request.query("tag"),
-        commit=request.query("commit"),
-        preview=not params.choice(request, "preview", ("false", "true")),
+        params.NAME.read(request),
+        tag=params.TAG.read(request),
+        commit=COMMIT.read(request),
+        preview=params.PREVIEW.read(request) == "true",
     )
     return params.json_response(_trash_item(request, organisation, item))
 
 
-async def restore(request: Request, organisation: str) -> Response:
+async def restore(request: Request, signed_in: SignedIn, organisation: str, wanted: api_types.Restore) -> Response:
     """POST …/trash."""
-    signed_in = await authentication.by_full_token(request)
-    wanted = await request.json(api_types.Restore)
     item = await deletion.restore(
         request.context,
         signed_in.actor,
@@ -47,19 +46,17 @@ async def restore(request: Request, organisation: str) -> Response:
     return params.json_response(_trash_item(request, organisation, item))
 
 
-async def page(request: Request, organisation: str) -> Response:
+async def page(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """GET …/trash."""
-    signed_in = await authentication.by_full_token(request)
-    after = params.key(request)
     found, following, total = await deletion.page(
         request.context,
         signed_in.actor,
         organisation,
-        limit=params.limit(request),
-        after=after[1] if after is not None else None,
+        limit=params.LIMIT.read(request),
+        after=params.cursor_id(request),
     )
     items = [_trash_item(request, organisation, item) for item in found]
-    return params.json_response(api_types.Trash(items, total, params.following(0, following) if following else None))
+    return params.json_response(api_types.Trash(items, total, params.next_id(following)))
 
 
 def _trash_item(request: Request, organisation: str, item: Item) -> api_types.TrashItem:
