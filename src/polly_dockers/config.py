@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from polly_dockers.errors import BadRequest
 from polly_dockers.system import addresses, ownership
+from polly_dockers.system.durations import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -132,8 +133,6 @@ def _number(default: int, low: int, high: int, doc: str, *, promised: bool = Fal
 
 LONGEST_TOKEN: Final = 3600
 """Seconds that a registry token may be valid."""
-_DAY: Final = 86_400
-"""Seconds of a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +201,9 @@ class Config:
         600, 60, LONGEST_TOKEN, "How long a registry token is valid. Permissions are read on every request anyway."
     )
     lease_seconds: int = _number(
-        _DAY,
+        SECONDS_PER_DAY,
         10,
-        30 * _DAY,
+        30 * SECONDS_PER_DAY,
         "How long a blob that no image uses is kept. A push has that long from its first blob to its manifest.",
         promised=True,
     )
@@ -224,16 +223,16 @@ class Config:
         promised=True,
     )
     upload_seconds: int = _number(
-        7 * _DAY,
+        7 * SECONDS_PER_DAY,
         60,
-        365 * _DAY,
+        365 * SECONDS_PER_DAY,
         "How long an upload that nobody continues is kept. Of one user about 1,000 are kept, the newest.",
         promised=True,
     )
     grace_seconds: int = _number(
         900,
         0,
-        30 * _DAY,
+        30 * SECONDS_PER_DAY,
         "How long the bytes of a blob stay that nothing names. It must be longer than a pull takes from finding a blob "
         "to opening it.",
         promised=True,
@@ -241,7 +240,7 @@ class Config:
     collect_seconds: int = _number(
         300,
         0,
-        30 * _DAY,
+        30 * SECONDS_PER_DAY,
         "Time between two collections of garbage; 0: none. With 0, only `polly-server gc` collects.",
     )
     trusted_proxies: tuple[Network, ...] = _setting(

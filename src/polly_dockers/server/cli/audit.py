@@ -16,9 +16,9 @@ from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.cli.tables import Column
 from polly_dockers.db.audit import Event, Wanted
 from polly_dockers.errors import BadRequest
-from polly_dockers.server.cli import data_option
-from polly_dockers.server.cli.help import moment
-from polly_dockers.server.cli.storage import on_registry
+from polly_dockers.server.cli import folder
+from polly_dockers.server.cli.folder import Data
+from polly_dockers.server.cli.help import group, moment
 from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
@@ -37,15 +37,10 @@ _ENTRY: Final = (
     Column("subject"),
     Column("detail", own_line=True),
 )
-Data = data_option.Data
+app: Final = group("The audit log.")
 
 
-def add_to(app: typer.Typer) -> None:
-    """Let the app have the command."""
-    example = "polly-server audit --data data --org acme --latest 50"
-    app.command("audit", cls=HelpedCommand, epilog=example)(run_audit)
-
-
+@app.command("audit", cls=HelpedCommand, epilog="polly-server audit --data data --org acme --latest 50")
 def run_audit(
     data: Data = Path("data"),
     *,
@@ -94,7 +89,7 @@ def run_audit(
                 break
         return found
 
-    entries = on_registry(data, None, read)
+    entries = folder.run(data, read)
     if output == "json":
         names = ("event", "by", "address", "subject", "detail")
         tables.document([{"at": moment(each.at), **{name: getattr(each, name) for name in names}} for each in entries])

@@ -12,8 +12,8 @@ from polly_dockers.auth.registry_tokens import new_key
 from polly_dockers.cli import tables
 from polly_dockers.cli.command import HelpedCommand, Output
 from polly_dockers.db.audit import Event
-from polly_dockers.server import data_folder
-from polly_dockers.server.cli import data_option
+from polly_dockers.server.cli import folder
+from polly_dockers.server.cli.folder import Data
 from polly_dockers.server.cli.help import group, moment
 
 if TYPE_CHECKING:
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
     from polly_dockers.db.keys import Key
 
 app: Final = group("Keys that sign registry tokens.")
-Data = data_option.Data
 
 
 @app.command("list", cls=HelpedCommand, epilog="polly-server key list --data data")
 def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     """List the signing keys, newest first. For each: id, when it was made, and what it is there for."""
-    data_folder.require(data)
-    found = data_folder.change(data, db.keys.every)
+    found = folder.transaction(data, db.keys.every)
     signing = db.keys.signing(found)
     at = moment if output == "json" else _date
     lines = [(key.kid, at(key.created_at), _use(key, signing, found, at)) for key in reversed(found)]
@@ -68,8 +66,7 @@ def run_rotate(
     Older keys verify until all that they signed has expired, and are deleted then. With --revoke they are deleted now:
     what they signed is refused from the next request on, and Docker gets a new token automatically.
     """
-    data_folder.require(data)
-    kid = data_folder.change(data, lambda connection: _rotate(connection, revoke=revoke))
+    kid = folder.transaction(data, lambda connection: _rotate(connection, revoke=revoke))
     if revoke:
         print(f"Key {kid} signs from now on. All others are deleted, and what they signed is refused.")
     else:

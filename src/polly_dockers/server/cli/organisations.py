@@ -1,4 +1,4 @@
-"""The commands of polly-server for organisations: made, deleted, and brought back."""
+"""The commands of polly-server for organisations: create, update, delete, restore and list."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from polly_dockers.errors import BadRequest
 from polly_dockers.formatting import counted, size
 from polly_dockers.model import parse_slug
 from polly_dockers.registry import deletion
-from polly_dockers.server import data_folder
-from polly_dockers.server.cli.data_option import Data, Org, same, settings
+from polly_dockers.server.cli import folder
+from polly_dockers.server.cli.folder import Data
 from polly_dockers.server.cli.help import group, moment, named_by
 from polly_dockers.system.durations import DAY
 
@@ -28,37 +28,36 @@ if TYPE_CHECKING:
     from polly_dockers.db.trash import Item
 
 app: Final = group("Organisations: the first part of every image path.")
+Org = Annotated[str, typer.Option("--org", metavar="NAME", help="Slug of the organisation, such as acme.")]
 
 
 @app.command("create", cls=HelpedCommand, epilog="polly-server org create biolab --data data")
 @named_by("org")
-def org_create(
+def run_create(
     org: Org,
     data: Data = Path("data"),
     *,
     create_on_push: Annotated[bool, typer.Option(help="A push to a repository that is missing makes it.")] = False,
 ) -> None:
     """Make an organisation. Give it an admin with polly-server user add."""
-    data_folder.require(data)
-    data_folder.change(
+    folder.transaction(
         data, lambda connection: members.create_organisation(connection, org, create_on_push=create_on_push)
     )
     print(
-        f"Organisation {org} is made. Give it an admin: polly-server user add{same()} --org {org} --email … "
+        f"Organisation {org} is made. Give it an admin: polly-server user add{folder.option()} --org {org} --email … "
         "--role admin"
     )
 
 
 @app.command("update", cls=HelpedCommand, epilog="polly-server org update biolab --create-on-push")
 @named_by("org")
-def org_update(
+def run_update(
     org: Org,
     *,
     create_on_push: Annotated[bool, typer.Option(help="Whether a push to a missing repository makes it.")],
     data: Data = Path("data"),
 ) -> None:
     """Change the settings of an organisation."""
-    data_folder.require(data)
 
     def update(connection: Connection) -> None:
         found = members.find_organisation(connection, org)
@@ -66,36 +65,34 @@ def org_update(
         detail = f"create-on-push {'on' if create_on_push else 'off'}"
         db.audit.append(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
 
-    data_folder.change(data, update)
+    folder.transaction(data, update)
     print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
 
 
 @app.command("delete", cls=HelpedCommand, epilog="polly-server org delete biolab --yes")
 @named_by("org")
-def org_delete(
+def run_delete(
     org: Org, data: Data = Path("data"), *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
-    """Put an organisation with all its repositories into the trash. Nobody reaches it until it is restored."""
-    data_folder.require(data)
-
+    """Move an organisation with all its repositories to the trash. Nobody reaches it until it is restored."""
     if not yes:
-        found = data_folder.change(data, lambda connection: members.organisation_totals(connection, org))
-        print(f"This takes away the organisation {org} with {found}.", file=sys.stderr)
+        found = folder.transaction(data, lambda connection: members.organisation_totals(connection, org))
+        print(f"This moves the organisation {org} to the trash, with {found}.", file=sys.stderr)
         if not sys.stdin.isatty():
             print("Error: Nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
             raise SystemExit(2)
         typer.confirm("Delete it?", abort=True, err=True)
-    item = data_folder.change(data, lambda connection: deletion.delete_organisation(connection, org))
+    item = folder.transaction(data, lambda connection: deletion.delete_organisation(connection, org))
     until = tables.date(_until(item, data))
     print(
         f"Organisation {org} is in the trash. To bring it back until {until}: "
-        f"polly-server org restore{same()} --org {org}"
+        f"polly-server org restore{folder.option()} --org {org}"
     )
 
 
 def _until(item: Item, data: Path) -> str:
     """Until when the item can be restored."""
-    return moment(item.deleted_at + settings(data).trash_days * DAY)
+    return moment(item.deleted_at + folder.settings(data).trash_days * DAY)
 
 
 @app.command(
@@ -104,7 +101,7 @@ def _until(item: Item, data: Path) -> str:
     epilog="polly-server org restore biolab\npolly-server org restore biolab --item 7 --as biolab-before",
 )
 @named_by("org")
-def org_restore(
+def run_restore(
     org: Org,
     data: Data = Path("data"),
     *,
@@ -114,16 +111,15 @@ def org_restore(
     ] = None,
     as_: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Restore it under another name.")] = None,
 ) -> None:
-    """Bring back an organisation that was deleted. It has all that it had."""
-    data_folder.require(data)
+    """Restore an organisation that was deleted, with all that it had."""
     target = parse_slug(as_) if as_ is not None else org
 
     def restore(connection: Connection) -> None:
         found = _choose(connection, deletion.find_organisations(connection, org, item))
-        command = f"polly-server org restore{same()} {org} --item {found.id} --as NEW_NAME"
+        command = f"polly-server org restore{folder.option()} {org} --item {found.id} --as NEW_NAME"
         deletion.restore_organisation(connection, found, target, command)
 
-    data_folder.change(data, restore)
+    folder.transaction(data, restore)
     print(f"Organisation {org} is restored{f' as {target}' if target != org else ''}.")
 
 
@@ -131,7 +127,7 @@ def _choose(connection: Connection, found: list[Item]) -> Item:
     """The only organisation found. Raises BadRequest if there are several."""
     if len(found) > 1:
         lines = "".join(
-            f"\n  --item {each.id}: {_held(connection, each)}, deleted {tables.date(moment(each.deleted_at))}"
+            f"\n  --item {each.id}: {_contents(connection, each)}, deleted {tables.date(moment(each.deleted_at))}"
             for each in found
         )
         msg = f"The trash holds {len(found)} organisations {found[0].name}. Say which one:{lines}"
@@ -139,7 +135,7 @@ def _choose(connection: Connection, found: list[Item]) -> Item:
     return found[0]
 
 
-def _held(connection: Connection, item: Item) -> str:
+def _contents(connection: Connection, item: Item) -> str:
     totals = db.accounts.organisation_totals(connection, item.organisation_id)
     return (
         f"{counted(totals.repositories, 'repository')}, {counted(totals.members, 'member')}, "
@@ -152,19 +148,18 @@ def _held(connection: Connection, item: Item) -> str:
     cls=HelpedCommand,
     epilog="polly-server org list --data data\npolly-server org list --deleted\npolly-server org list --output json",
 )
-def org_list(
+def run_list(
     data: Data = Path("data"),
     *,
     deleted: Annotated[bool, typer.Option("--deleted", help="Those in the trash, which can be restored.")] = False,
     output: Output = "table",
 ) -> None:
     """List the organisations. For each: members, when it was made, and whether a push makes repositories."""
-    data_folder.require(data)
-    thrown = [each for each in data_folder.change(data, db.trash.organisations_in) if not each.purging]
+    in_trash = [each for each in folder.transaction(data, db.trash.organisations_in) if not each.purging]
     if deleted:
-        _list_deleted(data, thrown, output)
+        _list_deleted(data, in_trash, output)
         return
-    found = data_folder.change(data, db.accounts.organisation_list)
+    found = folder.transaction(data, db.accounts.organisation_list)
     if output == "json":
         keys = ("slug", "members", "created_at", "create_on_push")
         items = [dict(zip(keys, (row.slug, row.members, moment(row.created_at), bool(row.create_on_push)), strict=True))
@@ -179,15 +174,16 @@ def org_list(
     if found:
         tables.show([tables.Column(title) for title in titles], lines)
     else:
-        print(f"There is no organisation yet. Make one: polly-server org create{same()} --org …", file=sys.stderr)
-    if thrown:
-        count = counted(len(thrown), "deleted organisation")
-        print(f"{count} can be restored: polly-server org list{same()} --deleted", file=sys.stderr)
+        command = f"polly-server org create{folder.option()} --org …"
+        print(f"There is no organisation yet. Make one: {command}", file=sys.stderr)
+    if in_trash:
+        count = counted(len(in_trash), "deleted organisation")
+        print(f"{count} can be restored: polly-server org list{folder.option()} --deleted", file=sys.stderr)
 
 
-def _list_deleted(data: Path, thrown: list[Item], output: str) -> None:
+def _list_deleted(data: Path, in_trash: list[Item], output: str) -> None:
     def totals(connection: Connection) -> list[Any]:
-        return [db.accounts.organisation_totals(connection, each.organisation_id) for each in thrown]
+        return [db.accounts.organisation_totals(connection, each.organisation_id) for each in in_trash]
 
     items: list[dict[str, Any]] = [
         {
@@ -200,7 +196,7 @@ def _list_deleted(data: Path, thrown: list[Item], output: str) -> None:
             "deleted_at": moment(each.deleted_at),
             "restorable_until": _until(each, data),
         }
-        for each, held in zip(thrown, data_folder.change(data, totals), strict=True)
+        for each, held in zip(in_trash, folder.transaction(data, totals), strict=True)
     ]
     if output == "json":
         tables.document(items)

@@ -17,7 +17,7 @@ from polly_dockers.auth import members
 from polly_dockers.auth.passwords import hash_now
 from polly_dockers.model import Role
 from polly_dockers.server import data_folder
-from polly_dockers.server.cli import data_option  # noqa: TC001 - typer reads the annotations
+from polly_dockers.server.cli.folder import ConfigFile
 from polly_dockers.system import process
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _takes_settings(function: Callable[..., None]) -> Callable[..., None]:
 def run_server(
     options: dict[str, object],
     *,
-    config_file: data_option.ConfigFile = None,
+    config_file: ConfigFile = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Where there is no organisation, make demo with an admin.")
     ] = False,

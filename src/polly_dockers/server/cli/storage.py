@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import json
@@ -27,13 +26,14 @@ from polly_dockers.formatting import counted, size
 from polly_dockers.maintenance import backup
 from polly_dockers.registry.history import fold
 from polly_dockers.server import data_folder
-from polly_dockers.server.cli import data_option
-from polly_dockers.server.cli.help import moment
+from polly_dockers.server.cli import folder
+from polly_dockers.server.cli.folder import ConfigFile, Data
+from polly_dockers.server.cli.help import group, moment
 from polly_dockers.server.cli.progress import Bar, Counter
 from polly_dockers.system import process
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from polly_dockers.context import Context
     from polly_dockers.db.usage import Usage
@@ -48,23 +48,10 @@ _USAGE: Final = (
     Column("repository", own_line=True),
     *(Column(title, right=True) for title in ("commits", "tags need", "older commits", "trash", "unnamed")),
 )
-Data = data_option.Data
-ConfigFile = data_option.ConfigFile
+app: Final = group("What is stored.")
 
 
-def add_to(app: typer.Typer) -> None:
-    """Let the app have the commands of this file."""
-    for name, function, example in (
-        ("backup", run_backup, "polly-server backup --data data --to /mnt/backup/polly"),
-        ("restore", run_restore, "polly-server restore --from /mnt/backup/polly --data data"),
-        ("check", run_check, "polly-server check --data data --repair --from /mnt/backup/polly"),
-        ("rebuild", run_rebuild, "polly-server rebuild --data data"),
-        ("usage", run_usage, "polly-server usage --data data --org acme"),
-        ("gc", run_gc, "polly-server gc --data data --dry-run"),
-    ):
-        app.command(name, cls=HelpedCommand, epilog=example)(function)
-
-
+@app.command("backup", cls=HelpedCommand, epilog="polly-server backup --data data --to /mnt/backup/polly")
 def run_backup(
     to: Annotated[
         Path,
@@ -89,6 +76,7 @@ def run_backup(
     )
 
 
+@app.command("restore", cls=HelpedCommand, epilog="polly-server restore --from /mnt/backup/polly --data data")
 def run_restore(
     from_: Annotated[
         Path, typer.Option("--from", readable=False, metavar="DIR", help="Folder that polly-server backup --to wrote.")
@@ -127,6 +115,7 @@ def _bar(what: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
         bar.end()
 
 
+@app.command("check", cls=HelpedCommand, epilog="polly-server check --data data --repair --from /mnt/backup/polly")
 def run_check(
     data: Data = Path("data"),
     *,
@@ -175,11 +164,18 @@ def run_check(
         bar.end()
         return seen
 
-    seen = on_registry(data, config_file, run)
+    seen = folder.run(data, run, config_file)
     if output == "json":
         head = None if seen.audit is None else str(seen.audit)
         tables.document({**{key: value for key, value in asdict(seen).items() if key != "audit"}, "audit_head": head})
-        raise SystemExit(0 if all(found.whole for found in seen.damages) else 1)
+    else:
+        _print_checked(seen)
+    if not all(found.whole for found in seen.damages):
+        raise SystemExit(1)
+
+
+def _print_checked(seen: Checked) -> None:
+    """Print the damage that was found on stderr, and the result on stdout."""
     for found in seen.damages:
         print(f"{found.what}{f' It is {found.mended}.' if found.mended else ''}", file=sys.stderr)
         for image in found.images:
@@ -191,8 +187,6 @@ def run_check(
     )
     if seen.audit is not None:
         print(f"The audit log is whole. Its head, to be kept elsewhere and given to a later check: {seen.audit}")
-    if not all(found.whole for found in seen.damages):
-        raise SystemExit(1)
 
 
 def _verdict(seen: Checked) -> str:
@@ -224,6 +218,7 @@ def _seal(text: str | None) -> Seal | None:
     return Seal(int(position), bytes.fromhex(digest))
 
 
+@app.command("rebuild", cls=HelpedCommand, epilog="polly-server rebuild --data data")
 def run_rebuild(data: Data = Path("data")) -> None:
     """Rebuild a lost database from journal and blobs. It has every repository, tag, commit and manifest.
 
@@ -252,6 +247,7 @@ def run_rebuild(data: Data = Path("data")) -> None:
         raise SystemExit(1)
 
 
+@app.command("usage", cls=HelpedCommand, epilog="polly-server usage --data data --org acme")
 def run_usage(
     data: Data = Path("data"),
     *,
@@ -273,7 +269,7 @@ def run_usage(
             await context.database.read(members.find_organisation, org)  # a wrong name is not one without repositories
         return found, await context.database.read(db.usage.stored)
 
-    found, (count, total) = on_registry(data, None, look)
+    found, (count, total) = folder.run(data, look)
     chosen = [each for each in found if org is None or each.organisation == org]
     chosen.sort(key=lambda each: (*_holder(each), -(each.active + each.inactive + each.trash + each.unnamed)))
     free = shutil.disk_usage(data).free
@@ -319,6 +315,7 @@ def _usage_row(each: Usage) -> tuple[str, ...]:
     return (name, str(each.commits), size(each.active), size(each.inactive), size(each.trash), size(each.unnamed))
 
 
+@app.command("gc", cls=HelpedCommand, epilog="polly-server gc --data data --dry-run")
 def run_gc(
     data: Data = Path("data"),
     *,
@@ -348,28 +345,12 @@ def run_gc(
             raise Unavailable(msg)
         return report
 
-    report = on_registry(data, config_file, look if dry_run else collect)
+    report = folder.run(data, look if dry_run else collect, config_file)
     counter.end()
     if output == "json":
         tables.document({"dry_run": dry_run, **asdict(report)})
     else:
         print(_would(report) if dry_run else _did(report))
-
-
-def on_registry(data: Path, config_file: Path | None, work: Callable[[Context], Awaitable[T]]) -> T:
-    """What ``work`` returns, done on the data folder beside a server that may run."""
-    data_folder.require(data)
-    settings = data_option.settings(data, config_file)
-
-    async def run() -> T:
-        context = await data_folder.open_registry(settings)
-        try:
-            return await work(context)
-        finally:
-            context.close()
-
-    with data_folder.explained(data):
-        return asyncio.run(run())
 
 
 def _would(report: Report) -> str:

@@ -1,0 +1,224 @@
+"""The commands of polly-server for users: their roles, passwords and access tokens."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from polly_dockers import db
+from polly_dockers.auth import members
+from polly_dockers.auth.passwords import UNSET, hash_now
+from polly_dockers.cli import tables
+from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.db.audit import Event
+from polly_dockers.errors import BadRequest, MemberUnknown
+from polly_dockers.formatting import counted
+from polly_dockers.model import Role, parse_email
+from polly_dockers.server.cli import folder
+from polly_dockers.server.cli.folder import Data
+from polly_dockers.server.cli.help import group, named_by
+from polly_dockers.server.cli.organisations import Org
+from polly_dockers.system import secret_input
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+app: Final = group("Users and their roles in organisations.")
+
+Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="Email that names the user.")]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
+]
+RoleOption = Annotated[
+    str, typer.Option("--role", metavar="ROLE", help="reader pulls; writer also pushes; admin also manages.")
+]
+
+
+def read_password(email: str, *, from_stdin: bool) -> str:
+    """A new password for the user: the first line of stdin, or asked for twice at the terminal.
+
+    Raises SystemExit where there is no terminal, and UnreadableError for input that is not a password.
+    """
+    if from_stdin:
+        return secret_input.line("the password")
+    if not sys.stdin.isatty():
+        print("Error: There is no terminal to ask for the password. Give --password-stdin.", file=sys.stderr)
+        raise SystemExit(2)
+    while True:
+        password = secret_input.ask(f"New password of {email}: ", "the password")
+        if secret_input.ask("The same again: ", "the password") == password:
+            return password
+        print("The two passwords differ; nothing is changed.", file=sys.stderr)
+
+
+@app.command(
+    "add",
+    cls=HelpedCommand,
+    epilog="polly-server user add bob@acme.example --org acme --role writer\n"
+    "polly-server user add bob@acme.example --org acme --role writer --password-stdin < password.txt",
+)
+@named_by("email")
+def run_add(
+    org: Org, email: Email, role: RoleOption, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
+) -> None:
+    """Make a user a member of an organisation. The password is for a user who has none; others keep theirs."""
+    email, wanted = parse_email(email), Role.parse(role)
+
+    def has_password(connection: Connection) -> bool:
+        members.find_organisation(connection, org)
+        known = db.accounts.user(connection, email)
+        return known is not None and known.password_hash != UNSET  # unset as after a rebuild
+
+    needed = not folder.transaction(data, has_password)
+    hashed = hash_now(read_password(email, from_stdin=password_stdin)) if needed else UNSET
+
+    def add(connection: Connection) -> bool:
+        kept = has_password(connection)
+        organisation = members.find_organisation(connection, org)
+        made = members.add(connection, organisation, org, email, wanted, hashed, by=None)
+        if not kept:
+            db.accounts.set_password(connection, made.user_id, hashed)
+        return kept
+
+    kept = " The account was there already and keeps its password." if folder.transaction(data, add) else ""
+    print(f"{email} is {wanted.name} in {org}.{kept}")
+
+
+@app.command("list", cls=HelpedCommand, epilog="polly-server user list --data data --org acme")
+def run_list(
+    data: Data = Path("data"),
+    *,
+    org: Annotated[str | None, typer.Option(metavar="NAME", help="Only members of this organisation.")] = None,
+    output: Output = "table",
+) -> None:
+    """List the users and their roles. It also shows who has no password yet."""
+
+    def find(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
+        return db.accounts.user_list(
+            connection, members.find_organisation(connection, org) if org is not None else None
+        )
+
+    items: list[dict[str, Any]] = []
+    for email, of_user in itertools.groupby(folder.transaction(data, find), key=lambda row: row.email):
+        each = list(of_user)
+        roles = [{"organisation": row.slug, "role": Role(row.role).name} for row in each if row.slug]
+        items.append({"email": email, "roles": roles, "has_password": each[0].password_hash != UNSET})
+    if output == "json":
+        tables.document(items)
+        return
+    lines = [
+        (
+            str(item["email"]),
+            ", ".join(f"{role['organisation']} {role['role']}" for role in item["roles"]) or "in no organisation",
+            "" if item["has_password"] else "has none",
+        )
+        for item in items
+    ]
+    if items:
+        tables.show([tables.Column("user", own_line=True), tables.Column("roles"), tables.Column("password")], lines)
+    else:
+        command = f"polly-server user add{folder.option()} --org … --email … --role …"
+        print(f"There is no user yet. Make one: {command}", file=sys.stderr)
+
+
+@app.command(
+    "set-role", cls=HelpedCommand, epilog="polly-server user set-role bob@acme.example --org acme --role admin"
+)
+@named_by("email")
+def run_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("data")) -> None:
+    """Give a member another role."""
+    wanted = Role.parse(role)
+
+    def change(connection: Connection) -> None:
+        members.change_role(connection, members.find_organisation(connection, org), org, email, wanted, by=None)
+
+    folder.transaction(data, change)
+    print(f"{email.strip().lower()} is {wanted.name} in {org}.")
+
+
+@app.command("remove", cls=HelpedCommand, epilog="polly-server user remove bob@acme.example --org acme")
+@named_by("email")
+def run_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
+    """Remove a user from an organisation. It takes effect on the next request; what they pushed stays."""
+
+    def remove(connection: Connection) -> None:
+        members.delete(connection, members.find_organisation(connection, org), org, email, by=None)
+
+    folder.transaction(data, remove)
+    print(f"{email.strip().lower()} is not a member of {org} any more.")
+
+
+@app.command("reset-password", cls=HelpedCommand, epilog="polly-server user reset-password bob@acme.example")
+@named_by("email")
+def run_reset_password(email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False) -> None:
+    """Give a user another password. All their sign-ins and access tokens end."""
+    email = parse_email(email)
+    folder.transaction(data, lambda connection: _find(connection, email))  # before anything is asked
+    hashed = hash_now(read_password(email, from_stdin=password_stdin))
+
+    def change(connection: Connection) -> None:
+        found = _find(connection, email)
+        db.accounts.set_password(connection, found.id, hashed)
+        db.audit.append_for_account(connection, Event.password_change, email, "", by=db.audit.OPERATOR, subject=email)
+        db.throttles.forgive_account(connection, email)
+
+    folder.transaction(data, change)
+    print(f"{email} has a new password; all sign-ins of {email} have ended.")
+
+
+@app.command(
+    "revoke-tokens",
+    cls=HelpedCommand,
+    epilog="polly-server user revoke-tokens bob@acme.example\npolly-server user revoke-tokens --all",
+)
+def run_revoke_tokens(
+    argument: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[EMAIL]", help="The same as --email, which may be left out before it.", show_default=False
+        ),
+    ] = None,
+    email: Annotated[str | None, typer.Option("--email", metavar="EMAIL", help="Email that names the user.")] = None,
+    data: Data = Path("data"),
+    *,
+    everybody: Annotated[bool, typer.Option("--all", help="The tokens of all users.")] = False,
+) -> None:
+    """End all access tokens of a user, or of everybody. Sign-ins end with them; passwords stay."""
+    if argument is not None and email not in {None, argument}:
+        msg = f"{argument!r} and --email {email!r} are different. Give one of them."
+        raise BadRequest(msg)
+    email = argument if email is None else email
+    if (email is None) != everybody:
+        msg = "Give the email of a user, or --all."
+        raise BadRequest(msg)
+    whose = None if email is None else parse_email(email)
+    count = folder.transaction(data, lambda connection: _revoke_tokens(connection, whose))
+    print(f"{counted(count, 'access token')} of {whose or 'all users'} {'has' if count == 1 else 'have'} ended.")
+
+
+def _revoke_tokens(connection: Connection, email: str | None) -> int:
+    """Delete the access tokens of a user, or of all users where ``email`` is None; how many there were."""
+    count = db.accounts.delete_tokens(connection, None if email is None else _find(connection, email).id)
+    detail = f"{count} access tokens"
+    if email is None:
+        db.audit.append(connection, Event.token_revoke, "all", organisation_id=None, by=None, detail=detail)
+    else:
+        operator = db.audit.OPERATOR
+        db.audit.append_for_account(
+            connection, Event.token_revoke, email, "", by=operator, subject="all", detail=detail
+        )
+    return count
+
+
+def _find(connection: Connection, email: str) -> db.accounts.User:
+    """The user of that email; raises MemberUnknown."""
+    found = db.accounts.user(connection, email)
+    if found is None:
+        command = f"polly-server user list{folder.option()}"
+        msg = f"There is no user {email}. {command} shows all, and user add makes one."
+        raise MemberUnknown(msg)
+    return found
