@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polly_dockers.auth import members
-from polly_dockers.config import Config
 from polly_dockers.context import PREVIEWING
 from polly_dockers.db.retention import Policy
 from polly_dockers.errors import TooManyRequests
-from polly_dockers.model import Actor, Role
+from polly_dockers.model import Role
 from polly_dockers.registry import retention
-from polly_dockers.server import data_folder
 from polly_dockers.system.gate import Gate
+from support.use_cases import ADMIN, email
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from sqlalchemy import Connection
 
     from polly_dockers.context import Context
@@ -29,30 +25,16 @@ ORGANISATIONS = ("one", "two", "three")
 RULES = Policy(newest=1)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The data folder of organisations that have one admin."""
-    folder = tmp_path / "data"
-    data_folder.prepare(folder)
+@pytest.fixture(autouse=True)
+async def organisations(context: Context) -> None:
+    """Three organisations of one admin."""
 
     def add(connection: Connection) -> None:
         for slug in ORGANISATIONS:
             made = members.create_organisation(connection, slug)
-            members.add(connection, made, slug, "ann@acme.example", Role.admin, "!", by=None)
+            members.add(connection, made, slug, email(ADMIN), Role.admin, "!", by=None)
 
-    data_folder.change(folder, add)
-    return folder
-
-
-@pytest.fixture
-async def context(folder: Path) -> AsyncIterator[Context]:
-    """A registry on the folder."""
-    opened = await data_folder.open_registry(Config(data=folder))
-    yield opened
-    opened.close()
-
-
-ANN = Actor(user_id=1, password_version=1, grants=None)
+    await context.database.write(add)
 
 
 class Slow:
@@ -78,7 +60,7 @@ async def test_previews_take_turns(context: Context, monkeypatch: pytest.MonkeyP
     """One at a time in a process, whichever organisations ask; the time of each counts from its own start."""
     slow = Slow(monkeypatch)
     asked = [
-        asyncio.create_task(retention.write(context, ANN, org, None, RULES, preview=True)) for org in ORGANISATIONS
+        asyncio.create_task(retention.write(context, ADMIN, org, None, RULES, preview=True)) for org in ORGANISATIONS
     ]
     clock = asyncio.get_running_loop().time
     await slow.begun.acquire()
@@ -96,16 +78,16 @@ async def test_who_can_not_wait_changes_nothing(context: Context, monkeypatch: p
     """TooManyRequests with a time, and the policy is as before; to keep everything needs no turn."""
     slow = Slow(monkeypatch)
     object.__setattr__(context, "previews", Gate(1, PREVIEWING, waiting_each=0, waiting_all=0))
-    first = asyncio.create_task(retention.write(context, ANN, "one", None, RULES, preview=False))
+    first = asyncio.create_task(retention.write(context, ADMIN, "one", None, RULES, preview=False))
     await slow.begun.acquire()
     with pytest.raises(TooManyRequests) as caught:
-        await retention.write(context, ANN, "two", None, RULES, preview=False)
+        await retention.write(context, ADMIN, "two", None, RULES, preview=False)
     assert caught.value.retry_after > 0
     with pytest.raises(TooManyRequests):
-        await retention.look(context, ANN, "one", None, as_of=None)
+        await retention.look(context, ADMIN, "one", None, as_of=None)
     slow.go_on.release()
     slow.go_on.release()
-    await retention.write(context, ANN, "three", None, Policy(), preview=False)
+    await retention.write(context, ADMIN, "three", None, Policy(), preview=False)
     await first
     for org, holds in (("one", RULES), ("two", Policy()), ("three", Policy())):
-        assert (await retention.read(context, ANN, org, limit=1, after=""))[0] == holds
+        assert (await retention.read(context, ADMIN, org, limit=1, after=""))[0] == holds

@@ -1,0 +1,1 @@
+"""Tests of queries and of the journal."""

@@ -1,0 +1,1 @@
+"""Tests of use cases over a database and a store in memory, without a process."""
