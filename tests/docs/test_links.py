@@ -1,4 +1,4 @@
-"""Documents lead to each other: every link has a target, and every document is found from the README."""
+"""Documents lead to each other and are readable: links have targets, the README leads to all, lines are short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"|srcset
 _PATH = re.compile(
     r"`((?:tests|scripts|benchmarks|docs|requirements)/[\w./-]+|[a-z_]+(?:/[a-z0-9_]+)*/[a-z0-9_]+\.py)`"
 )
-_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+_FIGURES = re.compile(r"^<!-- From here.*?^<!-- The end[^\n]*", re.MULTILINE | re.DOTALL)
+WIDTH = 120
+"""Characters of a line of a document, at most. Tables, examples and measured figures may be wider."""
 
 
 def name(path: Path) -> str:
@@ -54,6 +57,13 @@ def test_files_that_are_named_exist(document: Path) -> None:
     places = (ROOT, ROOT / "src/polly_dockers")
     missing = {path for path in named if not any((place / path).exists() for place in places)}
     assert missing == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_lines_are_short(document: Path) -> None:
+    """A line of prose has at most WIDTH characters."""
+    prose = _FIGURES.sub("", _FENCE.sub("", document.read_text(encoding="utf-8")))
+    assert [line for line in prose.splitlines() if len(line) > WIDTH and not line.lstrip().startswith("|")] == []
 
 
 def test_every_document_is_found_from_the_readme() -> None:
