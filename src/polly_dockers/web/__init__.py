@@ -1,1 +1,1 @@
-"""The HTTP side: parse a request, call one use case, render the answer. Nothing here decides or stores."""
+"""HTTP: parse a request, call one use case, write the response. Nothing here decides or stores anything."""

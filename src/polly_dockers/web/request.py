@@ -154,6 +154,10 @@ class Request:
             return config.url
         return f"{'https' if config.tls else 'http'}://{host}"
 
+    def has_etag(self, digest: str) -> bool:
+        """Whether If-None-Match names the digest, so that the client has the content already."""
+        return matches(self.headers.get("If-None-Match"), digest)
+
     def body(self) -> RequestBody:
         """The body as a stream of pieces."""
         return RequestBody(self)
@@ -285,6 +289,14 @@ class RequestBody:
             raise _too_slow() from error
         except (ConnectionError, ClientPayloadError, HttpProcessingError, EOFError) as error:
             raise ClientGone from error
+
+
+def matches(header: str | None, digest: str) -> bool:
+    """Whether a value of If-None-Match names the digest, by the weak comparison (RFC 9110, section 13.1.2)."""
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
+    return digest in tags or "*" in tags
 
 
 def _text(raw: str) -> str:

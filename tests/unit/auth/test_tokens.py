@@ -19,7 +19,7 @@ from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BadRequest, Unauthorized
 from polly_dockers.model import BITS, Action, Actor, Grants, RepositoryName, short_hash
 from polly_dockers.system.durations import SECOND
-from polly_dockers.web.v2.blobs import matches
+from polly_dockers.web.request import matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

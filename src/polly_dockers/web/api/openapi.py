@@ -12,7 +12,7 @@ from polly_dockers import __version__, api_types
 
 if TYPE_CHECKING:
     from polly_dockers.web.api.params import Parameter
-    from polly_dockers.web.api.route import Route
+    from polly_dockers.web.api.routing import Route
 
 
 @functools.cache

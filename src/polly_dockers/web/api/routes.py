@@ -8,7 +8,7 @@ from polly_dockers import __version__, api_types
 from polly_dockers.errors import NotFound
 from polly_dockers.model import Role
 from polly_dockers.web.api import account, audit, invitations, members, openapi, params, repositories, retention, trash
-from polly_dockers.web.api.route import ANYONE, EITHER, OPTIONAL, PASSWORD, Route, Table
+from polly_dockers.web.api.routing import ANYONE, EITHER, OPTIONAL, PASSWORD, Route, Table
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:

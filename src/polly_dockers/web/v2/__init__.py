@@ -1,1 +1,1 @@
-"""/v2: the protocol of the OCI distribution specification."""
+"""/v2: the interface of the OCI distribution specification."""

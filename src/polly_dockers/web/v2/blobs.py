@@ -1,4 +1,4 @@
-"""Blobs on the wire: pull, push in one request or many, mount, delete."""
+"""Blobs: pull, push in one request or several, mount, delete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def get(request: Request, name: RepositoryName, reference: str) -> Response | web.StreamResponse:
-    """GET and HEAD of a blob, ranges and If-None-Match included."""
+    """GET and HEAD of a blob, with Range and If-None-Match."""
     actor = await registry_actor(request)
     digest = Digest.parse(reference)
     found = await pull.blob(request.context, actor, name, digest)
@@ -29,14 +29,14 @@ async def get(request: Request, name: RepositoryName, reference: str) -> Respons
         "Accept-Ranges": "bytes",
         "Content-Type": PLAIN,
     }
-    if matches(request.headers.get("If-None-Match"), digest):
+    if request.has_etag(digest):
         return Response(status=304, headers=headers)
     if request.method == "HEAD":
         return Response(headers=headers | {"Content-Length": str(found.size)})
-    whole = request.headers.get("If-Range") not in {None, headers["ETag"]}
-    wanted = None if whole else ranges.parse(request.headers.get("Range"), found.size)
-    every = ranges.Parts((ranges.Part(0, found.size),), b"", {})
-    parts = every if wanted is None else ranges.multipart(wanted, found.size)
+    changed = request.headers.get("If-Range") not in {None, headers["ETag"]}
+    wanted = None if changed else ranges.parse(request.headers.get("Range"), found.size)
+    whole = ranges.Parts((ranges.Part(0, found.size),), b"", {})
+    parts = whole if wanted is None else ranges.multipart(wanted, found.size)
     blob = await pull.open_blob(request.context, found)
     try:
         return await blob_response.send(request, blob, parts, status=200 if wanted is None else 206, headers=headers)
@@ -44,16 +44,8 @@ async def get(request: Request, name: RepositoryName, reference: str) -> Respons
         blob.close()
 
 
-def matches(header: str | None, digest: str) -> bool:
-    """Whether If-None-Match names the digest (RFC 9110, 13.1.2: the weak comparison)."""
-    if header is None:
-        return False
-    tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
-    return digest in tags or "*" in tags
-
-
 async def start(request: Request, name: RepositoryName, _reference: str) -> Response:
-    """POST: begin an upload, push a blob whole (``digest``), or mount one (``mount``, ``from``)."""
+    """POST: start an upload, push a whole blob (``digest``), or mount one (``mount``, ``from``)."""
     actor, context = await registry_actor(request), request.context
     wanted, mount = request.query("digest"), request.query("mount")
     if wanted is not None:
@@ -69,24 +61,24 @@ async def start(request: Request, name: RepositoryName, _reference: str) -> Resp
 
 
 async def status(request: Request, name: RepositoryName, reference: str) -> Response:
-    """GET of an upload: how far it is."""
+    """GET of an upload: how many bytes have arrived."""
     upload = await uploads.find(request.context, await registry_actor(request), name, reference)
     return Response(status=204, headers=upload_headers(name, upload.id, upload.size))
 
 
 async def append(request: Request, name: RepositoryName, reference: str) -> Response:
-    """PATCH: the next bytes of an upload."""
+    """PATCH: append the body to an upload."""
     actor = await registry_actor(request)
     upload = await uploads.append(request.context, actor, name, reference, request.body(), request.content_range())
     return Response(status=202, headers=upload_headers(name, upload.id, upload.size))
 
 
 async def finish(request: Request, name: RepositoryName, reference: str) -> Response:
-    """PUT: the last bytes of an upload, and the digest of the whole."""
+    """PUT: append the body, which may be empty, and finish the upload as the blob of that digest."""
     actor = await registry_actor(request)
     wanted = request.query("digest")
     if wanted is None:
-        msg = "The PUT that ends an upload names the blob: ?digest=sha256:…"
+        msg = "The PUT that finishes an upload needs the digest of the blob: ?digest=sha256:…"
         raise DigestInvalid(msg)
     digest = Digest.parse(wanted)
     await uploads.finish(request.context, actor, name, reference, digest, request.body(), request.content_range())
@@ -94,7 +86,7 @@ async def finish(request: Request, name: RepositoryName, reference: str) -> Resp
 
 
 async def cancel(request: Request, name: RepositoryName, reference: str) -> Response:
-    """DELETE of an upload."""
+    """DELETE of an upload: cancel it."""
     await uploads.cancel(request.context, await registry_actor(request), name, reference)
     return Response(status=204)
 

@@ -1,4 +1,4 @@
-"""Lists on the wire: tags, referrers, the catalogue."""
+"""Lists: tags, referrers, and the catalog of repositories."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ from polly_dockers.web.response import Response
 if TYPE_CHECKING:
     from polly_dockers.model import Actor
 
-WHOLE: Final = 10_000
-"""Entries that a list gives at once, at most; more are reached by its Link."""
-
+MAX_ENTRIES: Final = 10_000
+"""Largest number of entries in one response. The header Link leads to the others."""
 
 _INDEX: Final = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":['.encode()
 _ID: Final = re.compile(r"[0-9]{1,18}\Z")
 
 
 def _count(request: Request) -> int:
-    """The parameter ``n``, clamped; raises PaginationNumberInvalid."""
+    """The parameter ``n``, at most MAX_ENTRIES. Raises PaginationNumberInvalid."""
     text = request.query("n")
     if text is None:
-        return WHOLE
+        return MAX_ENTRIES
     if not text.isascii() or not text.isdigit():
-        msg = f"n is {text[:50]!r}: give a whole number from 0."
+        msg = f"n is {text[:50]!r}. Give a whole number from 0."
         raise PaginationNumberInvalid(msg)
-    return min(int(text.lstrip("0")[:9] or 0), WHOLE)
+    return min(int(text.lstrip("0")[:9] or 0), MAX_ENTRIES)
 
 
 def _link(path: str, n: int, last: str) -> str:
-    """RFC 5988, relative: crane takes no Link of another host."""
+    """The header Link for the next page (RFC 5988). It is relative, because crane refuses one to another host."""
     return f'<{quote(path)}?{urlencode({"n": n, "last": last})}>; rel="next"'
 
 
 async def tags(request: Request, name: RepositoryName, _reference: str) -> Response:
-    """``tags/list``."""
+    """GET of ``tags/list``: the tags of a repository, in alphabetical order."""
     n, last = _count(request), request.query("last") or ""
     found = await history.tags(request.context, await registry_actor(request), name, last=last, limit=n + 1)
     headers = {}
@@ -53,7 +52,7 @@ async def tags(request: Request, name: RepositoryName, _reference: str) -> Respo
 
 
 async def catalog(request: Request, actor: Actor) -> Response:
-    """``_catalog``: the caller's own repositories."""
+    """GET of ``_catalog``: the repositories of the user's organisations."""
     n, last = _count(request), request.query("last") or ""
     found = await history.catalog(request.context, actor, last=last, limit=n + 1)
     headers = {}
@@ -63,12 +62,12 @@ async def catalog(request: Request, actor: Actor) -> Response:
 
 
 async def referrers(request: Request, name: RepositoryName, reference: str) -> Response:
-    """``referrers/<digest>``: an index, empty where nothing refers to it."""
+    """GET of ``referrers/<digest>``: an index of the referrers, empty if there are none."""
     digest = Digest.parse(reference)
     wanted = [value.replace(" ", "+") for key, value in request.queries() if key == "artifactType"]
     last = request.query("last") or "0"
     if not _ID.match(last):
-        msg = f"last is {last[:50]!r}, which no page gave."
+        msg = f"last is {last[:50]!r}, which is not from the Link of a previous page."
         raise PaginationNumberInvalid(msg)
     found, following = await history.referrers(
         request.context, await registry_actor(request), name, digest, artifact_types=wanted, after=int(last)

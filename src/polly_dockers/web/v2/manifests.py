@@ -1,4 +1,4 @@
-"""Manifests on the wire: the very bytes that were pushed, of the type that they were pushed with."""
+"""Manifests. A pull returns exactly the bytes and the media type that were pushed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from polly_dockers.model import Digest, RepositoryName, Tag
 from polly_dockers.registry import deletion, pull, push
 from polly_dockers.web.authentication import registry_actor
 from polly_dockers.web.response import Response
-from polly_dockers.web.v2.blobs import matches
 
 if TYPE_CHECKING:
     from polly_dockers.web.request import Request
 
 MAX_TAGS = 100
-"""Values of ``tag`` in one PUT, at most."""
+"""Largest number of ``tag`` parameters in one PUT."""
 
 
 def _reference(text: str) -> Digest | Tag:
-    """A digest where it holds a colon, which no tag does; raises DigestInvalid or TagInvalid."""
+    """Parse a digest or a tag. A digest has a colon and a tag has none. Raises DigestInvalid or TagInvalid."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)
 
 
 async def get(request: Request, name: RepositoryName, reference: str) -> Response:
-    """GET and HEAD of a manifest; the stored type, whatever Accept says."""
+    """GET and HEAD of a manifest, in its stored media type whatever Accept says."""
     actor = await registry_actor(request)
     found = await pull.manifest(request.context, actor, name, _reference(reference), largest=request.largest)
     headers = {
@@ -32,18 +31,18 @@ async def get(request: Request, name: RepositoryName, reference: str) -> Respons
         "ETag": f'"{found.digest}"',
         "Content-Type": found.media_type,
     }
-    if matches(request.headers.get("If-None-Match"), found.digest):
+    if request.has_etag(found.digest):
         return Response(status=304, headers=headers)
     return Response(found.body or b"", headers=headers, length=found.size)
 
 
 async def put(request: Request, name: RepositoryName, reference: str) -> Response:
-    """PUT of a manifest, to a tag or to its digest, with more tags in the query."""
+    """PUT of a manifest by tag or by digest, with further tags in the query."""
     actor = await registry_actor(request)
     target = _reference(reference)
     tags = [Tag.parse(value) for key, value in request.queries() if key == "tag"]
     if len(tags) > MAX_TAGS:
-        msg = f"One PUT sets at most {MAX_TAGS} tags; {len(tags)} were given."
+        msg = f"One PUT may set at most {MAX_TAGS} tags, and the query has {len(tags)}."
         raise BadRequest(msg)
     digest = target if isinstance(target, Digest) else None
     if isinstance(target, Tag):

@@ -1,4 +1,4 @@
-"""/v2: which handler answers which path. Names hold slashes, so a path is split from its end, by hand."""
+"""Finds the handler of a path under /v2. Names may have slashes, so a path is split from its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from polly_dockers.auth import permissions
 from polly_dockers.errors import NameUnknown, NotFound, Unauthorized, Unsupported
 from polly_dockers.model import Action, RepositoryName
-from polly_dockers.web import authentication
+from polly_dockers.web import authentication, errors
 from polly_dockers.web.response import Response
 from polly_dockers.web.v2 import blobs, listings, manifests
 
@@ -47,23 +47,22 @@ _ACTIONS: Mapping[str, Action] = {
 
 
 async def respond(request: Request) -> Response | web.StreamResponse:
-    """Answer a request below /v2."""
+    """Respond to a request under /v2. Raises the errors of the handlers, NotFound and Unsupported."""
     request.check_path()
     parts = request.path.split("/")
     if len(parts) <= 3:  # noqa: PLR2004 - "", "v2" and one more
         return await _top(request, parts[2] if len(parts) == 3 else "")  # noqa: PLR2004
-    found = _split(parts)
-    if found is None:
-        msg = f"Nothing is at {request.path[:200]}. Under /v2/<name>/ are manifests, blobs, tags/list and referrers."
+    split = _split(parts)
+    if split is None:
+        msg = f"There is nothing at {request.path[:200]}. /v2/<name>/ has manifests, blobs, tags/list and referrers."
         raise NotFound(msg)
-    name, handlers, reference = found
+    name, handlers, reference = split
     request.kind = "uploads" if handlers is _START else parts[-2]
     handler = handlers.get(request.method)
     if handler is None:
-        msg = f"{request.method} is not for this address; it takes {', '.join(handlers)}."
-        raise Unsupported(msg, handlers)
-    if "/" not in name:  # Docker tries again after NAME_INVALID, for most of a minute
-        msg = f"{name[:100]!r} lacks its organisation: images are at HOST/<organisation>/<docker>:<tag>."
+        raise errors.method_not_allowed(request, handlers)
+    if "/" not in name:  # not NAME_INVALID, after which Docker retries for most of a minute
+        msg = f"{name[:100]!r} lacks the organisation. Images are at HOST/<organisation>/<docker>:<tag>."
         raise NameUnknown(msg)
     repository = RepositoryName.parse(name)
     try:
@@ -72,13 +71,13 @@ async def respond(request: Request) -> Response | web.StreamResponse:
         action = Action.push if handlers is _UPLOAD else _ACTIONS.get(request.method, Action.pull)
         error.scope = error.scope or permissions.scope(repository, action)
         raise
-    except Unsupported as error:  # a method that the settings switch off
+    except Unsupported as error:  # a method that the settings turn off
         error.allow = tuple(method for method in handlers if method != request.method)
         raise
 
 
 def _split(parts: list[str]) -> tuple[str, Mapping[str, Handler], str] | None:
-    """Repository name, handlers by method, and the last part: a reference, a digest, an upload's id."""
+    """Split a path into repository name, handlers by method, and a reference, a digest or an upload ID."""
     kind, last = parts[-2], parts[-1]
     if kind == "manifests":
         return "/".join(parts[2:-2]), _MANIFEST, last
@@ -94,18 +93,17 @@ def _split(parts: list[str]) -> tuple[str, Mapping[str, Handler], str] | None:
 
 
 async def _top(request: Request, last: str) -> Response:
-    """``/v2/`` and ``/v2/_catalog``."""
+    """GET of /v2/, which checks the sign-in, and of /v2/_catalog."""
     if request.method not in {"GET", "HEAD"}:
-        msg = f"{request.method} is not for this address; it takes GET."
-        raise Unsupported(msg, ("GET", "HEAD"))
+        raise errors.method_not_allowed(request, ("GET", "HEAD"))
     actor = await authentication.registry_actor(request)
     if last == "_catalog":
         return await listings.catalog(request, actor)
     if last:
-        msg = f"Nothing is at {request.path[:200]}."
+        msg = f"There is nothing at {request.path[:200]}."
         raise NotFound(msg)
     if actor.user_id is None:
-        msg = "Nobody is signed in."
+        msg = "You are not signed in."
         raise Unauthorized(msg)
     await request.context.database.read(permissions.require_alive, actor)
     return Response(b"{}", content_type="application/json")
