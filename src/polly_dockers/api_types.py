@@ -1,8 +1,8 @@
-"""Every JSON shape on a socket: the error envelope, the token endpoint, OCI documents and ``/api/v1``.
+"""The types of all JSON documents between client and server: errors, the token endpoint, and ``/api/v1``.
 
-Both sides use these types: the server encodes them, the commands decode them. Unknown fields are ignored when
-decoding, so that an older client understands a newer server. Times are RFC 3339 in UTC with the suffix ``Z``;
-sizes are bytes; a ``path`` is what ``docker pull`` takes.
+The server encodes these types, and the commands decode them. Decoding ignores unknown fields, so an older client
+understands a newer server. Times are RFC 3339 in UTC with the suffix ``Z``. Sizes are bytes. A ``path`` is an image
+reference that ``docker pull`` accepts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TokenScope = Literal["full", "registry"]
 
 
 class ErrorItem(msgspec.Struct, omit_defaults=True):
-    """One error of the envelope (distribution-spec, "Error Codes")."""
+    """An error (distribution-spec, "Error Codes")."""
 
     code: str
     message: str
@@ -26,20 +26,20 @@ class ErrorItem(msgspec.Struct, omit_defaults=True):
 
 
 class Errors(msgspec.Struct):
-    """``{"errors": [...]}``: the body of every answer of 4xx and 5xx, under /v2 and under /api/v1 alike."""
+    """``{"errors": [...]}``: the body of every response with status 4xx or 5xx, under /v2 and under /api/v1."""
 
     errors: list[ErrorItem]
 
 
 class ServerInfo(msgspec.Struct):
-    """``GET /api/v1``: what this server is; the only thing that anyone may read without signing in."""
+    """``GET /api/v1``: what this server is. Anyone may read it without signing in."""
 
     product: str
     version: str
     registry: str
-    """The host that stands before every image path, ``HOST`` or ``HOST:PORT``."""
+    """The host at the beginning of every image path: ``HOST`` or ``HOST:PORT``."""
     url: str
-    """Where the server is reached, ``https://HOST[:PORT]``."""
+    """The address of the server: ``https://HOST[:PORT]``."""
     public_repositories: Literal["allow", "deny"] = "allow"
     """Whether an admin may make a docker repository public."""
 
@@ -51,14 +51,14 @@ class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     expires_in: int = 43_200
     """Seconds, 60 to 31,536,000 (a year)."""
     label: str = ""
-    """What the owner sees in the list of tokens, at most 200 characters."""
+    """The name of the token in lists, at most 200 characters."""
     replaces: str | None = None
-    """An access token of the same user, its secret: it ends as the new one begins, and the tokens that were made with
-    it belong to the new one. One that has ended, or is somebody else's, is passed over."""
+    """The secret of an access token of the same user, which the new one replaces: it is revoked, and the tokens that
+    were made with it belong to the new one. A token that is not valid, or another user's, is ignored."""
 
 
 class TokenCreated(msgspec.Struct):
-    """A new access token; ``token`` is shown this once and stored hashed."""
+    """A new access token. ``token`` is its secret, shown only once and stored as a hash."""
 
     id: str
     token: str
@@ -66,11 +66,11 @@ class TokenCreated(msgspec.Struct):
     expires_at: str
     email: str
     expires_in: int = 0
-    """Seconds from now to ``expires_at``, for clients whose clock is wrong."""
+    """Seconds until ``expires_at``, for clients with a wrong clock."""
 
 
 class TokenItem(msgspec.Struct):
-    """An access token as its owner sees it in ``GET /api/v1/tokens``."""
+    """An access token, without its secret."""
 
     id: str
     label: str
@@ -81,18 +81,18 @@ class TokenItem(msgspec.Struct):
     current: bool
     """Whether this is the token that the request was made with."""
     parent: str | None = None
-    """The id of the token that this one was made with and ends with; None for one that was made with a password."""
+    """ID of the token that this one was made with, and expires with. None if it was made with a password."""
 
 
 class Tokens(msgspec.Struct):
-    """A page of ``GET /api/v1/tokens``: the caller's access tokens that are good now, newest first."""
+    """A page of the user's valid access tokens, newest first."""
 
     items: list[TokenItem]
     next: str | None = None
 
 
 class MembershipItem(msgspec.Struct):
-    """An organisation of the caller, and the role there."""
+    """An organisation of the user, and the role there."""
 
     organisation: str
     role: Role
@@ -100,7 +100,7 @@ class MembershipItem(msgspec.Struct):
 
 
 class Me(msgspec.Struct):
-    """``GET /api/v1/me``: who is asking."""
+    """``GET /api/v1/me``: the signed-in user."""
 
     email: str
     organisations: list[MembershipItem]
@@ -108,13 +108,13 @@ class Me(msgspec.Struct):
 
 
 class PasswordChange(msgspec.Struct, forbid_unknown_fields=True):
-    """``PUT /api/v1/me/password``: the request is made with Basic (email, current password)."""
+    """``PUT /api/v1/me/password``: the new password. The request signs in with email and current password."""
 
     password: str
 
 
 class RepositoryCreate(msgspec.Struct, forbid_unknown_fields=True):
-    """``POST /api/v1/organisations/{org}/repositories``."""
+    """``POST /api/v1/organisations/{org}/repositories``: a new docker repository."""
 
     name: str
     description: str
@@ -122,7 +122,7 @@ class RepositoryCreate(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RepositoryUpdate(msgspec.Struct, forbid_unknown_fields=True):
-    """``PATCH /api/v1/organisations/{org}/repository?name=``: what is left out stays as it is."""
+    """``PATCH /api/v1/organisations/{org}/repository?name=``: fields that are left out do not change."""
 
     description: str | None = None
     access: Access | None = None
@@ -146,7 +146,7 @@ class RepositoryItem(msgspec.Struct):
 
 
 class Repositories(msgspec.Struct):
-    """A page of repositories; ``next`` is the ``cursor`` of the next page, None at the end."""
+    """A page of repositories. ``next`` is the ``cursor`` of the next page, or None on the last one."""
 
     items: list[RepositoryItem]
     total: int
@@ -158,21 +158,21 @@ class CommitItem(msgspec.Struct):
 
     tag: str
     commit: str
-    """The digest of its manifest, whole."""
+    """The full digest of its manifest."""
     status: Status
     size: int
-    """Bytes of all that the manifest names, each digest once: config, layers, children and manifests."""
+    """Bytes of the manifest and of everything that it refers to, each digest once."""
     platforms: list[str]
-    """``linux/amd64``, ``linux/arm64/v8`` …; empty where the image tells none."""
+    """``linux/amd64``, ``linux/arm64/v8`` …; empty if the image has no platform."""
     media_type: str
     pushed_at: str
     pushed_by: str
     path: str
-    """``HOST/org/name@sha256:…``, good for ``docker pull`` whether the commit is active or not."""
+    """``HOST/org/name@sha256:…`` for ``docker pull``, also for inactive commits."""
 
 
 class Commits(msgspec.Struct):
-    """A page of commits; ``repository`` is the full path without tag."""
+    """A page of commits. ``repository`` is their path without a tag; ``next`` as in Repositories."""
 
     repository: str
     items: list[CommitItem]
@@ -185,20 +185,20 @@ class TagItem(msgspec.Struct):
 
     tag: str
     commit: str
-    """The digest of its manifest, whole."""
+    """The full digest of its manifest."""
     size: int
-    """As that of a commit."""
+    """As in CommitItem."""
     platforms: list[str]
     media_type: str
     pushed_at: str
     """When the tag was set to this commit."""
     pushed_by: str
     path: str
-    """``HOST/org/name:tag``, good for ``docker pull``."""
+    """``HOST/org/name:tag`` for ``docker pull``."""
 
 
 class Tags(msgspec.Struct):
-    """A page of tags, by when they were set; ``repository`` is the full path without tag."""
+    """A page of tags by the time they were set. ``repository`` and ``next`` as in Commits."""
 
     repository: str
     items: list[TagItem]
@@ -207,27 +207,27 @@ class Tags(msgspec.Struct):
 
 
 class TrashItem(msgspec.Struct):
-    """Something that was deleted, or would be."""
+    """An item in the trash, or one that a preview would move there."""
 
     repository: str
-    """``HOST/org/name`` as it was."""
+    """``HOST/org/name`` before it was deleted."""
     kind: Literal["tag", "commit", "repository"]
     name: str
     """The tag, the digest of the commit, or the name of the repository."""
     tags: list[str]
-    """Active tags that went with it."""
+    """Active tags that were deleted with it."""
     commits: int
     size: int
     deleted_by: str | None
-    """None: the operator of the server, or a policy."""
+    """Email of the user; None for the operator of the server and for a policy."""
     deleted_at: str
     restorable_until: str
     by_policy: bool = False
-    """Whether a policy put it there."""
+    """Whether a policy deleted it."""
 
 
 class Trash(msgspec.Struct):
-    """A page of an organisation's trash, newest first; ``next`` as in Repositories."""
+    """A page of an organisation's trash, newest first. ``next`` as in Repositories."""
 
     items: list[TrashItem]
     total: int
@@ -235,25 +235,25 @@ class Trash(msgspec.Struct):
 
 
 class Restore(msgspec.Struct, forbid_unknown_fields=True):
-    """``POST /api/v1/organisations/{org}/trash``: bring back a tag, a commit, or with neither the repository."""
+    """``POST /api/v1/organisations/{org}/trash``: restore a tag or a commit; without both, the repository."""
 
     repository: str
     tag: str | None = None
     commit: str | None = None
     new_name: str | None = None
-    """For a repository: another name than it had."""
+    """A new name for a repository that is restored."""
 
 
 class Policy(msgspec.Struct):
-    """What is kept. Under rules, what any of them keeps is kept."""
+    """What is kept: everything, or whatever at least one of the rules keeps."""
 
     keep: Literal["everything", "rules"]
     younger: int | None = None
-    """Keep what was pushed within so many seconds."""
+    """Keep what was pushed within this many seconds."""
     newest: int | None = None
-    """Keep so many of the newest commits of each tag."""
+    """Keep this many of the newest commits of each tag."""
     pulled: int | None = None
-    """Keep what was pulled within so many seconds."""
+    """Keep what was pulled within this many seconds."""
 
 
 class RepositoryPolicy(msgspec.Struct):
@@ -265,16 +265,16 @@ class RepositoryPolicy(msgspec.Struct):
 
 
 class Policies(msgspec.Struct):
-    """``GET /api/v1/organisations/{org}/policy``; ``next`` as in Repositories."""
+    """``GET /api/v1/organisations/{org}/policy``: all policies. ``next`` as in Repositories."""
 
     organisation: Policy
-    """That of all docker repositories that have none of their own."""
+    """The policy of all docker repositories that do not have their own."""
     items: list[RepositoryPolicy]
     next: str | None = None
 
 
 class PolicyUpdate(msgspec.Struct, forbid_unknown_fields=True):
-    """``PUT /api/v1/organisations/{org}/policy[?name=][&preview=true]``; ``inherit`` takes a name."""
+    """``PUT /api/v1/organisations/{org}/policy[?name=][&preview=true]``: a policy. ``inherit`` needs a name."""
 
     keep: Literal["everything", "rules", "inherit"]
     younger: int | None = None
@@ -283,34 +283,34 @@ class PolicyUpdate(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PolicyPreviewItem(msgspec.Struct):
-    """A manifest that would go."""
+    """A manifest that a policy would delete."""
 
     path: str
     """``HOST/org/name@sha256:…``."""
     tags: list[str]
-    """Tags that it had."""
+    """Tags that it has had."""
     pushed_at: str
     size: int
-    """As that of a commit: bytes of all that it names."""
+    """As in CommitItem."""
 
 
 class PolicyPreview(msgspec.Struct):
-    """What would go."""
+    """What a policy would delete."""
 
     manifests: int
     commits: int
     size: int
-    """Bytes that nothing else in their docker repositories needs."""
+    """Bytes that nothing else in their docker repositories uses."""
     complete: bool
-    """False where there was more to look at than there is time for: then it is what was found so far."""
+    """False if the time was too short to check everything. Then this is what was found so far."""
     items: list[PolicyPreviewItem]
-    """The 1,000 newest of the manifests, newest first."""
+    """The newest 1,000 of the manifests, newest first."""
     as_of: str = ""
-    """The moment that was asked for; now without one."""
+    """The time of the preview: the requested one, or now."""
 
 
 class PolicyChange(msgspec.Struct):
-    """The policy that was set, or with preview would be, and what goes by it."""
+    """The policy that was set, or would be set by a preview, and what it deletes."""
 
     policy: Policy
     preview: PolicyPreview
@@ -321,18 +321,18 @@ class AuditItem(msgspec.Struct):
 
     at: str
     event: str
-    """What was done: push, delete, sign-in …; docs/commands.md has all of them."""
+    """What was done: push, delete, sign-in …; docs/commands.md lists all of them."""
     by: str
-    """The email of who did it; polly-server for the operator, empty where nobody was signed in."""
+    """Email of the user who did it; polly-server for the operator; empty if nobody was signed in."""
     address: str
-    """Where the request came from."""
+    """Network address of the client."""
     subject: str
-    """What it was done to: an image path without the host, an email, the id of an access token."""
+    """What was affected: an image path without the host, an email, or the ID of an access token."""
     detail: str
 
 
 class Audit(msgspec.Struct):
-    """A page of an organisation's audit log; ``next`` as in Repositories."""
+    """A page of an organisation's audit log. ``next`` as in Repositories."""
 
     items: list[AuditItem]
     next: str | None = None
@@ -347,7 +347,7 @@ class MemberItem(msgspec.Struct):
 
 
 class Members(msgspec.Struct):
-    """A page of members by email; ``next`` as in Repositories."""
+    """A page of members, sorted by email. ``next`` as in Repositories."""
 
     items: list[MemberItem]
     total: int
@@ -355,14 +355,14 @@ class Members(msgspec.Struct):
 
 
 class InvitationCreate(msgspec.Struct, forbid_unknown_fields=True):
-    """``POST /api/v1/organisations/{org}/invitations``: invite an email, whether it has an account or not."""
+    """``POST /api/v1/organisations/{org}/invitations``: an email to invite, with or without an account."""
 
     email: str
     role: Role
 
 
 class InvitationCreated(msgspec.Struct):
-    """An invitation; ``code`` is shown this once and stored hashed. The answer is of one form for every email."""
+    """A new invitation, alike for emails with and without an account. ``code`` is shown once and stored as a hash."""
 
     email: str
     role: Role
@@ -371,7 +371,7 @@ class InvitationCreated(msgspec.Struct):
 
 
 class InvitationItem(msgspec.Struct):
-    """Somebody who was invited and has not joined yet."""
+    """An invitation that has not been accepted yet."""
 
     email: str
     role: Role
@@ -380,7 +380,7 @@ class InvitationItem(msgspec.Struct):
 
 
 class Invitations(msgspec.Struct):
-    """A page of invitations by email; ``next`` as in Repositories."""
+    """A page of invitations, sorted by email. ``next`` as in Repositories."""
 
     items: list[InvitationItem]
     total: int
@@ -388,10 +388,10 @@ class Invitations(msgspec.Struct):
 
 
 class InvitationAccept(msgspec.Struct, forbid_unknown_fields=True):
-    """``POST /api/v1/invitation``: redeem a code.
+    """``POST /api/v1/invitation``: accept an invitation by its code.
 
-    By who is signed in, with the code alone; else with the email that was invited, and the password of its account, or
-    that of a new account where it has none.
+    A signed-in user sends only the code. Otherwise send the invited email too, and the password of its account. If the
+    email has no account, one is created with this password.
     """
 
     code: str
@@ -400,7 +400,7 @@ class InvitationAccept(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class InvitationAccepted(msgspec.Struct):
-    """What the code was for."""
+    """The organisation and the role of the new member."""
 
     organisation: str
     role: Role
@@ -408,13 +408,13 @@ class InvitationAccepted(msgspec.Struct):
 
 
 class MemberUpdate(msgspec.Struct, forbid_unknown_fields=True):
-    """``PATCH /api/v1/organisations/{org}/members?email=``."""
+    """``PATCH /api/v1/organisations/{org}/members?email=``: the new role of a member."""
 
     role: Role
 
 
 class RegistryToken(msgspec.Struct, omit_defaults=True):
-    """The answer of the token endpoint (distribution: docs/spec/auth/token and oauth)."""
+    """The response of the token endpoint (distribution: docs/spec/auth/token.md and oauth.md)."""
 
     token: str
     access_token: str
@@ -424,4 +424,4 @@ class RegistryToken(msgspec.Struct, omit_defaults=True):
 
 
 encode = msgspec.json.Encoder(enc_hook=str).encode
-"""JSON bytes of any of these; the domain's own kinds of text (a digest, a name) are written as text."""
+"""Encode any of these as JSON. Subclasses of text in the domain, such as a digest, are written as text."""

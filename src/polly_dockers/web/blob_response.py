@@ -102,7 +102,7 @@ async def send(
 
 
 def together(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Parts in their order, those that follow each other within SMALL bytes of the blob as one group."""
+    """Group consecutive parts that lie within SMALL bytes of the blob, keeping their order."""
     group: list[Part] = []
     for part in parts:
         if group and not (_end(group[-1]) <= part.offset and _end(part) - group[0].offset <= SMALL):
@@ -118,7 +118,7 @@ def _end(part: Part) -> int:
 
 
 async def in_turn(parts: Iterable[Part]) -> AsyncIterator[list[Part]]:
-    """Groups of parts, with turns for others between: what is cached is read without waiting."""
+    """Yield groups of parts, and let other requests run in between: reading cached data never waits."""
     for at, group in enumerate(together(parts), 1):
         yield group
         if at % TURN == 0:
@@ -126,7 +126,7 @@ async def in_turn(parts: Iterable[Part]) -> AsyncIterator[list[Part]]:
 
 
 async def _read(blob: Blob, group: Sequence[Part]) -> bytes:
-    """The heads and the bytes of a group, by one read of the blob."""
+    """Read the bytes of a group with one read of the blob, and put the head of each part before it."""
     first, last = group[0].offset, _end(group[-1])
     data = await blob.read(first, last - first)
     if len(data) != last - first:
@@ -145,7 +145,7 @@ async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, coun
 
 
 async def by_kernel(transport: asyncio.Transport, blob: Blob, fd: int, offset: int, count: int, stalled: float) -> None:
-    """Sendfile on a duplicate of the connection's descriptor: uvloop lends out none that a transport holds."""
+    """Send by sendfile, on a duplicate of the descriptor: uvloop does not share one that a transport uses."""
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
         if transport.get_write_buffer_size():

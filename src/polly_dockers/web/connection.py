@@ -109,7 +109,7 @@ class _Protocol(RequestHandler):
         waiter, transport = self._waiter, self.transport
         closing = self._close or self._force_close
         idle = waiter is not None and not waiter.done() and not self._messages and not self._paused
-        request = self._framing.take(data, idle=idle and self._app.fast_path and not closing)
+        request = self._framing.parse(data, idle=idle and self._app.fast_path and not closing)
         if request is None or transport is None:
             super().data_received(data)
             return

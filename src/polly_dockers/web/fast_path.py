@@ -66,7 +66,7 @@ class Framing:
         self._block = b""
         self._headers: CIMultiDictProxy[str] | None = None
 
-    def take(self, data: bytes, *, idle: bool) -> FastRequest | None:
+    def parse(self, data: bytes, *, idle: bool) -> FastRequest | None:
         """Return the request if ``data`` is exactly one for the fast path; None if the data is for aiohttp.
 
         ``idle``: aiohttp has responded to everything that it received.
@@ -76,7 +76,7 @@ class Framing:
             line = _LINE.match(data, 0, end)
             if line is not None and (headers := self._read(data[end + 2 :])) is not None:
                 return FastRequest(line[1].decode(), line[2].decode(), headers)
-        self._left = self._follow(data)
+        self._left = self._remaining(data)
         return None
 
     def _read(self, block: bytes) -> CIMultiDictProxy[str] | None:
@@ -91,7 +91,7 @@ class Framing:
                 self._headers = CIMultiDictProxy(CIMultiDict(pairs))
         return self._headers
 
-    def _follow(self, data: bytes) -> int | None:
+    def _remaining(self, data: bytes) -> int | None:
         """Return how many bytes of the current request are missing after ``data``; None if unknown."""
         if self._left is None or not data:
             return self._left

@@ -14,7 +14,7 @@ MANIFEST = b"GET /v2/acme/app/manifests/v1 HTTP/1.1\r\nHost: polly\r\nAuthorizat
 def take(*pieces: bytes, idle: bool = True) -> list[bool]:
     """Whether each piece is taken as a request."""
     framing = Framing()
-    return [framing.take(piece, idle=idle) is not None for piece in pieces]
+    return [framing.parse(piece, idle=idle) is not None for piece in pieces]
 
 
 def put(body: bytes) -> bytes:
@@ -24,7 +24,7 @@ def put(body: bytes) -> bytes:
 
 def test_a_manifest_is_taken() -> None:
     """What is needed of a request is read from it."""
-    request = Framing().take(MANIFEST, idle=True)
+    request = Framing().parse(MANIFEST, idle=True)
     assert request is not None
     assert (request.method, request.raw_path) == ("GET", "/v2/acme/app/manifests/v1")
     assert dict(request.headers) == {"Host": "polly", "Authorization": "Bearer a.b.c"}
@@ -139,7 +139,7 @@ def test_only_whole_requests_are_taken_however_the_bytes_come(requests: list[byt
     framing, at = Framing(), 0
     for end in sorted({cut for cut in cuts if cut < len(stream)} | {len(stream)}):
         piece = stream[at:end]
-        if framing.take(piece, idle=True) is not None:
+        if framing.parse(piece, idle=True) is not None:
             assert starts.get(at) == piece == MANIFEST
         at = end
 

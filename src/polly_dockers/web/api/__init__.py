@@ -1,1 +1,1 @@
-"""/api/v1: what the commands speak. docs/api.md says it in words, ``openapi`` for machines."""
+"""/api/v1: the interface for the commands and other programs. docs/api.md describes it."""

@@ -53,6 +53,8 @@ def _operation(route: Route) -> dict[str, Any]:
         "responses": {str(route.status): success} | {str(status): error for status in route.statuses},
         "security": list(route.sign_in.security),
     }
+    if "{org}" in route.path:
+        operation["description"] = f"For members of the organisation with the role {route.role.name} or higher."
     variables = re.findall(r"\{(\w+)\}", route.path)
     parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in variables]
     parameters += [_parameter(parameter) for parameter in route.query]
@@ -64,7 +66,13 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    return {"name": parameter.name, "in": "query", "required": parameter.required, "schema": parameter.schema}
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "required": parameter.required,
+        "schema": parameter.schema,
+        "description": parameter.help,
+    }
 
 
 def _content(shape: type) -> dict[str, Any]:
