@@ -197,3 +197,32 @@ def test_the_answers_of_the_server(document: dict[str, Any], server: Server) -> 
         answer = basic(ann.port, f"throttled@{ann.org}.example", "wrong").json("POST", "/api/v1/tokens", {})
         check(document, "post", "/api/v1/tokens", answer)
     assert answer.status == 429
+
+
+def test_the_roles_that_it_names(document: dict[str, Any], server: Server) -> None:
+    """A member with a lower role than the document names is refused, and a stranger does not find the organisation."""
+    ann = new_admin(server)
+    name = ann.create()
+    below = {"writer": ann.add("reader"), "admin": ann.add("writer"), "reader": new_admin(server)}
+    bodies: dict[str, object] = {
+        "RepositoryCreate": {"name": f"{name}-2", "description": "x"},
+        "RepositoryUpdate": {"description": "x"},
+        "Restore": {"repository": name},
+        "PolicyUpdate": {"keep": "everything"},
+        "InvitationCreate": {"email": "guest@polly.example", "role": "reader"},
+        "MemberUpdate": {"role": "reader"},
+    }
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            role = re.search(r"role (\w+)", operation.get("description", ""))
+            if role is None:
+                assert "{org}" not in path
+                continue
+            address = f"{path.replace('{org}', ann.org)}?name={name}&repository={name}&email={ann.email}"
+            client = below[role[1]].api
+            if "requestBody" in operation:
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+                answer = client.json(method.upper(), address, bodies[schema.rpartition("/")[2]])
+            else:
+                answer = client.send(method.upper(), address)
+            assert answer.status == (404 if role[1] == "reader" else 403), (method, path, answer.body)

@@ -47,7 +47,7 @@ def document(routes: tuple[Route, ...]) -> bytes:
 
 def _operation(route: Route) -> dict[str, Any]:
     success = {"description": route.summary, **(_content(route.response) if route.response is not None else {})}
-    error = {"description": "An error; its message says what to do.", **_content(api_types.Errors)}
+    error = {"description": "An error. Its message says what to do.", **_content(api_types.Errors)}
     operation: dict[str, Any] = {
         "summary": route.summary,
         "responses": {str(route.status): success} | {str(status): error for status in route.statuses},
