@@ -1,7 +1,6 @@
-"""The words of the domain as values: parsed once at the edge, frozen, and trusted from there on.
+"""The domain types: parsed once where they come in, frozen, and trusted from there on.
 
-Essential reading: distribution-spec 1.1.1, "Pulling manifests" (grammar of names and tags) and image-spec 1.1,
-descriptor.md, "Digests".
+The grammar of names, tags and digests is in ``oci.reference``.
 """
 
 from __future__ import annotations
@@ -14,19 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from polly_dockers.errors import BadRequest, DigestInvalid, NameInvalid, TagInvalid
+from polly_dockers.oci import reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_NAME: Final = 255
-"""Characters of host + "/" + name, at most: "Many clients impose a limit of 255 characters"."""
-
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
-_SLUG = re.compile(rf"{_COMPONENT}\Z")
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
-_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
-_PREFIX = re.compile(r"(?:sha256:|sha512:)?[0-9a-f]{6,128}\Z")
 _EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0,187}[a-z0-9])?\Z")
 
 
@@ -38,7 +29,7 @@ class Digest(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """The digest that ``text`` spells; raises DigestInvalid."""
-        if not _DIGEST.match(text):
+        if not reference.is_digest(text):
             msg = "This is not a valid digest: write sha256: and 64, or sha512: and 128, lower-case hexadecimal digits."
             raise DigestInvalid(msg, detail={"digest": text[:200]})
         return cls(text)
@@ -62,9 +53,9 @@ class DigestPrefix(str):
     @classmethod
     def parse(cls, text: str) -> Self | Digest:
         """The digest that ``text`` spells whole, or its beginning; raises DigestInvalid."""
-        if _DIGEST.match(text):
+        if reference.is_digest(text):
             return Digest(text)
-        if not _PREFIX.match(text):
+        if not reference.is_digest_prefix(text):
             msg = (
                 f"{text[:150]!r} is not a digest or the beginning of one: give 6 of its hexadecimal digits or more, in "
                 "lower case, such as sha256:4bd093 or 4bd093."
@@ -87,9 +78,9 @@ class Tag(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """The tag that ``text`` spells; raises TagInvalid."""
-        if not _TAG.match(text):
+        if not reference.is_tag(text):
             alone = text.rpartition(":")[2]
-            hint = f" Give the tag alone: {alone}." if alone != text and _TAG.match(alone) else ""
+            hint = f" Give the tag alone: {alone}." if alone != text and reference.is_tag(alone) else ""
             msg = (
                 f"{text[:150]!r} is not a valid tag: use up to 128 letters, digits, '_', '.' and '-', not '.' or '-' "
                 f"first.{hint}"
@@ -106,14 +97,14 @@ class RepositoryName(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """The repository name that ``text`` spells; raises NameInvalid."""
-        if len(text) > MAX_NAME or not _NAME.match(text) or "/" not in text:
+        if len(text) > reference.MAX_NAME or not reference.is_name(text) or "/" not in text:
             raise NameInvalid(name_advice(text), detail={"name": text[:300]})
         return cls(text)
 
     @classmethod
     def of(cls, organisation: str, name: str) -> Self:
         """The repository ``name`` of ``organisation``; raises NameInvalid."""
-        if not name or not _NAME.match(name):
+        if not reference.is_name(name):
             raise NameInvalid(name_advice(name), detail={"name": name[:300]})
         return cls.parse(f"{organisation}/{name}")
 
@@ -130,18 +121,17 @@ class RepositoryName(str):
 
 def check_length(host: str, name: RepositoryName) -> None:
     """Raise NameInvalid for a repository whose path is longer than clients take."""
-    if len(host) + 1 + len(name) > MAX_NAME:
-        msg = f"{host}/{name} has more than {MAX_NAME} characters; Docker takes no more."
+    if len(host) + 1 + len(name) > reference.MAX_NAME:
+        msg = f"{host}/{name} has more than {reference.MAX_NAME} characters, the most that Docker accepts."
         raise NameInvalid(msg)
 
 
 def name_advice(text: str) -> str:
     """One sentence that says what is wrong with a name, and a name that would be right where there is one."""
-    if len(text) > MAX_NAME:
-        return f"The name has {len(text)} characters; with the host before it, it may have {MAX_NAME}."
-    near = re.sub(r"[^a-z0-9._/-]+", "-", text.lower()).strip("/._-")
-    near = "/".join(part.strip("._-") for part in near.split("/") if part.strip("._-"))
-    hint = f" {near!r} would be right." if near and near != text and _NAME.match(near) else ""
+    if len(text) > reference.MAX_NAME:
+        return f"The name has {len(text)} characters; with HOST/ before it, it may have {reference.MAX_NAME}."
+    near = reference.suggest_name(text)
+    hint = f" {near!r} would be right." if near and near != text else ""
     return (
         f"{text[:100]!r} is not a valid name of a docker repository: it is <organisation>/<name>, each part of "
         f"lower-case letters and digits, with '.', '_' or '-' between them.{hint}"
@@ -150,10 +140,10 @@ def name_advice(text: str) -> str:
 
 def parse_slug(text: str) -> str:
     """The slug of an organisation: one component of a name, at most 63 characters; raises NameInvalid."""
-    if len(text) > 63 or not _SLUG.match(text):  # noqa: PLR2004 - said in the docstring and in the message
+    if not reference.is_slug(text):
         msg = (
-            f"{text[:100]!r} is not a valid name of an organisation: use up to 63 lower-case letters and digits, with "
-            "'.', '_' or '-' between them, such as 'acme'."
+            f"{text[:100]!r} is not a valid name of an organisation: use up to {reference.MAX_SLUG} lower-case letters "
+            "and digits, with '.', '_' or '-' between them, such as 'acme'."
         )
         raise NameInvalid(msg)
     return text

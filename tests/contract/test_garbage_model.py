@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from sqlalchemy import select, update
 
-from polly_dockers import db, oci
+from polly_dockers import db
 from polly_dockers.db import schema
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import blobs, manifest_blobs, manifests, metadata, repository_blobs, tombstones
 from polly_dockers.db.sqlite import open_engine
 from polly_dockers.errors import NotInTrash
 from polly_dockers.model import Digest
+from polly_dockers.oci import manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,7 +176,7 @@ class Collecting(RuleBasedStateMachine):
             return
         document: dict[str, Any] = {
             "schemaVersion": 2,
-            "mediaType": oci.manifest.OCI_MANIFEST,
+            "mediaType": manifest.OCI_MANIFEST,
             "config": {"mediaType": "application/x", "digest": digest_of(min(contents)), "size": 1},
             "layers": [{"mediaType": "a/b", "digest": digest_of(each), "size": 1} for each in sorted(contents)],
         }
@@ -188,7 +189,7 @@ class Collecting(RuleBasedStateMachine):
                 repository_id=repository,
                 user_id=self.user,
                 digest=digest,
-                manifest=oci.manifest.parse(body, ""),
+                manifest=manifest.parse(body, ""),
                 body=body,
                 platforms=[],
             )

@@ -6,11 +6,7 @@ import re
 
 from polly_dockers.cli import profiles
 from polly_dockers.cli.errors import UsageError
-
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
-_COMMIT = re.compile(r"(?:sha256:)?[0-9a-f]{6,64}|(?:sha512:)?[0-9a-f]{6,128}")
-_LONGEST = 255
+from polly_dockers.oci import reference
 
 
 def split(text: str, registry: str, option: str = "--name") -> tuple[str | None, str]:
@@ -40,13 +36,10 @@ def version(text: str) -> tuple[str, str, str]:
     UsageError for an address with a user name or a password.
     """
     _check_secret(text, "--name")
-    repository, digest_mark, digest = text.strip().partition("@")
-    head, slash, last = repository.rpartition("/")
-    last, tag_mark, tag = last.partition(":")
-    plain = f"{head}{slash}{last}"
-    if digest_mark:
+    plain, tag, digest = reference.split(text.strip())
+    if "@" in text:
         return plain, "--commit", digest
-    return (plain, "--tag", tag) if tag_mark else (plain, "", "")
+    return (plain, "--tag", tag) if plain != text.strip() else (plain, "", "")
 
 
 def _check_secret(text: str, option: str) -> None:
@@ -71,7 +64,7 @@ def commit(text: str) -> str:
     Raises UsageError for anything else.
     """
     digest = text.strip().rpartition("@")[2].lower()
-    if not _COMMIT.fullmatch(digest):
+    if not reference.is_digest_prefix(digest):
         msg = (
             f"--commit {text!r} is not a digest or the beginning of one: 6 hexadecimal digits or more, with or without "
             "sha256: before them. See `polly dockers commit-list`."
@@ -82,32 +75,22 @@ def commit(text: str) -> str:
 
 def _checked(name: str, registry: str, organisation: str, option: str) -> str:
     repository, mark, version = name.partition("@") if "@" in name else name.partition(":")
-    if mark and _NAME.fullmatch(repository):
+    if mark and reference.is_name(repository):
         kind = "digest" if mark == "@" else "tag"
         msg = f"{option} {name!r} has the {kind} {version!r} at its end. Right is {option} {repository}."
         raise UsageError(msg)
-    if not _NAME.fullmatch(name):
-        form = suggestion(name)
+    if not reference.is_name(name):
+        form = reference.suggest_name(name)
         better = f" Try {option} {form}." if form else ""
         msg = (
             f"{option} {name!r} is not a valid name of a docker repository. Names are lower-case letters and digits; "
             f'between them one ".", one or two "_", or any number of "-"; and "/" between the parts.{better}'
         )
         raise UsageError(msg)
-    if len(f"{registry}/{organisation}/{name}") > _LONGEST:
+    if len(f"{registry}/{organisation}/{name}") > reference.MAX_NAME:
         msg = (
-            f"{option} is too long: HOST/organisation/name may have {_LONGEST} characters, "
+            f"{option} is too long: HOST/organisation/name may have {reference.MAX_NAME} characters, "
             f"and {registry}/{organisation}/ is before it."
         )
         raise UsageError(msg)
     return name
-
-
-def suggestion(name: str) -> str:
-    """Return a right name that is close to a wrong one, empty where there is none."""
-    parts = (
-        re.sub(r"[^a-z0-9]+", lambda run: run[0][0] if run[0][0] in "._-" else "-", part.lower()).strip("._-")
-        for part in name.split("/")
-    )
-    form = "/".join(filter(None, parts))
-    return form if _NAME.fullmatch(form) else ""

@@ -68,6 +68,11 @@ def organisation_id(connection: Connection, slug: str) -> int | None:
     return connection.execute(select(organisations.c.id).where(organisations.c.slug == slug)).scalar_one_or_none()
 
 
+def has_organisations(connection: Connection) -> bool:
+    """Whether there is any organisation, also a deleted one."""
+    return connection.execute(select(organisations.c.id).limit(1)).first() is not None
+
+
 def set_create_on_push(connection: Connection, organisation: int, *, on: bool) -> None:
     """Whether a push to a repository that is missing makes it."""
     _change_organisation(connection, organisation, create_on_push=int(on))

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, func, insert, select, update
 
 from polly_dockers.db import repositories, schema, sparse
-from polly_dockers.db.schema import HIDDEN, blobs, manifest_blobs, manifests, members, organisations, repository_blobs
+from polly_dockers.db.schema import (
+    HELD,
+    HIDDEN,
+    blobs,
+    manifest_blobs,
+    manifests,
+    members,
+    organisations,
+    repository_blobs,
+)
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 from polly_dockers.system.durations import SECOND
@@ -33,6 +42,11 @@ class LinkedBlob:
     size: int
     storage_key: str
     leased_until: int
+
+    @property
+    def held(self) -> bool:
+        """Whether a manifest holds it, so that it needs no lease."""
+        return self.leased_until == HELD
 
 
 _LINKED: Final = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, or_, select, tuple_, update
 
+from polly_dockers.db import schema
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import members, organisations, repositories, repository_deltas, users
 from polly_dockers.db.sqlite import now
@@ -234,3 +235,9 @@ def names_after(connection: Connection, user_id: int, last: tuple[str, str], lim
         .limit(limit)
     )
     return [f"{slug}/{name}" for slug, name in connection.execute(query, {"user": user_id})]
+
+
+def count_all(connection: Connection) -> tuple[int, int]:
+    """How many repositories and commits the server has, with those in the trash."""
+    counts = [connection.execute(select(func.count()).select_from(table)) for table in (repositories, schema.commits)]
+    return counts[0].scalar_one(), counts[1].scalar_one()

@@ -7,14 +7,11 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
-from sqlalchemy import func, select
-
 from polly_dockers import db
 from polly_dockers.auth.passwords import UNSET
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.db.journal import compaction, frames, older, records, references, snapshot, state
 from polly_dockers.db.journal.replay import Replay
-from polly_dockers.db.schema import commits, organisations, repositories
 from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, exclusive, now
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted
@@ -108,7 +105,7 @@ def _has_all(connection: Connection, folder: Path) -> bool:
     writing it again was interrupted by a version that did so in place.
     """
     last, newest = state.last_batch(connection), frames.last(folder)
-    if last == 0 and connection.execute(select(organisations.c.id)).first() is None:
+    if last == 0 and not db.accounts.has_organisations(connection):
         return False
     if newest <= last:
         first = next(frames.read(folder), None)
@@ -141,8 +138,7 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
     references.count(connection)
     if frames.last(folder) - last > HOUR:
         db.last_pulls.record_all(connection)
-    result.repositories = _number(connection, select(func.count()).select_from(repositories))
-    result.commits = _number(connection, select(func.count()).select_from(commits))
+    result.repositories, result.commits = db.repositories.count_all(connection)
     return result
 
 
@@ -183,10 +179,6 @@ def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
 def _told(counts: dict[str, int]) -> str:
     """How many there are of what."""
     return ", ".join(counted(count, name) for name, count in counts.items() if count) or "nothing"
-
-
-def _number(connection: Connection, query: object) -> int:
-    return int(connection.execute(query).scalar_one())  # type: ignore[call-overload]
 
 
 def _begin_anew(connection: Connection, folder: Path) -> None:

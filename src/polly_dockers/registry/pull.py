@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from polly_dockers import db
 from polly_dockers.auth import permissions
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.db.schema import HELD
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from polly_dockers.model import Action, Digest
@@ -85,7 +84,7 @@ async def blob(context: Context, actor: Actor, name: RepositoryName, digest: Dig
         raise BlobUnknown(msg, detail={"name": name, "digest": digest})
     found = db.blobs.LinkedBlob(row.blob_id, row.digest, row.size, row.storage_key, row.leased_until)
     lease = context.config.lease_seconds
-    if permitted.user_id and found.leased_until != HELD and found.leased_until < now() + lease * 500_000:
+    if permitted.user_id and not found.held and found.leased_until < now() + lease * 500_000:
         await context.write_aside(
             "the lease of a blob",
             db.blobs.link,

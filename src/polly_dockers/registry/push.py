@@ -7,11 +7,12 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers import db, oci
+from polly_dockers import db
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid
 from polly_dockers.model import Digest
+from polly_dockers.oci.manifest import CONFIGS, MAX_CONFIG, parse, platform_of_config
 from polly_dockers.registry.uploads import look_for_push, reach_or_make
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ async def manifest(
         msg = f"The manifest that arrived has the digest {computed}, not {digest}; nothing was stored."
         raise DigestInvalid(msg, detail={"computed": computed, "given": digest})
     if len(body) < LARGE:
-        parsed = oci.manifest.parse(body, content_type)
+        parsed = parse(body, content_type)
     else:
         async with context.parsing:
-            parsed = await asyncio.to_thread(oci.manifest.parse, body, content_type)
+            parsed = await asyncio.to_thread(parse, body, content_type)
     held = (
         repository_id is not None
         and await context.database.read(db.manifests.find_whole, repository_id, computed) is not None
@@ -85,19 +86,19 @@ async def manifest(
 async def _platform(context: Context, repository_id: int | None, parsed: Manifest) -> str | None:
     """The platform that an image's config names. A config that is missing is found out in the transaction."""
     config = parsed.config
-    if repository_id is None or config is None or config.size > oci.manifest.MAX_CONFIG:
+    if repository_id is None or config is None or config.size > MAX_CONFIG:
         return None
-    if config.media_type not in oci.manifest.CONFIGS:
+    if config.media_type not in CONFIGS:
         return None
     found = await context.database.read(db.blobs.find, repository_id, config.digest)
-    if found is None or found.size > oci.manifest.MAX_CONFIG:
+    if found is None or found.size > MAX_CONFIG:
         return None
     try:
         blob = await context.blobs.open(found.storage_key)
     except BlobMissing:
         return None
     try:
-        return oci.manifest.platform_of_config(await blob.read(0, found.size))
+        return platform_of_config(await blob.read(0, found.size))
     finally:
         blob.close()
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from polly_dockers.cli import durations, names, server_url
 from polly_dockers.cli.errors import UsageError
+from polly_dockers.oci import reference
 
 REGISTRY = "registry.acme.example"
 
@@ -124,7 +125,7 @@ def test_wrong_names_are_told_what_is_right(text: str, told: str) -> None:
 @given(st.text())
 def test_a_suggestion_is_always_a_name(text: str) -> None:
     """What is offered would be taken."""
-    form = names.suggestion(text)
+    form = reference.suggest_name(text)
     if form and len(form) < 200 and not form.startswith(f"{REGISTRY}/"):
         try:
             assert names.split(form, REGISTRY) == (None, form)

@@ -11,6 +11,7 @@ from polly_dockers.cli import names, prompts, tables, terminal
 from polly_dockers.cli.errors import CommandError, UsageError
 from polly_dockers.cli.tables import Column
 from polly_dockers.formatting import size
+from polly_dockers.oci import reference
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -269,7 +270,7 @@ def _ask_changes(call: Call, organisation: str, item: api_types.RepositoryItem) 
 def _wrong(call: Call, name: str) -> str | None:
     """Return what is wrong with a name, short enough for the line below a question."""
     plain = names.version(name)[0]
-    right = plain if names.is_one(plain, call.session.registry) else names.suggestion(name) or "team/new_repo"
+    right = plain if names.is_one(plain, call.session.registry) else reference.suggest_name(name) or "team/new_repo"
     try:
         names.split(name, call.session.registry)
     except UsageError:

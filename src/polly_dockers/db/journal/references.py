@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, select, update
 
-from polly_dockers import oci
 from polly_dockers.db import manifests, schema
 from polly_dockers.db.schema import (
     HELD,
@@ -23,6 +22,7 @@ from polly_dockers.db.schema import (
     trash,
 )
 from polly_dockers.db.sqlite import now
+from polly_dockers.oci import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -86,7 +86,7 @@ def _being_purged(connection: Connection) -> set[tuple[str, int]]:
 
 
 def _refer(connection: Connection, row: Row[*tuple[object, ...]]) -> list[str]:
-    parsed = oci.manifest.parse(row.body, row.media_type, stored=True)
+    parsed = manifest.parse(row.body, row.media_type, stored=True)
     named = [item.digest for item in (*((parsed.config,) if parsed.config else ()), *parsed.layers, *parsed.children)]
     found: list[int] = []
     children: list[int] = []

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from sqlalchemy import delete, func, insert, select, update
 
-from polly_dockers import oci
 from polly_dockers.db import audit, garbage, manifests, restore, schema, trash
 from polly_dockers.db.journal import records, state
 from polly_dockers.db.journal.records import (
@@ -32,6 +31,7 @@ from polly_dockers.db.journal.records import (
     User,
 )
 from polly_dockers.db.schema import MARK, commits, organisations, repositories, tags, users
+from polly_dockers.oci import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -103,7 +103,7 @@ class Replay:
         self._connection.execute(update(repositories).where(repositories.c.id == record.id).values(values))
 
     def _manifest(self, record: Manifest) -> None:
-        parsed = oci.manifest.parse(record.body, record.media_type, stored=True)
+        parsed = manifest.parse(record.body, record.media_type, stored=True)
         made = self._put(
             schema.manifests,
             {
