@@ -15,7 +15,7 @@ from polly_dockers import db
 from polly_dockers.auth import members
 from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.model import Actor, RepositoryName, Role
-from polly_dockers.server.data_folder import change, prepare
+from polly_dockers.server.data_folder import prepare, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def main() -> None:
     """Print both figures and their ratio."""
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
-        kid = change(Path(folder), _fill)
+        kid = transaction(Path(folder), _fill)
         statement = db.pull.BY_TAG
         name = RepositoryName.parse("acme/hello")
         actor = Actor(user_id=1, password_version=1, kid=kid)

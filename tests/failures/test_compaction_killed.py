@@ -67,8 +67,8 @@ def test_it_is_killed(folder: Path, tmp_path: Path, call: str) -> None:
         if done.returncode == 0:
             break
         killed += 1
-        data_folder.change(data, note)  # what comes after the crash is in the journal, too
-        assert frames.has(data, data_folder.change(data, state.last_batch))
+        data_folder.transaction(data, note)  # what comes after the crash is in the journal, too
+        assert frames.has(data, data_folder.transaction(data, state.last_batch))
     assert killed > 0
     assert frames.is_snapshot(frames.files(data)[0])
     compaction.sweep(data)

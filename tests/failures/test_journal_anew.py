@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with much in its database, and no journal."""
     folder = tmp_path_factory.mktemp("anew") / "data"
     data_folder.prepare(folder)
-    data_folder.change(folder, lambda connection: add(connection, *(f"org{number:05}" for number in range(COUNT))))
+    data_folder.transaction(folder, lambda connection: add(connection, *(f"org{number:05}" for number in range(COUNT))))
     shutil.rmtree(folder / frames.FOLDER)
     return folder
 
@@ -71,7 +71,7 @@ def test_it_is_killed(folder: Path, tmp_path: Path, call: str, number: int) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
     assert held(data) == whole
-    data_folder.change(data, lambda connection: add(connection, "after"))
+    data_folder.transaction(data, lambda connection: add(connection, "after"))
     after = held(data)
     assert len(after[1]) == COUNT + 1
     assert rebuilt(data, copy) == after
@@ -115,7 +115,7 @@ def test_two_histories_say_what_each_has(folder: Path, tmp_path: Path) -> None:
     data, other = tmp_path / "data", tmp_path / "other"
     shutil.copytree(folder, data)
     data_folder.prepare(other)
-    data_folder.change(other, lambda connection: add(connection, "x", "y"))
+    data_folder.transaction(other, lambda connection: add(connection, "x", "y"))
     shutil.copytree(other / frames.FOLDER, data / frames.FOLDER)
     whole = held(data)
     with pytest.raises(Unavailable) as refused:
@@ -141,10 +141,10 @@ def test_a_change_beside_a_database_from_a_backup(folder: Path, tmp_path: Path) 
     shutil.copytree(folder, data)
     data_folder.prepare(data)
     shutil.copytree(data, old)
-    data_folder.change(data, lambda connection: add(connection, "since"))
+    data_folder.transaction(data, lambda connection: add(connection, "since"))
     for file in data.glob("polly.db*"):
         file.unlink()
     shutil.copy(old / "polly.db", data / "polly.db")
-    data_folder.change(data, lambda connection: add(connection, "after"))
+    data_folder.transaction(data, lambda connection: add(connection, "after"))
     data_folder.prepare(data)
     assert {"since", "after"} <= {word for row in held(data)[1] for word in row}

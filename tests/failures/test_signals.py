@@ -248,9 +248,9 @@ def test_the_log_has_the_start_and_the_end(server: Server, number: signal.Signal
     assert upload.end() == 201
     assert process(server).wait(timeout=60) == 0
     first, *_, last = events(server)
-    assert (first["event"], first["url"], first["data"]) == ("the server starts", server.url, str(server.data))
+    assert (first["event"], first["url"], first["data"]) == ("server starting", server.url, str(server.data))
     assert {"version", "workers", "pid", "user"} <= first.keys()
-    assert (last["event"], last["reason"], last["code"]) == ("the server has ended", number.name, 0)
+    assert (last["event"], last["reason"], last["code"]) == ("server stopped", number.name, 0)
     assert last["seconds"] >= 0
 
 
@@ -319,7 +319,7 @@ def test_a_certificate_that_became_a_pipe(secure: tuple[Server, Path, int]) -> N
     (folder / "cert.pem").unlink()
     os.mkfifo(folder / "cert.pem")
     process(server).send_signal(signal.SIGHUP)
-    refused = "the new certificate is refused; the one before stays"
+    refused = "certificate reload failed; the previous one stays in use"
     until(lambda: refused in [each["event"] for each in events(server)], "it is not refused")
     assert shown(server.port) == serial
     server.stop()
@@ -332,7 +332,7 @@ def test_a_broken_certificate_is_refused(secure: tuple[Server, Path, int]) -> No
     good = (folder / "cert.pem").read_bytes()
     put(folder / "cert.pem", b"not a certificate")
     process(server).send_signal(signal.SIGHUP)
-    refused = "the new certificate is refused; the one before stays"
+    refused = "certificate reload failed; the previous one stays in use"
     until(lambda: refused in [each["event"] for each in events(server)], "it is not refused")
     [line] = [each for each in events(server) if each["event"] == refused]
     assert str(folder / "cert.pem") in line["reason"]

@@ -56,7 +56,7 @@ def test_a_worker_whose_lock_cannot_be_released(tmp_path: Path) -> None:
             os.close(ended)
         assert refused == 503
         said = server.log.read_text()
-        assert "this process can't write to the database any more, and ends" in said
+        assert "worker process can't write to the database any more and exits" in said
         assert "can't be released" in said
         until(lambda: status(lambda: repo.put("v3", made.manifest).status) == 201, "no new worker takes a push")
         assert repo.manifest("v2").status == 200  # it was committed before the lock; the 503 said to look
@@ -82,5 +82,5 @@ def test_workers_that_end_again_and_again(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.close()
         server.process = None
-        assert "8 worker processes ended one after another" in server.log.read_text()
+        assert "8 worker processes in a row crashed" in server.log.read_text()
         assert free(server.port)

@@ -139,7 +139,7 @@ def test_the_trash_is_not_gone_through_for_what_never_was(
     monkeypatch.setattr(deletion, "explain_missing", noted)
 
     async def ask() -> None:
-        registry = await data_folder.open_registry(Config(data=server.data))
+        registry = await data_folder.open_context(Config(data=server.data))
         rows = await registry.database.read(
             lambda connection: connection.exec_driver_sql(
                 "SELECT id, password_version FROM users WHERE email = ?", (ann.email,)

@@ -153,17 +153,17 @@ def test_a_key_that_is_being_deleted_mends(server: Server, repo: Repo, made: Ima
 def test_what_was_pushed_while_it_was_mended(server: Server, repo: Repo, made: Image) -> None:
     """36: a blob that has other bytes since the check looked at it is neither lost nor given older ones."""
     digest = sha256(made.blobs[0])
-    row = data_folder.change(server.data, rows_of)[digest]
-    data_folder.change(server.data, lambda connection: db.checks.lose(connection, row))
+    row = data_folder.transaction(server.data, rows_of)[digest]
+    data_folder.transaction(server.data, lambda connection: db.checks.lose(connection, row))
     repo.push_blob(made.blobs[0])
-    fresh = data_folder.change(server.data, rows_of)[digest]
+    fresh = data_folder.transaction(server.data, rows_of)[digest]
     assert fresh.storage_key != row.storage_key
     for late in (
         lambda connection: db.checks.lose(connection, row),
         lambda connection: db.checks.mend(connection, row, "key"),
     ):
-        data_folder.change(server.data, late)
-        assert data_folder.change(server.data, rows_of)[digest] == fresh
+        data_folder.transaction(server.data, late)
+        assert data_folder.transaction(server.data, rows_of)[digest] == fresh
     assert repo.blob(digest).body == made.blobs[0]
 
 

@@ -51,7 +51,7 @@ def rebuilt(server: Server, folder: Path) -> list[list[Any]]:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(server.data, folder, ignore=shutil.ignore_patterns("polly.db*"))
     assert rebuild.rebuild(folder).lost == []
-    assert frames.last(folder) == data_folder.change(folder, state.last_batch)
+    assert frames.last(folder) == data_folder.transaction(folder, state.last_batch)
     return held(folder)
 
 
@@ -167,7 +167,7 @@ def test_one_who_appends_to_an_old_file(server: Server, tmp_path: Path) -> None:
     push(ann)
 
     def go_back(_took: float) -> None:
-        data_folder.change(server.data, lambda connection: state.begin_file(connection, 0))
+        data_folder.transaction(server.data, lambda connection: state.begin_file(connection, 0))
         push(ann)
 
     assert compaction.compact(server.data, go_back) == 0
@@ -347,7 +347,8 @@ def test_a_check_while_it_is_compacted(server: Server, monkeypatch: pytest.Monke
     def compacted(look: Any) -> Any:  # noqa: ANN401 - either of the two
         def look_late(folder: Path, batch: int) -> Any:  # noqa: ANN401
             monkeypatch.undo()
-            data_folder.change(folder, lambda connection: records.add(connection, records.User(1, "a@b.example", 1)))
+            user = records.User(1, "a@b.example", 1)
+            data_folder.transaction(folder, lambda connection: records.add(connection, user))
             compact(server)
             return look(folder, batch)
 
@@ -364,7 +365,7 @@ def check(server: Server) -> list[str]:
     from polly_dockers.maintenance.check import Check  # noqa: PLC0415 - beside its only use
 
     async def run() -> list[str]:
-        registry = await data_folder.open_registry(Config(data=server.data))
+        registry = await data_folder.open_context(Config(data=server.data))
         try:
             return [each.what for each in (await Check(registry).run()).damages]
         finally:
@@ -428,7 +429,7 @@ def test_entries_that_are_dropped_are_told(server: Server, monkeypatch: pytest.M
     monkeypatch.setattr("polly_dockers.db.audit.append", refuse)
 
     async def drop() -> None:
-        registry = await data_folder.open_registry(Config(data=server.data, audit_days=30))
+        registry = await data_folder.open_context(Config(data=server.data, audit_days=30))
         try:
             await audit.drop_old(registry)
         finally:
@@ -470,4 +471,4 @@ def test_a_week_in_a_server(server: Server) -> None:
     assert collect(server).purged == 1
     assert gone.manifest not in told(server)
     assert not compaction.is_due(server.data, 0, time.time() + 8 * 86_400, thorough=False)
-    assert data_folder.change(server.data, state.stale) == 0
+    assert data_folder.transaction(server.data, state.stale) == 0

@@ -40,7 +40,7 @@ def test_without_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written, not even that a new file begins; one byte more would do."""
 
     def row() -> object:
-        return data_folder.change(folder, lambda connection: connection.execute(select(schema.journal)).one())
+        return data_folder.transaction(folder, lambda connection: connection.execute(select(schema.journal)).one())
 
     before = row()
     free = compaction.MARGIN + sum(path.stat().st_size for path in frames.files(folder))
@@ -65,7 +65,7 @@ def test_a_failed_one_is_not_repeated(folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(compaction, "compact", fail)
 
     async def run() -> None:
-        registry = await data_folder.open_registry(Config(data=folder))
+        registry = await data_folder.open_context(Config(data=folder))
         try:
             for _ in range(3):
                 assert await Collector(registry, thorough=False).run() is not None
@@ -94,7 +94,7 @@ def test_a_run_that_is_cancelled(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compaction, "compact", compact)
 
     async def run() -> None:
-        registry = await data_folder.open_registry(Config(data=folder))
+        registry = await data_folder.open_context(Config(data=folder))
         try:
             task = asyncio.create_task(Collector(registry).run())
             await asyncio.to_thread(began.wait)

@@ -40,18 +40,18 @@ def folder(tmp_path: Path) -> Path:
 
 def kids(folder: Path) -> list[str]:
     """The ids of the keys in the rows, the newest last."""
-    return [key.kid for key in data_folder.change(folder, db.keys.every)]
+    return [key.kid for key in data_folder.transaction(folder, db.keys.every)]
 
 
 def add(folder: Path) -> str:
     """Make a key as a rotation does, and keep all others; its id."""
-    return data_folder.change(folder, lambda connection: db.keys.add(connection, *new_key())).kid
+    return data_folder.transaction(folder, lambda connection: db.keys.add(connection, *new_key())).kid
 
 
 def age(folder: Path, seconds: int) -> None:
     """Make all keys older."""
     older = update(signing_keys).values(created_at=signing_keys.c.created_at - seconds * SECOND)
-    data_folder.change(folder, lambda connection: connection.execute(older))
+    data_folder.transaction(folder, lambda connection: connection.execute(older))
 
 
 def command(folder: Path, *arguments: str) -> str:
@@ -88,7 +88,7 @@ def test_revoking_leaves_the_new_key_alone(folder: Path) -> None:
     """Every key before it is deleted at once."""
     add(folder)
     before = kids(folder)
-    data_folder.change(folder, lambda connection: keys._rotate(connection, revoke=True))
+    data_folder.transaction(folder, lambda connection: keys._rotate(connection, revoke=True))
     (after,) = kids(folder)
     assert after not in before
 
@@ -102,7 +102,7 @@ def test_a_key_goes_once_all_that_it_signed_has_expired(folder: Path, by: str, s
     if by == "a start":
         data_folder.prepare(folder)
     else:
-        data_folder.change(folder, lambda connection: keys._rotate(connection, revoke=False))
+        data_folder.transaction(folder, lambda connection: keys._rotate(connection, revoke=False))
     assert (old in kids(folder)) is left
     assert new in kids(folder)
 
@@ -115,7 +115,7 @@ def test_the_longest_token_ends_before_its_key() -> None:
 @pytest.fixture
 async def context(folder: Path) -> AsyncIterator[Context]:
     """A process of the server on the folder."""
-    found = await data_folder.open_registry(Config(data=folder))
+    found = await data_folder.open_context(Config(data=folder))
     yield found
     found.close()
 
@@ -124,11 +124,11 @@ async def test_a_server_that_runs_deletes_what_is_outlived(context: Context) -> 
     """Its background work takes a key whose time is over, and no other."""
     database = context.database
     old, new = (await database.read(db.keys.every))[0], await database.write(db.keys.add, *new_key())
-    await data_folder.retire_keys(context)
+    await data_folder.delete_outlived_keys(context)
     assert await database.read(db.keys.every) == [old, new]
     older = update(signing_keys).values(created_at=signing_keys.c.created_at - (db.keys.KEPT + 60) * SECOND)
     await database.write(lambda connection: connection.execute(older))
-    await data_folder.retire_keys(context)
+    await data_folder.delete_outlived_keys(context)
     assert [key.kid for key in await database.read(db.keys.every)] == [new.kid]
 
 

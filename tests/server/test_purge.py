@@ -104,7 +104,7 @@ class Organisation(Repository):
             made = members.create_organisation(connection, slug)
             members.add(connection, made, slug, email, Role.admin, "", by=None)
 
-        data_folder.change(server.data, make)
+        data_folder.transaction(server.data, make)
         self.server, self.ann = server, Person(server.port, slug, email, password)
         self.repo = self.ann.new_repo()
         self.made = [fill(self.repo) for _ in range(2)]
@@ -117,7 +117,7 @@ class Organisation(Repository):
         def throw(connection: Connection) -> None:
             db.trash.move_organisation(connection, members.find_organisation(connection, self.name), self.name)
 
-        data_folder.change(self.server.data, throw)
+        data_folder.transaction(self.server.data, throw)
 
     def restore(self) -> str:
         """Empty where it was restored; else the refusal."""
@@ -127,7 +127,7 @@ class Organisation(Repository):
             return db.restore.restore_organisation(connection, item, self.name) if item is not None else None
 
         try:
-            return "" if data_folder.change(self.server.data, restore) else "it may have been purged"
+            return "" if data_folder.transaction(self.server.data, restore) else "it may have been purged"
         except NotInTrash as refusal:
             return refusal.message
 

@@ -29,7 +29,7 @@ def collect(
     lengths = {"trash_days": 0, "grace_seconds": 0, "lease_seconds": 10} | settings
 
     async def run() -> Report:
-        registry = await data_folder.open_registry(Config(data=server.data, **lengths))
+        registry = await data_folder.open_context(Config(data=server.data, **lengths))
         write, left = registry.database.write, number
 
         async def counted(fn: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as the method

@@ -65,13 +65,13 @@ def prepare(folder: Path) -> None:
             members.add(connection, acme, ORG, EMAILS[number], role, hashed, by=None)
         members.add(connection, other, OTHER_ORG, EMAILS[4], Role.admin, hashed, by=None)
 
-    data_folder.change(folder, add)
+    data_folder.transaction(folder, add)
 
 
 async def open_context(template: Path, folder: Path, **settings: Any) -> Context:  # noqa: ANN401 - settings
     """A registry on a copy of a prepared folder, with its blobs in memory."""
     shutil.copytree(template, folder)
-    made = await data_folder.open_registry(Config(data=folder, **settings))
+    made = await data_folder.open_context(Config(data=folder, **settings))
     made.blobs.close()
     return replace(made, blobs=MemoryBlobStore())
 

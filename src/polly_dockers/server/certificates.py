@@ -1,8 +1,8 @@
-"""The certificate that a server shows: read again while it runs, and shared by its workers.
+"""The TLS certificate of the server: reloaded while it runs, and shared by the workers.
 
-The supervisor reads the two files, as root where root started it, tries them, and writes them to memory that all of its
-workers share; they read from there, at their start and at SIGHUP. So a new certificate that can't be used is refused
-once, and a worker that starts later has the one that works. A connection keeps the certificate that it began with.
+The supervisor reads certificate and key, as root if root started it, checks them, and writes them to memory that the
+workers share. Workers read that memory at their start and at SIGHUP. So a certificate that can't be used is refused
+once, and a worker that starts later still gets the one that works. A connection keeps the certificate it started with.
 """
 
 from __future__ import annotations
@@ -27,58 +27,58 @@ if TYPE_CHECKING:
 
 log: Final = structlog.get_logger("polly.certificate")
 
-LOOK_EVERY: Final = 5.0
-"""Seconds between two looks whether the files have changed."""
+CHECK_EVERY: Final = 5.0
+"""Seconds between two checks whether the files have changed."""
 SOON: Final = 14 * 86_400
-"""Seconds before a certificate's end from which the log warns of it."""
-_OF_ANOTHER: Final = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
-"""What OpenSSL says of a key that is not the certificate's; the last where it is of another kind."""
+"""The log warns if a certificate expires within this many seconds."""
+_WRONG_KEY: Final = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
+"""OpenSSL's reasons for a key that does not belong to the certificate; the last for a key of another type."""
 _LARGEST: Final = 4 << 20
-"""Bytes of a file that are read, at most."""
+"""Bytes that are read of a file, at most."""
 
 
 class Certificates:
-    """The certificate and key of a server's settings. Made by the supervisor, before it forks."""
+    """The certificate and key of a server. The supervisor makes it before it forks."""
 
     def __init__(self, cert: Path, key: Path) -> None:
-        """Read the files; raises Unavailable where they can't be used."""
+        """Read the files; raises Unavailable if they can't be used."""
         self._files = cert, key
         self._shared = os.memfd_create("polly-certificate"), os.memfd_create("polly-key")
         self._lock = os.memfd_create("polly-certificate-lock")
         self.expires = 0.0
-        """When the certificate ends, in seconds since 1970."""
+        """When the certificate expires, in seconds since 1970."""
         self._seen = self._state()
         self._tried = self._seen
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         self._current: ssl.SSLContext | None = None
-        self._take()
+        self._read_files()
 
-    # --- the supervisor's -----------------------------------------------------------------------------------------
+    # --- for the supervisor ---------------------------------------------------------------------------------------
 
     def reload(self) -> bool:
-        """Read the files again; whether they can be used. Where not, the log says why, and all stays as it was."""
+        """Read the files again. False if they can't be used: the log says why, and the previous ones stay in use."""
         self._tried = self._seen = self._state()
         try:
-            self._take(waiting=False)
+            self._read_files(waiting=False)
         except Unavailable as error:
-            log.error("the new certificate is refused; the one before stays", reason=error.message)  # noqa: TRY400
+            log.error("certificate reload failed; the previous one stays in use", reason=error.message)  # noqa: TRY400
             return False
-        log.info("the certificate was read again", expires=_date(self.expires))
+        log.info("certificate reloaded", expires=_date(self.expires))
         return True
 
     def changed(self) -> bool:
-        """Whether the files are others than those that were read last, and two looks found them so.
+        """Whether the files differ from those that were read last, and did not change between two checks.
 
-        It looks once in LOOK_EVERY seconds, so that a program that writes one file after the other has time for both.
+        It checks every CHECK_EVERY seconds. A program that writes one file after the other has that long.
         """
-        if time.monotonic() - self._looked < LOOK_EVERY:
+        if time.monotonic() - self._checked_at < CHECK_EVERY:
             return False
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         before, self._seen = self._seen, self._state()
         return before == self._seen != self._tried
 
     def _state(self) -> tuple[tuple[int, ...], ...]:
-        """What tells whether a file is new, was written to, or has another owner or mode. Links are followed."""
+        """What changes when a file is replaced or written to, or gets another owner or mode. Links are followed."""
         found: list[tuple[int, ...]] = []
         with ownership.acting(None):
             for file in self._files:
@@ -89,39 +89,39 @@ class Certificates:
                     found.append(())
         return tuple(found)
 
-    def _take(self, *, waiting: bool = True) -> None:
-        """Read the files, try them, and let the workers have them; ``waiting``: also from a pipe."""
+    def _read_files(self, *, waiting: bool = True) -> None:
+        """Read the files, check them, and write them to the shared memory. ``waiting``: also read from a pipe."""
         with ownership.acting(None):
             contents = [
                 _read(file, what, waiting=waiting)
                 for file, what in zip(self._files, ("certificate", "key"), strict=True)
             ]
         if b"ENCRYPTED" in contents[1]:
-            msg = f"The key {self._files[1]} is protected by a passphrase. Give one without it, for its owner alone."
+            msg = f"The key {self._files[1]} is protected by a passphrase. Give one without, for its owner alone."
             raise Unavailable(msg)
         self.expires = self._try(contents)
-        with self._alone(fcntl.LOCK_EX):
+        with self._locked(fcntl.LOCK_EX):
             for fd, content in zip(self._shared, contents, strict=True):
                 _fill(fd, content)
         if self.expires < time.time() + SOON:
-            log.warning("the certificate ends soon, or has ended", expires=_date(self.expires))
+            log.warning("certificate expires soon or has expired", expires=_date(self.expires))
 
     def _try(self, contents: list[bytes]) -> float:
-        """When the certificate ends; raises Unavailable where certificate and key can't be used together."""
+        """When the certificate expires; raises Unavailable if certificate and key can't be used together."""
         cert, key = self._files
         trial = os.memfd_create("polly-certificate"), os.memfd_create("polly-key")
         try:
             for fd, content in zip(trial, contents, strict=True):
                 _fill(fd, content)
-            _load(trial)
+            _context(trial)
             return x509.load_pem_x509_certificates(contents[0])[0].not_valid_after_utc.timestamp()
         except ssl.SSLError as error:
-            if error.reason in _OF_ANOTHER:
+            if error.reason in _WRONG_KEY:
                 msg = f"The key {key} is not the key of the certificate {cert}. Give the one that belongs to it."
             else:
                 msg = (
-                    f"The certificate {cert} with the key {key} can't be used. Both are to be in PEM form: the "
-                    "certificate first and then its chain in one file, the key in the other."
+                    f"The certificate {cert} with the key {key} can't be used. Both must be in PEM form: the "
+                    "certificate followed by its chain in one file, the key in the other."
                 )
             raise Unavailable(msg) from error
         except ValueError as error:
@@ -131,27 +131,30 @@ class Certificates:
             for fd in trial:
                 os.close(fd)
 
-    # --- a worker's -----------------------------------------------------------------------------------------------
+    # --- for a worker ---------------------------------------------------------------------------------------------
 
     def context(self) -> ssl.SSLContext:
-        """A context to listen with, for this process: each new connection has the certificate that is current then."""
+        """A TLS context to listen with. Each new connection uses the certificate that is current then."""
         context = self.refresh()
 
         def choose(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
             connection.context = self._current or context
 
-        listening = _load(self._shared, self._alone())
+        listening = _context(self._shared, self._locked())
         listening.sni_callback = choose  # called for each connection, with and without a name
         return listening
 
     def refresh(self) -> ssl.SSLContext:
-        """Take what the supervisor read last, for the connections of this process from now on."""
-        self._current = _load(self._shared, self._alone())
+        """Use the certificate that the supervisor loaded last, for new connections of this process."""
+        self._current = _context(self._shared, self._locked())
         return self._current
 
     @contextlib.contextmanager
-    def _alone(self, kind: int = fcntl.LOCK_SH) -> Iterator[None]:
-        """Keep the two from being read while they are written. The lock is each process's own, and dies with it."""
+    def _locked(self, kind: int = fcntl.LOCK_SH) -> Iterator[None]:
+        """Keep workers from reading the memory while it is written.
+
+        This is no flock(2), which parent and workers would share: they inherit the descriptor.
+        """
         fcntl.lockf(self._lock, kind)
         try:
             yield
@@ -160,12 +163,12 @@ class Certificates:
 
 
 def _read(file: Path, what: str, *, waiting: bool) -> bytes:
-    """The file; without ``waiting`` a regular one only: a pipe to which nobody writes would stop the server."""
+    """The content of a file. Without ``waiting`` it must be a regular file: reading a pipe could block the server."""
     flags = 0 if waiting else os.O_NONBLOCK
     try:
         with open(file, "rb", opener=lambda path, mode: os.open(path, mode | flags)) as reading:
             if not waiting and not stat.S_ISREG(os.fstat(reading.fileno()).st_mode):
-                msg = f"The {what} {file} is not a regular file, which could be read again."
+                msg = f"The {what} {file} is not a regular file, so it can't be read again."
                 raise Unavailable(msg)
             content = reading.read(_LARGEST)
     except OSError as error:
@@ -182,11 +185,11 @@ def _fill(fd: int, content: bytes) -> None:
         at += os.pwrite(fd, content[at:], at)
 
 
-def _load(shared: tuple[int, int], alone: contextlib.AbstractContextManager[None] | None = None) -> ssl.SSLContext:
-    """TLS 1.2 and newer with that certificate and key; raises ssl.SSLError."""
+def _context(shared: tuple[int, int], lock: contextlib.AbstractContextManager[None] | None = None) -> ssl.SSLContext:
+    """A context for TLS 1.2 and newer with the certificate and key; raises ssl.SSLError."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    with alone or contextlib.nullcontext():
+    with lock or contextlib.nullcontext():
         context.load_cert_chain(*(f"/proc/self/fd/{fd}" for fd in shared))
     return context
 

@@ -1,4 +1,4 @@
-"""The data folder of a server: made, brought to this version, and changed beside a server that runs."""
+"""The data folder of a server: making and upgrading it, checking it, and transactions while a server runs."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ T = TypeVar("T")
 
 
 def prepare(folder: Path) -> None:
-    """Make the data folder and its database, or bring them to this version.
+    """Make the data folder and its database, or upgrade them to this version.
 
-    Root acts as the owner of the folder from then on. Raises Unavailable for a folder that can't be used, is of a newer
-    version, or has lost its database.
+    If root calls it, the process then acts as the owner of the folder. Raises Unavailable for a folder that can't be
+    used, has a newer version, or has lost its database.
     """
     ownership.become(folder)
     from polly_dockers.db import migrate  # noqa: PLC0415
@@ -66,13 +66,14 @@ def _lost(folder: Path) -> Unavailable:
 
 
 def _tighten(folder: Path) -> None:
-    """Have the folder for its owner alone; raises Unavailable where it can't be. It tells of what it changes."""
+    """Let only the owner read the folder, and warn of what that changed. Raises Unavailable if it fails."""
     if changed := ownership.tighten(folder):
         names = ", ".join(str(place) for place in changed)
         print(f"Warning: Other users could read {names}. Now only the owner can.", file=sys.stderr)
 
 
 def _unusable(folder: Path, error: BaseException) -> Unavailable:
+    """The error for a folder that failed with ``error``: its cause, and what to do."""
     if why := ownership.obstacle(folder) or disk_trouble(folder, error):
         return Unavailable(why)
     if isinstance(error, OSError):
@@ -87,7 +88,7 @@ def _unusable(folder: Path, error: BaseException) -> Unavailable:
     return Unavailable(msg)
 
 
-def _look_after_keys(connection: Connection) -> None:
+def _renew_keys(connection: Connection) -> None:
     if not db.keys.every(connection):
         db.keys.add(connection, *new_key())
     db.keys.remove_outlived(connection)
@@ -95,22 +96,22 @@ def _look_after_keys(connection: Connection) -> None:
 
 def _before_start(connection: Connection) -> None:
     db.clock.observe(connection)
-    _look_after_keys(connection)
+    _renew_keys(connection)
 
 
-async def retire_keys(context: Context) -> None:
-    """Delete signing keys whose every token has expired."""
+async def delete_outlived_keys(context: Context) -> None:
+    """Delete the signing keys all of whose tokens have expired."""
     if await context.database.read(db.keys.outlived):
         await context.database.write(db.keys.remove_outlived)
 
 
 def require(folder: Path, *, upgrades: bool = False) -> None:
-    """Raise Unavailable where the folder holds no registry, one of another version, or what this user can't use.
+    """Raise Unavailable if the folder has no registry, one of another version, or files that this user can't use.
 
-    With ``upgrades`` one of an older version is all right, for the caller is a server that upgrades it. Others must
-    not: the server of that version may be running, and would not know the new tables.
+    With ``upgrades`` an older version is accepted: the caller is a server that upgrades it. No other command may
+    upgrade, because a server of the older version may be running, and would not know the new tables.
 
-    Root acts as the owner of the folder from then on.
+    If root calls it, the process then acts as the owner of the folder.
     """
     ownership.become(folder)
     try:
@@ -121,7 +122,7 @@ def require(folder: Path, *, upgrades: bool = False) -> None:
     except ERRORS as error:
         raise _unusable(folder, error) from error
     if not found:
-        from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - for a folder that is not as it should be
+        from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - only for a folder with a problem
 
         if rebuild.is_lost(folder):
             raise _lost(folder)
@@ -135,18 +136,18 @@ def require(folder: Path, *, upgrades: bool = False) -> None:
         raise Unavailable(why)
 
 
-def hold(folder: Path) -> None:
-    """Keep every other version from changing the tables, for as long as this process or one of its workers lives."""
+def hold_version(folder: Path) -> None:
+    """Keep other versions from upgrading the tables, as long as this process or one of its workers lives."""
     with explained(folder):
         db.version.serve(folder)
 
 
-def change(folder: Path, fn: Callable[[Connection], T]) -> T:
-    """Carry out ``fn`` in one transaction on the database of the folder, beside a server that runs.
+def transaction(folder: Path, fn: Callable[[Connection], T]) -> T:
+    """Call ``fn`` in one transaction on the database of the folder, and return its result. A server may be running.
 
-    Before it, the journal and the database are brought together, as before a server starts.
+    What the journal has and the database lacks is written first, as at the start of a server.
     """
-    from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - for what changes something alone
+    from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - only for commands that change something
 
     with explained(folder):
         try:
@@ -173,7 +174,7 @@ def _write(folder: Path, fn: Callable[[Connection], T]) -> T:
 
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Where this user lacks a permission for what is done on the folder, raise Unavailable that says which."""
+    """If the block fails because this user lacks a permission in the folder, raise Unavailable that says which."""
     try:
         yield
     except ownership.AccessDenied as error:
@@ -187,9 +188,9 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def try_writes(folder: Path) -> None:
-    """Write wherever a server writes: the database, the journal, blobs, uploads and locks.
+    """Try to write everywhere that a server writes: the database, the journal, blobs, uploads and locks.
 
-    Raises Unavailable that names what can't be written, and why.
+    Raises Unavailable that says what can't be written, and why.
     """
     if why := ownership.obstacle(folder):
         raise Unavailable(why)
@@ -204,11 +205,11 @@ def try_writes(folder: Path) -> None:
     with explained(folder):
         asyncio.run(write())
         frames.check(folder)
-    change(folder, db.version.touch)
+    transaction(folder, db.version.touch)
 
 
-async def open_registry(config: Config) -> Context:
-    """A registry on the data folder, for this process and its running loop."""
+async def open_context(config: Config) -> Context:
+    """The context of use cases on the data folder, for this process and its running loop. The caller closes it."""
     database = Database(config.data)
     found = await database.read(db.keys.every)
     return Context(

@@ -1,6 +1,6 @@
-"""Logs on stderr: one JSON object a line, or text for people.
+"""Logs on stderr: one JSON object per line, or text for people.
 
-Secrets never reach them: nothing logs a header, a query or a body, and what a client wrote is escaped.
+They hold no secrets: nothing logs a header, a query or a body. What a client sent is escaped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _encoded(_logger: object, _method: str, text: Any) -> bytes:  # noqa: ANN401
 
 
 def _escaped(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """For text: what is not printed is written as Python writes it, so that no client's path steers a terminal."""
+    """For text: escape characters that are not printable, so that no client's path controls a terminal."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             lines = value.split("\n") if name == "exception" else [value]
@@ -44,7 +44,7 @@ def _printed(character: str) -> str:
 
 
 def set_up(config: Config) -> None:
-    """Write what is of ``log_level`` or above in the ``log_format``."""
+    """Log what has ``log_level`` or is more severe, in the form of ``log_format``."""
     level = getattr(logging, config.log_level.upper())
     logging.basicConfig(
         stream=cast("TextIO", STDERR), level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"

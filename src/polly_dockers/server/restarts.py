@@ -1,9 +1,9 @@
-"""What the arbiter does about workers that end on their own: the next one waits, and in the end the server gives up.
+"""Replacing workers that crash: each next one waits longer, and after several crashes the server exits.
 
-A worker that ends once (it ran out of memory, its database could not be reopened) is replaced at once. Where the next
-ones end soon as well, each waits longer before it serves, so that an ill disk is not asked again and again. Where no
-worker stays for a while, the server ends with a message and an exit code: whoever watches it (systemd, a container
-platform) knows then, and may start it again. A port that listens and never answers would tell nobody.
+The first worker that crashes (out of memory, a database that can't be reopened) is replaced at once. If the next ones
+crash soon after their start, each waits longer before it serves, so that a failing disk is not hammered. If no worker
+stays up, the server exits with a message and exit code 1, so that systemd or a container platform sees the failure and
+can restart it. A port that listens and never answers would look healthy.
 """
 
 from __future__ import annotations
@@ -17,56 +17,56 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTLED: Final = 60.0
-"""Seconds after which a worker counts as one that stays."""
+"""Seconds after which a worker counts as stable."""
 LONGEST: Final = 16.0
-"""Seconds that a worker waits before it serves, at most."""
+"""Longest wait of a worker before it serves, in seconds."""
 GIVE_UP: Final = 8
-"""Workers that end soon, one after another, until the server ends: some 47 seconds after the first."""
+"""Crashes in a row after which the server exits: about 47 seconds after the first."""
 
 
 class Restarts:
-    """Counts the workers of one server that end soon; the arbiter's, and each worker has it as it was at its fork."""
+    """Counts crashes in a row. The supervisor updates it; each worker has a copy from the time of its fork."""
 
     def __init__(self, folder: Path, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """``folder`` is the server's own; ``workers`` is how many it has at once; ``clock`` tells seconds."""
+        """``folder`` is shared by the processes of this server; ``workers`` is how many; ``clock`` returns seconds."""
         self._folder = folder
         self._workers = workers
         self._clock = clock
         self._since: dict[int, float] = {}
         self.failures = 0
-        """Workers that ended soon, one after another."""
+        """Crashes in a row, each soon after the start of the worker."""
 
     def replaces(self, age: int) -> bool:
-        """Whether the worker with that number of gunicorn takes the place of one that ended."""
+        """Whether the worker replaces an earlier one. ``age`` is gunicorn's number of the worker, from 1."""
         return age > self._workers
 
     @property
     def delay(self) -> float:
-        """Seconds that a worker that starts now waits before it serves."""
+        """How long a worker that starts now waits before it serves, in seconds."""
         return min(LONGEST, 2.0 ** (self.failures - 2)) if self.failures > 1 else 0.0
 
     def started(self, age: int) -> None:
-        """A worker is about to be forked."""
+        """Record that a worker is about to be forked."""
         self._since[age] = self._clock()
 
-    def ended_well(self, pid: int) -> None:
-        """Called in a worker that was asked to end: it does not count.
+    def exited_as_asked(self, pid: int) -> None:
+        """Record, in the worker itself, that it exits because it was asked to: this is not a crash.
 
-        Where the folder has no room for that, the end counts as one on its own: the next worker waits a little.
+        If the disk is full, that can't be recorded. The exit then counts as a crash, and the next worker waits a bit.
         """
         with contextlib.suppress(OSError):
-            (self._folder / f"{pid}.ended").touch()
+            (self._folder / f"{pid}.exited").touch()
 
-    def ended(self, age: int, pid: int, others: Iterable[int]) -> bool:
-        """Called once a worker has ended; ``others`` are those that are left. Whether the server should end."""
-        asked = self._folder / f"{pid}.ended"
-        lived = self._stays(age)
+    def exited(self, age: int, pid: int, others: Iterable[int]) -> bool:
+        """Record that a worker has exited; ``others`` are those that run. Returns whether the server should exit."""
+        asked = self._folder / f"{pid}.exited"
+        was_stable = self._is_stable(age)
         self._since.pop(age, None)
         if asked.exists():
             asked.unlink()
             return False
-        self.failures = 1 if lived else self.failures + 1
-        return self.failures >= GIVE_UP and not any(self._stays(other) for other in others)
+        self.failures = 1 if was_stable else self.failures + 1
+        return self.failures >= GIVE_UP and not any(self._is_stable(other) for other in others)
 
-    def _stays(self, age: int) -> bool:
+    def _is_stable(self, age: int) -> bool:
         return self._clock() - self._since.get(age, self._clock()) >= SETTLED

@@ -1,9 +1,8 @@
-"""Starting the server: sockets, certificates and the data folder are checked first, then gunicorn forks workers."""
+"""Starting the server: check sockets, certificate and data folder, then let gunicorn fork the workers."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import resource
 import shutil
@@ -24,9 +23,9 @@ from polly_dockers.server import data_folder
 from polly_dockers.server.certificates import Certificates
 from polly_dockers.server.logs import set_up
 from polly_dockers.server.restarts import SETTLED, Restarts
-from polly_dockers.server.supervisor import Supervisor, leave
-from polly_dockers.server.worker import PollyWorker, hold_endings
-from polly_dockers.system import ownership
+from polly_dockers.server.supervisor import Supervisor
+from polly_dockers.server.worker import PollyWorker, block_stop_signals
+from polly_dockers.system import durable, locks, ownership, process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +34,7 @@ log: Final = structlog.get_logger("polly.server")
 
 
 def _listen(address: str, option: str = "--listen") -> socket.socket:
-    """A socket that listens; raises Unavailable, which names the option, where the address can't be had."""
+    """A listening socket. Raises Unavailable that names the option if the address can't be used."""
     host, port = split_address(address)
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -52,7 +51,7 @@ def _listen(address: str, option: str = "--listen") -> socket.socket:
 
 
 def check_address(config: Config) -> None:
-    """Raise Unavailable where an address can't be had now, before anything is made."""
+    """Raise Unavailable if an address can't be used, before anything is made."""
     listeners = [_listen(config.listen)]
     if config.metrics_listen:
         listeners.append(_listen(config.metrics_listen, "--metrics-listen"))
@@ -61,15 +60,15 @@ def check_address(config: Config) -> None:
 
 
 def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
-    """Serve until SIGTERM. ``on_ready`` is called once the sockets listen.
+    """Serve until SIGTERM, then exit the process. ``on_ready`` is called once the workers are started.
 
     Raises Unavailable for an address, a certificate or a data folder that can't be used.
     """
     data_folder.require(config.data, upgrades=True)
     data_folder.prepare(config.data)
-    data_folder.hold(config.data)
+    data_folder.hold_version(config.data)
     certificates = Certificates(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
-    with ownership.acting(None):  # a port below 1024 may be for root alone
+    with ownership.acting(None):  # only root may be allowed to use a port below 1024
         listeners = [_listen(config.listen)]
         if config.metrics_listen:
             listeners.append(_listen(config.metrics_listen, "--metrics-listen"))
@@ -81,53 +80,53 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     try:
         code = _supervise(config, certificates, listeners, shared, on_ready)
     finally:
-        if os.getpid() == parent:  # a worker that ends comes by here too
+        if os.getpid() == parent:  # a worker that exits comes here too
             shutil.rmtree(shared, ignore_errors=True)
-    leave(code)
+    process.exit_now(code)
 
 
 def _shared_folder(data: Path) -> Path:
-    """A folder for what the processes of this server share: in memory, for temporary files, or in the data folder."""
+    """A new folder that the processes of this server share: in memory if possible, else on disk."""
     for place in ("/dev/shm", None):  # noqa: S108 - mkdtemp's is for its owner alone
         with contextlib.suppress(OSError):  # gettempdir raises it where no folder can be written
-            return _made(Path(place or tempfile.gettempdir()), "polly-metrics-")
-    return _made(data, "metrics-")
+            return _make_folder(Path(place or tempfile.gettempdir()), "polly-metrics-")
+    return _make_folder(data, "metrics-")
 
 
-def _made(place: Path, prefix: str) -> Path:
-    """A new folder that this process has a lock on, and its workers with it; what dead servers left is deleted."""
+def _make_folder(place: Path, prefix: str) -> Path:
+    """A new folder, locked by this process and its workers. Folders of servers that are gone are deleted."""
     for left in place.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):  # another server that starts may have deleted it
-            if _is_left(left, left.name.removeprefix(prefix).partition("-")[0]):
+            if _is_abandoned(left, left.name.removeprefix(prefix).partition("-")[0]):
                 shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=place))
     with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        locks.try_acquire(durable.open_folder(made), shared=True)
     return made
 
 
-def _is_left(folder: Path, pid: str) -> bool:
-    """Whether a folder is this user's, its process is gone, and none holds it: processes of a container have no pid."""
+def _is_abandoned(folder: Path, pid: str) -> bool:
+    """Whether the folder is this user's, its process is gone, and nobody has its lock.
+
+    The lock is for servers in other containers, whose pids are not visible here.
+    """
     if folder.lstat().st_uid != os.geteuid() or not pid.isdecimal() or Path(f"/proc/{pid}").exists():
         return False
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return locks.try_acquire(fd)
     finally:
         os.close(fd)
-    return True
 
 
 def _raise_limit() -> None:
-    """Take all the descriptors that the system lets this process have: each pull holds three."""
+    """Raise the limit of open files to the highest that is allowed: each pull needs three."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
-    """What gunicorn asks for its options, and a worker for its settings."""
+    """Gunicorn's application: its options, and what the workers need from the supervisor."""
 
     def __init__(
         self,
@@ -141,7 +140,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self.certificates = certificates
         self.metrics_folder = metrics_folder
         self.metrics_name = listeners[1].getsockname() if config.metrics_listen else None
-        """What the socket of the metrics is bound to: its port alone may be that of the other one as well."""
+        """Address of the metrics socket. The port alone is not enough: both sockets may use the same one."""
         self.restarts = Restarts(metrics_folder, config.workers)
         self._options = options
         super().__init__()
@@ -161,7 +160,7 @@ def _supervise(
     metrics_folder: Path,
     on_ready: Callable[[], None],
 ) -> int:
-    """Gunicorn forks, watches and ends the workers; the exit code."""
+    """Let gunicorn fork and watch the workers until the server shuts down; the exit code."""
     options = {
         "bind": [f"fd://{listener.fileno()}" for listener in listeners],
         "workers": config.workers,
@@ -177,27 +176,27 @@ def _supervise(
         "post_fork": lambda _arbiter, _worker: ownership.for_good(),
         "when_ready": lambda _arbiter: on_ready(),
     }
-    hold_endings()
+    block_stop_signals()
     server = _Server(config, certificates, metrics_folder, options, listeners)
     for listener in listeners:
         listener.detach()
     server.cfg.set("pre_fork", lambda _arbiter, worker: server.restarts.started(worker.age))
-    server.cfg.set("child_exit", lambda arbiter, worker: _after_end(server.restarts, arbiter, worker))
+    server.cfg.set("child_exit", lambda arbiter, worker: _after_exit(server.restarts, arbiter, worker))
     supervisor, parent, code = Supervisor(server, certificates, metrics_folder), os.getpid(), 0
-    log.info("the server starts", **_facts(config))
+    log.info("server starting", **_facts(config))
     try:
         supervisor.run()
     except SystemExit as end:
         if os.getpid() != parent:
             raise
         code = end.code if isinstance(end.code, int) else 1
-    reason = supervisor.reason or "its worker processes can't run"
-    log.info("the server has ended", reason=reason, seconds=round(supervisor.seconds), code=code)
+    reason = supervisor.reason or "its worker processes crash"
+    log.info("server stopped", reason=reason, seconds=round(supervisor.seconds), code=code)
     return code
 
 
 def _facts(config: Config) -> dict[str, object]:
-    """What the log says of a server that starts: version, place, and every setting that is not its default."""
+    """What the log says at the start: version, URL, data folder, and every setting that differs from its default."""
     default = Config()
     settings = {each.name: getattr(config, each.name) for each in fields(config)}
     changed = {name: str(value) for name, value in settings.items() if value != getattr(default, name)}
@@ -211,13 +210,13 @@ def _facts(config: Config) -> dict[str, object]:
     }
 
 
-def _after_end(restarts: Restarts, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped
-    """A worker has ended; raises HaltServer where they end again and again, so that whoever watches the server sees."""
+def _after_exit(restarts: Restarts, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped
+    """Record that a worker has exited. Raises HaltServer after several crashes in a row, which ends the server."""
     others = [each.age for each in arbiter.WORKERS.values()]
-    if not restarts.ended(worker.age, worker.pid, others):
+    if not restarts.exited(worker.age, worker.pid, others):
         return
     msg = (
-        f"The server ends: {restarts.failures} worker processes ended one after another, each within "
-        f"{SETTLED:g} seconds of its start. The log says above why."
+        f"Shutting down: {restarts.failures} worker processes in a row crashed, each within {SETTLED:g} seconds of its "
+        "start. The log lines above say why."
     )
     raise HaltServer(msg, 1)

@@ -1,17 +1,15 @@
-"""The process that the workers are children of: what signals mean to it, and how it ends.
+"""The parent process of the workers, and what it does on signals.
 
-SIGTERM and SIGINT (Ctrl-C) let the requests in flight end; SIGQUIT, or a second SIGINT, ends them at once. SIGHUP reads
-the certificate again. Where the server was started from a terminal, SIGHUP means that the terminal was closed, and ends
-the server as SIGTERM does, unless it was ignored at the start, as nohup has it.
+SIGTERM and SIGINT (Ctrl-C) shut the server down after the requests in flight; SIGQUIT and a second SIGINT shut it down
+immediately. SIGHUP reloads the certificate. If the server was started from a terminal, SIGHUP means that the terminal
+was closed, and shuts the server down as SIGTERM does, unless nohup ignores it.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
 log: Final = structlog.get_logger("polly.server")
 
 
-def hangup_ends() -> bool:
-    """Whether SIGHUP is to end the server: it has a terminal that can be closed, and did not begin with it ignored."""
+def _stops_on_hangup() -> bool:
+    """Whether SIGHUP shuts the server down: it has a terminal that can be closed, and SIGHUP is not ignored."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return False
     try:
@@ -40,85 +38,76 @@ def hangup_ends() -> bool:
 
 
 class Supervisor(Arbiter):  # type: ignore[misc]
-    """Gunicorn's, with signals of our own."""
+    """Gunicorn's arbiter, which forks and watches the workers, with our handling of signals."""
 
     def __init__(self, app: Any, certificates: Certificates | None, folder: Path) -> None:  # noqa: ANN401 - gunicorn's
         """``folder`` is shared by the processes of this server."""
         self._certificates = certificates
         self._folder = folder
-        self._hangup_ends = hangup_ends()
+        self._stops_on_hangup = _stops_on_hangup()
         self._began = time.monotonic()
         self.reason = ""
-        """Why it ends: a signal's name."""
+        """Why the server shuts down: the name of a signal. Empty while it runs."""
         super().__init__(app)
-        self._tell_expiry()
+        self._write_expiry()
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
+        """How long it has run, in seconds."""
         return time.monotonic() - self._began
 
     def handle_hup(self) -> None:
-        """SIGHUP."""
-        if self._hangup_ends:
-            self._end("SIGHUP, the terminal was closed")
+        """SIGHUP: reload the certificate, or shut down."""
+        if self._stops_on_hangup:
+            self._shut_down("SIGHUP, the terminal was closed")
         if self._certificates is None:
-            log.info("SIGHUP: there is no certificate to read again")
+            log.info("SIGHUP received: there is no certificate to reload")
         else:
-            self._renew()
+            self._reload()
 
     def handle_term(self) -> None:
-        """SIGTERM."""
-        self._end("SIGTERM")
+        """SIGTERM: shut down after the requests in flight."""
+        self._shut_down("SIGTERM")
 
     def handle_int(self) -> None:
-        """SIGINT: gunicorn's own would not let requests end."""
-        self._end("SIGINT")
+        """SIGINT: the same. Gunicorn would interrupt the requests."""
+        self._shut_down("SIGINT")
 
     def handle_quit(self) -> None:
-        """SIGQUIT."""
+        """SIGQUIT: shut down immediately."""
         self.reason = "SIGQUIT"
-        log.info("the server ends at once", reason=self.reason)
+        log.info("shutting down immediately", reason=self.reason)
         self.stop(graceful=False)
         raise StopIteration
 
     def handle_usr2(self) -> None:
-        """SIGUSR2, by which gunicorn would start another server: nothing."""
+        """SIGUSR2: do nothing. Gunicorn would start another server."""
 
     def handle_ttin(self) -> None:
-        """SIGTTIN, by which gunicorn would start another worker: nothing."""
+        """SIGTTIN: do nothing. Gunicorn would start another worker."""
 
     def handle_ttou(self) -> None:
-        """SIGTTOU, by which gunicorn would end a worker: nothing."""
+        """SIGTTOU: do nothing. Gunicorn would stop a worker."""
 
     def maybe_promote_master(self) -> None:
-        """Called about once a second: have the certificate renewed where its files have changed."""
+        """Called about once a second: reload the certificate if its files have changed."""
         if self._certificates is not None and self._certificates.changed():
-            self._renew()
-        if not (self._folder / EXPIRY).exists():  # the folder was gone
-            self._tell_expiry()
+            self._reload()
+        if not (self._folder / EXPIRY).exists():  # the folder was deleted
+            self._write_expiry()
 
-    def _renew(self) -> None:
+    def _reload(self) -> None:
         if self._certificates is not None and self._certificates.reload():
-            self._tell_expiry()
+            self._write_expiry()
             self.kill_workers(signal.SIGHUP)
 
-    def _tell_expiry(self) -> None:
-        """Let /metrics have the end of the certificate."""
+    def _write_expiry(self) -> None:
+        """Write when the certificate expires, for /metrics."""
         if self._certificates is not None:
             with contextlib.suppress(OSError):
                 share(self._folder, EXPIRY, f"{self._certificates.expires:.0f}".encode())
 
-    def _end(self, reason: str) -> NoReturn:
+    def _shut_down(self, reason: str) -> NoReturn:
         self.reason = reason
-        log.info("the server ends once the requests in flight have ended", reason=reason)
+        log.info("shutting down after the requests in flight", reason=reason)
         raise StopIteration
-
-
-def leave(code: int) -> NoReturn:
-    """End this process at once, with all that was printed: taking an interpreter apart takes seconds."""
-    atexit._run_exitfuncs()  # noqa: SLF001 - what sys.exit would call
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)

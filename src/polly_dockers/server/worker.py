@@ -1,4 +1,4 @@
-"""A worker process: its own event loop, connections and threads, on the sockets that gunicorn hands it."""
+"""A worker process: it serves requests on the sockets that it inherits, and does the regular background work."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from polly_dockers.errors import PollyError, StorageFull, Unavailable
 from polly_dockers.maintenance.garbage import Collector
 from polly_dockers.registry import audit, retention
 from polly_dockers.registry.history import fold
-from polly_dockers.server.data_folder import open_registry, retire_keys
-from polly_dockers.server.supervisor import leave
+from polly_dockers.server.data_folder import delete_outlived_keys, open_context
+from polly_dockers.system import process
 from polly_dockers.system.log_writer import STDERR
 from polly_dockers.web.app import App, MetricsApp
 from polly_dockers.web.connection import HttpServer, bound_unread
@@ -42,47 +42,45 @@ if TYPE_CHECKING:
 log: Final = structlog.get_logger("polly.worker")
 
 COUNT_EVERY: Final = 1.0
-"""Seconds between two writings of what this process has counted."""
+"""Seconds between two writes of this process's counts for /metrics."""
 LAG_EVERY: Final = 0.1
-"""Seconds between two looks at how late the loop is."""
+"""Seconds between two measurements of how late the event loop runs."""
 SETTLE_EVERY: Final = 2.0
-"""Seconds between two writings of what the audit log still lacks, and of what was pulled."""
+"""Seconds between two writes of audit entries and of last pulls that wait in memory."""
 FAULT_SECONDS: Final = 10
-"""How long requests in flight may take to end where the process can't write any more: the next one waits for it."""
+"""Seconds that requests may take to finish in a process that can't write any more: its replacement waits for it."""
 RETIRE_EVERY: Final = 600.0
-"""Seconds between two looks for signing keys that nothing needs any more."""
+"""Seconds between two deletions of signing keys that nothing needs any more."""
 FOLD_EVERY: Final = 5.0
-"""Seconds between two foldings of what pushes added to totals."""
-
+"""Seconds between two additions of recent pushes to the totals."""
 
 _PDEATHSIG: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
-ENDINGS: Final = (signal.SIGTERM, signal.SIGQUIT)
-"""Signals that end a process of the server."""
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGQUIT)
+"""Signals that stop a process of the server."""
 
 
 def die_with_parent() -> None:
-    """Have SIGTERM sent to this process when the one that forked it ends: nobody else would free the port."""
+    """Let the kernel send SIGTERM to this process when its parent exits: otherwise it would keep the port."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
 
 
-def hold_endings() -> None:
-    """From now on, ENDINGS wait in a forked process until it is a worker.
+def block_stop_signals() -> None:
+    """From now on, a forked process receives STOP_SIGNALS only once it runs as a worker.
 
-    Up to there it has the handlers of the process that forked it: one that came was noted where nobody looked, and the
-    worker went on until it was killed.
+    Until then it has its parent's signal handlers, which would lose the signal: the worker would run until killed.
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)  # where this process was forked so itself
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # in case this process was forked that way itself
     held: list[set[signal.Signals]] = []
     os.register_at_fork(
-        before=lambda: held.append(cast("set[signal.Signals]", signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS))),
+        before=lambda: held.append(cast("set[signal.Signals]", signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS))),
         after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, held.pop()),
     )
 
 
 class _Heartbeat(WorkerTmp):  # type: ignore[misc]
-    """How a worker tells gunicorn that it lives: a file in memory, as there may be no folder for temporary files."""
+    """The file by which a worker shows gunicorn that it is alive. It is in memory: there may be no temporary folder."""
 
     def __init__(self, _cfg: object) -> None:
         self._tmp = os.fdopen(os.memfd_create("polly-heartbeat"), "w+b", 0)
@@ -92,10 +90,10 @@ base.WorkerTmp = _Heartbeat
 
 
 class PollyWorker(Worker):  # type: ignore[misc]
-    """Serves until gunicorn says to stop, then lets the requests in flight end."""
+    """Serves until it is told to stop, then finishes the requests in flight."""
 
     def run(self) -> None:
-        """Called by gunicorn after the fork."""
+        """Serve, and exit the process. Gunicorn calls it after the fork."""
         self.booted = False
         self.fault = ""
         self.hurry = asyncio.Event()
@@ -105,34 +103,34 @@ class PollyWorker(Worker):  # type: ignore[misc]
             uvloop.run(self._run())
         except Exception as error:
             if self.booted or not self.app.restarts.replaces(self.age):
-                raise  # the first workers: gunicorn ends the server where these can't start
-            log.exception("a worker process can't start")
+                raise  # if the first workers can't start, gunicorn shuts the server down
+            log.exception("worker process failed to start")
             raise SystemExit(1) from error
         if self.fault:
-            leave(1)
-        self.app.restarts.ended_well(os.getpid())
-        leave(0)
+            process.exit_now(1)
+        self.app.restarts.exited_as_asked(os.getpid())
+        process.exit_now(0)
 
     def init_signals(self) -> None:
-        """Nothing yet: the loop takes the signals when it runs."""
+        """Reset the signal handlers of the parent. The event loop sets its own when it runs."""
         for name in ("QUIT", "TERM", "USR1", "USR2", "WINCH", "ABRT", "CHLD"):
             signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
-        for name in ("INT", "HUP", "USR2", "TTIN", "TTOU"):  # a terminal's are for the supervisor to act on
+        for name in ("INT", "HUP", "USR2", "TTIN", "TTOU"):  # the supervisor acts on those of a terminal
             signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_signal_handler(signal.SIGQUIT, self._end_now, stop)
-        loop.add_signal_handler(signal.SIGHUP, self._renew)
+        loop.add_signal_handler(signal.SIGQUIT, self._stop_now, stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_certificate)
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         config: Config = self.app.settings
         if not await self._wait(self.app.restarts.delay, stop):
             return
-        context = await open_registry(config)
-        context.database.broken = lambda reason: loop.call_soon_threadsafe(self._broken, stop, reason)
+        context = await open_context(config)
+        context.database.broken = lambda reason: loop.call_soon_threadsafe(self._fail, stop, reason)
         counts = Counts(self.app.metrics_folder, config.data)
         context.database.on_transaction = counts.transactions.record
         apps = App(context, counts), MetricsApp(context, counts)
@@ -142,15 +140,15 @@ class PollyWorker(Worker):  # type: ignore[misc]
             (FOLD_EVERY, "totals", functools.partial(fold, context)),
             (COUNT_EVERY, "counts for /metrics", counts.write),
             (SETTLE_EVERY, "the audit log", functools.partial(audit.settle, context)),
-            (RETIRE_EVERY, "signing keys", functools.partial(retire_keys, context)),
+            (RETIRE_EVERY, "signing keys", functools.partial(delete_outlived_keys, context)),
             (SETTLE_EVERY, "last pulls", functools.partial(retention.record_pulls, context)),
         ]
         background = [
-            *(asyncio.create_task(_now_and_then(every, context, what, work)) for every, what, work in regular),
-            asyncio.create_task(_feel_lag(counts.lag)),
+            *(asyncio.create_task(_repeat(every, context, what, work)) for every, what, work in regular),
+            asyncio.create_task(_measure_lag(counts.lag)),
             *([asyncio.create_task(_collect(context, counts))] if config.collect_seconds else []),
         ]
-        loop.call_soon(self._beat, loop, stop)
+        loop.call_soon(self._heartbeat, loop, stop)
         try:
             await stop.wait()
         finally:
@@ -185,7 +183,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         return servers, runners
 
     async def _drain(self, servers: Sequence[HttpServer], runners: Sequence[web.ServerRunner]) -> None:
-        """Stop listening, and let the requests in flight end."""
+        """Stop listening, and wait for the requests in flight, for ``graceful_seconds`` at most."""
         for runner in runners:
             for listening in list(runner.sites):
                 await listening.stop()
@@ -200,7 +198,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             await runner.cleanup()
 
     async def _wait(self, seconds: float, stop: asyncio.Event) -> bool:
-        """Wait before serving, where the workers before this one ended soon; False where the server ends meanwhile."""
+        """Wait before serving, after earlier workers crashed. False if the server shuts down meanwhile."""
         clock = asyncio.get_running_loop().time
         due = clock() + seconds
         while (left := due - clock()) > 0:
@@ -213,33 +211,33 @@ class PollyWorker(Worker):  # type: ignore[misc]
                 return False
         return True
 
-    def _end_now(self, stop: asyncio.Event) -> None:
-        """End without waiting for requests in flight."""
+    def _stop_now(self, stop: asyncio.Event) -> None:
+        """Stop without waiting for the requests in flight."""
         self.hurry.set()
         stop.set()
 
-    def _renew(self) -> None:
-        """Show the certificate that the supervisor read last to whoever connects from now on."""
+    def _reload_certificate(self) -> None:
+        """Use the certificate that the supervisor loaded last for new connections."""
         if self.app.certificates is not None:
             self.app.certificates.refresh()
 
-    def _broken(self, stop: asyncio.Event, reason: str) -> None:
-        """End this process, which can't write to its database any more; gunicorn starts another."""
+    def _fail(self, stop: asyncio.Event, reason: str) -> None:
+        """Stop this process, which can't write to its database any more. Gunicorn starts another."""
         self.fault = reason
-        log.critical("this process can't write to the database any more, and ends", reason=reason)
+        log.critical("worker process can't write to the database any more and exits", reason=reason)
         stop.set()
 
-    def _beat(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-        """Tell gunicorn that this process lives; stop where gunicorn does not."""
+    def _heartbeat(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+        """Show gunicorn that this process is alive, and stop if gunicorn is gone."""
         self.notify()
         if self.ppid != os.getppid():
             stop.set()
         elif not loop.is_closed():
-            loop.call_later(1.0, self._beat, loop, stop)
+            loop.call_later(1.0, self._heartbeat, loop, stop)
 
 
-async def _feel_lag(lag: Times) -> None:
-    """Note how much later than asked for the loop comes back."""
+async def _measure_lag(lag: Times) -> None:
+    """Record how much later than asked the event loop continues."""
     clock = asyncio.get_running_loop().time
     while True:
         due = clock() + LAG_EVERY
@@ -248,19 +246,19 @@ async def _feel_lag(lag: Times) -> None:
 
 
 async def _collect(context: Context, counts: Counts) -> None:
-    """Collect garbage now and then, a fifth of the time at most; one process of all does it."""
+    """Collect garbage regularly, at most a fifth of the time. One process at a time does it."""
     every = context.config.collect_seconds
     while True:
         await asyncio.sleep(every * random.uniform(0.8, 1.2))  # noqa: S311 - so that processes take turns
         try:
             report = await Collector(context, pace=4.0, thorough=False).run()
         except Exception:
-            log.exception("the collection of garbage failed; the next goes on")
+            log.exception("garbage collection failed; it is tried again later")
             continue
         if report is not None:
             counts.collected = _sum(counts.collected, report)
             if report.files or report.uploads or report.purged or report.expired:
-                log.info("collected garbage", **dataclasses.asdict(report))
+                log.info("garbage collected", **dataclasses.asdict(report))
 
 
 def _sum(before: Collected, report: Report) -> Collected:
@@ -276,10 +274,8 @@ def _sum(before: Collected, report: Report) -> Collected:
     )
 
 
-async def _now_and_then(
-    seconds: float, context: Context, what: str, work: Callable[[], Awaitable[None] | None]
-) -> None:
-    """Do some work again and again; a failure is for the log, and for the next time."""
+async def _repeat(seconds: float, context: Context, what: str, work: Callable[[], Awaitable[None] | None]) -> None:
+    """Call ``work`` every so many seconds. A failure is logged, and the next call tries again."""
     while True:
         await asyncio.sleep(seconds)
         try:

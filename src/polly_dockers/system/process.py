@@ -7,6 +7,7 @@ a signal in the middle of something. What is done here holds for ``polly``, ``do
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -62,6 +63,15 @@ def write_data(text: str) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
     sys.stdout.flush()
+
+
+def exit_now(code: int) -> NoReturn:
+    """Exit at once, after exit handlers and with all output written. A usual exit of the interpreter takes seconds."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - what sys.exit would call
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

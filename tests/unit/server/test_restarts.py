@@ -1,4 +1,4 @@
-"""37: what the arbiter does about workers that end."""
+"""37: workers that crash are replaced, each later, and in the end the server exits."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Clock:
     at = 0.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the seconds."""
         return self.at
 
 
 def test_delays_grow_and_then_the_server_gives_up(tmp_path: Path) -> None:
-    """The first is replaced at once, each later one waits longer, and the eighth ends the server."""
+    """The first is replaced at once, each later one waits longer, and the eighth crash stops the server."""
     clock = Clock()
     restarts = Restarts(tmp_path, 1, clock)
     delays, ends = [], []
     for age in range(1, 9):
         restarts.started(age)
         clock.at += 59
-        ends.append(restarts.ended(age, 100 + age, []))
+        ends.append(restarts.exited(age, 100 + age, []))
         delays.append(restarts.delay)
     assert delays == [0, 1, 2, 4, 8, 16, 16, 16]
     assert ends == [False] * 7 + [True]
@@ -40,16 +40,16 @@ def test_a_worker_that_stays_begins_the_count_again(tmp_path: Path) -> None:
     restarts = Restarts(tmp_path, 1, clock)
     for age in range(1, 8):
         restarts.started(age)
-        assert not restarts.ended(age, age, [])
+        assert not restarts.exited(age, age, [])
     restarts.started(8)
     clock.at += 60
-    assert not restarts.ended(8, 8, [])
+    assert not restarts.exited(8, 8, [])
     assert restarts.delay == 0
     for age in range(9, 15):
         restarts.started(age)
-        assert not restarts.ended(age, age, [])
+        assert not restarts.exited(age, age, [])
     restarts.started(15)
-    assert restarts.ended(15, 15, [])
+    assert restarts.exited(15, 15, [])
 
 
 def test_a_worker_that_stays_keeps_the_server(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_worker_that_stays_keeps_the_server(tmp_path: Path) -> None:
     clock.at += 60
     for age in range(2, 25):
         restarts.started(age)
-        assert not restarts.ended(age, age, [1])
+        assert not restarts.exited(age, age, [1])
 
 
 def test_workers_that_were_asked_to_end_do_not_count(tmp_path: Path) -> None:
@@ -68,11 +68,11 @@ def test_workers_that_were_asked_to_end_do_not_count(tmp_path: Path) -> None:
     restarts = Restarts(tmp_path, 1, Clock())
     for age in range(1, 25):
         restarts.started(age)
-        restarts.ended_well(age)
-        assert not restarts.ended(age, age, [])
+        restarts.exited_as_asked(age)
+        assert not restarts.exited(age, age, [])
     assert restarts.failures == 0
     restarts.started(25)
-    restarts.ended(25, 1, [])
+    restarts.exited(25, 1, [])
     assert restarts.failures == 1
 
 
@@ -80,6 +80,6 @@ def test_an_end_that_could_not_be_noted(tmp_path: Path) -> None:
     """Where the shared folder takes no file any more, the worker ends all the same, and its end counts."""
     restarts = Restarts(tmp_path / "gone", 1, Clock())
     restarts.started(1)
-    restarts.ended_well(1)
-    assert not restarts.ended(1, 1, [])
+    restarts.exited_as_asked(1)
+    assert not restarts.exited(1, 1, [])
     assert restarts.failures == 1

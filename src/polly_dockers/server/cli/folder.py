@@ -89,7 +89,7 @@ def transaction(data: Path, fn: Callable[[Connection], T]) -> T:
     A server may be running. Raises Unavailable where the folder has no registry, or one that can't be used.
     """
     data_folder.require(data)
-    return data_folder.change(data, fn)
+    return data_folder.transaction(data, fn)
 
 
 def run(data: Path, work: Callable[[Context], Awaitable[T]], config_file: Path | None = None) -> T:
@@ -101,7 +101,7 @@ def run(data: Path, work: Callable[[Context], Awaitable[T]], config_file: Path |
     found = settings(data, config_file)
 
     async def run() -> T:
-        context = await data_folder.open_registry(found)
+        context = await data_folder.open_context(found)
         try:
             return await work(context)
         finally:

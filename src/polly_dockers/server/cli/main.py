@@ -90,7 +90,7 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
     email = parse_email(email)
     hashed = hash_now(users.read_password(email, from_stdin=password_stdin))
     data_folder.prepare(data)
-    data_folder.change(data, lambda connection: run.first_organisation(connection, org, email, hashed))
+    data_folder.transaction(data, lambda connection: run.first_organisation(connection, org, email, hashed))
     print(
         f"Organisation {org} with the admin {email} is in {data}. Start it: polly-server run --data {quote(str(data))}"
     )

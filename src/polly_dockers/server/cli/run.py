@@ -99,7 +99,7 @@ def make(settings: config.Config) -> str | None:
         first_organisation(connection, DEMO_ORG, DEMO_EMAIL, hash_now(password))
         return True
 
-    return password if data_folder.change(settings.data, fill) else None
+    return password if data_folder.transaction(settings.data, fill) else None
 
 
 def say_ready(settings: config.Config, password: str | None) -> None:

@@ -87,7 +87,7 @@ def run_restore(
     with _bar("restoring") as start:
         done = backup.restore(from_, data, start)
     data_folder.prepare(data)
-    data_folder.change(data, db.last_pulls.record_all)
+    data_folder.transaction(data, db.last_pulls.record_all)
     print(
         f"Restored {counted(done.blobs, 'blob')} ({size(done.size)}) to {data}. Start the server: "
         f"polly-server run --data {quote(str(data))}"
