@@ -1,8 +1,8 @@
-"""Every failure the product can report, with the code of the specification, the HTTP status and a way out.
+"""All errors that the server reports, each with its code and HTTP status.
 
-A use case raises one of these; ``web.failures`` writes the envelope. The class is the table: ``code`` and
-``status`` are read off it and nothing else decides them. Codes under /v2 are those of distribution-spec 1.1.1,
-"Error Codes"; the others belong to /api/v1 and are listed in docs/api.md.
+A use case raises one of these, and ``web.errors`` makes the response. ``code`` and ``status`` of the class decide what
+the client receives. The codes under /v2 are those of distribution-spec 1.1.1, "Error Codes"; docs/api.md lists the
+others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PollyError(Exception):
-    """A failure that a client is told about. ``message`` is one or two sentences for a person."""
+    """An error that a client receives. ``message`` says what is wrong and what to do, in a few sentences."""
 
     code: ClassVar[str] = "UNKNOWN"
     status: ClassVar[int] = 500
@@ -26,73 +26,73 @@ class PollyError(Exception):
 
 
 class ClientGone(Exception):
-    """The client went away in the middle of a body: nobody is left to be told."""
+    """The client closed the connection in the middle of a body, so nobody receives a response."""
 
 
-# --- 400: what was sent is wrong -------------------------------------------------------------------------------
+# --- 400: the request is wrong -----------------------------------------------------------------------------------
 
 
 class BadRequest(PollyError):
-    """A parameter or a body of /api/v1 or of the token endpoint is not of the documented form."""
+    """A parameter or body of /api/v1 or of the token endpoint is not valid."""
 
     code, status = "BAD_REQUEST", 400
 
 
 class DigestInvalid(PollyError):
-    """A digest is malformed, of an algorithm that is not supported, or not that of the content."""
+    """A digest is malformed, has an unsupported algorithm, or does not match the content."""
 
     code, status = "DIGEST_INVALID", 400
 
 
 class DigestAmbiguous(PollyError):
-    """The beginning of a digest that several commits have; ``detail`` names them."""
+    """Several commits have digests that begin so; ``detail`` lists them."""
 
     code, status = "DIGEST_AMBIGUOUS", 400
 
 
 class SizeInvalid(PollyError):
-    """The length that was announced is not the length that came."""
+    """The body does not have the announced length."""
 
     code, status = "SIZE_INVALID", 400
 
 
 class NameInvalid(PollyError):
-    """A repository name that the grammar does not allow."""
+    """The name of a repository or organisation is not valid."""
 
     code, status = "NAME_INVALID", 400
 
 
 class TagInvalid(PollyError):
-    """A tag that the grammar does not allow."""
+    """A tag is not valid."""
 
     code, status = "TAG_INVALID", 400
 
 
 class ManifestInvalid(PollyError):
-    """A manifest that is no manifest, or of another type than was said."""
+    """The body is not a valid manifest, or is of another type than announced."""
 
     code, status = "MANIFEST_INVALID", 400
 
 
 class ManifestBlobUnknown(PollyError):
-    """A manifest that names content which its repository does not have."""
+    """A manifest names content that its repository does not have."""
 
     code, status = "MANIFEST_BLOB_UNKNOWN", 400
 
 
 class PaginationNumberInvalid(PollyError):
-    """``n`` is not a whole number from 0."""
+    """``n`` is not a whole number of 0 or more."""
 
     code, status = "PAGINATION_NUMBER_INVALID", 400
 
 
-# --- 401, 403, 405, 409, 413, 416, 429: what may not be done ------------------------------------------------------
+# --- 401, 403, 405, 408, 409, 413, 416, 429: the request is not allowed ------------------------------------------
 
 
 class Unauthorized(PollyError):
-    """Nobody is signed in, or the token does not reach this far; ``scope`` is what a token would need.
+    """The caller is not signed in, or may not do this. ``scope`` is the scope of a registry token that would allow it.
 
-    The same answer for what is forbidden and what does not exist, so that nobody outside learns which is which.
+    What is forbidden and what does not exist get the same response, so that outsiders cannot learn which it is.
     """
 
     code, status = "UNAUTHORIZED", 401
@@ -102,43 +102,43 @@ class Unauthorized(PollyError):
     ) -> None:
         super().__init__(message)
         self.known = known
-        """Whether it is clear who asks, so that signing in again would not help."""
+        """Whether the caller is a member, so that signing in again would not help."""
         self.scope = scope
         self.reason = reason
         """The ``error`` of the challenge (RFC 6750, section 3.1): ``invalid_token`` or ``insufficient_scope``."""
 
 
 class Denied(PollyError):
-    """A member whose role does not suffice, or a policy that forbids it."""
+    """The member's role is too low, or a setting or another object forbids it."""
 
     code, status = "DENIED", 403
 
 
 class Unsupported(PollyError):
-    """The method is not for this address, or switched off."""
+    """The address does not support the method, or the method is switched off."""
 
     code, status = "UNSUPPORTED", 405
 
     def __init__(self, message: str, allow: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.allow = tuple(allow)
-        """The methods that the address takes."""
+        """The methods that the address supports."""
 
 
 class NameExists(PollyError):
-    """A repository of that name is there already."""
+    """There is already a repository of that name."""
 
     code, status = "NAME_EXISTS", 409
 
 
 class TagExists(PollyError):
-    """A tag that should be restored is there again."""
+    """The tag to restore exists again."""
 
     code, status = "TAG_EXISTS", 409
 
 
 class MemberExists(PollyError):
-    """The user is a member already."""
+    """The user is already a member."""
 
     code, status = "MEMBER_EXISTS", 409
 
@@ -150,44 +150,44 @@ class LastAdmin(PollyError):
 
 
 class TokenLimit(PollyError):
-    """A user has as many access tokens as one may have."""
+    """The user has the highest number of access tokens already."""
 
     code, status = "TOKEN_LIMIT", 409
 
 
 class OrganisationExists(PollyError):
-    """An organisation of that slug is there already."""
+    """There is already an organisation of that slug."""
 
     code, status = "ORGANISATION_EXISTS", 409
 
 
 class TooLarge(PollyError):
-    """A body over its limit."""
+    """The body is larger than its limit."""
 
     code, status = "SIZE_INVALID", 413
 
 
 class RequestTimeout(PollyError):
-    """A body that came too slowly, or not at all."""
+    """The body arrived too slowly, or not at all."""
 
     code, status = "REQUEST_TIMEOUT", 408
 
 
 class RangeInvalid(PollyError):
-    """A range that does not continue the upload, or lies outside the blob."""
+    """The range does not start at the upload's end, or is outside of the blob."""
 
     code, status = "RANGE_INVALID", 416
 
     def __init__(self, message: str, *, upload: tuple[str, str, int] | None = None, total: int | None = None) -> None:
         super().__init__(message)
         self.upload = upload
-        """Repository name, id and size of the upload as it stands: the answer says where to go on."""
+        """Repository name, id and size of the upload, so that the client can continue it."""
         self.total = total
-        """Size of the blob that the range lies outside of."""
+        """Size of the blob, in bytes."""
 
 
 class TooManyRequests(PollyError):
-    """Wait ``retry_after`` seconds."""
+    """The client should wait for ``retry_after`` seconds."""
 
     code, status = "TOOMANYREQUESTS", 429
 
@@ -197,14 +197,14 @@ class TooManyRequests(PollyError):
 
 
 class Busy(TooManyRequests):
-    """So many wait for the same already that nothing was looked at; come again."""
+    """Too many requests wait for the same, so nothing was checked."""
 
 
-# --- 404: what is not there -----------------------------------------------------------------------------------
+# --- 404: not found ----------------------------------------------------------------------------------------------
 
 
 class NotFound(PollyError):
-    """No such address."""
+    """There is no such address."""
 
     code, status = "NOT_FOUND", 404
 
@@ -216,25 +216,25 @@ class BlobUnknown(PollyError):
 
 
 class BlobUploadUnknown(PollyError):
-    """No such upload for this user in this repository, or it is over."""
+    """The user has no such upload in the repository, or it has ended."""
 
     code, status = "BLOB_UPLOAD_UNKNOWN", 404
 
 
 class ManifestUnknown(PollyError):
-    """The repository has no manifest of that tag or digest."""
+    """The repository has no manifest with that tag or digest."""
 
     code, status = "MANIFEST_UNKNOWN", 404
 
 
 class NameUnknown(PollyError):
-    """A member asks for a repository that the organisation does not have."""
+    """The organisation has no such repository; only its members are told."""
 
     code, status = "NAME_UNKNOWN", 404
 
 
 class OrganisationUnknown(PollyError):
-    """No such organisation, or not for the caller."""
+    """There is no such organisation, or the caller is not a member of it."""
 
     code, status = "ORGANISATION_UNKNOWN", 404
 
@@ -246,7 +246,7 @@ class MemberUnknown(PollyError):
 
 
 class InvitationUnknown(PollyError):
-    """No invitation with that code or of that email."""
+    """There is no invitation with that code, or for that email."""
 
     code, status = "INVITATION_UNKNOWN", 404
 
@@ -258,33 +258,33 @@ class TokenUnknown(PollyError):
 
 
 class NotInTrash(PollyError):
-    """The trash does not hold what should be restored."""
+    """What should be restored is not in the trash."""
 
     code, status = "NOT_IN_TRASH", 404
 
 
 class TagUnknown(PollyError):
-    """No commit was ever pushed to that tag."""
+    """The tag never had a commit."""
 
     code, status = "TAG_UNKNOWN", 404
 
 
-# --- 5xx: the server's own ------------------------------------------------------------------------------------
+# --- 5xx: the server's own errors --------------------------------------------------------------------------------
 
 
 class InternalError(PollyError):
-    """A fault of the server; what happened stands in its log under the request id."""
+    """An internal error; the server's log has it under the request ID."""
 
     code, status = "UNKNOWN", 500
 
 
 class Unavailable(PollyError):
-    """The database or the storage does not answer now."""
+    """The database or the storage does not respond."""
 
     code, status = "UNAVAILABLE", 503
 
 
 class StorageFull(PollyError):
-    """The disk has no room left; nothing was changed and reads go on."""
+    """The disk is full. Nothing was changed, and reading goes on."""
 
     code, status = "STORAGE_FULL", 507

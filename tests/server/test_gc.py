@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polly_dockers import db
-from polly_dockers.registry.uploads import LOOK, OPEN
+from polly_dockers.registry.uploads import MAX_OPEN, TRIM_EVERY
 from support import collecting
 from support.server import polly_server, running_server
 from support.wire_client import (
@@ -274,7 +274,7 @@ def test_one_user_leaves_no_folder_full_of_uploads(server: Server, ann: Person) 
     other, theirs = repo.start(), writer.at(repo.name, "pull,push")
     first = theirs.start()
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:  # so one worker
-        for _ in range(OPEN + LOOK):
+        for _ in range(MAX_OPEN + TRIM_EVERY):
             connection.request(
                 "POST", repo.path("blobs/uploads/"), headers={"Authorization": theirs.authorization or ""}
             )

@@ -1,4 +1,4 @@
-"""The audit log: what its readers see, and the part of it that is written on the side."""
+"""The audit log: reading it, sealing new entries, and deleting old ones."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ async def page(
     limit: int,
     after: int | None,
 ) -> tuple[list[Entry], int | None]:
-    """A page of an organisation's entries for its admins, and the key of the next page.
+    """A page of an organisation's audit log, and the cursor of the next page. For admins.
 
-    A page may have fewer entries than ``limit``, or none, and one may follow all the same.
+    A page may have fewer entries than ``limit``, or none, although a next page follows.
     """
 
     def query(connection: Connection) -> tuple[list[Entry], int | None]:
@@ -42,7 +42,7 @@ async def page(
 
 
 async def settle(context: Context, *, everything: bool = False) -> None:
-    """Write the refused sign-ins that are remembered, and seal what has no place in the chain yet.
+    """Write the refused sign-ins that are remembered, and seal the entries that are not in the chain yet.
 
     ``everything`` as in ``refusals.write``.
     """
@@ -51,9 +51,9 @@ async def settle(context: Context, *, everything: bool = False) -> None:
 
 
 async def drop_old(context: Context) -> int:
-    """Drop entries that are older than audit_days, and say so in the log; how many there were.
+    """Delete entries older than ``audit_days``, and append an entry about it. Returns how many were deleted.
 
-    Once a day at most: only where the oldest entry is a day older than that.
+    It does nothing until the oldest entry is a day older than that, so it deletes about once a day.
     """
     before = await context.database.read(db.clock.ago, context.config.audit_days * SECONDS_PER_DAY)
     oldest = await context.database.read(db.audit.oldest)
@@ -67,7 +67,7 @@ async def drop_old(context: Context) -> int:
 
 
 def _drop(connection: Connection, before: int) -> int:
-    """Drop entries and say so in one transaction, so that a crash leaves none that are gone without a word."""
+    """Delete entries and append an entry about it, in one transaction."""
     count = db.audit.drop(connection, before)
     if count == 0:
         return 0
@@ -78,7 +78,7 @@ def _drop(connection: Connection, before: int) -> int:
 
 
 async def seal(context: Context) -> None:
-    """Lead the chain on to the newest entry."""
+    """Add all unsealed entries to the chain."""
     if await context.database.read(db.audit.unsealed):
         while await context.database.write(db.audit.seal) == db.audit.BATCH:
             pass

@@ -1,4 +1,4 @@
-"""What a repository holds: commits, tags, referrers; and the catalogue of a user's repositories."""
+"""Lists: the commits, tags and referrers of a repository, and the catalogue of a user's repositories."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 
 REFERRERS: Final = 500
-"""Descriptors on a page of referrers: each carries annotations of its own."""
+"""Descriptors on a page of referrers, at most."""
 ANNOTATIONS: Final = 4 << 20
-"""Bytes of annotations on a page of referrers; one descriptor is on each page whatever it has."""
+"""Bytes of annotations on a page of referrers, at most. A page always has one descriptor, whatever its size."""
 
 
 async def tags(context: Context, actor: Actor, name: RepositoryName, *, last: str, limit: int) -> list[str]:
-    """Up to ``limit`` tags in the order of their bytes, after ``last``."""
+    """Up to ``limit`` tags after ``last``, in the order of their bytes."""
     return await context.database.read(_tags, context, actor, name, last, limit)
 
 
 def _tags(
     connection: Connection, context: Context, actor: Actor, name: RepositoryName, last: str, limit: int
 ) -> list[str]:
-    reached = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
-    return db.manifests.tag_names(connection, reached.repository_id, last, limit)
+    permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
+    return db.manifests.tag_names(connection, permitted.repository_id, last, limit)
 
 
 async def catalog(context: Context, actor: Actor, *, last: str, limit: int) -> list[str]:
     """Up to ``limit`` names of the repositories in the user's organisations, after ``last``.
 
-    Raises Unauthorized for a token that was not made for the catalogue.
+    Raises Unauthorized if the registry token is not for the catalogue.
     """
     if not actor.catalog or actor.user_id is None:
-        msg = "The catalogue takes a token of the scope registry:catalog:*."
+        msg = "The catalogue needs a registry token of the scope registry:catalog:*."
         raise Unauthorized(msg, scope="registry:catalog:*", reason="insufficient_scope")
     return await context.database.read(_catalog, actor, last, limit)
 
@@ -66,10 +66,10 @@ async def referrers(
     artifact_types: Sequence[str],
     after: int,
 ) -> tuple[list[bytes], int | None]:
-    """A page of descriptors, as JSON, of what refers to the digest, and what the next page comes after.
+    """A page of JSON descriptors of manifests whose subject is the digest, and the cursor of the next page.
 
-    Of any of ``artifact_types`` where some are given. "If the registry supports the referrers API … MUST include" those
-    of the fallback tag too, which stand on the first page.
+    If ``artifact_types`` are given, only descriptors of one of them. The first page also has those of the fallback tag:
+    "If the registry supports the referrers API … MUST include".
     """
     return await context.database.read(_referrers, context, actor, name, digest, artifact_types, after)
 
@@ -84,17 +84,17 @@ def _referrers(
     after: int,
 ) -> tuple[list[bytes], int | None]:
     try:
-        reached = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
+        permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
     except NameUnknown:
         return [], None
     fallback = (
-        _fallback_entries(db.manifests.body_of_tag(connection, reached.repository_id, digest.replace(":", "-")))
+        _fallback_entries(db.manifests.body_of_tag(connection, permitted.repository_id, digest.replace(":", "-")))
         if after == 0
         else []
     )
     page, following = db.manifests.referrers(
         connection,
-        reached.repository_id,
+        permitted.repository_id,
         digest,
         artifact_types=artifact_types,
         after=after,
@@ -113,7 +113,7 @@ def _descriptor(row: Any) -> bytes:  # noqa: ANN401 - a row of named columns
     if row.artifact_type:
         item["artifactType"] = row.artifact_type
     if row.annotations:
-        item["annotations"] = msgspec.Raw(row.annotations)  # JSON already, and perhaps a lot of it
+        item["annotations"] = msgspec.Raw(row.annotations)  # JSON already
     return msgspec.json.encode(item)
 
 
@@ -128,9 +128,9 @@ class _Entry(msgspec.Struct):
 
 
 def _fallback_entries(body: bytes | None) -> list[tuple[str, str | None, bytes]]:
-    """Digest, artifact type and JSON of the entries of the index that a client keeps under ``sha256-<hex>``.
+    """Digest, artifact type and JSON of each entry of the index under the tag ``sha256-<hex>``.
 
-    Such a client knows no referrers API.
+    Clients that do not know the referrers API keep such an index.
     """
     found: list[tuple[str, str | None, bytes]] = []
     with contextlib.suppress(msgspec.DecodeError):
@@ -152,9 +152,9 @@ async def commits(
     limit: int,
     after: int | None,
 ) -> tuple[list[Commit], int | None, int]:
-    """A page of commits, the key of the next page, and how many there are in all.
+    """A page of commits, the cursor of the next page, and the total number. For members.
 
-    Raises OrganisationUnknown, NameUnknown, TagInvalid, and TagUnknown for a tag that nothing was pushed to.
+    Raises OrganisationUnknown, NameUnknown, TagInvalid, and TagUnknown if the tag never had a commit.
     """
     if tag is not None:
         tag = Tag.parse(tag)
@@ -172,13 +172,13 @@ def _commits(
     after: int | None,
 ) -> tuple[list[Commit], int | None, int]:
     permissions.require_role(connection, actor, name.organisation, Role.reader)
-    reached = permissions.require_permission(connection, actor, name, Action.pull)
+    permitted = permissions.require_permission(connection, actor, name, Action.pull)
     found, following = db.manifests.commit_page(
-        connection, reached.repository_id, tag=tag, newest_first=newest_first, limit=limit, after=after
+        connection, permitted.repository_id, tag=tag, newest_first=newest_first, limit=limit, after=after
     )
     if tag is None:
-        return found, following, db.repositories.one(connection, reached.repository_id).commits
-    total = db.manifests.count_commits(connection, reached.repository_id, tag)
+        return found, following, db.repositories.one(connection, permitted.repository_id).commits
+    total = db.manifests.count_commits(connection, permitted.repository_id, tag)
     if total == 0:
         msg = f"Nothing was ever pushed to {name}:{tag}. polly dockers commit-list --name {name.name} shows its tags."
         raise TagUnknown(msg)
@@ -188,25 +188,25 @@ def _commits(
 async def active_commits(
     context: Context, actor: Actor, name: RepositoryName, *, newest_first: bool, limit: int, after: int | None
 ) -> tuple[list[Commit], int | None, int]:
-    """A page of tags by their active commits, the key of the next page, and how many tags there are.
+    """A page of the active commits, one for each tag; the cursor of the next page, and the number of tags.
 
-    For members. Raises OrganisationUnknown, NameUnknown.
+    For members. Raises OrganisationUnknown and NameUnknown.
     """
 
     def query(connection: Connection) -> tuple[list[Commit], int | None, int]:
         permissions.require_role(connection, actor, name.organisation, Role.reader)
-        reached = permissions.require_permission(connection, actor, name, Action.pull)
+        permitted = permissions.require_permission(connection, actor, name, Action.pull)
         found, following = db.tags.page(
-            connection, reached.repository_id, newest_first=newest_first, limit=limit, after=after
+            connection, permitted.repository_id, newest_first=newest_first, limit=limit, after=after
         )
-        return found, following, db.repositories.one(connection, reached.repository_id).tags
+        return found, following, db.repositories.one(connection, permitted.repository_id).tags
 
     await fold(context)
     return await context.database.read(query)
 
 
 async def fold(context: Context) -> None:
-    """Bring totals and times of last pushes up to now; where the disk is full, they stay as they were."""
+    """Update the totals and the times of last pushes of repositories. If the disk is full, they stay as they are."""
     if await context.database.read(db.repositories.deltas_wait):
         folded: list[int] = []
         while await context.write_aside("totals", _fold, folded) and folded[-1] == db.repositories.FOLD:

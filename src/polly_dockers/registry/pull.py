@@ -1,4 +1,4 @@
-"""Pulling manifests and blobs, by one query each for rights, repository and content."""
+"""Pulling manifests and blobs. One query finds the rights, the repository and the content."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 
 PULLED: Final = 100_000
-"""Manifests whose pull a process remembers until it is written, at most: on a full disk that may take a day."""
+"""Pulled manifests that a process remembers until they are recorded, at most. With a full disk that may be a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest as it was pushed, byte for byte."""
+    """A manifest, byte for byte as it was pushed."""
 
     digest: Digest
     media_type: str
     size: int
     body: bytes | None
-    """None for one that is larger than was asked for."""
+    """None if it is larger than the caller wanted."""
 
 
 async def manifest(
     context: Context, actor: Actor, name: RepositoryName, reference: Tag | Digest, *, largest: int
 ) -> StoredManifest:
-    """The manifest of a tag or of a digest: of a commit that is active, or of any that is not.
+    """The manifest of a tag, or of a digest, whether its commit is active or not.
 
-    Its bytes where there are ``largest`` at most. Raises ManifestUnknown.
+    The body is included if it has at most ``largest`` bytes. Raises ManifestUnknown, Unauthorized and NameUnknown.
     """
     row = await context.database.read(db.pull.find_manifest, actor, name, reference, largest)
     permitted = permissions.find_in_row(row, actor, name, Action.pull, public=context.public)
@@ -60,22 +60,26 @@ async def _missing(
     *,
     whole: bool,
 ) -> PollyError:
-    """The error for a manifest that is not there, or the ``whole`` repository; a member is told of the trash."""
-    said = None
+    """The error for a missing manifest, or a missing ``whole`` repository. It tells members what is in the trash."""
+    deleted = None
     if row is not None and row.maybe_deleted:
         place = (row.organisation_id, row.repository_id)
-        said = await context.database.read(deletion.explain_missing, context.config, name, place, reference)
+        deleted = await context.database.read(deletion.explain_missing, context.config, name, place, reference)
     if whole:
-        return NameUnknown(said, detail={"name": name}) if said else permissions.repository_missing(name, Action.pull)
+        return (
+            NameUnknown(deleted, detail={"name": name})
+            if deleted
+            else permissions.repository_missing(name, Action.pull)
+        )
     what = "commit or manifest" if isinstance(reference, Digest) else "tag"
-    msg = f"{name} has no {what} {reference}. polly dockers commit-list --name {name.name} shows what it has."
-    return ManifestUnknown(said or msg, detail={"name": name, "reference": reference})
+    msg = f"{name} has no {what} {reference}. polly dockers commit-list --name {name.name} shows its tags and commits."
+    return ManifestUnknown(deleted or msg, detail={"name": name, "reference": reference})
 
 
 async def blob(context: Context, actor: Actor, name: RepositoryName, digest: Digest) -> LinkedBlob:
-    """A blob that the repository has, its lease renewed where it runs low; raises BlobUnknown.
+    """A blob of the repository. Its lease is renewed if half of it has passed. Raises BlobUnknown.
 
-    Whoever asks may be about to name it in a manifest: a HEAD is a promise that the blob will be there.
+    A client that sends HEAD may be about to push a manifest that names the blob, so the blob must stay until then.
     """
     row = await context.database.read(db.pull.find_blob, actor, name, digest)
     permitted = permissions.require_in_row(row, actor, name, Action.pull, public=context.public)
@@ -98,7 +102,7 @@ async def blob(context: Context, actor: Actor, name: RepositoryName, digest: Dig
 
 
 async def open_blob(context: Context, found: LinkedBlob) -> Blob:
-    """The blob's bytes; the caller closes it. Raises BlobMissing where they are not as many as the row says."""
+    """Open the blob's bytes; the caller closes them. Raises BlobMissing if their number differs from the row's."""
     blob = await context.blobs.open(found.storage_key)
     if blob.size != found.size:
         blob.close()

@@ -1,4 +1,4 @@
-"""Pushing manifests: checked against what the repository has, kept as they came, committed to their tags."""
+"""Pushing manifests: each is checked against its repository, stored byte for byte, and committed to its tags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polly_dockers.db.audit import Event
 from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid
 from polly_dockers.model import Digest
 from polly_dockers.oci.manifest import CONFIGS, MAX_CONFIG, parse, platform_of_config
-from polly_dockers.registry.uploads import look_for_push, reach_or_make
+from polly_dockers.registry.uploads import require_or_create, require_push
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from polly_dockers.oci.manifest import Manifest
 
 LARGE: Final = 1 << 16
-"""Bytes of a manifest from which parsing it leaves the loop to others."""
+"""Manifests of this many bytes or more are parsed on a thread."""
 
 PLATFORMS: Final = 50
-"""Platforms of an index that lists show, at most."""
+"""Platforms that are stored for one index, at most."""
 
 NAMED: Final = 20
-"""Missing digests that one error names, at most."""
+"""Missing digests that an error lists, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A manifest that is kept."""
+    """A manifest that was stored."""
 
     digest: Digest
     subject: Digest | None
@@ -55,19 +55,21 @@ async def manifest(
     digest: Digest | None,
     tags: Sequence[Tag],
 ) -> Pushed:
-    """Keep a manifest under its digest, and set ``tags`` to it, each a commit where that changes it.
+    """Store a manifest under its digest, and set ``tags`` to it. Each tag that changes gets a commit.
 
-    ``read`` gives the bytes, and is called once it is clear that the user may push.
-    ``digest`` is what the client calls it; None: its sha256. Raises DigestInvalid where it has another,
-    ManifestInvalid where it is none, ManifestBlobUnknown where it names what the repository lacks.
+    ``read`` returns the bytes. It is called only after it is known that the caller may push. ``digest`` is the digest
+    that the client gave, or None.
+
+    Raises DigestInvalid if the bytes have another digest, ManifestInvalid if they are not a valid manifest, and
+    ManifestBlobUnknown if the repository does not have what the manifest names.
     """
-    repository_id = await look_for_push(context, actor, name)
+    repository_id = await require_push(context, actor, name)
     body = await read()
     computed = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
     if digest is not None and digest.algorithm == "sha512":
         computed = Digest(f"sha512:{hashlib.sha512(body).hexdigest()}")
     if digest is not None and digest != computed:
-        msg = f"The manifest that arrived has the digest {computed}, not {digest}; nothing was stored."
+        msg = f"The manifest does not match its digest: it has {computed}, not {digest}. Nothing was stored."
         raise DigestInvalid(msg, detail={"computed": computed, "given": digest})
     if len(body) < LARGE:
         parsed = parse(body, content_type)
@@ -84,7 +86,7 @@ async def manifest(
 
 
 async def _platform(context: Context, repository_id: int | None, parsed: Manifest) -> str | None:
-    """The platform that an image's config names. A config that is missing is found out in the transaction."""
+    """The platform in an image's config; None if it has none. That the config exists is checked when storing."""
     config = parsed.config
     if repository_id is None or config is None or config.size > MAX_CONFIG:
         return None
@@ -114,44 +116,50 @@ def _store(
     platform: str | None,
     tags: Sequence[Tag],
 ) -> None:
-    """Check the references, insert what is new, and commit the tags, in one transaction.
+    """Check what the manifest names, insert it if it is new, and commit the tags, in one transaction.
 
-    A manifest that the repository has whole is held with all that it names, by foreign keys: then only tags are set.
-    Where that sets none it counts as a pull, for an index that names it may be under way.
+    If the repository has the manifest already, foreign keys hold all that it names, so only the tags are set. If no tag
+    changes, the push counts as a pull: an index that names the manifest may be about to follow.
     """
-    reached = reach_or_make(connection, context, actor, name)
-    manifest_id = db.manifests.find_whole(connection, reached.repository_id, digest)
+    permitted = require_or_create(connection, context, actor, name)
+    manifest_id = db.manifests.find_whole(connection, permitted.repository_id, digest)
     new = manifest_id is None
     if manifest_id is None:
-        manifest_id = _keep(connection, reached, digest, parsed, body, platform)
+        manifest_id = _insert(connection, permitted, digest, parsed, body, platform)
     changed = [
         tag
         for tag in tags
         if db.manifests.set_tag(
-            connection, repository_id=reached.repository_id, tag=tag, manifest_id=manifest_id, user_id=reached.user_id
+            connection,
+            repository_id=permitted.repository_id,
+            tag=tag,
+            manifest_id=manifest_id,
+            user_id=permitted.user_id,
         )
     ]
     if not changed:
         db.last_pulls.record_if_stale(connection, manifest_id)
     paths = [f"{name}:{tag}" for tag in changed] or ([name] if new else [])
     for path in paths:
-        db.audit.append(connection, Event.push, path, organisation_id=reached.organisation_id, by=actor, detail=digest)
+        db.audit.append(
+            connection, Event.push, path, organisation_id=permitted.organisation_id, by=actor, detail=digest
+        )
 
 
-def _keep(
-    connection: Connection, reached: Permitted, digest: Digest, parsed: Manifest, body: bytes, platform: str | None
+def _insert(
+    connection: Connection, permitted: Permitted, digest: Digest, parsed: Manifest, body: bytes, platform: str | None
 ) -> int:
-    """Insert the manifest, or complete one that lacked something, and let it hold what it names; its id."""
+    """Insert the manifest, or complete an incomplete one, with references to what it names. Returns its id."""
     named = _index_references if parsed.index else _image_references
-    references = named(connection, reached, parsed)
+    references = named(connection, permitted, parsed)
     if platform is not None:
         references = replace(references, platforms=(platform,))
-    manifest_id = db.manifests.find_id(connection, reached.repository_id, digest)
+    manifest_id = db.manifests.find_id(connection, permitted.repository_id, digest)
     if manifest_id is None:
         manifest_id = db.manifests.add(
             connection,
-            repository_id=reached.repository_id,
-            user_id=reached.user_id,
+            repository_id=permitted.repository_id,
+            user_id=permitted.user_id,
             digest=digest,
             manifest=parsed,
             body=body,
@@ -159,7 +167,7 @@ def _keep(
         )
     db.manifests.refer(
         connection,
-        repository_id=reached.repository_id,
+        repository_id=permitted.repository_id,
         manifest_id=manifest_id,
         blob_ids=references.blobs,
         child_ids=references.children,
@@ -170,7 +178,7 @@ def _keep(
 
 @dataclass(frozen=True, slots=True)
 class _References:
-    """What a manifest names: ids of what the repository has, and digests of what it has not, and may lack."""
+    """What a manifest names: ids of what the repository has, and digests of what may be missing."""
 
     blobs: Sequence[int]
     children: Sequence[int]
@@ -178,13 +186,13 @@ class _References:
     platforms: Sequence[str]
 
 
-def _image_references(connection: Connection, reached: Permitted, parsed: Manifest) -> _References:
-    """Of an image. Where the repository takes sparse indexes, layers may be missing too."""
+def _image_references(connection: Connection, permitted: Permitted, parsed: Manifest) -> _References:
+    """The references of an image. If the repository accepts sparse indexes, layers may be missing too."""
     configs = [parsed.config] if parsed.config else []
     named = [*configs, *parsed.layers]
-    found = db.blobs.find_all(connection, reached.repository_id, (item.digest for item in named))
+    found = db.blobs.find_all(connection, permitted.repository_id, (item.digest for item in named))
     missing = sorted({item.digest for item in named} - set(found))
-    needed = {item.digest for item in (configs if reached.sparse_indexes else named)} - parsed.foreign
+    needed = {item.digest for item in (configs if permitted.sparse_indexes else named)} - parsed.foreign
     if needed & set(missing):
         raise _unknown(sorted(needed & set(missing)))
     for item in named:
@@ -193,15 +201,15 @@ def _image_references(connection: Connection, reached: Permitted, parsed: Manife
     return _References([blob.id for blob in found.values()], [], missing, [])
 
 
-def _index_references(connection: Connection, reached: Permitted, parsed: Manifest) -> _References:
-    """Of an index: manifests, and the blobs that the index of a build cache holds."""
+def _index_references(connection: Connection, permitted: Permitted, parsed: Manifest) -> _References:
+    """The references of an index: manifests, and blobs in the index of a build cache."""
     digests = [item.digest for item in parsed.children]
-    children = db.manifests.find_all(connection, reached.repository_id, digests)
+    children = db.manifests.find_all(connection, permitted.repository_id, digests)
     found: dict[str, LinkedBlob] = db.blobs.find_all(
-        connection, reached.repository_id, (digest for digest in digests if digest not in children)
+        connection, permitted.repository_id, (digest for digest in digests if digest not in children)
     )
     missing = sorted(set(digests) - set(children) - set(found))
-    if missing and not reached.sparse_indexes:
+    if missing and not permitted.sparse_indexes:
         raise _unknown(missing)
     for item in parsed.children:
         if item.digest in children:
@@ -219,11 +227,12 @@ def _index_references(connection: Connection, reached: Permitted, parsed: Manife
 
 def _same_size(digest: str, stated: int, actual: int) -> None:
     if stated != actual:
-        msg = f"The manifest says that {digest} has {stated} bytes; it has {actual}. No client could pull it."
+        msg = f"The manifest gives {digest} a size of {stated} bytes, but it has {actual}. No client could pull it."
         raise ManifestInvalid(msg)
 
 
 def _unknown(missing: Sequence[str]) -> ManifestBlobUnknown:
     rest = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-    msg = f"The repository lacks what the manifest names: {', '.join(missing[:NAMED])}{rest}. Push that first."
+    named = ", ".join(missing[:NAMED])
+    msg = f"The manifest names content that the repository does not have: {named}{rest}. Push that first."
     return ManifestBlobUnknown(msg, detail={"missing": missing[:NAMED]})

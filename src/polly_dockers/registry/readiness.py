@@ -1,4 +1,4 @@
-"""Whether rows and files can be written now, asked as often as anybody likes, tried once a second in all processes."""
+"""Whether the server can write now. However often it is asked, one process of the server tries it once a second."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from polly_dockers.context import Context
 
 EVERY: Final = 1.0
-"""Seconds for which an answer holds, in all processes of the server."""
+"""Seconds for which a result is reused, by all processes of the server."""
 PATIENCE: Final = 5.0
-"""Seconds after which a database or a disk that does not answer counts as one that does not work."""
+"""Seconds after which a database or disk that does not respond counts as not working."""
 
 
 class Readiness:
-    """What one process knows of it. A try is shared by all who ask while it goes on."""
+    """The last result of this process. Requests that come during a trial wait for its result."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,7 +37,7 @@ class Readiness:
         self._holds_until = 0.0
 
     async def check(self) -> None:
-        """Return where writing works; raises Unavailable or StorageFull where it does not, after PATIENCE at most."""
+        """Return if the server can write. Otherwise raise Unavailable or StorageFull, after at most PATIENCE."""
         clock = asyncio.get_running_loop().time
         if self._trial is None and clock() >= self._holds_until:
             self._began = clock()
@@ -45,7 +45,7 @@ class Readiness:
         if self._trial is not None:
             await asyncio.wait({self._trial}, timeout=max(0.0, self._began + PATIENCE - clock()))
         if self._trial is not None:
-            msg = f"The database or the disk did not answer within {PATIENCE:g} seconds."
+            msg = f"The database or the disk did not respond within {PATIENCE:g} seconds."
             raise Unavailable(msg)
         if self._failure is not None:
             raise type(self._failure)(self._failure.message)
@@ -60,7 +60,7 @@ class Readiness:
         except PollyError as error:
             self._failure = error
         except OSError as error:
-            self._failure = Unavailable(f"The server can't use its disk now: {error.strerror}.")
+            self._failure = Unavailable(f"The server cannot use its disk: {error.strerror}.")
         except BaseException:
             self._failure = Unavailable("The check of the database and the disk was not finished.")
             raise
@@ -70,7 +70,7 @@ class Readiness:
 
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
-        """Held by one process at a time: the others wait, and find the row that it wrote. It dies with its holder."""
+        """A lock that one process holds at a time, until it ends; the others then find the row that it wrote."""
         place = self._context.config.data / "ready.lock"
         fd = await asyncio.get_running_loop().run_in_executor(self._lock_thread, _open, place)
         try:
@@ -85,5 +85,5 @@ class Readiness:
 
 
 def _open(place: Path) -> int:
-    """Open the file of the lock, on a thread of its own: a disk that does not answer holds up this thread alone."""
+    """Open the lock file. It is done on a separate thread, which alone hangs if the disk does not respond."""
     return os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

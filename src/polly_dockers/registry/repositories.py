@@ -1,4 +1,4 @@
-"""Making repositories, changing what is said of them, and listing them."""
+"""Creating, changing and listing repositories."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ MAX_DESCRIPTION: Final = 1000
 def _check_description(text: str) -> str:
     text = text.strip()
     if not text or len(text) > MAX_DESCRIPTION:
-        msg = f"The description has {len(text)} characters: say in 1 to {MAX_DESCRIPTION} what the repository is for."
+        msg = f"The description has {len(text)} characters; it must have 1 to {MAX_DESCRIPTION}."
         raise BadRequest(msg)
     return text
 
 
 def _check_public(context: Context, wanted: str | None, role: Role) -> None:
-    """Raise Denied unless an admin makes a repository public, on a server whose setting allows it."""
+    """Raise Denied if ``wanted`` is public, and the caller is not an admin or the server does not allow it."""
     if wanted != "public":
         return
     if not context.public:
-        msg = "This server keeps all repositories private: its setting public_repositories is deny."
+        msg = "Repositories cannot be public on this server: its setting public_repositories is deny."
         raise Denied(msg)
     if role < Role.admin:
-        msg = f"Only an admin makes a repository public, and you are {role.name}. Ask one: polly members list."
+        msg = (
+            f"Only an admin can make a repository public, and you are {role.name}. polly members list shows the admins."
+        )
         raise Denied(msg)
 
 
 async def create(
     context: Context, actor: Actor, organisation: str, *, name: str, description: str, public: bool
 ) -> Repository:
-    """Make a repository.
+    """Create a repository. For writers.
 
-    Raises NameInvalid, NameExists, BadRequest for the description, Denied, OrganisationUnknown.
+    Raises NameInvalid, NameExists, BadRequest for the description, Denied, and OrganisationUnknown.
     """
     description = _check_description(description)
 
@@ -63,7 +65,7 @@ async def create(
             user_id=actor.user_id or 0,
         )
         if made is None:
-            msg = f"There is a docker repository {full} already. polly dockers list --search {full.name} shows it."
+            msg = f"There is already a docker repository {full}. polly dockers list --search {full.name} shows it."
             raise NameExists(msg)
         detail = "public" if public else "private"
         db.audit.append(connection, Event.repository_create, full, organisation_id=found, by=actor, detail=detail)
@@ -82,7 +84,7 @@ async def update(
     wanted_access: str | None,
     sparse_indexes: str | None,
 ) -> Repository:
-    """Change what is given and leave the rest. Access is for admins. Raises as ``create``, and NameUnknown."""
+    """Change the settings that are given. Only admins change the access. Raises as ``create``, and NameUnknown."""
     full = RepositoryName.of(organisation, name)
     values: dict[str, str] = {}
     if description is not None:
@@ -92,35 +94,35 @@ async def update(
     if sparse_indexes is not None:
         values["sparse_indexes"] = sparse_indexes
     if not values:
-        msg = "Nothing to change was given: description, access or sparse_indexes."
+        msg = "There is nothing to change: give description, access or sparse_indexes."
         raise BadRequest(msg)
 
     def change(connection: Connection) -> Repository:
         _, role = permissions.require_role(connection, actor, organisation, Role.writer)
-        reached = permissions.require_permission(connection, actor, full, Action.pull)
+        permitted = permissions.require_permission(connection, actor, full, Action.pull)
         if wanted_access is not None:
-            changes = wanted_access != db.repositories.one(connection, reached.repository_id).access
+            changes = wanted_access != db.repositories.one(connection, permitted.repository_id).access
             if changes and role < Role.admin:
-                msg = f"Only an admin changes the access of a repository, and you are a {role.name}."
+                msg = f"Only an admin can change the access of a repository, and you are {role.name}."
                 raise Denied(msg)
             _check_public(context, wanted_access, role)
-        db.repositories.change(connection, reached.repository_id, **values)
+        db.repositories.change(connection, permitted.repository_id, **values)
         db.audit.append(
             connection,
             Event.repository_update,
             full,
-            organisation_id=reached.organisation_id,
+            organisation_id=permitted.organisation_id,
             by=actor,
             detail=", ".join(f"{key}: {value}" for key, value in values.items()),
         )
-        return db.repositories.one(connection, reached.repository_id)
+        return db.repositories.one(connection, permitted.repository_id)
 
     await fold(context)
     return await context.database.write(change)
 
 
 async def one(context: Context, actor: Actor, organisation: str, name: str) -> Repository:
-    """A repository of an organisation that the caller is a member of; raises OrganisationUnknown, NameUnknown."""
+    """A repository, for members of its organisation. Raises OrganisationUnknown and NameUnknown."""
     full = RepositoryName.of(organisation, name)
 
     def query(connection: Connection) -> Repository:
@@ -144,7 +146,7 @@ async def page(
     after: tuple[int, int] | None,
     search: str,
 ) -> tuple[list[Repository], tuple[int, int] | None, int]:
-    """A page of the organisation's repositories, the key of the next page, and how many match in all."""
+    """A page of the organisation's repositories, the cursor of the next page, and how many match. For members."""
 
     def query(connection: Connection) -> tuple[list[Repository], tuple[int, int] | None, int]:
         found, _ = permissions.require_role(connection, actor, organisation, Role.reader)

@@ -1,4 +1,4 @@
-"""Policies: what a person lets go by itself, told before it holds, and put into the trash by the collector."""
+"""Retention policies: setting them, previewing what they delete, and moving that to the trash."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 100 * 366 * SECONDS_PER_DAY
 MOST: Final = 1000
-"""The newest commits of a tag that a rule may keep, at most."""
+"""The highest number of newest commits that a rule may keep of each tag."""
 NAMED: Final = 1000
-"""Manifests that a preview names, at most."""
+"""Manifests that a preview lists, at most."""
 PREVIEW_SECONDS: Final = 20.0
-"""How long a preview looks; it says so where that was not enough."""
+"""How long a preview may take. If that is too short, it is marked as incomplete."""
 PAGE: Final = 200
-"""Repositories of one query."""
+"""Repositories or blobs of one query."""
 
 
-# --- what people write -------------------------------------------------------------------------------------------
+# --- what people write ------------------------------------------------------------------------------------------------
 
 
 def parse(keep: str, younger: int | None, newest: int | None, pulled: int | None) -> Policy | None:
-    """The policy that was asked for; None: that of the organisation. Raises BadRequest."""
+    """The policy that a request describes; None stands for the organisation's policy. Raises BadRequest."""
     given = [each for each in (younger, newest, pulled) if each is not None]
     if keep != "rules":
         if given:
-            msg = f"younger, newest and pulled are rules: they go with keep rules, not with keep {keep}."
+            msg = f"younger, newest and pulled are allowed only with keep rules, not with keep {keep}."
             raise BadRequest(msg)
         return Policy() if keep == "everything" else None
     if not given:
-        msg = "A policy without a rule would keep nothing but tags. Give younger, newest or pulled, or keep everything."
+        msg = "A policy of no rule would keep only what has a tag. Give younger, newest or pulled, or keep everything."
         raise BadRequest(msg)
     for name, seconds in (("younger", younger), ("pulled", pulled)):
         if seconds is not None and not SECONDS_PER_DAY <= seconds <= LONGEST:
-            msg = f"{name} is {seconds}: give seconds from {SECONDS_PER_DAY} (a day) to {LONGEST} (100 years)."
+            msg = f"{name} is {seconds}: it must be {SECONDS_PER_DAY} (a day) to {LONGEST} (100 years), in seconds."
             raise BadRequest(msg)
     if newest is not None and not 1 <= newest <= MOST:
-        msg = f"newest is {newest}: give how many commits of each tag are kept, from 1 to {MOST}."
+        msg = f"newest is {newest}: it must be from 1 to {MOST}, the commits kept of each tag."
         raise BadRequest(msg)
     return Policy(younger, newest, pulled)
 
@@ -65,7 +65,7 @@ def parse(keep: str, younger: int | None, newest: int | None, pulled: int | None
 async def read(
     context: Context, actor: Actor, organisation: str, *, limit: int, after: str
 ) -> tuple[Policy, list[tuple[str, Policy]], str | None]:
-    """The organisation's policy, those of repositories with their own, and the key of the next page; for members."""
+    """The organisation's policy, a page of repositories with their own policy, and the next cursor. For members."""
 
     def query(connection: Connection) -> tuple[Policy, list[tuple[str, Policy]], str | None]:
         found, _ = permissions.require_role(connection, actor, organisation, Role.reader)
@@ -85,23 +85,24 @@ async def write(
     preview: bool,
     as_of: int | None = None,
 ) -> tuple[Policy, Preview]:
-    """Set the policy of an organisation, or of one repository of it; what holds then, and what would go now.
+    """Set the policy of an organisation or of one repository. Returns the policy and what it deletes now. For admins.
 
-    With ``preview`` nothing is set, and what would go may be of a later moment, ``as_of`` (microseconds).
-    ``policy`` None lets a repository have its organisation's. For admins.
-    Raises BadRequest, Denied, OrganisationUnknown, NameUnknown; TooManyRequests where other previews take their time:
-    then nothing is set.
+    ``policy`` None lets a repository inherit its organisation's policy. With ``preview``, nothing is set, and what is
+    deleted may be that of a later moment, ``as_of`` (microseconds).
+
+    Raises BadRequest, Denied, OrganisationUnknown and NameUnknown. Raises TooManyRequests if other previews take too
+    long; then nothing is set.
     """
     if policy is None and name is None:
-        msg = "Only a docker repository can inherit a policy, from its organisation: give its name."
+        msg = "Only a docker repository can inherit a policy. Give its name."
         raise BadRequest(msg)
     if as_of is not None and not preview:
-        msg = "as_of is for a preview: a policy holds from now on."
+        msg = "as_of is allowed only with preview: a policy applies from now on."
         raise BadRequest(msg)
     at = _moment(as_of)
     full = RepositoryName.of(organisation, name) if name is not None else None
 
-    def reach(connection: Connection) -> tuple[int, int | None, Policy]:
+    def find(connection: Connection) -> tuple[int, int | None, Policy]:
         found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
         place = (
             permissions.require_permission(connection, actor, full, Action.delete).repository_id
@@ -111,7 +112,7 @@ async def write(
         return found, place, policy if policy is not None else db.retention.of_organisation(connection, found)
 
     def change(connection: Connection) -> tuple[int, int | None, Policy]:
-        found, repository_id, holds = reach(connection)
+        found, repository_id, holds = find(connection)
         text = policy.text if policy is not None else None
         if repository_id is None:
             db.accounts.set_policy(connection, found, text)
@@ -127,21 +128,21 @@ async def write(
         )
         return found, repository_id, holds
 
-    found, repository_id, holds = await context.database.read(reach)
-    async with _place(context, found, nothing_goes=holds.everything):  # whoever can't be told changes nothing either
+    found, repository_id, holds = await context.database.read(find)
+    async with _place(context, found, nothing_goes=holds.everything):  # without a preview, nothing is changed
         if not preview:
             found, repository_id, holds = await context.database.write(change)
         over = _one(repository_id or 0, full.name, holds) if full is not None else _inheriting(context, found, holds)
         return holds, await _preview(context, over, at)
 
 
-async def look(
+async def preview(
     context: Context, actor: Actor, organisation: str, name: str | None, *, as_of: int | None
 ) -> tuple[Policy, Preview]:
-    """The policy of an organisation or of one repository of it, and what goes by it now, or at a later moment.
+    """The policy of an organisation or of one repository, and what it deletes now, or at the moment ``as_of``.
 
-    For an organisation, what goes by the policies that repositories have of their own is included. For admins.
-    Raises BadRequest, Denied, OrganisationUnknown, NameUnknown, TooManyRequests.
+    For an organisation, this includes what repositories delete by policies of their own. For admins. Raises BadRequest,
+    Denied, OrganisationUnknown, NameUnknown and TooManyRequests.
     """
     at = _moment(as_of)
     full = RepositoryName.of(organisation, name) if name is not None else None
@@ -160,48 +161,49 @@ async def look(
 
 
 def _moment(as_of: int | None) -> int:
-    """When it is judged: now, or later. Raises BadRequest."""
+    """The moment of a preview: now, or later. Raises BadRequest."""
     at = now()
     if as_of is not None and not at - SECONDS_PER_DAY * SECOND <= as_of <= at + LONGEST * SECOND:
-        msg = "as_of is to be a moment from now on, within 100 years."
+        msg = "as_of must be between now and 100 years from now."
         raise BadRequest(msg)
     return max(at, as_of or 0)
 
 
-# --- what would go -----------------------------------------------------------------------------------------------
+# --- previews ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Going:
-    """A manifest that a policy lets go."""
+    """A manifest that a policy deletes."""
 
     pushed_at: int
-    """Its last commit, or itself where it never had one."""
+    """Time of its last commit, or of the manifest itself if it never had one."""
     repository: str
     digest: str
     tags: tuple[str, ...]
-    """Of its commits; no tag has it now."""
+    """Tags of its commits; it is no longer the active commit of any."""
     size: int
 
 
 @dataclass(slots=True)
 class Preview:
-    """What a policy would let go."""
+    """What a policy would delete."""
 
     at: int
-    """As of when."""
+    """The moment of the preview, in microseconds."""
     manifests: int = 0
     commits: int = 0
     size: int = 0
-    """Bytes that nothing else in their repositories needs; of one that was not looked at to its end, of manifests."""
+    """Bytes that nothing else in their repositories needs. In an incomplete preview, of manifests only
+    for the last repository."""
     complete: bool = True
-    """Whether everything was looked at in the time that there is."""
+    """Whether all repositories were searched in the time allowed."""
     items: list[Going] = field(default_factory=list)
-    """The newest of them, newest first."""
+    """The newest manifests, newest first, at most NAMED."""
 
 
-class _Looking:
-    """Adds up what would go, repository by repository."""
+class _Totals:
+    """Adds up what a policy deletes, repository by repository."""
 
     def __init__(self, at: int) -> None:
         self.seen = Preview(at)
@@ -210,7 +212,7 @@ class _Looking:
         self._freed: set[int] = set()
 
     def scan(self, connection: Connection, judge: db.retention.Judge, repository: str, after: str) -> str | None:
-        """Look at the next manifests of a repository; where to go on."""
+        """Judge the next manifests of a repository; returns the cursor of those after them."""
         found, following = db.retention.scan(connection, judge, after)
         for row, goes in found:
             blob_ids = db.blobs.ids_of_manifest(connection, row.id)
@@ -231,14 +233,14 @@ class _Looking:
         (heapq.heappush if len(self._newest) < NAMED else heapq.heappushpop)(self._newest, item)
 
     def freed(self) -> list[list[int]]:
-        """A repository is over: the blobs that go with it, in parts for ``add_blobs``."""
+        """The blobs that the finished repository no longer needs, in parts for ``add_blobs``."""
         gone = sorted(self._freed - self._needed)
         self._freed.clear()
         self._needed.clear()
         return [gone[at : at + PAGE] for at in range(0, len(gone), PAGE)]
 
     def add_blobs(self, connection: Connection, blob_ids: list[int]) -> None:
-        """Count the bytes of blobs that go."""
+        """Add the bytes of blobs that are deleted."""
         self.seen.size += db.blobs.total_size(connection, blob_ids)
 
     def done(self) -> Preview:
@@ -247,39 +249,39 @@ class _Looking:
 
 
 _Over = AsyncIterator[tuple[int, str, Policy]]
-"""Repositories that are looked at: their ids, names, and what is kept in them."""
+"""Repositories to search: ids, names and policies."""
 
 
 def _place(context: Context, organisation_id: int, *, nothing_goes: bool) -> AbstractAsyncContextManager[None]:
-    """The place where a process looks for what goes; none is taken where there is nothing to look for."""
+    """A place for one preview in this process; none is needed if the policy deletes nothing."""
     return contextlib.nullcontext() if nothing_goes else context.previews.place(organisation_id)
 
 
 async def _preview(context: Context, over: _Over, at: int) -> Preview:
-    """Look for PREVIEW_SECONDS at most, counted from now; the caller holds the place where that is done."""
-    looking = _Looking(at)
-    await _look(context, over, looking, asyncio.get_running_loop().time() + PREVIEW_SECONDS)
-    return looking.done()
+    """Search for at most PREVIEW_SECONDS. The caller holds the place for a preview."""
+    totals = _Totals(at)
+    await _scan(context, over, totals, asyncio.get_running_loop().time() + PREVIEW_SECONDS)
+    return totals.done()
 
 
-async def _look(context: Context, over: _Over, looking: _Looking, until: float) -> None:
-    """Look until there is nothing more, or no time; half of the time is for other requests."""
+async def _scan(context: Context, over: _Over, totals: _Totals, until: float) -> None:
+    """Search all repositories, until ``until`` at most. Half of the time is left to other requests."""
     timer = asyncio.get_running_loop().time
     jumps = await context.database.read(db.clock.jumps, now())
     async for repository_id, name, policy in over:
         lease = context.config.lease_seconds
-        judge = db.retention.Judge(repository_id, policy, at=looking.seen.at, lease=lease, jumps=jumps)
+        judge = db.retention.Judge(repository_id, policy, at=totals.seen.at, lease=lease, jumps=jumps)
         after: str | None = None if policy.everything else ""
         while after is not None and timer() < until:
             began = timer()
-            after = await context.database.read(looking.scan, judge, name, after)
+            after = await context.database.read(totals.scan, judge, name, after)
             await asyncio.sleep(timer() - began)
-        for blob_ids in looking.freed() if after is None else ():
+        for blob_ids in totals.freed() if after is None else ():
             began = timer()
-            await context.database.read(looking.add_blobs, blob_ids)
+            await context.database.read(totals.add_blobs, blob_ids)
             await asyncio.sleep(timer() - began)
         if after is not None or timer() >= until:
-            looking.seen.complete = False
+            totals.seen.complete = False
             break
 
 
@@ -288,7 +290,7 @@ async def _one(repository_id: int, name: str, policy: Policy) -> _Over:
 
 
 async def _inheriting(context: Context, organisation_id: int, policy: Policy) -> _Over:
-    """Repositories without a policy of their own, with the one that they would have."""
+    """The repositories that inherit the organisation's policy."""
     after: str | None = None if policy.everything else ""
     while after is not None:
         found, after = await context.database.read(db.retention.inheriting, organisation_id, after=after, limit=PAGE)
@@ -298,7 +300,7 @@ async def _inheriting(context: Context, organisation_id: int, policy: Policy) ->
 
 
 async def _all(context: Context, organisation_id: int) -> _Over:
-    """All repositories of an organisation, with what is kept in them."""
+    """All repositories of an organisation, with the policy of each."""
     after: str | None = ""
     while after is not None:
         found, after = await context.database.read(db.retention.of_all, organisation_id, after=after, limit=PAGE)
@@ -307,11 +309,11 @@ async def _all(context: Context, organisation_id: int) -> _Over:
         await asyncio.sleep(0)
 
 
-# --- what goes ---------------------------------------------------------------------------------------------------
+# --- deleting ---------------------------------------------------------------------------------------------------------
 
 
 async def _found(context: Context, at: int) -> AsyncIterator[tuple[int, list[int]]]:
-    """Go over all repositories that have rules: their ids, with ids of manifests that nothing seems to keep."""
+    """Search all repositories with rules: their ids, and ids of manifests that nothing seems to keep."""
     page: int | None = 0
     jumps = await context.database.read(db.clock.jumps, at)
     while page is not None:
@@ -327,21 +329,21 @@ async def _found(context: Context, at: int) -> AsyncIterator[tuple[int, list[int
 
 
 async def apply(context: Context) -> AsyncIterator[int]:
-    """Put into the trash what no policy keeps; how many manifests, after each small step."""
+    """Move to the trash what no policy keeps. Yields the number of manifests after each small step."""
     await record_pulls(context)
     at = now()
     async for repository_id, manifest_ids in _found(context, at):
         left: Sequence[int] = manifest_ids
         yield 0
         while left:
-            thrown, left = await context.database.write(
+            moved, left = await context.database.write(
                 db.retention.move_to_trash, repository_id, left, at=at, lease=context.config.lease_seconds
             )
-            yield thrown
+            yield moved
 
 
 async def count(context: Context) -> int:
-    """How many manifests would go now."""
+    """How many manifests ``apply`` would delete now."""
     number = 0
     async for _, manifest_ids in _found(context, now()):
         number += len(manifest_ids)
@@ -349,7 +351,7 @@ async def count(context: Context) -> int:
 
 
 async def record_pulls(context: Context) -> None:
-    """Write which manifests this process has answered since the last time, where that is worth it."""
+    """Record the manifests that this process has served since the last time, where an hour has passed."""
     while context.pulled:
         some = [context.pulled.pop() for _ in range(min(len(context.pulled), db.last_pulls.CHUNK))]
         try:

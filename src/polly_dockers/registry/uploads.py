@@ -1,7 +1,7 @@
-"""Pushing blobs: uploads in one request or many, and mounts from another repository.
+"""Pushing blobs: uploads in one request or several, and mounts from another repository.
 
-Bytes are durable before any row names them; what was not finished is invisible. An upload belongs to one repository
-and one user, and its id can't be guessed (Quay CVE-2026-32589).
+Bytes are durable before a row names them, and an unfinished upload is invisible. An upload belongs to one repository
+and one user, and its id cannot be guessed (Quay CVE-2026-32589).
 """
 
 from __future__ import annotations
@@ -43,37 +43,37 @@ if TYPE_CHECKING:
     from polly_dockers.model import Actor
 
 BATCH: Final = 1 << 20
-"""Bytes that are hashed and written in one go, at least, but for the last."""
-MOST: Final = 2 << 20
-"""Bytes that wait while a batch is hashed and written, at most: with those, what an upload holds in memory."""
-NAME_SECONDS: Final = 1800
-"""What may lie between the bytes of a blob and their row, at most: soon after, the collector takes them for garbage."""
-OPEN: Final = 1000
-"""Uploads of one user that stay open, at most, give or take those of LOOK; those untouched for longest go."""
-LOOK: Final = 100
-"""Uploads that a user begins at a process between two looks at how many are open."""
+"""Bytes that are hashed and written at a time, at least; the last batch may be smaller."""
+MAX_WAITING: Final = 2 << 20
+"""Bytes that may wait in memory while a batch is hashed and written, for each upload."""
+MAX_SECONDS_TO_ROW: Final = 1800
+"""Seconds between the bytes of a blob and their row, at most. Soon after, the collector deletes bytes without a row."""
+MAX_OPEN: Final = 1000
+"""Open uploads of one user, about. Those that were untouched for longest are deleted."""
+TRIM_EVERY: Final = 100
+"""Uploads that a user starts in a process before it counts again how many are open."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 def _clock() -> float:
-    """Seconds that go on while this process, or the machine, sleeps."""
+    """Seconds of a clock that also runs while the process is stopped or the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME if linux.LINUX else time.CLOCK_MONOTONIC)
 
 
 class Body(Protocol):
-    """The body of a request: bytes as they arrive. Iterating raises ClientGone where it is cut short."""
+    """The body of a request, as it arrives. Iterating raises ClientGone if the connection ends before the body."""
 
     length: int | None
-    """What Content-Length announces; None for a chunked body."""
+    """The Content-Length in bytes; None for a chunked body."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """The pieces."""
+        """Iterate over the pieces of the body."""
         ...
 
 
-async def look_for_push(context: Context, actor: Actor, name: RepositoryName) -> int | None:
-    """The id of the repository that may be pushed to; None where the push will make it."""
-    found = await context.database.read(_look, context, actor, name)
+async def require_push(context: Context, actor: Actor, name: RepositoryName) -> int | None:
+    """The id of the repository, if the caller may push to it; None if the push will create it."""
+    found = await context.database.read(_find_for_push, context, actor, name)
     if isinstance(found, Permitted):
         return found.repository_id
     if found.create_on_push:
@@ -81,20 +81,20 @@ async def look_for_push(context: Context, actor: Actor, name: RepositoryName) ->
     raise permissions.repository_missing(name, Action.push)
 
 
-def _look(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted | Absent:
+def _find_for_push(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted | Absent:
     return permissions.find_repository(connection, actor, name, Action.push, public=context.public)
 
 
-def reach_or_make(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted:
-    """The repository for a push; made on the way where the organisation has switched that on."""
-    found = _look(connection, context, actor, name)
+def require_or_create(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted:
+    """The repository, if the caller may push to it. It is created if the organisation has create-on-push."""
+    found = _find_for_push(connection, context, actor, name)
     if isinstance(found, Absent) and found.create_on_push:
         check_length(context.config.registry, name)
         db.repositories.add(
             connection,
             organisation_id=found.organisation_id,
             name=name.name,
-            description="Made by its first push.",
+            description="Created by its first push.",
             access="private",
             user_id=found.user_id,
         )
@@ -111,47 +111,47 @@ def reach_or_make(connection: Connection, context: Context, actor: Actor, name: 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload as it stands."""
+    """An upload: its id, and the bytes received so far."""
 
     id: str
     size: int
 
 
 async def start(context: Context, actor: Actor, name: RepositoryName) -> Upload:
-    """Begin an upload."""
-    reached = await context.database.read(_look, context, actor, name)
-    if isinstance(reached, Absent):
-        reached = await context.database.write(reach_or_make, context, actor, name)
-    context.begun[reached.user_id] += 1
-    if context.begun[reached.user_id] % LOOK == 0:
-        await context.blobs.trim(_stored_of(reached.user_id), OPEN)
+    """Start an upload."""
+    permitted = await context.database.read(_find_for_push, context, actor, name)
+    if isinstance(permitted, Absent):
+        permitted = await context.database.write(require_or_create, context, actor, name)
+    context.begun[permitted.user_id] += 1
+    if context.begun[permitted.user_id] % TRIM_EVERY == 0:
+        await context.blobs.trim(_stored_of(permitted.user_id), MAX_OPEN)
     upload_id = secrets.token_urlsafe(24)
-    await context.blobs.start(_stored(reached, upload_id))
+    await context.blobs.start(_stored(permitted, upload_id))
     return Upload(upload_id, 0)
 
 
-def _stored(reached: Permitted, upload_id: str) -> str:
-    """What the store calls an upload. Whoever asks elsewhere, or is somebody else, asks for another."""
-    return f"{_stored_of(reached.user_id)}{reached.repository_id}-{upload_id}"
+def _stored(permitted: Permitted, upload_id: str) -> str:
+    """The store's name of an upload. It contains user and repository, so nobody else can continue the upload."""
+    return f"{_stored_of(permitted.user_id)}{permitted.repository_id}-{upload_id}"
 
 
 def _stored_of(user_id: int) -> str:
-    """What the store's names of all uploads of a user begin with, and no others."""
+    """The prefix of the store's names of all uploads of a user."""
     return f"user-{user_id}-"
 
 
 async def _find(context: Context, actor: Actor, name: RepositoryName, upload_id: str) -> str:
     """The store's name of an upload of this user in this repository."""
-    reached = await context.database.read(
+    permitted = await context.database.read(
         permissions.require_permission, actor, name, Action.push, public=context.public
     )
     if not _ID.fullmatch(upload_id):
         raise gone()
-    return _stored(reached, upload_id)
+    return _stored(permitted, upload_id)
 
 
 async def find(context: Context, actor: Actor, name: RepositoryName, upload_id: str) -> Upload:
-    """The upload, for its own user in its own repository; raises BlobUploadUnknown for any other."""
+    """The upload, for its own user in its own repository. Raises BlobUploadUnknown for any other."""
     return Upload(upload_id, await context.blobs.size(await _find(context, actor, name, upload_id)))
 
 
@@ -163,15 +163,15 @@ async def append(
     body: Body,
     content_range: tuple[int, int] | None,
 ) -> Upload:
-    """Add the body to the upload; the upload as it stands then.
+    """Append the body to the upload; returns the upload after it.
 
-    Raises RangeInvalid where the range does not continue it, SizeInvalid where range and length disagree.
+    Raises RangeInvalid if the range does not start at the upload's end, and SizeInvalid if range and length differ.
     """
     stored = await _find(context, actor, name, upload_id)
     async with context.blobs.append(stored) as segment:
         _check_range(name, Upload(upload_id, segment.size), content_range, body)
         hasher = _hasher(context, stored, segment)
-        last = await _take(context, stored, segment, hasher, body, content_range)
+        last = await _receive(context, stored, segment, hasher, body, content_range)
         return Upload(upload_id, await _keep(context, stored, segment, hasher, last))
 
 
@@ -184,40 +184,40 @@ async def finish(
     body: Body,
     content_range: tuple[int, int] | None,
 ) -> None:
-    """Add the body, and make the upload a blob of the repository.
+    """Append the body, and make the upload a blob of the repository.
 
-    Raises DigestInvalid where the bytes have another digest; the upload is then as it was before, or over where all of
-    it was read again for a digest that had not been computed while it arrived.
+    Raises DigestInvalid if the bytes have another digest. The upload is then as before this request. Only if its digest
+    was not computed while it arrived, so that it had to be read again, the upload is deleted.
     """
     stored = await _find(context, actor, name, upload_id)
     async with context.blobs.append(stored) as segment:
         _check_range(name, Upload(upload_id, segment.size), content_range, body)
         hasher = _hasher(context, stored, segment)
-        last = await _take(context, stored, segment, hasher, body, content_range)
+        last = await _receive(context, stored, segment, hasher, body, content_range)
         began = _clock()
         key, size = await segment.finish(last, hasher, digest)
-    await _name(context, actor, name, digest, size, key, began)
+    await _record(context, actor, name, digest, size, key, began)
 
 
 async def push(context: Context, actor: Actor, name: RepositoryName, digest: Digest, body: Body) -> None:
-    """A whole blob in one request. Raises DigestInvalid where the bytes have another digest."""
-    await look_for_push(context, actor, name)
+    """Store a whole blob from one request. Raises DigestInvalid if the bytes have another digest."""
+    await require_push(context, actor, name)
     stored = secrets.token_urlsafe(24)
     await context.blobs.start(stored)
     try:
         async with context.blobs.append(stored) as segment:
             hasher = hashlib.sha256()
-            last = await _take(context, stored, segment, hasher, body, None)
+            last = await _receive(context, stored, segment, hasher, body, None)
             began = _clock()
             key, size = await segment.finish(last, hasher, digest)
     except BaseException:
         await context.blobs.abort(stored)
         raise
-    await _name(context, actor, name, digest, size, key, began)
+    await _record(context, actor, name, digest, size, key, began)
 
 
 async def cancel(context: Context, actor: Actor, name: RepositoryName, upload_id: str) -> None:
-    """End the upload and give its space back."""
+    """Delete the upload. Raises BlobUploadUnknown."""
     stored = await _find(context, actor, name, upload_id)
     if not await context.blobs.abort(stored):
         raise gone()
@@ -226,18 +226,20 @@ async def cancel(context: Context, actor: Actor, name: RepositoryName, upload_id
 async def mount(
     context: Context, actor: Actor, name: RepositoryName, digest_text: str, origin: str | None
 ) -> Digest | None:
-    """Link a blob of ``origin`` (where it is None: of any repository of the user's organisations) to the repository.
+    """Link a blob of the repository ``origin`` to this repository; returns the digest.
 
-    None where the blob is absent, the caller may not pull from there, or either is malformed: the client then sends
-    the bytes. A registry token opens no repository that it was not made for: clients ask for one that names the source
-    too (distribution, registry/client/auth/session.go; containers/image, mountBlob; containerd, pusher.go).
+    ``origin`` None stands for all repositories of the user's organisations. Returns None if the blob is missing, if the
+    caller may not pull from ``origin``, or if either is malformed. The client then sends the bytes.
+
+    A registry token must name ``origin`` too. Clients request such tokens (distribution,
+    registry/client/auth/session.go; containers/image, mountBlob; containerd, pusher.go).
     """
     try:
         digest = Digest.parse(digest_text)
         source = RepositoryName.parse(origin) if origin is not None else None
     except (DigestInvalid, NameInvalid):
         return None
-    await look_for_push(context, actor, name)
+    await require_push(context, actor, name)
     if await context.database.read(_source, context, actor, digest, source) is None:
         return None
     return await context.database.write(_mount, context, actor, name, digest, source)
@@ -261,13 +263,13 @@ def _mount(
     digest: Digest,
     source: RepositoryName | None,
 ) -> Digest | None:
-    reached = reach_or_make(connection, context, actor, name)
+    permitted = require_or_create(connection, context, actor, name)
     blob = _source(connection, context, actor, digest, source)
     if blob is None:
         return None
     lease = context.config.lease_seconds
     db.blobs.link(
-        connection, repository_id=reached.repository_id, blob_id=blob.id, digest=digest, size=blob.size, lease=lease
+        connection, repository_id=permitted.repository_id, blob_id=blob.id, digest=digest, size=blob.size, lease=lease
     )
     return digest
 
@@ -278,19 +280,19 @@ def _check_range(name: RepositoryName, upload: Upload, content_range: tuple[int,
         return
     start, end = content_range
     if start != upload.size:
-        msg = f"The upload holds {upload.size} bytes, so the next chunk starts at {upload.size}, not at {start}."
+        msg = f"The upload has {upload.size} bytes, so the next chunk must start at {upload.size}, not at {start}."
         raise RangeInvalid(msg, upload=(name, upload.id, upload.size))
     if end < start or (body.length is not None and body.length != end - start + 1):
-        msg = f"Content-Range says {end - start + 1} bytes and Content-Length {body.length}."
+        msg = f"Content-Range is of {end - start + 1} bytes, but Content-Length is {body.length}."
         raise SizeInvalid(msg)
 
 
 def _hasher(context: Context, stored: str, segment: Segment) -> Hasher | None:
-    """A SHA-256 of what the upload holds, where this process has one."""
+    """The running SHA-256 of the bytes received so far; None if this process does not have it."""
     return context.hashers.take(stored, segment.size) if segment.size else hashlib.sha256()
 
 
-async def _take(
+async def _receive(
     context: Context,
     stored: str,
     segment: Segment,
@@ -298,9 +300,10 @@ async def _take(
     body: Body,
     content_range: tuple[int, int] | None,
 ) -> Sequence[bytes]:
-    """Append the body but for its last bytes, which are returned; or keep what came of it and raise what stopped it.
+    """Append the body except its last bytes, which are returned.
 
-    Raises SizeInvalid for a body that is not what ``content_range`` says; the upload is then as it was before.
+    If the client goes away or is too slow, the bytes received are kept and the error is raised. Raises SizeInvalid if
+    the body does not have the length of ``content_range``. The upload is then as before this request.
     """
     length = content_range[1] + 1 - content_range[0] if content_range is not None else None
     try:
@@ -317,9 +320,9 @@ async def _take(
 async def _write(
     segment: Segment, body: Body, hasher: Hasher | None, length: int | None
 ) -> tuple[Sequence[bytes], ClientGone | RequestTimeout | None]:
-    """Write batches while the next arrives. The last, which is not written yet, and what cut the body short.
+    """Write each batch while the next arrives. Returns the last batch, unwritten, and the error that ended the body.
 
-    Raises SizeInvalid where more or fewer bytes come than ``length``.
+    Raises SizeInvalid if the body does not have ``length`` bytes.
     """
     batch: list[bytes] = []
     waiting, came = 0, 0
@@ -330,9 +333,9 @@ async def _write(
             waiting += len(piece)
             came += len(piece)
             if length is not None and came > length:
-                msg = f"More bytes came than the {length} of Content-Range."
+                msg = f"The body has more bytes than the {length} of Content-Range."
                 raise SizeInvalid(msg)
-            if waiting >= MOST or (waiting >= BATCH and (under_way is None or under_way.done())):
+            if waiting >= MAX_WAITING or (waiting >= BATCH and (under_way is None or under_way.done())):
                 if under_way is not None:
                     await under_way
                 under_way = asyncio.create_task(segment.write(batch, hasher))
@@ -343,25 +346,25 @@ async def _write(
         if under_way is not None:
             await under_way
     if length is not None and came != length:
-        msg = f"Content-Range says {length} bytes, and {came} came."
+        msg = f"Content-Range is of {length} bytes, but the body has {came}."
         raise SizeInvalid(msg)
     return batch, None
 
 
 async def _keep(context: Context, stored: str, segment: Segment, hasher: Hasher | None, last: Sequence[bytes]) -> int:
-    """Append the last bytes, and keep the running hash for the next request of the upload; its size."""
+    """Append the last bytes, and keep the running hash for the upload's next request. Returns the upload's size."""
     size = await segment.keep(last, hasher)
     if hasher is not None:
         context.hashers.keep(stored, size, hasher)
     return size
 
 
-async def _name(
+async def _record(
     context: Context, actor: Actor, name: RepositoryName, digest: Digest, size: int, key: str, began: float
 ) -> None:
-    """Name the bytes by a row; a key that no row can name is given back.
+    """Record the stored bytes as a blob of the repository. Bytes that are not needed are deleted.
 
-    Where the commit itself failed, nobody knows whether there is a row: the bytes stay, for the collector to look at.
+    If the transaction itself fails, it is unknown whether there is a row. The bytes are then left to the collector.
     """
     try:
         unused = await context.database.write(_add, context, actor, name, digest, size, key, began)
@@ -382,13 +385,13 @@ def _add(
     key: str,
     began: float,
 ) -> str | None:
-    if _clock() - began > NAME_SECONDS:
-        msg = "The server stood still between storing the blob and naming it. Push it again."
+    if _clock() - began > MAX_SECONDS_TO_ROW:
+        msg = "The server was stopped for too long between storing the blob and recording it. Push it again."
         raise Unavailable(msg)
-    reached = reach_or_make(connection, context, actor, name)
+    permitted = require_or_create(connection, context, actor, name)
     return db.blobs.add(
         connection,
-        repository_id=reached.repository_id,
+        repository_id=permitted.repository_id,
         digest=digest,
         size=size,
         storage_key=key,

@@ -44,7 +44,7 @@ class Slow:
         self.until: list[float] = []
         self.now = self.most = 0
         self.begun, self.go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
-        monkeypatch.setattr(retention, "_look", self)
+        monkeypatch.setattr(retention, "_scan", self)
 
     async def __call__(self, _registry: object, _over: object, _looking: object, until: float) -> None:
         """One look."""
@@ -84,7 +84,7 @@ async def test_who_can_not_wait_changes_nothing(context: Context, monkeypatch: p
         await retention.write(context, ADMIN, "two", None, RULES, preview=False)
     assert caught.value.retry_after > 0
     with pytest.raises(TooManyRequests):
-        await retention.look(context, ADMIN, "one", None, as_of=None)
+        await retention.preview(context, ADMIN, "one", None, as_of=None)
     slow.go_on.release()
     slow.go_on.release()
     await retention.write(context, ADMIN, "three", None, Policy(), preview=False)

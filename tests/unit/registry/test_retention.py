@@ -149,7 +149,7 @@ async def test_a_preview_of_a_later_moment(context: Context, clock: Clock) -> No
         await retention.write(context, ADMIN, ORG, None, later, preview=False, as_of=at)
     clock.advance(days=400)
     with pytest.raises(BadRequest):
-        await retention.look(context, ADMIN, ORG, None, as_of=at)
+        await retention.preview(context, ADMIN, ORG, None, as_of=at)
 
 
 async def test_what_a_policy_took_is_restored(context: Context, clock: Clock) -> None:

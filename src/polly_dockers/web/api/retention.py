@@ -46,7 +46,7 @@ async def update(request: Request, signed_in: SignedIn, organisation: str, wante
 async def preview(request: Request, signed_in: SignedIn, organisation: str) -> Response:
     """GET …/policy-preview[?name=][&as_of=]."""
     name, as_of = params.OPTIONAL_NAME.read(request), params.AS_OF.read(request)
-    holds, seen = await retention.look(request.context, signed_in.actor, organisation, name, as_of=as_of)
+    holds, seen = await retention.preview(request.context, signed_in.actor, organisation, name, as_of=as_of)
     return params.json_response(api_types.PolicyChange(_policy(holds), _preview(request, organisation, seen)))
 
 
