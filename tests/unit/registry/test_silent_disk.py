@@ -37,7 +37,7 @@ async def test_a_disk_that_hangs_holds_up_no_other_request(context: Context, mon
         patched.setattr(readiness, "PATIENCE", 0.1)
         patched.setattr(readiness, "os", Hung())
         ready = readiness.Readiness(context)
-        with pytest.raises(Unavailable, match="did not answer"):
+        with pytest.raises(Unavailable, match="did not respond"):
             await ready.check()
         answers.set()
         assert ready._trial is not None
