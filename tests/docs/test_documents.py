@@ -112,8 +112,8 @@ def test_a_secret_for_docker_is_not_the_variable_of_polly() -> None:
 
 
 def test_the_code_names_the_document_of_events() -> None:
-    """Where wire.py says that all of them are, they are."""
-    name = re.findall(r"docs/(\S+\.md) has all of them", (ROOT / "src/polly_dockers/api_types.py").read_text())
+    """The document that api_types.py names lists every event of the audit log."""
+    name = re.findall(r"docs/(\S+\.md) lists all of them", (ROOT / "src/polly_dockers/api_types.py").read_text())
     assert len(name) == 1
     text = (ROOT / "docs" / name[0]).read_text()
     assert [event.value for event in Event if f"`{event.value}`" not in text] == []
