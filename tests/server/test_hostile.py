@@ -97,7 +97,7 @@ def test_bodies_that_do_not_come(server: Server) -> None:
 IMPATIENT = """
 from polly_dockers.server.cli import entry
 from polly_dockers.web import connection, request
-request.PACE = request.WHOLE = connection.IDLE = 0.5
+request.PROGRESS_SECONDS = request.SMALL_BODY_SECONDS = connection.HEADERS_SECONDS = 0.5
 entry.run()
 """
 """The server with half a second in place of its 30 to 75; for readers it is a setting."""

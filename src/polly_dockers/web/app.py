@@ -36,10 +36,10 @@ log: Final = structlog.get_logger("polly.request")
 
 _COMMON: Final = "".join(f"{name}: {value}\r\n" for name, value in COMMON.items())
 
-GONE: Final = 499
+CLIENT_GONE: Final = 499
 """The status in the log of a request whose client disconnected before the response."""
 
-CUT: Final = 503
+CANCELLED: Final = 503
 """The status in the log of a request that was cancelled because the server stops."""
 
 _FORWARDED: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
@@ -117,7 +117,7 @@ class App:
         try:
             response = await self._handle(request, handler)
         except BaseException as error:
-            status = CUT if isinstance(error, asyncio.CancelledError) else GONE
+            status = CANCELLED if isinstance(error, asyncio.CancelledError) else CLIENT_GONE
             self._record(request, status, 0, time.perf_counter() - started)
             raise
         finally:

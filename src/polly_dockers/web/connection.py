@@ -15,7 +15,7 @@ from polly_dockers.api_types import ErrorItem, Errors, encode
 from polly_dockers.errors import BadRequest, ClientGone, InternalError
 from polly_dockers.web.fast_path import Framing
 from polly_dockers.web.memory import hang_up
-from polly_dockers.web.request import SLOWEST
+from polly_dockers.web.request import PROGRESS_BYTES
 
 if TYPE_CHECKING:
     from polly_dockers.web.app import App
@@ -25,10 +25,10 @@ log: Final = structlog.get_logger("polly.request")
 READ_BUFFER: Final = 256 << 10
 """Bytes of a request body that each connection buffers."""
 
-IDLE: Final = 75.0
+HEADERS_SECONDS: Final = 75.0
 """Seconds within which the headers of a request must arrive; then the connection is closed."""
 
-GOODBYE: Final = 3.0
+TLS_CLOSE_SECONDS: Final = 3.0
 """Seconds that an idle client has to finish its TLS connection when the server stops."""
 
 
@@ -45,14 +45,14 @@ def bound_unread(listener: socket.socket, seconds: float) -> None:
 class _Protocol(RequestHandler):
     """One connection. aiohttp calls ``handle_error`` for a request that can't be parsed, or whose client left."""
 
-    __slots__ = ("_app", "_framing", "_line", "_remote", "_unsent", "_waiting")
+    __slots__ = ("_app", "_framing", "_remote", "_sending", "_unsent", "_waiting")
 
     def __init__(self, app: App, manager: web.Server, loop: asyncio.AbstractEventLoop, **options: Any) -> None:  # noqa: ANN401 - the options of aiohttp
         super().__init__(manager, loop=loop, **options)
         self._app = app
         self._framing = Framing()
         self._remote: str | None = None
-        self._line: asyncio.Transport | None = None
+        self._sending: asyncio.Transport | None = None
         """The connection; also after aiohttp has closed it, while there is still data to send."""
         self._unsent = 0
         self._waiting: asyncio.TimerHandle | None = None
@@ -60,8 +60,8 @@ class _Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the client's address, and watch whether it reads."""
         super().connection_made(transport)
-        self._line = cast("asyncio.Transport", transport)
-        self._line.set_write_buffer_limits(high=1, low=0)  # writing is paused while anything is left unsent
+        self._sending = cast("asyncio.Transport", transport)
+        self._sending.set_write_buffer_limits(high=1, low=0)  # writing is paused while anything is left unsent
         peer = transport.get_extra_info("peername")
         self._remote = str(peer[0]) if isinstance(peer, tuple) else None
 
@@ -76,8 +76,8 @@ class _Protocol(RequestHandler):
         self._unwatch()
 
     def _watch(self) -> None:
-        if self._line is not None:
-            self._unsent = self._line.get_write_buffer_size()
+        if self._sending is not None:
+            self._unsent = self._sending.get_write_buffer_size()
             self._waiting = self._loop.call_later(self._app.stalled_seconds, self._check_progress)
 
     def _unwatch(self) -> None:
@@ -86,11 +86,11 @@ class _Protocol(RequestHandler):
             self._waiting = None
 
     def _check_progress(self) -> None:
-        """Close the connection of a client that has read less than SLOWEST bytes since the last check."""
-        if self._line is None:
+        """Close the connection of a client that has read less than PROGRESS_BYTES bytes since the last check."""
+        if self._sending is None:
             return
-        if self._unsent - self._line.get_write_buffer_size() < SLOWEST:
-            hang_up(self._line)
+        if self._unsent - self._sending.get_write_buffer_size() < PROGRESS_BYTES:
+            hang_up(self._sending)
         else:
             self._watch()
 
@@ -99,7 +99,7 @@ class _Protocol(RequestHandler):
         responded = self._current_request is None and self._waiter is None
         task = self._task_handler
         self._unwatch()
-        self._line = None
+        self._sending = None
         super().connection_lost(exc)
         if responded and task is not None:
             task.cancel()
@@ -132,7 +132,7 @@ class _Protocol(RequestHandler):
             self.close()
             if self.transport is not None:  # aiohttp stops waiting, but leaves the connection open
                 self.transport.close()
-                self._loop.call_later(GOODBYE, self.transport.abort)
+                self._loop.call_later(TLS_CLOSE_SECONDS, self.transport.abort)
 
     def handle_error(
         self,
@@ -169,7 +169,7 @@ class HttpServer(web.Server):
             access_log=None,
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
-            keepalive_timeout=IDLE,
+            keepalive_timeout=HEADERS_SECONDS,
             lingering_time=10.0,
             max_line_size=65_536,
             max_field_size=65_536,

@@ -37,12 +37,12 @@ COMMON: Final = {
 
 BODY_LIMIT: Final = SMALL
 """Largest JSON or form body, in bytes. Anybody may send one, so it is what each connection may use uncounted."""
-PACE: Final = 60.0
-SLOWEST: Final = 64 << 10
-"""In each PACE seconds, at least this many bytes of a body must arrive, or its end."""
-WHOLE: Final = 30.0
+PROGRESS_SECONDS: Final = 60.0
+PROGRESS_BYTES: Final = 64 << 10
+"""At least this many bytes of a body, or its end, must arrive in every PROGRESS_SECONDS."""
+SMALL_BODY_SECONDS: Final = 30.0
 """Seconds within which a whole small body must arrive; a larger one has this time for each MiB of its limit."""
-LEAST: Final = 8 << 10
+MIN_PIECE: Final = 8 << 10
 """Smallest piece of a body, in bytes; smaller ones are joined. Each piece costs time and memory, and a client may send
 arbitrarily small ones. The last piece may be smaller."""
 
@@ -191,7 +191,7 @@ class Request:
             raise _too_large(limit)
         held = self.hold()
         try:
-            async with asyncio.timeout(WHOLE * max(1, limit >> 20)):
+            async with asyncio.timeout(SMALL_BODY_SECONDS * max(1, limit >> 20)):
                 async for piece in stream:
                     if held.size + len(piece) > limit:
                         raise _too_large(limit)
@@ -242,7 +242,7 @@ class RequestBody:
             self.length = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield pieces of at least LEAST bytes; the last may be smaller.
+        """Yield pieces of at least MIN_PIECE bytes; the last may be smaller.
 
         Raises ClientGone or RequestTimeout for a body that is cut short, after all that arrived was yielded.
         """
@@ -251,11 +251,11 @@ class RequestBody:
         self._request.continued = True
         try:
             async for piece in self._arriving():
-                if len(piece) >= LEAST and not small:
+                if len(piece) >= MIN_PIECE and not small:
                     yield piece
                     continue
                 small += piece
-                if len(small) >= LEAST:
+                if len(small) >= MIN_PIECE:
                     joined, small = bytes(small), bytearray()
                     yield joined
         except (RequestTimeout, ClientGone) as error:
@@ -275,15 +275,15 @@ class RequestBody:
                 await raw._payload_writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # noqa: SLF001
                 raw._payload_writer.output_size = 0  # noqa: SLF001
             clock = asyncio.get_running_loop().time
-            until, came = clock() + PACE, 0
+            until, came = clock() + PROGRESS_SECONDS, 0
             while True:
                 async with asyncio.timeout_at(until):
                     piece = await raw.content.readany()
                 if not piece:
                     break
                 came += len(piece)
-                if came >= SLOWEST:
-                    until, came = clock() + PACE, 0
+                if came >= PROGRESS_BYTES:
+                    until, came = clock() + PROGRESS_SECONDS, 0
                 yield piece
         except TimeoutError as error:
             raise _too_slow() from error

@@ -12,7 +12,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from polly_dockers.errors import ClientGone
 from polly_dockers.web.memory import Room
-from polly_dockers.web.request import LEAST, Request
+from polly_dockers.web.request import MIN_PIECE, Request
 
 if TYPE_CHECKING:
     from polly_dockers.context import Context
@@ -57,17 +57,17 @@ class Sender:
 
 
 @pytest.mark.parametrize("together", [1, TOGETHER])
-@pytest.mark.parametrize("size", [1, 100, LEAST + 1])
+@pytest.mark.parametrize("size", [1, 100, MIN_PIECE + 1])
 async def test_small_chunks_are_joined(size: int, together: int) -> None:
-    """13: whatever chunks and packets a body comes in, each of its pieces but the last is of LEAST bytes."""
+    """13: whatever chunks and packets a body comes in, each of its pieces but the last has at least MIN_PIECE bytes."""
     sender = Sender()
     chunk = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
-    count = 3 * TOGETHER if size < LEAST else TOGETHER // 100
+    count = 3 * TOGETHER if size < MIN_PIECE else TOGETHER // 100
     for _ in range(count // min(together, count)):
         await sender.send(*[chunk] * min(together, count))
     await sender.end()
     assert b"".join(sender.pieces) == chunk * count
-    assert [piece for piece in sender.pieces[:-1] if len(piece) < LEAST] == []
+    assert [piece for piece in sender.pieces[:-1] if len(piece) < MIN_PIECE] == []
 
 
 async def test_what_came_before_a_body_was_cut_short() -> None:
