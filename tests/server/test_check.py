@@ -91,7 +91,7 @@ def test_a_push_mends_what_is_lost(server: Server, repo: Repo, made: Image, how:
     damage(file_of(server, layer), how)
     code, said = check(server, "--repair")
     assert code == 1
-    assert "the next push of it is stored" in said
+    assert "push it again to repair it" in said
     assert repo.send("HEAD", repo.path(f"blobs/{sha256(layer)}")).status == 404
     if how != "missing":
         assert len(list((server.data / "damaged").iterdir())) == 1
@@ -106,8 +106,8 @@ def test_a_backup_mends(server: Server, repo: Repo, made: Image, tmp_path: Path)
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
     damage(file_of(server, made.blobs[0]), "flipped")
     code, said = check(server, "--repair", "--from", str(backup))
-    assert (code, "mended from the backup" in said) == (0, True)
-    assert "1 was wrong and was mended; nothing is wrong now." in said
+    assert (code, "repaired from the backup" in said) == (0, True)
+    assert "1 was wrong and was repaired; nothing is wrong now." in said
     assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
     assert check(server)[0] == 0
 
@@ -121,9 +121,9 @@ def test_a_repair_that_mends_only_some_says_so(server: Server, repo: Repo, made:
     for blob in (made.blobs[0], later.blobs[0]):
         damage(file_of(server, blob), "flipped")
     code, said = check(server, "--repair", "--from", str(backup))
-    assert (code, "2 are wrong, 1 of which is mended." in said) == (1, True)
-    assert "mended from the backup" in said
-    assert "the next push of it is stored" in said
+    assert (code, "2 are wrong, 1 of which is repaired." in said) == (1, True)
+    assert "repaired from the backup" in said
+    assert "push it again to repair it" in said
 
 
 def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
@@ -133,7 +133,7 @@ def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
     twin.write_bytes(file.read_bytes())
     damage(file, "flipped")
     code, said = check(server, "--repair")
-    assert (code, "mended from sha256/" in said) == (0, True)
+    assert (code, "repaired from sha256/" in said) == (0, True)
     assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
     assert check(server)[0] == 0
 
@@ -154,13 +154,13 @@ def test_what_was_pushed_while_it_was_mended(server: Server, repo: Repo, made: I
     """36: a blob that has other bytes since the check looked at it is neither lost nor given older ones."""
     digest = sha256(made.blobs[0])
     row = data_folder.transaction(server.data, rows_of)[digest]
-    data_folder.transaction(server.data, lambda connection: db.checks.lose(connection, row))
+    data_folder.transaction(server.data, lambda connection: db.checks.mark_lost(connection, row))
     repo.push_blob(made.blobs[0])
     fresh = data_folder.transaction(server.data, rows_of)[digest]
     assert fresh.storage_key != row.storage_key
     for late in (
-        lambda connection: db.checks.lose(connection, row),
-        lambda connection: db.checks.mend(connection, row, "key"),
+        lambda connection: db.checks.mark_lost(connection, row),
+        lambda connection: db.checks.set_storage_key(connection, row, "key"),
     ):
         data_folder.transaction(server.data, late)
         assert data_folder.transaction(server.data, rows_of)[digest] == fresh
@@ -179,7 +179,7 @@ def test_a_damaged_backup_mends_nothing(server: Server, repo: Repo, made: Image,
     file = file_of(server, made.blobs[0])
     damage(backup / file.relative_to(server.data), "flipped")
     damage(file, "flipped")
-    assert "the next push of it is stored" in check(server, "--repair", "--from", str(backup))[1]
+    assert "push it again to repair it" in check(server, "--repair", "--from", str(backup))[1]
     assert repo.blob(sha256(made.blobs[0])).status == 404
 
 

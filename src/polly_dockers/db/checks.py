@@ -1,4 +1,4 @@
-"""Rows as a check looks at them, and what it does to those of damaged blobs."""
+"""Queries of checks and rebuilds: pages of all blobs and manifests, totals, and changes to rows of damaged blobs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 PAGE: Final = 100
 IMAGES: Final = 20
-"""Images that are named for a damaged blob, at most."""
+"""How many images at most are listed for a damaged blob."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
-    """A blob as its row tells."""
+    """The row of a blob."""
 
     id: int
     digest: str
@@ -35,34 +35,34 @@ _BLOBS: Final = select(
 
 
 def size_of_blobs(connection: Connection) -> int:
-    """Bytes of all blobs."""
+    """The size of all blobs together, in bytes."""
     return int(connection.execute(select(func.coalesce(func.sum(blobs.c.size), 0))).scalar_one())
 
 
 def of_database(connection: Connection) -> list[str]:
-    """What SQLite itself finds wrong with its file, in its words."""
+    """What SQLite finds wrong with its file, a sentence each."""
     found = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(20)")]
     broken = [
-        f"{row[0]} refers to {row[2]} rows that are not there"
+        f"{row[0]} refers to {row[2]} rows that are missing"
         for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
     ]
     return [each for each in found if each != "ok"] + broken
 
 
 def blobs_after(connection: Connection, after: int) -> list[BlobRow]:
-    """A page of blobs by their ids."""
+    """The next blobs in the order of their ids."""
     query = _BLOBS.where(blobs.c.id > after).order_by(blobs.c.id).limit(PAGE)
     return [BlobRow(*row) for row in connection.execute(query)]
 
 
 def blob(connection: Connection, blob_id: int) -> BlobRow | None:
-    """The blob of that id, as it is now."""
+    """The blob as it is now; None if its row is gone."""
     row = connection.execute(_BLOBS.where(blobs.c.id == blob_id)).first()
     return BlobRow(*row) if row is not None else None
 
 
 def manifests_after(connection: Connection, after: int) -> list[Row[*tuple[Any, ...]]]:
-    """A page of manifests by their ids: rows (id, digest, body, path)."""
+    """The next manifests in the order of their ids: rows (id, digest, body, path)."""
     path = organisations.c.slug + "/" + repositories.c.name
     query = (
         select(manifests.c.id, manifests.c.digest, manifests.c.body, path.label("path"))
@@ -76,7 +76,7 @@ def manifests_after(connection: Connection, after: int) -> list[Row[*tuple[Any, 
 
 
 def images_of(connection: Connection, blob_id: int) -> list[str]:
-    """Images that name the blob, ``organisation/name[:tag]@digest``, those of active tags first."""
+    """Images that use the blob, as ``organisation/name[:tag]@digest``; active tags come first."""
     query = (
         select(organisations.c.slug, repositories.c.name, commits.c.tag, manifests.c.digest, tags.c.commit_id)
         .select_from(manifest_blobs.join(manifests, manifests.c.id == manifest_blobs.c.manifest_id))
@@ -95,18 +95,18 @@ def images_of(connection: Connection, blob_id: int) -> list[str]:
     return found
 
 
-def mend(connection: Connection, row: BlobRow, key: str) -> None:
-    """Let the blob have its bytes under another key. One that was pushed again meanwhile stays as it is."""
-    connection.execute(update(blobs).where(_as_it_was(row)).values(storage_key=key, lost_at=None))
+def set_storage_key(connection: Connection, row: BlobRow, key: str) -> None:
+    """Give the blob another storage key, where its bytes are. A blob that was pushed again meanwhile is not changed."""
+    connection.execute(update(blobs).where(_unchanged(row)).values(storage_key=key, lost_at=None))
 
 
-def lose(connection: Connection, row: BlobRow) -> None:
-    """Say that the bytes of the blob are lost: clients are told that it is not there, and push it again.
+def mark_lost(connection: Connection, row: BlobRow) -> None:
+    """Mark the blob as lost: clients get the answer that it does not exist, and push it again.
 
-    One that was pushed again meanwhile stays as it is.
+    A blob that was pushed again meanwhile is not changed.
     """
-    connection.execute(update(blobs).where(_as_it_was(row)).values(lost_at=now()))
+    connection.execute(update(blobs).where(_unchanged(row)).values(lost_at=now()))
 
 
-def _as_it_was(row: BlobRow) -> ColumnElement[bool]:
+def _unchanged(row: BlobRow) -> ColumnElement[bool]:
     return and_(blobs.c.id == row.id, blobs.c.storage_key == row.storage_key)

@@ -1,7 +1,7 @@
-"""Looking for what a disk has done: rows against files both ways, every byte against its digest; and mending it.
+"""Checking a registry for damage, and repairing it.
 
-It is safe beside a server that runs: nothing is deleted, what is damaged is set aside, and a blob is looked at again
-before it is called damaged.
+A check compares rows with files in both directions, and every byte with its digest. It is safe while a server runs. It
+deletes nothing, moves damaged files aside, and checks a blob again before it reports damage.
 """
 
 from __future__ import annotations
@@ -34,60 +34,60 @@ if TYPE_CHECKING:
     from polly_dockers.db.checks import BlobRow
 
 PIECE: Final = 1 << 20
-"""Bytes that are read and hashed in one go."""
+"""Bytes that are read and hashed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something that is wrong."""
+    """Something that a check found wrong."""
 
     what: str
     """A sentence."""
     images: tuple[str, ...] = ()
-    """Paths of images that can't be pulled whole for it, with their commits."""
+    """Images that can't be pulled completely because of it, as ``organisation/name[:tag]@digest``."""
     mended: str = ""
-    """What was done about it; empty: nothing."""
+    """What was done about it; empty for nothing."""
     whole: bool = False
-    """Whether it is right again. What was only set aside is not: it takes another push."""
+    """Whether it is repaired. A blob that was only set aside is not: it has to be pushed again."""
 
 
 @dataclass(slots=True)
 class Checked:
-    """What a check has seen."""
+    """What a check has read and found."""
 
     blobs: int = 0
     hashed: int = 0
-    """Of them, those whose bytes were read."""
+    """How many of the blobs were read."""
     size: int = 0
     """Bytes that were read."""
     manifests: int = 0
     orphans: int = 0
-    """Keys that no row names: the collector takes them in time."""
+    """Files that no row names; the garbage collector deletes them later."""
     audit: db.audit.Seal | None = None
-    """The head of the audit log, where that is whole."""
+    """The newest seal of the audit log, if its chain is complete."""
     damages: list[Damage] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Check:
-    """One check of everything."""
+    """One check of a registry."""
 
     context: Context
     repair: bool = False
     sample: float = 100.0
-    """Percent of the blobs whose bytes are read."""
+    """How many percent of the blobs are read, from 0 to 100."""
     rate: float = 0.0
-    """Bytes a second that are read, at most; 0: as fast as it goes."""
+    """The most bytes that are read each second; 0 for no limit."""
     backup: Path | None = None
-    """The folder of a backup to mend blobs from."""
+    """The folder of a backup that blobs are repaired from."""
     audit_head: db.audit.Seal | None = None
-    """A head of the audit log that was noted earlier, which it still has to hold."""
+    """A seal from an earlier check, which the audit log must still contain."""
     progress: Callable[[int], None] = lambda _count: None
-    """Is told of bytes that are done with."""
+    """Called with the number of bytes that were checked since the last call."""
     seen: Checked = field(default_factory=Checked)
 
     async def run(self) -> Checked:
-        """Check the database, the journal, manifests, blobs and keys."""
+        """Check the database, the journal, the audit log, manifests, blobs and files; returns what was found."""
         await self._database()
         await self._journal()
         await self._audit()
@@ -97,38 +97,38 @@ class Check:
         return self.seen
 
     async def size(self) -> int:
-        """Bytes of all blobs, for a bar of progress."""
+        """The size of all blobs in bytes, for the progress bar."""
         return await self.context.database.read(db.checks.size_of_blobs)
 
     async def _database(self) -> None:
         for problem in await self.context.database.read(db.checks.of_database):
             place = quote(str(self.context.config.data))
-            self._note(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild --data {place}"))
+            self._add(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild --data {place}"))
 
     async def _journal(self) -> None:
-        folder, committed = self.context.config.data, await self.context.database.read(state.last_batch)
-        while committed and not await asyncio.to_thread(frames.has, folder, committed):
-            before, committed = committed, await self.context.database.read(state.last_batch)
-            if committed == before:  # it was not compacted meanwhile
-                what = "The journal lacks what the database holds; the next start of the server writes it again."
-                self._note(Damage(what))
+        folder, last = self.context.config.data, await self.context.database.read(state.last_batch)
+        while last and not await asyncio.to_thread(frames.has, folder, last):
+            before, last = last, await self.context.database.read(state.last_batch)
+            if last == before:  # it was not compacted meanwhile
+                what = "The journal lacks changes of the database. The next start of the server writes it again."
+                self._add(Damage(what))
                 return
 
     async def _audit(self) -> None:
-        """Go over the chain of the audit log, and compare it with the journal and with what was noted of it before."""
+        """Verify the chain of the audit log, and compare it with the journal and with the seal of an earlier check."""
         database = self.context.database
         await audit.settle(self.context)
         written, begin = await self._sealed()
         if begin is not None and await database.read(db.audit.start) != begin:
-            what = f"The audit log was changed: the journal says that it begins behind entry {begin.position}."
-            self._note(Damage(what))
+            what = f"The audit log was changed: the journal says that it begins after entry {begin.position}."
+            self._add(Damage(what))
             return
         at = await database.read(db.audit.start)
         while True:
             following, wrong = await database.read(db.audit.broken, at)
             if wrong is not None:
-                what = f"The audit log was changed: its entry {wrong} does not fit its hash and the entry before it."
-                self._note(Damage(what))
+                what = f"The audit log was changed: entry {wrong} does not match its hash and the entry before it."
+                self._add(Damage(what))
                 return
             if following is None:
                 break
@@ -138,18 +138,18 @@ class Check:
         for seal, source in ((written, "the journal"), (self.audit_head, "the head that was given")):
             if seal is not None and seal.position < begin.position:
                 what = f"Entry {seal.position} of the audit log, which {source} has, was dropped. Give a newer head."
-                self._note(Damage(what))
+                self._add(Damage(what))
             elif seal is not None and await database.read(db.audit.sealed, seal.position) != seal:
-                self._note(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
+                self._add(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
 
     async def _sealed(self) -> tuple[db.audit.Seal | None, db.audit.Seal | None]:
-        """The newest seal that the journal holds, and what the audit log begins behind by it."""
+        """The newest seal in the journal, and the seal after which the audit log begins according to the journal."""
         folder, before = self.context.config.data, -1
-        committed = await self.context.database.read(state.last_batch)
+        last = await self.context.database.read(state.last_batch)
         seal, begin = None, None
-        while seal is None and committed != before:  # again where it was compacted meanwhile
-            seal, begin = await asyncio.to_thread(frames.sealed, folder, committed)
-            before, committed = committed, await self.context.database.read(state.last_batch)
+        while seal is None and last != before:  # again if it was compacted meanwhile
+            seal, begin = await asyncio.to_thread(frames.sealed, folder, last)
+            before, last = last, await self.context.database.read(state.last_batch)
         return (
             db.audit.Seal(seal.position, seal.hash) if seal is not None else None,
             db.audit.Seal(begin.position, begin.hash) if begin is not None else None,
@@ -162,7 +162,7 @@ class Check:
                 self.seen.manifests += 1
                 algorithm, _, known = row.digest.partition("~")[0].partition(":")
                 if hashlib.new(algorithm, row.body).hexdigest() != known:
-                    self._note(Damage(f"The manifest {row.path}@{row.digest} does not match its digest."))
+                    self._add(Damage(f"The manifest {row.path}@{row.digest} does not match its digest."))
             after = rows[-1].id
             await asyncio.sleep(0)
 
@@ -182,22 +182,22 @@ class Check:
             return
         again = await self.context.database.read(db.checks.blob, row.id)
         if again is None or (again != row and await self._problem(again, whole=read) is None):
-            return  # it was collected, or mended, while we looked
+            return  # it was deleted or repaired meanwhile
         images = tuple(await self.context.database.read(db.checks.images_of, row.id))
-        mended, whole = await self._mend(again) if self.repair else ("", False)
-        self._note(Damage(f"The blob {row.digest} {problem}.", images, mended, whole))
+        repaired, whole = await self._repair(again) if self.repair else ("", False)
+        self._add(Damage(f"The blob {row.digest} {problem}.", images, repaired, whole))
 
     async def _problem(self, row: BlobRow, *, whole: bool) -> str | None:
-        """What is wrong with the bytes of a blob; None: nothing."""
+        """What is wrong with the file of a blob, as the end of a sentence; None for nothing."""
         if row.lost:
-            return "is lost since an earlier check; pushing it again mends it"
+            return "was lost before an earlier check; push it again to repair it"
         try:
             with contextlib.closing(await self.context.blobs.open(row.storage_key)) as blob:
                 return await self._problem_of(blob, row, whole=whole)
         except BlobMissing:
             return f"has no file {row.storage_key}"
         except AccessDenied:
-            raise  # that is no damage, and setting the blob aside would make it one
+            raise  # a missing permission is not damage: the blob must not be set aside
         except (OSError, PollyError) as error:
             return f"can't be read: {error}"
 
@@ -222,29 +222,29 @@ class Check:
                 await asyncio.sleep(early)
         return f"{algorithm}:{hasher.hexdigest()}"
 
-    async def _mend(self, row: BlobRow) -> tuple[str, bool]:
-        """Set the damaged bytes aside, and find others; else have the next push of the blob stored.
+    async def _repair(self, row: BlobRow) -> tuple[str, bool]:
+        """Set the damaged file aside and find another copy; if there is none, the next push of the blob is stored.
 
-        What was done, and whether the blob is whole again.
+        Returns what was done, and whether the blob is complete again.
         """
         blobs, database = self.context.blobs, self.context.database
         for key in [key for key in await _keys_of(blobs, row.digest) if key != row.storage_key]:
             if copied := await self._copied(blobs, key, row.digest):
                 await blobs.set_aside(row.storage_key)
-                await database.write(db.checks.mend, row, copied)
-                return f"mended from {key}", True
+                await database.write(db.checks.set_storage_key, row, copied)
+                return f"repaired from {key}", True
         if copied := await self._from_backup(row):
             await blobs.set_aside(row.storage_key)
-            await database.write(db.checks.mend, row, copied)
-            return f"mended from the backup {self.backup}", True
+            await database.write(db.checks.set_storage_key, row, copied)
+            return f"repaired from the backup {self.backup}", True
         await blobs.set_aside(row.storage_key)
-        await database.write(db.checks.lose, row)
-        return "set aside; the next push of it is stored", False
+        await database.write(db.checks.mark_lost, row)
+        return "set aside; push it again to repair it", False
 
     async def _copied(self, source: BlobStore, key: str, digest: str) -> str | None:
-        """The blob under a new key, from one of a store that may have it; None where that is not whole, or goes away.
+        """Copy a file of a store to a new storage key; None if the file is damaged or disappears.
 
-        A key that no row names may be deleted at any moment: a row never names a key that was not made for it.
+        A file that no row names may be deleted at any moment, so the row gets a key that was made for it.
         """
         if not await self._holds(source, key, digest):
             return None
@@ -266,7 +266,7 @@ class Check:
             blob.close()
 
     async def _from_backup(self, row: BlobRow) -> str | None:
-        """Copy the blob from the backup, under a new key; None where it is not there whole."""
+        """Copy the blob from the backup to a new storage key; None if the backup lacks it or its copy is damaged."""
         if self.backup is None:
             return None
         source = _Backup(self.backup)
@@ -279,7 +279,7 @@ class Check:
         return None
 
     async def _keys(self) -> None:
-        """Count the keys that no row names."""
+        """Count the files that no row names."""
         for part in self.context.blobs.parts():
             keys = [each.key for each in await self.context.blobs.keys(part)]
             for at in range(0, len(keys), db.garbage.BATCH):
@@ -287,38 +287,38 @@ class Check:
                     await self.context.database.read(db.garbage.orphans, keys[at : at + db.garbage.BATCH])
                 )
 
-    def _note(self, found: Damage) -> None:
-        self.seen.damages.append(found)
+    def _add(self, damage: Damage) -> None:
+        self.seen.damages.append(damage)
 
 
 class _Backup(FileBlobStore):
-    """The blobs of a backup, where nothing is made. Root reads them as the owner of the backup."""
+    """The blobs of a backup. Nothing is written there, and root reads as the owner of the folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, make=False)
         self._folder = folder
 
     async def open(self, key: str) -> FileBlob:
-        """As of every store."""
+        """Open a blob; see BlobStore."""
         with ownership.acting(self._folder):
             return await super().open(key)
 
     async def keys(self, part: str) -> Sequence[Stored]:
-        """As of every store."""
+        """List a part; see BlobStore."""
         with ownership.acting(self._folder):
             return await super().keys(part)
 
 
 async def _keys_of(blobs: BlobStore, digest: str) -> list[str]:
-    """The keys that tell the digest."""
+    """All storage keys of the digest."""
     algorithm, _, name = digest.partition(":")
     stored = await blobs.keys(f"{algorithm}/{name[:2]}")
     return sorted(each.key for each in stored if each.key.startswith(f"{algorithm}/{name[:2]}/{name}."))
 
 
 async def _copy(source: BlobStore, key: str, target: BlobStore, digest: Digest) -> str:
-    """The blob under a new key of the target, durable."""
-    upload = f"mend-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    """Copy a blob to the target; returns its new storage key there."""
+    upload = f"repair-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     await target.abort(upload)
     await target.start(upload)
     async with target.append(upload) as segment:

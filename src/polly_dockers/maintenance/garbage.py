@@ -186,7 +186,7 @@ class Collector:
         try:
             return await asyncio.shield(thread)
         except ERRORS as error:
-            msg = f"The journal can't be compacted, and stays as it was: {getattr(error, 'orig', None) or error}."
+            msg = f"The journal can't be compacted, and was not changed: {getattr(error, 'orig', None) or error}."
             raise Unavailable(msg) from error
         finally:
             ended.set()

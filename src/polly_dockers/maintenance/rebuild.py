@@ -1,4 +1,4 @@
-"""The database lost, or older than the store: everything that the journal holds is carried out on it again."""
+"""Rebuilding a database that was lost, or is older than the journal: the journal is applied to it again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final, Self
 from polly_dockers import db
 from polly_dockers.auth.passwords import UNSET
 from polly_dockers.blobs.filesystem import FileBlobStore
-from polly_dockers.db.journal import compaction, frames, older, records, references, snapshot, state
+from polly_dockers.db.journal import compaction, frames, older, records, references, state
 from polly_dockers.db.journal.replay import Replay
-from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, exclusive, now
+from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, exclusive
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted
 from polly_dockers.maintenance import garbage
-from polly_dockers.system import durable, locks, ownership
+from polly_dockers.system import locks, ownership
 from polly_dockers.system.durations import HOUR, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
@@ -27,38 +27,38 @@ if TYPE_CHECKING:
 
 
 KEEP_SECONDS: Final = 30 * SECONDS_PER_DAY
-"""How long blobs are kept that no manifest of the journal names: a part of it may be lost, and found again."""
+"""How long blobs are kept that no manifest of the journal names: lost parts of the journal may be found again."""
 
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What the database holds after a rebuild, and what the store lacks."""
+    """What a rebuilt database holds, and which blobs the store lacks."""
 
     batches: int = 0
-    """Batches of the journal that were carried out."""
+    """Batches of the journal that were applied."""
     repositories: int = 0
     commits: int = 0
     manifests: int = 0
-    """Those whose rows were made again."""
+    """Manifests whose rows were made again."""
     blobs: int = 0
-    """Blobs of the store that have their rows again."""
+    """Blobs of the store whose rows were made again."""
     lost: list[tuple[str, str, str]] = field(default_factory=list)
-    """Repository, manifest and digest of each blob that a manifest names and the store does not have."""
+    """Repository, manifest and digest of each blob that a manifest names and the store lacks."""
 
 
 def is_lost(folder: Path) -> bool:
-    """Whether the database is gone, or of 0 bytes, and the data folder was in use."""
+    """Whether the database is missing or empty, although the data folder was in use."""
     place = folder / FILE
     gone = not place.exists() or place.stat().st_size == 0
     return gone and (frames.exists(folder) or any((folder / "blobs").glob("*/*/*")))
 
 
 def rebuild(folder: Path) -> Rebuilt:
-    """Make the database anew where it is lost, or bring one that was restored from a backup up to the journal's end.
+    """Make a lost database again, or bring one from a backup up to the end of the journal.
 
-    All of it is one transaction: a rebuild that was stopped is begun again. Raises Unavailable where there is no
-    journal, or where the database has another history than the journal. Root acts as the owner of the folder from then
-    on.
+    All of it is one transaction, so a rebuild that was interrupted is just run again. Root acts as the owner of the
+    folder from then on. Raises Unavailable if there is no journal, or if the database and the journal have different
+    histories.
     """
     from polly_dockers.db import migrate  # noqa: PLC0415 - Alembic takes longer to import than most commands run
 
@@ -66,14 +66,14 @@ def rebuild(folder: Path) -> Rebuilt:
     if why := ownership.obstacle(folder):
         raise Unavailable(why)
     if not frames.exists(folder):
-        msg = f"{folder} has no journal to rebuild the database from. Restore a backup: polly-server restore."
+        msg = f"{folder} has no journal to rebuild the database from. Restore a backup: polly-server restore"
         raise Unavailable(msg)
     try:
         migrate.upgrade(folder)
         with _CollectorRests(folder) as collector, exclusive(folder) as connection:
             collector.stop()
             if _has_all(connection, folder):
-                _begin_anew(connection, folder)
+                compaction.rewrite(connection, folder)
             return _catch_up(connection, folder, collector)
     except ERRORS as error:
         if why := ownership.obstacle(folder) or disk_trouble(folder, error):
@@ -83,26 +83,27 @@ def rebuild(folder: Path) -> Rebuilt:
 
 
 def catch_up(folder: Path) -> Rebuilt:
-    """Before anything is written: carry out what the journal holds and the database lacks; let it hold all of it.
+    """Bring the database and the journal together, before anything else is written.
 
-    The first is so after a crash between the two, or with a database from a backup; the second with a data folder from
-    before there was a journal, or with one whose journal was lost. A change that came before would hide either: its
-    batch is the last one of both. Raises Unavailable as ``rebuild``.
+    The database lacks changes of the journal after a crash between the two, or if it comes from a backup: they are
+    applied to it. The journal lacks rows of the database if it was lost, or if the data folder is older than the
+    journal: it is written again. A change that was written first would hide the difference, because its batch would
+    be the last one of both. Raises Unavailable as ``rebuild``.
     """
     with _CollectorRests(folder) as collector, exclusive(folder) as connection:
         if _has_all(connection, folder):
             collector.stop()
-            _begin_anew(connection, folder)
+            compaction.rewrite(connection, folder)
         elif frames.last(folder) != state.last_batch(connection):
             return _catch_up(connection, folder, collector)
         return Rebuilt()
 
 
 def _has_all(connection: Connection, folder: Path) -> bool:
-    """Whether the journal lacks what the database has, and has nothing that the database lacks.
+    """Whether the journal lacks rows of the database, and has nothing that the database lacks.
 
-    So it is where the journal was lost, wholly or at either end, in a data folder from before there was one, and where
-    writing it again was interrupted by a version that did so in place.
+    This is so if the journal was lost as a whole or at one end, and in a data folder that is older than the journal.
+    It is also so if an earlier version was interrupted while it wrote the journal again in place.
     """
     last, newest = state.last_batch(connection), frames.last(folder)
     if last == 0 and not db.accounts.has_organisations(connection):
@@ -129,7 +130,7 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
         collector.stop()
         result.blobs = references.add_blobs(connection, _keys(folder))
     result.lost = references.refer(connection, replay.manifests)
-    if last and result.lost:  # blobs of pushes that came after the database was copied
+    if last and result.lost:  # blobs that were pushed after the backup of the database
         collector.stop()
         result.blobs = references.add_blobs(connection, _keys(folder))
         result.lost = references.refer(connection, replay.manifests)
@@ -143,7 +144,7 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
 
 
 def _is_older(connection: Connection, folder: Path, last: int) -> bool:
-    """Whether the database is an earlier state of what the snapshot of the journal holds."""
+    """Whether the database is an earlier state of what the journal's snapshot holds."""
     newest = frames.files(folder)[0]
     if not last or not frames.is_snapshot(newest) or frames.number(newest) <= last:
         return False
@@ -160,54 +161,25 @@ def _chosen(folder: Path, connection: Connection, wanted: list[int], last: int) 
 
 
 def _of(folder: Path, wanted: list[int]) -> Iterator[records.Batch]:
-    """The batches of these ids."""
+    """The batches with these ids."""
     chosen = set(wanted)
     return (batch for batch in frames.read(folder) if batch.id in chosen)
 
 
 def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
     msg = (
-        f"The database of {folder} has another history than its journal. Only the database has {_told(found.ours)}; "
-        f"only the journal has {_told(found.theirs)}, some of which may have been deleted. Nothing was changed. Copy "
-        f"the whole folder first. Then keep the one that holds more: to keep the database, move {frames.FOLDER} away "
-        f"and start the server, which writes it again; to keep the journal, which has no passwords, roles or tokens, "
-        f"move {FILE} and the files whose names begin so away, and run polly-server rebuild."
+        f"The database of {folder} has another history than its journal. Only the database has {_counts(found.ours)}; "
+        f"only the journal has {_counts(found.theirs)}, some of which may have been deleted. Nothing was changed. Copy "
+        f"the whole folder first. Then keep the one that holds more. To keep the database, move {frames.FOLDER} away "
+        f"and start the server, which writes the journal again. To keep the journal, which has no passwords, roles or "
+        f"tokens, move {FILE} and all files whose names begin like that away, and run polly-server rebuild."
     )
     return Unavailable(msg)
 
 
-def _told(counts: dict[str, int]) -> str:
-    """How many there are of what."""
+def _counts(counts: dict[str, int]) -> str:
+    """The counts as text, such as ``2 users, 1 commit``."""
     return ", ".join(counted(count, name) for name, count in counts.items() if count) or "nothing"
-
-
-def _begin_anew(connection: Connection, folder: Path) -> None:
-    """Write all rows as they are to a snapshot, which takes the place of the journal; the transaction ends and begins.
-
-    It gets its name when it is whole and on the disk, and after the row that tells its number: a crash between the two
-    leaves a journal that is behind the database, and this is done again. The other way round, the database would seem
-    to be behind. No process writes meanwhile, and no compaction runs.
-    """
-    place = folder / frames.FOLDER
-    if not place.exists():
-        place.mkdir(mode=0o700)
-        durable.sync(folder)
-    for left in place.glob("*" + compaction.PART):
-        left.unlink()
-    number = max(state.last_batch(connection) + 1, frames.last(folder) + 1, now())
-    named = place / f"{number:020}{frames.SNAPSHOT}"
-    part = named.with_name(named.name + compaction.PART)
-    try:
-        count = compaction.write(part, snapshot.batches(connection, 1, number), lambda _took: None)
-        compaction.compare(part, count, number, lambda _took: None)
-        state.advance(connection, number)
-        state.begin_file(connection, number + 1)
-        connection.exec_driver_sql("COMMIT")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        part.rename(named)
-        durable.sync(place)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _keys(folder: Path) -> list[tuple[str, int]]:
@@ -222,7 +194,7 @@ def _keys(folder: Path) -> list[tuple[str, int]]:
 
 
 class _CollectorRests:
-    """Keeps the collector away, from ``stop`` to the end: a key that gets its row again must not be deleted then."""
+    """Keeps the garbage collector away from ``stop`` on: it must not delete blobs that get their rows again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -232,12 +204,12 @@ class _CollectorRests:
         return self
 
     def stop(self) -> None:
-        """Take the lock of the collector; raises Unavailable where that is at work."""
+        """Take the lock of the collector. Raises Unavailable if a collection or a backup is running."""
         if self._fd >= 0:
             return
         self._fd = locks.open_file(self._folder / garbage.LOCK)
         if not locks.try_acquire(self._fd):
-            msg = f"A collection of garbage, or a backup, is at work on {self._folder}. Run this again when it is over."
+            msg = f"A garbage collection or a backup is running on {self._folder}. Run this again when it has ended."
             raise Unavailable(msg)
 
     def __exit__(self, *_: object) -> None:

@@ -1,13 +1,13 @@
-"""A journal without what is gone for good: all rows as they are now, in a file that takes the place of those before it.
+"""Compaction: the journal is replaced by a snapshot of all rows, without what was purged.
 
-A compaction and the writers of all processes agree in four steps, and a crash between any two of them loses nothing:
+It has four steps. A crash between any two of them loses nothing:
 
-1. Under the writers' lock, the row of the journal says that batches behind the last one go to files of their own, and
-   a snapshot of the database is taken: it holds exactly what the files up to there tell.
-2. While others write, that snapshot is written to a part file, synced, and read again.
-3. Under the lock, the part gets its name, if the batches that came meanwhile lead back to it through the files that
-   stay. From then on readers begin with it (``journal.files``).
-4. Files before it are deleted, unless somebody reads the journal; then the next sweep does it.
+1. Under the writers' lock, the row of the journal is set so that later batches go to new files, and a read transaction
+   begins. That transaction sees exactly what the files up to there tell.
+2. While others write, its rows are written to a part file, which is synced and read again.
+3. Under the lock, the part file gets its name, if the batches that came meanwhile lead back to it through the files
+   that stay. From then on readers begin with it (``frames.files``).
+4. Older files are deleted. If somebody is reading the journal, the next sweep deletes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.db.journal import frames, records, snapshot, state
-from polly_dockers.db.sqlite import FILE, exclusive, open_engine
+from polly_dockers.db.sqlite import FILE, exclusive, now, open_engine
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.formatting import size
 from polly_dockers.system import durable, locks
@@ -30,24 +30,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
 PART: Final = ".part"
 SLACK: Final = 64 << 20
-"""Bytes by which a journal is more than twice as large as its snapshot before that alone is a reason to compact it."""
+"""Bytes by which a journal must be more than twice as large as its snapshot, to be compacted for its size alone."""
 MARGIN: Final = 64 << 20
-"""Bytes that a compaction leaves free on the disk: for pushes meanwhile, and for the database."""
+"""Bytes that a compaction leaves free on the disk, for the database and for pushes meanwhile."""
 FEW: Final = 50
-"""Batches that are read under the writers' lock without a thought."""
+"""Batches that may be left to read under the writers' lock."""
 ROUNDS: Final = 10
-"""Times that what came meanwhile is read before the lock is taken, at most."""
+"""How often at most new batches are read before the lock is taken."""
 WEEK: Final = 7 * SECONDS_PER_DAY
-"""Seconds after which what is gone for good is no longer kept in the journal of a server."""
+"""Seconds after which a server compacts a journal that holds purged things."""
 
 
 def is_due(folder: Path, stale: int, now: float, *, thorough: bool) -> bool:
-    """Whether a compaction is worth it: by size, or since something is gone for good for so long.
+    """Whether the journal should be compacted: because of its size, or because it has held purged things for a WEEK.
 
-    ``stale`` is how many things are gone since the last compaction, ``now`` seconds since 1970. ``thorough``: at once.
-    What seems to be of the future was written while the clock was ahead: nobody knows when, so it is due.
+    ``stale`` is how many things were purged since the last compaction; ``now`` is in seconds since 1970. With
+    ``thorough``, any purged thing is enough. A journal from the future was written while the clock was ahead, nobody
+    knows when, so it counts as old.
     """
     paths = frames.files(folder)
     if not paths:
@@ -59,26 +62,27 @@ def is_due(folder: Path, stale: int, now: float, *, thorough: bool) -> bool:
 
 
 def _began(path: Path) -> float:
-    """Since when the journal grows: when its snapshot was written, else when it was begun; seconds since 1970.
+    """When the snapshot of the journal was written, or else when the journal was begun; in seconds since 1970.
 
-    The number of a snapshot may be far ahead for ever: each batch has a higher one than those before it.
+    The number of a snapshot tells no time: if the clock was ahead once, all later numbers are ahead too.
     """
     return path.stat().st_mtime if frames.is_snapshot(path) else frames.number(path) / SECOND
 
 
 def compact(folder: Path, rest: Callable[[float], None]) -> int:
-    """Compact the journal of a data folder, beside a server that runs; how many bytes smaller it is.
+    """Compact the journal of a data folder while a server runs; returns how many bytes smaller it is.
 
-    Only the collector does this: one at a time, and not while a backup is made. ``rest`` is called between small steps
-    with the seconds that the last one took; what it raises ends the compaction, and nothing is changed then. Raises
-    StorageFull, before anything is written, where there is no room; Unavailable where what was written is not what is
-    read; and what the disk and the database raise.
+    The caller holds the collector's lock, so no other compaction and no backup runs. ``rest`` is called between small
+    steps with the seconds that the last step took. If it raises, the compaction ends and nothing is changed.
+
+    Raises StorageFull before anything is written if there is no room, Unavailable if the snapshot can't be read back,
+    and what the disk and the database raise.
     """
     sweep(folder)
     before = _size(folder)
     lacking = before + MARGIN - shutil.disk_usage(folder).free
     if lacking > 0:
-        msg = f"Compacting the journal takes {size(before + MARGIN)} for a while: {size(lacking)} more must be free."
+        msg = f"Compacting the journal needs {size(before + MARGIN)} for a while: {size(lacking)} more must be free."
         raise StorageFull(msg)
     with contextlib.closing(_Rows(folder)) as rows:
         last = rows.begin()
@@ -98,7 +102,7 @@ def compact(folder: Path, rest: Callable[[float], None]) -> int:
 
 
 def sweep(folder: Path) -> None:
-    """Delete files that have no meaning any more: those before a snapshot, and parts. Not while somebody reads."""
+    """Delete files before the snapshot, and part files. Does nothing while somebody reads the journal."""
     place = folder / frames.FOLDER
     if not place.exists():
         return
@@ -116,7 +120,7 @@ def sweep(folder: Path) -> None:
 
 
 class _Rows:
-    """The database, as one moment of it and as it is; nothing here goes through the writer of the process."""
+    """The database of the compaction, both as of its begin and as it is now. The process's writer is not used."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -125,7 +129,7 @@ class _Rows:
         self._stale = 0
 
     def begin(self) -> int:
-        """Begin the snapshot; the batch that it is of, behind which others go to new files. 0 where there is none."""
+        """Begin the read transaction; returns its last batch, or 0 if there is none. Later batches go to new files."""
         with exclusive(self._folder) as connection:
             last = state.last_batch(connection)
             state.begin_file(connection, last + 1)
@@ -135,13 +139,13 @@ class _Rows:
         return last
 
     def batches(self, last: int) -> Iterator[records.Batch]:
-        """All rows of the snapshot; the last batch is the one that it is of."""
+        """All rows of the read transaction as batches; the last one has the number ``last``."""
         return snapshot.batches(self._reader, 1, last)
 
     def publish(self, last: int, part: Path, place: Path, rest: Callable[[float], None]) -> bool:
-        """Name the part, if all that was committed since stands in files that stay; whether that is so.
+        """Name the part file, if all batches since then are in files that stay; returns whether it did.
 
-        What those files hold is read before the lock is taken, so that nobody waits for more than the last of it.
+        Most of those files are read before the lock is taken, so that writers wait only for the rest.
         """
         self._reader.exec_driver_sql("ROLLBACK")
         behind = _Behind(self._folder, last)
@@ -160,24 +164,24 @@ class _Rows:
         return at == last
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the connections."""
         self._reader.close()
         self._engine.dispose()
 
 
 class _Behind:
-    """Batches behind a snapshot, as the files that stay tell them."""
+    """The batches after a snapshot, read from the files that stay."""
 
     def __init__(self, folder: Path, last: int) -> None:
         self.before: dict[int, int] = {}
-        """Ids, each with that of the batch before it."""
+        """Ids of batches, each with the id of the batch before it."""
         self._folder = folder
         self._last = last
         self._seen: dict[Path, int] = {}
-        """Where the last batch that was read of a file begins: it alone may have been taken back meanwhile."""
+        """Where the last batch that was read begins in each file. Only that one may have been removed since."""
 
     def read(self, rest: Callable[[float], None]) -> int:
-        """Read what was appended since; how many batches that are new. ``rest`` as in ``compact``."""
+        """Read what was appended since; returns the number of new batches. ``rest`` is as in ``compact``."""
         known, began = len(self.before), time.monotonic()
         for path in frames.files(self._folder):
             if frames.number(path) <= self._last:
@@ -190,7 +194,7 @@ class _Behind:
 
 
 def write(part: Path, found: Iterator[records.Batch], rest: Callable[[float], None]) -> int:
-    """Write batches to a new file and sync it; how many there were."""
+    """Write batches to a new file and sync it; returns their number."""
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     count = 0
     with os.fdopen(fd, "wb") as file:
@@ -206,7 +210,7 @@ def write(part: Path, found: Iterator[records.Batch], rest: Callable[[float], No
 
 
 def compare(part: Path, count: int, last: int, rest: Callable[[float], None]) -> None:
-    """Raise Unavailable where the file does not hold so many batches, each behind the one before, up to the last."""
+    """Raise Unavailable if the file does not hold ``count`` batches that follow each other up to ``last``."""
     at, seen, began = 0, 0, time.monotonic()
     for head, previous, _ in frames.heads_from(part, 0):
         if previous != at:
@@ -215,9 +219,38 @@ def compare(part: Path, count: int, last: int, rest: Callable[[float], None]) ->
         rest(time.monotonic() - began)
         began = time.monotonic()
     if (at, seen) != (last, count):
-        msg = f"{part} can't be read as it was written; the journal stays as it was."
+        msg = f"{part} can't be read back as it was written. The journal was not changed."
         raise Unavailable(msg)
 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / frames.FOLDER).glob("*.log"))
+
+
+def rewrite(connection: Connection, folder: Path) -> None:
+    """Replace the journal by a snapshot of all rows; ends the transaction of the connection and begins another.
+
+    No other process may write or compact meanwhile. The snapshot gets its name when it is complete and synced, and
+    after the row with its number. A crash between the two leaves a journal that is behind the database, and the next
+    start does this again. In the other order the database would seem to be behind.
+    """
+    place = folder / frames.FOLDER
+    if not place.exists():
+        place.mkdir(mode=0o700)
+        durable.sync(folder)
+    for left in place.glob("*" + PART):
+        left.unlink()
+    number = max(state.last_batch(connection) + 1, frames.last(folder) + 1, now())
+    named = place / f"{number:020}{frames.SNAPSHOT}"
+    part = named.with_name(named.name + PART)
+    try:
+        count = write(part, snapshot.batches(connection, 1, number), lambda _took: None)
+        compare(part, count, number, lambda _took: None)
+        state.advance(connection, number)
+        state.begin_file(connection, number + 1)
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        part.rename(named)
+        durable.sync(place)
+    finally:
+        part.unlink(missing_ok=True)

@@ -144,7 +144,7 @@ def run_check(
 
     It ends with exit code 1 where something is wrong, and with 0 where --repair has repaired all of it.
 
-    With --repair a damaged blob is set aside in the folder damaged, and mended from another copy, from the backup of
+    With --repair a damaged blob is set aside in the folder damaged, and repaired from another copy, from the backup of
     --from, or by having the next push of it stored.
 
     The chain of the audit log is checked too. Somebody who can write to the data folder could replace all of it. To
@@ -193,9 +193,9 @@ def _verdict(seen: Checked) -> str:
     """What a check has come to, in words; nothing is called right that was not looked at."""
     count, mended = len(seen.damages), sum(found.whole for found in seen.damages)
     if mended and mended == count:
-        return f"{count} {_was(count)} wrong and {_was(count)} mended; nothing is wrong now."
+        return f"{count} {_was(count)} wrong and {_was(count)} repaired; nothing is wrong now."
     if count:
-        more = f", {mended} of which {'is' if mended == 1 else 'are'} mended" if mended else ""
+        more = f", {mended} of which {'is' if mended == 1 else 'are'} repaired" if mended else ""
         return f"{count} {'is' if count == 1 else 'are'} wrong{more}."
     unread = seen.blobs - seen.hashed
     if unread == 0:

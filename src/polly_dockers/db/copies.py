@@ -1,0 +1,75 @@
+"""Copies of the database in files of their own, for backups: written while others write, compared, and read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers.db.sqlite import open_engine
+from polly_dockers.errors import Unavailable
+from polly_dockers.system import durable, ownership
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SHARED: Final = [
+    f"SELECT count(*), count(mine.id), coalesce(sum(mine.{made} = theirs.{made}), 0)"  # noqa: S608 - our own names
+    f" FROM (SELECT id, {made} FROM earlier.{table} ORDER BY id DESC LIMIT 1000) AS theirs"
+    f" LEFT JOIN main.{table} AS mine USING (id)"
+    for table, made in (("users", "created_at"), ("organisations", "created_at"), ("commits", "pushed_at"))
+]
+"""Of the newest rows of an earlier copy: how many there are, how many are here too, how many with the same time."""
+
+
+def write(source: Path, copy: Path) -> None:
+    """Write the database ``source``, as it is at one moment, to the file ``copy``, and sync it.
+
+    Root reads and writes as the owner of the folders. Raises what ``sqlite.ERRORS`` lists.
+    """
+    copy.unlink(missing_ok=True)
+    ownership.create(copy)
+    with ownership.acting(source.parent):
+        engine = open_engine(source)
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()  # it opens the WAL
+                with ownership.acting(copy.parent):
+                    # an absolute path: a name that begins with "file:" would be a URI
+                    connection.exec_driver_sql("VACUUM INTO ?", (str(copy.absolute()),))
+        finally:
+            engine.dispose()
+    durable.sync(copy)
+
+
+def is_later(copy: Path, earlier: Path) -> bool:
+    """Whether ``copy`` is a later state of the same registry as the database ``earlier``.
+
+    Users and commits never change once they are made, and no id is given twice. So rows that both have are equal.
+    """
+    engine = open_engine(copy)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("ATTACH DATABASE ? AS earlier", (str(earlier.absolute()),))
+            rows = [row for query in _SHARED for row in connection.exec_driver_sql(query)]
+    finally:
+        engine.dispose()
+    total, shared, equal = (sum(each) for each in zip(*rows, strict=True))
+    return bool(shared == equal and (shared or not total))
+
+
+def read(copy: Path) -> tuple[int, list[tuple[str, int]]]:
+    """The last batch of a copy, and the storage key and size of each blob; afterwards the copy needs no WAL.
+
+    Raises Unavailable if the copy is damaged.
+    """
+    engine = open_engine(copy)
+    try:
+        with engine.connect() as connection:
+            if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
+                msg = f"{copy} is damaged: the disk does not keep what is written to it."
+                raise Unavailable(msg)
+            row = connection.exec_driver_sql("SELECT batch FROM journal").first()
+            keys = connection.exec_driver_sql("SELECT storage_key, size FROM blobs WHERE lost_at IS NULL").all()
+            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+    finally:
+        engine.dispose()
+    return (row[0] if row is not None else 0), [(row[0], row[1]) for row in keys]
