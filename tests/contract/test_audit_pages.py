@@ -9,7 +9,7 @@ from sqlalchemy import insert
 
 from polly_dockers import db
 from polly_dockers.db import migrate, schema
-from polly_dockers.db.audit import LOOKED, Wanted
+from polly_dockers.db.audit import SCANNED, Wanted
 from polly_dockers.db.sqlite import FILE, open_engine
 from polly_dockers.system.durations import DAY
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 HOUR = DAY // 24
-COUNT = 2 * LOOKED + 100
+COUNT = 2 * SCANNED + 100
 ANN = "ann@acme.example"
 
 
@@ -93,7 +93,7 @@ def test_everything_is_on_a_page(connection: Connection) -> None:
 def test_a_page_ends_where_too_much_was_looked_at(connection: Connection) -> None:
     """It may be empty, and says where to go on."""
     page, after = db.audit.page(connection, 1, wanted=Wanted(by="nobody@acme.example"), limit=10)
-    assert (page, after) == ([], COUNT - LOOKED + 1)
+    assert (page, after) == ([], COUNT - SCANNED + 1)
 
 
 def test_a_short_time_is_found_by_an_index(connection: Connection) -> None:

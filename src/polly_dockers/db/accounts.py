@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person, by the email that names them."""
+    """A user, identified by their email."""
 
     id: int
     email: str
@@ -30,7 +30,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """An access token without its secret, of which only a hash is kept."""
+    """An access token without its secret; only a hash of that is stored."""
 
     id: str
     user_id: int
@@ -41,7 +41,7 @@ class AccessToken:
     expires_at: int
     last_used_at: int | None
     parent_id: str | None = None
-    """The token that it was made with, and ends with."""
+    """The access token that this one was made with. If that is revoked or expires, so does this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Member:
 
 
 def add_organisation(connection: Connection, slug: str) -> int:
-    """Insert an organisation; its id."""
+    """Insert an organisation; returns its id."""
     at = now()
     made = insert(organisations).values(slug=slug, created_at=at).returning(organisations.c.id)
     number = int(connection.execute(made).scalar_one())
@@ -64,7 +64,7 @@ def add_organisation(connection: Connection, slug: str) -> int:
 
 
 def organisation_id(connection: Connection, slug: str) -> int | None:
-    """The id of an organisation."""
+    """The id of an organisation; None if there is none of that slug."""
     return connection.execute(select(organisations.c.id).where(organisations.c.slug == slug)).scalar_one_or_none()
 
 
@@ -74,12 +74,12 @@ def has_organisations(connection: Connection) -> bool:
 
 
 def set_create_on_push(connection: Connection, organisation: int, *, on: bool) -> None:
-    """Whether a push to a repository that is missing makes it."""
+    """Set whether a push to a missing repository creates it."""
     _change_organisation(connection, organisation, create_on_push=int(on))
 
 
 def set_policy(connection: Connection, organisation: int, policy: str | None) -> None:
-    """What is kept of repositories without a policy of their own; as text of policy.py."""
+    """Set the retention policy of repositories that have none of their own; as text (``retention.Policy.text``)."""
     _change_organisation(connection, organisation, policy=policy)
 
 
@@ -93,7 +93,7 @@ def _change_organisation(connection: Connection, organisation: int, **values: in
 
 
 def organisation_list(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
-    """Rows (slug, members, created_at, create_on_push) of all organisations, by slug."""
+    """Rows (slug, members, created_at, create_on_push) of all organisations, in the order of their slugs."""
     query = (
         select(
             organisations.c.slug,
@@ -110,7 +110,7 @@ def organisation_list(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
 
 
 def organisation_totals(connection: Connection, organisation: int) -> Row[*tuple[Any, ...]]:
-    """A row (repositories, members) of what an organisation holds."""
+    """A row (repositories, members): how many of each an organisation has."""
     mine = select(func.count()).where(
         repositories.c.organisation_id == organisation, repositories.c.deleted_at.is_(None)
     )
@@ -125,18 +125,18 @@ _USER_BY_EMAIL: Final = _USER.where(users.c.email == bindparam("email"))
 
 
 def user(connection: Connection, email: str) -> User | None:
-    """The user of that email."""
+    """The user with an email; None if there is none."""
     row = connection.execute(_USER_BY_EMAIL, {"email": email}).first()
     return User(*row) if row is not None else None
 
 
 def user_by_id(connection: Connection, user_id: int) -> User:
-    """The user of that id, who is there."""
+    """The user with an id, which must exist."""
     return User(*connection.execute(_USER.where(users.c.id == user_id)).one())
 
 
 def add_user(connection: Connection, email: str, password_hash: str) -> int:
-    """Insert a user; the id."""
+    """Insert a user; returns the id."""
     at = now()
     made = insert(users).values(email=email, password_hash=password_hash, created_at=at).returning(users.c.id)
     number = int(connection.execute(made).scalar_one())
@@ -145,7 +145,7 @@ def add_user(connection: Connection, email: str, password_hash: str) -> int:
 
 
 def set_password(connection: Connection, user_id: int, password_hash: str) -> None:
-    """Store another password; what was signed in by the old one has ended."""
+    """Set a new password. Sign-ins with the old one end."""
     connection.execute(
         update(users)
         .where(users.c.id == user_id)
@@ -155,7 +155,7 @@ def set_password(connection: Connection, user_id: int, password_hash: str) -> No
 
 
 def memberships(connection: Connection, user_id: int) -> list[tuple[str, Role, int]]:
-    """The organisations of a user, by slug, with the role in each and since when."""
+    """The organisations of a user in the order of their slugs, with the role and the time of joining."""
     query = (
         select(organisations.c.slug, members.c.role, members.c.joined_at)
         .join(members, members.c.organisation_id == organisations.c.id)
@@ -187,7 +187,7 @@ _MEMBER: Final = select(users.c.id, users.c.email, members.c.role, members.c.joi
 
 
 def member(connection: Connection, organisation: int, email: str) -> Member | None:
-    """The member of that email."""
+    """The member with an email; None if there is none."""
     query = _MEMBER.where(members.c.organisation_id == organisation, users.c.email == email)
     row = connection.execute(query).first()
     return Member(row.id, row.email, Role(row.role), row.joined_at) if row is not None else None
@@ -196,7 +196,10 @@ def member(connection: Connection, organisation: int, email: str) -> Member | No
 def member_page(
     connection: Connection, organisation: int, *, after: str, newest_first: bool, limit: int
 ) -> tuple[list[Member], int]:
-    """Members after an email in the order of emails (backwards with ``newest_first``), and how many there are."""
+    """The members after an email, in the order of their emails, and how many there are in all.
+
+    With ``newest_first`` the order is reversed.
+    """
     query = _MEMBER.where(members.c.organisation_id == organisation)
     if after:
         query = query.where(users.c.email < after if newest_first else users.c.email > after)
@@ -214,19 +217,19 @@ def add_member(connection: Connection, organisation: int, user_id: int, role: Ro
 
 
 def set_role(connection: Connection, organisation: int, user_id: int, role: Role) -> None:
-    """Give a member another role."""
+    """Change the role of a member."""
     same = (members.c.organisation_id == organisation) & (members.c.user_id == user_id)
     connection.execute(update(members).where(same).values(role=int(role)))
 
 
 def remove_member(connection: Connection, organisation: int, user_id: int) -> None:
-    """Take a user out of an organisation."""
+    """Remove a user from an organisation."""
     same = (members.c.organisation_id == organisation) & (members.c.user_id == user_id)
     connection.execute(delete(members).where(same))
 
 
 def count_admins(connection: Connection, organisation: int) -> int:
-    """How many admins an organisation has."""
+    """The number of admins of an organisation."""
     query = select(func.count()).select_from(members)
     same = (members.c.organisation_id == organisation) & (members.c.role == int(Role.admin))
     return connection.execute(query.where(same)).scalar_one()
@@ -249,7 +252,7 @@ _TOKEN_BY_HASH: Final = _TOKEN.where(
 
 
 def has_tokens(connection: Connection, user_id: int, count: int) -> bool:
-    """Whether the user has so many access tokens; only then those that have expired within a day are deleted first."""
+    """Whether the user has as many access tokens as the limit; if so, expired ones are deleted and it counts again."""
     mine = access_tokens.c.user_id == user_id
     some = select(func.count()).select_from(select(access_tokens.c.id).where(mine).limit(count).subquery())
     if connection.execute(some).scalar_one() < count:
@@ -259,7 +262,10 @@ def has_tokens(connection: Connection, user_id: int, count: int) -> bool:
 
 
 def add_token(connection: Connection, token: AccessToken, secret_hash: bytes) -> None:
-    """Insert an access token; those of the user that expired a day ago go: a clock that is wrong may be set right."""
+    """Insert an access token, and delete those of the user that expired more than a day ago.
+
+    They are kept for a day because a wrong clock may be corrected.
+    """
     at = clock.ago(connection, SECONDS_PER_DAY)
     gone = (access_tokens.c.user_id == token.user_id) & (access_tokens.c.expires_at <= at)
     connection.execute(delete(access_tokens).where(gone))
@@ -279,13 +285,13 @@ def add_token(connection: Connection, token: AccessToken, secret_hash: bytes) ->
 
 
 def token_by_hash(connection: Connection, secret_hash: bytes) -> AccessToken | None:
-    """The access token whose secret has that SHA-256, while it is good."""
+    """The valid access token whose secret has this SHA-256; None if there is none."""
     row = connection.execute(_TOKEN_BY_HASH, {"secret_hash": secret_hash, "now": now()}).first()
     return AccessToken(*row) if row is not None else None
 
 
 def token_page(connection: Connection, user_id: int, *, after: tuple[int, str] | None, limit: int) -> list[AccessToken]:
-    """The user's access tokens that are good now, newest first, behind (created_at, id) of one of them."""
+    """The user's valid access tokens, newest first, after the one with (created_at, id)."""
     query = _TOKEN.where(access_tokens.c.user_id == user_id, access_tokens.c.expires_at > now())
     place = tuple_(access_tokens.c.created_at, access_tokens.c.id)
     if after is not None:
@@ -295,12 +301,12 @@ def token_page(connection: Connection, user_id: int, *, after: tuple[int, str] |
 
 
 def touch_token(connection: Connection, token_id: str) -> None:
-    """Note that the token is used now."""
+    """Record that the token is used now."""
     connection.execute(update(access_tokens).where(access_tokens.c.id == token_id).values(last_used_at=now()))
 
 
 def replace_token(connection: Connection, old: AccessToken, new: AccessToken) -> None:
-    """Revoke the old token; what was made with it belongs to the new one, and ends when that does at the latest."""
+    """Revoke the old token. Tokens made with it now belong to the new one, and expire no later than that."""
     children = update(access_tokens).where(access_tokens.c.parent_id == old.id, access_tokens.c.id != new.id)
     connection.execute(children.values(parent_id=new.id))
     late = update(access_tokens).where(access_tokens.c.parent_id == new.id, access_tokens.c.expires_at > new.expires_at)
@@ -309,12 +315,12 @@ def replace_token(connection: Connection, old: AccessToken, new: AccessToken) ->
 
 
 def delete_token(connection: Connection, user_id: int, token_id: str) -> bool:
-    """Revoke a token and all that were made with it; False where the user has none of that id."""
+    """Revoke a token and all that were made with it; False if the user has no token of that id."""
     same = (access_tokens.c.id == token_id) & (access_tokens.c.user_id == user_id)
     return connection.execute(delete(access_tokens).where(same)).rowcount == 1
 
 
 def delete_tokens(connection: Connection, user_id: int | None) -> int:
-    """Delete all access tokens of a user, or of everybody; how many there were."""
+    """Delete all access tokens of one user, or of all; returns how many."""
     query = delete(access_tokens)
     return connection.execute(query if user_id is None else query.where(access_tokens.c.user_id == user_id)).rowcount

@@ -1,9 +1,9 @@
-"""Rows of the audit log: what was done by whom, from where, in the transaction that did it; and the chain over them.
+"""Rows of the audit log: who did what from where, written in the transaction that did it; and the chain of hashes.
 
-An entry is appended and never changed. Some seconds later it is sealed: it gets its position in the chain, and a hash
-of itself and of the hash before it, so that an entry that is altered, taken out or put in between shows. Sealing is
-apart from writing so that pushes of many nodes need not wait for each other's hash. The newest seal is in the journal
-too, so that a log that was cut off at its end shows as well.
+An entry is appended and never changed. Some seconds later it is sealed. It gets its position in the chain, and a hash
+over itself and the previous hash. So an entry that was altered, removed or inserted is noticed. Sealing is a separate
+step, so that pushes do not wait for each other's hash. The newest seal is also in the journal, so that a log that lost
+its last entries is noticed too.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
     from polly_dockers.model import Actor
 
-LOOKED: Final = 2000
-"""Entries that are looked at for one page, at most: some milliseconds."""
+SCANNED: Final = 2000
+"""The most entries that are read for one page: some milliseconds."""
 BATCH: Final = 500
-"""Entries that one transaction seals, at most."""
+"""The most entries that one transaction seals."""
 DROPPED: Final = 2000
-"""Entries that one transaction drops, at most."""
+"""The most entries that one transaction drops."""
 START: Final = bytes(32)
-"""What stands for the hash before the first."""
+"""The previous hash of the first entry."""
 OPERATOR: Final = "polly-server"
-"""Who did what was done on the machine that holds the data."""
+"""The author of what was done by polly-server commands."""
 POLICY: Final = "policy"
-"""Who let go what no policy kept."""
+"""The author of what a retention policy did."""
 
 
 class Event(enum.StrEnum):
-    """What an entry tells of."""
+    """Kinds of entries."""
 
     sign_in = "sign-in"
     sign_in_refused = "sign-in-refused"
@@ -79,12 +79,12 @@ TOKEN_EVENTS: Final = (Event.token_create, Event.token_use, Event.token_revoke)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry as it is kept."""
+    """An entry as it is stored."""
 
     id: int
     at: int
     organisation_id: int | None
-    """None for what concerns no organisation."""
+    """None if no organisation is concerned."""
     event: str
     by: str
     """The email of a user, OPERATOR or POLICY."""
@@ -120,7 +120,7 @@ def append(
     by: Actor | None,
     detail: str = "",
 ) -> None:
-    """Append an entry; ``by`` None is who runs the server."""
+    """Append an entry by a signed-in user; ``by`` is None for the operator of the server."""
     email, address = OPERATOR, ""
     if by is not None:
         found = _EMAIL.first(connection, {"user_id": by.user_id})
@@ -138,7 +138,7 @@ def append_as(
     address: str,
     detail: str,
 ) -> None:
-    """Append an entry as it is told."""
+    """Append an entry; ``by`` is an email, OPERATOR or POLICY."""
     values: dict[str, Any] = {
         "at": now(),
         "organisation_id": organisation_id,
@@ -163,10 +163,10 @@ def append_for_account(
     detail: str = "",
     label: str = "",
 ) -> None:
-    """Append what concerns an account: an entry for each of its organisations, or one for none of them.
+    """Append an entry about an account to each of its organisations, or a single one if it has none.
 
-    ``by`` is who did it where that is not the account itself. ``label`` is what the account calls one of its tokens,
-    which may tell of one organisation what is no business of another: it is told where there is one at most.
+    ``by`` is who did it, if not the account itself. ``label`` is the account's name for one of its tokens. A label may
+    give one organisation's business away to another, so it is only written for an account with one organisation.
     """
     query = (
         select(members.c.organisation_id)
@@ -186,18 +186,18 @@ def append_for_account(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries are asked for: all, unless something narrows it."""
+    """A filter for entries; the default matches all."""
 
     event: str | None = None
     token_events: bool = True
-    """Whether entries about access tokens are among them; they are most of a log that machines write."""
+    """Whether to include entries about access tokens, of which machines write very many."""
     by: str | None = None
     """The email of a user, OPERATOR or POLICY."""
     path: str | None = None
-    """An image path without the host and without tag or digest: what was done to that repository and in it."""
+    """The path of a repository, without the host: entries about it and about anything in it."""
     since: int | None = None
     until: int | None = None
-    """Below this, in microseconds."""
+    """An exclusive limit, in microseconds."""
 
 
 EVERYTHING: Final = Wanted()
@@ -213,9 +213,9 @@ def page(
     after: int | None = None,
     limit: int,
 ) -> tuple[list[Entry], int | None]:
-    """A keyset page of an organisation's entries, or of all, and the key of the next page.
+    """A keyset page of an organisation's entries, or of all entries, and the cursor of the next page.
 
-    It looks at LOOKED entries at most: it may have fewer than ``limit`` entries, or none, and be followed all the same.
+    At most SCANNED entries are read. So a page may have fewer than ``limit`` entries, or none, although more follow.
     """
     query = select(*_COLUMNS)
     if organisation_id is not None:
@@ -228,7 +228,7 @@ def page(
         query = query.where(audit.c.id <= _last_until(wanted.until + DAY))
     if after is not None:
         query = query.where(audit.c.id < after if newest_first else audit.c.id > after)
-    looked = query.order_by(audit.c.id.desc() if newest_first else audit.c.id).limit(LOOKED).subquery()
+    looked = query.order_by(audit.c.id.desc() if newest_first else audit.c.id).limit(SCANNED).subquery()
     chosen = select(looked).where(*_narrowed(looked.c, wanted))
     rows = connection.execute(chosen.order_by(looked.c.id.desc() if newest_first else looked.c.id).limit(limit + 1))
     found = [Entry(*row) for row in rows]
@@ -236,20 +236,20 @@ def page(
         return found[:limit], found[limit - 1].id
     ends = select(func.count(), func.min(looked.c.id) if newest_first else func.max(looked.c.id))
     count, last = connection.execute(ends).one()
-    return found, last if count == LOOKED else None
+    return found, last if count == SCANNED else None
 
 
 def _first_since(at: int) -> ColumnElement[int]:
     """The id of the first entry of that time or later.
 
-    Ids are in the order of writing, times are those of a clock that may be set back: hence the day that callers allow.
+    Ids are in the order of writing. Times come from a clock that may be set back, so callers allow a day more.
     """
     found = select(audit.c.id).where(audit.c.at >= at).order_by(audit.c.at).limit(1)
     return func.coalesce(found.scalar_subquery(), _NEVER)
 
 
 def _last_until(at: int) -> ColumnElement[int]:
-    """The id of the last entry of that time or earlier; as ``_first_since``."""
+    """The id of the last entry of that time or earlier; see ``_first_since``."""
     found = select(audit.c.id).where(audit.c.at <= at).order_by(audit.c.at.desc()).limit(1)
     return func.coalesce(found.scalar_subquery(), 0)
 
@@ -282,7 +282,7 @@ class Seal:
     hash: bytes
 
     def __str__(self) -> str:
-        """``POSITION:HASH``, to be written down and compared."""
+        """``POSITION:HASH``, to be stored elsewhere and compared later."""
         return f"{self.position}:{self.hash.hex()}"
 
 
@@ -295,12 +295,12 @@ def _hash(before: bytes, position: int, row: Row[*tuple[Any, ...]]) -> bytes:
 
 
 def unsealed(connection: Connection) -> bool:
-    """Whether entries wait to be sealed."""
+    """Whether there are entries to seal."""
     return connection.execute(select(audit.c.id).where(audit.c.position.is_(None)).limit(1)).first() is not None
 
 
 def seal(connection: Connection) -> int:
-    """Seal up to BATCH entries; how many there were."""
+    """Seal up to BATCH entries; returns how many."""
     rows = connection.execute(
         select(*_COLUMNS).where(audit.c.position.is_(None)).order_by(audit.c.id).limit(BATCH)
     ).all()
@@ -316,13 +316,13 @@ def seal(connection: Connection) -> int:
 
 
 def start(connection: Connection) -> Seal:
-    """What the chain begins behind: the last entry that was dropped, or position 0."""
+    """The seal before the first entry: that of the last dropped entry, or position 0."""
     row = connection.execute(select(audit_start.c.position, audit_start.c.hash)).first()
     return Seal(row.position, row.hash) if row is not None else Seal(0, START)
 
 
 def head(connection: Connection) -> Seal | None:
-    """The newest seal, that of a dropped entry where no other is sealed; None where nothing ever was."""
+    """The newest seal, also that of a dropped entry; None if nothing was ever sealed."""
     query = select(audit.c.position, audit.c.hash).where(audit.c.position.is_not(None))
     row = connection.execute(query.order_by(audit.c.position.desc()).limit(1)).first()
     found = Seal(row.position, row.hash) if row is not None else start(connection)
@@ -330,7 +330,7 @@ def head(connection: Connection) -> Seal | None:
 
 
 def sealed(connection: Connection, position: int) -> Seal | None:
-    """The seal of that position; None where there is none, or where its entry was dropped before the last one was."""
+    """The seal at a position; None if there is none, or if its entry was dropped and is not the last dropped one."""
     begin = start(connection)
     if position and position == begin.position:
         return begin
@@ -339,15 +339,15 @@ def sealed(connection: Connection, position: int) -> Seal | None:
 
 
 def oldest(connection: Connection) -> int | None:
-    """When the first entry that is sealed was written, in microseconds since 1970; None where there is none."""
+    """When the first sealed entry was written, in microseconds since 1970; None if there is none."""
     query = select(audit.c.at).where(audit.c.position.is_not(None)).order_by(audit.c.position).limit(1)
     return connection.execute(query).scalar_one_or_none()
 
 
 def drop(connection: Connection, before: int) -> int:
-    """Drop the first entries that are older than a time, DROPPED at most; how many there were.
+    """Drop the first entries that are older than a time, at most DROPPED; returns how many.
 
-    Only from the beginning, and only what is sealed: the last of them becomes the start of the chain.
+    Only sealed entries from the beginning are dropped. The seal of the last one becomes the start of the chain.
     """
     query = select(audit.c.id, audit.c.at, audit.c.position, audit.c.hash).where(audit.c.position.is_not(None))
     rows = connection.execute(query.order_by(audit.c.position).limit(DROPPED)).all()
@@ -359,7 +359,7 @@ def drop(connection: Connection, before: int) -> int:
 
 
 def put_start(connection: Connection, begin: records.AuditStart) -> None:
-    """Drop all entries up to an id; the chain goes on behind its seal. It stands in the journal."""
+    """Drop all entries up to an id, and record it in the journal. The chain then begins after its seal."""
     connection.execute(delete(audit).where(audit.c.id <= begin.id))
     connection.execute(delete(audit_start))
     connection.execute(insert(audit_start).values(position=begin.position, hash=begin.hash))
@@ -367,9 +367,10 @@ def put_start(connection: Connection, begin: records.AuditStart) -> None:
 
 
 def broken(connection: Connection, after: Seal, limit: int = BATCH) -> tuple[Seal | None, int | None]:
-    """Go over the chain behind a seal: the last one that fits, None at the end, and the position that does not.
+    """Verify the next ``limit`` entries after a seal; returns (last verified seal, first broken position).
 
-    What was dropped meanwhile is passed over.
+    The seal is None at the end of the chain, and the position is None if nothing is broken. Entries that were dropped
+    meanwhile are skipped.
     """
     begin = start(connection)
     after = after if after.position >= begin.position else begin
@@ -385,7 +386,7 @@ def broken(connection: Connection, after: Seal, limit: int = BATCH) -> tuple[Sea
 
 
 def add_all(connection: Connection, entries: Iterable[Sequence[Any]]) -> None:
-    """Insert entries of the journal (id, and the columns in their order), where they are not there."""
+    """Insert entries from the journal that are missing here; each has the id and the other columns in order."""
     names = [column.name for column in _COLUMNS]
     for values in entries:
         known = select(audit.c.id).where(audit.c.id == values[0])

@@ -58,13 +58,13 @@ _FIND: Final = Statement(_LINKED.where(repository_blobs.c.repository_id == bindp
 
 
 def find(connection: Connection, repository_id: int, digest: str) -> LinkedBlob | None:
-    """The blob, where the repository has it."""
+    """The blob, if the repository has it; else None."""
     row = _FIND.first(connection, {"repository_id": repository_id, "digest": digest})
     return LinkedBlob(*row) if row is not None else None
 
 
 def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, LinkedBlob]:
-    """Those of the digests that the repository has as blobs, by digest."""
+    """The blobs that the repository has, by digest."""
     found = {digest: find(connection, repository_id, digest) for digest in digests}
     return {digest: blob for digest, blob in found.items() if blob is not None}
 
@@ -139,7 +139,7 @@ def _link(connection: Connection, repository_id: int, blob_id: int, digest: str,
 def find_anywhere(
     connection: Connection, user_id: int, digest: Digest, among: list[int] | None = None
 ) -> LinkedBlob | None:
-    """The blob, where any repository of the user's organisations has it, or one of ``among``."""
+    """The blob, if a repository of the user's organisations has it; with ``among``, only of these repositories."""
     query = _ANYWHERE if among is None else _ANYWHERE.where(schema.repositories.c.id.in_(among))
     row = connection.execute(query, {"user_id": user_id, "digest": digest}).first()
     return LinkedBlob(*row) if row is not None else None

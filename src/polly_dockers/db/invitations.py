@@ -1,4 +1,4 @@
-"""Rows of invitations: who may join which organisation in which role, by a code of which only a hash is kept."""
+"""Rows of invitations: who may join which organisation in which role. Only a hash of the code is stored."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """An invitation that is good now."""
+    """A valid invitation."""
 
     organisation_id: int
     organisation: str
-    """Its slug."""
+    """The slug of the organisation."""
     email: str
     role: Role
     created_at: int
@@ -58,9 +58,9 @@ def put(
     code_hash: bytes,
     lifetime: int,
 ) -> None:
-    """Insert an invitation by a user, good for ``lifetime`` microseconds, in place of an older one.
+    """Insert an invitation that is valid for ``lifetime`` microseconds; it replaces an older one.
 
-    Those that expired a day ago go: a clock that is wrong may be set right.
+    Invitations that expired more than a day ago are deleted. The day is for a wrong clock, which may be corrected.
     """
     at, expired = now(), clock.ago(connection, SECONDS_PER_DAY)
     mine = invitations.c.organisation_id == organisation
@@ -79,21 +79,21 @@ def put(
 
 
 def by_code(connection: Connection, code_hash: bytes) -> Invitation | None:
-    """The invitation whose code has that SHA-256, while it is good and its organisation is there."""
+    """The valid invitation whose code has this SHA-256; None if there is none, or its organisation is deleted."""
     query = _INVITATION.where(invitations.c.code_hash == code_hash, invitations.c.expires_at > now())
     row = connection.execute(query).first()
     return _made(row) if row is not None else None
 
 
 def find(connection: Connection, organisation: int, email: str) -> Invitation | None:
-    """The invitation of an email to an organisation."""
+    """The valid invitation of an email to an organisation; None if there is none."""
     same = (invitations.c.organisation_id == organisation) & (invitations.c.email == email)
     row = connection.execute(_INVITATION.where(same, invitations.c.expires_at > now())).first()
     return _made(row) if row is not None else None
 
 
 def delete_for(connection: Connection, organisation: int, email: str) -> bool:
-    """Delete the invitation of an email to an organisation; False where there is none that is good."""
+    """Delete the invitation of an email to an organisation; False if there is no valid one."""
     found = find(connection, organisation, email) is not None
     same = (invitations.c.organisation_id == organisation) & (invitations.c.email == email)
     connection.execute(delete(invitations).where(same))
@@ -101,7 +101,7 @@ def delete_for(connection: Connection, organisation: int, email: str) -> bool:
 
 
 def delete_by(connection: Connection, organisation: int, user: int) -> list[str]:
-    """Delete the invitations to an organisation by a user; the emails of those that were good."""
+    """Delete a user's invitations to an organisation; returns the emails of the valid ones."""
     mine = (invitations.c.organisation_id == organisation) & (invitations.c.invited_by == user)
     good = select(invitations.c.email).where(mine, invitations.c.expires_at > now()).order_by(invitations.c.email)
     found = list(connection.execute(good).scalars())
@@ -110,7 +110,7 @@ def delete_by(connection: Connection, organisation: int, user: int) -> list[str]
 
 
 def count(connection: Connection, organisation: int) -> int:
-    """How many invitations of an organisation are good now."""
+    """The number of valid invitations to an organisation."""
     mine = (invitations.c.organisation_id == organisation) & (invitations.c.expires_at > now())
     return connection.execute(select(func.count()).select_from(invitations).where(mine)).scalar_one()
 
@@ -118,7 +118,10 @@ def count(connection: Connection, organisation: int) -> int:
 def page(
     connection: Connection, organisation: int, *, after: str, newest_first: bool, limit: int
 ) -> tuple[list[Invitation], int]:
-    """Invitations after an email in the order of emails (backwards with ``newest_first``), and how many there are."""
+    """The invitations after an email, in the order of the emails, and how many there are in all.
+
+    With ``newest_first`` the order is reversed.
+    """
     query = _INVITATION.where(invitations.c.organisation_id == organisation, invitations.c.expires_at > now())
     if after:
         query = query.where(invitations.c.email < after if newest_first else invitations.c.email > after)

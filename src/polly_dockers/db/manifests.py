@@ -1,4 +1,4 @@
-"""Rows of manifests, of what they name, of tags and of commits."""
+"""Rows of manifests and of what they name, of tags and of commits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FIND: Final = Statement(
 
 
 def find_id(connection: Connection, repository_id: int, digest: str) -> int | None:
-    """The id of the manifest of that digest in the repository."""
+    """The id of a manifest of the repository; None if there is none."""
     row = _FIND.first(connection, {"repository_id": repository_id, "digest": digest})
     return row.id if row is not None else None
 
@@ -58,13 +58,13 @@ _WHOLE: Final = Statement(
 
 
 def find_whole(connection: Connection, repository_id: int, digest: str) -> int | None:
-    """The id of the manifest of that digest, where the repository has it and all that it names."""
+    """The id of a manifest, if the repository has it and everything that it names; else None."""
     row = _WHOLE.first(connection, {"repository_id": repository_id, "digest": digest})
     return row.id if row is not None else None
 
 
 def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Any]:
-    """Rows (id, digest, size, platforms) of those digests that the repository has as manifests, by digest."""
+    """Rows (id, digest, size, platforms) of the manifests that the repository has, by digest."""
     found = {digest: _FIND.first(connection, {"repository_id": repository_id, "digest": digest}) for digest in digests}
     return {digest: row for digest, row in found.items() if row is not None}
 
@@ -77,12 +77,12 @@ _ADD: Final = Statement(
 
 
 def text_of(annotations: dict[str, str]) -> str | None:
-    """Annotations as their column has them, JSON as short as it can be; None for none."""
+    """Annotations as compact JSON for their column; None if there are none."""
     if not annotations:
         return None
     try:
         return msgspec.json.encode(annotations).decode()
-    except UnicodeEncodeError:  # half a character, which only an escape can say
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only escape
         return json.dumps(annotations)
 
 
@@ -96,7 +96,7 @@ def add(
     body: bytes,
     platforms: Sequence[str],
 ) -> int:
-    """Insert a manifest; its id. What was pushed before and names it holds it from now on."""
+    """Insert a manifest; returns its id. Sparse indexes that name it now hold it."""
     made: dict[str, Any] = {
         "repository_id": repository_id,
         "digest": digest,
@@ -169,13 +169,13 @@ def refer(
 
 
 def measure(connection: Connection, manifest_id: int) -> None:
-    """Say how large all is that the manifest names."""
+    """Update the total size of a manifest."""
     total = _TOTAL_SIZE.first(connection, {"root": manifest_id}).bytes
     _SIZE.run(connection, {"manifest": manifest_id, "total_size": total})
 
 
 def _total_size() -> Select[*tuple[Any, ...]]:
-    """Bytes of the manifest, of every manifest below it and of every blob that they name, each counted once."""
+    """The size of a manifest, of all manifests below it and of all their blobs, in bytes; each counts once."""
     below = select(cast(bindparam("root"), BigInteger).label("id")).cte("below", recursive=True)
     below = below.union(select(manifest_children.c.child_id).join(below, manifest_children.c.manifest_id == below.c.id))
     own = select(func.coalesce(func.sum(manifests.c.size), 0)).where(manifests.c.id.in_(select(below.c.id)))
@@ -203,7 +203,7 @@ _MOVE_TAG: Final = Statement(
 
 
 def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id: int, user_id: int) -> bool:
-    """Set the tag and append the commit; False where the tag has that manifest already, which is no commit."""
+    """Set the tag and append a commit. Returns False, and does neither, if the tag has that manifest already."""
     held = _TAGGED.first(connection, {"repository_id": repository_id, "tag": tag})
     if held is not None and held.manifest_id == manifest_id:
         return False
@@ -236,13 +236,13 @@ _BEGIN_TOTAL: Final = Statement(insert(tag_totals), "repository_id", "tag", "com
 
 
 def add_to_total(connection: Connection, repository_id: int, tag: str, more: int) -> None:
-    """Say that the tag has more commits, or fewer."""
+    """Add to the number of commits of a tag; ``more`` may be negative."""
     if not _ADD_TO_TOTAL.run(connection, {"of_repository": repository_id, "of_tag": tag, "more": more}):
         _BEGIN_TOTAL.run(connection, {"repository_id": repository_id, "tag": tag, "commits": more})
 
 
 def tag_names(connection: Connection, repository_id: int, last: str, limit: int) -> list[str]:
-    """Tags in order of their bytes, after ``last``."""
+    """The next tags after ``last``, in the order of their bytes."""
     query = (
         select(tags.c.name)
         .where(tags.c.repository_id == repository_id, tags.c.name > last)
@@ -264,8 +264,8 @@ def referrers(
 ) -> tuple[list[Row[*tuple[Any, ...]]], int | None]:
     """Rows (id, digest, media_type, size, artifact_type, annotations) of manifests whose subject is the digest.
 
-    In the order of their ids, after one of them; of any of ``artifact_types`` where some are given. As many as have
-    ``room`` bytes of annotations, ``limit`` at most and one at least; then the id that the next page comes after.
+    In the order of their ids, after the id ``after``; only those of ``artifact_types``, if any are given. A page has at
+    most ``limit`` rows and ``room`` bytes of annotations, but at least one row. Also returns the id for the next page.
     """
     query = (
         select(
@@ -286,7 +286,7 @@ def referrers(
 
 
 def body_of_tag(connection: Connection, repository_id: int, tag: str) -> bytes | None:
-    """The bytes of the manifest that the tag has."""
+    """The bytes of the manifest of a tag; None if there is no such tag."""
     query = (
         select(manifests.c.body)
         .join(tags, tags.c.manifest_id == manifests.c.id)
@@ -304,9 +304,9 @@ def commit_page(
     limit: int,
     after: int | None,
 ) -> tuple[list[Commit], int | None]:
-    """A keyset page of commits in the order in which they were made, behind the id of one; the key of the next page.
+    """A keyset page of commits in the order in which they were made, and the cursor of the next page.
 
-    Their ids tell that order. Their times do not: the clock of the server may have been set back between two.
+    Ids give that order. Times do not, because the server's clock may have been set back between two commits.
     """
     query = (
         select(
@@ -358,13 +358,13 @@ _COUNT: Final = Statement(
 
 
 def count_commits(connection: Connection, repository_id: int, tag: str) -> int:
-    """How many commits a tag has."""
+    """The number of commits of a tag."""
     row = _COUNT.first(connection, {"repository_id": repository_id, "tag": tag})
     return row.commits if row is not None else 0
 
 
 def blob_is_named(connection: Connection, repository_id: int, blob_id: int) -> bool:
-    """Whether a manifest of the repository names the blob, without those in the trash."""
+    """Whether a manifest of the repository that is not in the trash names the blob."""
     query = (
         select(manifest_blobs.c.manifest_id)
         .join(manifests, manifests.c.id == manifest_blobs.c.manifest_id)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
 
 FOLD: Final = 2000
-"""Deltas that one transaction folds, at most."""
+"""The most deltas that one transaction folds."""
 
 
 def add(
     connection: Connection, *, organisation_id: int, name: str, description: str, access: str, user_id: int
 ) -> int | None:
-    """Insert a repository; its id, or None where the name is taken."""
+    """Insert a repository; returns its id, or None if the name is taken."""
     taken = select(repositories.c.id).where(
         repositories.c.organisation_id == organisation_id, repositories.c.name == name
     )
@@ -52,7 +52,7 @@ def add(
 
 
 def _after_all(connection: Connection, organisation_id: int, at: int) -> int:
-    """What puts a repository behind all that were made or pushed to before, also where the clock was set back."""
+    """A time that sorts the repository after all others, even if the clock was set back."""
     newest = select(func.max(repositories.c.active_at)).where(repositories.c.organisation_id == organisation_id)
     return max(at, (connection.execute(newest).scalar_one() or 0) + 1)
 
@@ -92,12 +92,12 @@ _PENDING: Final = select(exists(select(literal(1)).select_from(repository_deltas
 
 
 def deltas_wait(connection: Connection) -> bool:
-    """Whether there is anything to fold."""
+    """Whether there are deltas to fold."""
     return bool(connection.execute(_PENDING).scalar_one())
 
 
 def fold_deltas(connection: Connection) -> int:
-    """Fold up to FOLD deltas into their repositories; how many there were."""
+    """Add up to FOLD deltas to the totals of their repositories; returns how many."""
     oldest = select(repository_deltas.c.id).order_by(repository_deltas.c.id).limit(FOLD).scalar_subquery()
     taken = connection.execute(
         delete(repository_deltas)
@@ -116,9 +116,9 @@ def fold_deltas(connection: Connection) -> int:
         total = sums.setdefault(row.repository_id, [0, 0, 0, 0])
         for at, more in enumerate((row.tags, row.commits, row.size)):
             total[at] += more
-        if row.pushed_at:  # the last of them, which is not the greatest where the clock was set back
+        if row.pushed_at:  # the last one, which is not the greatest if the clock was set back
             total[3] = row.pushed_at
-            sums[row.repository_id] = sums.pop(row.repository_id)  # so that they stand in the order of their last push
+            sums[row.repository_id] = sums.pop(row.repository_id)  # keeps the order of their last pushes
     for repository_id, (tags, commits, size, pushed_at) in sums.items():
         values: dict[str, Any] = {
             "tags": repositories.c.tags + tags,
@@ -171,7 +171,7 @@ def _repository(row: Row[*tuple[Any, ...]]) -> Repository:
 
 
 def one(connection: Connection, repository_id: int) -> Repository:
-    """The repository of that id, which is there."""
+    """The repository with an id, which must exist."""
     return _repository(connection.execute(_LISTED.where(repositories.c.id == repository_id)).one())
 
 
@@ -185,10 +185,9 @@ def page(
     after: tuple[int, int] | None,
     search: str,
 ) -> tuple[list[Repository], tuple[int, int] | None, int]:
-    """A keyset page of an organisation's repositories, the key of the next page, and how many match in all.
+    """A keyset page of an organisation's repositories, the cursor of the next page, and how many match in all.
 
-    In the order in which they were made, or pushed to last. Their times are for people to read: a clock that was set
-    back changes no order.
+    In the order of creation, or of the last push with ``by_push``. A clock that was set back does not change the order.
     """
     at = repositories.c.active_at if by_push else repositories.c.id
     matching = and_(
@@ -217,7 +216,7 @@ def _matches(search: str) -> Any:  # noqa: ANN401 - a column expression
 
 
 def names_after(connection: Connection, user_id: int, last: tuple[str, str], limit: int) -> list[str]:
-    """Full names of the repositories that the user may pull as a member, in order, after ``last``."""
+    """The next full names after ``last`` of repositories that the user may pull as a member, in order."""
     query = (
         select(organisations.c.slug, repositories.c.name)
         .select_from(

@@ -1,8 +1,7 @@
-"""A statement that requests run again and again: compiled once, and handed to the driver without another look.
+"""Statements of frequent requests, which are compiled once and passed to the driver directly.
 
-SQLAlchemy builds a statement, finds its compiled form in a cache, and makes a context and a result for each execution:
-29 µs for the query of a manifest, where the driver alone takes 9 (benchmarks/manifest_query.py), and more for those
-that are built anew at each call.
+For each execution SQLAlchemy builds a statement, finds its compiled form in a cache, and makes a context and a result.
+That takes 29 µs for the query of a manifest; the driver alone takes 9 (benchmarks/manifest_query.py).
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Statement:
-    """A SELECT, INSERT, UPDATE or DELETE with named parameters, whose rows are tuples with names."""
+    """A SELECT, INSERT, UPDATE or DELETE with named parameters. Its rows are named tuples."""
 
     def __init__(self, query: Select[*tuple[Any, ...]] | Insert | Update | Delete, *columns: str) -> None:
-        """``columns``: those that an INSERT or UPDATE sets; each is a parameter of its own name."""
+        """``columns`` are the columns that an INSERT or UPDATE sets; each is a parameter of the same name."""
         kept: Any = query
         self._query = kept
         self._columns = columns or None
@@ -32,16 +31,16 @@ class Statement:
         self._constants: dict[str, Any] = {}
 
     def first(self, connection: Connection, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - a named tuple
-        """The first row, by its columns' names, or None."""
+        """The first row; None if there is none."""
         row = self._execute(connection, values).fetchone()
         return None if row is None else self._named(row)
 
     def all(self, connection: Connection, values: Mapping[str, object]) -> list[Any]:
-        """All rows, by their columns' names."""
+        """All rows."""
         return [self._named(row) for row in self._execute(connection, values)]
 
     def run(self, connection: Connection, values: Mapping[str, object]) -> int:
-        """Execute it; how many rows it has changed."""
+        """Execute it; returns how many rows it changed."""
         return int(self._execute(connection, values).rowcount)
 
     def _execute(self, connection: Connection, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - a cursor of the driver
