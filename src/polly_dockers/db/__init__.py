@@ -1,4 +1,6 @@
-"""Rows: the database (read, write), the schema, and queries as plain functions over a Connection, a file for each noun.
+"""The database: reads and writes (``sqlite``), the tables (``schema``), and a module of queries for each noun.
+
+Queries are plain functions over a ``Connection``: ``from polly_dockers import db``, then ``db.audit.append(…)``.
 
 ``migrate`` is not among the names here: it imports Alembic, which takes longer than most commands run.
 """

@@ -1,13 +1,13 @@
-"""How much time has really passed, where the wall clock of the server may jump.
+"""How much time has really passed, even if the server's wall clock jumps.
 
-Times in rows are of the wall clock. A jump of it ahead would make everything look older than it is, and the collector
-would delete what somebody may still need. So the collector compares it with a clock that cannot be set: that of the
-kernel, which counts from the start of the machine. What the wall clock gained beside it is a jump, and is written down
-(``clock_jumps``): the wall clock went from ``before`` to ``after``, and no time passed in between. A jump back needs no
-record, for it only makes things look younger.
+Times in rows come from the wall clock. If that is set ahead, everything looks older than it is, and the garbage
+collector would delete what somebody still needs. So the collector compares it with the kernel's clock, which counts
+from the start of the machine and cannot be set. What the wall clock gained over that is a jump. It is recorded in
+``clock_jumps``: the wall clock went from ``before`` to ``after``, and no time passed in between. A jump back needs no
+record, because it only makes things look younger.
 
-Nobody counts while the machine is off, so UNSEEN of such a time counts at most. A clock without a battery, which starts
-in 1970 and is set later, therefore deletes nothing early either. All of this errs to one side: things are kept longer.
+No clock counts while the machine is off, so at most UNSEEN of that time counts. So a clock without a battery, which
+starts in 1970 and is set later, deletes nothing early either. All errors are on the safe side: things are kept longer.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 TOLERANCE: Final = MINUTE
-"""What two clocks may differ by between two looks without a jump: more than slewing does, less than matters."""
+"""By how much the clocks may drift apart between two observations: more than slewing, less than matters."""
 UNSEEN: Final = HOUR
-"""How much of the time between two starts of the machine counts, at most."""
+"""How much of the time while the machine was off counts at most."""
 REMEMBERED: Final = 1000
-"""Jumps that are kept, at most: the newest."""
+"""How many jumps are kept at most: the newest."""
 
 
 def _jump(row: Any, wall: int) -> tuple[int, int] | None:  # noqa: ANN401 - a row of named columns
-    """The jump ahead since the last look, as (before, after)."""
+    """The jump ahead since the last observation, as (before, after); None if there was none."""
     if row is None:
         return None
     same = row.boot == boot.THIS
@@ -45,14 +45,14 @@ def _jump(row: Any, wall: int) -> tuple[int, int] | None:  # noqa: ANN401 - a ro
 
 
 def jumped(connection: Connection) -> bool:
-    """Whether the wall clock was set ahead since the last look."""
+    """Whether the wall clock was set ahead since the last observation."""
     return _jump(connection.execute(select(clock)).first(), now()) is not None
 
 
 def observe(connection: Connection) -> int:
-    """Look at the clocks, and write down a jump ahead; the microseconds of it, 0 where there was none.
+    """Compare the clocks and record a jump ahead; returns its microseconds, or 0 if there was none.
 
-    Leases and tombstones that wait are moved by as much, so that they end when they were to end.
+    Leases and tombstones are moved by as much, so that they end at the right time.
     """
     row, wall = connection.execute(select(clock)).first(), now()
     jump = _jump(row, wall)
@@ -65,20 +65,20 @@ def observe(connection: Connection) -> int:
     before, after = jump
     number = connection.execute(insert(clock_jumps).values(before=before, after=after).returning(clock_jumps.c.id))
     connection.execute(delete(clock_jumps).where(clock_jumps.c.id <= number.scalar_one() - REMEMBERED))
-    leased, buried = repository_blobs.c.leased_until, tombstones.c.not_before
+    leased, not_before = repository_blobs.c.leased_until, tombstones.c.not_before
     connection.execute(update(repository_blobs).where(leased > HELD).values(leased_until=leased + (after - before)))
-    connection.execute(update(tombstones).values(not_before=buried + (after - before)))
+    connection.execute(update(tombstones).values(not_before=not_before + (after - before)))
     return after - before
 
 
 def ago(connection: Connection, seconds: int) -> int:
-    """The time of the wall clock that ``seconds`` have really passed since, in microseconds since 1970."""
+    """The wall clock's time of ``seconds`` ago, without jumps; in microseconds since 1970."""
     wall = now()
     return walk_back(wall, jumps(connection, wall), seconds * SECOND)
 
 
 def jumps(connection: Connection, wall: int) -> list[tuple[int, int]]:
-    """Jumps ahead as (before, after), the newest first; also one up to ``wall`` that nobody has written down yet."""
+    """Jumps ahead as (before, after), the newest first; also one up to ``wall`` that is not recorded yet."""
     rows = connection.execute(select(clock_jumps).order_by(clock_jumps.c.id.desc()))
     found = [(row.before, row.after) for row in rows]
     unseen = _jump(connection.execute(select(clock)).first(), wall)
@@ -86,7 +86,7 @@ def jumps(connection: Connection, wall: int) -> list[tuple[int, int]]:
 
 
 def walk_back(wall: int, jumps: Sequence[tuple[int, int]], left: int) -> int:
-    """The time ``left`` microseconds before ``wall``, where ``jumps`` (before, after), newest first, took no time."""
+    """The time ``left`` microseconds before ``wall``, if ``jumps`` (newest first) took no time."""
     for before, after in jumps:
         span = max(0, wall - after)
         if span >= left:

@@ -1,4 +1,4 @@
-"""Finding manifests by the beginning of a digest, and in the trash what a tag went with."""
+"""Queries that find a manifest by the beginning of its digest, and the item of the trash that holds a tag."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polly_dockers.model import DigestPrefix
 
 WALK: Final = 200
-"""Newest commits of a tag among which the one that it went with is looked for, at most."""
+"""How many of the newest commits of a tag are searched at most."""
 
 
 def _within(column: ColumnElement[str], prefix: DigestPrefix) -> ColumnElement[bool]:
@@ -25,14 +25,14 @@ def _within(column: ColumnElement[str], prefix: DigestPrefix) -> ColumnElement[b
 
 
 def manifests_from(connection: Connection, repository_id: int, prefix: DigestPrefix, limit: int) -> list[str]:
-    """Digests of manifests of the repository that begin so, without those in the trash."""
+    """Digests with the prefix of manifests in the repository, without the trash."""
     mine = and_(manifests.c.repository_id == repository_id, manifests.c.trash_id.is_(None))
     query = select(manifests.c.digest).where(mine, _within(manifests.c.digest, prefix))
     return list(connection.execute(query.order_by(manifests.c.digest).limit(limit)).scalars())
 
 
 def commits_from(connection: Connection, repository_id: int, prefix: DigestPrefix, limit: int) -> list[str]:
-    """Digests of manifests of the repository that begin so and can be restored."""
+    """Digests with the prefix of manifests in the trash of the repository that can be restored."""
     mine = and_(
         schema.trash.c.repository_id == repository_id,
         schema.trash.c.kind == trash.COMMIT,
@@ -43,7 +43,7 @@ def commits_from(connection: Connection, repository_id: int, prefix: DigestPrefi
 
 
 def _commits_of_tag() -> Select[tuple[int, str, int]]:
-    """Rows (id, tags, commit_id) of the items that hold one of the newest commits of a tag and can be restored."""
+    """Rows (id, tags, commit_id) of restorable items that hold one of the newest commits of a tag."""
     newest = (
         select(commits.c.id, commits.c.manifest_id)
         .where(commits.c.repository_id == bindparam("repository_id"), commits.c.tag == bindparam("tag"))
@@ -65,9 +65,9 @@ _WITH_TAGS: Final = Statement(_COMMITS.where(schema.trash.c.tags != "").order_by
 
 
 def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | None:
-    """The item that was deleted last and took the tag away: the tag itself, or the commit that it went with.
+    """The item of the last deletion of the tag: the tag itself, or the commit that was deleted with it.
 
-    One that is being purged only if there is no other.
+    An item that is being purged is returned only if there is no other.
     """
     own = trash.find(connection, trash.TAG, tag, repository_id=repository_id)
     rows = _WITH_TAGS.all(connection, {"repository_id": repository_id, "tag": tag})
@@ -78,6 +78,6 @@ def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | Non
 
 
 def newest_commit(connection: Connection, repository_id: int, tag: str) -> Item | None:
-    """The item of the newest commit of a tag that is in the trash."""
+    """The item in the trash that holds the newest commit of a tag; None if there is none."""
     row = _NEWEST.first(connection, {"repository_id": repository_id, "tag": tag})
     return trash.get(connection, row.id) if row is not None else None

@@ -1,8 +1,8 @@
-"""Rows that nothing needs any more, a small batch in each transaction.
+"""Deleting rows that nothing needs any more, in small batches.
 
-A blob goes in three steps. A link whose lease has ended and that no manifest names is taken away; a blob without
-a link loses its row and leaves a tombstone for its key; later the bytes go, and then the tombstone. A link that a
-manifest does name is HELD from then on, and looked at again only when that manifest is purged.
+A blob is deleted in three steps. A link whose lease has ended and that no manifest names is deleted. A blob without
+links loses its row, and its storage key gets a tombstone. Later the file is deleted, and then the tombstone. A link
+that a manifest names becomes HELD, and is checked again only when that manifest is purged.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from polly_dockers.db.trash import Item
 
 BATCH: Final = 200
-"""Rows of one transaction, at most: some milliseconds of the writer's time."""
+"""The most rows of one transaction: some milliseconds of the writer's time."""
 
 _NAMED: Final = exists(
     select(literal(1)).where(
@@ -52,14 +52,14 @@ _NAMED: Final = exists(
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What one transaction did."""
+    """What one transaction deleted."""
 
     seen: int
-    """Rows that were looked at; fewer than BATCH: there are no more."""
+    """Rows that were examined; if fewer than BATCH, there are no more."""
     links: int = 0
     blobs: int = 0
     size: int = 0
-    """Bytes of the blobs."""
+    """The size of the blobs in bytes."""
 
 
 def _ended() -> ColumnElement[bool]:
@@ -67,7 +67,7 @@ def _ended() -> ColumnElement[bool]:
 
 
 def collect_expired(connection: Connection, grace: int) -> Collected:
-    """Take links whose lease has ended and that no manifest names; the others are held. ``grace``: see _collect."""
+    """Delete links whose lease has ended, or hold them if a manifest names them. ``grace`` is as in ``_collect``."""
     query = (
         select(repository_blobs.c.repository_id, repository_blobs.c.blob_id, blobs.c.size, _NAMED)
         .join(blobs, blobs.c.id == repository_blobs.c.blob_id)
@@ -87,7 +87,7 @@ def collect_expired(connection: Connection, grace: int) -> Collected:
 
 
 def collect_hidden(connection: Connection, grace: int) -> Collected:
-    """Take links that were deleted and that no manifest of the trash names."""
+    """Delete links that are HIDDEN and that no manifest in the trash names."""
     query = (
         select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
         .where(repository_blobs.c.leased_until == HIDDEN, ~_NAMED)
@@ -102,7 +102,7 @@ def _key() -> ColumnElement[tuple[int, int]]:
 
 
 def _collect(connection: Connection, seen: int, links: Sequence[tuple[int, int]], grace: int) -> Collected:
-    """Delete links, and the rows of blobs that have none left; their keys may go in ``grace`` seconds."""
+    """Delete links, and the rows of blobs that have none left. Their files may be deleted after ``grace`` seconds."""
     if not links:
         return Collected(seen)
     connection.execute(delete(repository_blobs).where(_key().in_(links)))
@@ -117,7 +117,7 @@ def _collect(connection: Connection, seen: int, links: Sequence[tuple[int, int]]
 
 
 def add_tombstones(connection: Connection, keys: Sequence[str], grace: int) -> None:
-    """Leave tombstones for keys that no row names; one that is there already stays as it is."""
+    """Add tombstones for storage keys without rows. Existing tombstones do not change."""
     if not keys:
         return
     known = set(
@@ -130,7 +130,7 @@ def add_tombstones(connection: Connection, keys: Sequence[str], grace: int) -> N
 
 
 def delete_unlinked(connection: Connection, grace: int) -> int:
-    """Take the rows of all blobs that no repository has, and tell how many; their keys may go in ``grace`` seconds."""
+    """Delete the rows of all blobs that no repository has; returns how many. ``grace`` is as in ``_collect``."""
     linked = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id))
     keys = connection.execute(delete(blobs).where(~linked).returning(blobs.c.storage_key)).scalars().all()
     for at in range(0, len(keys), BATCH):
@@ -139,14 +139,14 @@ def delete_unlinked(connection: Connection, grace: int) -> int:
 
 
 def unnamed(connection: Connection, keys: Sequence[str]) -> list[str]:
-    """Those of the keys that no row of a blob names."""
+    """The storage keys among ``keys`` that no row of a blob names."""
     query = select(blobs.c.storage_key).where(blobs.c.storage_key.in_(keys))
     named = set(connection.execute(query).scalars())
     return [key for key in keys if key not in named]
 
 
 def orphans(connection: Connection, keys: Sequence[str]) -> list[str]:
-    """Those of the keys that have neither a row nor a tombstone."""
+    """The storage keys among ``keys`` that have neither a row nor a tombstone."""
     free = unnamed(connection, keys)
     query = select(tombstones.c.storage_key).where(tombstones.c.storage_key.in_(free))
     known = set(connection.execute(query).scalars())
@@ -154,19 +154,19 @@ def orphans(connection: Connection, keys: Sequence[str]) -> list[str]:
 
 
 def due(connection: Connection, limit: int) -> list[str]:
-    """Keys whose time has come."""
+    """Storage keys whose files may be deleted now."""
     query = select(tombstones.c.storage_key).where(tombstones.c.not_before < now()).order_by(tombstones.c.not_before)
     return list(connection.execute(query.limit(limit)).scalars())
 
 
 def delete_tombstones(connection: Connection, keys: Sequence[str]) -> None:
-    """Take the tombstones away; the bytes are gone, or a row names them after all."""
+    """Delete tombstones: the files are deleted, or a row names them after all."""
     connection.execute(delete(tombstones).where(tombstones.c.storage_key.in_(keys)))
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a collection would find."""
+    """What a collection would delete."""
 
     links: int
     blobs: int
@@ -175,7 +175,7 @@ class Waiting:
 
 
 def waiting(connection: Connection) -> Waiting:
-    """Count what could be taken now, and change nothing."""
+    """Count what could be deleted now; changes nothing."""
     free = and_(~_NAMED, (repository_blobs.c.leased_until == HIDDEN) | _ended())
     links = connection.execute(select(func.count()).select_from(repository_blobs).where(free)).scalar_one()
     ids = select(repository_blobs.c.blob_id).where(free)
@@ -186,11 +186,11 @@ def waiting(connection: Connection) -> Waiting:
 
 
 def count_tombstones(connection: Connection) -> int:
-    """How many keys wait for their time."""
+    """The number of storage keys whose files will be deleted."""
     return connection.execute(select(func.count()).select_from(tombstones)).scalar_one()
 
 
-# --- what the trash gives back ----------------------------------------------------------------------------------
+# --- purging the trash ----------------------------------------------------------------------------------
 
 
 _IN_TRASH: Final = Statement(select(manifests.c.id).where(manifests.c.trash_id == bindparam("trash_id")))
@@ -219,10 +219,10 @@ _DELETE_MANIFEST: Final = Statement(delete(manifests).where(manifests.c.id == bi
 
 
 def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
-    """Delete a part of a manifest that is in the trash, commits first; False where there is more of it.
+    """Delete a part of a manifest in the trash, commits first; False if there is more to delete.
 
-    Who has just found a blob of it may be about to name that: each gets a lease. A manifest that an index of the
-    trash holds waits for that index. One that takes more than one transaction is claimed first.
+    Each of its blobs gets a lease, because a client may have found it and be about to name it. A manifest that an index
+    in the trash holds stays until that index is purged. A manifest that takes several transactions is claimed first.
     """
     row = _IN_TRASH.first(connection, {"trash_id": item.id})
     if row is None:
@@ -240,7 +240,7 @@ def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
 
 
 def _may_purge(connection: Connection, item: Item, repository_id: int) -> bool:
-    """Whether the item is claimed, and stands for the repository or for its organisation."""
+    """Whether the item is claimed, and is the repository or its organisation."""
     whole = item.kind == trash.ORGANISATION
     same = schema.trash.c.organisation_id if whole else schema.trash.c.repository_id
     row = schema.repositories.c.organisation_id if whole else schema.repositories.c.id
@@ -254,7 +254,7 @@ def _may_purge(connection: Connection, item: Item, repository_id: int) -> bool:
 
 
 def purge_repository(connection: Connection, item: Item, repository_id: int, grace: int) -> Collected | None:
-    """Delete a part of a repository whose item, or whose organisation's, is claimed; None once all of it is gone."""
+    """Delete a part of a repository that is claimed, or whose organisation is; None when all of it is deleted."""
     if not _may_purge(connection, item, repository_id):
         return None
     for table in (tags, commits, tag_totals, repository_deltas):
@@ -277,7 +277,7 @@ def purge_repository(connection: Connection, item: Item, repository_id: int, gra
 
 
 def _some(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
-    """Delete up to BATCH rows of a table; how many there were."""
+    """Delete up to BATCH rows of a table; returns how many."""
     key = tuple_(*table.primary_key.columns) if len(table.primary_key) > 1 else next(iter(table.primary_key.columns))
     some = select(*table.primary_key.columns).where(condition).limit(BATCH)
     return connection.execute(delete(table).where(key.in_(some))).rowcount
@@ -290,7 +290,7 @@ def repositories_of(connection: Connection, organisation_id: int) -> list[int]:
 
 
 def purge_organisation(connection: Connection, item: Item) -> None:
-    """Delete an organisation whose item is claimed and that has no repositories; members and trash go with it."""
+    """Delete an organisation that is claimed and has no repositories, with its members and its trash."""
     claimed = (schema.trash.c.id == item.id) & schema.trash.c.purging_at.is_not(None)
     if connection.execute(select(schema.trash.c.id).where(claimed)).first() is None:
         return

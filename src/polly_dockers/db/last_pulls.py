@@ -1,7 +1,7 @@
-"""When manifests were pulled last, to the hour: written on the side, for policies alone to read.
+"""The time of the last pull of each manifest, to the hour; only retention policies read it.
 
-A policy may keep what was pulled, and whoever has just found a manifest may be about to name it in an index. So what
-is not known counts as pulled: what was restored from the trash, and all of a database whose own last pulls were lost.
+A policy may keep what was pulled. So where no pull is known, a manifest counts as pulled: when it is restored from the
+trash, and if the last pulls of a database were lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CHUNK: Final = 200
-"""Ids of one query, at most."""
+"""The most ids of one query."""
 
 _RENEW: Final = Statement(
     update(manifest_pulls)
@@ -42,7 +42,7 @@ _FRESH: Final = Statement(
 
 
 def stale(connection: Connection, manifest_ids: Sequence[int]) -> list[int]:
-    """Those whose pull of now is worth a write: the last one that was written is an hour old."""
+    """The manifests whose last recorded pull is at least an hour ago."""
     fresh = select(manifest_pulls.c.manifest_id).where(
         manifest_pulls.c.manifest_id.in_(manifest_ids), manifest_pulls.c.pulled_at > now() - HOUR
     )
@@ -51,7 +51,7 @@ def stale(connection: Connection, manifest_ids: Sequence[int]) -> list[int]:
 
 
 def record(connection: Connection, manifest_ids: Iterable[int]) -> None:
-    """Write that manifests were pulled now. One that was purged meanwhile is passed over."""
+    """Record that manifests were pulled now. Manifests that were purged meanwhile are skipped."""
     at = now()
     for manifest_id in manifest_ids:
         if not _RENEW.run(connection, {"manifest": manifest_id, "at": at}):
@@ -59,19 +59,19 @@ def record(connection: Connection, manifest_ids: Iterable[int]) -> None:
 
 
 def record_if_stale(connection: Connection, manifest_id: int) -> None:
-    """As ``record``, where that is worth a write."""
+    """Record a pull of now, unless the last recorded one is less than an hour ago."""
     if _FRESH.first(connection, {"manifest": manifest_id, "since": now() - HOUR}) is None:
         record(connection, [manifest_id])
 
 
 def record_restored(connection: Connection, manifest_id: int) -> None:
-    """A manifest came back from the trash: it counts as pushed and pulled now, or a policy took it again at once."""
+    """Count a restored manifest as pushed and pulled now, so that no policy deletes it again at once."""
     connection.execute(update(manifests).where(manifests.c.id == manifest_id).values(pushed_at=now()))
     record(connection, [manifest_id])
 
 
 def record_all(connection: Connection) -> None:
-    """The last pulls of this database were lost, so nobody knows that anything was not pulled."""
+    """Count all manifests as pulled now, because the last pulls of this database were lost."""
     connection.execute(delete(manifest_pulls))
     every = select(manifests.c.id, literal(now()))
     connection.execute(insert(manifest_pulls).from_select(["manifest_id", "pulled_at"], every))

@@ -1,4 +1,4 @@
-"""Bring a data folder's tables to this version, or say that they are of a newer one."""
+"""Upgrading the tables of a data folder to this version."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))  # % begins a reference here
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))  # a % would begin a reference
     if connection is not None:
         config.attributes["connection"] = connection
     return config
@@ -40,10 +40,10 @@ def _upgrade(connection: Connection) -> None:
 
 
 def upgrade(folder: Path) -> str | None:
-    """Make or upgrade the tables in one transaction; the revision that they came from, None for new ones.
+    """Make or upgrade the tables in one transaction; returns their previous revision, None for new tables.
 
-    Raises Unavailable for tables of a newer version, and where a server runs on others than those of this version; it
-    changes nothing then. Several processes may call it at once.
+    Several processes may call it at once. Raises Unavailable, and changes nothing, if the tables are of a newer
+    version, or if they need an upgrade while a server runs.
     """
     engine = open_engine(folder / FILE)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Pages of rows that are bounded in bytes as well: a row may hold a lot, and what is beyond the page is never read."""
+"""Pages of rows with a limit in bytes, for rows that may be large. Rows after the page are not read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
 
 ROOM: Final = 4 << 20
-"""Bytes of a page, unless its one row has more."""
+"""The most bytes of a page, unless its only row has more."""
 
 
 def fetch(
@@ -20,7 +20,10 @@ def fetch(
     size: Callable[[Row[*tuple[Any, ...]]], int],
     room: int = ROOM,
 ) -> tuple[list[Row[*tuple[Any, ...]]], bool]:
-    """The first rows, and whether more follow: ``limit`` at most, ``room`` bytes by ``size`` at most, one at least."""
+    """The first rows of a query, and whether more follow.
+
+    There are at most ``limit`` rows and at most ``room`` bytes as ``size`` measures them, but at least one row.
+    """
     found: list[Row[*tuple[Any, ...]]] = []
     with connection.execute(query.limit(limit + 1)) as rows:
         for row in rows:

@@ -1,4 +1,4 @@
-"""The row that /readyz writes, so that a database that can only be read is not taken for one that works."""
+"""The row that /readyz writes, to find out whether the database can be written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def fresh(connection: Connection, microseconds: int) -> bool:
-    """Whether some process wrote the row within so many microseconds; a clock that was set back makes it stale."""
+    """Whether some process wrote the row within the last ``microseconds``; False if the clock was set back since."""
     at = connection.execute(select(readiness.c.checked_at)).scalar_one_or_none()
     return at is not None and 0 <= now() - at < microseconds
 
 
 def write(connection: Connection) -> None:
-    """Write the row."""
+    """Write the row with the time of now."""
     connection.execute(delete(readiness))
     connection.execute(insert(readiness), {"checked_at": now()})

@@ -1,4 +1,4 @@
-"""Rows that come back from the trash, with all that has to come with them."""
+"""Restoring items of the trash, with everything that belongs to them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def restore_tag(connection: Connection, item: Item) -> bool:
-    """Set a tag again that was taken away; False where there is one, or no commit of it. Raises NotInTrash."""
+    """Restore a deleted tag; False if there is a tag of that name, or no commit of it. Raises NotInTrash."""
     if not activate(connection, item.repository_id or 0, item.name):
         return False
     trash.delete_restored(connection, item, item.name)
@@ -36,13 +36,13 @@ def restore_tag(connection: Connection, item: Item) -> bool:
 
 
 def restore_tag_with_commit(connection: Connection, item: Item) -> None:
-    """As ``restore_tag``, behind its commit, which may have set it already: then its item leaves the trash alone."""
+    """Restore a tag after its commit. If that has set the tag already, only the item is deleted from the trash."""
     if not restore_tag(connection, item):
         trash.delete_restored(connection, item, item.name)
 
 
 def activate(connection: Connection, repository_id: int, tag: str) -> bool:
-    """Set a tag that is not there to its newest commit; False where there is the tag, or no commit of it."""
+    """Set a missing tag to its newest commit; False if the tag exists, or has no commit."""
     taken = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.name == tag)
     if connection.execute(taken).first() is not None:
         return False
@@ -63,17 +63,17 @@ def activate(connection: Connection, repository_id: int, tag: str) -> bool:
 
 
 def restore_manifest(connection: Connection, item: Item) -> list[str]:
-    """Bring a manifest back with its commits, all that it holds, what a policy took because of it, and its tags.
+    """Restore a manifest with its commits, tags and children, and with referrers that a policy deleted with it.
 
-    Returns the digests that are back. A tag that is free goes to its newest commit, once all of them are back. Where a
-    manifest was pushed again meanwhile, its commits go to what is there. Raises NotInTrash for one being purged.
+    Returns the digests that were restored. Each tag that is free is then set to its newest commit. If a manifest was
+    pushed again meanwhile, its commits move to that one. Raises NotInTrash if it is being purged.
     """
     left, back, names = [item.id], list[str](), set[str]()
     while left:
         again = trash.get(connection, left.pop())
-        if again is None:  # it came back with another
+        if again is None:  # it was restored with another
             continue
-        trash.delete_restored(connection, again, again.name)  # first: a replay of it brings all the others back
+        trash.delete_restored(connection, again, again.name)  # first: its replay restores all the others
         left += _revive(connection, again)
         back.append(again.name)
         names.update(again.tags)
@@ -83,7 +83,7 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
 
 
 def _revive(connection: Connection, item: Item) -> list[int]:
-    """Take the mark off a manifest; the items of what has to come back with it."""
+    """Remove the mark of a manifest; returns the ids of the items to restore with it."""
     repository_id = item.repository_id or 0
     row = connection.execute(
         select(schema.manifests.c.id, schema.manifests.c.size, schema.manifests.c.subject).where(
@@ -122,7 +122,7 @@ def _revive(connection: Connection, item: Item) -> list[int]:
 
 
 def _taken_referrers(connection: Connection, repository_id: int, digest: str) -> list[int]:
-    """Items of what refers to the digest, and went because that did: a policy took it, and it is not being purged."""
+    """Items of referrers of the digest that a policy deleted with it and that are not being purged."""
     marked = and_(schema.manifests.c.subject > digest + MARK, schema.manifests.c.subject < digest + chr(ord(MARK) + 1))
     query = select(schema.trash.c.id).join(schema.manifests, schema.manifests.c.trash_id == schema.trash.c.id)
     whole = (schema.trash.c.by_policy == 1) & schema.trash.c.purging_at.is_(None)
@@ -131,7 +131,7 @@ def _taken_referrers(connection: Connection, repository_id: int, digest: str) ->
 
 
 def _hold_instead(connection: Connection, manifest_id: int, other: int) -> None:
-    """Let the indexes that hold a manifest hold another."""
+    """Replace a manifest by another in all indexes that hold it."""
     holders = manifest_children.c.child_id == manifest_id
     have = select(manifest_children.c.manifest_id).where(manifest_children.c.child_id == other)
     move = update(manifest_children).where(holders, manifest_children.c.manifest_id.not_in(have.scalar_subquery()))
@@ -140,7 +140,7 @@ def _hold_instead(connection: Connection, manifest_id: int, other: int) -> None:
 
 
 def _show_blobs(connection: Connection, repository_id: int, manifest_id: int) -> int:
-    """Put the blobs of a manifest back on the wire; the bytes that came back with them."""
+    """Make the hidden blobs of a manifest visible again; returns their size in bytes."""
     named = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == manifest_id)
     shown = connection.execute(
         update(repository_blobs)
@@ -158,7 +158,7 @@ def _show_blobs(connection: Connection, repository_id: int, manifest_id: int) ->
 
 
 def restore_repository(connection: Connection, item: Item, name: str) -> bool:
-    """Bring a repository back under a name; False where that is taken. Raises NotInTrash for one being purged."""
+    """Restore a repository under a name; False if the name is taken. Raises NotInTrash if it is being purged."""
     if item.purging:
         raise trash.being_purged(item)
     taken = select(schema.repositories.c.id).where(
@@ -173,7 +173,7 @@ def restore_repository(connection: Connection, item: Item, name: str) -> bool:
 
 
 def restore_organisation(connection: Connection, item: Item, slug: str) -> bool:
-    """Bring an organisation back under a slug; False where that is taken. Raises NotInTrash for one being purged."""
+    """Restore an organisation under a slug; False if the slug is taken. Raises NotInTrash if it is being purged."""
     if item.purging:
         raise trash.being_purged(item)
     if connection.execute(select(organisations.c.id).where(organisations.c.slug == slug)).first() is not None:

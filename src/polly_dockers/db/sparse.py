@@ -1,4 +1,4 @@
-"""Rows of what sparse manifests name and their repository lacks: it is held for them once it comes."""
+"""Rows of digests that manifests name and their repository lacks, so that they can be linked when they arrive."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _POP: Final = Statement(
 
 
 def record(connection: Connection, repository_id: int, manifest_id: int, digests: Iterable[str]) -> None:
-    """Note what the manifest names and the repository lacks."""
+    """Record the digests that the manifest names and the repository lacks."""
     known = {row.digest for row in _KNOWN.all(connection, {"manifest_id": manifest_id})}
     for digest in sorted(set(digests) - known):
         _INSERT.run(connection, {"repository_id": repository_id, "digest": digest, "manifest_id": manifest_id})
 
 
 def pop(connection: Connection, repository_id: int, digest: str) -> list[int]:
-    """Ids of the manifests that have missed the digest, which is there now."""
+    """Delete the rows of a digest that has arrived; returns the ids of the manifests that name it."""
     return [row.manifest_id for row in _POP.all(connection, {"repository_id": repository_id, "digest": digest})]

@@ -1,4 +1,4 @@
-"""Rows of throttles: how often something has failed lately, by a key that says who failed at what."""
+"""Rows of throttles: how often something has failed lately. A throttle's key says who failed at what."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LONGEST_WINDOW: Final = HOUR
-"""The longest window that anything is counted in: rows that are older go."""
+"""The longest window of any count; older rows are deleted."""
 SKEW: Final = MINUTE
-"""A row that began later than this ahead of the clock is from before the clock was set back, and counts no more."""
+"""A row that is further in the future is from before the clock was set back, and does not count."""
 
 
 def counts(connection: Connection, keys: Sequence[str], window: int) -> dict[str, tuple[int, int]]:
-    """The failures under each key within ``window`` (microseconds), and when its window began; none without any."""
+    """The failures of each key within ``window`` (microseconds), and when its window began; no entry for none."""
     at = now()
     query = select(throttles.c.key, throttles.c.failures, throttles.c.since).where(throttles.c.key.in_(keys))
     rows = connection.execute(query).all()
@@ -30,7 +30,7 @@ def counts(connection: Connection, keys: Sequence[str], window: int) -> dict[str
 
 
 def count(connection: Connection, key: str, window: int, number: int = 1) -> None:
-    """Count so many more under the key, within its window."""
+    """Count ``number`` more failures of the key, within its window (microseconds)."""
     at = now()
     known = counts(connection, [key], window).get(key)
     if known is not None:
@@ -47,16 +47,16 @@ def pair(email: str, address: str) -> str:
 
 
 def account(email: str) -> str:
-    """The key of an account, from wherever."""
+    """The key of an account from any address."""
     return f"account:{email}"
 
 
 def forgive(connection: Connection, key: str) -> None:
-    """Forget all under a key."""
+    """Delete the failures of a key."""
     connection.execute(delete(throttles).where(throttles.c.key == key))
 
 
 def forgive_account(connection: Connection, email: str) -> None:
-    """Forget every failure on an account, from all addresses."""
+    """Delete all failures of an account, from all addresses."""
     pairs = throttles.c.key.startswith(pair(email, ""), autoescape=True)
     connection.execute(delete(throttles).where(or_(pairs, throttles.c.key == account(email))))

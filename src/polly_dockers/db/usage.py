@@ -1,4 +1,4 @@
-"""Where the space is: by repository, what its tags need, what only older commits need, and what lies in the trash."""
+"""Disk usage of each repository: for its tags, for older commits only, and for the trash only."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ PAGE: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a repository holds, in bytes; what several of its images share counts once."""
+    """The usage of a repository in bytes. What several of its images share counts once."""
 
     id: int
     organisation: str
     name: str
     deleted: bool
-    """Whether all of it is in the trash."""
+    """Whether the whole repository is in the trash."""
     organisation_deleted_at: int | None
-    """When its whole organisation went into the trash."""
+    """When its organisation was moved to the trash; None if it was not."""
     commits: int
     active: int
-    """What its tags need: manifests, what they name, and what refers to them."""
+    """For its tags: their manifests, what these name, and what refers to them."""
     inactive: int
-    """What only older commits and untagged manifests need."""
+    """Only for older commits and untagged manifests."""
     trash: int
-    """What only commits in the trash need."""
+    """Only for commits in the trash."""
     unnamed: int
-    """Blobs that no manifest names, until their leases end."""
+    """For blobs that no manifest names, until their leases end."""
 
 
 def page(connection: Connection, after: int) -> list[Usage]:
-    """Repositories by their ids, after one of them."""
+    """The next repositories after an id, in the order of their ids."""
     query = (
         select(
             repositories.c.id,
@@ -105,7 +105,7 @@ def _needed(repository_id: int) -> Select[tuple[int]]:
 
 
 def _bytes(connection: Connection, repository_id: int, ids: Select[tuple[int]]) -> int:
-    """Bytes of the manifests and of the blobs that they name, each once."""
+    """The size of the manifests and of the blobs that they name, each counted once."""
     own = select(func.coalesce(func.sum(manifests.c.size), 0)).where(manifests.c.id.in_(ids))
     named = select(manifest_blobs.c.blob_id).where(
         manifest_blobs.c.repository_id == repository_id, manifest_blobs.c.manifest_id.in_(ids)
@@ -125,6 +125,6 @@ def _unnamed(connection: Connection, repository_id: int) -> int:
 
 
 def stored(connection: Connection) -> tuple[int, int]:
-    """How many blobs the store has for all repositories together, and their bytes."""
+    """The number of blobs of all repositories together, and their size in bytes."""
     row = connection.execute(select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).select_from(blobs)).one()
     return int(row[0]), int(row[1])

@@ -1,4 +1,4 @@
-"""Which version a database is of: read without Alembic, whose import takes longer than most commands run."""
+"""The version of a database, read without Alembic, whose import takes longer than most commands run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LOCK: Final = "server.lock"
-"""The file that each server has a shared lock on, and whoever changes the tables an exclusive one."""
+"""The lock file that each server shares, and that an upgrade of the tables locks exclusively."""
 
 
 def read(folder: Path) -> str:
-    """The revision of the folder's tables, empty for a database that has none yet."""
+    """The revision of the tables; empty if the database has no tables yet."""
     engine = open_engine(folder / FILE)
     try:
         with engine.connect() as connection:
@@ -39,13 +39,13 @@ def read(folder: Path) -> str:
 
 
 def touch(connection: Connection) -> None:
-    """Write a page of the database, and change nothing by that."""
+    """Write a page of the database without changing anything."""
     number = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     connection.exec_driver_sql(f"PRAGMA user_version = {int(number)}")
 
 
 def check(folder: Path, found: str) -> None:
-    """Raise Unavailable for a revision that is newer than this version knows."""
+    """Raise Unavailable if a revision is newer than that of this version."""
     if found > REVISION:
         msg = (
             f"The data folder {folder} was written by a newer version of polly-server (revision {found}). "
@@ -55,9 +55,9 @@ def check(folder: Path, found: str) -> None:
 
 
 def serve(folder: Path) -> int:
-    """Take the lock of a server; the descriptor that holds it, which workers inherit. The tables stay as they are.
+    """Take the shared lock of a server, so that nobody upgrades the tables; returns the descriptor that holds it.
 
-    Raises Unavailable where they are being upgraded, or are not of this version.
+    Workers inherit the descriptor. Raises Unavailable if the tables are being upgraded, or are of another version.
     """
     fd = locks.open_file(folder / LOCK)
     try:
@@ -69,14 +69,14 @@ def serve(folder: Path) -> int:
         raise
     if not is_free:
         os.close(fd)
-        msg = f"The data folder {folder} is being upgraded. Start the server again when that is over."
+        msg = f"The data folder {folder} is being upgraded. Start the server again when the upgrade has ended."
         raise Unavailable(msg)
     return fd
 
 
 @contextmanager
 def no_server(folder: Path) -> Iterator[None]:
-    """Keep servers away while the tables change; raises Unavailable where one runs."""
+    """Keep servers from starting while the tables change. Raises Unavailable if one runs."""
     fd = locks.open_file(folder / LOCK)
     try:
         if not locks.try_acquire(fd):
@@ -91,7 +91,7 @@ def no_server(folder: Path) -> Iterator[None]:
 
 
 def current(folder: Path, found: str) -> None:
-    """Raise Unavailable for a revision that is not that of this version."""
+    """Raise Unavailable if a revision is not that of this version."""
     check(folder, found)
     if found < REVISION:
         msg = (
