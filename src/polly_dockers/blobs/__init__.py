@@ -1,1 +1,1 @@
-"""Bytes: the BlobStore protocol with its guarantees, and the stores that keep them."""
+"""Blobs: the protocol of a store and its guarantees (``store``), and the stores that fulfil it."""

@@ -1,11 +1,10 @@
-"""Blobs as files of one folder.
+"""A store of blobs as files in a folder.
 
 ::
 
-    uploads/<upload>                        what has arrived of an upload, held by an flock while a request appends;
-                                            its digest, for the next request, is an attribute of the file (notes.py)
+    uploads/<upload>                            the bytes of an upload so far; locked while a request appends
     blobs/<algorithm>/<2 hex>/<hex>.<unique>    a blob; the file never changes
-    damaged/                                what a check has set aside
+    damaged/                                    damaged blobs that a check has set aside
 
 Finishing an upload copies nothing: it syncs the upload's file, renames it, and syncs the folder and each new parent.
 """
@@ -40,18 +39,18 @@ T = TypeVar("T")
 
 THREADS: Final = 4
 WRITE_EVERY: Final = 32 << 20
-"""Bytes of a large upload after which the disk begins to write them, so that the sync at its end has little to do."""
+"""After so many bytes of an upload the disk begins to write them, so that the sync at the end is short."""
 JOIN: Final = 1 << 18
-"""Bytes up to which pieces are joined before they are written: each call gives the interpreter's lock away."""
+"""Pieces are joined up to so many bytes before they are written: each call releases the interpreter's lock."""
 READ: Final = 1 << 20
 AGAIN: Final = 1 << 20
-"""Bytes of an upload that may be read again for each digest that a client tries: that costs less than a sync."""
+"""Uploads up to so many bytes may be read again for each digest that a client tries: it costs less than a sync."""
 READERS: Final = 2
-"""Uploads that are read again at once, for a digest that was not computed while they arrived."""
+"""How many uploads are read again at the same time, for a digest that was not computed on arrival."""
 AHEAD: Final = 8 << 20
-"""Bytes that the disk reads ahead of a pull of what is not in memory."""
+"""How many bytes the disk reads ahead of a pull, if they are not in memory."""
 PATIENCE: Final = 5.0
-"""Seconds to wait for a request that still holds the upload: a client that lost its connection comes back quickly."""
+"""Seconds to wait for a request that holds the upload: a client that lost its connection comes back quickly."""
 
 
 @contextlib.contextmanager
@@ -109,7 +108,7 @@ class FileSegment:
             view = view[written:]
 
     async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
-        """Append and note, on a thread."""
+        """Append, and store size and digest, on a thread."""
         return await self._store.run(self._keep, data, hasher)
 
     def _keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
@@ -130,7 +129,7 @@ class FileSegment:
         self._offset = self.size
 
     async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
-        """Append, check, sync, rename, sync the folders, on a thread; reading the file again has threads of its own."""
+        """Append, check, sync, rename and sync the folders, on a thread; reading the file again has its own threads."""
         if hasher is not None and digest.algorithm == "sha256":
             return await self._store.run(self._finish, data, hasher, digest)
         await self._store.run(self._write, data, hasher)
@@ -162,10 +161,10 @@ class FileSegment:
         return key, self._offset
 
     def _sync(self) -> None:
-        """Have the file on the disk. After a sync that failed the upload is over.
+        """Sync the file. If that fails, the upload is deleted.
 
-        Linux tells of a page that could not be written once, and takes it for written then: another sync would
-        succeed, over bytes that are not there ("fsyncgate", LWN 752063).
+        Linux reports a page that could not be written only once, and then takes it for written. Another sync would
+        succeed, although the bytes are lost ("fsyncgate", LWN 752063).
         """
         try:
             os.fsync(self._fd)
@@ -174,9 +173,9 @@ class FileSegment:
             raise
 
     def _read_again(self, digest: Digest) -> str:
-        """The digest of the file, in hexadecimal. Where it is another than was given, a large upload is over.
+        """The digest of the file, in hexadecimal. If it is not the given one, a large upload is deleted.
 
-        Otherwise a client could have the same bytes read as often as it likes, each time by a request without any.
+        Otherwise a client could have the same bytes read any number of times, by requests without a body.
         """
         again, at = hashlib.new(digest.algorithm), 0
         with _disk():
@@ -207,13 +206,13 @@ class FileBlob:
         return self._fd
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Read; on a thread where the bytes are not in memory."""
+        """Read; on a thread if the bytes are not in memory."""
         if (data := linux.read_cached(self._fd, length, offset)) is not None:
             return data
         return await self._store.run(os.pread, self._fd, length, offset)
 
     async def warm(self, offset: int, length: int) -> None:
-        """Have a range in memory, and let the disk go on with what follows; on a thread where a disk is asked."""
+        """Load a range into memory, and let the disk read what follows; on a thread if that needs the disk."""
         if not linux.is_cached(self._fd, offset, length):
             await self._store.run(self._warm, offset, length)
 
@@ -231,7 +230,7 @@ class FileBlobStore:
     """A BlobStore in a folder of a local file system, shared by the processes of one machine."""
 
     def __init__(self, folder: Path, *, make: bool = True) -> None:
-        """``folder`` is the data folder; with ``make``, what the store needs in it is made."""
+        """``folder`` is the data folder; with ``make``, missing folders in it are made."""
         self.blobs = folder / "blobs"
         self._blobs = str(self.blobs)
         self._uploads = folder / "uploads"
@@ -239,9 +238,9 @@ class FileBlobStore:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="polly-readers")
         self._probe = ThreadPoolExecutor(1, thread_name_prefix="polly-probe")
-        """For ``check`` alone: who asks whether the disk works must not keep the others waiting, nor wait for them."""
+        """Only for ``check``, so that it does not delay the other threads, and is not delayed by them."""
         self._folders: dict[str, int] = {}
-        """Descriptors of the folders of blobs, of which there are 256 for each algorithm."""
+        """Descriptors of the folders of blobs: 256 for each algorithm."""
         self._making = threading.Lock()
         if make:
             for made in (self.blobs, self._uploads):
@@ -249,14 +248,14 @@ class FileBlobStore:
             durable.sync(folder)
 
     async def run(self, fn: Callable[..., T], *args: object) -> T:
-        """``fn(*args)`` on one of the store's threads.
+        """Run ``fn(*args)`` on one of the store's threads.
 
-        A caller that is cancelled waits for it all the same, so that no descriptor is closed under a thread.
+        A caller that is cancelled still waits for its end, so that no descriptor is closed while a thread uses it.
         """
         return await self._run(self._pool, fn, *args)
 
     async def run_apart(self, fn: Callable[..., T], *args: object) -> T:
-        """As ``run``, for what takes long: nobody else waits for it, but for READERS others of the kind."""
+        """Like ``run``, for functions that take long; at most READERS of them run at the same time."""
         return await self._run(self._readers, fn, *args)
 
     @staticmethod
@@ -271,7 +270,7 @@ class FileBlobStore:
             raise
 
     def folder_of(self, target: Path) -> int:
-        """A descriptor of the folder of a blob, made and made durable before; another process may have begun to."""
+        """A descriptor of the folder of a blob. The folder is made and synced first, if it is missing."""
         name = str(target.parent)
         if (known := self._folders.get(name)) is not None:
             return known
@@ -290,7 +289,7 @@ class FileBlobStore:
             os.close(os.open(self._uploads / upload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     async def size(self, upload: str) -> int:
-        """The size of its file; where a request is still at work on it, what that leaves."""
+        """The size of the upload's file; waits a little for a request that holds it."""
         path = self._uploads / upload
         try:
             fd = await self._hold(path)
@@ -315,7 +314,7 @@ class FileBlobStore:
 
     @staticmethod
     async def _hold(path: Path) -> int:
-        """The upload's file, locked; waits a little for whoever holds it."""
+        """Open and lock the upload's file; waits a little for a request that holds it."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + PATIENCE
         while (fd := _try_hold(path)) is None:
@@ -325,11 +324,11 @@ class FileBlobStore:
         return fd
 
     async def abort(self, upload: str) -> bool:
-        """Unlink the upload's file."""
+        """Delete the upload's file."""
         return await self.run(self._unlink, self._uploads / upload)
 
     async def open(self, key: str) -> FileBlob:
-        """Open the file; on a thread where a disk has to be asked."""
+        """Open the file; on a thread if that needs the disk."""
         path = f"{self._blobs}/{key}"
         try:
             with _disk():
@@ -341,11 +340,11 @@ class FileBlobStore:
         return FileBlob(self, fd)
 
     async def delete(self, key: str) -> None:
-        """Unlink the blob's file."""
+        """Delete the blob's file."""
         await self.run(self._unlink, self.blobs / key)
 
     async def delete_all(self, keys: Sequence[str]) -> int:
-        """Unlink many files on one thread."""
+        """Delete many files on one thread."""
         return await self.run(self._delete_all, keys)
 
     def _delete_all(self, keys: Sequence[str]) -> int:
@@ -382,12 +381,12 @@ class FileBlobStore:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    # a rename changes st_ctime, so this is the time of the commit
+                    # a rename changes st_ctime, so this is when the upload was finished
                     found.append(Stored(f"{part}/{entry.name}", status.st_size, time.time() - status.st_ctime))
         return found
 
     async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
-        """Uploads whose file nobody has written to for so long, or holds, on a thread."""
+        """Count or delete uploads whose files were not written for so long and that nobody holds, on a thread."""
         return await self.run(self._abandoned, seconds, delete)
 
     def _abandoned(self, seconds: float, delete: bool) -> tuple[int, int]:  # noqa: FBT001 - handed through by run
@@ -396,15 +395,15 @@ class FileBlobStore:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    if not stat.S_ISREG(status.st_mode):  # such as lost+found, where a disk is mounted here
+                    if not stat.S_ISREG(status.st_mode):  # such as lost+found, if a disk is mounted here
                         continue
-                    if time.time() - status.st_mtime <= seconds or not self._over(entry.path, delete=delete):
+                    if time.time() - status.st_mtime <= seconds or not self._is_free(entry.path, delete=delete):
                         continue
                     count, size = count + 1, size + status.st_size
         return count, size
 
     async def trim(self, prefix: str, keep: int) -> None:
-        """Unlink the files that were written to least recently and that nobody holds, on a thread."""
+        """Delete the files that were written least recently and that nobody holds, on a thread."""
         await self.run(self._trim, prefix, keep)
 
     def _trim(self, prefix: str, keep: int) -> None:
@@ -418,11 +417,11 @@ class FileBlobStore:
             for _, path in sorted(found):
                 if over > 0:
                     with contextlib.suppress(FileNotFoundError):
-                        over -= self._over(path, delete=True)
+                        over -= self._is_free(path, delete=True)
 
     @staticmethod
-    def _over(path: str, *, delete: bool) -> bool:
-        """Whether nobody holds the upload; with ``delete``, it is gone."""
+    def _is_free(path: str, *, delete: bool) -> bool:
+        """Whether nobody holds the upload; with ``delete``, it is then deleted."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             is_free = locks.try_acquire(fd)
@@ -458,7 +457,7 @@ class FileBlobStore:
 
 
 def _try_hold(path: Path) -> int | None:
-    """The file, locked; None where another request holds it. The lock dies with its descriptor, and so its process."""
+    """Open and lock an upload's file; None if another request holds it. Closing the descriptor releases the lock."""
     try:
         with _disk():
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -1,11 +1,11 @@
-"""What a store of blobs guarantees; tests/contract holds every implementation to it.
+"""What a store of blobs guarantees. The contract tests check it for every implementation.
 
-* A key is never used twice. It tells the digest, so the rows of blobs can be rebuilt from the store.
-* What ``finish`` has returned a key for is on the disk: it survives the power going away.
-* A blob that is open can be read to its end, whatever happens to its key meanwhile.
-* An upload that was never finished is invisible, and ``abort`` gives its space back. The store keeps how far it is,
-  for every process; the power going away may take that, and then the upload with it, but never make a wrong blob.
-* A disk that is full or broken raises StorageFull and leaves nothing half-done under a key.
+* A storage key is never used twice. It contains the digest, so the rows of blobs can be rebuilt from the store.
+* When ``finish`` has returned a storage key, the blob is on the disk and survives a power failure.
+* An open blob can be read to its end, even if its key is deleted meanwhile.
+* An upload that was never finished is invisible, and ``abort`` frees its space. All processes know its size. A power
+  failure may lose the upload, but never makes a wrong blob.
+* If the disk is full or broken, StorageFull is raised, and no incomplete blob has a key.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Hasher(Protocol):
-    """What ``hashlib`` makes; ``update`` runs on a thread of the store."""
+    """A hash object of ``hashlib``. The store calls ``update`` on a thread."""
 
     def update(self, data: bytes, /) -> None:
-        """Take the next bytes."""
+        """Hash the next bytes."""
         ...
 
     def hexdigest(self) -> str:
@@ -39,31 +39,32 @@ class Segment(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes of the upload when this request came to hold it."""
+        """The size of the upload in bytes when this request began to hold it."""
         ...
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
-        """Append, and let the hasher take the same bytes on the way; not durable before ``finish``."""
+        """Append bytes, and hash them as well. They are not durable before ``finish``."""
         ...
 
     async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
-        """Append the last of this request, and note how far the upload is, with its digest; its size now.
+        """Append the last bytes of this request, and store the size and digest; returns the size.
 
-        Raises BlobUploadUnknown where it was aborted meanwhile.
+        Raises BlobUploadUnknown if the upload was aborted meanwhile.
         """
         ...
 
     async def cut(self) -> None:
-        """Forget what this request appended."""
+        """Remove what this request appended."""
         ...
 
     async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
-        """Append the last bytes, and make the upload durable under a new key; the key and its size. The upload is over.
+        """Append the last bytes and make a durable blob; returns its new storage key and its size. The upload ends.
 
-        ``hasher`` is a SHA-256 of all its bytes before ``data``, where the caller has one; else the store looks for
-        what was noted, or reads them again. Raises DigestInvalid where the digest is another, and then has forgotten
-        what this request appended, or ended the upload where it had to read much of it for that; BlobUploadUnknown
-        where the upload was aborted meanwhile.
+        ``hasher`` is the SHA-256 of all bytes before ``data``, if the caller has it. Otherwise the store uses the
+        digest that ``keep`` stored, or reads the bytes again.
+
+        Raises DigestInvalid if the digest differs. Then what this request appended is removed, or the upload is ended
+        if much of it had to be read again. Raises BlobUploadUnknown if the upload was aborted meanwhile.
         """
         ...
 
@@ -73,29 +74,29 @@ class Blob(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Its size in bytes."""
         ...
 
     def fileno(self) -> int | None:
-        """The file that the kernel may send from, or None where there is no file."""
+        """The descriptor for sendfile; None if the store has no files."""
         ...
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``; fewer only at the end."""
+        """Read ``length`` bytes at ``offset``; fewer only at the end of the blob."""
         ...
 
     async def warm(self, offset: int, length: int) -> None:
-        """Return once the kernel can send the range from ``fileno`` without waiting for a disk."""
+        """Load a range into memory, so that sendfile does not wait for a disk."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A key of the store."""
+    """A blob of the store, by its storage key."""
 
     key: str
     size: int
@@ -104,92 +105,92 @@ class Stored:
 
 
 class BlobStore(Protocol):
-    """Where bytes are kept."""
+    """Where the bytes of blobs are stored."""
 
     async def start(self, upload: str) -> None:
-        """Begin an upload under a name that no other has had."""
+        """Begin an upload under a new name."""
         ...
 
     async def size(self, upload: str) -> int:
-        """How many bytes of the upload are here; raises BlobUploadUnknown where it is over, or never began.
+        """The size of the upload in bytes. Raises BlobUploadUnknown if there is no such upload.
 
-        Where another request holds it, that is waited for a little: it may be writing the last of what came.
+        If another request holds the upload, this waits a little: that may be writing its last bytes.
         """
         ...
 
     def append(self, upload: str) -> AbstractAsyncContextManager[Segment]:
-        """Hold the upload and continue it.
+        """Hold the upload and continue it until the end of the block.
 
-        Raises TooManyRequests while another request holds it, BlobUploadUnknown where there is no such upload.
+        Raises TooManyRequests while another request holds it, and BlobUploadUnknown if there is no such upload.
         """
         ...
 
     async def abort(self, upload: str) -> bool:
-        """Forget the upload; False where there is none."""
+        """Delete the upload; False if there is none."""
         ...
 
     async def open(self, key: str) -> Blob:
-        """The blob under the key; raises BlobMissing."""
+        """Open the blob of a storage key. Raises BlobMissing."""
         ...
 
     async def delete(self, key: str) -> None:
-        """Give the space of the key back; one that is not there is no error."""
+        """Delete a blob; a missing one is no error."""
         ...
 
     async def delete_all(self, keys: Sequence[str]) -> int:
-        """Give the space of many keys back; how many bytes that were."""
+        """Delete many blobs; returns how many bytes that freed."""
         ...
 
     async def set_aside(self, key: str) -> None:
-        """Keep the bytes of the key where nothing reads or deletes them; one that is not there is no error."""
+        """Move a damaged blob to where nothing reads or deletes it; a missing one is no error."""
         ...
 
     def parts(self) -> Sequence[str]:
-        """The parts that the keys of the store can be listed by."""
+        """The parts in which the storage keys can be listed."""
         ...
 
     async def keys(self, part: str) -> Sequence[Stored]:
-        """The keys of a part."""
+        """The blobs of a part."""
         ...
 
     async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
-        """How many uploads no request has touched for so long, and their bytes; with ``delete``, they are over."""
+        """The number and bytes of uploads that no request has used for so long; with ``delete`` they are deleted."""
         ...
 
     async def trim(self, prefix: str, keep: int) -> None:
-        """End uploads whose names begin so, those untouched for longest first, until ``keep`` are left.
+        """Delete the oldest uploads whose names have a prefix, until ``keep`` are left.
 
-        One that a request holds goes on.
+        Uploads that a request holds are not deleted.
         """
         ...
 
     async def check(self) -> None:
-        """Raise Unavailable or StorageFull where a blob could not be written now."""
+        """Raise Unavailable or StorageFull if a blob could not be written now."""
         ...
 
     def close(self) -> None:
-        """Let go of threads and files."""
+        """Release threads and files."""
         ...
 
 
 def gone() -> BlobUploadUnknown:
-    """What is raised for an upload that is not there."""
-    msg = "There is no such upload of yours in this repository: it is over, or was cancelled. Start a new one."
+    """The error for a missing upload."""
+    msg = "You have no such upload in this repository: it has ended, or was cancelled. Start a new one."
     return BlobUploadUnknown(msg)
 
 
 def held() -> TooManyRequests:
-    """What is raised for an upload that another request holds."""
+    """The error for an upload that another request holds."""
     msg = "Another request is still sending bytes of this upload; wait for it, or start a new one."
     return TooManyRequests(msg, retry_after=1)
 
 
 def check_digest(computed: str, given: Digest) -> None:
-    """Raise DigestInvalid where the bytes of an upload have another digest than the client's."""
+    """Raise DigestInvalid if the bytes of an upload do not match the digest of the client."""
     if computed != given:
-        msg = f"The bytes that arrived have the digest {computed}, not {given}; nothing was stored."
+        msg = f"The bytes that arrived have the digest {computed}, not {given}. Nothing was stored."
         raise DigestInvalid(msg, detail={"computed": computed, "given": given})
 
 
 class BlobMissing(Exception):
-    """A row names a key that the store does not have: a fault that ``check`` finds, never a client's."""
+    """A row names a storage key that the store lacks: damage that polly-server check finds, not a client's error."""

@@ -1,9 +1,9 @@
-"""Policies of organisations and repositories, and the judgement what nothing keeps under them.
+"""Retention policies of organisations and repositories, and the decision which manifests they delete.
 
-A manifest goes only where no rule keeps it, and neither does anything else: a tag, an index that stays and holds it,
-its subject where that stays, something that refers to it and stays, or that it was pushed or pulled within a day. What
-stays is found from what keeps itself: starting from one manifest, all that could keep it is looked at, until something
-is found that stays by itself. Where there is no such thing, all that was looked at goes together.
+A manifest is deleted only if no rule keeps it, and nothing else does. It is also kept by a tag, by an index that is
+kept and holds it, by its subject or a referrer that is kept, and by a push or pull within the last day. To decide about
+a manifest, everything that could keep it is examined, until something is found that is kept for its own sake. If there
+is none, everything that was examined is deleted together.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 BATCH: Final = 20
-"""Manifests that one transaction throws, at most."""
+"""The most manifests that one transaction moves to the trash."""
 SCAN: Final = 20
-"""Manifests that are judged in one turn of the loop, at most; fewer where LOOKS are over before."""
+"""The most manifests that are judged in one turn of the event loop; fewer if LOOKS are used up before."""
 LOOKS: Final = 300
-"""Manifests that are looked at in one turn of the loop, but for the rest of the last group: some 20 milliseconds."""
+"""How many manifests are examined in one turn of the event loop, until the group is complete: some 20 ms."""
 GROUP: Final = 300
-"""Manifests that are looked at to judge one, at most; what hangs together with more is kept."""
+"""The most manifests that are examined to judge one. If more are connected with it, it is kept."""
 WALK: Final = 10_000
-"""Commits of a tag that are looked at to find its newest ones, at most; where more lie in the trash, all are kept."""
+"""The most commits of a tag that are read to find its newest ones. If more are in the trash, all are kept."""
 SLACK: Final = 2 * HOUR
-"""How much later than written a manifest may have been pulled: the hour of last_pulls.py, and what a crash forgets."""
+"""How much later than recorded a pull may have been: the hour of ``last_pulls``, and what a crash loses."""
 
 
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What is kept. A manifest that any rule keeps is kept; a policy without rules keeps everything."""
+    """A retention policy. A manifest is kept if any rule keeps it. A policy without rules keeps everything."""
 
     younger: int | None = None
-    """Seconds: what was pushed since."""
+    """Keep what was pushed within so many seconds."""
     newest: int | None = None
-    """How many of the newest commits of each tag."""
+    """Keep so many of the newest commits of each tag."""
     pulled: int | None = None
-    """Seconds: what was pulled since."""
+    """Keep what was pulled within so many seconds."""
 
     @property
     def everything(self) -> bool:
-        """Whether nothing ever goes."""
+        """Whether the policy keeps everything."""
         return self.younger is None and self.newest is None and self.pulled is None
 
     def __str__(self) -> str:
-        """For the audit log."""
+        """The rules as text for the audit log."""
         rules = [
             f"younger than {_time(self.younger)}" if self.younger is not None else "",
             f"newest {self.newest}" if self.newest is not None else "",
@@ -72,7 +72,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     @property
     def text(self) -> str:
-        """As it is stored."""
+        """The policy as it is stored: JSON."""
         return msgspec.json.encode(self).decode()
 
 
@@ -81,12 +81,12 @@ def _time(seconds: int) -> str:
 
 
 def parse(text: str | None) -> Policy | None:
-    """A policy as it is stored; None: there is none."""
+    """A stored policy; None for None."""
     return msgspec.json.decode(text, type=Policy) if text is not None else None
 
 
 def of_organisation(connection: Connection, organisation_id: int) -> Policy:
-    """The policy of an organisation; without one everything is kept."""
+    """The policy of an organisation; one without rules if none is set."""
     query = select(organisations.c.policy).where(organisations.c.id == organisation_id)
     return parse(connection.execute(query).scalar_one()) or Policy()
 
@@ -94,7 +94,7 @@ def of_organisation(connection: Connection, organisation_id: int) -> Policy:
 def own_policies(
     connection: Connection, organisation_id: int, *, after: str, limit: int
 ) -> tuple[list[tuple[str, Policy]], str | None]:
-    """Repositories with a policy of their own by their names, after one of them; the key of the next page."""
+    """A keyset page of the repositories with a policy of their own, by name, and the cursor of the next page."""
     query = (
         select(repositories.c.name, repositories.c.policy)
         .where(
@@ -114,7 +114,7 @@ def own_policies(
 def inheriting(
     connection: Connection, organisation_id: int, *, after: str, limit: int
 ) -> tuple[list[tuple[int, str]], str | None]:
-    """Repositories (id, name) that have the organisation's policy, after a name; the name that was looked at last."""
+    """The next repositories (id, name) that use the organisation's policy, and the last name that was examined."""
     query = (
         select(repositories.c.id, repositories.c.name, repositories.c.policy, repositories.c.deleted_at)
         .where(repositories.c.organisation_id == organisation_id, repositories.c.name > after)
@@ -132,7 +132,7 @@ _POLICY: Final = func.coalesce(repositories.c.policy, organisations.c.policy).la
 def of_all(
     connection: Connection, organisation_id: int, *, after: str, limit: int
 ) -> tuple[list[tuple[int, str, Policy]], str | None]:
-    """Repositories (id, name, policy that holds) of an organisation after a name; the name that was looked at last."""
+    """The next repositories (id, name, effective policy) of an organisation, and the last name that was examined."""
     query = (
         select(repositories.c.id, repositories.c.name, _POLICY, repositories.c.deleted_at)
         .join(organisations, organisations.c.id == repositories.c.organisation_id)
@@ -146,7 +146,7 @@ def of_all(
 
 
 def ruled(connection: Connection, *, after: int, limit: int) -> tuple[list[tuple[int, Policy]], int | None]:
-    """Repositories of all organisations of which a policy may take something, by their ids; the id looked at last."""
+    """The next repositories (id, policy) of all organisations whose policy may delete something, and the last id."""
     query = (
         select(repositories.c.id, _POLICY, repositories.c.deleted_at, organisations.c.deleted_at.label("gone_at"))
         .join(organisations, organisations.c.id == repositories.c.organisation_id)
@@ -161,7 +161,7 @@ def ruled(connection: Connection, *, after: int, limit: int) -> tuple[list[tuple
 
 
 def effective(connection: Connection, repository_id: int) -> tuple[int, Policy]:
-    """The organisation of a repository, and the policy that holds in it."""
+    """The id of a repository's organisation and the repository's effective policy; 0 if it is deleted."""
     query = (
         select(organisations.c.id, _POLICY)
         .join(repositories, repositories.c.organisation_id == organisations.c.id)
@@ -175,7 +175,7 @@ def effective(connection: Connection, repository_id: int) -> tuple[int, Policy]:
     return (row.id, parse(row.policy) or Policy()) if row is not None else (0, Policy())
 
 
-# --- the judgement -----------------------------------------------------------------------------------------------
+# --- the decision -----------------------------------------------------------------------------------------------
 
 _COLUMNS: Final = (manifests.c.id, manifests.c.digest, manifests.c.subject, manifests.c.pushed_at)
 _ALIVE: Final = Statement(
@@ -239,20 +239,20 @@ _NEWEST: Final = Statement(
     .limit(bindparam("count"))
 )
 _LAST: Final = 1 << 62
-"""After every commit."""
+"""Greater than the id of every commit."""
 
 
 class Judge:
-    """Tells what a policy lets go in a repository, as of one moment.
+    """Decides which manifests of a repository a policy deletes, as of one moment.
 
-    Where it serves many turns of the loop, what it remembers may be from before a push; so what it finds is only a
-    reason to look again, in the transaction that throws.
+    A judge that is used for many turns of the event loop may remember things from before a push. So its decision must
+    be repeated in the transaction that moves a manifest to the trash.
     """
 
     def __init__(
         self, repository_id: int, policy: Policy, *, at: int, lease: int, jumps: Sequence[tuple[int, int]] = ()
     ) -> None:
-        """``at`` is the moment, ``lease`` the seconds for which a push may be under way, ``jumps`` as in ``clock``."""
+        """``at`` is the moment in microseconds, ``lease`` the longest push in seconds, ``jumps`` as in ``clock``."""
         day = max(SECONDS_PER_DAY, lease)
         self.repository_id = repository_id
         self._policy = policy
@@ -263,16 +263,16 @@ class Judge:
         self._newest: dict[str, int] = {}
         self._restored_at: int | None = None
         self.looked = 0
-        """Manifests that were looked at so far."""
+        """How many manifests were examined so far."""
 
     def goes(self, connection: Connection, manifest_id: int) -> bool:
-        """Whether nothing keeps the manifest."""
+        """Whether nothing keeps the manifest, so that it is deleted."""
         return manifest_id in self._go or bool(self.group(connection, manifest_id))
 
     def group(self, connection: Connection, manifest_id: int) -> dict[int, Any]:
-        """The manifest with all that would have to stay for it to stay, by ids, where nothing keeps any of them.
+        """The manifest and all manifests that could keep it, by id, if none of them is kept.
 
-        Empty where something does, and for what is in the trash already.
+        Empty if one of them is kept, or if the manifest is in the trash already.
         """
         first = _ALIVE.first(connection, {"id": manifest_id})
         if first is None or self._repository_restored(connection) >= self._pulled_since:
@@ -291,28 +291,28 @@ class Judge:
                 if each.id not in seen:
                     seen[each.id], came[each.id] = each, row.id
                     left.append(each)
-            if len(seen) > GROUP:  # so does whatever hangs together with that many
+            if len(seen) > GROUP:  # too many are connected: all are kept
                 self._stay |= seen.keys()
                 return {}
         self._go |= seen.keys()
         return seen
 
     def _repository_restored(self, connection: Connection) -> int:
-        """When all of the repository came back from the trash, which counts as a pull of it; 0: it never did."""
+        """When the whole repository was restored, which counts as a pull of everything; 0 if it never was."""
         if self._restored_at is None:
             query = select(repositories.c.restored_at).where(repositories.c.id == self.repository_id)
             self._restored_at = connection.execute(query).scalar_one() or 0
         return self._restored_at
 
     def trim_cache(self) -> None:
-        """Make room: what is remembered only saves looking again."""
+        """Clear the cache of decisions if it has become large."""
         if len(self._stay) + len(self._go) + len(self._newest) > SCAN * 1000:
             self._stay.clear()
             self._go.clear()
             self._newest.clear()
 
     def _keepers(self, connection: Connection, row: Any) -> Iterable[Any]:  # noqa: ANN401 - a named tuple
-        """What keeps the manifest for as long as it stays itself: indexes, the subject, what refers to it."""
+        """The manifests that keep this one if they are kept: indexes, its subject, its referrers."""
         yield from _HOLDERS.all(connection, {"id": row.id})
         here = {"repository_id": self.repository_id}
         if row.subject is not None:
@@ -330,9 +330,9 @@ class Judge:
         )
 
     def _among_newest(self, connection: Connection, manifest_id: int) -> bool:
-        """Whether a commit of it is one of the newest of its tag.
+        """Whether one of its commits is among the newest of its tag.
 
-        A tag in the trash would come back with its newest commit, so that one is kept whatever the rules.
+        The newest commit of a tag in the trash is always kept, because the tag would be restored with it.
         """
         for row in _BY_TAG.all(connection, {"id": manifest_id}):
             own = {"repository_id": self.repository_id, "tag": row.tag}
@@ -342,7 +342,7 @@ class Judge:
         return False
 
     def _newest_since(self, connection: Connection, tag: str, depth: int) -> int:
-        """The id of the last of so many newest commits of a tag, without those in the trash; 0: it has no more."""
+        """The id of the oldest of the ``depth`` newest commits of a tag outside the trash; 0 if it has fewer."""
         if tag not in self._newest:
             self._newest[tag] = self._walk(connection, tag, depth)
         return self._newest[tag]
@@ -371,7 +371,7 @@ _SCAN: Final = Statement(
 
 
 def scan(connection: Connection, judge: Judge, after: str) -> tuple[list[tuple[Any, bool]], str | None]:
-    """Judge the next manifests by their digests: rows, and whether each goes; the digest that was looked at last."""
+    """Judge the next manifests in the order of digests: (row, whether it is deleted) each, and the last digest."""
     judge.trim_cache()
     rows = _SCAN.all(connection, {"repository_id": judge.repository_id, "after": after})
     found, before = [], judge.looked
@@ -384,20 +384,20 @@ def scan(connection: Connection, judge: Judge, after: str) -> tuple[list[tuple[A
 
 
 def commits_of(connection: Connection, manifest_id: int) -> list[Any]:
-    """Rows (tag, number, pushed_at): how many commits of each tag the manifest has, and when it had the last."""
+    """Rows (tag, number, pushed_at) of a manifest: how many commits each tag has of it, and the time of the last."""
     return _BY_TAG.all(connection, {"id": manifest_id})
 
 
-# --- and what follows from it ------------------------------------------------------------------------------------
+# --- carrying it out ------------------------------------------------------------------------------------
 
 
 def move_to_trash(
     connection: Connection, repository_id: int, manifest_ids: Sequence[int], *, at: int, lease: int
 ) -> tuple[int, Sequence[int]]:
-    """Put into the trash what still goes, by the policy of now; how many, and which are left for the next call.
+    """Move manifests to the trash that the policy of now deletes; returns how many, and which ids are left.
 
-    Ids were judged before, and judged again here: something may have been pushed, pulled or tagged since. What a
-    manifest hangs together with goes with it.
+    The ids were judged before and are judged again here, because something may have been pushed, pulled or tagged
+    since. A manifest is deleted together with its whole group.
     """
     organisation_id, policy = effective(connection, repository_id)
     if policy.everything:
@@ -428,9 +428,9 @@ def move_to_trash(
 
 
 def _in_order(connection: Connection, group: dict[int, Any]) -> list[Any]:
-    """A group so that an index comes before what it holds and, where both can be, a subject before its referrers.
+    """A group in an order with each index before its children and, if possible, each subject before its referrers.
 
-    Whatever is cut off behind any of them leaves no index without its images.
+    So wherever the list is cut off, no index is left without its images.
     """
     holders = {number: {row.id for row in _HOLDERS.all(connection, {"id": number})} & group.keys() for number in group}
     digests = {row.digest for row in group.values()}

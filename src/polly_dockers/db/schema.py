@@ -1,7 +1,7 @@
-"""The tables. One schema for SQLite and PostgreSQL; migrations/ builds it, and a test proves that both agree.
+"""The tables, for SQLite and PostgreSQL. The scripts in migrations/ make them, and a test proves that both agree.
 
-Times are microseconds since 1970 UTC. Ids are never used twice (AUTOINCREMENT on SQLite), so that a token or a
-cursor that outlives its row opens no other one.
+Times are microseconds since 1970 UTC. Ids are never used twice (AUTOINCREMENT on SQLite), so a token or a cursor whose
+row was deleted never matches another row.
 
 ::
 
@@ -10,15 +10,15 @@ cursor that outlives its row opens no other one.
           │
     repositories ─< repository_blobs >─ blobs          a digest grants nothing: a blob is reached by its link
           │              │
-          ├─< manifests ─┴< manifest_blobs             what keeps a link alive
+          ├─< manifests ─┴< manifest_blobs             what keeps a link
           │       ├─< manifest_children                an index and its manifests
-          │       └── manifest_pulls                   when it was pulled last
+          │       └── manifest_pulls                   its last pull
           ├─< commits                                  appended, never changed
           ├─< tags                                     the active commit of each tag
-          ├─< repository_deltas                        what pushes added and nobody folded yet
+          ├─< repository_deltas                        changes of totals that are not folded yet
           └─< trash                                    what was deleted, until it is purged
 
-    tombstones                                         keys of blobs that have no row any more
+    tombstones                                         storage keys of blobs without a row
     audit                                              what was done by whom; appended, never changed
 """
 
@@ -60,7 +60,7 @@ _AUTO: dict[str, Any] = {"sqlite_autoincrement": True}
 
 
 def _bytewise(length: int | None = None) -> String:
-    """Text that sorts by its bytes everywhere: BINARY on SQLite, COLLATE "C" on PostgreSQL."""
+    """Text that sorts by its bytes: BINARY on SQLite, COLLATE "C" on PostgreSQL."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
@@ -110,7 +110,7 @@ invitations: Final = Table(
     Column("invited_by", ForeignKey("users.id", ondelete="CASCADE")),
     PrimaryKeyConstraint("organisation_id", "email"),
 )
-"""Who was invited and has not joined yet. The email may have an account or not."""
+"""People who were invited and have not joined yet. The email may have an account or not."""
 
 access_tokens: Final = Table(
     "access_tokens",
@@ -212,7 +212,7 @@ repository_blobs: Final = Table(
     Index(None, "blob_id"),
     Index(None, "leased_until"),
 )
-"""``leased_until`` is HELD once the collector has seen that a manifest names the blob, HIDDEN where only trash does."""
+"""``leased_until`` is HELD if the collector found a manifest that names the blob, HIDDEN if only trash names it."""
 
 HELD: Final = 0
 HIDDEN: Final = -1
@@ -280,7 +280,7 @@ manifest_pulls: Final = Table(
     Column("manifest_id", ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("pulled_at", BigInteger, nullable=False),
 )
-"""When a manifest was pulled last, to the hour; or when something as good as a pull was done with it (policy.py)."""
+"""The last pull of a manifest, to the hour, or what counts as a pull (``last_pulls``)."""
 
 commits: Final = Table(
     "commits",
@@ -318,7 +318,7 @@ tag_totals: Final = Table(
     Column("commits", BigInteger, nullable=False),
     PrimaryKeyConstraint("repository_id", "tag"),
 )
-"""How many commits each tag has, also one that was deleted: a page of its commits tells it, and can't count them."""
+"""The number of commits of each tag, also of deleted tags, because a page of commits is too short to count them."""
 
 trash: Final = Table(
     "trash",
@@ -346,15 +346,15 @@ trash: Final = Table(
     ),
     **_AUTO,
 )
-"""What people or policies have deleted, until it is purged.
+"""What people or policies deleted, until it is purged.
 
-``name`` is that of the tag, the digest, the repository, the slug. What lies there keeps its rows under a name that
-nobody can ask for: its own, MARK, and its id. ``purging_at`` is when the collector claimed it: from then on it is
-deleted step by step, and can't be restored.
+``name`` is the tag, the digest, the name of the repository, or the slug. The rows of a deleted thing stay under a name
+that no request can have: its own name, MARK, and its id. ``purging_at`` is when the collector claimed the item. From
+then on it is deleted step by step, and can't be restored.
 """
 
 MARK: Final = "~"
-"""Stands in no name of an organisation, of a repository, and in no digest."""
+"""A character that no name and no digest contains."""
 
 tombstones: Final = Table(
     "tombstones",
@@ -363,7 +363,7 @@ tombstones: Final = Table(
     Column("not_before", BigInteger, nullable=False),
     Index(None, "not_before"),
 )
-"""Keys of the store that no row names, and when they may go: a pull that found its blob before is over by then."""
+"""Storage keys that no row names, and when they may be deleted: when earlier pulls of the blob have ended."""
 
 audit: Final = Table(
     "audit",
@@ -384,7 +384,7 @@ audit: Final = Table(
     Index("ix_audit_unsealed", "id", sqlite_where=text("position IS NULL"), postgresql_where=text("position IS NULL")),
     **_AUTO,
 )
-"""``position`` and ``hash`` come once the entry is sealed. Its organisation may be gone by now."""
+"""``position`` and ``hash`` are set when the entry is sealed. Its organisation may have been purged since."""
 
 audit_start: Final = Table(
     "audit_start",
@@ -401,10 +401,9 @@ journal: Final = Table(
     Column("since", BigInteger, nullable=False, server_default="0"),
     Column("stale", BigInteger, nullable=False, server_default="0"),
 )
-"""One row: the batch of the journal (journal.py) that was committed last.
+"""One row: the last batch of the journal that is in the database.
 
-Batches from ``since`` on go to files of their own; ``stale`` is how many things the journal holds that are gone for
-good (compaction.py).
+Batches from ``since`` on go to new files. ``stale`` is how many purged things the journal still holds (``compaction``).
 """
 
 readiness: Final = Table(
@@ -412,7 +411,7 @@ readiness: Final = Table(
     metadata,
     Column("checked_at", BigInteger, primary_key=True, autoincrement=False),
 )
-"""One row: when /readyz found last that rows and files can be written."""
+"""One row: when /readyz last found that rows and files can be written."""
 
 clock: Final = Table(
     "clock",
@@ -421,7 +420,7 @@ clock: Final = Table(
     Column("running", BigInteger, nullable=False),
     Column("wall", BigInteger, nullable=False),
 )
-"""One row: the clocks as the collector saw them last (clock.py)."""
+"""One row: the clocks at their last observation (``db.clock``)."""
 
 clock_jumps: Final = Table(
     "clock_jumps",
@@ -431,4 +430,4 @@ clock_jumps: Final = Table(
     Column("after", BigInteger, nullable=False),
     **_AUTO,
 )
-"""When the wall clock was set ahead: from which time to which."""
+"""Jumps of the wall clock ahead: from which time to which."""

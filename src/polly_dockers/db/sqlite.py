@@ -48,33 +48,32 @@ WRITER_LOCK: Final = "writer.lock"
 """The lock file of a data folder that the writers of all processes queue on."""
 
 ERRORS: Final = (OSError, DBAPIError, sqlite.Error)
-"""What opening and using the file may raise where the file or its disk is not as it should be."""
+"""What opening and using the file may raise if the file or its disk has a problem."""
 
 NEEDED: Final = 1 << 20
-"""Bytes of room without which a disk is full: opening a database takes some of them."""
+"""A disk with fewer free bytes counts as full: opening a database takes some."""
 
 SAFE_SQLITE: Final = (3, 51, 3)
-"""Older ones can corrupt a WAL database that has several connections ("WAL-reset bug", sqlite.org/wal.html)."""
+"""Older versions can corrupt a WAL database with several connections ("WAL-reset bug", sqlite.org/wal.html)."""
 
 BATCH: Final = 256
-"""Callers that share one commit, at most: it bounds how long the first of them waits."""
-
+"""The most callers of one transaction, which limits how long the first one waits."""
 
 WRITE_SECONDS: Final = 30.0
-"""How long a caller waits for its write. One that was begun then may still be committed."""
+"""Seconds that a caller waits for its write. After that the change may still be made."""
 WAITING: Final = 10_000
-"""What waits for the writer of a process, at most: where the disk hangs, what comes then is refused at once."""
+"""The most calls that wait for the writer of a process. If the disk hangs, further calls are refused at once."""
 CLOSE_SECONDS: Final = 10.0
-"""How long the end of a process waits for a writer that the disk does not answer."""
+"""Seconds that the end of a process waits for a writer whose disk hangs."""
 
 
 def now() -> int:
-    """Microseconds since 1970 by the database's clock, which for SQLite is this machine's."""
+    """The time of the database's clock in microseconds since 1970; for SQLite that is this machine's clock."""
     return time.time_ns() // 1000
 
 
 def check_library() -> None:
-    """Refuse an SQLite that could lose rows; raises Unavailable."""
+    """Raise Unavailable if the SQLite library is one that can lose rows."""
     if sqlite.sqlite_version_info < SAFE_SQLITE:
         wanted = ".".join(map(str, SAFE_SQLITE))
         msg = (
@@ -85,11 +84,11 @@ def check_library() -> None:
 
 
 def open_engine(path: Path) -> Engine:
-    """An engine on the file, each connection set up for durable WAL; transactions are begun by hand."""
+    """An engine for the file, with durable WAL on each connection. Callers begin and end transactions themselves."""
     check_library()
     ownership.create(path)  # SQLite gives its WAL the mode of this file
     engine = create_engine(
-        URL.create("sqlite+pysqlite", database=str(path)),  # a path in the text of a URL would be decoded
+        URL.create("sqlite+pysqlite", database=str(path)),  # in a URL the path would be decoded
         module=sqlite,
         poolclass=NullPool,
         hide_parameters=True,
@@ -112,7 +111,7 @@ def open_engine(path: Path) -> Engine:
 
 
 def _is_of_disk(error: BaseException) -> bool:
-    """Whether a disk that is full or broken is what SQLite, or the system, complains of."""
+    """Whether the cause of an error of SQLite or of the system is a full or broken disk."""
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
     text = str(error)
@@ -120,10 +119,10 @@ def _is_of_disk(error: BaseException) -> bool:
 
 
 def disk_trouble(folder: Path, error: BaseException) -> str | None:
-    """What to do about an error that comes of the disk of a data folder, and says nothing of the database in it.
+    """A message if an error was caused by the disk of a data folder, and not by the database in it; else None.
 
-    On a full disk SQLite can't make the files that go with a database, and calls that an I/O error. A database of 0
-    bytes, which it leaves where there was none, is deleted.
+    On a full disk SQLite can't make the files that belong to a database, and reports an I/O error. If it left an empty
+    database where there was none, that is deleted.
     """
     if not _is_of_disk(error):
         return None
@@ -144,7 +143,7 @@ def disk_trouble(folder: Path, error: BaseException) -> str | None:
 
 
 def _reported(error: BaseException) -> BaseException:
-    """The error as a caller should see it: what the disk or the lock did, in words."""
+    """The error that callers get for an error of the disk, the lock or the database."""
     text = str(error)
     if ownership.denied(error):
         return ownership.AccessDenied(getattr(error, "filename", None))
@@ -154,7 +153,7 @@ def _reported(error: BaseException) -> BaseException:
         if "database is locked" in text:
             return Unavailable("The database is busy; try again.")
         if "malformed" in text:
-            return Unavailable("The server can't read its database; who runs it looks with polly-server check.")
+            return Unavailable("The server can't read its database. The operator examines it with polly-server check.")
     return error
 
 
@@ -164,14 +163,14 @@ class _WriterBrokenError(Exception):
 
 def _stopped() -> Unavailable:
     msg = (
-        "This process of the server can't write to its database any more, and ends. Look whether the change was made, "
+        "This process of the server can no longer write to its database, and ends. Look whether the change was made, "
         "then try again."
     )
     return Unavailable(msg)
 
 
 class _Work:
-    """One caller's function, and where its answer goes."""
+    """One caller's function, and the future of its result."""
 
     __slots__ = ("error", "future", "late", "run", "value")
 
@@ -181,18 +180,18 @@ class _Work:
         self.value: object = None
         self.error: BaseException | None = None
         self.late = False
-        """Its caller waits no more: if it was not begun yet, it never is."""
+        """Its caller no longer waits, so the function is not run if it has not begun."""
 
 
 class Database:
-    """The rows of one data folder. One for each process, made after the fork, closed at its end."""
+    """The database of a data folder. Each process opens its own after the fork, and closes it at its end."""
 
     def __init__(self, folder: Path, *, write_seconds: float = WRITE_SECONDS) -> None:
-        """``write_seconds``: how long a write may take, from the call to the answer."""
+        """``write_seconds`` is how long a write may take, from the call to its result."""
         self.on_transaction: Callable[[float], None] = lambda _seconds: None
-        """Is told by the writer thread how long each transaction took, its sync included."""
+        """Called by the writer thread with the seconds that each transaction took, its sync included."""
         self.broken: Callable[[str], object] = lambda _reason: None
-        """Is told by the writer thread, once, why it cannot go on. From then on every write raises Unavailable."""
+        """Called once by the writer thread with the reason if it cannot go on. Later writes raise Unavailable."""
         self._write_seconds = write_seconds
         self._stopped = threading.Event()
         self._engine = open_engine(folder / FILE)
@@ -208,9 +207,9 @@ class Database:
         self._thread.start()
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What ``fn(connection, …)`` returns, from the snapshot of this turn of the loop. It may not write.
+        """Run ``fn(connection, …)``, which must not write, on the snapshot of this turn of the event loop.
 
-        Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does.
+        Raises what ``fn`` raises, and Unavailable or StorageFull for errors of the disk.
         """
         try:
             if not self._in_snapshot:
@@ -220,9 +219,9 @@ class Database:
             raise _reported(error) from error
 
     def _begin(self) -> None:
-        """Begin the snapshot that all reads of this turn of the loop share; it costs two locks of the file.
+        """Begin the snapshot that all reads of this turn of the event loop share; it costs two locks of the file.
 
-        What a turn works on had arrived when it began, so nobody is answered from rows older than their question.
+        All requests of a turn arrived before it began, so none is answered from rows that are older than it.
         """
         self._driver.execute("BEGIN")
         self._in_snapshot = True
@@ -234,19 +233,21 @@ class Database:
             self._driver.rollback()  # nothing was written
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What ``fn(connection, …)`` returns, once its changes are on the disk; if it raises, it changed nothing.
+        """Run ``fn(connection, …)`` in a transaction; returns its result once the changes are on the disk.
 
-        Raises what ``fn`` raises, and Unavailable or StorageFull for what the disk does; Unavailable as well where the
-        answer takes longer than ``write_seconds``: the change may still be made then, and the message says so. A caller
-        that is cancelled while it waits may or may not have been carried out, and it counts among the WAITING until the
-        writer comes to it: beyond those, Unavailable is raised at once.
+        Raises what ``fn`` raises, and Unavailable or StorageFull for errors of the disk; then nothing was changed. Also
+        raises Unavailable if it takes longer than ``write_seconds``; then the change may still be made, and the message
+        says so. If WAITING calls wait already, it raises Unavailable at once.
+
+        If the caller is cancelled while it waits, the change may or may not be made. Such a call counts as waiting
+        until the writer reaches it.
         """
         if self._queue.qsize() >= WAITING:
             msg = "The database is busy; try again."
             raise Unavailable(msg)
         work = _Work(lambda connection: fn(connection, *args, **kwargs), asyncio.get_running_loop().create_future())
         self._queue.put(work)
-        if self._stopped.is_set():  # after it was put: nobody looks at the queue any more
+        if self._stopped.is_set():  # the queue is no longer read
             work.future.cancel()
             raise _stopped()
         try:
@@ -254,7 +255,7 @@ class Database:
                 return cast("T", await work.future)
         except TimeoutError:
             if not work.future.cancelled():
-                raise  # it is from the function itself
+                raise  # the function itself raised it
             work.late = True
             msg = (
                 f"The database did not answer within {self._write_seconds:g} seconds. The change may still be made: "
@@ -263,7 +264,7 @@ class Database:
             raise Unavailable(msg) from None
 
     def close(self) -> None:
-        """Finish what waits, then release the file. A writer that the disk does not answer is left to the kernel."""
+        """Finish all waiting writes, then close the file. If the disk hangs, return after CLOSE_SECONDS."""
         self._queue.put(None)
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
@@ -275,7 +276,7 @@ class Database:
         os.close(self._lock)
 
     def _write_all(self) -> None:
-        """The writer thread, from its start to ``close``, or until it cannot go on."""
+        """Run the writer thread until ``close``, or until it cannot go on."""
         batch: list[_Work] = []
         try:
             self._write_batches(batch)
@@ -288,11 +289,11 @@ class Database:
                 work.error = work.error or _stopped()
             if batch:
                 with contextlib.suppress(RuntimeError):  # the loop is closed
-                    batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
+                    batch[0].future.get_loop().call_soon_threadsafe(_send_results, batch)
             self.broken(f"{type(error).__name__}: {error}")
 
     def _write_batches(self, batch: list[_Work]) -> None:
-        """Write what waits, again and again; ``batch`` holds those who have no answer yet."""
+        """Write batches of waiting calls until ``close``. ``batch`` holds the calls without a result."""
         connection = self._writer
         while (work := self._queue.get()) is not None:
             batch[:] = [work]
@@ -306,11 +307,11 @@ class Database:
                 continue
             driver: Any = connection.connection.driver_connection
             self._transact(connection, driver, batch)
-            if driver.in_transaction:  # its rollback failed too: the disk is ill
+            if driver.in_transaction:  # its rollback failed too: the disk is broken
                 connection.invalidate()
                 connection.close()
                 connection = self._engine.connect()
-            batch[0].future.get_loop().call_soon_threadsafe(_answer, batch.copy())
+            batch[0].future.get_loop().call_soon_threadsafe(_send_results, batch.copy())
             batch.clear()
         connection.close()
 
@@ -341,7 +342,7 @@ class Database:
         self.on_transaction(time.perf_counter() - started)
 
     def _record(self, driver: Any, pending: list[Record]) -> int:  # noqa: ANN401 - untyped
-        """Have the changes of the transaction in the journal, synced, before it is committed."""
+        """Append the records to the journal and sync it, before the transaction ends; see ``Journal.append``."""
         row = driver.execute("SELECT batch, since FROM journal").fetchone()
         previous, since = row if row is not None else (0, 0)
         number = max(previous + 1, now())
@@ -353,7 +354,7 @@ class Database:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the lock that the writers of all processes queue on. It dies with its process."""
+        """Hold the lock that the writers of all processes queue on."""
         locks.acquire(self._lock)
         try:
             yield
@@ -361,9 +362,9 @@ class Database:
             self._release_lock()
 
     def _release_lock(self) -> None:
-        """Let the next writer on. What was committed stays so, whatever this answers: closing the file unlocks too.
+        """Release the lock, or else close its file, which releases it too.
 
-        Raises _WriterBrokenError where neither works: all processes would wait for this one, so it has to end.
+        Raises _WriterBrokenError if neither works: all processes would wait for this one, so it must end.
         """
         try:
             locks.release(self._lock)
@@ -400,7 +401,7 @@ def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
         if driver.in_transaction:
             driver.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite.Error):  # SQLite has rolled back by itself where the disk was full
+        with contextlib.suppress(sqlite.Error):  # on a full disk SQLite has rolled back already
             driver.execute("ROLLBACK")
         raise
 
@@ -415,12 +416,12 @@ def _run(connection: Connection, driver: Any, work: _Work, pending: list[Record]
         del pending[before:]
         try:
             driver.execute("ROLLBACK TO caller")
-        except sqlite.Error:  # where the disk was full, SQLite has rolled back all that the batch did
+        except sqlite.Error:  # on a full disk SQLite has rolled back the whole batch
             raise error from None
     driver.execute("RELEASE caller")
 
 
-def _answer(batch: list[_Work]) -> None:
+def _send_results(batch: list[_Work]) -> None:
     for work in batch:
         if work.future.done():
             continue

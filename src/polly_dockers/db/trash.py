@@ -1,7 +1,7 @@
-"""Rows of what was deleted: hidden at once, kept with all that it holds, and forgotten once it is purged.
+"""Rows of the trash: what is deleted is hidden at once, and kept with its contents until it is purged.
 
-A manifest in the trash keeps its row, its commits and its references; its digest and subject bear a mark, so that no
-question of the wire finds it. A repository and an organisation likewise bear it in their names.
+A manifest in the trash keeps its row, its commits and its references. Its digest and subject get a mark, so that no
+request finds it. Repositories and organisations get the mark in their names.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ ORGANISATION: Final = "organisation"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something in the trash: what it was called, what went with it, and who deleted it when."""
+    """An item of the trash: its name, what was deleted with it, by whom and when."""
 
     id: int
     organisation_id: int
     repository_id: int | None
     repository: str | None
-    """The name of the repository that it was in, or is."""
+    """The name of its repository, or of itself if it is one."""
     kind: str
     name: str
     tags: tuple[str, ...]
     commits: int
     size: int
     deleted_by: str | None
-    """None for the operator of the server, and for a policy."""
+    """The email of the user; None for the operator of the server and for a policy."""
     by_policy: bool
     deleted_at: int
     purging: bool
-    """Whether the collector has claimed it: it can't be restored any more."""
+    """Whether the garbage collector has claimed it, so that it can no longer be restored."""
 
 
 _ITEMS: Final = select(
@@ -99,11 +99,11 @@ def _item(row: Row[*tuple[Any, ...]]) -> Item:
 
 
 _BEST: Final = (trash.c.purging_at.is_not(None), trash.c.id.desc())
-"""The order of items of one name: what can be restored, then the newest."""
+"""The order of items of one name: those that can be restored first, then the newest first."""
 
 
 def _best(column: str, same: Column[Any]) -> Statement:
-    """The best item of a kind and a name, where ``same`` is the parameter ``column``. Refused pulls ask for it."""
+    """The query of the best item of a kind and a name, where ``same`` equals the parameter ``column``."""
     named = (trash.c.kind == bindparam("kind"), trash.c.name == bindparam("name"), same == bindparam(column))
     return Statement(_ITEMS.where(*named).order_by(*_BEST).limit(1))
 
@@ -113,19 +113,19 @@ _IN_ORGANISATION: Final = _best("organisation_id", trash.c.organisation_id)
 
 
 def find(connection: Connection, kind: str, name: str, *, repository_id: int) -> Item | None:
-    """The item that was deleted last of that kind and name in the repository; one being purged if there is no other."""
+    """The newest item of a kind and name in the repository; one that is being purged only if there is no other."""
     row = _IN_REPOSITORY.first(connection, {"kind": kind, "name": name, "repository_id": repository_id})
     return _item(row) if row is not None else None
 
 
 def find_in_organisation(connection: Connection, organisation_id: int, kind: str, name: str) -> Item | None:
-    """The item that was deleted last of that kind and name in the organisation; as ``find``."""
+    """The newest item of a kind and name in the organisation; see ``find``."""
     row = _IN_ORGANISATION.first(connection, {"kind": kind, "name": name, "organisation_id": organisation_id})
     return _item(row) if row is not None else None
 
 
 def organisations_in(connection: Connection) -> list[Item]:
-    """The organisations in the trash, by slug, what was deleted last first."""
+    """The organisations in the trash in the order of their slugs, the newest first for each slug."""
     query = _ITEMS.where(trash.c.kind == ORGANISATION).order_by(trash.c.name, trash.c.id.desc())
     return [_item(row) for row in connection.execute(query)]
 
@@ -133,16 +133,16 @@ def organisations_in(connection: Connection) -> list[Item]:
 def page(
     connection: Connection, organisation_id: int, *, limit: int, after: int | None
 ) -> tuple[list[Item], int | None, int]:
-    """A keyset page of an organisation's trash, what was deleted last first, the key of the next page, and the total.
+    """A keyset page of an organisation's trash, newest first, the cursor of the next page, and the total.
 
-    What is being purged is not among them.
+    Items that are being purged are left out.
     """
     mine = trash.c.organisation_id == organisation_id
     query = _ITEMS.where(mine, trash.c.purging_at.is_(None))
     if after is not None:
         query = query.where(trash.c.id < after)
     rows, more = paging.fetch(connection, query.order_by(trash.c.id.desc()), limit, lambda row: len(row.tags))
-    # Each of the two is answered by an index; one query for both would read every row of the trash.
+    # An index answers each of these two queries; a single query would read every row of the trash.
     total = connection.execute(select(func.count()).select_from(trash).where(mine)).scalar_one()
     purging = connection.execute(select(trash.c.organisation_id).where(trash.c.purging_at.is_not(None)))
     total -= list(purging.scalars()).count(organisation_id)
@@ -151,16 +151,16 @@ def page(
 
 
 def older(connection: Connection, before: int, *, after: tuple[int, int], limit: int) -> list[Item]:
-    """Items that were deleted before a time, in that order, behind (deleted_at, id) of one of them."""
+    """Items that were deleted before a time, oldest first, after the one with (deleted_at, id)."""
     place = tuple_(trash.c.deleted_at, trash.c.id)
     query = _ITEMS.where(trash.c.deleted_at < before, place > tuple_(*after)).order_by(trash.c.deleted_at, trash.c.id)
     return [_item(row) for row in connection.execute(query.limit(limit))]
 
 
 def claimed(connection: Connection) -> list[Item]:
-    """Items whose purge has begun and not ended: the collector that claimed them was stopped.
+    """Items whose purge began and did not end, because the collector was stopped.
 
-    In the order of the index that has these alone: by their ids, all of the trash would be read.
+    They are in the order of their own index; in the order of ids, all of the trash would be read.
     """
     query = _ITEMS.where(trash.c.purging_at.is_not(None)).order_by(trash.c.purging_at, trash.c.id)
     return [_item(row) for row in connection.execute(query)]
@@ -174,10 +174,10 @@ _CLAIM: Final = Statement(
 
 
 def claim(connection: Connection, item: Item) -> bool:
-    """Claim an item before it is purged step by step; whether it is there, and claimed now.
+    """Claim an item before it is purged step by step; False if it is no longer in the trash.
 
-    From then on it can't be restored, and neither can the repositories of an organisation. A claim never ends: it is
-    in the journal too, so that what was purged in part is not taken for whole after a rebuild.
+    From then on it can't be restored, and neither can the repositories of an organisation. A claim never ends. It is
+    also in the journal, so that after a rebuild a partly purged item is not taken for a complete one.
     """
     if _CLAIM.run(connection, {"item_id": item.id, "at": now()}):
         records.add(connection, records.Claimed(item.id))
@@ -226,7 +226,7 @@ def _get(connection: Connection, item_id: int) -> Item:
 
 
 def get(connection: Connection, item_id: int) -> Item | None:
-    """The item of that id."""
+    """The item of an id; None if it is not in the trash."""
     row = connection.execute(_ITEMS.where(trash.c.id == item_id)).first()
     return _item(row) if row is not None else None
 
@@ -237,24 +237,24 @@ _SLUG: Final = Statement(select(organisations.c.slug).where(organisations.c.id =
 
 
 def delete_item(connection: Connection, item_id: int) -> None:
-    """Take the item out of the trash; what it stood for is gone."""
+    """Delete an item whose content was purged."""
     _DELETE.run(connection, {"item_id": item_id})
     state.add_stale(connection, 1)
     records.add(connection, records.Purged(item_id))
 
 
 def being_purged(item: Item) -> NotInTrash:
-    """The refusal to restore what the collector has claimed."""
+    """The error for restoring an item that the collector has claimed."""
     return NotInTrash(
-        f"The {item.kind} {item.name} is being purged: its time in the trash is over, and it can't be restored any "
-        "more. Only a backup can still have it."
+        f"The {item.kind} {item.name} is being purged: its time in the trash is over, and it can no longer be "
+        "restored. Only a backup can still have it."
     )
 
 
 def delete_restored(connection: Connection, item: Item, name: str) -> None:
-    """Take an item out of the trash that is back, under a name; it stands in the journal.
+    """Delete an item that was restored under a name, and record that in the journal.
 
-    Raises NotInTrash where it has been purged, or is being purged.
+    Raises NotInTrash if it was purged or is being purged.
     """
     whole = and_(trash.c.id == item.id, trash.c.purging_at.is_(None))
     if connection.execute(delete(trash).where(whole)).rowcount == 0:
@@ -263,12 +263,12 @@ def delete_restored(connection: Connection, item: Item, name: str) -> None:
 
 
 def is_there(connection: Connection, item: Item) -> bool:
-    """Whether the item is in the trash still."""
+    """Whether the item is still in the trash."""
     return _THERE.first(connection, {"item_id": item.id}) is not None
 
 
 def record_purge(connection: Connection, item: Item) -> bool:
-    """Note in the audit log that what the item stood for is gone for good, where that is so; whether it is."""
+    """If the item is purged, append that to the audit log; returns whether it is purged."""
     if is_there(connection, item):
         return False
     audit.append(connection, audit.Event.purge, path(connection, item), organisation_id=item.organisation_id, by=None)
@@ -276,7 +276,7 @@ def record_purge(connection: Connection, item: Item) -> bool:
 
 
 def path(connection: Connection, item: Item) -> str:
-    """The image path of an item, without the host; an organisation's slug."""
+    """The image path of an item without the host, or the slug of an organisation."""
     if item.kind == ORGANISATION:
         return item.name
     slug = _SLUG.first(connection, {"organisation_id": item.organisation_id}).slug
@@ -288,7 +288,7 @@ def path(connection: Connection, item: Item) -> str:
 
 
 def move_tag(connection: Connection, organisation_id: int, repository_id: int, tag: str, user_id: int) -> Item | None:
-    """Take a tag away; its commits stay, inactive. None where there is none."""
+    """Move a tag to the trash; its commits stay, inactive. Returns None if there is no such tag."""
     query = delete(tags).where(tags.c.repository_id == repository_id, tags.c.name == tag)
     if connection.execute(query).rowcount == 0:
         return None
@@ -301,7 +301,7 @@ def move_tag(connection: Connection, organisation_id: int, repository_id: int, t
 
 
 def indexes_of(connection: Connection, manifest_id: int) -> list[str]:
-    """Digests of the indexes that hold the manifest, without those in the trash."""
+    """Digests of the indexes outside the trash that hold the manifest."""
     query = (
         select(schema.manifests.c.digest)
         .join(manifest_children, manifest_children.c.manifest_id == schema.manifests.c.id)
@@ -311,7 +311,7 @@ def indexes_of(connection: Connection, manifest_id: int) -> list[str]:
 
 
 def detach_from_indexes(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
-    """Take the manifest out of the indexes that hold it; they become sparse, and hold it again once it comes back."""
+    """Remove the manifest from the indexes that hold it. They become sparse, and hold it again if it comes back."""
     alive = select(schema.manifests.c.id).where(schema.manifests.c.trash_id.is_(None))
     held = and_(manifest_children.c.child_id == manifest_id, manifest_children.c.manifest_id.in_(alive))
     parents = connection.execute(delete(manifest_children).where(held).returning(manifest_children.c.manifest_id))
@@ -320,7 +320,7 @@ def detach_from_indexes(connection: Connection, repository_id: int, manifest_id:
 
 
 def commits_by_tag(connection: Connection, manifest_id: int) -> dict[str, int]:
-    """How many commits of each tag are of the manifest."""
+    """The number of commits of the manifest for each tag."""
     query = (
         select(commits.c.tag, func.count().label("number"))
         .where(commits.c.manifest_id == manifest_id)
@@ -339,7 +339,7 @@ def move_manifest(
     *,
     by_policy: bool = False,
 ) -> Item:
-    """Take a manifest away, with its tags and commits. What it holds is kept for as long as it is in the trash."""
+    """Move a manifest to the trash, with its tags and commits. What it names is kept while it is in the trash."""
     by_tag = commits_by_tag(connection, manifest_id)
     gone = tuple(
         connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id).returning(tags.c.name)).scalars()
@@ -372,7 +372,7 @@ def move_manifest(
 
 
 def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: int) -> None:
-    """Take a blob off the wire. The collector takes its link, unless a manifest in the trash names it."""
+    """Hide a blob. The collector deletes its link, unless a manifest in the trash names the blob."""
     connection.execute(
         update(repository_blobs)
         .where(repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob_id)
@@ -387,7 +387,7 @@ def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: in
 def move_repository(
     connection: Connection, organisation_id: int, repository_id: int, name: str, user_id: int | None
 ) -> Item:
-    """Take a repository away with all that is in it; its name is free."""
+    """Move a repository to the trash with all its contents. Its name can be used again."""
     row = connection.execute(
         select(schema.repositories.c.commits, schema.repositories.c.size).where(
             schema.repositories.c.id == repository_id
@@ -412,7 +412,7 @@ def move_repository(
 
 
 def move_organisation(connection: Connection, organisation_id: int, slug: str) -> Item:
-    """Take an organisation away with all that is in it; its slug is free, and no member reaches it."""
+    """Move an organisation to the trash with all its contents. Its slug can be used again."""
     totals = connection.execute(
         select(
             func.coalesce(func.sum(schema.repositories.c.commits), 0),

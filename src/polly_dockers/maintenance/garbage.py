@@ -1,8 +1,8 @@
-"""Giving space back, while everything runs: what policies let go, the trash whose time is over, blobs, uploads.
+"""The garbage collector. It frees space while the server runs.
 
-One collector works at a time, in small transactions between those of the pushes. It decides by the rows alone, inside
-the transaction that changes them; bytes go last. Whatever fails ends the run: what is left is leaked for a while, and
-the next run takes it up.
+It applies retention policies, purges old items of the trash, and deletes unused blobs and abandoned uploads. Only one
+collector runs at a time, in small transactions between those of pushes. It decides by rows alone, in the transaction
+that changes them, and deletes files last. An error ends the run, and the next run continues with what is left.
 """
 
 from __future__ import annotations
@@ -41,86 +41,86 @@ T = TypeVar("T")
 log: Final = structlog.get_logger("polly.collector")
 
 LOCK: Final = "collector.lock"
-"""The lock file of a data folder that whoever deletes from it holds, and whoever must not be disturbed by that."""
+"""The lock file of the collector in a data folder; backups and rebuilds take it to keep the collector away."""
 FILES: Final = 200
-"""Keys that are deleted in one go."""
+"""How many files are deleted at a time."""
 TOGETHER: Final = 20
-"""Tags and commits that are purged in one transaction: some milliseconds of the writer's time, and one sync."""
+"""How many tags and commits one transaction purges: some milliseconds of the writer's time, and one sync."""
 PARTS: Final = 32
-"""Runs in which a server has searched about as much as all of the store for keys without a row."""
+"""In how many runs a server searches about all of the store for files without a row."""
 COMPACTION: Final = "the journal, compacted"
-"""What the log calls a compaction that failed."""
+"""The name of a failed compaction in the log."""
 COMPACT_AGAIN: Final = 6.0 * SECONDS_PER_HOUR
-"""Seconds that a process of a server waits after a compaction that failed: it costs as much as one that does not."""
+"""Seconds that a server waits after a failed compaction, because it costs as much as one that succeeds."""
 EXPIRE_EVERY: Final = SECONDS_PER_HOUR
-"""Seconds between two runs of a server that judge all manifests that have a policy."""
+"""Seconds between two runs of a server that apply all retention policies."""
 ORPHAN_SECONDS: Final = SECONDS_PER_HOUR
-"""Age of bytes from which a key that no row names is garbage: twice what a push may take between the two."""
+"""The age in seconds from which a file without a row is garbage: twice what a push may take between the two."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What a run did; for a dry run, what it would do now."""
+    """What a run did, or what it would do now."""
 
     expired: int = 0
-    """Manifests that a policy let go, into the trash."""
+    """Manifests that policies moved to the trash."""
     purged: int = 0
-    """Items of the trash whose time was over."""
+    """Items of the trash that were purged."""
     links: int = 0
-    """Blobs that were taken out of a repository."""
+    """Blobs that were removed from a repository."""
     blobs: int = 0
-    """Blobs whose rows went: no repository had them any more."""
+    """Blobs whose rows were deleted, because no repository had them."""
     size: int = 0
-    """Their bytes."""
+    """The size of these blobs in bytes."""
     files: int = 0
-    """Keys whose bytes went."""
+    """Files of blobs that were deleted."""
     freed: int = 0
-    """Bytes that the store has back, those of abandoned uploads included."""
+    """Bytes that were freed on the disk, also by abandoned uploads."""
     orphans: int = 0
-    """Keys that no row named."""
+    """Files that no row named."""
     uploads: int = 0
-    """Abandoned uploads."""
+    """Abandoned uploads that were deleted."""
     waiting: int = 0
-    """Keys that go in the next runs, after a while of grace."""
+    """Files that later runs delete, after their grace period."""
     dropped: int = 0
-    """Entries of the audit log that were older than audit_days."""
+    """Entries of the audit log that were dropped because they were older than audit_days."""
     journal: int = 0
     """Bytes by which the journal is smaller."""
 
 
 @dataclass(slots=True)
 class Collector:
-    """One run over everything. ``pace`` is how many times as long as each step took it then rests."""
+    """One run over everything. After each step it rests for ``pace`` times as long as the step took."""
 
     context: Context
     pace: float = 0.0
     thorough: bool = True
-    """Whether policies are applied, and all of the store is searched for keys without a row.
+    """Whether to apply all policies and to search all of the store for files without a row.
 
-    Otherwise policies only where it is time, and a part of the store, another each time.
+    Otherwise policies are applied only if it is time, and each run searches another part of the store.
     """
     progress: Callable[[Report], None] = lambda _report: None
     report: Report = field(default_factory=Report)
 
     async def run(self) -> Report | None:
-        """Collect; None where another collector is at work."""
+        """Collect; returns None if another collector is running."""
         with _alone(self.context) as held:
             if held is None:
                 return None
-            await self._look_at_clock()
+            await self._observe_clock()
             await self._purge()
             await self._links()
             await self._orphans()
             await self._files()
             await self._uploads()
-            await self._expire(held)  # late: where it fails, what others need is done
+            await self._expire(held)  # late: if it fails, the rest is done already
             self.report.dropped = await audit.drop_old(self.context)
             await self._compact()
             self.report.waiting = await self.context.database.read(db.garbage.count_tombstones)
             return self.report
 
-    async def look(self) -> Report:
-        """What a run would do now, without doing it."""
+    async def preview(self) -> Report:
+        """Return what a run would do now; changes nothing."""
         config, report = self.context.config, self.report
         report.expired = await retention.count(self.context)
         overdue = await self.context.database.read(
@@ -137,26 +137,26 @@ class Collector:
         return report
 
     async def _rest(self, began: float) -> None:
-        """Let the others have their turn; the longer the step was, the longer."""
+        """Let other work run, for a time in proportion to the length of the step."""
         self.progress(self.report)
         took = asyncio.get_running_loop().time() - began
         await asyncio.sleep(took * self.pace)
 
     async def _expire(self, lock: int) -> None:
-        """Let policies take what they no longer keep; the file of the lock bears the time of it."""
+        """Apply the retention policies. The modification time of the lock file says when this was done last."""
         if not self.thorough and 0 <= time.time() - os.stat(lock).st_mtime < EXPIRE_EVERY:
             return
         os.utime(lock)
         began = asyncio.get_running_loop().time()
-        async for thrown in retention.apply(self.context):
-            self.report.expired += thrown
+        async for moved in retention.apply(self.context):
+            self.report.expired += moved
             await self._rest(began)
             began = asyncio.get_running_loop().time()
 
     async def _compact(self) -> None:
-        """Let what is gone for good leave the journal, where that is worth it.
+        """Compact the journal if that is due, so that it no longer holds purged things.
 
-        A server whose compaction fails says so, and goes on with the journal that it has.
+        If that fails in a server, it logs a warning and keeps the journal as it is.
         """
         failed = self.context.warned.get(COMPACTION)
         if not self.thorough and failed is not None and time.monotonic() - failed < COMPACT_AGAIN:
@@ -172,9 +172,9 @@ class Collector:
             self.context.warn(COMPACTION, error)
 
     async def _compacted(self, folder: Path) -> int:
-        """Compact at this run's pace; how many bytes smaller the journal is.
+        """Compact at this run's pace; returns how many bytes smaller the journal is.
 
-        A run that is cancelled waits for the end of the step that the thread is at: until then, no other may begin.
+        A run that is cancelled waits for the current step of the thread, because no other run may begin before that.
         """
         ended = threading.Event()
 
@@ -195,9 +195,9 @@ class Collector:
                     await asyncio.wait([thread])
 
     async def _purge(self) -> None:
-        """Delete what has been in the trash for long enough; first what an earlier run has begun to delete."""
+        """Purge old items of the trash, first those that an earlier run has begun to purge."""
         await self._purge_all(await self.context.database.read(db.trash.claimed))
-        after, before = (0, 0), await self._deadline()  # what is deleted meanwhile is for the next run
+        after, before = (0, 0), await self._deadline()  # the next run purges what is deleted meanwhile
         while items := await self.context.database.read(db.trash.older, before, after=after, limit=db.garbage.BATCH):
             await self._purge_all(items)
             after = items[-1].deleted_at, items[-1].id
@@ -226,7 +226,7 @@ class Collector:
     def _purge_some(
         self, connection: Connection, items: list[db.trash.Item]
     ) -> tuple[list[db.trash.Item], list[db.trash.Item]]:
-        """Purge tags and commits in one transaction: those that are gone, and those that it takes more than one for."""
+        """Purge tags and commits in one transaction; returns the purged ones, and those that need another one."""
         gone, more = [], []
         for item in items:
             if not db.trash.is_there(connection, item):  # it was restored meanwhile
@@ -240,30 +240,30 @@ class Collector:
         return gone, more
 
     async def _deadline(self) -> int:
-        """What was deleted before this time is purged."""
+        """The time of deletion before which items are purged, in microseconds since 1970."""
         return await self.context.database.read(db.clock.ago, self.context.config.trash_days * SECONDS_PER_DAY)
 
-    async def _look_at_clock(self) -> None:
-        """Take care that a clock that was set ahead ends nothing early."""
+    async def _observe_clock(self) -> None:
+        """Record a jump of the clock, so that a clock that was set ahead deletes nothing early."""
         try:
             jump = await self.context.database.write(db.clock.observe)
         except StorageFull:
             if await self.context.database.read(db.clock.jumped):
                 raise
-            return  # on a full disk too, what may go gives its space back
+            return  # the disk is full: deleting must go on to free space
         if jump:
             log.warning(
                 "the clock was set ahead, or the machine was off: nothing is deleted early", seconds=jump // SECOND
             )
 
     async def _age(self, seconds: int) -> float:
-        """By how many seconds of the wall clock something has to be older so that ``seconds`` have really passed."""
+        """The age by the wall clock, in seconds, of something that is really ``seconds`` old."""
         return (now() - await self.context.database.read(db.clock.ago, seconds)) / SECOND
 
     async def _step(
         self, item: db.trash.Item, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Carry out a part of the purge of a claimed item; the transaction that ends it notes it in the audit log."""
+        """Do one step of the purge of a claimed item; the transaction of the last step appends it to the audit log."""
 
         def change(connection: Connection) -> tuple[T, bool]:
             there = db.trash.is_there(connection, item)
@@ -285,12 +285,12 @@ class Collector:
             await self._rest(began)
 
     async def _links(self) -> None:
-        """Take the links that nobody needs, and the blobs that have none left."""
+        """Delete links that nothing needs, and the rows of blobs that have none left."""
         for step in (db.garbage.collect_hidden, db.garbage.collect_expired):
             taken = None
             while taken is None or taken.seen == db.garbage.BATCH:
                 began = asyncio.get_running_loop().time()
-                taken = await self.context.database.write(_by_the_clock, step, self.context.config.grace_seconds)
+                taken = await self.context.database.write(_with_clock, step, self.context.config.grace_seconds)
                 self._count(taken)
                 await self._rest(began)
 
@@ -300,9 +300,9 @@ class Collector:
         self.report.size += taken.size
 
     async def _files(self) -> None:
-        """Delete the bytes of keys whose time has come. A key that a row names after all is only forgotten."""
+        """Delete the files whose grace period has ended. If a row names a file again, only its tombstone is deleted."""
         database, blobs = self.context.database, self.context.blobs
-        while keys := await database.write(_by_the_clock, db.garbage.due, FILES):
+        while keys := await database.write(_with_clock, db.garbage.due, FILES):
             began = asyncio.get_running_loop().time()
             doomed = await database.read(db.garbage.unnamed, keys)
             self.report.freed += await blobs.delete_all(doomed)
@@ -311,7 +311,7 @@ class Collector:
             await self._rest(began)
 
     async def _orphans(self) -> None:
-        """Find keys that no row names, such as those of pushes that were cut off before their row."""
+        """Find files that no row names, such as those of interrupted pushes."""
         parts = self.context.blobs.parts()
         for part in parts if self.thorough else random.sample(parts, (len(parts) + PARTS - 1) // PARTS):
             began = asyncio.get_running_loop().time()
@@ -322,7 +322,7 @@ class Collector:
             await self._rest(began)
 
     async def _orphans_of(self, part: str) -> list[str]:
-        """Keys of a part of the store that are old enough and have neither a row nor a tombstone."""
+        """Storage keys of a part of the store that are old and have neither a row nor a tombstone."""
         stored = await self.context.blobs.keys(part)
         age = await self._age(ORPHAN_SECONDS)
         old = [each.key for each in stored if each.age > age]
@@ -332,16 +332,16 @@ class Collector:
         return found
 
     async def _uploads(self) -> None:
-        """Give back what abandoned uploads hold."""
-        await self._look_at_clock()
+        """Delete abandoned uploads."""
+        await self._observe_clock()
         age = await self._age(self.context.config.upload_seconds)
         count, size = await self.context.blobs.abandoned(age, delete=True)
         self.report.uploads += count
         self.report.freed += size
 
 
-def _by_the_clock(connection: Connection, step: Callable[[Connection, int], T], argument: int) -> T:
-    """A step that asks what has ended, in one transaction with a look at the clock, which writes a jump only."""
+def _with_clock(connection: Connection, step: Callable[[Connection, int], T], argument: int) -> T:
+    """Do a step that compares times, in one transaction with an observation of the clock."""
     if db.clock.jumped(connection):
         db.clock.observe(connection)
     return step(connection, argument)
@@ -349,7 +349,7 @@ def _by_the_clock(connection: Connection, step: Callable[[Connection, int], T], 
 
 @contextlib.contextmanager
 def _alone(context: Context) -> Iterator[int | None]:
-    """The lock of the only collector of the data folder, None where another has it; it dies with its process."""
+    """Take the collector's lock for the block: its descriptor, or None if another process holds it."""
     fd = locks.open_file(context.config.data / LOCK)
     try:
         yield fd if locks.try_acquire(fd) else None

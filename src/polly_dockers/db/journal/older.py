@@ -1,8 +1,8 @@
-"""A database that is older than the journal's snapshot: what the journal can tell is made again, the rest is kept.
+"""Rebuilding a database that is older than the journal's snapshot, and comparing the two.
 
-The batches between the two are gone, so they can't be carried out. The rows that the journal holds are taken out of the
-database and come back from the snapshot, with the same ids; passwords, members, tokens and keys stay. First it is made
-sure that both are of one registry.
+The batches between the two no longer exist, so they can't be applied. Instead, all rows that the journal covers are
+deleted, and made again from the snapshot with the same ids. Passwords, members, tokens and signing keys stay. Before
+that, a comparison proves that both are of one registry.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _CLEARED: Final = (
     *(tags, commits, manifest_children, manifest_blobs, manifest_missing, manifest_pulls, manifests),
     *(repository_blobs, repository_deltas, tag_totals, trash, repositories, blobs, audit, audit_start),
 )
-"""Tables that come back from the journal and the store; each before those that it refers to."""
+"""Tables that are made again from the journal and the blobs; each is before those that it refers to."""
 _COUNTED: Final[dict[type, tuple[str, Table]]] = {
     User: ("user", users),
     Organisation: ("organisation", organisations),
@@ -74,9 +74,9 @@ _HIDDEN: Final = cast(organisations.c.id, String).concat(MARK)
 
 
 def is_ancestor(connection: Connection, snapshot: Iterable[Batch]) -> bool:
-    """Whether the database is an earlier state of the registry that the batches of a snapshot show.
+    """Whether the database is an earlier state of the registry in a snapshot.
 
-    No user is ever deleted, so all of them have to be there; and whatever has the same id has to be the same thing.
+    Users are never deleted, so the snapshot must have all of them. And rows with the same id must be the same thing.
     """
     people: set[int] = set()
     for batch in snapshot:
@@ -90,18 +90,18 @@ def is_ancestor(connection: Connection, snapshot: Iterable[Batch]) -> bool:
 
 @dataclass(slots=True)
 class Compared:
-    """What a database and the batches of a journal have that the other has not."""
+    """What only a database, or only a journal, has."""
 
     ours: dict[str, int]
-    """Of the database: how many of what."""
+    """How many of each kind only the database has."""
     theirs: dict[str, int]
-    """Of the journal."""
+    """How many of each kind only the journal has."""
     is_contained: bool
-    """Whether the database has all that the journal tells."""
+    """Whether the database has everything that the journal has."""
 
 
 def compare(connection: Connection, found: Iterable[Batch]) -> Compared:
-    """Look each record up in the database. What was purged since counts as what the journal alone has."""
+    """Compare each record with the database. Purged things count as things that only the journal has."""
     shared: dict[str, set[int]] = {name: set() for name, _ in _COUNTED.values()}
     theirs: dict[str, set[int]] = {name: set() for name, _ in _COUNTED.values()}
     contained = True
@@ -119,8 +119,8 @@ def compare(connection: Connection, found: Iterable[Batch]) -> Compared:
 
 
 def _is_there(connection: Connection, record: object) -> bool:
-    """Whether the database has what a record of a snapshot tells; no for records of changes, which it can't show."""
-    if isinstance(record, Claimed | LastId | Sealed | AuditStart):  # of what other records tell, or of the log's state
+    """Whether the database has the thing of a snapshot's record; False for records that only changes have."""
+    if isinstance(record, Claimed | LastId | Sealed | AuditStart):  # parts of others, or of the log
         return True
     known = _KNOWN.get(type(record))
     if known is None:
@@ -139,7 +139,7 @@ def _is_there(connection: Connection, record: object) -> bool:
 
 
 def _fits(connection: Connection, record: object) -> bool:
-    """Whether the row of the record's id, if there is one, is of the same thing."""
+    """Whether the row with the record's id is the same thing; True if there is no such row."""
     if isinstance(record, User):
         query = select(users.c.email, users.c.created_at).where(users.c.id == record.id)
         wanted: tuple[object, ...] = (record.email, record.created_at)
@@ -163,12 +163,12 @@ def _plain(value: object) -> object:
 
 
 def clear(connection: Connection) -> None:
-    """Take out what the journal can tell. Organisations keep their rows and members, under names that nobody has."""
+    """Delete all rows that the journal covers. Organisations keep their rows and members, under temporary slugs."""
     for table in _CLEARED:
         connection.execute(delete(table))
     connection.execute(update(organisations).values(slug=_HIDDEN, deleted_at=None))
 
 
 def finish(connection: Connection) -> None:
-    """Delete the organisations that did not come back: they were purged since."""
+    """Delete organisations that are still under temporary slugs: they were purged since."""
     connection.execute(delete(organisations).where(organisations.c.slug == _HIDDEN))

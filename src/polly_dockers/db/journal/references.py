@@ -1,4 +1,4 @@
-"""What manifests name, found again in their bytes; rows of blobs, found again in the store; totals, counted again."""
+"""Rows that a rebuild makes without the journal: links from the bytes of manifests, blobs from files, and totals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def add_blobs(connection: Connection, keys: Iterable[tuple[str, int]]) -> int:
-    """Make rows of keys, with the size of each, whose digest has none; how many there were."""
+    """Insert rows of blobs for storage keys (with sizes) whose digest has no row; returns how many."""
     count = 0
     for key, size in keys:
         algorithm, _, name = key.split("/")
@@ -44,9 +44,9 @@ def add_blobs(connection: Connection, keys: Iterable[tuple[str, int]]) -> int:
 
 
 def refer(connection: Connection, manifest_ids: Sequence[int]) -> list[tuple[str, str, str]]:
-    """Let manifests hold what they name; (repository, manifest, digest) of what is not there, and should be.
+    """Link manifests with what they name; returns (repository, manifest, digest) of each blob that is lost.
 
-    Nothing of what is being purged should be there: its blobs may be gone already.
+    Blobs of things that are being purged are not lost: they may be deleted already.
     """
     lost: list[tuple[str, str, str]] = []
     purged = _being_purged(connection)
@@ -78,7 +78,7 @@ def refer(connection: Connection, manifest_ids: Sequence[int]) -> list[tuple[str
 
 
 def _being_purged(connection: Connection) -> set[tuple[str, int]]:
-    """Kind, and id in the trash of a commit, of a repository, of an organisation, for each claimed item."""
+    """(kind, id) of each claimed item: the id of the item for a commit, else of the repository or organisation."""
     query = select(trash.c.kind, trash.c.id, trash.c.repository_id, trash.c.organisation_id)
     rows = connection.execute(query.where(trash.c.purging_at.is_not(None))).all()
     places = {"commit": "id", "repository": "repository_id", "organisation": "organisation_id"}
@@ -113,7 +113,7 @@ def _refer(connection: Connection, row: Row[*tuple[object, ...]]) -> list[str]:
 
 
 def _child(connection: Connection, row: Row[*tuple[object, ...]], digest: str) -> int | None:
-    """The id of a manifest of the same repository; one in the trash only where the index is there too."""
+    """The id of a manifest in the same repository; one in the trash only if the index is in the trash too."""
     mine = select(schema.manifests.c.id).where(schema.manifests.c.repository_id == row.repository_id)
     found = connection.execute(mine.where(schema.manifests.c.digest == digest)).scalar_one_or_none()
     if found is not None or row.trash_id is None:
@@ -130,7 +130,7 @@ def _link(connection: Connection, repository_id: int, blob_id: int) -> None:
 
 
 def count(connection: Connection) -> None:
-    """Count the totals of all repositories, of their tags, and of the trash."""
+    """Compute the totals of all repositories, tags and items of the trash."""
     connection.execute(delete(repository_deltas))
     connection.execute(delete(tag_totals))
     alive = select(commits.c.repository_id, commits.c.tag, func.count())
@@ -169,7 +169,7 @@ def count(connection: Connection) -> None:
 
 
 def _order(connection: Connection) -> None:
-    """Put the repositories that have commits in the order of their last ones, also where a clock was set back."""
+    """Order the repositories by their last commits, even if a clock was set back."""
     last = select(commits.c.repository_id, func.max(commits.c.id).label("commit_id")).group_by(commits.c.repository_id)
     pushed = last.subquery()
     query = select(repositories.c.id, repositories.c.organisation_id, repositories.c.active_at)

@@ -1,4 +1,4 @@
-"""All rows of repositories as records of the journal: where a journal begins, or begins anew."""
+"""All rows that the journal covers as records, for a new journal or a compaction."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 CHUNK: Final = 500
-"""Records of one batch, at most."""
+"""The most records of one batch."""
 SIZE: Final = 4 << 20
-"""Bytes of manifests in one batch, about."""
+"""About how many bytes of manifests one batch has."""
 
 
 def batches(connection: Connection, number: int, last: int | None = None) -> Iterator[records.Batch]:
-    """The batches from ``number`` on, the first of which comes after none; the last one has the number ``last``."""
+    """Yield all rows as batches with ids from ``number`` on; the last one has the id ``last``, if given."""
     previous = 0
     chunks = _chunks(connection)
     chunk = next(chunks, [])
@@ -34,7 +34,7 @@ def batches(connection: Connection, number: int, last: int | None = None) -> Ite
 
 
 def _chunks(connection: Connection) -> Iterator[list[records.Record]]:
-    """All records, some at a time, bounded in number and in bytes."""
+    """Yield all records in lists that are limited in number and in bytes."""
     chunk: list[records.Record] = []
     size = 0
     for record in _records(connection):
@@ -48,7 +48,7 @@ def _chunks(connection: Connection) -> Iterator[list[records.Record]]:
 
 
 def _records(connection: Connection) -> Iterator[records.Record]:
-    """In an order that can be carried out: what is in the trash comes before what has its name now."""
+    """Yield all records in an order that can be applied: the trash comes before what has the same names now."""
     for user in connection.execute(select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.id)):
         yield records.User(user.id, user.email, user.created_at)
     order = (organisations.c.deleted_at.is_(None), organisations.c.id)
@@ -80,7 +80,10 @@ def _audit(connection: Connection) -> Iterator[records.Record]:
 
 def _repositories(connection: Connection, organisation_id: int) -> Iterator[records.Record]:
     mine = repositories.c.organisation_id == organisation_id
-    order = (repositories.c.name.not_like(f"%{MARK}%"), repositories.c.id)  # the name tells, also of one being purged
+    order = (
+        repositories.c.name.not_like(f"%{MARK}%"),
+        repositories.c.id,
+    )  # those with a mark are deleted
     for row in connection.execute(select(repositories).where(mine).order_by(*order)).all():
         yield records.Repository(
             row.id,

@@ -336,7 +336,7 @@ def run_gc(
         counter.show(f"{counted(report.blobs, 'blob')} marked, {report.files} deleted, {size(report.freed)} freed")
 
     async def look(context: Context) -> Report:
-        return await Collector(context).look()
+        return await Collector(context).preview()
 
     async def collect(context: Context) -> Report:
         report = await Collector(context, progress=show).run()
