@@ -125,7 +125,7 @@ def test_the_collector_without_a_database(server: Server, tmp_path: Path) -> Non
 
 STANDS_STILL = """
 import os, signal, sys
-from polly_dockers import server
+from polly_dockers.server.cli import entry
 unlink, left = os.unlink, [int(sys.argv.pop(1))]
 def unlink_and_stop(path, **options):
     unlink(path, **options)
@@ -133,7 +133,7 @@ def unlink_and_stop(path, **options):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
 os.unlink = unlink_and_stop
-server.run()
+entry.run()
 """
 """polly-server, which stands still after the deletion of the number that is its first argument."""
 

@@ -119,17 +119,6 @@ def test_an_invitation_is_revoked(ann: Person, bob: Person) -> None:
     assert bob.accept(new).json()["role"] == "writer"
 
 
-def test_a_code_expires(server: Server, ann: Person, bob: Person) -> None:
-    """After seven days it is as if it had never been, and the list forgets it."""
-    code = ann.invite(bob.email, "reader")
-    with sqlite.connect(server.data / "polly.db", timeout=30) as connection:
-        (age,) = connection.execute("SELECT expires_at - created_at FROM invitations WHERE email = ?", (bob.email,))
-        assert age == (7 * 86_400_000_000,)
-        connection.execute("UPDATE invitations SET expires_at = created_at WHERE email = ?", (bob.email,))
-    assert bob.email not in pending(ann)
-    assert bob.accept(code).code == "INVITATION_UNKNOWN"
-
-
 def test_codes_are_kept_hashed(server: Server, ann: Person, bob: Person) -> None:
     """No file of the data folder holds one."""
     code = ann.invite(bob.email, "reader").encode()

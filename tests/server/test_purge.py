@@ -18,6 +18,7 @@ from polly_dockers.auth import members
 from polly_dockers.errors import NotInTrash
 from polly_dockers.model import Role
 from polly_dockers.server import data_folder
+from polly_dockers.system.durations import SECONDS_PER_DAY
 from support.collecting import collect
 from support.server import BIN, ending, polly_server
 from support.wire_client import Image, Person, Repo, admin, image, sha256
@@ -40,17 +41,10 @@ class Died(Exception):
     """A collector that ends in the middle."""
 
 
-def leases_end(server: Server) -> None:
-    """All of them, by hand, in the rows."""
-    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
-        connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
-
-
 def check(server: Server) -> None:
     """All space is free again, and nothing is wrong."""
-    for _ in range(2):
-        leases_end(server)
-        collect(server)
+    for days in (2, 4):
+        collect(server, later=days * SECONDS_PER_DAY)
     assert server.stored() == set()
     assert "Nothing is wrong" in polly_server("check", "--data", str(server.data))
 
@@ -271,7 +265,7 @@ def test_another_of_its_name(server: Server) -> None:
 
 STANDS_STILL = """
 import os, signal, sys
-from polly_dockers import server
+from polly_dockers.server.cli import entry
 from polly_dockers.db import garbage
 purge, left = garbage.purge_repository, [3]
 def purge_and_stop(*args):
@@ -281,7 +275,7 @@ def purge_and_stop(*args):
         os.kill(os.getpid(), signal.SIGSTOP)
     return done
 garbage.purge_repository = purge_and_stop
-server.run()
+entry.run()
 """
 """polly-server, which stands still in the middle of a purge, inside a transaction."""
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from polly_dockers import db
 from polly_dockers.config import Config
 from polly_dockers.maintenance.garbage import Collector, Report
 from polly_dockers.server import data_folder
+from support.use_cases import patch_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +23,13 @@ def collect(
     server: Server,
     meanwhile: Callable[[], None] | None = None,
     number: int = 0,
+    *,
+    later: int = 0,
     **settings: Any,  # noqa: ANN401 - settings
 ) -> Report:
-    """Collect, with the trash and graves that are over at once; ``meanwhile`` comes before a transaction of a number.
+    """Collect as if ``later`` seconds had passed, with nothing kept for a while in the trash or after its last use.
 
-    Raises what ``meanwhile`` raises.
+    ``meanwhile`` is called before the transaction of that number. Raises what it raises.
     """
     lengths = {"trash_days": 0, "grace_seconds": 0, "lease_seconds": 10} | settings
 
@@ -47,4 +52,6 @@ def collect(
         finally:
             registry.close()
 
-    return asyncio.run(run())
+    with pytest.MonkeyPatch.context() as patched:
+        patch_clock(patched).advance(seconds=later)
+        return asyncio.run(run())

@@ -79,12 +79,13 @@ async def test_a_code_is_for_one_email(context: Context) -> None:
 
 
 async def test_a_code_expires(context: Context, clock: Clock) -> None:
-    """A code is valid for seven days."""
+    """A code is valid for seven days, and its invitation is listed no longer."""
     late, in_time = await invite(context), await invite(context, "other@acme.example")
     clock.advance(days=7, seconds=-60)
     await accept(context, in_time, "other@acme.example")
     clock.advance(seconds=120)
     await refused(context, late)
+    assert await invitations.pending(context, READER, ORG, after="", newest_first=False, limit=10) == ([], 0)
 
 
 async def test_a_second_invitation_replaces_the_first(context: Context) -> None:
