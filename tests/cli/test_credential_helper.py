@@ -228,7 +228,7 @@ def test_a_config_that_is_no_json_is_left_as_it_is(ann: User, content: str | byt
     done = ann.polly("dockers", "configure", DOCKER_CONFIG=str(path.parent))
     assert done.code == 1
     assert told in done.err
-    assert "left as it is" in done.err
+    assert "was not changed" in done.err
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -302,7 +302,7 @@ def test_configure_recovers_from_a_token_revoked_elsewhere(person: Callable[...,
     bob.ok("tokens", "revoke", credential(bob))
     path.write_text(kept)  # as on another computer, which nobody told
     assert bob.helper("get", server.registry).json()["Secret"] == first
-    assert "was revoked; it gets a new one" in bob.ok("dockers", "configure").err
+    assert "was revoked; Docker gets a new one" in bob.ok("dockers", "configure").err
     assert bob.helper("get", server.registry).json()["Secret"] != first
 
 

@@ -144,7 +144,7 @@ def test_the_registry_of_somebody_else_is_told(elsewhere: User, server: Server, 
     config.write_text('{"auths": {"ghcr.io": {"auth": "YTpi"}}}')
     before = tokens(elsewhere)
     terminal = elsewhere.terminal("dockers", *command.split(), columns=200)
-    terminal.see("Is ghcr.io this server's?")
+    terminal.see("Does ghcr.io belong to this server?")
     assert f"{server.url} says that its images are at ghcr.io, which is another host." in terminal.text()
     terminal.type("n\r")
     terminal.see("Nothing was changed.")
@@ -181,7 +181,7 @@ def test_wrong_spans_are_told_what_is_right(ann: User, wrong: str) -> None:
     """Exit code 2, nothing printed, no token made."""
     done = ann.polly("dockers", "login", f"--expires={wrong}")
     assert (done.code, done.out) == (2, "")
-    assert "Right are 30m, 12h and 7d" in done.err
+    assert "Valid examples: 30m, 12h and 7d" in done.err
     assert tokens(ann) == []
 
 

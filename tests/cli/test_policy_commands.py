@@ -155,7 +155,7 @@ def test_json_alone_is_on_stdout(ann: User, digests: list[str]) -> None:
         (("--inherit",), "--name"),
         (("--preview", "--yes"), "what is to be kept"),
         (("--newest", "1", "--as-of", "tomorrow", "--yes"), "without --as-of"),
-        (("--as-of", "soon"), "Right are tomorrow, 2026-12-24"),
+        (("--as-of", "soon"), "Valid examples: tomorrow, 2026-12-24"),
         (("--as-of", "2020-01-01"), "is over"),
         (("--yes",), "what is to be kept"),
         (("--younger-than", "1h"), "from 1d to 36500d"),

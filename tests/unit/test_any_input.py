@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polly_dockers.cli.actions import docker_config
+from polly_dockers.cli import docker_config
 from polly_dockers.cli.errors import CommandError
 from polly_dockers.db.journal import frames
 from polly_dockers.errors import RangeInvalid

@@ -27,9 +27,9 @@ def run() -> None:
         sys.exit(1)
     except Exception as error:
         if hasattr(error, "format_message"):  # what the library of the commands says of a wrong command line
-            from polly_dockers.cli import usage
+            from polly_dockers.cli import usage_errors
 
-            sys.stderr.write(f"Error: {usage.message(error)}\n")
+            sys.stderr.write(f"Error: {usage_errors.message(error)}\n")
             sys.exit(2)
         if os.environ.get("POLLY_DEBUG"):
             raise

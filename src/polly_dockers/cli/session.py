@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from polly_dockers.cli import credentials, names, profiles, server_url, terminal
+from polly_dockers.cli import credentials, profiles, repository_names, server_url, terminal
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.errors import CommandError, RequestError, UsageError
 
@@ -117,12 +117,12 @@ class Session:
         ``demo/hello`` in demo is the docker repository hello. Without --org another organisation of the person may
         too, unless the one that is meant has a docker repository of the whole name (with ``deleted``, in its trash).
         """
-        plain, option, version = names.version(text)
-        if version and names.is_one(plain, self.registry):
+        plain, option, version = repository_names.version(text)
+        if version and repository_names.is_one(plain, self.registry):
             raise UsageError(
                 self._without_version(text, option, version, self.repository(plain, deleted=deleted), versions)
             )
-        organisation, name = names.split(text, self.registry)
+        organisation, name = repository_names.split(text, self.registry)
         if organisation:
             if self.chosen and organisation != self.chosen:
                 msg = f"--name is in the organisation {organisation}, --org says {self.chosen}."

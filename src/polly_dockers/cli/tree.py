@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from polly_dockers import __version__
-from polly_dockers.cli.commands import account, audit, dockers, members, org, profiles, tokens
+from polly_dockers.cli.commands import (
+    account,
+    audit,
+    docker_login,
+    dockers,
+    invitations,
+    members,
+    org,
+    policy,
+    profiles,
+    tokens,
+    trash,
+)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -17,15 +29,14 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 
 polly = account.group
-polly.alone(
+polly.ask_if_alone(
     version=(
         Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")],
         False,
     )
 )
-polly.add(dockers.group)
-polly.add(members.group)
-polly.add(org.group)
-polly.add(profiles.group)
-polly.add(tokens.group)
-polly.add(audit.group)
+for _commands in (trash, policy, docker_login):
+    dockers.group.include(_commands.commands)
+members.group.include(invitations.commands)
+for _noun in (dockers, members, org, profiles, tokens, audit):
+    polly.add(_noun.group)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers.cli import files, profiles
-from polly_dockers.cli.actions import docker_config
+from polly_dockers.cli import docker_config, files, profiles
 from polly_dockers.cli.errors import CommandError
 from polly_dockers.cli.profiles import Profile
 

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers.cli import files, profiles
-from polly_dockers.cli.actions import docker_config
+from polly_dockers.cli import docker_config, files, profiles
 from polly_dockers.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "registry.acme.example"
-CHANGE = "import sys, pathlib; from polly_dockers.cli.actions import docker_config as d; d.change("
+CHANGE = "import sys, pathlib; from polly_dockers.cli import docker_config as d; d.change("
 CHANGE += "pathlib.Path(sys.argv[1]), sys.argv[2], undo=False)"
 UNSHARE = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
 """Run a script that may mount; nothing of it is seen outside."""
@@ -206,7 +205,7 @@ def test_owners_stay_and_root_makes_nothing_of_its_own(tmp_path: Path) -> None:
     home.mkdir()
     code = (
         "import os, pathlib, sys; home = pathlib.Path(sys.argv[1]); os.chown(home, 1000, 1000)\n"
-        "from polly_dockers.cli import files, profiles as p\nfrom polly_dockers.cli.actions import docker_config as d\n"
+        "from polly_dockers.cli import files, profiles as p\nfrom polly_dockers.cli import docker_config as d\n"
         "d.change(home / '.docker/config.json', 'a', undo=False)\n"
         "os.chown(home / '.docker/config.json', 1000, 100)\n"
         "d.change(home / '.docker/config.json', 'b', undo=False)\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polly_dockers.cli import durations, names, server_url
+from polly_dockers.cli import repository_names, server_url, times
 from polly_dockers.cli.errors import UsageError
 from polly_dockers.oci import reference
 
@@ -97,7 +97,7 @@ def test_secrets_in_the_clear_are_noticed() -> None:
 )
 def test_names_and_whole_paths(text: str, expected: tuple[str | None, str]) -> None:
     """A name alone has no organisation; a path has one."""
-    assert names.split(text, REGISTRY) == expected
+    assert repository_names.split(text, REGISTRY) == expected
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_names_and_whole_paths(text: str, expected: tuple[str | None, str]) -> N
 def test_wrong_names_are_told_what_is_right(text: str, told: str) -> None:
     """One sentence with the way out."""
     with pytest.raises(UsageError, match=told):
-        names.split(text, REGISTRY)
+        repository_names.split(text, REGISTRY)
 
 
 @given(st.text())
@@ -128,7 +128,7 @@ def test_a_suggestion_is_always_a_name(text: str) -> None:
     form = reference.suggest_name(text)
     if form and len(form) < 200 and not form.startswith(f"{REGISTRY}/"):
         try:
-            assert names.split(form, REGISTRY) == (None, form)
+            assert repository_names.split(form, REGISTRY) == (None, form)
         except UsageError as error:
             assert "another server" in error.message  # noqa: PT017 - "a.b/c" may be a path of the server a.b
 
@@ -138,11 +138,11 @@ def test_a_suggestion_is_always_a_name(text: str) -> None:
 )
 def test_spans_of_time(text: str, seconds: int) -> None:
     """Minutes, hours and days."""
-    assert durations.seconds(text) == seconds
+    assert times.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0m", "12", "30s", "366d", "-1h", "1.5h", "1h30m", "\u0661h"])
 def test_wrong_spans_of_time(text: str) -> None:
     """The message shows right ones."""
     with pytest.raises(UsageError, match="30m, 12h and 7d"):
-        durations.seconds(text)
+        times.seconds(text)

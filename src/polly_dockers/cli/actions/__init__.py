@@ -1,1 +1,1 @@
-"""What each command does; a file for each noun, named as the one in ``commands``."""
+"""What each command does; one file for each noun, with the same name as in ``commands``."""

@@ -8,7 +8,7 @@ import ssl
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from polly_dockers.cli import credentials, durations, profiles, prompts, server_url, session, tables, terminal
+from polly_dockers.cli import credentials, profiles, prompts, server_url, session, tables, terminal, times
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.errors import CommandError, RequestError, UsageError
 from polly_dockers.cli.new_token import new_token, on_this_machine
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polly_dockers import api_types
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
 
     Create: TypeAlias = Callable[[str | None], contextlib.AbstractContextManager[api_types.TokenCreated]]
 
@@ -41,7 +41,7 @@ def login(
     A ``password`` that is known is not asked for. Raises UsageError for what is missing and can't be asked,
     CommandError for what the server refuses.
     """
-    lifetime = durations.seconds(expires or "90d")
+    lifetime = times.seconds(expires or "90d")
     token = credentials.token_of_environment() if auto else ""
     if auto and password_stdin:
         msg = "--auto and --password-stdin can't be together: with --auto the environment says who you are."
@@ -175,7 +175,7 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     credentials.forget(session.server, session.token)
     try:
         label = on_this_machine("polly login")
-        with new_token(client, "full", durations.seconds("90d"), label) as created, profiles.edit() as known:
+        with new_token(client, "full", times.seconds("90d"), label) as created, profiles.edit() as known:
             known.by_name[session.profile] = stored._replace(
                 token=created.token, expires_at=created.expires_at, docker_tokens={}, borrowed=False
             )

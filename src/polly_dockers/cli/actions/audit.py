@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from polly_dockers.cli import audit_filter, durations, tables, terminal
+from polly_dockers.cli import audit_filter, tables, terminal, times
 from polly_dockers.cli.errors import RequestError, UsageError
 from polly_dockers.cli.tables import Column
 
 if TYPE_CHECKING:
     from polly_dockers import api_types
-    from polly_dockers.cli.actions.dockers import Choice
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
+    from polly_dockers.cli.listing import Range
 
 _ENTRY = (
     Column("event"),
@@ -43,14 +43,14 @@ class Wanted:
         given = {"event": self.event, "by": self.by}
         if self.event is None and not self.all_events:
             given["token_events"] = "hide"  # noqa: S105 - no password
-        times = {
-            option: durations.moment(text, f"--{option}", call.session.client.now(), end=end)
+        limits = {
+            option: times.moment(text, f"--{option}", call.session.client.now(), end=end)
             for option, text, end in (("since", self.since, False), ("until", self.until, True))
             if text is not None
         }
-        if wrong := audit_filter.wrong(self.by, times.get("since"), times.get("until")):
+        if wrong := audit_filter.wrong(self.by, limits.get("since"), limits.get("until")):
             raise UsageError(wrong)
-        given |= {option: at.isoformat() for option, at in times.items()}
+        given |= {option: at.isoformat() for option, at in limits.items()}
         return {name: text for name, text in given.items() if text is not None}
 
     def options(self) -> dict[str, str | bool | None]:
@@ -58,22 +58,22 @@ class Wanted:
         return asdict(self)
 
 
-def list_(call: Call, choice: Choice, wanted: Wanted, output: str) -> None:
+def list_(call: Call, part: Range, wanted: Wanted, output: str) -> None:
     """Print entries of the audit log."""
     query = wanted.query(call)
     session = call.session
     organisation = session.organisation
     if wanted.name is not None:
         organisation, query["name"] = session.repository(wanted.name)
-    choice.ask("How many entries do you want to list?")
+    part.ask("How many entries do you want to list?")
     try:
-        page = session.client.audit(organisation, choice.count, order=choice.order, **query)
+        page = session.client.audit(organisation, part.count, order=part.order, **query)
     except RequestError as error:
         if error.code == UsageError.code and error.message.startswith("event "):
             msg = f"--{error.message}"
             raise UsageError(msg) from error
         raise
-    call.remember("polly audit list", **wanted.options(), **choice.options())
+    call.remember("polly audit list", **wanted.options(), **part.options())
     if output == "json":
         tables.document(page.items)
     elif page.items:
@@ -82,7 +82,7 @@ def list_(call: Call, choice: Choice, wanted: Wanted, output: str) -> None:
         missing = "name" in query and not session.exists(organisation, query["name"])
         there = f"There is no docker repository {query['name']} in {organisation}. " if missing else ""
         terminal.say(f"{there}The audit log of {organisation} has no such entry.")
-    if page.next and not choice.given and output != "json":
+    if page.next and not part.given and output != "json":
         terminal.say("There are more; --all lists all of them.")
     if "token_events" in query and output != "json":
         terminal.say("Entries about access tokens are left out; --all-events lists them too.")

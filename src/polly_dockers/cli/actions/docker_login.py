@@ -1,23 +1,37 @@
-"""What ``polly dockers login`` and ``logout`` print for a shell, or run."""
+"""``polly dockers login`` and ``logout``, which print a command for a shell or run it, and ``configure``."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from polly_dockers.cli import credentials, durations, profiles, tables, terminal
-from polly_dockers.cli.actions import docker_config
-from polly_dockers.cli.errors import CommandError, UsageError
+from polly_dockers.cli import (
+    credentials,
+    docker_config,
+    profiles,
+    prompts,
+    server_url,
+    session,
+    tables,
+    terminal,
+    times,
+)
+from polly_dockers.cli.client import Client
+from polly_dockers.cli.errors import CommandError, DeclinedError, UnreachableError, UsageError
 from polly_dockers.cli.new_token import new_token, on_this_machine
 from polly_dockers.system import process
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from polly_dockers import api_types
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
 _LABEL = "polly dockers login"
@@ -29,43 +43,43 @@ _AT_ONCE = {
 
 
 def login(call: Call, expires: str, shell: str | None, *, run: bool) -> None:
-    """Print the docker login for a new registry token, or run it.
+    """Print a docker login command with a new registry token, or run it.
 
-    Raises UsageError for a wrong span of time, CommandError where the server or docker refuses.
+    Raises UsageError for an invalid span of time, CommandError if the server refuses or docker fails, and
+    DeclinedError if the person does not confirm another host.
     """
-    lifetime = durations.seconds(expires)
+    lifetime = times.seconds(expires)
     if run and shell:
         msg = "--exec and --shell can't be together: with --exec nothing is printed for a shell."
         raise UsageError(msg)
     session = call.session
     docker = _docker() if run else []
     registry = session.registry
-    docker_config.confirm_host(call, "Its login there takes the place of any other login of yours")
+    _confirm_host(call, "This login replaces any other login of yours there")
     call.remember("polly dockers login", exec=run, expires=None if expires == "12h" else expires)
     if session.stored is not None:
         profiles.check_writable()
     with new_token(session.client, "registry", lifetime, on_this_machine(_LABEL)) as created:
-        _remember(session, created, lifetime)  # before anybody has it: `logout` ends it, whatever happens
+        _record_token(session, created, lifetime)  # first, so that `logout` revokes it whatever happens
         if run:
             _run([*docker, *_arguments(registry)], created.token)
         else:
             process.write_data(shell_command(shell or "sh", registry, created.token) + "\n")
     if not run and terminal.shows():
-        terminal.say(f"Paste it, or run it at once: {_AT_ONCE[shell or 'sh']}")
+        terminal.say(f"Paste it into a terminal, or run it directly: {_AT_ONCE[shell or 'sh']}")
     elsewhere = "" if session.stored else f" on this machine, or polly tokens revoke {created.id}"
-    terminal.say(f"Good until {tables.date(created.expires_at)}; to end it sooner: polly dockers logout{elsewhere}")
+    terminal.say(f"It works until {tables.date(created.expires_at)}. To end it sooner: polly dockers logout{elsewhere}")
 
 
 def logout(call: Call, *, run: bool) -> None:
-    """Print the docker logout, or run it; and end the tokens that ``login`` has handed out.
+    """Print a docker logout command, or run it; and revoke the tokens that ``login`` created.
 
-    Those are what the profile remembers; without one, what was made with POLLY_TOKEN on this machine.
-
-    Raises CommandError where a token could not be ended, or docker refuses.
+    Those are the tokens that the profile lists. With POLLY_TOKEN, they are those made on this machine with that token.
+    Raises CommandError if a token could not be revoked or docker fails, and DeclinedError as ``login``.
     """
     session = call.session
     registry = session.registry
-    docker_config.confirm_host(call, "Any login of yours there ends")
+    _confirm_host(call, "This ends any login of yours there")
     if run:
         _run([*_docker(), "logout", registry])
     else:
@@ -77,19 +91,34 @@ def logout(call: Call, *, run: bool) -> None:
                 known.by_name[session.profile].docker_tokens.pop(token_id, None)
 
 
-def _made_here(session: Session) -> list[str]:
-    """Return the ids of the tokens that ``login`` has made on this machine with the token of the session."""
-    items = session.client.tokens()
-    mine = {each.id for each in items if each.current}
-    return [each.id for each in items if each.parent in mine and each.label == on_this_machine(_LABEL)]
+def configure(call: Call, *, undo: bool) -> None:
+    """Set the entry for the registry of the session in Docker's configuration, or remove it.
+
+    Raises CommandError if the file is not a valid configuration of Docker (it is not changed then), and DeclinedError
+    as ``login``.
+    """
+    where = docker_config.path()
+    if undo:
+        _undo(call, where)
+        return
+    host = call.session.registry
+    _confirm_host(call, "Docker will ask polly for the password there, before any other login of yours")
+    dropped = _drop_revoked(call.session)
+    changed = docker_config.change(where, host, undo=False)
+    call.remember("polly dockers configure")
+    terminal.success(f"Docker asks polly for {host} from now on ({where}{'' if changed else ', as before'})")
+    if dropped:
+        terminal.say("Docker's previous token was revoked; Docker gets a new one.")
+    terminal.say("podman, skopeo and buildah read the same file. To remove the entry: polly dockers configure --undo")
+    _warn(where, host)
 
 
 def shell_command(shell: str, registry: str, token: str) -> str:
     """Return the docker login as one command of the shell; ``sudo`` may be put before docker.
 
-    The token is no argument of any process: a here-document in sh, bash and zsh, which also is whole when ``$(…)``
-    has taken the last line end; a file that only the user can read in fish, which has no here-documents and where a
-    pipe would give ``sudo`` the wrong command; a pipe from a string in PowerShell.
+    The token is never an argument of a process. sh, bash and zsh get a here-document, which also works when ``$(…)``
+    has removed the last newline. fish has no here-documents, and with a pipe ``sudo`` would read it instead of docker,
+    so it gets a file that only the user can read. PowerShell gets a pipe from a string.
     """
     docker = shlex.join(["docker", *_arguments(registry)])
     return {
@@ -99,16 +128,43 @@ def shell_command(shell: str, registry: str, token: str) -> str:
     }[shell]
 
 
+def _confirm_host(call: Call, consequence: str) -> None:
+    """Ask before changing Docker's login for another host than the server's; only warn if nobody can be asked.
+
+    The server says which host has its images, and it could name somebody else's registry. Raises DeclinedError.
+    """
+    server, host = call.session.server, call.session.registry
+    if profiles.same(server_url.host(server), host):
+        return
+    text = f"{server} says that its images are at {host}, which is another host. {consequence}."
+    if not call.may_ask():
+        terminal.say(f"Warning: {text}")
+        return
+    terminal.say(text)
+    call.asked = True
+    if not prompts.yes(f"Does {host} belong to this server?"):
+        msg = "Nothing was changed."
+        raise DeclinedError(msg)
+
+
+def _made_here(session: Session) -> list[str]:
+    """Return the ids of the tokens that ``login`` created on this machine with the token of the session."""
+    items = session.client.tokens()
+    mine = {each.id for each in items if each.current}
+    return [each.id for each in items if each.parent in mine and each.label == on_this_machine(_LABEL)]
+
+
 def _arguments(registry: str) -> list[str]:
     return ["login", "-u", credentials.USER, "--password-stdin", registry]
 
 
 def _docker() -> list[str]:
+    """Return the command that runs docker. Raises UsageError or CommandError if POLLY_DOCKER names none."""
     named = os.environ.get("POLLY_DOCKER") or "docker"
     try:
         command = shlex.split(named)
     except ValueError as error:
-        msg = f"POLLY_DOCKER is {named!r}, where a quotation mark has no end. Right is POLLY_DOCKER='sudo docker'."
+        msg = f"POLLY_DOCKER is {named!r}, which has an open quotation mark. Valid: POLLY_DOCKER='sudo docker'."
         raise UsageError(msg) from error
     if not command or not shutil.which(command[0]):
         msg = (
@@ -119,7 +175,7 @@ def _docker() -> list[str]:
 
 
 def _run(command: list[str], stdin: str | None = None) -> None:
-    """Run docker. Raises CommandError where it fails."""
+    """Run docker. Raises CommandError if it can't be run or fails."""
     try:
         code = subprocess.run(command, input=stdin and stdin.encode(), check=False).returncode
     except OSError as error:
@@ -132,10 +188,10 @@ def _run(command: list[str], stdin: str | None = None) -> None:
         raise CommandError(msg)
 
 
-def _remember(session: Session, created: api_types.TokenCreated, lifetime: int) -> None:
-    """Record the token with the profile, so that ``logout`` can end it; those that have ended are dropped.
+def _record_token(session: Session, created: api_types.TokenCreated, lifetime: int) -> None:
+    """Add the token to the profile, so that ``logout`` can revoke it, and drop those that have expired.
 
-    What time it is follows from the server's answer: by the clock of this machine a good one might be dropped.
+    The current time comes from the server's response: a wrong clock on this machine could drop a token that works.
     """
     if session.stored is None:
         return
@@ -146,3 +202,65 @@ def _remember(session: Session, created: api_types.TokenCreated, lifetime: int) 
             good = {each: end for each, end in profile.docker_tokens.items() if datetime.fromisoformat(end) > now}
             tokens = good | {created.id: created.expires_at}
             known.by_name[session.profile] = profile._replace(docker_tokens=tokens)
+
+
+def _drop_revoked(current: Session) -> bool:
+    """Delete Docker's cached token if it was revoked; return whether that was so.
+
+    If the server does not answer, the token is deleted too, and Docker gets a new one next time. Raises CommandError if
+    the sign-in itself has ended.
+    """
+    try:
+        good = {each.id for each in current.client.tokens()}
+    except UnreachableError:
+        credentials.forget(current.server, current.token)
+        return False
+    return credentials.forget_revoked(current.server, current.token, good)
+
+
+def _undo(call: Call, where: Path) -> None:
+    """Remove the entries of the selected server; of all servers if none is selected and nobody is signed in."""
+    hosts = _hosts(call)
+    changed = [docker_config.change(where, host, undo=True) for host in hosts or [""]]
+    call.remember("polly dockers configure", undo=True)
+    of_which = f" for {' and '.join(hosts)}" if hosts else ""
+    terminal.success(f"{where} {'no longer names' if any(changed) else 'did not name'} polly{of_which}")
+
+
+def _hosts(call: Call) -> list[str]:
+    """Return the hosts of images of the selected server, even after signing out; an empty list for all.
+
+    A server that is selected by its address does not have to answer. Raises CommandError if it is not clear which one
+    is selected.
+    """
+    wanted = session.meant(call.profile, call.server)
+    known = {} if wanted.token else profiles.load().by_name
+    if not (wanted.profile or wanted.server or wanted.token or known):
+        return []
+    if wanted.profile or not wanted.server:
+        return [call.session.registry]
+    found = {each.registry for each in known.values() if profiles.same(each.server, wanted.server)}
+    if not found:
+        with contextlib.suppress(CommandError):
+            found = {Client(wanted.server).info().registry}
+    return sorted(found | {server_url.host(wanted.server)})
+
+
+def _warn(where: Path, host: str) -> None:
+    """Print a warning for everything that keeps clients from asking the helper."""
+    if not shutil.which("docker-credential-polly"):
+        folder = os.path.dirname(os.path.abspath(sys.argv[0]))
+        terminal.say(
+            "Warning: Docker needs docker-credential-polly on the PATH, and it is not there. Add its folder: "
+            f'export PATH="$PATH:{folder}"'
+        )
+    if any(docker_config.has_login(where, each) for each in profiles.aliases(host)):
+        terminal.say(f"An older login for {host} stays in {where}. To remove it: docker logout {host}")
+    override = os.environ.get("REGISTRY_AUTH_FILE")
+    if override:
+        terminal.say(f"Warning: podman, skopeo and buildah only read REGISTRY_AUTH_FILE={override}.")
+    for each in docker_config.auth_files():
+        if docker_config.has_login(each, host):
+            terminal.say(
+                f"Warning: podman, skopeo and buildah use an older login in {each}. To remove it: podman logout {host}"
+            )

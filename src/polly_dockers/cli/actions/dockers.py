@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from polly_dockers import api_types
-from polly_dockers.cli import names, prompts, tables, terminal
+from polly_dockers.cli import prompts, repository_names, tables, terminal
 from polly_dockers.cli.errors import CommandError, UsageError
 from polly_dockers.cli.tables import Column
 from polly_dockers.formatting import size
 from polly_dockers.oci import reference
 
 if TYPE_CHECKING:
-    from typing import Literal
+    from polly_dockers.cli.call import Call
+    from polly_dockers.cli.listing import Range
 
-    from polly_dockers.cli.command import Call
-
-_SHORT = 20
 _REPOSITORY = (
     Column("docker repository", own_line=True),
     Column("created by"),
@@ -49,59 +47,6 @@ _TAG = (
 )
 
 
-class Choice:
-    """How many are listed, and from which end."""
-
-    def __init__(self, call: Call, latest: int | None, oldest: int | None, *, every: bool) -> None:
-        """Take --latest, --oldest and --all. Raises UsageError when more than one is given."""
-        given = [name for name, value in (("--all", every), ("--latest", latest), ("--oldest", oldest)) if value]
-        if len(given) > 1:
-            msg = f"{' and '.join(given)} can't be together: choose one."
-            raise UsageError(msg)
-        self.every, self.latest, self.oldest = every, latest, oldest
-        self.given = bool(given)
-        self._call = call
-
-    def ask(self, question: str) -> None:
-        """Ask for it, where the command was chosen from a menu."""
-        if self.given or not self._call.guided:
-            return
-        which = prompts.choose(question, ["all", "latest", "oldest"])
-        self.given, self.every = True, which == "all"
-        if not self.every:
-            count = int(prompts.text("How many?", suggested="10", check=_wrong_number))
-            self.latest, self.oldest = (count, None) if which == "latest" else (None, count)
-
-    @property
-    def count(self) -> int | None:
-        """How many: None for all."""
-        return None if self.every else self.latest or self.oldest or _SHORT
-
-    @property
-    def order(self) -> Literal["newest", "oldest"]:
-        """From which end."""
-        return "oldest" if self.oldest else "newest"
-
-    def options(self) -> dict[str, str | bool | None]:
-        """Return it as options for the command in one line."""
-        return {
-            "all": self.every,
-            "latest": str(self.latest) if self.latest else None,
-            "oldest": str(self.oldest) if self.oldest else None,
-        }
-
-    def tell(self, shown: int, total: int, what: str, output: str) -> None:
-        """Say how many there are, where that is not plain to see; to a program, only what it did not ask for.
-
-        ``what`` is counted in the plural.
-        """
-        one = what.replace("repositories", "repository").removesuffix("s")
-        cut = shown < total
-        if (cut and not self.given) if output == "json" else (cut or not self.given):
-            more = "; --all lists all of them" if cut else ""
-            terminal.say(f"{shown} of {total} {one if total == 1 else what}{more}.")
-
-
 def create(call: Call, name: str | None, description: str | None, *, public: bool | None, output: str) -> None:
     """Make a docker repository, and print it. Raises UsageError for what is missing or can't be."""
     session = call.session
@@ -111,7 +56,9 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     if name is None:
         before = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
         question = "Enter the name of the docker repository?"
-        name = call.need("--name", lambda: prompts.text(question, before=before, check=lambda text: _wrong(call, text)))
+        name = call.need(
+            "--name", lambda: prompts.text(question, before=before, check=lambda text: _name_problem(call, text))
+        )
     given, (organisation, name) = name, session.repository(name)
     if description is None:
         question = "Enter the description of the docker repository?"
@@ -133,14 +80,14 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
         tables.show([Column("docker name", own_line=True), Column("description")], [(item.path, item.description)])
 
 
-def list_(call: Call, choice: Choice, search: str | None, output: str) -> None:
+def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
     """Print docker repositories: by the last push without a choice, else by their creation."""
     session = call.session
     organisation = session.organisation
-    choice.ask("How many docker repositories do you want to list?")
-    query = {"order": choice.order, "sort": "created" if choice.given else "pushed"}
-    page = session.client.repositories(organisation, choice.count, **query, **({"search": search} if search else {}))
-    call.remember("polly dockers list", **choice.options(), search=search)
+    wanted.ask("How many docker repositories do you want to list?")
+    query = {"order": wanted.order, "sort": "created" if wanted.given else "pushed"}
+    page = session.client.repositories(organisation, wanted.count, **query, **({"search": search} if search else {}))
+    call.remember("polly dockers list", **wanted.options(), search=search)
     if output == "json":
         tables.document(page.items)
     elif page.items:
@@ -151,17 +98,17 @@ def list_(call: Call, choice: Choice, search: str | None, output: str) -> None:
             way = "Writers and admins make them."
         terminal.say(f"{organisation} has no docker repository yet. {way}")
         return
-    choice.tell(len(page.items), page.total, "docker repositories", output)
+    wanted.print_total(len(page.items), page.total, "docker repositories", output)
 
 
-def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, output: str) -> None:
+def commit_list(call: Call, name: str | None, tag: str | None, wanted: Range, output: str) -> None:
     """Print the commits of a docker repository, and how to pull them."""
     session = call.session
     organisation, name = session.repository(name if name is not None else ask_name(call), "--tag")
-    choice.ask("How many commits do you want to list?")
-    query = {"order": choice.order} | ({"tag": tag} if tag is not None else {})
-    page = session.client.commits(organisation, name, choice.count, **query)
-    call.remember("polly dockers commit-list", (organisation, name), tag=tag, **choice.options())
+    wanted.ask("How many commits do you want to list?")
+    query = {"order": wanted.order} | ({"tag": tag} if tag is not None else {})
+    page = session.client.commits(organisation, name, wanted.count, **query)
+    call.remember("polly dockers commit-list", (organisation, name), tag=tag, **wanted.options())
     path = terminal.clean(page.repository)
     if output == "json":
         tables.document([_with_alias(each) for each in page.items])
@@ -174,16 +121,16 @@ def commit_list(call: Call, name: str | None, tag: str | None, choice: Choice, o
     else:
         terminal.say(f"{path} has no commit yet. To make one: docker push {path}:TAG")
         return
-    choice.tell(len(page.items), page.total, "commits", output)
+    wanted.print_total(len(page.items), page.total, "commits", output)
 
 
-def tags(call: Call, name: str | None, choice: Choice, output: str) -> None:
+def tags(call: Call, name: str | None, wanted: Range, output: str) -> None:
     """Print the tags of a docker repository, each with its active commit."""
     session = call.session
     organisation, name = session.repository(name if name is not None else ask_name(call))
-    choice.ask("How many tags do you want to list?")
-    page = session.client.tags(organisation, name, choice.count, order=choice.order)
-    call.remember("polly dockers tags", (organisation, name), **choice.options())
+    wanted.ask("How many tags do you want to list?")
+    page = session.client.tags(organisation, name, wanted.count, order=wanted.order)
+    call.remember("polly dockers tags", (organisation, name), **wanted.options())
     path = terminal.clean(page.repository)
     if output == "json":
         tables.document([_with_alias(each) for each in page.items])
@@ -193,7 +140,7 @@ def tags(call: Call, name: str | None, choice: Choice, output: str) -> None:
     else:
         terminal.say(f"{path} has no tag. To make one: docker push {path}:TAG")
         return
-    choice.tell(len(page.items), page.total, "tags", output)
+    wanted.print_total(len(page.items), page.total, "tags", output)
 
 
 def update(
@@ -267,19 +214,17 @@ def _ask_changes(call: Call, organisation: str, item: api_types.RepositoryItem) 
     return (None if description == before else description), public
 
 
-def _wrong(call: Call, name: str) -> str | None:
-    """Return what is wrong with a name, short enough for the line below a question."""
-    plain = names.version(name)[0]
-    right = plain if names.is_one(plain, call.session.registry) else reference.suggest_name(name) or "team/new_repo"
+def _name_problem(call: Call, name: str) -> str | None:
+    """Return what is wrong with a name, short enough for the line below a question; None for a valid name."""
+    registry = call.session.registry
     try:
-        names.split(name, call.session.registry)
+        repository_names.split(name, registry)
     except UsageError:
-        return f"No name of a docker repository; right is {right}"
+        plain = repository_names.version(name)[0]
+        valid = repository_names.is_one(plain, registry)
+        right = plain if valid else reference.suggest_name(name) or "team/new_repo"
+        return f"Not a valid name of a docker repository. Try {right}"
     return None
-
-
-def _wrong_number(text: str) -> str | None:
-    return None if text.isascii() and text.isdigit() and int(text) else "A whole number from 1, please."
 
 
 def _check_description(text: str) -> None:

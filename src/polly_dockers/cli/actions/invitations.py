@@ -14,7 +14,7 @@ from polly_dockers.cli.new_token import undone_unless_handed_out
 from polly_dockers.cli.tables import Column
 
 if TYPE_CHECKING:
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
 _INVITATION = (Column("email"), Column("role"), Column("valid until"))

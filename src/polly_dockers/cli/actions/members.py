@@ -12,7 +12,7 @@ from polly_dockers.cli.errors import CommandError, DeclinedError, RequestError, 
 from polly_dockers.cli.tables import Column
 
 if TYPE_CHECKING:
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
 _MEMBER = (Column("email"), Column("role"), Column("joined at"))

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
-from polly_dockers.cli import durations, prompts, tables, terminal
+from polly_dockers.cli import listing, prompts, tables, terminal, times
 from polly_dockers.cli.errors import DeclinedError, UsageError
 from polly_dockers.cli.tables import Column
 from polly_dockers.formatting import size
 
 if TYPE_CHECKING:
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
-_SHORT = 20
 _STAYS = (
     "Active tags stay in any case, what an image of several platforms or a signature still needs, and for a day "
     "whatever was pushed, pulled or restored."
@@ -76,7 +75,32 @@ class Wanted:
         }
 
 
-def show(call: Call, name: str | None, output: str) -> None:
+def run(
+    call: Call,
+    name: str | None,
+    wanted: Wanted,
+    output: str,
+    *,
+    as_of: str | None,
+    every: bool,
+    preview: bool,
+    yes: bool,
+) -> None:
+    """Set the policy that is wanted, or show the current one or its preview. Raises UsageError and DeclinedError."""
+    body = wanted.update()
+    only_preview = preview or as_of is not None
+    if yes and (body is None or as_of is not None):
+        msg = "--yes needs a policy to set, for instance --newest 10, and can't be used with --as-of."
+        raise UsageError(msg)
+    if body is not None:
+        _change(call, name, wanted, body, output, as_of=as_of, every=every, only_preview=only_preview, yes=yes)
+    elif only_preview:
+        _preview(call, name, as_of, output, every=every)
+    else:
+        _show(call, name, output)
+
+
+def _show(call: Call, name: str | None, output: str) -> None:
     """Print what is kept in the organisation, and in docker repositories with a policy of their own; or in one."""
     session = call.session
     place = session.repository(name) if name is not None else None
@@ -89,19 +113,19 @@ def show(call: Call, name: str | None, output: str) -> None:
     if output == "json":
         tables.document(found)
         return
-    every = (f"all others of {organisation}" if found.items else f"all of {organisation}", words(found.organisation))
-    own = [(each.repository, words(each.policy)) for each in found.items]
+    every = (f"all others of {organisation}" if found.items else f"all of {organisation}", _words(found.organisation))
+    own = [(each.repository, _words(each.policy)) for each in found.items]
     if path is not None:
-        rows = own or [(path, f"{words(found.organisation)}, as all of {organisation}")]
+        rows = own or [(path, f"{_words(found.organisation)}, as all of {organisation}")]
     else:
         rows = [every, *own]
     tables.show(_POLICY, rows)
 
 
-def preview(call: Call, name: str | None, as_of: str | None, output: str, *, every: bool) -> None:
+def _preview(call: Call, name: str | None, as_of: str | None, output: str, *, every: bool) -> None:
     """Tell what goes by the policy that is set, now or at a later moment. Raises UsageError."""
     session = call.session
-    when = moment(as_of, session)
+    when = _moment(as_of, session)
     place = session.repository(name) if name is not None else None
     organisation, name = place or (session.organisation, None)
     seen = session.client.policy_preview(organisation, name, **when)
@@ -111,31 +135,31 @@ def preview(call: Call, name: str | None, as_of: str | None, output: str, *, eve
         return
     if name is None:
         found = session.client.policies(organisation).items
-        _tell(seen, organisation_words(organisation, own=bool(found)), every=every, later=bool(when))
+        _tell(seen, _organisation_words(organisation, own=bool(found)), every=every, later=bool(when))
     else:
         _tell(seen, f"the docker repository {name}", every=every, later=bool(when))
     terminal.say("Nothing was changed.")
 
 
-def organisation_words(organisation: str, *, own: bool) -> str:
+def _organisation_words(organisation: str, *, own: bool) -> str:
     """Return what an organisation's policy is for, where some docker repositories may have their own."""
     others = "other " if own else ""
     return f"all {others}docker repositories of {organisation}"
 
 
-def moment(text: str | None, session: Session) -> dict[str, str]:
+def _moment(text: str | None, session: Session) -> dict[str, str]:
     """Return --as-of as it is sent, nothing without it. Raises UsageError for what is over by the server's clock."""
     if text is None:
         return {}
     now = session.client.now()
-    at = durations.moment(text, "--as-of", now, end=True)
+    at = times.moment(text, "--as-of", now, end=True)
     if at < now:
         msg = f"--as-of {text!r} is over. Right are tomorrow, +30d or a day to come."
         raise UsageError(msg)
     return {"as_of": at.isoformat()}
 
 
-def change(
+def _change(
     call: Call,
     name: str | None,
     wanted: Wanted,
@@ -144,25 +168,25 @@ def change(
     *,
     as_of: str | None,
     every: bool,
-    only_look: bool,
+    only_preview: bool,
     yes: bool,
 ) -> None:
     """Tell what would go, ask, and set the policy. Raises UsageError and DeclinedError."""
     session = call.session
-    when = moment(as_of, session)
+    when = _moment(as_of, session)
     if wanted.inherit and name is None:
         msg = "--inherit takes back the policy of one docker repository: give its --name."
         raise UsageError(msg)
     place = session.repository(name) if name is not None else None
     organisation, name = place or (session.organisation, None)
     what = f"the docker repository {name}" if name is not None else f"all docker repositories of {organisation}"
-    if only_look or not yes:
+    if only_preview or not yes:
         seen = session.client.set_policy(organisation, name, body, preview=True, **when)
-        if only_look and output == "json":
+        if only_preview and output == "json":
             tables.document(seen)
             return
         _tell(seen, what, every=every, later=bool(when), aside=output == "json")
-        if only_look:
+        if only_preview:
             terminal.say("Nothing was changed.")
             return
         if not call.may_ask():
@@ -174,7 +198,7 @@ def change(
             raise DeclinedError(msg)
     done = session.client.set_policy(organisation, name, body, preview=False)
     call.remember("polly dockers policy", place, **wanted.options(), yes=True)
-    terminal.success(f"{what} keep{'s' if name is not None else ''} {words(done.policy)}")
+    terminal.success(f"{what} keep{'s' if name is not None else ''} {_words(done.policy)}")
     if done.preview.manifests:
         terminal.say(
             f"To the trash within the next hours: {_much(done.preview)}. "
@@ -184,7 +208,7 @@ def change(
         tables.document(done)
 
 
-def words(policy: api_types.Policy) -> str:
+def _words(policy: api_types.Policy) -> str:
     """A policy as people say it."""
     if policy.keep != "rules":
         return "everything"
@@ -192,22 +216,22 @@ def words(policy: api_types.Policy) -> str:
     if policy.newest is not None:
         rules.append(f"the newest {policy.newest} of each tag" if policy.newest > 1 else "the newest of each tag")
     if policy.younger is not None:
-        rules.append(f"what was pushed in the last {durations.text(policy.younger)}")
+        rules.append(f"what was pushed in the last {times.text(policy.younger)}")
     if policy.pulled is not None:
-        rules.append(f"what was pulled in the last {durations.text(policy.pulled)}")
+        rules.append(f"what was pulled in the last {times.text(policy.pulled)}")
     return " and ".join(filter(None, (", ".join(rules[:-1]), rules[-1])))
 
 
 def _tell(seen: api_types.PolicyChange, what: str, *, every: bool, later: bool, aside: bool = False) -> None:
     """Print what would go; ``later``: at the moment of --as-of; ``aside``: on stderr, where stdout is for JSON."""
     when = f"until {tables.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
-    items = seen.preview.items if every else seen.preview.items[:_SHORT]
+    items = seen.preview.items if every else seen.preview.items[: listing.SHORT]
     if items:
         rows = [
             (each.path, tables.date(each.pushed_at), ", ".join(each.tags) or "-", size(each.size)) for each in items
         ]
         tables.show(_GOING, rows, aside=aside)
-    terminal.say(f"Kept in {what}: {words(seen.policy)}.")
+    terminal.say(f"Kept in {what}: {_words(seen.policy)}.")
     if seen.preview.manifests == 0:
         terminal.say(
             f"Nothing would go {when}." if seen.preview.complete else "Nothing was found so far that would go."
@@ -230,4 +254,4 @@ def _much(preview: api_types.PolicyPreview) -> str:
 
 
 def _seconds(text: str | None, option: str) -> int | None:
-    return durations.seconds(text, option, least="1d", longest="36500d") if text is not None else None
+    return times.seconds(text, option, least="1d", longest="36500d") if text is not None else None

@@ -12,7 +12,7 @@ from polly_dockers.cli.errors import CommandError, UsageError
 from polly_dockers.cli.tables import Column
 
 if TYPE_CHECKING:
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
 
 _PROFILE = (
     Column("profile"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from polly_dockers.cli import credentials, durations, files, profiles, prompts, tables, terminal
+from polly_dockers.cli import credentials, files, profiles, prompts, tables, terminal, times
 from polly_dockers.cli.actions import account
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.errors import CommandError, DeclinedError, UsageError
@@ -19,7 +19,7 @@ from polly_dockers.system import process
 
 if TYPE_CHECKING:
     from polly_dockers import api_types
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
 _TOKEN = (
@@ -68,7 +68,7 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
     Raises UsageError for what is missing or wrong, CommandError for what is refused; a token whose secret could not be
     written is ended.
     """
-    lifetime = durations.seconds(wanted.expires)
+    lifetime = times.seconds(wanted.expires)
     if wanted.password_stdin and wanted.scope != "full":
         msg = "--password-stdin goes with --scope full; a token of scope registry takes no password."
         raise UsageError(msg)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
-from polly_dockers.cli import names, prompts, tables, terminal
+from polly_dockers.cli import listing, prompts, repository_names, tables, terminal
 from polly_dockers.cli.actions.dockers import ask_name
 from polly_dockers.cli.errors import CommandError, DeclinedError, UsageError
 from polly_dockers.cli.tables import Column
 from polly_dockers.formatting import size
 
 if TYPE_CHECKING:
-    from polly_dockers.cli.command import Call
+    from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
-_SHORT = 20
 _VERSIONS = ("--tag", "--commit")
 _ITEM = (
     Column("kind"),
@@ -91,7 +90,7 @@ def list_(call: Call, output: str, *, every: bool) -> None:
     """Print the trash of the organisation, newest first."""
     session = call.session
     organisation = session.organisation
-    page = session.client.trash(organisation, None if every else _SHORT)
+    page = session.client.trash(organisation, None if every else listing.SHORT)
     call.remember("polly dockers trash", all=every)
     if output == "json":
         tables.document(page.items)
@@ -108,7 +107,7 @@ def _what(tag: str | None, commit: str | None) -> dict[str, str]:
         msg = "--tag and --commit can't be together: a commit goes with all its tags, a tag leaves its commits."
         raise UsageError(msg)
     if commit is not None:
-        commit = names.commit(commit)
+        commit = repository_names.commit(commit)
     return {key: value for key, value in (("tag", tag), ("commit", commit)) if value is not None}
 
 
@@ -165,7 +164,7 @@ def _ask_deleted_name(call: Call) -> str:
 
 def _new_name(session: Session, organisation: str, text: str) -> str:
     """Return the name of ``--as``, before which the organisation may stand. Raises UsageError for another one."""
-    other, name = names.split(text, session.registry, "--as")
+    other, name = repository_names.split(text, session.registry, "--as")
     if other not in {None, organisation}:
         msg = f"--as {text!r} is in another organisation than {organisation}, where the docker repository was."
         raise UsageError(msg)

@@ -1,1 +1,1 @@
-"""What each command is called, its options and its help; a file for each noun."""
+"""The name, the options and the help of each command; one file for each noun."""

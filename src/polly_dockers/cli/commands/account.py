@@ -1,4 +1,4 @@
-"""``polly login``, ``logout``, ``whoami`` and ``password``: their options and their help."""
+"""``polly login``, ``logout``, ``whoami`` and ``password``: options and help."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
-from polly_dockers.cli.command import Call, Group, Output
+from polly_dockers.cli.call import Call
+from polly_dockers.cli.group import Group
+from polly_dockers.cli.options import CaFile, Output
 
 group = Group(
     "polly",
-    "A private registry for Docker images that never forgets a push: sign in, and look after docker repositories.",
+    "Sign in to a private registry for Docker images, and manage its docker repositories. Every pushed version of an "
+    "image stays available.",
     "polly login --server registry.acme.example\npolly dockers list\npolly dockers create --help",
     "What would you like to do?",
 )
-_STDIN = typer.Option("--password-stdin", help="Read the password from stdin.")
 
 
 @group.command(
@@ -28,31 +30,25 @@ def login(
     call: Call,
     *,
     email: Annotated[str | None, typer.Option(metavar="EMAIL", help="Your email address.")] = None,
-    password_stdin: Annotated[bool, _STDIN] = False,
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
     auto: Annotated[
         bool,
         typer.Option(
             "--auto",
-            help="Inside a job: POLLY_SERVER, and POLLY_TOKEN or POLLY_EMAIL and POLLY_PASSWORD, say who.",
+            help="Sign in inside a job: with POLLY_SERVER, and POLLY_TOKEN or POLLY_EMAIL and POLLY_PASSWORD.",
         ),
     ] = False,
     expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="How long you stay signed in: 30m, 12h, 7d; 90d without it.")
-    ] = None,
-    ca_file: Annotated[
         str | None,
-        typer.Option(
-            "--ca-file",
-            metavar="FILE",
-            help="Certificates in PEM form to trust beside the system's, kept with the profile; also POLLY_CA_FILE.",
-        ),
+        typer.Option(metavar="TIME", help="How long you stay signed in: 30m, 12h, 7d. The default is 90d."),
     ] = None,
+    ca_file: CaFile = None,
 ) -> None:
     """Sign in to a server.
 
-    An access token is kept in a file that only you can read; the password is not kept.
-    Signing in again with the same profile ends the token before it.
-    --profile gives the server a name, --org says which of your organisations is meant from now on.
+    Saves an access token in a file that only you can read. Your password is not saved.
+    Signing in again with the same profile revokes the previous token.
+    --profile gives the server a name. --org chooses which of your organisations the commands use.
     """
     from polly_dockers.cli.actions import account
 
@@ -61,9 +57,9 @@ def login(
 
 @group.command("logout", "polly logout\npolly logout registry.acme.example", argument="server")
 def logout(call: Call) -> None:
-    """Sign out, and end the access token on the server.
+    """Sign out, and revoke the access token on the server.
 
-    Where the server can't be reached, the token is forgotten all the same, and the exit code is 1.
+    If the server can't be reached, the token is deleted here all the same, and the exit code is 1.
     """
     from polly_dockers.cli.actions import account
 
@@ -72,7 +68,7 @@ def logout(call: Call) -> None:
 
 @group.command("whoami", "polly whoami\npolly whoami --output json")
 def whoami(call: Call, *, output: Output = "table") -> None:
-    """Show user, organisations and roles, server, and expiry."""
+    """Show your email, your organisations and roles, the server, and the expiry date."""
     from polly_dockers.cli.actions import account
 
     account.whoami(call, output)
@@ -84,12 +80,12 @@ def password(
     *,
     password_stdin: Annotated[
         bool,
-        typer.Option("--password-stdin", help="Read two lines from stdin: the current password, and the new one."),
+        typer.Option("--password-stdin", help="Read two lines from stdin: the current password and the new one."),
     ] = False,
 ) -> None:
     """Change your password.
 
-    You are signed out everywhere else, and stay signed in here.
+    This signs you out everywhere else. You stay signed in here.
     """
     from polly_dockers.cli.actions import account
 

@@ -1,4 +1,4 @@
-"""``polly audit …``: the options and the help of the commands."""
+"""``polly audit``: options and help."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
-from polly_dockers.cli.command import All, Call, Group, Latest, Oldest, Output
+from polly_dockers.cli.call import Call
+from polly_dockers.cli.group import Group
+from polly_dockers.cli.options import All, Latest, Oldest, Output
 
 group = Group(
     "polly audit",
-    "What was done in an organisation, by whom, and from where.",
+    "Show what was done in an organisation, by whom, and from where.",
     "polly audit list\npolly audit list --event delete",
     "What would you like to do with the audit log?",
 )
-group.alone()
+group.ask_if_alone()
 
 
 @group.command(
@@ -32,26 +34,37 @@ def list_(
     oldest: Oldest = None,
     event: Annotated[
         str | None,
-        typer.Option(metavar="EVENT", help="Only push, delete, restore, sign-in, sign-in-refused, member-role …"),
+        typer.Option(
+            metavar="EVENT", help="Only this event: push, delete, restore, sign-in, sign-in-refused, member-role …"
+        ),
     ] = None,
-    by: Annotated[str | None, typer.Option(metavar="EMAIL", help="Only what they did; policy, polly-server.")] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="EMAIL", help="Only what this user did; or policy, or polly-server.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Only what was done to this docker repository.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From then on: 7d, yesterday, 2026-11-24, '2026-11-24 18:00'.")
+        str | None,
+        typer.Option(metavar="TIME", help="Only from this time on: 7d, yesterday, 2026-11-24, '2026-11-24 18:00'."),
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Until then; a day with all of it.")] = None,
-    all_events: Annotated[bool, typer.Option("--all-events", help="Also what was done with access tokens.")] = False,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only until this time; a day is included as a whole.")
+    ] = None,
+    all_events: Annotated[
+        bool, typer.Option("--all-events", help="Also list what was done with access tokens.")
+    ] = False,
     output: Output = "table",
 ) -> None:
-    """List sign-ins, pushes, deletions, restores, and changes of rights.
+    """List sign-ins, pushes, deletions, restores, and changes of roles and access.
 
-    Entries about access tokens are left out without --all-events or --event.
-    For admins. Without --all, --latest or --oldest: the 20 newest. Entries are chained by their hashes, so that
-    whoever runs the server can show that none was changed: polly-server check.
+    Only admins may list them. The default is the 20 newest; --all, --latest and --oldest change that.
+    Entries about access tokens are listed only with --all-events or --event.
+    Each entry includes the hash of the previous one, so the server's operator can prove that none was changed:
+    polly-server check.
     """
-    from polly_dockers.cli.actions import audit, dockers
+    from polly_dockers.cli import listing
+    from polly_dockers.cli.actions import audit
 
     wanted = audit.Wanted(event, by, name, since, until, all_events)
-    audit.list_(call, dockers.Choice(call, latest, oldest, every=all_), wanted, output)
+    audit.list_(call, listing.Range(call, latest, oldest, every=all_), wanted, output)

@@ -1,23 +1,26 @@
-"""``polly profiles …``: the options and the help of the commands."""
+"""``polly profiles``: options and help."""
 
 from __future__ import annotations
 
-from polly_dockers.cli.command import Call, Group, Output
+from polly_dockers.cli.call import Call
+from polly_dockers.cli.group import Group
+from polly_dockers.cli.options import Output
 
 group = Group(
     "polly profiles",
-    "The servers that you are signed in to, each under a name.",
+    "List the servers that you are signed in to, and choose which one the commands use.",
     "polly profiles list\npolly profiles use registry.acme.example",
     "What would you like to do with the profiles?",
 )
-group.alone()
+group.ask_if_alone()
 
 
 @group.command("list", "polly profiles list\npolly profiles list --output json")
 def list_(call: Call, *, output: Output = "table") -> None:
-    """List the profiles.
+    """List your profiles: the servers that you are signed in to, each under a name.
 
-    The current one is meant where --profile, --server and the environment say nothing. No server is asked.
+    The commands use the current one unless --profile, --server or the environment names another.
+    This sends no request to any server.
     """
     from polly_dockers.cli.actions import profiles
 
@@ -26,7 +29,7 @@ def list_(call: Call, *, output: Output = "table") -> None:
 
 @group.command("use", "polly profiles use registry.acme.example", argument="profile")
 def use(call: Call) -> None:
-    """Choose the profile that the commands use from now on."""
+    """Choose the current profile, which the commands use by default."""
     from polly_dockers.cli.actions import profiles
 
     profiles.use(call)
@@ -34,9 +37,9 @@ def use(call: Call) -> None:
 
 @group.command("remove", "polly profiles remove registry.acme.example", argument="profile")
 def remove(call: Call) -> None:
-    """Sign out, and forget the profile.
+    """Sign out of a profile, and delete it.
 
-    It is what polly logout does to the current one. Where the server can't be reached, the profile is forgotten all the
+    polly logout does the same to the current profile. If the server can't be reached, the profile is deleted all the
     same, and the exit code is 1.
     """
     from polly_dockers.cli.actions import profiles

@@ -1,4 +1,4 @@
-"""``polly tokens …``: the options and the help of the commands."""
+"""``polly tokens``: options and help."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from typing import Annotated, Literal
 
 import typer
 
-from polly_dockers.cli.command import Call, Group, Output
+from polly_dockers.cli.call import Call
+from polly_dockers.cli.group import Group
+from polly_dockers.cli.options import Output, Yes
 
 group = Group(
     "polly tokens",
-    "Your access tokens: what programs and jobs sign in with.",
+    "Manage your access tokens, which programs and jobs use to sign in.",
     "polly tokens list\npolly tokens create --label 'nightly build' --expires 30d\npolly tokens revoke 3f2a",
     "What would you like to do with the access tokens?",
 )
-group.alone()
+group.ask_if_alone()
 
 
 @group.command("list", "polly tokens list\npolly tokens list --output json")
 def list_(call: Call, *, output: Output = "table") -> None:
     """List your access tokens, newest first.
 
-    Those that have ended are not listed. Secrets are not shown: the server has only their hashes.
+    Expired and revoked tokens are not listed. The secrets are not shown: the server stores only their hashes.
     """
     from polly_dockers.cli.actions import tokens
 
@@ -39,13 +41,15 @@ def create(
     call: Call,
     *,
     label: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What it is for; polly tokens list shows it.")
+        str | None, typer.Option(metavar="TEXT", help="What the token is for; polly tokens list shows it.")
     ] = None,
     scope: Annotated[
         Literal["registry", "full"],
-        typer.Option(help="registry: pull and push as you may. full: every command too; it takes your password."),
+        typer.Option(help="registry: pull and push as you may. full: all commands too; needs your password."),
     ] = "registry",
-    expires: Annotated[str, typer.Option(metavar="TIME", help="How long it is good: 12h, 30d, up to 365d.")] = "30d",
+    expires: Annotated[
+        str, typer.Option(metavar="TIME", help="How long the token works: 12h, 30d, at most 365d.")
+    ] = "30d",
     file: Annotated[
         str | None,
         typer.Option(
@@ -57,9 +61,10 @@ def create(
     ] = False,
     output: Output = "table",
 ) -> None:
-    """Make an access token, and show it once.
+    """Create an access token, and show it once.
 
-    One of scope registry ends at the latest when your sign-in does. Docker takes it as the password of the user POLLY.
+    A token of scope registry expires when your sign-in does, or earlier. To use it with Docker, give it as the
+    password of the user POLLY.
     """
     from polly_dockers.cli.actions import tokens
 
@@ -72,14 +77,14 @@ def revoke(
     call: Call,
     *,
     token_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="The id of the token, or the beginning that only it has.")
+        str | None, typer.Option("--id", metavar="ID", help="The id of the token, or the first characters of it.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for machines.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """End an access token.
+    """Revoke an access token.
 
-    It is refused from the next request on, and so are all tokens that were made with it.
-    You are asked first if you choose it from the list, or if it is the one that you are signed in with here.
+    The server refuses it from the next request on, and so it does all tokens that were created with it.
+    You are asked first if you choose the token from a list, or if you are signed in with it here.
     """
     from polly_dockers.cli.actions import tokens
 

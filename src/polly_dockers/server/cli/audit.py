@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from polly_dockers import db, moments
+from polly_dockers import db
 from polly_dockers.auth import members
-from polly_dockers.cli import audit_filter, tables
-from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.cli import audit_filter, tables, times
+from polly_dockers.cli.help import HelpedCommand
+from polly_dockers.cli.options import Output
 from polly_dockers.cli.tables import Column
 from polly_dockers.db.audit import Event, Wanted
 from polly_dockers.errors import BadRequest
@@ -123,7 +124,7 @@ def _moment(text: str | None, option: str, *, end: bool) -> int | None:
     if text is None:
         return None
     try:
-        at = moments.parse(text, dt.datetime.now().astimezone(), end=end)
+        at = times.parse(text, dt.datetime.now().astimezone(), end=end)
     except ValueError as error:
         msg = (
             f"{option} {text!r} is not a time. Right are yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (a week ago)."

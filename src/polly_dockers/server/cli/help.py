@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
 
 import typer
 
-from polly_dockers.cli import usage
-from polly_dockers.cli.command import HelpedGroup
+from polly_dockers.cli import usage_errors
+from polly_dockers.cli.help import HelpedGroup, argument_for, set_parameters
 from polly_dockers.system import process
 from polly_dockers.system.durations import SECOND
 
@@ -51,7 +51,7 @@ def complete(app: typer.Typer) -> int:
             print(error, file=sys.stderr)
             return 2
         if hasattr(error, "format_message"):  # what the library of the commands says of a wrong command line
-            print(f"Error: {usage.message(error)}", file=sys.stderr)
+            print(f"Error: {usage_errors.message(error)}", file=sys.stderr)
             return 2
         raise
     finally:
@@ -66,9 +66,7 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
         annotations = get_type_hints(function, include_extras=True)
         annotations.pop("return", None)
         defaults = {each.name: each.default for each in inspect.signature(function).parameters.values()}
-        words = f"The same as --{option}, which may be left out before it."
-        argument = typer.Argument(metavar=option.upper(), help=words, show_default=False)
-        annotations["argument"], defaults["argument"] = Annotated[str | None, argument], None
+        annotations["argument"], defaults["argument"] = argument_for(f"--{option}", option.upper()), None
         annotations[option], defaults[option] = Annotated[str | None, annotations[option].__metadata__[0]], None
         annotations["context"], defaults["context"] = typer.Context, inspect.Parameter.empty
 
@@ -82,14 +80,7 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
             values[option] = bare if given is None else given
             function(**values)
 
-        kind = inspect.Parameter.KEYWORD_ONLY
-        named.__annotations__ = annotations
-        named.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter(name, kind, default=defaults[name], annotation=annotations[name])
-                for name in annotations
-            ]
-        )
+        set_parameters(named, annotations, defaults)
         return named
 
     return decorate

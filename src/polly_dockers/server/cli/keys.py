@@ -10,7 +10,8 @@ import typer
 from polly_dockers import db
 from polly_dockers.auth.registry_tokens import new_key
 from polly_dockers.cli import tables
-from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.cli.help import HelpedCommand
+from polly_dockers.cli.options import Output
 from polly_dockers.db.audit import Event
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import Data

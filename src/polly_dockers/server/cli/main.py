@@ -12,7 +12,7 @@ import typer
 
 from polly_dockers import __version__
 from polly_dockers.auth.passwords import hash_now
-from polly_dockers.cli.command import HelpedCommand
+from polly_dockers.cli.help import HelpedCommand
 from polly_dockers.errors import BadRequest, PollyError
 from polly_dockers.model import parse_email, parse_slug
 from polly_dockers.server import data_folder

@@ -11,7 +11,8 @@ import typer
 from polly_dockers import db
 from polly_dockers.auth import members
 from polly_dockers.cli import tables
-from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.cli.help import HelpedCommand
+from polly_dockers.cli.options import Output
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest
 from polly_dockers.formatting import counted, size

@@ -18,7 +18,8 @@ import typer
 from polly_dockers import db
 from polly_dockers.auth import members
 from polly_dockers.cli import tables
-from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.cli.help import HelpedCommand
+from polly_dockers.cli.options import Output
 from polly_dockers.cli.tables import Column
 from polly_dockers.db.audit import Seal
 from polly_dockers.errors import BadRequest, Unavailable

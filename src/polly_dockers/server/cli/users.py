@@ -13,7 +13,8 @@ from polly_dockers import db
 from polly_dockers.auth import members
 from polly_dockers.auth.passwords import UNSET, hash_now
 from polly_dockers.cli import tables
-from polly_dockers.cli.command import HelpedCommand, Output
+from polly_dockers.cli.help import HelpedCommand
+from polly_dockers.cli.options import Output
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest, MemberUnknown
 from polly_dockers.formatting import counted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers import moments
+from polly_dockers.cli import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_what_people_write(text: str, expected: str, *, end: bool) -> None:
     """A day is its first moment or its last, by the clock on the wall; a span is from now on, or before now."""
-    assert moments.parse(text, NOW, end=end) == dt.datetime.fromisoformat(expected)
+    assert times.parse(text, NOW, end=end) == dt.datetime.fromisoformat(expected)
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_what_people_write(text: str, expected: str, *, end: bool) -> None:
 def test_what_is_no_moment(text: str) -> None:
     """Anything else is refused."""
     with pytest.raises(ValueError):  # noqa: PT011 - whoever asked says it in words
-        moments.parse(text, NOW, end=False)
+        times.parse(text, NOW, end=False)
