@@ -166,7 +166,7 @@ def test_configure_tells_of_an_older_login(ann: User, server: Server) -> None:
     folder.mkdir()
     file = folder / "config.json"
     file.write_text(json.dumps({"auths": {server.registry: {"auth": "eDp5"}}}))
-    assert f"to remove it: docker logout {server.registry}" in ann.ok("dockers", "configure").err
+    assert f"To remove it: docker logout {server.registry}" in ann.ok("dockers", "configure").err
     file.write_text(json.dumps({"auths": {server.registry: {}}}))
     assert "docker logout" not in ann.ok("dockers", "configure").err
 

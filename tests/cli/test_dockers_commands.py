@@ -18,10 +18,11 @@ DATE = r"[A-Z][a-z]+ \d{1,2}, \d{4}, \d\d:\d\d:\d\d [AP]M"
 def test_create_says_success_and_shows_name_and_description(ann: User, server: Server) -> None:
     """The sentence is on stderr, the table of two columns on stdout."""
     done = ann.ok("dockers", "create", "--name", "new_repo", "--description", "new docker repository")
-    assert done.err == "Success: docker repository generation\n"
+    path = f"{server.registry}/{ann.env['TEST_ORG']}/new_repo"
+    assert done.err == f"Created {path}\nSuccess: docker repository generation\n"
     header, row = (re.split(r" {2,}", line) for line in done.out.splitlines())
     assert header == ["docker name", "description"]
-    assert row == [f"{server.registry}/{ann.env['TEST_ORG']}/new_repo", "new docker repository"]
+    assert row == [path, "new docker repository"]
 
 
 def test_create_takes_a_whole_path_and_slashes(ann: User, server: Server) -> None:

@@ -230,7 +230,7 @@ def test_addresses_that_are_none(nobody: User, junk: str) -> None:
     done = nobody.polly("login", f"--server={junk}", "--no-input")
     assert done.code == 2
     assert "ann:pw" not in done.err  # it may be a password
-    assert "Right are registry.acme.example" in done.err or "--server is empty" in done.err
+    assert "Valid examples: registry.acme.example" in done.err or "--server is empty" in done.err
 
 
 def test_a_closed_pipe_ends_quietly(ann: User, images: list[str]) -> None:

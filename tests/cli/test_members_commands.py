@@ -46,7 +46,7 @@ def test_who_has_an_account_joins(ann: User, server: Server) -> None:
     admin.login(server)
     token = ann.token()
     done = ann.ok("members", "accept", "--code", invite(admin, ann.email, "reader"))
-    assert f"go on meaning the organisation {ann.env['TEST_ORG']}" in done.err
+    assert f"still use the organisation {ann.env['TEST_ORG']}" in done.err
     assert f"Success: {ann.email} is reader of {other}\n" in done.err
     assert ann.token() == token
     roles = {

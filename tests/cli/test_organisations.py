@@ -68,14 +68,14 @@ def test_who_lacks_the_role_hears_where_they_have_it(ann: User, server: Server) 
     second, _ = server.new_org()
     add(server, ann, second, "reader")
     mine = ann.env["TEST_ORG"]
-    assert f"The commands mean the organisation {mine}" in ann.ok("whoami").err
-    words = f"You are admin of {mine}: --org {mine}, or for good: polly org use {mine}."
+    assert f"The commands use the organisation {mine}" in ann.ok("whoami").err
+    words = f"You are admin of {mine}: use --org {mine}, or permanently: polly org use {mine}."
     done = ann.polly("members", "add", "x@a.example", "--role", "reader", "--org", second)
     assert (done.code, words in done.err) == (1, True)
     terminal = ann.terminal("members", "add", "--org", second, columns=200)
     assert terminal.end() == 1
     assert words in terminal.text()
-    assert "Writers and admins make them." in ann.ok("dockers", "list", "--org", second).err
+    assert "Writers and admins can create one." in ann.ok("dockers", "list", "--org", second).err
     assert "--description TEXT" in ann.ok("dockers", "list").err
 
 

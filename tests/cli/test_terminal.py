@@ -138,7 +138,7 @@ def test_update_offers_the_other_access(ann: User) -> None:
     terminal.see("Enter the description")
     terminal.type(ENTER)
     assert terminal.end() == 0
-    assert "Nothing is changed." in terminal.text()
+    assert "Nothing was changed." in terminal.text()
     terminal = ann.terminal("dockers", "update", "--name", "one")
     terminal.see("Make it public?")
     terminal.type("n")
@@ -178,7 +178,7 @@ def test_a_new_password_is_typed_twice(person: Callable[..., User]) -> None:
         terminal.see(question)
         terminal.type(answer + ENTER)
     assert terminal.end() == 2
-    assert "differ; nothing is changed" in terminal.text()
+    assert "are different. Nothing was changed" in terminal.text()
     bob.ok("whoami")
 
 
@@ -212,7 +212,7 @@ def test_a_pasted_image_at_the_question_for_a_name(ann: User) -> None:
     terminal = ann.terminal("dockers", "create", columns=160)
     terminal.see("Enter the name")
     terminal.type(f"{path}:v1")
-    terminal.see(f"right is {path}")
+    terminal.see(f"Try {path}")
     terminal.type(INTERRUPT)
     assert terminal.end() == 130
 
@@ -252,7 +252,7 @@ def test_who_is_new_is_asked_for_all_that_it_takes(ann: User, nobody: User, serv
     terminal = nobody.terminal("members", "accept", columns=120)
     for question, answer in (
         ("Enter the address of the server", server.url),
-        ("Enter the email that was invited", email),
+        ("Enter the email address that was invited", email),
         ("Enter the code of the invitation", made["code"]),
         ("Enter your password on this server, or a new one", password),
         ("Enter the password again", password),
@@ -319,7 +319,7 @@ def test_nothing_is_asked_for_that_the_server_refuses(person: Callable[..., User
     for user, command in ((reader, "dockers create"), (reader, "dockers update"), (writer, "members remove")):
         terminal = user.terminal(*command.split(), columns=200)
         assert terminal.end() == 1
-        assert "This takes the role" in terminal.text()
+        assert "This needs the role" in terminal.text()
         assert "Enter the" not in terminal.raw
 
 

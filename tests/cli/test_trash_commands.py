@@ -113,7 +113,7 @@ def test_the_beginning_of_a_digest_is_enough(ann: User, digest: str) -> None:
     for wrong in (bare[:5], "latest", f"sha256:{bare[:6]}g"):
         for command in ("delete", "restore"):
             done = ann.polly("dockers", command, "--name", "one", "--commit", wrong)
-            assert (done.code, "6 hexadecimal digits or more" in done.err) == (2, True)
+            assert (done.code, "at least 6 hexadecimal digits" in done.err) == (2, True)
 
 
 def test_a_beginning_that_several_have_is_exit_code_2(server: Server, ann: User) -> None:
@@ -171,12 +171,12 @@ def test_a_pasted_image_never_means_its_repository(ann: User, digest: str) -> No
         for given in ("one", path):
             for end, right in ends:
                 done = ann.polly("dockers", command, f"{given}{end}", *more)
-                assert (done.code, f"Right is --name one {right}" in done.err) == (2, True)
+                assert (done.code, f"Use --name one {right}" in done.err) == (2, True)
     assert tags(ann) == ["v1 active"]
     done = ann.polly("dockers", "commit-list", "one:v1")
-    assert (done.code, "Right is --name one --tag v1." in done.err) == (2, True)
+    assert (done.code, "Use --name one --tag v1." in done.err) == (2, True)
     done = ann.polly("dockers", "update", "one:v1", "--description", "x")
-    assert (done.code, "about a whole docker repository: --name one." in done.err) == (2, True)
+    assert (done.code, "for a whole docker repository: --name one." in done.err) == (2, True)
 
 
 def test_a_new_name_that_is_taken_is_not_there_again(ann: User, digest: str) -> None:

@@ -137,7 +137,7 @@ def test_options_that_mean_nothing_are_refused(
 def test_what_is_passed_over_elsewhere_is_refused_too(ann: User) -> None:
     """A password of who is signed in, and a shell for which nothing is printed."""
     done = ann.polly("members", "accept", "--code-stdin", "--password-stdin", stdin="invite-x\nx\n")
-    assert (done.code, "--password-stdin is for who is not signed in" in done.err) == (2, True)
+    assert (done.code, "Leave out --password-stdin" in done.err) == (2, True)
     done = ann.polly("dockers", "login", "--exec", "--shell", "fish")
     assert (done.code, "--shell" in done.err) == (2, True)
 

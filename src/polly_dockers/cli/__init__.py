@@ -1,5 +1,5 @@
 """The commands ``polly`` and ``docker-credential-polly``.
 
-They reach a server through ``/api/v1`` alone. Whatever is slow to import is imported inside the function that needs
-it, so that ``--help`` and Docker's question for a credential answer at once.
+They use only the server's ``/api/v1``. Functions import slow modules when they need them, so that ``--help`` and
+``docker-credential-polly`` answer fast.
 """

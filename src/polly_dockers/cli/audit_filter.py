@@ -1,4 +1,4 @@
-"""What narrows a list of the audit log, checked before anything is read."""
+"""Checks of the options that filter the audit log, for polly and polly-server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 _NO_PEOPLE: Final = ("policy", "polly-server")
 
 
-def wrong(by: str | None, since: dt.datetime | int | None, until: dt.datetime | int | None) -> str:
-    """What no entry can be by, or a span the wrong way round, in words; else empty. Both times are of one kind."""
+def problem(by: str | None, since: dt.datetime | int | None, until: dt.datetime | int | None) -> str:
+    """Return what is wrong with the options; empty if nothing is. Both times must have the same type."""
     if by is not None and "@" not in by and by.lower() not in _NO_PEOPLE:
-        return f"--by takes an email, or one of {', '.join(_NO_PEOPLE)}; {by!r} is none of them."
+        return f"--by takes an email, or one of {', '.join(_NO_PEOPLE)}; {by!r} is neither."
     if since is not None and until is not None and since > until:  # type: ignore[operator]
-        return "--since is later than --until, so nothing lies between them. It may be meant the other way round."
+        return "--since is later than --until, so no entry can match. Did you swap them?"
     return ""

@@ -1,10 +1,10 @@
-"""How a command ends when it can't do what was asked."""
+"""The errors that end a command with a message and an exit code."""
 
 from __future__ import annotations
 
 
 class CommandError(Exception):
-    """A refusal or a failure: one message that says what was wrong and what to run; exit code 1."""
+    """A refusal or a failure, with a message that says what is wrong and what to do; exit code 1."""
 
     code = 1
 
@@ -14,17 +14,17 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
-    """The command was called wrongly, or on a pipe without something that it needs; exit code 2."""
+    """An invalid command line, or an option that is missing and that nobody can be asked for; exit code 2."""
 
     code = 2
 
 
 class DeclinedError(CommandError):
-    """The person answered no, and nothing was done; exit code 1, for what comes behind ``&&`` was to follow it."""
+    """The person answered no, so nothing was done; exit code 1, so that a command after ``&&`` does not run."""
 
 
 class RequestError(CommandError):
-    """The server refused a request; ``status`` and ``codes`` are its answer."""
+    """The server refused a request; ``status`` and ``codes`` are those of its response."""
 
     def __init__(self, message: str, status: int, codes: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -33,10 +33,10 @@ class RequestError(CommandError):
 
 
 class AmbiguousError(RequestError):
-    """The beginning of a digest that was given is that of several; exit code 2."""
+    """The beginning of a digest matches several commits; exit code 2."""
 
     code = 2
 
 
 class UnreachableError(CommandError):
-    """The server did not answer at all."""
+    """The server did not respond."""

@@ -1,4 +1,4 @@
-"""The command ``polly``: where it starts, and how it ends whatever happens."""
+"""The command ``polly``: its start, and its exit code for every error."""
 
 from __future__ import annotations
 
@@ -21,39 +21,41 @@ def run() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except KeyboardInterrupt:
         sys.exit(process.INTERRUPTED)
-    except OSError as error:  # of help, which is printed outside of a command
+    except OSError as error:  # from the help, which no command prints
         process.drop_output()
         sys.stderr.write(f"Error: the output can't be written: {error.strerror}.\n")
         sys.exit(1)
     except Exception as error:
-        if hasattr(error, "format_message"):  # what the library of the commands says of a wrong command line
+        if hasattr(error, "format_message"):  # the library's error for an invalid command line
             from polly_dockers.cli import usage_errors
 
             sys.stderr.write(f"Error: {usage_errors.message(error)}\n")
             sys.exit(2)
         if os.environ.get("POLLY_DEBUG"):
             raise
-        sys.stderr.write(  # no word of the error: it may hold a secret
-            "Error: polly failed where it should not. POLLY_DEBUG=1 before the command shows where; please tell your "
-            "administrator.\n"
+        sys.stderr.write(  # without the error itself, which may contain a secret
+            "Error: an unexpected failure of polly. Please tell your administrator. To see the details, put "
+            "POLLY_DEBUG=1 before the command.\n"
         )
         sys.exit(1)
 
 
 def _check_text() -> None:
-    """End with exit code 2 for an argument or a variable that is not text, which nothing could send to a server."""
+    """Exit with code 2 for an argument or a variable that is not valid text, which could not be sent to a server."""
     values = {f"Argument {number}": text for number, text in enumerate(sys.argv[1:], 1)}
     values |= {name: text for name, text in os.environ.items() if name.startswith("POLLY_") and name not in _BYTES}
     for name, text in values.items():
         try:
             text.encode()
         except UnicodeEncodeError:
-            sys.stderr.write(f"Error: {name} is not text in the encoding of the locale. Set LC_ALL to what it is.\n")
+            sys.stderr.write(
+                f"Error: {name} is not text in the encoding of the locale. Set LC_ALL to the right locale.\n"
+            )
             sys.exit(2)
 
 
 _BYTES = {"POLLY_PASSWORD", "POLLY_CA_FILE", "POLLY_DOCKER"}
-"""What is looked at as bytes where it is used."""
+"""Variables that are read as bytes."""
 
 
 if __name__ == "__main__":

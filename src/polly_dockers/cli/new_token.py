@@ -1,7 +1,7 @@
-"""A new access token that is handed out, or ended again.
+"""A new access token, which is revoked if nobody receives it.
 
-Whatever goes wrong between the server's answer and the moment when somebody has the token leaves no token behind that
-nobody knows of: a file that can't be written, a full disk behind stdout, Ctrl-C, SIGTERM, a closed terminal.
+Something may fail between the server's response and the moment when somebody has the token: a file that can't be
+written, a full disk, Ctrl-C, SIGTERM, a closed terminal. Then the token is revoked, so that no unknown one is left.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from polly_dockers import api_types
 
 GRACE = 3.0
-"""Seconds that an interrupted command waits for the server's answer, so that it can end what that has made."""
+"""Seconds that an interrupted command waits for the server's response, so that it can revoke the token in it."""
 _LONGEST = 200
-"""Characters that the server takes as a label."""
-_LOOK = 0.1
-"""Seconds between two looks whether a signal was held."""
+"""Characters that the server accepts as a label."""
+_INTERVAL = 0.1
+"""Seconds between two checks for a held signal."""
 
 
 @contextlib.contextmanager
 def new_token(
     client: Client, scope: api_types.TokenScope, lifetime: int, label: str, replaces: str | None = None
 ) -> Iterator[api_types.TokenCreated]:
-    """Hand out a new access token, good for so many seconds at most; it ends where the block is left by an exception.
+    """Yield a new access token with a lifetime in seconds; if the block raises an exception, the token is revoked.
 
-    It takes the place of the token that it ``replaces``, which ends at once. A signal waits for the end of the block
-    then: who is interrupted would be left without either. Raises CommandError.
+    ``replaces`` is a token that the server revokes at once. Then signals wait for the end of the block, because an
+    interrupted person would be left without either token. Raises CommandError.
     """
     nothing: list[int] = []
     signals: contextlib.AbstractContextManager[list[int]] = contextlib.nullcontext(nothing)
@@ -50,10 +50,9 @@ def new_token(
 
 @contextlib.contextmanager
 def undone_unless_handed_out(undo: Callable[[], None]) -> Iterator[None]:
-    """Undo what the server has made where the block, which tells somebody its secret, is left by an exception.
+    """Run ``undo`` if the block, which prints a secret, raises an exception or its output can't be written.
 
-    All that the block prints has to be out at its end. Where the server can't be reached any more, the secret, which
-    nobody knows, ends at its time.
+    If the server can't be reached any more, the secret, which nobody knows, expires.
     """
     try:
         yield
@@ -65,13 +64,13 @@ def undone_unless_handed_out(undo: Callable[[], None]) -> Iterator[None]:
 
 
 def on_this_machine(what: str) -> str:
-    """Return a label for a token: what it is for, and the name of this machine, as far as a label may be long."""
+    """Return a label for a token: its purpose and the name of this machine, cut to the length of a label."""
     text = f"{what} on {socket.gethostname()}"[:_LONGEST]
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def end(client: Client, created: api_types.TokenCreated) -> None:
-    """End a token that nobody was given; if that fails too, it ends at its time."""
+    """Revoke a token that nobody received; if that fails too, it expires."""
     with contextlib.suppress(CommandError):
         if created.scope == "full":
             Client(client.server, token=created.token, ca_file=client.ca_file).revoke_token("current")
@@ -82,10 +81,10 @@ def end(client: Client, created: api_types.TokenCreated) -> None:
 def _made(
     client: Client, scope: api_types.TokenScope, lifetime: int, label: str, replaces: str | None, held: Sequence[int]
 ) -> api_types.TokenCreated:
-    """Ask the server on a thread: who is interrupted while it answers still learns what it has made."""
+    """Ask the server on a thread, so that the token is known even if the command is interrupted meanwhile."""
     made: list[api_types.TokenCreated] = []
     failed: list[Exception] = []
-    answered = threading.Event()  # Thread.join of Python 3.11 can't be called again once it was interrupted
+    answered = threading.Event()  # in Python 3.11, Thread.join can't be called again after an interrupt
 
     def ask() -> None:
         try:
@@ -97,7 +96,7 @@ def _made(
 
     try:
         threading.Thread(target=ask, daemon=True).start()
-        while not held and not answered.wait(_LOOK):
+        while not held and not answered.wait(_INTERVAL):
             pass
         if held:
             answered.wait(GRACE)
@@ -109,5 +108,5 @@ def _made(
     if failed:
         raise failed[0]
     if not made:
-        raise KeyboardInterrupt  # a signal is held, and acts behind the block
+        raise KeyboardInterrupt  # the held signal acts after the block
     return made[0]

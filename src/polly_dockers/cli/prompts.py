@@ -1,4 +1,4 @@
-"""Questions to a person, on stderr, so that stdout stays the data's. Ctrl-C at any of them ends the command."""
+"""Questions to a person, on stderr, because stdout is for data. Ctrl-C at a question ends the command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def choose(message: str, choices: Sequence[str], default: str | None = None) -> str:
-    """Return one of the choices, taken with the arrow keys."""
+    """Return the choice that the person selects with the arrow keys."""
     return str(_answer("select", message, choices=list(choices), default=default))
 
 
@@ -26,10 +26,11 @@ def text(
     check: Callable[[str], str | None] | None = None,
     at_end: bool = False,
 ) -> str:
-    """Return what was typed. ``before`` stands before the cursor; ``check`` returns what is wrong with an answer.
+    """Return the text that the person types.
 
-    With ``at_end`` it is asked about the whole answer only, not at each key: where it asks the server.
-    ``default`` is a text to go on with; ``suggested`` is the answer where nothing is typed, and gives way to what is.
+    ``before`` is shown before the cursor. ``check`` returns what is wrong with the text, or None; it runs at each key,
+    or with ``at_end`` only on the whole text, for checks that ask the server. ``default`` can be edited; ``suggested``
+    disappears at the first key, and is returned if nothing is typed.
     """
     whole = f"{message} {before}".rstrip()
     options: dict[str, object] = {"default": default, "validate": _validator(check, empty=bool(suggested))}
@@ -41,9 +42,9 @@ def text(
 def one_of(
     message: str, known: Sequence[str], *, before: str = "", check: Callable[[str], str | None] | None = None
 ) -> str:
-    """Return what was typed; what is known and fits is offered while typing.
+    """Return the text that the person types, and offer the ``known`` texts that match it.
 
-    ``check`` is as in ``text``, about the whole answer only.
+    ``check`` is as in ``text``, for the whole text only.
     """
     if not known:
         return text(message, before=before, check=check, at_end=True)
@@ -53,14 +54,14 @@ def one_of(
 
 
 def password(message: str) -> str:
-    """Return a password, which is not shown. Raises UsageError for what is not text in the terminal's encoding."""
+    """Return a password, which is not shown. Raises UsageError if it is not text in the terminal's encoding."""
     return of_environment(str(_answer("password", message)))
 
 
 def line_of_stdin(what: str) -> str:
-    """Return a password that is the next line of stdin. Raises UsageError, which shows nothing of it, for what is none.
+    """Return the next line of stdin as a password. ``what`` names it in messages: "the new password".
 
-    ``what`` names it in a message: "the new password".
+    Raises UsageError if it is not a password; the message shows nothing of it.
     """
     try:
         return secret_input.line(what)
@@ -69,7 +70,7 @@ def line_of_stdin(what: str) -> str:
 
 
 def of_environment(text: str, what: str = "the password") -> str:
-    """Return a password that the terminal or the environment gave. Raises UsageError as ``line_of_stdin``."""
+    """Return a password from the terminal or the environment. Raises UsageError as ``line_of_stdin``."""
     try:
         return secret_input.typed(text, what)
     except secret_input.UnreadableError as error:
@@ -77,7 +78,7 @@ def of_environment(text: str, what: str = "the password") -> str:
 
 
 def yes(message: str, *, default: bool = False) -> bool:
-    """Return whether the answer was yes."""
+    """Return whether the person answers yes."""
     return bool(_answer("confirm", message, default=default))
 
 
@@ -86,7 +87,7 @@ def _validator(check: Callable[[str], str | None] | None, *, empty: bool = False
         if not answer.strip():
             if empty:
                 return True
-            return "An answer is needed here; Ctrl-C leaves."
+            return "Please enter something, or press Ctrl-C to quit."
         return (check and check(answer)) or True
 
     return validate

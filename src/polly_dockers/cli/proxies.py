@@ -101,7 +101,7 @@ def _address(text: str) -> _Address | None:
 
 
 def _parsed(name: str, text: str) -> Proxy:
-    msg = f"{name} is not the address of a proxy. Right is http://HOST:PORT, or http://NAME:PASSWORD@HOST:PORT."
+    msg = f"{name} is not the address of a proxy. Use http://HOST:PORT, or http://NAME:PASSWORD@HOST:PORT."
     try:
         parts = urlsplit(text)
         if not parts.scheme or not parts.netloc:

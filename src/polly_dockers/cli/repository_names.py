@@ -1,4 +1,4 @@
-"""Names of docker repositories as people type and paste them. The server decides; this answers sooner."""
+"""Names of docker repositories as people type and paste them. The server has the last word; this is faster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polly_dockers.oci import reference
 def split(text: str, registry: str, option: str = "--name") -> tuple[str | None, str]:
     """Return (organisation, name) of ``HOST/org/name``, and (None, name) of a bare ``name``.
 
-    Raises UsageError for the path of another server and for an image with its tag or digest.
+    Raises UsageError for the path of another server, and for an image with a tag or a digest.
     """
     _check_secret(text, option)
     bare = re.sub(r"^(?:https?|docker)://", "", text.strip())
@@ -20,7 +20,7 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
     if rest and profiles.same(first, registry):
         organisation, _, name = rest.partition("/")
         if not name:
-            msg = f"{option} {text!r} is not a docker repository. Right is {registry}/{organisation}/NAME."
+            msg = f"{option} {text!r} is not a docker repository. Use {registry}/{organisation}/NAME."
             raise UsageError(msg)
         return organisation, _checked(name, registry, organisation, option)
     if rest and re.fullmatch(r".+:[0-9]+|.+\.[a-z]{2,}|localhost", first):
@@ -32,8 +32,8 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
 def version(text: str) -> tuple[str, str, str]:
     """Return (repository, option, version) of a pasted image: ``("hello", "--tag", "v2")`` for ``hello:v2``.
 
-    Of ``hello:v2@sha256:…`` the digest counts. Option and version are empty where the text names no version. Raises
-    UsageError for an address with a user name or a password.
+    For ``hello:v2@sha256:…`` it is the digest. Option and version are empty if the text has neither. Raises UsageError
+    for an address with a user name or a password.
     """
     _check_secret(text, "--name")
     plain, tag, digest = reference.split(text.strip())
@@ -43,14 +43,14 @@ def version(text: str) -> tuple[str, str, str]:
 
 
 def _check_secret(text: str, option: str) -> None:
-    """Raise UsageError for ``https://ann:password@host/…``, whose password no message shows."""
+    """Raise UsageError for ``https://ann:password@host/…``; the message does not show the password."""
     if re.match(r"\s*(?:https?|docker)://[^/]*@", text, re.IGNORECASE):
-        msg = f"{option} has a user name or a password in it. Right is HOST/ORGANISATION/NAME."
+        msg = f"{option} contains a user name or a password. Use HOST/ORGANISATION/NAME."
         raise UsageError(msg)
 
 
 def is_one(text: str, registry: str) -> bool:
-    """Tell whether the text names a docker repository of this registry."""
+    """Return whether the text names a docker repository of this registry."""
     try:
         split(text, registry)
     except UsageError:
@@ -59,15 +59,15 @@ def is_one(text: str, registry: str) -> bool:
 
 
 def commit(text: str) -> str:
-    """Return a digest, whole or its beginning, as it is sent: also of a pasted ``HOST/org/name@sha256:…``.
+    """Return a digest or the beginning of one, also from a pasted ``HOST/org/name@sha256:…``.
 
     Raises UsageError for anything else.
     """
     digest = text.strip().rpartition("@")[2].lower()
     if not reference.is_digest_prefix(digest):
         msg = (
-            f"--commit {text!r} is not a digest or the beginning of one: 6 hexadecimal digits or more, with or without "
-            "sha256: before them. See `polly dockers commit-list`."
+            f"--commit {text!r} is not a digest or the beginning of one: at least 6 hexadecimal digits, with or "
+            "without sha256: before them. See `polly dockers commit-list`."
         )
         raise UsageError(msg)
     return digest
@@ -77,7 +77,7 @@ def _checked(name: str, registry: str, organisation: str, option: str) -> str:
     repository, mark, version = name.partition("@") if "@" in name else name.partition(":")
     if mark and reference.is_name(repository):
         kind = "digest" if mark == "@" else "tag"
-        msg = f"{option} {name!r} has the {kind} {version!r} at its end. Right is {option} {repository}."
+        msg = f"{option} {name!r} ends with the {kind} {version!r}. Use {option} {repository}."
         raise UsageError(msg)
     if not reference.is_name(name):
         form = reference.suggest_name(name)
@@ -90,7 +90,7 @@ def _checked(name: str, registry: str, organisation: str, option: str) -> str:
     if len(f"{registry}/{organisation}/{name}") > reference.MAX_NAME:
         msg = (
             f"{option} is too long: HOST/organisation/name may have {reference.MAX_NAME} characters, "
-            f"and {registry}/{organisation}/ is before it."
+            f"including {registry}/{organisation}/."
         )
         raise UsageError(msg)
     return name

@@ -16,15 +16,15 @@ _PORTS = 65_535
 
 
 def normal(text: str) -> str:
-    """Return ``https://HOST[:PORT]`` for what a person types; a loopback address without a scheme is http.
+    """Return ``https://HOST[:PORT]`` for what a person types. Without a scheme, a loopback address gets http.
 
-    Raises UsageError for what is not the address of a server.
+    Raises UsageError if it is not the address of a server.
     """
     match = _ADDRESS.fullmatch(text.strip())
     if match is None or not 0 < int(match[3] or 1) <= _PORTS:
         msg = (
-            f"{masked(text)!r} is not the address of a server. Right are registry.acme.example, "
-            "https://registry.acme.example:8443 and 127.0.0.1:5000: no path, no user name."
+            f"{masked(text)!r} is not the address of a server. Valid examples: registry.acme.example, "
+            "https://registry.acme.example:8443 and 127.0.0.1:5000, without a path or a user name."
         )
         raise UsageError(msg)
     host = match[2].lower()
@@ -34,7 +34,7 @@ def normal(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the text for a message: what stands before its last @ may be a name and a password."""
+    """Return the text without what is before its last @, which may be a name and a password, for a message."""
     return re.sub(r"^([a-z]+://)?.*@", r"\1…@", text, flags=re.IGNORECASE | re.DOTALL)
 
 
@@ -44,12 +44,12 @@ def host(url: str) -> str:
 
 
 def is_plain(url: str) -> bool:
-    """Tell whether secrets would cross a network unencrypted: http to another machine."""
+    """Return whether the connection is not encrypted: http to another machine."""
     return url.startswith("http://") and not _is_local(urlsplit(url).hostname or "")
 
 
 def _is_local(host: str) -> bool:
-    """Tell whether a host is this machine; ``localhost.acme.example`` and ``127.acme.example`` are others."""
+    """Return whether a host is this machine; ``localhost.acme.example`` and ``127.acme.example`` are not."""
     import ipaddress
 
     try:
@@ -59,5 +59,5 @@ def _is_local(host: str) -> bool:
 
 
 def is_registry(text: str) -> bool:
-    """Tell whether the text is ``HOST[:PORT]`` and nothing else, so that it is safe in a shell's command."""
+    """Return whether the text is ``HOST[:PORT]`` and nothing else, so that it is safe in a shell command."""
     return _REGISTRY.fullmatch(text) is not None

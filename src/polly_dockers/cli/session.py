@@ -1,4 +1,4 @@
-"""Which server, which token and which organisation a command works with."""
+"""The server, the token and the organisation that a command uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROLES = ("reader", "writer", "admin")
 
 @dataclass
 class Session:
-    """A server that somebody is signed in to. ``profile`` is the name in the file, empty for POLLY_TOKEN."""
+    """A server with the token of a user. ``profile`` is the name in the file, empty for POLLY_TOKEN."""
 
     server: str
     token: str
@@ -32,42 +32,39 @@ class Session:
 
     @cached_property
     def client(self) -> Client:
-        """Who asks the server. Raises CommandError for certificates or a proxy that can't be used."""
+        """The client of the server. Raises CommandError for certificates or a proxy that can't be used."""
         ca_file = self.stored.ca_file if self.stored else ""
         return Client(self.server, token=self.token, ca_file=ca_file, variable=self.stored is None)
 
     @cached_property
     def registry(self) -> str:
-        """The host that stands before every image path."""
+        """The host at the start of every image path."""
         return self.stored.registry if self.stored else self.client.info().registry
 
     @cached_property
     def memberships(self) -> list[api_types.MembershipItem]:
-        """The person's organisations, the one joined first at the beginning."""
+        """The person's organisations, in the order in which they joined them."""
         return sorted(self.client.me().organisations, key=lambda each: each.joined_at)
 
     @cached_property
     def default(self) -> str:
-        """The organisation that is meant without --org: the one of the profile, or the one that was joined first.
-
-        Empty where there is none.
-        """
+        """The organisation without --org: the profile's, or else the first one that the person joined; may be empty."""
         if self.stored and self.stored.organisation:
             return self.stored.organisation
         return self.memberships[0].organisation if self.memberships else ""
 
     @cached_property
     def organisation(self) -> str:
-        """The organisation that is meant: the chosen one, or the default.
+        """The organisation that the command uses: the chosen one, or the default.
 
-        Joining another organisation leaves it as it was. Raises CommandError where there is none.
+        Joining another organisation does not change it. Raises CommandError if there is none.
         """
         if self.chosen:
             return self.chosen
         if not self.default:
             msg = (
-                "You are not a member of an organisation. An admin of one runs: polly members add YOUR_EMAIL, "
-                "and gives you what it prints."
+                "You are not a member of an organisation. Ask an admin of one to run polly members add YOUR_EMAIL, "
+                "and to give you the code that it prints."
             )
             raise CommandError(msg)
         if not (self.stored and self.stored.organisation) and len(self.memberships) > 1 and terminal.asks():
@@ -77,7 +74,7 @@ class Session:
         return self.default
 
     def require(self, least: api_types.Role, organisation: str = "") -> None:
-        """Raise CommandError where the person's role does not suffice, before anything is asked for."""
+        """Raise CommandError if the person's role is lower than ``least``."""
         organisation = organisation or self.organisation
         role = self._role(organisation)
         if role and _ROLES.index(role) < _ROLES.index(least):
@@ -86,36 +83,36 @@ class Session:
             if able:
                 other = able[0]
                 way = (
-                    f"You are {other.role} of {other.organisation}: --org {other.organisation}, or for good: "
+                    f"You are {other.role} of {other.organisation}: use --org {other.organisation}, or permanently: "
                     f"polly org use {other.organisation}."
                 )
-            msg = f"This takes the role {least} in {organisation}, and you are a {role}. {way}"
+            msg = f"This needs the role {least} in {organisation}, and you are a {role}. {way}"
             raise CommandError(msg)
 
     def may_publish(self, organisation: str) -> bool:
-        """Tell whether the person may make a docker repository of the organisation public."""
+        """Return whether the person may make a docker repository of the organisation public."""
         return self._role(organisation) == "admin" and self.client.info().public_repositories == "allow"
 
     def may_create(self, organisation: str) -> bool:
-        """Tell whether the person may make docker repositories."""
+        """Return whether the person may create docker repositories."""
         return self._role(organisation) in {"writer", "admin"}
 
     def may_change_access(self, organisation: str) -> bool:
-        """Tell whether the person may change who may pull."""
+        """Return whether the person may change who may pull."""
         return self._role(organisation) == "admin"
 
     def _role(self, organisation: str) -> api_types.Role | None:
         return next((each.role for each in self.memberships if each.organisation == organisation), None)
 
     def repository(self, text: str, *versions: str, deleted: bool = False) -> tuple[str, str]:
-        """Return (organisation, name) of what was given as ``--name``.
+        """Return (organisation, name) of the docker repository that ``--name`` names.
 
-        ``versions`` are the options of the command for a version of it, ``--tag`` or ``--commit``: a pasted image is
-        refused with those that mean it, never with a command that would reach further.
+        ``HOST/organisation/name`` is taken as it is. A name may begin with the current organisation: ``demo/hello`` in
+        demo is the docker repository hello. Without --org it may also begin with another organisation of the person,
+        unless the current one has a docker repository of the whole name (with ``deleted``, in its trash).
 
-        ``HOST/organisation/name`` is exactly that. The organisation that is meant may stand before the name:
-        ``demo/hello`` in demo is the docker repository hello. Without --org another organisation of the person may
-        too, unless the one that is meant has a docker repository of the whole name (with ``deleted``, in its trash).
+        ``versions`` are the options of the command for a version, ``--tag`` or ``--commit``. Raises UsageError for a
+        pasted image with a version; the message names the option that selects it.
         """
         plain, option, version = repository_names.version(text)
         if version and repository_names.is_one(plain, self.registry):
@@ -125,7 +122,7 @@ class Session:
         organisation, name = repository_names.split(text, self.registry)
         if organisation:
             if self.chosen and organisation != self.chosen:
-                msg = f"--name is in the organisation {organisation}, --org says {self.chosen}."
+                msg = f"--name is in the organisation {organisation}, but --org is {self.chosen}."
                 raise UsageError(msg)
             return organisation, name
         first, slash, rest = name.partition("/")
@@ -136,7 +133,7 @@ class Session:
         return self.organisation, name
 
     def spelled(self, organisation: str, name: str) -> str:
-        """Return the shortest ``--name`` that ``repository`` reads as this docker repository."""
+        """Return the shortest ``--name`` for this docker repository."""
         first, slash, _ = name.partition("/")
         if organisation != self.organisation or (slash and (first == organisation or self._is_mine(first))):
             return f"{self.registry}/{organisation}/{name}"
@@ -145,27 +142,27 @@ class Session:
     def _without_version(
         self, text: str, option: str, version: str, place: tuple[str, str], versions: tuple[str, ...]
     ) -> str:
-        """Say how what was pasted as ``--name`` is given to this command."""
+        """Return the error for a pasted image with a version, and how to write it for this command."""
         named = f"--name {self.spelled(*place)}"
-        msg = f"--name {text!r} has the {'tag' if option == '--tag' else 'digest'} {version!r} at its end."
+        msg = f"--name {text!r} ends with the {'tag' if option == '--tag' else 'digest'} {version!r}."
         if option in versions:
-            return f"{msg} Right is {named} {option} {shlex.quote(version)}."
+            return f"{msg} Use {named} {option} {shlex.quote(version)}."
         if versions:
-            return f"{msg} This command takes {' and '.join(versions)} beside {named}."
-        return f"{msg} This command is about a whole docker repository: {named}."
+            return f"{msg} This command takes {' and '.join(versions)} with {named}."
+        return f"{msg} This command is for a whole docker repository: {named}."
 
     def _is_mine(self, organisation: str) -> bool:
         return any(each.organisation == organisation for each in self.memberships)
 
     def _has(self, name: str, *, deleted: bool) -> bool:
-        """Tell whether the organisation that is meant has the docker repository, or its trash something of it."""
+        """Return whether the current organisation has the docker repository, or something of it in its trash."""
         if deleted:
             path = f"{self.registry}/{self.organisation}/{name}"
             return any(each.repository == path for each in self.client.trash(self.organisation, None).items)
         return self.exists(self.organisation, name)
 
     def exists(self, organisation: str, name: str) -> bool:
-        """Tell whether the organisation has the docker repository."""
+        """Return whether the organisation has the docker repository."""
         try:
             self.client.repository(organisation, name)
         except RequestError as error:
@@ -176,21 +173,22 @@ class Session:
 
 
 class Meant(NamedTuple):
-    """What the options and the environment say of server and person; every part may be empty."""
+    """The profile, server and token that the options or the environment name; each may be empty."""
 
     profile: str
     server: str
-    """A normal address."""
+    """In the form of ``server_url.normal``."""
     token: str
-    """That of POLLY_TOKEN, where it is for this server."""
+    """POLLY_TOKEN, if it belongs to this server."""
     options: bool
-    """Whether the options say it, or else the environment."""
+    """Whether they come from options, not from the environment."""
 
 
 def meant(profile: str | None, server: str | None) -> Meant:
-    """Return what is meant: --profile and --server, or, without either, POLLY_TOKEN, POLLY_PROFILE and POLLY_SERVER.
+    """Return --profile and --server, or if both are missing, POLLY_TOKEN, POLLY_PROFILE and POLLY_SERVER.
 
-    POLLY_TOKEN is for POLLY_SERVER, or where that is not set for --server; it goes to no other. Raises UsageError.
+    POLLY_TOKEN belongs to POLLY_SERVER, or if that is not set, to --server. It is never sent to another server. Raises
+    UsageError for an invalid address.
     """
     token, variable = credentials.token_of_environment(), os.environ.get("POLLY_SERVER", "")
     if not profile and not server:
@@ -203,16 +201,16 @@ def meant(profile: str | None, server: str | None) -> Meant:
 
 
 def resolve(profile: str | None, server: str | None, org: str | None) -> Session:
-    """Return the session: options before the environment, the environment before the current profile.
+    """Return the session. Options override the environment, which overrides the current profile.
 
-    Raises UsageError where nothing says a server, or two things say different ones; CommandError where nobody is signed
+    Raises UsageError if nothing names a server or two things name different ones, and CommandError if nobody is signed
     in to it.
     """
     organisation = org or os.environ.get("POLLY_ORG", "")
     wanted = meant(profile, server)
     if wanted.token:
         if not wanted.server:
-            msg = "POLLY_TOKEN is set and POLLY_SERVER is not: which server is the token for?"
+            msg = "POLLY_TOKEN is set, but POLLY_SERVER is not. Set POLLY_SERVER to the server of the token."
             raise UsageError(msg)
         return Session(wanted.server, wanted.token, chosen=organisation)
     known = profiles.load()
@@ -222,30 +220,30 @@ def resolve(profile: str | None, server: str | None, org: str | None) -> Session
 
 
 def known_name(known: profiles.Profiles, name: str) -> str:
-    """Return the name of a profile that is there. Raises CommandError with the names of those that are."""
+    """Return the name if there is such a profile. Raises CommandError, which lists the existing ones."""
     if name not in known.by_name:
         have = f" There are: {known.names()}." if known.by_name else ""
-        make = "" if "@" in name else f" To make it, run: polly login --profile {shlex.quote(name)}"
+        make = "" if "@" in name else f" To create it, run: polly login --profile {shlex.quote(name)}"
         msg = f"There is no profile {server_url.masked(name)!r}.{have}{make}"
         raise CommandError(msg)
     return name
 
 
 def agreed(known: profiles.Profiles, wanted: Meant) -> str:
-    """Return the name of the profile that is named, and is there. Raises UsageError where it is of another server."""
+    """Return the name of the selected profile. Raises UsageError if it belongs to another server."""
     name = known_name(known, wanted.profile)
     stored = known.by_name[name].server
     if wanted.server and not profiles.same(stored, wanted.server):
         first, second = ("--profile", "--server") if wanted.options else ("POLLY_PROFILE", "POLLY_SERVER")
-        msg = f"{first} {name} is of {stored}, and {second} says {wanted.server}. Leave one of them out."
+        msg = f"{first} {name} belongs to {stored}, but {second} is {wanted.server}. Leave one of them out."
         raise UsageError(msg)
     return name
 
 
 def of_server(known: profiles.Profiles, url: str, *preferred: str) -> str:
-    """Return the name of the one profile of a server, or of several the one that is preferred; empty for none.
+    """Return the name of the profile of a server, or of several the first preferred one; empty if there is none.
 
-    Raises UsageError where it is not clear which one is meant.
+    Raises UsageError if there are several and none is preferred.
     """
     found = sorted(name for name, each in known.by_name.items() if profiles.same(each.server, url))
     if len(found) < 2:  # noqa: PLR2004
@@ -253,7 +251,7 @@ def of_server(known: profiles.Profiles, url: str, *preferred: str) -> str:
     for name in preferred:
         if name in found:
             return name
-    msg = f"Several profiles are of {url}: {', '.join(found)}. Name one of them: --profile NAME."
+    msg = f"Several profiles belong to {url}: {', '.join(found)}. Choose one: --profile NAME"
     raise UsageError(msg)
 
 

@@ -1,4 +1,4 @@
-"""What the commands know of the terminal, and what they say on stderr."""
+"""What the terminal can do, and messages on stderr."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 PATIENCE = 5.0
-"""Seconds after which a person is told what the command is waiting for."""
+"""Seconds after which the command says what it is waiting for."""
 
 _SEQUENCE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def asks() -> bool:
-    """Tell whether a person can be asked: keyboard and stderr are a terminal; stdout may be a pipe."""
+    """Return whether a person can be asked: stdin and stderr are a terminal; stdout may be a pipe."""
     return sys.stdin.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def shows() -> bool:
-    """Tell whether stdout is a terminal, whose width counts."""
+    """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def colours(stream: TextIO | None = None) -> bool:
-    """Tell whether stdout, or another stream, may be coloured (https://no-color.org)."""
+    """Return whether stdout, or another stream, may be coloured (https://no-color.org)."""
     return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @contextlib.contextmanager
 def patience(what: str) -> Iterator[None]:
-    """Say after five seconds what a person is waiting for, and go on; within another such wait, say nothing."""
+    """Say after five seconds what the command is waiting for. An inner wait says nothing."""
     if _waiting or not sys.stderr.isatty():
         yield
         return
     _waiting.append(what)
-    timer = threading.Timer(PATIENCE, say, (f"Still waiting for {what}; Ctrl-C ends it.",))
+    timer = threading.Timer(PATIENCE, say, (f"Still waiting for {what}. Press Ctrl-C to stop.",))
     timer.daemon = True
     timer.start()
     try:
@@ -56,15 +56,15 @@ _waiting: list[str] = []
 
 
 def clean(text: str) -> str:
-    """Return text of other people without what could move the cursor, change colours or turn the direction of reading.
+    """Return other people's text without characters that move the cursor or change colours or the text direction.
 
-    Line ends and tabs become spaces.
+    Newlines and tabs become spaces.
     """
     return " ".join(_UNSAFE.sub("", re.sub(r"\s", " ", _SEQUENCE.sub("", text))).split())
 
 
 def escaped(text: str) -> str:
-    r"""Return a message in which control characters, of a name that somebody made up, are written as ``\x1b``."""
+    r"""Return a message with its control characters written as ``\x1b``, because names in it may contain some."""
 
     def spelled(found: re.Match[str]) -> str:
         number = ord(found[0])
@@ -74,12 +74,12 @@ def escaped(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line for the person, on stderr; where nobody can read that, it is no failure."""
+    """Print a line for the person on stderr. It is not an error if stderr can't be written."""
     sys.stdout.flush()
     with contextlib.suppress(OSError):
         print(escaped(text), file=sys.stderr, flush=True)
 
 
 def success(text: str) -> None:
-    """Say that it worked, in the words that people know."""
+    """Print that the command succeeded, with the word that scripts look for."""
     say(f"Success: {text}")

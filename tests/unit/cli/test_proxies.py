@@ -96,7 +96,7 @@ def test_a_name_and_a_password_are_apart_from_the_address() -> None:
 )
 def test_what_is_no_proxy_is_named_and_not_shown(text: str) -> None:
     """The variable and its form; the password in it is not repeated."""
-    with pytest.raises(CommandError, match=r"HTTPS_PROXY is not the address of a proxy\. Right is http://HOST") as told:
+    with pytest.raises(CommandError, match=r"HTTPS_PROXY is not the address of a proxy\. Use http://HOST") as told:
         choose("https://acme.example", {"HTTPS_PROXY": text})
     assert "secret" not in str(told.value)
 

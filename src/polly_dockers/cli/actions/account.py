@@ -1,4 +1,4 @@
-"""Signing in and out, and who is signed in."""
+"""``polly login``, ``logout``, ``whoami`` and ``password``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Create: TypeAlias = Callable[[str | None], contextlib.AbstractContextManager[api_types.TokenCreated]]
 
-STDIN = "the password is read from stdin then"
-"""Why --password-stdin is missing where nobody can be asked."""
+STDIN = "it reads the password from stdin"
+"""What --password-stdin does, for the error that it is missing."""
 _UNAUTHORIZED = 401
 
 
@@ -36,22 +36,22 @@ def login(
     auto: bool,
     password: str | None = None,
 ) -> None:
-    """Sign in, and keep the access token as a profile; the token that the profile had before ends.
+    """Sign in, and save the access token in a profile; the profile's previous token is revoked.
 
-    A ``password`` that is known is not asked for. Raises UsageError for what is missing and can't be asked,
-    CommandError for what the server refuses.
+    With ``password``, the command does not ask for it. Raises UsageError if something is missing and nobody can be
+    asked, and CommandError if the server refuses.
     """
     lifetime = times.seconds(expires or "90d")
     token = credentials.token_of_environment() if auto else ""
     if auto and password_stdin:
-        msg = "--auto and --password-stdin can't be together: with --auto the environment says who you are."
+        msg = "--auto and --password-stdin can't be together: --auto reads the password from the environment."
         raise UsageError(msg)
     if token and expires:
-        msg = "--expires can't be chosen with POLLY_TOKEN: that token ends when it was made to end. Leave it out."
+        msg = "--expires has no effect with POLLY_TOKEN, whose expiry is already set. Leave it out."
         raise UsageError(msg)
     server = address(call, auto=auto)
     if server_url.is_plain(server):
-        terminal.say(f"Warning: {server} is not encrypted; whoever is on the way can read your password and images.")
+        terminal.say(f"Warning: {server} is not encrypted. Others on the network can read your password and images.")
     ca_file = certificates(server, ca_file)
     info = Client(server, ca_file=ca_file).info()
     profile = profiles.Profile(server, info.registry, email or "", token, "", {}, ca_file=ca_file, borrowed=bool(token))
@@ -68,21 +68,21 @@ def login(
         label = on_this_machine("polly login")
         create = partial(new_token, client, "full", lifetime, label)
         profiles.check_writable()
-        profile = _keep(call, profile._replace(email=email.strip().lower()), create)  # as the server reads it
+        profile = _keep(call, profile._replace(email=email.strip().lower()), create)  # as the server normalizes it
     call.remember("polly login", server=server, email=None if token else profile.email)
     terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
     terminal.say("Use the command polly --help to learn how to use the CLI")
 
 
 def logout(call: Call) -> None:
-    """End the access token on the server, and forget the profile, even where the server can't be reached.
+    """Revoke the access token on the server, and delete the profile, even if the server can't be reached.
 
-    Raises CommandError where the token may still be good, UsageError where the server has several profiles.
+    Raises CommandError if the token may still work, and UsageError if the server has several profiles.
     """
     current = call.session
     stored = current.stored
     if stored is None:
-        msg = "POLLY_TOKEN in the environment says who you are; there is nothing to sign out of."
+        msg = "You use POLLY_TOKEN from the environment, so there is nothing to sign out of."
         raise UsageError(msg)
     if call.server and not call.profile:
         session.of_server(profiles.load(), current.server)
@@ -94,25 +94,27 @@ def logout(call: Call) -> None:
             current.client.revoke_token(each)
     except RequestError as error:
         failure = None if error.status == _UNAUTHORIZED else error
-    except CommandError as error:  # also of certificates and proxies that can't be used
+    except CommandError as error:  # also for certificates and proxies that can't be used
         failure = error
     with profiles.edit() as known:
         known.remove(current.profile)
     until = tables.date(stored.expires_at)
     if failure:
-        what = "what Docker was handed" if stored.borrowed else "the token"
+        what = "Docker's token" if stored.borrowed else "the token"
         msg = (
-            f"You are signed out here, but {what} could not be ended on the server: {failure.message} "
-            f"It ends by itself on {until}."
+            f"You are signed out here, but {what} could not be revoked on the server: {failure.message} "
+            f"It expires on {until}."
         )
         raise CommandError(msg)
     terminal.success(f"Logged out of {current.server}")
     if stored.borrowed:
-        terminal.say(f"The access token came from POLLY_TOKEN and is good until {until}; polly tokens revoke ends one.")
+        terminal.say(
+            f"The access token came from POLLY_TOKEN and works until {until}. To revoke it: polly tokens revoke"
+        )
 
 
 def whoami(call: Call, output: str) -> None:
-    """Print user, organisations with roles, server and expiry."""
+    """Print the user, the organisations and roles, the server and the expiry date."""
     session = call.session
     me = session.client.me()
     wanted = session.chosen
@@ -137,13 +139,13 @@ def whoami(call: Call, output: str) -> None:
     tables.show(columns, [(me.email, *place, session.server, until) for place in places or [("-", "-")]])
     if len(places) > 1:
         default = terminal.clean(session.default)
-        terminal.say(f"The commands mean the organisation {default}; polly org use chooses another.")
+        terminal.say(f"The commands use the organisation {default}. To choose another: polly org use NAME")
 
 
 def change_password(call: Call, *, password_stdin: bool) -> None:
-    """Set a new password, and sign in again with it, because the server ends all tokens.
+    """Set a new password, and sign in again with it, because the server revokes all tokens.
 
-    Raises UsageError for a repetition that differs, CommandError for what the server refuses.
+    Raises UsageError if the two new passwords differ, and CommandError if the server refuses.
     """
     session = call.session
     email = session.client.me().email
@@ -152,10 +154,10 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     elif call.may_ask():
         old, new = prompts.password("Enter your current password"), prompts.password("Enter the new password")
         if prompts.password("Enter the new password again") != new:
-            msg = "The two new passwords differ; nothing is changed."
+            msg = "The two new passwords are different. Nothing was changed."
             raise UsageError(msg)
     else:
-        _missing("--password-stdin", "stdin is read for the current password and the new one, a line each")
+        _missing("--password-stdin", "it reads the current password and the new one from stdin, a line each")
     if session.stored is not None:
         profiles.check_writable()
     ca_file = session.stored.ca_file if session.stored else ""
@@ -164,12 +166,12 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     except RequestError as error:
         if error.status != _UNAUTHORIZED:
             raise
-        msg = "The current password is wrong; nothing is changed."
+        msg = "The current password is wrong. Nothing was changed."
         raise CommandError(msg) from error
     terminal.success("Password changed")
     stored = session.stored
     if stored is None:
-        terminal.say("POLLY_TOKEN has ended with it.")
+        terminal.say("This also revoked the token in POLLY_TOKEN.")
         return
     client = Client(session.server, email=email, password=new, ca_file=ca_file)
     credentials.forget(session.server, session.token)
@@ -181,7 +183,7 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
             )
     except CommandError as error:
         msg = (
-            f"The password is changed, but signing in with it failed: {error.message} "
+            f"The password was changed, but signing in with it failed: {error.message} "
             f"Run: polly login --server {session.server}"
         )
         raise CommandError(msg) from error
@@ -189,10 +191,10 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
 
 
 def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profiles.Profile:
-    """Save the profile as the current one, under the name asked for, the one it has, or the host of its images.
+    """Save the profile as the current one, and return it. ``_name`` chooses its name.
 
-    ``create`` makes its token, in the place of the one that the profile had; None where the token is there already.
-    Returns the profile. Where it can't be saved, the token that was made is ended.
+    ``create`` creates a token that replaces the profile's previous one; None if the profile already has its token.
+    If the profile can't be saved, the new token is revoked.
     """
     organisation = call.org or os.environ.get("POLLY_ORG") or ""
     if organisation:
@@ -208,8 +210,8 @@ def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profi
             name = _name(call, known, profile)
             before = known.by_name.get(name)
             if before and _is_same(before, profile):
-                goes_on = before.token == profile.token or (create and before.token == replaced)
-                docker_tokens = before.docker_tokens if goes_on else {}
+                stays = before.token == profile.token or (create and before.token == replaced)
+                docker_tokens = before.docker_tokens if stays else {}
                 profile = profile._replace(organisation=before.organisation, docker_tokens=docker_tokens)
             known.by_name[name] = profile._replace(organisation=organisation or profile.organisation)
             known.current = name
@@ -221,12 +223,12 @@ def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profi
 
 
 def _is_same(before: profiles.Profile, profile: profiles.Profile) -> bool:
-    """Tell whether both are the same user of the same server."""
+    """Return whether both are the same user of the same server."""
     return before.email == profile.email and profiles.same(before.server, profile.server)
 
 
 def _name(call: Call, known: profiles.Profiles, profile: profiles.Profile) -> str:
-    """Return the name asked for, that of the server's profile, of the same user first, or the host of its images."""
+    """Return the name that was given, or the server's profile (the same user's first), or the host of its images."""
     if call.profile:
         return call.profile
     variable = os.environ.get("POLLY_PROFILE")
@@ -241,7 +243,7 @@ def _name(call: Call, known: profiles.Profiles, profile: profiles.Profile) -> st
 
 
 def _check_member(profile: profiles.Profile, organisation: str, create: Create | None) -> None:
-    """Raise CommandError where the person is not a member of the organisation. A token that is made for it is ended."""
+    """Raise CommandError if the person is not a member of the organisation. A token created to check it is revoked."""
     with contextlib.ExitStack() as stack:
         probe = stack.enter_context(create(None)).token if create else profile.token
         client = Client(profile.server, token=probe, ca_file=profile.ca_file)
@@ -254,15 +256,16 @@ def _check_member(profile: profiles.Profile, organisation: str, create: Create |
 
 
 def _ending(profile: profiles.Profile, cached: str | None) -> list[str]:
-    """Return which tokens end with a profile: its own and so all that were made with it; of a borrowed one only these.
+    """Return the ids of the tokens to revoke with a profile.
 
-    ``cached`` is the id of what the helper has handed to Docker.
+    That is its own token, and with it all that were created with it. If the token came from POLLY_TOKEN, it is only
+    those that were created with it. ``cached`` is the id of the token that the credential helper gave to Docker.
     """
     return [*filter(None, [cached]), *profile.docker_tokens] if profile.borrowed else ["current"]
 
 
 def _end(profile: profiles.Profile, cached: str | None) -> None:
-    """End what is not kept of a profile; if that fails, it ends by itself."""
+    """Revoke the tokens of a profile that is replaced. If that fails, they expire."""
     with contextlib.suppress(CommandError):
         client = Client(profile.server, token=profile.token, ca_file=profile.ca_file)
         for each in _ending(profile, cached):
@@ -270,7 +273,7 @@ def _end(profile: profiles.Profile, cached: str | None) -> None:
 
 
 def certificates(server: str, given: str | None = None) -> str:
-    """Return the whole path of the certificates to trust: those given, of the environment, or of the profile."""
+    """Return the absolute path of the certificates to trust: from the option, the environment, or a profile."""
     named = given or os.environ.get("POLLY_CA_FILE")
     if named:
         return os.path.abspath(named)
@@ -280,24 +283,24 @@ def certificates(server: str, given: str | None = None) -> str:
         if inherited:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(inherited)
     except OSError:
-        terminal.say(f"Warning: {inherited}, which you trusted before, has no certificates any more; it is left out.")
+        terminal.say(f"Warning: {inherited}, which you trusted before, has no certificates any more. It is not used.")
         return ""
     return inherited
 
 
 def address(call: Call, *, auto: bool = False) -> str:
-    """Return the server to sign in to, which a person may answer with.
+    """Return the address of the server to sign in to; ask for it if nothing names it.
 
-    With ``auto`` it is one that is named, and none that POLLY_SERVER contradicts, for which the secrets of the
-    environment are. Raises UsageError, also where nobody can be asked.
+    With ``auto``, something must name it, and it must be POLLY_SERVER if that is set, because the secrets in the
+    environment belong to that server. Raises UsageError, also if nobody can be asked.
     """
     known = profiles.load()
     url = _named_server(call, known)
     variable = os.environ.get("POLLY_SERVER")
     if auto and url and variable and not profiles.same(url, server_url.normal(variable)):
         msg = (
-            f"POLLY_SERVER says {server_url.normal(variable)}, and the options say {url}. With --auto the environment "
-            "says who you are, so leave one of them out."
+            f"POLLY_SERVER is {server_url.normal(variable)}, and the options name {url}. With --auto both must be the "
+            "same server. Leave one of them out."
         )
         raise UsageError(msg)
     if url:
@@ -309,16 +312,16 @@ def address(call: Call, *, auto: bool = False) -> str:
         return stored.server
     if stored:
         call.asked = True
-        given = prompts.text("Enter the address of the server", suggested=stored.server, check=_wrong_server)
+        given = prompts.text("Enter the address of the server", suggested=stored.server, check=_server_problem)
     else:
-        given = call.need("--server", lambda: prompts.text("Enter the address of the server", check=_wrong_server))
+        given = call.need("--server", lambda: prompts.text("Enter the address of the server", check=_server_problem))
     return server_url.normal(given)
 
 
 def _named_server(call: Call, known: profiles.Profiles) -> str:
-    """Return the server of the options, or else of the environment; empty for none.
+    """Return the server from the options, or else from the environment; empty if neither names one.
 
-    A name of which there is no profile is one to be made. Raises UsageError where the environment contradicts itself.
+    A name without a profile is the name of a new one. Raises UsageError if the environment contradicts itself.
     """
     if call.server:
         return server_url.normal(call.server)
@@ -331,7 +334,7 @@ def _named_server(call: Call, known: profiles.Profiles) -> str:
     return url
 
 
-def _wrong_server(text: str) -> str | None:
+def _server_problem(text: str) -> str | None:
     try:
         server_url.normal(text)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""The audit log of an organisation: what ``polly audit list`` does."""
+"""``polly audit``: list the audit log of an organisation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENTRY = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """The options that say which entries are listed."""
+    """The options that select entries."""
 
     event: str | None
     by: str | None
@@ -36,25 +36,25 @@ class Wanted:
     all_events: bool
 
     def query(self, call: Call) -> dict[str, str]:
-        """Return them as they are sent, but for the name; times are by the server's clock. Raises UsageError."""
+        """Return the query without the name; times are by the server's clock. Raises UsageError for invalid options."""
         if self.event is not None and self.all_events:
             msg = "--event and --all-events can't be together: choose one."
             raise UsageError(msg)
         given = {"event": self.event, "by": self.by}
         if self.event is None and not self.all_events:
-            given["token_events"] = "hide"  # noqa: S105 - no password
+            given["token_events"] = "hide"  # noqa: S105 - not a password
         limits = {
             option: times.moment(text, f"--{option}", call.session.client.now(), end=end)
             for option, text, end in (("since", self.since, False), ("until", self.until, True))
             if text is not None
         }
-        if wrong := audit_filter.wrong(self.by, limits.get("since"), limits.get("until")):
-            raise UsageError(wrong)
+        if problem := audit_filter.problem(self.by, limits.get("since"), limits.get("until")):
+            raise UsageError(problem)
         given |= {option: at.isoformat() for option, at in limits.items()}
         return {name: text for name, text in given.items() if text is not None}
 
     def options(self) -> dict[str, str | bool | None]:
-        """Return them as options of the command in one line."""
+        """Return the options for the command in one line."""
         return asdict(self)
 
 
@@ -85,7 +85,7 @@ def list_(call: Call, part: Range, wanted: Wanted, output: str) -> None:
     if page.next and not part.given and output != "json":
         terminal.say("There are more; --all lists all of them.")
     if "token_events" in query and output != "json":
-        terminal.say("Entries about access tokens are left out; --all-events lists them too.")
+        terminal.say("Entries about access tokens are not listed; --all-events lists them too.")
 
 
 def _row(item: api_types.AuditItem) -> tables.Row:

@@ -1,4 +1,4 @@
-"""Docker repositories and their commits: what ``polly dockers create, list, commit-list`` and ``update`` do."""
+"""``polly dockers create``, ``list``, ``commit-list``, ``tags`` and ``update``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _TAG = (
 
 
 def create(call: Call, name: str | None, description: str | None, *, public: bool | None, output: str) -> None:
-    """Make a docker repository, and print it. Raises UsageError for what is missing or can't be."""
+    """Create a docker repository, and print it. Raises UsageError if something is missing or invalid."""
     session = call.session
     asking = name is None or description is None or call.guided
     if asking and call.may_ask():
@@ -71,6 +71,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     call.remember(
         "polly dockers create", (organisation, name), description=description, public=public, private=public is False
     )
+    terminal.say(f"Created {terminal.clean(item.path)}")
     terminal.success("docker repository generation")
     if "/" in name and given.strip() == name:
         terminal.say(f"It is in the organisation {organisation}.")
@@ -81,7 +82,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
 
 
 def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
-    """Print docker repositories: by the last push without a choice, else by their creation."""
+    """Print docker repositories: sorted by creation if a range was given, else by the last push."""
     session = call.session
     organisation = session.organisation
     wanted.ask("How many docker repositories do you want to list?")
@@ -93,16 +94,16 @@ def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
     elif page.items:
         tables.show(_REPOSITORY, [_repository_row(each) for each in page.items])
     elif not search:
-        way = "To make one: polly dockers create --name NAME --description TEXT"
+        way = "To create one: polly dockers create --name NAME --description TEXT"
         if not session.may_create(organisation):
-            way = "Writers and admins make them."
+            way = "Writers and admins can create one."
         terminal.say(f"{organisation} has no docker repository yet. {way}")
         return
     wanted.print_total(len(page.items), page.total, "docker repositories", output)
 
 
 def commit_list(call: Call, name: str | None, tag: str | None, wanted: Range, output: str) -> None:
-    """Print the commits of a docker repository, and how to pull them."""
+    """Print the commits of a docker repository, and the commands that pull them."""
     session = call.session
     organisation, name = session.repository(name if name is not None else ask_name(call), "--tag")
     wanted.ask("How many commits do you want to list?")
@@ -119,7 +120,7 @@ def commit_list(call: Call, name: str | None, tag: str | None, wanted: Range, ou
         terminal.say(f"active tag: docker pull {path}:tag")
         terminal.say(f"inactive tag: docker pull {path}@commit_hash")
     else:
-        terminal.say(f"{path} has no commit yet. To make one: docker push {path}:TAG")
+        terminal.say(f"{path} has no commit yet. To create one: docker push {path}:TAG")
         return
     wanted.print_total(len(page.items), page.total, "commits", output)
 
@@ -138,7 +139,7 @@ def tags(call: Call, name: str | None, wanted: Range, output: str) -> None:
         terminal.say(f"Tags of the docker repository {path}")
         tables.show(_TAG, [_tag_row(each) for each in page.items])
     else:
-        terminal.say(f"{path} has no tag. To make one: docker push {path}:TAG")
+        terminal.say(f"{path} has no tag. To create one: docker push {path}:TAG")
         return
     wanted.print_total(len(page.items), page.total, "tags", output)
 
@@ -146,19 +147,19 @@ def tags(call: Call, name: str | None, wanted: Range, output: str) -> None:
 def update(
     call: Call, name: str | None, description: str | None, sparse: str | None, *, public: bool | None, output: str
 ) -> None:
-    """Change what is given of a docker repository, and print it. Raises UsageError where nothing is given."""
+    """Change the given fields of a docker repository, and print it. Raises UsageError if none is given."""
     session = call.session
     if name is None:
         name = ask_name(call, "writer")
     organisation, name = session.repository(name)
     if description is None and public is None and sparse is None:
         if not call.may_ask():
-            msg = "What should change? --description, --public, --private or --sparse-indexes is missing."
+            msg = "Nothing to change: give --description, --public, --private or --sparse-indexes."
             raise UsageError(msg)
         session.require("writer", organisation)
         description, public = _ask_changes(call, organisation, session.client.repository(organisation, name))
         if description is None and public is None:
-            terminal.say("Nothing is changed.")
+            terminal.say("Nothing was changed.")
             return
     if description is not None:
         _check_description(description)
@@ -177,7 +178,7 @@ def update(
 
 
 def ask_name(call: Call, least: api_types.Role = "reader") -> str:
-    """Return --name, asked for where it is missing and the person's role suffices."""
+    """Ask for --name, and return it. Raises CommandError if the person's role is lower than ``least``."""
 
     def question() -> str:
         session = call.session
@@ -202,7 +203,7 @@ def ask_name(call: Call, least: api_types.Role = "reader") -> str:
 
 
 def _ask_changes(call: Call, organisation: str, item: api_types.RepositoryItem) -> tuple[str | None, bool | None]:
-    """Ask what should change; None for what stays."""
+    """Ask for a new description and access; None for what stays the same."""
     call.asked = True
     other = "private" if item.access == "public" else "public"
     path = terminal.clean(item.path)
@@ -248,7 +249,7 @@ def _tag_row(item: api_types.TagItem) -> tables.Row:
 
 
 def _with_alias(item: api_types.CommitItem | api_types.TagItem) -> dict[str, object]:
-    """Return the item with its commit under ``commit_hash`` too, the name that older scripts read it by."""
+    """Return the item with its commit also under ``commit_hash``, the name that older scripts use."""
     return {**msgspec.to_builtins(item), "commit_hash": item.commit}
 
 

@@ -1,4 +1,4 @@
-"""Invitations to an organisation: what ``polly members add, invitations`` and ``accept`` do."""
+"""``polly members add``, ``invitations`` and ``accept``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INVITATION = (Column("email"), Column("role"), Column("valid until"))
 
 
 def add(call: Call, email: str | None, role: api_types.Role | None, output: str) -> None:
-    """Invite somebody, and print the code, which is shown this once."""
+    """Invite somebody, and print the code, which is never shown again."""
     if call.may_ask() and (email is None or role is None):
         call.session.require("admin")
     email = email or call.need("--email", lambda: prompts.text("What is the email of the new member?"))
@@ -40,13 +40,13 @@ def add(call: Call, email: str | None, role: api_types.Role | None, output: str)
             tables.show(columns, [(made.email, made.role, made.code, tables.date(made.expires_at))])
     server = shlex.quote(session.server)
     terminal.say(
-        f"Give them the code; it is shown this once. They join with: polly members accept --server {server} "
+        f"Give them the code; it is not shown again. They join with: polly members accept --server {server} "
         f"--email {shlex.quote(invited)}"
     )
 
 
 def pending(call: Call, output: str) -> None:
-    """Print who was invited and has not joined yet."""
+    """Print who is invited and has not joined yet."""
     session = call.session
     items = session.client.invitations(session.organisation).items
     if output == "json":
@@ -54,40 +54,40 @@ def pending(call: Call, output: str) -> None:
     elif items:
         tables.show(_INVITATION, [(each.email, each.role, tables.date(each.expires_at)) for each in items])
     else:
-        terminal.say(f"No invitation to {session.organisation} waits. To invite somebody, run: polly members add")
+        terminal.say(f"Nobody is invited to {session.organisation}. To invite somebody, run: polly members add")
 
 
 def accept(
     call: Call, email: str | None, code: str | None, ca_file: str | None, *, code_stdin: bool, password_stdin: bool
 ) -> None:
-    """Redeem a code: as who is signed in, or with email and password, also those of a new account.
+    """Redeem a code as the signed-in user, or with the email and password of an existing or a new account.
 
-    Who was not signed in is so afterwards. Raises UsageError for what is missing and can't be asked, CommandError for
-    what the server refuses.
+    In the second case the user is signed in afterwards. Raises UsageError if something is missing and nobody can be
+    asked, and CommandError if the server refuses.
     """
     if code and code_stdin:
         msg = "--code and --code-stdin both give the code: use one."
         raise UsageError(msg)
     if email is not None and email.strip().startswith("invite-"):
-        msg = "This is a code, not an email. A code is asked for, or comes with --code-stdin < code.txt"
+        msg = "This is a code, not an email address. Enter the code when asked, or use --code-stdin < code.txt"
         raise UsageError(msg)
     session = _session(call, email)
     if session is not None and password_stdin:
-        msg = f"--password-stdin is for who is not signed in, and you are, to {session.server}. Leave it out."
+        msg = f"You are already signed in to {session.server}, so no password is needed. Leave out --password-stdin."
         raise UsageError(msg)
     server = session.server if session else account.address(call)
     if session is None:
-        email = email or call.need("--email", lambda: prompts.text("Enter the email that was invited"))
+        email = email or call.need("--email", lambda: prompts.text("Enter the email address that was invited"))
     if code_stdin:
         code = prompts.line_of_stdin("the code")
     if not code:
-        reason = "the code is read from stdin then"
+        reason = "it reads the code from stdin"
         code = call.need("--code-stdin", lambda: prompts.text("Enter the code of the invitation"), reason)
     if session is not None:
         joined = session.client.accept_invitation(api_types.InvitationAccept(code))
     else:
         password = _password(call, password_stdin=password_stdin)
-        profiles.check_writable()  # a code is redeemed once
+        profiles.check_writable()  # before the code is redeemed, because it works once
         joined = Client(server, ca_file=account.certificates(server, ca_file)).accept_invitation(
             api_types.InvitationAccept(code, email, password)
         )
@@ -95,8 +95,8 @@ def accept(
     if session is not None and session.default != joined.organisation:
         joined_one = terminal.clean(joined.organisation)
         terminal.say(
-            f"The commands go on meaning the organisation {session.default}. For this one: --org {joined_one}, or for "
-            f"good: polly org use {joined_one}"
+            f"The commands still use the organisation {session.default}. To use this one: --org {joined_one}, or "
+            f"permanently: polly org use {joined_one}"
         )
     if session is None:
         call.server, call.org = server, None
@@ -105,13 +105,13 @@ def accept(
 
 
 def _session(call: Call, email: str | None) -> Session | None:
-    """Who is signed in at the server that is meant; None for nobody, and for who is not the one with that email."""
+    """Return the session on the selected server; None if nobody is signed in, or somebody with another email."""
     wanted = session.meant(call.profile, call.server)
     if not wanted.token:
         known, url = profiles.load().by_name, wanted.server
         emails = [each.email for each in known.values() if not url or profiles.same(each.server, url)]
         if wanted.profile and wanted.profile not in known:
-            return None  # it is made
+            return None  # a new profile
         if not wanted.profile and (not emails or (email and email.strip().lower() not in emails)):
             return None
     current = call.session
@@ -122,12 +122,12 @@ def _session(call: Call, email: str | None) -> Session | None:
 
 
 def _password(call: Call, *, password_stdin: bool) -> str:
-    """The password of the account, or of the one that is about to be made: then a slip of the finger would stay."""
+    """Ask for the password twice, because it may be that of a new account. Raises UsageError if they differ."""
     if password_stdin:
         return prompts.line_of_stdin("the password")
     question = "Enter your password on this server, or a new one"
     password = call.need("--password-stdin", lambda: prompts.password(question), account.STDIN)
     if prompts.password("Enter the password again") != password:
-        msg = "The two passwords differ; nothing is changed."
+        msg = "The two passwords are different. Nothing was changed."
         raise UsageError(msg)
     return password

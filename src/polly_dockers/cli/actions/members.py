@@ -1,4 +1,4 @@
-"""The members of an organisation: what ``polly members list, set-role`` and ``remove`` do."""
+"""``polly members list``, ``set-role`` and ``remove``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEMBER = (Column("email"), Column("role"), Column("joined at"))
 
 
 def list_(call: Call, output: str) -> None:
-    """Print the members, and behind them who was invited and has not joined yet."""
+    """Print the members, and after them who is invited and has not joined yet."""
     session = call.session
     items = session.client.members(session.organisation).items
     invited = session.client.invitations(session.organisation).items
@@ -54,7 +54,7 @@ def set_role(call: Call, email: str | None, role: api_types.Role | None, output:
 
 
 def remove(call: Call, email: str | None, *, yes: bool) -> None:
-    """Remove a member, or revoke an invitation, once it is confirmed. Raises UsageError."""
+    """Remove a member, or revoke an invitation, after a confirmation. Raises UsageError and DeclinedError."""
     email = email or _ask_member(call, invited=True)
     session = call.session
     organisation = session.organisation
@@ -65,14 +65,14 @@ def remove(call: Call, email: str | None, *, yes: bool) -> None:
     shown = terminal.clean(email)
     if not yes:
         terminal.say(
-            f"{shown} was invited to {organisation} and has not joined. This revokes the invitation: its code is not "
-            "good any more."
+            f"{shown} was invited to {organisation} and has not joined. This revokes the invitation, and its code "
+            "stops working."
             if invited
-            else f"This takes {shown} out of {organisation}: no pull, push or command there any more, from the next "
-            "request on. What they pushed stays."
+            else f"This removes {shown} from {organisation}. From the next request on they can't pull, push or run "
+            "commands there. What they pushed stays."
         )
         if not call.may_ask():
-            msg = "Nobody was removed. To remove without being asked, add --yes."
+            msg = "Nobody was removed. To remove without a question, add --yes."
             raise UsageError(msg)
         call.asked = True
         if not prompts.yes("Revoke the invitation?" if invited else "Remove them?"):
@@ -91,7 +91,7 @@ def remove(call: Call, email: str | None, *, yes: bool) -> None:
 
 
 def _revoke_invitation(session: Session, organisation: str, email: str) -> None:
-    """Revoke what was an invitation a moment ago. Raises CommandError where it is none any more."""
+    """Revoke an invitation. Raises CommandError if it no longer exists."""
     try:
         session.client.revoke_invitation(organisation, email)
     except RequestError as error:
@@ -99,14 +99,14 @@ def _revoke_invitation(session: Session, organisation: str, email: str) -> None:
             raise
         shown = terminal.clean(email)
         msg = (
-            f"The invitation of {shown} is gone: they joined {organisation} meanwhile, or it was revoked. Nothing is "
-            "changed; polly members list shows who is a member."
+            f"The invitation of {shown} no longer exists: they joined {organisation}, or it was revoked. Nothing was "
+            "changed. polly members list shows who is a member."
         )
         raise CommandError(msg) from error
 
 
 def _check_member(call: Call, email: str) -> api_types.MemberItem:
-    """Return the member. Raise CommandError for who is none, before anything else is asked."""
+    """Return the member with this email. Raises CommandError if there is none."""
     session = call.session
     wanted = email.strip().lower()
     found = next((each for each in session.client.members(session.organisation).items if each.email == wanted), None)
@@ -132,7 +132,7 @@ def _ask_member(call: Call, *, invited: bool = False) -> str:
 
 
 def ask_role(call: Call, question: str = "Which role?", current: api_types.Role | None = None) -> api_types.Role:
-    """Return the role that a person chooses, from the current one on. Raises UsageError where nobody can be asked."""
+    """Ask for a role, with the current one selected, and return it. Raises UsageError if nobody can be asked."""
     roles: tuple[api_types.Role, ...] = get_args(api_types.Role)
     answer = call.need("--role", lambda: prompts.choose(question, roles[::-1], current))
     return next(each for each in roles if each == answer)

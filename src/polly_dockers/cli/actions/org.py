@@ -1,4 +1,4 @@
-"""The organisations of the person: what ``polly org list`` and ``use`` do."""
+"""``polly org``: list the organisations of the person, and choose one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ORGANISATION = (Column("organisation"), Column("role"), Column("joined at"), Co
 
 
 def list_(call: Call, output: str) -> None:
-    """Print the organisations, the one joined first at the beginning, and which one is the default; or that of --org.
+    """Print the organisations in the order in which the person joined them, and mark the default; or only --org.
 
-    Raises CommandError for an organisation that the person is not a member of.
+    Raises CommandError if the person is not a member of --org.
     """
     session = call.session
     default = session.default
@@ -48,13 +48,13 @@ def _not_a_member(wanted: str, mine: list[str]) -> CommandError:
 
 
 def use(call: Call) -> None:
-    """Keep the organisation with the profile.
+    """Save the organisation in the profile as its default.
 
-    Raises UsageError where no profile is in use, CommandError for an organisation that the person is not a member of.
+    Raises UsageError if no profile is in use, and CommandError if the person is not a member of the organisation.
     """
     session = call.session
     if session.stored is None:
-        msg = "POLLY_TOKEN says who you are, and no profile is in use. Choose the organisation by POLLY_ORG or --org."
+        msg = "With POLLY_TOKEN there is no profile to save this in. Choose the organisation with POLLY_ORG or --org."
         raise UsageError(msg)
     mine = [each.organisation for each in session.memberships]
     wanted = call.org or call.need("--org", lambda: prompts.choose("Which organisation?", mine))
@@ -66,7 +66,7 @@ def use(call: Call) -> None:
             known.by_name[session.profile] = stored._replace(organisation=wanted)
     session.chosen = wanted
     call.remember("polly org use")
-    terminal.success(f"The commands mean the organisation {wanted} from now on")
+    terminal.success(f"The commands use the organisation {wanted} from now on")
     variable = os.environ.get("POLLY_ORG")
     if variable and variable != wanted:
-        terminal.say(f"Warning: POLLY_ORG={variable} comes first, for as long as it is set.")
+        terminal.say(f"Warning: POLLY_ORG={variable} overrides this as long as it is set.")

@@ -1,4 +1,4 @@
-"""What is kept: what ``polly dockers policy`` shows, tells before it holds, and sets."""
+"""``polly dockers policy``: show, preview and set which commits are kept."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from polly_dockers.cli.session import Session
 
 _STAYS = (
-    "Active tags stay in any case, what an image of several platforms or a signature still needs, and for a day "
-    "whatever was pushed, pulled or restored."
+    "These always stay: active tags, what an image of several platforms or a signature still needs, and what was "
+    "pushed, pulled or restored within the last day."
 )
 _POLICY = (Column("docker repository", own_line=True), Column("keeps"))
 _GOING = (
-    Column("goes", own_line=True),
+    Column("to be deleted", own_line=True),
     Column("pushed at"),
     Column("tags that it had", optional=True, longest=40),
     Column("size", right=True),
@@ -30,7 +30,7 @@ _GOING = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """The options that say what is to be kept."""
+    """The options that set which commits are kept."""
 
     younger_than: str | None
     newest: int | None
@@ -39,7 +39,7 @@ class Wanted:
     inherit: bool
 
     def update(self) -> api_types.PolicyUpdate | None:
-        """As it is sent; None: nothing was asked for. Raises UsageError."""
+        """Return the body of the request; None if no option sets a policy. Raises UsageError if options conflict."""
         rules = [
             name
             for name, value in (
@@ -65,7 +65,7 @@ class Wanted:
         )
 
     def options(self) -> dict[str, str | bool | None]:
-        """As options of the command in one line."""
+        """Return the options for the command in one line."""
         return {
             "younger_than": self.younger_than,
             "newest": str(self.newest) if self.newest is not None else None,
@@ -101,7 +101,7 @@ def run(
 
 
 def _show(call: Call, name: str | None, output: str) -> None:
-    """Print what is kept in the organisation, and in docker repositories with a policy of their own; or in one."""
+    """Print the policy of the organisation and of docker repositories with their own; or of one docker repository."""
     session = call.session
     place = session.repository(name) if name is not None else None
     organisation, name = place or (session.organisation, None)
@@ -123,7 +123,7 @@ def _show(call: Call, name: str | None, output: str) -> None:
 
 
 def _preview(call: Call, name: str | None, as_of: str | None, output: str, *, every: bool) -> None:
-    """Tell what goes by the policy that is set, now or at a later moment. Raises UsageError."""
+    """Print what the current policy deletes, now or at the time of --as-of. Raises UsageError for an invalid time."""
     session = call.session
     when = _moment(as_of, session)
     place = session.repository(name) if name is not None else None
@@ -142,19 +142,19 @@ def _preview(call: Call, name: str | None, as_of: str | None, output: str, *, ev
 
 
 def _organisation_words(organisation: str, *, own: bool) -> str:
-    """Return what an organisation's policy is for, where some docker repositories may have their own."""
+    """Return what the policy of an organisation applies to; ``own``: some docker repositories have their own."""
     others = "other " if own else ""
     return f"all {others}docker repositories of {organisation}"
 
 
 def _moment(text: str | None, session: Session) -> dict[str, str]:
-    """Return --as-of as it is sent, nothing without it. Raises UsageError for what is over by the server's clock."""
+    """Return the query for --as-of, empty without it. Raises UsageError for a time before the server's clock."""
     if text is None:
         return {}
     now = session.client.now()
     at = times.moment(text, "--as-of", now, end=True)
     if at < now:
-        msg = f"--as-of {text!r} is over. Right are tomorrow, +30d or a day to come."
+        msg = f"--as-of {text!r} is in the past. Valid examples: tomorrow, +30d and any future day."
         raise UsageError(msg)
     return {"as_of": at.isoformat()}
 
@@ -171,11 +171,11 @@ def _change(
     only_preview: bool,
     yes: bool,
 ) -> None:
-    """Tell what would go, ask, and set the policy. Raises UsageError and DeclinedError."""
+    """Print what the policy would delete, ask, and set it. Raises UsageError and DeclinedError."""
     session = call.session
     when = _moment(as_of, session)
     if wanted.inherit and name is None:
-        msg = "--inherit takes back the policy of one docker repository: give its --name."
+        msg = "--inherit removes the policy of one docker repository: give its --name."
         raise UsageError(msg)
     place = session.repository(name) if name is not None else None
     organisation, name = place or (session.organisation, None)
@@ -190,7 +190,7 @@ def _change(
             terminal.say("Nothing was changed.")
             return
         if not call.may_ask():
-            msg = "Nothing was changed. To set the policy without being asked, add --yes."
+            msg = "Nothing was changed. To set the policy without a question, add --yes."
             raise UsageError(msg)
         call.asked = True
         if not prompts.yes("Set this policy?"):
@@ -201,15 +201,15 @@ def _change(
     terminal.success(f"{what} keep{'s' if name is not None else ''} {_words(done.policy)}")
     if done.preview.manifests:
         terminal.say(
-            f"To the trash within the next hours: {_much(done.preview)}. "
-            f"What is missed comes back by polly dockers restore."
+            f"The server moves these to the trash within the next hours: {_much(done.preview)}. "
+            "To get something back: polly dockers restore"
         )
     if output == "json":
         tables.document(done)
 
 
 def _words(policy: api_types.Policy) -> str:
-    """A policy as people say it."""
+    """Return what a policy keeps, in words."""
     if policy.keep != "rules":
         return "everything"
     rules = []
@@ -223,7 +223,7 @@ def _words(policy: api_types.Policy) -> str:
 
 
 def _tell(seen: api_types.PolicyChange, what: str, *, every: bool, later: bool, aside: bool = False) -> None:
-    """Print what would go; ``later``: at the moment of --as-of; ``aside``: on stderr, where stdout is for JSON."""
+    """Print what would be deleted. ``later``: at the time of --as-of. ``aside``: on stderr, if stdout is for JSON."""
     when = f"until {tables.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
     items = seen.preview.items if every else seen.preview.items[: listing.SHORT]
     if items:
@@ -234,12 +234,12 @@ def _tell(seen: api_types.PolicyChange, what: str, *, every: bool, later: bool, 
     terminal.say(f"Kept in {what}: {_words(seen.policy)}.")
     if seen.preview.manifests == 0:
         terminal.say(
-            f"Nothing would go {when}." if seen.preview.complete else "Nothing was found so far that would go."
+            f"Nothing would be deleted {when}." if seen.preview.complete else "Nothing to delete was found so far."
         )
         if seen.policy.keep == "rules":
             terminal.say(_STAYS)
         return
-    terminal.say(f"This would go {when}, into the trash first: {_much(seen.preview)}.")
+    terminal.say(f"This would be moved to the trash {when}: {_much(seen.preview)}.")
     if len(items) < seen.preview.manifests:
         more = "; --all lists up to 1,000 of them" if not every else ""
         terminal.say(f"{len(items)} of them are listed{more}.")

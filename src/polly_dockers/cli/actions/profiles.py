@@ -1,4 +1,4 @@
-"""The profiles: what ``polly profiles list, use`` and ``remove`` do."""
+"""``polly profiles``: list, choose and remove the servers that the person is signed in to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROFILE = (
 
 
 def list_(call: Call, output: str) -> None:
-    """Print the profiles in the order of their names, without their tokens."""
+    """Print the profiles, sorted by name, without their tokens."""
     known = profiles.load()
     call.remember("polly profiles list")
     every = sorted(known.by_name.items())
@@ -50,8 +50,8 @@ def list_(call: Call, output: str) -> None:
 
 
 def use(call: Call) -> None:
-    """Make a profile the current one. Raises CommandError where there is none of that name."""
-    wanted = session.meant(_of_server(_name(call), " To make one, run: polly login --profile NAME"), call.server)
+    """Make a profile the current one. Raises CommandError if there is none with that name."""
+    wanted = session.meant(_of_server(_name(call), " To create one, run: polly login --profile NAME"), call.server)
     with profiles.edit() as known:
         name = known.current = session.agreed(known, wanted)
         server = known.by_name[name].server
@@ -59,23 +59,23 @@ def use(call: Call) -> None:
     terminal.success(f"The commands use {name} ({server}) from now on")
     for variable in ("POLLY_TOKEN", "POLLY_PROFILE", "POLLY_SERVER"):
         if os.environ.get(variable):
-            terminal.say(f"Warning: {variable} in the environment comes first, for as long as it is set.")
+            terminal.say(f"Warning: {variable} in the environment overrides this as long as it is set.")
 
 
 def remove(call: Call) -> None:
-    """Sign out of a profile, which its server may name, and forget it.
+    """Sign out of a profile, given by its name or its server, and delete it.
 
-    Raises CommandError where there is none, or its token may still be good, UsageError where the server has several.
+    Raises CommandError if there is none or its token may still work, and UsageError if the server has several.
     """
-    call.profile = _of_server(_name(call), " Nothing is removed.")
+    call.profile = _of_server(_name(call), " Nothing was removed.")
     call.remember("polly profiles remove")
     account.logout(call)
 
 
 def _of_server(text: str, otherwise: str) -> str:
-    """Return the name of the profile that is meant by its name or by the address of its server.
+    """Return the name of the profile with this name or this server address.
 
-    Raises CommandError, with ``otherwise`` at its end, where there is none.
+    Raises CommandError if there is none; its message ends with ``otherwise``.
     """
     known = profiles.load()
     if text in known.by_name:
@@ -95,7 +95,7 @@ def _of_server(text: str, otherwise: str) -> str:
 
 
 def _name(call: Call) -> str:
-    """Return the name of the profile that is meant, which is --profile from then on."""
+    """Return --profile; ask for it if it is missing, and set it on the call."""
     if not call.profile:
         known = sorted(profiles.load().by_name)
         call.profile = call.need("--profile", lambda: prompts.choose("Which profile?", known))

@@ -1,4 +1,4 @@
-"""The access tokens of the person: what ``polly tokens list, create`` and ``revoke`` do."""
+"""``polly tokens``: list, create and revoke access tokens."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _TOKEN = (
 _CREATED = (Column("id"), Column("scope"), Column("expires"), Column("token", own_line=True))
 _STDOUT = "-"
 _SLACK = 60
-"""Seconds that a token may be shorter than what was asked for before it is worth a word."""
+"""Seconds by which a token may expire too early before the command says so."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What kind of token is asked for, and where its secret goes: a path, ``-`` for stdout, or into the table."""
+    """The token to create, and where its secret goes: a path, ``-`` for stdout, or None for the table."""
 
     label: str | None
     scope: Literal["registry", "full"]
@@ -48,7 +48,7 @@ class Wanted:
 
 
 def list_(call: Call, output: str) -> None:
-    """Print the access tokens that are good; the one of this sign-in is marked."""
+    """Print the access tokens that work. The one of this sign-in is marked."""
     items = call.session.client.tokens()
     call.remember("polly tokens list")
     if output == "json":
@@ -63,17 +63,17 @@ def list_(call: Call, output: str) -> None:
 
 
 def create(call: Call, wanted: Wanted, output: str) -> None:
-    """Make an access token, and print it or write it to the file.
+    """Create an access token, and print it or write it to the file.
 
-    Raises UsageError for what is missing or wrong, CommandError for what is refused; a token whose secret could not be
-    written is ended.
+    Raises UsageError if an option is missing or wrong, and CommandError if the server refuses or the secret can't be
+    written. In the latter case the token is revoked.
     """
     lifetime = times.seconds(wanted.expires)
     if wanted.password_stdin and wanted.scope != "full":
-        msg = "--password-stdin goes with --scope full; a token of scope registry takes no password."
+        msg = "--password-stdin works only with --scope full; a token of scope registry needs no password."
         raise UsageError(msg)
     if wanted.file == _STDOUT and output == "json":
-        msg = "--file - and --output json can't be together: both are for stdout."
+        msg = "--file - and --output json can't be together: both write to stdout."
         raise UsageError(msg)
     label = wanted.label or call.need("--label", lambda: prompts.text("What is the token for?"))
     client = _client(call, wanted)
@@ -85,19 +85,21 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        msg = f"{wanted.file or 'stdout'} can't be written: {error.strerror}. The token is ended; name another file."
+        msg = f"{wanted.file or 'stdout'} can't be written: {error.strerror}. The token was revoked. Name another file."
         raise CommandError(msg) from error
     terminal.success(f"access token {created.id} for {terminal.clean(label)!r}")
     if created.expires_in and created.expires_in < lifetime - _SLACK:
         terminal.say(
-            f"Shorter than {wanted.expires}: a token of scope registry ends at the latest when your sign-in does. For "
-            f"a longer one: polly tokens create --scope full, or first polly login --expires {wanted.expires}"
+            f"It expires before {wanted.expires}, together with your sign-in. For a longer one, use --scope full, or "
+            f"first run: polly login --expires {wanted.expires}"
         )
-    terminal.say(f"Good until {tables.date(created.expires_at)}; to end it sooner: polly tokens revoke {created.id}")
+    terminal.say(
+        f"It works until {tables.date(created.expires_at)}. To end it sooner: polly tokens revoke {created.id}"
+    )
 
 
 def _client(call: Call, wanted: Wanted) -> Client:
-    """Return who asks for the token: the sign-in, or for scope full the person with the password."""
+    """Return the client that creates the token: the sign-in's, or for scope full one with the password."""
     session = call.session
     if wanted.scope == "registry":
         return session.client
@@ -127,10 +129,10 @@ def _hand_out(created: api_types.TokenCreated, file: str | None, output: str) ->
 
 
 def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
-    """End an access token by its id, or by a beginning that only it has; what Docker was handed of it is dropped.
+    """Revoke the access token whose id begins with ``token_id``, and delete Docker's cached tokens that end with it.
 
-    Who chooses from a list, or means the sign-in of this computer, is asked first. Raises UsageError for what is not
-    clear or was not confirmed, CommandError where there is no such token.
+    Asks first if the token was chosen from a list, or if it is the one of this sign-in. Raises UsageError if the id is
+    ambiguous or nobody can be asked, DeclinedError if the answer is no, and CommandError if there is no such token.
     """
     session = call.session
     items = session.client.tokens()
@@ -138,17 +140,17 @@ def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
     found = [each for each in items if given and each.id.startswith(given)]
     exact = [each for each in found if each.id == given]
     if len(exact or found) > 1:
-        msg = f"--id {given!r} is the beginning of several: {', '.join(each.id for each in found)}. Give more of it."
+        msg = f"--id {given!r} is ambiguous: {', '.join(each.id for each in found)}. Give more characters."
         raise UsageError(msg)
     if not found:
         by_label = [each.id for each in items if given and each.label == given]
         if given.startswith("polly_"):
-            msg = "--id takes the id of a token, not the token itself; polly tokens list shows the ids."
+            msg = "--id takes the id of a token, not the token itself. polly tokens list shows the ids."
             raise UsageError(msg)
         if by_label:
-            msg = f"--id takes an id, and {given!r} is a label; that of: {', '.join(by_label)}."
+            msg = f"--id takes an id, and {given!r} is the label of: {', '.join(by_label)}."
             raise UsageError(msg)
-        msg = f"You have no access token whose id begins with {given!r}. polly tokens list shows yours."
+        msg = f"You have no access token whose id begins with {given!r}. polly tokens list shows your tokens."
         raise CommandError(msg)
     [item] = exact or found
     named = f"{item.id} ({terminal.clean(item.label) or 'no label'})"
@@ -159,13 +161,13 @@ def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
     call.remember("polly tokens revoke", id=item.id, yes=True)
     left = set() if item.current else {each.id for each in items if item.id not in {each.id, each.parent}}
     _forget(session, left)
-    terminal.success(f"The access token {named} is ended")
+    terminal.success(f"The access token {named} is revoked")
     if item.current:
-        terminal.say(f"It was that of this sign-in. To sign in again: polly login --server {session.server}")
+        terminal.say(f"You were signed in with it here. To sign in again: polly login --server {session.server}")
 
 
 def _forget(session: Session, good: set[str]) -> None:
-    """Drop what was kept for Docker of tokens of this person that are not good any more, in every profile of theirs."""
+    """Delete Docker's cached tokens that do not work any more, in every profile of this person."""
     credentials.forget_revoked(session.server, session.token, good)
     if session.stored is None:
         return
@@ -175,20 +177,20 @@ def _forget(session: Session, good: set[str]) -> None:
 
 
 def _confirmed(call: Call, item: api_types.TokenItem, named: str) -> bool:
-    """Say what ends with the token, and return whether that is wanted. Raises UsageError where nobody can be asked."""
-    ends = "What uses it is signed out."
+    """Print what the token is used for, and ask whether to revoke it. Raises UsageError if nobody can be asked."""
+    ends = "Programs that use it are signed out."
     if item.current:
-        ends = "You are signed in with it on this computer: you are signed out then, and so is Docker."
-    terminal.say(f"This revokes the access token {named}, and all that were made with it. {ends}")
+        ends = "You are signed in with it on this computer, so this signs you and Docker out."
+    terminal.say(f"This revokes the access token {named}, and all that were created with it. {ends}")
     if not call.may_ask():
-        msg = "No access token was revoked. To revoke it without being asked, add --yes; to sign out: polly logout."
+        msg = "No access token was revoked. To revoke it without a question, add --yes. To sign out: polly logout"
         raise UsageError(msg)
     call.asked = True
     return prompts.yes("Revoke it?")
 
 
 def _ask(items: list[api_types.TokenItem]) -> str:
-    """Return the id of one that is chosen; that of this sign-in, which is marked, is the last."""
+    """Ask which token to revoke, and return its id. The one of this sign-in is marked, and last."""
     names = [
         f"{each.id}  {terminal.clean(each.label)}{' (this one)' if each.current else ''}"
         for each in sorted(items, key=lambda each: each.current)

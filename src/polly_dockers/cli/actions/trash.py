@@ -1,4 +1,4 @@
-"""Deleting and restoring: what ``polly dockers delete, restore`` and ``trash`` do."""
+"""``polly dockers delete``, ``restore`` and ``trash``."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _ITEM = (
 
 
 def delete(call: Call, name: str | None, tag: str | None, commit: str | None, output: str, *, yes: bool) -> None:
-    """Put a docker repository, a tag or a commit into the trash, once it is confirmed.
+    """Move a docker repository, a tag or a commit to the trash, after a confirmation.
 
-    Raises UsageError, and DeclinedError for an answer of no.
+    Raises UsageError if nobody can be asked, and DeclinedError if the answer is no.
     """
     what = _what(tag, commit)
     session = call.session
@@ -40,12 +40,12 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
         tag, commit = _ask_version(session, organisation, name)
         what = _what(tag, commit)
     item = session.client.delete(organisation, name, preview=True, **what)
-    if commit is not None:  # from here on the one that was shown, whatever is pushed meanwhile
+    if commit is not None:  # the whole digest, so that a later push can't make it ambiguous
         what["commit"] = commit = item.name
     if not yes:
         terminal.say(_consequences(item))
         if not call.may_ask():
-            msg = "Nothing was deleted. To delete without being asked, add --yes."
+            msg = "Nothing was deleted. To delete without a question, add --yes."
             raise UsageError(msg)
         call.asked = True
         if not prompts.yes("Delete it?"):
@@ -55,7 +55,7 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
     call.remember("polly dockers delete", (organisation, name), tag=tag, commit=commit, yes=True)
     terminal.success(f"{_named(item)} is in the trash")
     way_back = _way_back(session.spelled(organisation, name), tag, commit)
-    terminal.say(f"To bring it back until {tables.date(item.restorable_until)}: {way_back}")
+    terminal.say(f"To restore it until {tables.date(item.restorable_until)}: {way_back}")
     if output == "json":
         tables.document(item)
 
@@ -63,10 +63,10 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
 def restore(
     call: Call, name: str | None, tag: str | None, commit: str | None, new_name: str | None, output: str
 ) -> None:
-    """Bring back what was deleted last of that name. Raises UsageError."""
+    """Restore what was last deleted under that name. Raises UsageError for options that don't fit together."""
     what = _what(tag, commit)
     if new_name is not None and (tag or commit):
-        msg = "--as is for a whole docker repository; a tag or a commit comes back where it was."
+        msg = "--as works only for a whole docker repository; a tag or a commit is restored where it was."
         raise UsageError(msg)
     session = call.session
     if name is None and not what and call.may_ask():
@@ -104,7 +104,7 @@ def list_(call: Call, output: str, *, every: bool) -> None:
 
 def _what(tag: str | None, commit: str | None) -> dict[str, str]:
     if tag is not None and commit is not None:
-        msg = "--tag and --commit can't be together: a commit goes with all its tags, a tag leaves its commits."
+        msg = "--tag and --commit can't be together: choose one."
         raise UsageError(msg)
     if commit is not None:
         commit = repository_names.commit(commit)
@@ -112,7 +112,7 @@ def _what(tag: str | None, commit: str | None) -> dict[str, str]:
 
 
 def _ask_version(session: Session, organisation: str, name: str) -> tuple[str | None, str | None]:
-    """Return the tag or the commit that a person wants to delete; neither for the whole docker repository."""
+    """Ask for the tag or the commit to delete, and return (tag, commit); both None for the docker repository."""
     tags = [each.tag for each in session.client.tags(organisation, name, 1000).items]
     commits = session.client.commits(organisation, name, 1000).items
     kinds = [*(["a tag"] if tags else []), *(["a commit"] if commits else []), "the whole docker repository"]
@@ -126,9 +126,9 @@ def _ask_version(session: Session, organisation: str, name: str) -> tuple[str | 
 
 
 def _ask_deleted(call: Call, *, whole: bool) -> tuple[str, str | None, str | None]:
-    """Return path, tag and commit of what is chosen from the trash, newest first; ``whole``: docker repositories only.
+    """Ask what to restore, and return (path, tag, commit). ``whole`` offers docker repositories only.
 
-    Raises CommandError where nothing is in it.
+    Raises CommandError if the trash is empty.
     """
     session = call.session
     session.require("admin")
@@ -142,7 +142,7 @@ def _ask_deleted(call: Call, *, whole: bool) -> tuple[str, str | None, str | Non
         raise CommandError(msg)
     call.asked = True
     by_line: dict[str, api_types.TrashItem] = {}
-    for each in items:  # of several with one name the newest comes back
+    for each in items:  # of several with one name, the newest is restored
         by_line.setdefault(_named(each), each)
     item = by_line[prompts.choose("What do you want to restore?", list(by_line))]
     return (
@@ -163,10 +163,10 @@ def _ask_deleted_name(call: Call) -> str:
 
 
 def _new_name(session: Session, organisation: str, text: str) -> str:
-    """Return the name of ``--as``, before which the organisation may stand. Raises UsageError for another one."""
+    """Return the name in ``--as``, without its organisation. Raises UsageError for another organisation."""
     other, name = repository_names.split(text, session.registry, "--as")
     if other not in {None, organisation}:
-        msg = f"--as {text!r} is in another organisation than {organisation}, where the docker repository was."
+        msg = f"--as {text!r} is not in {organisation}, the organisation of the docker repository."
         raise UsageError(msg)
     return name if other else name.removeprefix(f"{organisation}/")
 
@@ -179,15 +179,15 @@ def _named(item: api_types.TrashItem) -> str:
 
 
 def _consequences(item: api_types.TrashItem) -> str:
-    """Say what would go, and how much."""
+    """Return a sentence that says what would be deleted, and its size."""
     commits = f"{item.commits} commit{'' if item.commits == 1 else 's'}"
     if item.kind == "tag":
-        return f"This takes away {_named(item)}. Its commits stay, inactive, and are pulled by their digest."
+        return f"This deletes {_named(item)}. Its commits stay, as inactive commits, and can be pulled by their digest."
     if item.kind == "repository":
         held = f"its {commits}" if item.commits == 1 else f"all {commits} in it"
-        return f"This takes away {_named(item)} with {held}, {size(item.size)}."
-    tags = f", and the tags that it has: {', '.join(map(terminal.clean, item.tags))}" if item.tags else ""
-    return f"This takes away {_named(item)}, {size(item.size)}: {commits}{tags}."
+        return f"This deletes {_named(item)} with {held}, {size(item.size)}."
+    tags = f", and its tags: {', '.join(map(terminal.clean, item.tags))}" if item.tags else ""
+    return f"This deletes {_named(item)}, {size(item.size)}: {commits}{tags}."
 
 
 def _way_back(name: str, tag: str | None, commit: str | None) -> str:

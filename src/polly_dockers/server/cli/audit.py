@@ -67,7 +67,7 @@ def run_audit(
     polly audit list.
     """
     if name is not None and org is None and "/" not in name:
-        msg = f"--name {name!r} is in which organisation? Right are --name ORG/{name}, and --org ORG --name {name}."
+        msg = f"--name {name!r} is in which organisation? Use --name ORG/{name}, or --org ORG --name {name}."
         raise BadRequest(msg)
     wanted = Wanted(
         event=event,
@@ -77,8 +77,8 @@ def run_audit(
         since=_moment(since, "--since", end=False),
         until=_moment(until, "--until", end=True),
     )
-    if wrong := audit_filter.wrong(by, wanted.since, wanted.until):
-        raise BadRequest(wrong)
+    if problem := audit_filter.problem(by, wanted.since, wanted.until):
+        raise BadRequest(problem)
 
     async def read(context: Context) -> list[Entry]:
         found: list[Entry] = []
@@ -126,8 +126,6 @@ def _moment(text: str | None, option: str, *, end: bool) -> int | None:
     try:
         at = times.parse(text, dt.datetime.now().astimezone(), end=end)
     except ValueError as error:
-        msg = (
-            f"{option} {text!r} is not a time. Right are yesterday, 2026-11-24, '2026-11-24 18:00' and 7d (a week ago)."
-        )
+        msg = f"{option} {text!r} is not a time. Use yesterday, 2026-11-24, '2026-11-24 18:00' or 7d (a week ago)."
         raise BadRequest(msg) from error
     return int(at.timestamp() * SECOND)
