@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from polly_dockers.cli import terminal
-from polly_dockers.cli.errors import UsageError
+from polly_dockers.cli.errors import DeclinedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,20 @@ class Call:
             raise UsageError(msg)
         self.asked = True
         return question()
+
+    def confirm(self, question: str, nothing: str, action: str) -> None:
+        """Ask a yes-or-no question. Raises DeclinedError if the answer is no, UsageError if the command may not ask.
+
+        ``nothing`` says that nothing was done; ``action`` completes "To … without a question, add --yes".
+        """
+        if not self.may_ask():
+            msg = f"{nothing} To {action} without a question, add --yes."
+            raise UsageError(msg)
+        from polly_dockers.cli import prompts
+
+        self.asked = True
+        if not prompts.yes(question):
+            raise DeclinedError(nothing)
 
     def remember(
         self, command: str, repository: tuple[str, str] | None = None, /, **options: str | bool | None

@@ -88,11 +88,11 @@ def test_who_is_meant(
 
 def test_a_contradiction_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
     """The profile with its server, and the other server; by the names of what said them."""
-    with pytest.raises(CommandError, match=rf"^--profile b is of {B}, and --server says {A}\."):
+    with pytest.raises(CommandError, match=rf"^--profile b belongs to {B}, but --server is {A}\."):
         session.resolve("b", A, None)
     monkeypatch.setenv("POLLY_PROFILE", "b")
     monkeypatch.setenv("POLLY_SERVER", A)
-    with pytest.raises(CommandError, match=rf"^POLLY_PROFILE b is of {B}, and POLLY_SERVER says {A}\."):
+    with pytest.raises(CommandError, match=rf"^POLLY_PROFILE b belongs to {B}, but POLLY_SERVER is {A}\."):
         session.resolve(None, None, None)
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from polly_dockers import api_types
 from polly_dockers.cli import prompts, tables, terminal
-from polly_dockers.cli.errors import CommandError, DeclinedError, RequestError, UsageError
+from polly_dockers.cli.errors import CommandError, RequestError
 from polly_dockers.cli.tables import Column
 
 if TYPE_CHECKING:
@@ -71,13 +71,8 @@ def remove(call: Call, email: str | None, *, yes: bool) -> None:
             else f"This removes {shown} from {organisation}. From the next request on they can't pull, push or run "
             "commands there. What they pushed stays."
         )
-        if not call.may_ask():
-            msg = "Nobody was removed. To remove without a question, add --yes."
-            raise UsageError(msg)
-        call.asked = True
-        if not prompts.yes("Revoke the invitation?" if invited else "Remove them?"):
-            msg = "Nobody was removed."
-            raise DeclinedError(msg)
+        question = "Revoke the invitation?" if invited else "Remove them?"
+        call.confirm(question, "Nobody was removed.", "remove")
     if invited:
         _revoke_invitation(session, organisation, email)
     else:

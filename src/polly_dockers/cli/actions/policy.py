@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
-from polly_dockers.cli import listing, prompts, tables, terminal, times
-from polly_dockers.cli.errors import DeclinedError, UsageError
+from polly_dockers.cli import listing, tables, terminal, times
+from polly_dockers.cli.errors import UsageError
 from polly_dockers.cli.tables import Column
 from polly_dockers.formatting import size
 
@@ -189,13 +189,7 @@ def _change(
         if only_preview:
             terminal.say("Nothing was changed.")
             return
-        if not call.may_ask():
-            msg = "Nothing was changed. To set the policy without a question, add --yes."
-            raise UsageError(msg)
-        call.asked = True
-        if not prompts.yes("Set this policy?"):
-            msg = "Nothing was changed."
-            raise DeclinedError(msg)
+        call.confirm("Set this policy?", "Nothing was changed.", "set the policy")
     done = session.client.set_policy(organisation, name, body, preview=False)
     call.remember("polly dockers policy", place, **wanted.options(), yes=True)
     terminal.success(f"{what} keep{'s' if name is not None else ''} {_words(done.policy)}")

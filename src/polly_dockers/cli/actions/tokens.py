@@ -12,7 +12,7 @@ import msgspec
 from polly_dockers.cli import credentials, files, profiles, prompts, tables, terminal, times
 from polly_dockers.cli.actions import account
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.errors import CommandError, DeclinedError, UsageError
+from polly_dockers.cli.errors import CommandError, UsageError
 from polly_dockers.cli.new_token import new_token
 from polly_dockers.cli.tables import Column
 from polly_dockers.system import process
@@ -154,9 +154,8 @@ def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
         raise CommandError(msg)
     [item] = exact or found
     named = f"{item.id} ({terminal.clean(item.label) or 'no label'})"
-    if not yes and (item.current or token_id is None) and not _confirmed(call, item, named):
-        msg = "No access token was revoked."
-        raise DeclinedError(msg)
+    if not yes and (item.current or token_id is None):
+        _confirm(call, item, named)
     session.client.revoke_token(item.id)
     call.remember("polly tokens revoke", id=item.id, yes=True)
     left = set() if item.current else {each.id for each in items if item.id not in {each.id, each.parent}}
@@ -176,17 +175,13 @@ def _forget(session: Session, good: set[str]) -> None:
             credentials.forget_revoked(each.server, each.token, good)
 
 
-def _confirmed(call: Call, item: api_types.TokenItem, named: str) -> bool:
-    """Print what the token is used for, and ask whether to revoke it. Raises UsageError if nobody can be asked."""
+def _confirm(call: Call, item: api_types.TokenItem, named: str) -> None:
+    """Print what the token is used for, and ask whether to revoke it. Raises as ``Call.confirm``."""
     ends = "Programs that use it are signed out."
     if item.current:
         ends = "You are signed in with it on this computer, so this signs you and Docker out."
     terminal.say(f"This revokes the access token {named}, and all that were created with it. {ends}")
-    if not call.may_ask():
-        msg = "No access token was revoked. To revoke it without a question, add --yes. To sign out: polly logout"
-        raise UsageError(msg)
-    call.asked = True
-    return prompts.yes("Revoke it?")
+    call.confirm("Revoke it?", "No access token was revoked.", "revoke it")
 
 
 def _ask(items: list[api_types.TokenItem]) -> str:

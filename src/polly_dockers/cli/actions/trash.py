@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from polly_dockers import api_types
 from polly_dockers.cli import listing, prompts, repository_names, tables, terminal
 from polly_dockers.cli.actions.dockers import ask_name
-from polly_dockers.cli.errors import CommandError, DeclinedError, UsageError
+from polly_dockers.cli.errors import CommandError, UsageError
 from polly_dockers.cli.tables import Column
 from polly_dockers.formatting import size
 
@@ -44,13 +44,7 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
         what["commit"] = commit = item.name
     if not yes:
         terminal.say(_consequences(item))
-        if not call.may_ask():
-            msg = "Nothing was deleted. To delete without a question, add --yes."
-            raise UsageError(msg)
-        call.asked = True
-        if not prompts.yes("Delete it?"):
-            msg = "Nothing was deleted."
-            raise DeclinedError(msg)
+        call.confirm("Delete it?", "Nothing was deleted.", "delete")
     item = session.client.delete(organisation, name, preview=False, **what)
     call.remember("polly dockers delete", (organisation, name), tag=tag, commit=commit, yes=True)
     terminal.success(f"{_named(item)} is in the trash")
