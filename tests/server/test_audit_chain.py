@@ -1,4 +1,4 @@
-"""The chain of the audit log: whoever changes it is found out by polly-server check, also after a rebuild."""
+"""polly-server check finds every change of the audit log, also after a rebuild."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check(server: Server, *more: str) -> tuple[int, str]:
 
 
 def head(server: Server) -> str:
-    """The head that the check tells of a log that is whole."""
+    """The head of the chain, as the check prints it for a log that is whole."""
     code, said = check(server)
     assert (code, "The audit log is whole" in said) == (0, True), said
     return said.split()[-1]

@@ -224,7 +224,7 @@ def test_a_restore_is_the_registry_of_that_moment(server: Server, repo: Repo, ma
 
 
 def test_a_blob_that_was_copied_wrongly_is_no_backup(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
-    """The backup fails, names the file, and leaves the backup of before."""
+    """The backup fails, names the file, and leaves the previous backup as it is."""
     backup = tmp_path / "backup"
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
     newer = image()

@@ -107,7 +107,7 @@ def test_a_password_is_not_waited_for_without_a_terminal(data: Path) -> None:
     ],
 )
 def test_nothing_is_asked_for_what_cannot_be_done(data: Path, command: tuple[str, ...], said: str) -> None:
-    """An unknown organisation, email or user is told before a password is asked for."""
+    """An unknown organisation, email or user is refused before a password is asked for."""
     assert said in refused(*command, "--data", str(data), code=2 if said == "not a valid email address" else 1)
 
 
@@ -246,7 +246,7 @@ class Pusher:
 
 
 def test_sigterm_lets_an_upload_end(tmp_path: Path) -> None:
-    """An upload that is under way when the server is told to end is answered 201, and is there after a restart."""
+    """An upload that is under way when the server is stopped is answered 201, and is there after a restart."""
     content = os.urandom(100_000)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     with running_server(tmp_path) as server:

@@ -1,4 +1,4 @@
-"""The journal is compacted beside a server: what is gone for good leaves it, and it tells all the rest as before."""
+"""The journal is compacted beside a server: purged manifests leave it, and a rebuild still brings back all the rest."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_is_purged_leaves_it(server: Server, tmp_path: Path) -> None:
 
 
 def test_workers_that_have_it_open(server: Server, tmp_path: Path) -> None:
-    """Each goes on in a new file: what they push after a compaction is in the journal, whoever pushed before."""
+    """After a compaction each worker writes to a new file, and what it pushes then is in the journal."""
     repo = admin(server).new_repo()
     with each_worker(server) as workers:
         for round_ in range(3):
@@ -123,7 +123,7 @@ def test_pushes_meanwhile(server: Server, tmp_path: Path) -> None:
 
 
 def test_writers_wait_for_no_reading(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written meanwhile is read before the writers' lock is taken, and under it only the last of that."""
+    """What is written meanwhile is read before the writers' lock is taken, and only the rest of it under the lock."""
     ann = admin(server)
     push(ann)
     read: list[tuple[bool, int]] = []
@@ -207,7 +207,7 @@ def test_a_compaction_that_was_stopped(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_snapshot_that_the_disk_changed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written is read again before the journal loses anything."""
+    """A snapshot is read again before the files that it replaces are deleted."""
     fill(admin(server))
     server.stop()
     before = told(server)
@@ -264,7 +264,7 @@ def test_backups(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_backup_that_was_stopped(server: Server, tmp_path: Path) -> None:
-    """Between the new journal and the new database: it is the backup of before, with the journal of before."""
+    """A backup that fails between the new journal and the new database is still the previous one, with its journal."""
     ann, backup = admin(server), tmp_path / "backup"
     fill(ann)
     back_up(server, backup)
@@ -462,7 +462,7 @@ def test_a_beginning_that_was_cut_off(server: Server, statement: str) -> None:
 
 
 def test_a_week_in_a_server(server: Server) -> None:
-    """A server compacts by itself once something has been gone for a week: is_due with its rows and files."""
+    """A server compacts automatically once something has been gone for a week."""
     ann = admin(server)
     repo, gone = push(ann)
     assert ann.api.send("DELETE", f"{ann.base}/repository?name={repo.name.partition('/')[2]}").status == 200

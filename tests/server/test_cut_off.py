@@ -1,4 +1,4 @@
-"""Answers that do not come to their end: the log tells whose doing it was."""
+"""For a response that is cut off, the log says whether the client or the server ended it."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.server_options("--collect-seconds", "0")
 
 
 def time_passes(server: Server) -> None:
-    """Leases end, graves are old, what is in the trash has been there for years: by hand, in the rows."""
+    """Have all leases, waiting keys and items of the trash be over, by a change of their rows."""
     with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
         connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
         connection.execute("UPDATE tombstones SET not_before = 0")
@@ -50,19 +50,19 @@ def time_passes(server: Server) -> None:
 
 
 def test_a_run_counts_no_links(server: Server, ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits at its end are keys; links are counted, which reads all of them, where somebody asks for a dry run."""
+    """A run reports how many keys wait; links, which take reading all of them, are counted for a dry run only."""
     ann.new_repo().push_blob(b"nobody needs me")
     monkeypatch.setattr(db.garbage, "waiting", None)
     assert collecting.collect(server, later=2 * SECONDS_PER_DAY, grace_seconds=3600).waiting == 1
 
 
 def collect(server: Server, *more: str) -> str:
-    """Run the collector; what it said."""
+    """Run the collector; what it printed."""
     return polly_server("gc", "--data", str(server.data), *more)
 
 
 def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
-    """Not while it is leased, not at once, and then its bytes are gone."""
+    """A blob that no manifest names goes once its lease has ended: first its row, then its bytes."""
     repo = ann.new_repo()
     digest = repo.push_blob(b"nobody needs me")
     made = image()
@@ -83,7 +83,7 @@ def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
 
 
 def test_a_digest_that_comes_again(server: Server, ann: Person) -> None:
-    """3: pushed again between its row's end and its bytes', it has bytes of its own that stay."""
+    """3: a blob that is pushed again before its old bytes are deleted has bytes of its own, which stay."""
     repo = ann.new_repo()
     data = b"again and again"
     repo.push_blob(data)
@@ -95,7 +95,7 @@ def test_a_digest_that_comes_again(server: Server, ann: Person) -> None:
 
 
 def test_a_head_is_a_promise(server: Server, ann: Person) -> None:
-    """2: an old blob that a HEAD or a mount has just found is not taken."""
+    """2: an old blob that a HEAD or a mount has just found is kept."""
     repo, other = ann.new_repo(), ann.new_repo()
     first, second = repo.push_blob(b"found by HEAD"), repo.push_blob(b"mounted from")
     time_passes(server)
@@ -109,7 +109,7 @@ def test_a_head_is_a_promise(server: Server, ann: Person) -> None:
 
 
 def test_what_an_index_needs_stays(server: Server, ann: Person) -> None:
-    """9: children, nested indexes and referrers hold their blobs, tagged or not."""
+    """9: children, nested indexes and referrers keep their blobs, tagged or not."""
     repo = ann.new_repo()
     child, signature = image(), None
     repo.push(child)
@@ -128,7 +128,7 @@ def test_what_an_index_needs_stays(server: Server, ann: Person) -> None:
 
 
 def test_the_trash_is_purged(server: Server, ann: Person) -> None:
-    """After its time a commit, a tag and a repository are gone for good, and their space comes back."""
+    """After trash_days a commit, a tag and a repository are purged, and their space is freed."""
     repo, other = ann.new_repo(), ann.new_repo()
     kept, gone = image(), image()
     repo.push(kept, "kept", "tag")
@@ -157,7 +157,7 @@ def test_the_trash_is_purged(server: Server, ann: Person) -> None:
 
 
 def test_the_trash_is_kept_as_the_server_says(tmp_path: Path) -> None:
-    """A command beside a server with settings of its own keeps what a person was told to have time for."""
+    """A command beside a server goes by the trash_days that the server runs with."""
     with running_server(tmp_path, "--collect-seconds", "0", "--trash-days", "365") as server:
         ann = admin(server)
         repo = ann.new_repo()
@@ -172,7 +172,7 @@ def test_the_trash_is_kept_as_the_server_says(tmp_path: Path) -> None:
 
 
 def test_what_is_in_the_trash_keeps_its_bytes(server: Server, ann: Person) -> None:
-    """Leases that end take nothing of it."""
+    """The blobs of an image in the trash are kept after their leases have ended."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -188,7 +188,7 @@ def test_what_is_in_the_trash_keeps_its_bytes(server: Server, ann: Person) -> No
 
 
 def test_a_deleted_blob_gives_its_space_back(server: Server, ann: Person) -> None:
-    """Off the wire at once; then its row and its bytes go."""
+    """A deleted blob cannot be pulled at once, and later its row and its bytes go."""
     repo = ann.new_repo()
     digest = repo.push_blob(b"deleted by hand")
     assert repo.delete(f"blobs/{digest}").status == 202
@@ -200,7 +200,7 @@ def test_a_deleted_blob_gives_its_space_back(server: Server, ann: Person) -> Non
 
 
 def test_a_download_goes_on_while_its_blob_is_collected(server: Server, ann: Person) -> None:
-    """28: who began to read has the bytes to their end, when nothing else has them any more."""
+    """28: a download goes on to its end while its blob is deleted."""
     repo = ann.new_repo()
     data = secrets.token_bytes(1 << 20) * 48
     digest = repo.push_blob(data)
@@ -221,7 +221,7 @@ def test_a_download_goes_on_while_its_blob_is_collected(server: Server, ann: Per
 
 
 def test_a_worker_stands_still(server: Server, ann: Person) -> None:
-    """32: stopped in the middle of a push for longer than any lease, it commits nothing that is not all there."""
+    """32: a worker that stood still for longer than any lease stores no manifest whose blobs are gone."""
     repo = ann.new_repo()
     made = image()
     place = repo.start()
@@ -250,7 +250,7 @@ def test_a_worker_stands_still(server: Server, ann: Person) -> None:
 
 
 def test_abandoned_uploads_go(server: Server, ann: Person) -> None:
-    """14: once nobody has continued them for upload_seconds; one that is held stays."""
+    """14: uploads that nobody has continued for upload_seconds are deleted, and newer ones stay."""
     repo = ann.new_repo()
     old, new = repo.start(), repo.start()
     assert repo.send("PATCH", old, b"x" * 1000).status == 202
@@ -263,7 +263,7 @@ def test_abandoned_uploads_go(server: Server, ann: Person) -> None:
 
 
 def test_one_user_leaves_no_folder_full_of_uploads(server: Server, ann: Person) -> None:
-    """Whoever begins more than a thousand uploads loses the oldest; the newest, and those of others, stay."""
+    """A user who begins more than a thousand uploads loses the oldest, and nobody else loses any."""
     repo, writer = ann.new_repo(), ann.add("writer")
     other, theirs = repo.start(), writer.at(repo.name, "pull,push")
     first = theirs.start()
@@ -280,7 +280,7 @@ def test_one_user_leaves_no_folder_full_of_uploads(server: Server, ann: Person) 
 
 
 def test_keys_without_a_row_go(server: Server, ann: Person) -> None:
-    """Bytes of a push that was cut off before its row are found, once they are old enough to be no push's."""
+    """Bytes without a row are kept while they may belong to a push under way."""
     repo = ann.new_repo()
     repo.push(image(), "v1")
     part = next((server.data / "blobs" / "sha256").iterdir())
@@ -291,7 +291,7 @@ def test_keys_without_a_row_go(server: Server, ann: Person) -> None:
 
 
 def test_only_one_collects(server: Server) -> None:
-    """A second one says so, and does nothing."""
+    """A second collector says that another is running, and does nothing."""
     import fcntl  # noqa: PLC0415 - for this test alone
 
     with (server.data / "collector.lock").open("w") as lock:

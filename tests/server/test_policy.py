@@ -1,4 +1,4 @@
-"""Policies beside a server: what was told beforehand goes, into the trash first; what something else needs stays."""
+"""Policies beside a server: what the preview names goes to the trash, and what something else needs stays."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.server_options("--collect-seconds", "0")
 
 
 def days_pass(server: Server, days: int) -> None:
-    """Everything that was pushed or pulled was so many days earlier: by hand, in the rows."""
+    """Have every push and pull be so many days earlier, by a change of the rows."""
     with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
         past = days * DAY * 1_000_000
         connection.execute("UPDATE manifests SET pushed_at = pushed_at - ?", (past,))
@@ -43,13 +43,13 @@ def days_pass(server: Server, days: int) -> None:
 
 
 def settle(server: Server) -> None:
-    """Let every worker write what was pulled from it: they do at their end."""
+    """Have every worker write its pulls, which it does when it ends."""
     server.stop()
     server.start()
 
 
 def collect(server: Server, *more: str) -> str:
-    """Run the collector; what it said."""
+    """Run the collector; what it printed."""
     return polly_server("gc", "--data", str(server.data), *more)
 
 
@@ -59,19 +59,19 @@ def short(repo: Repo) -> str:
 
 
 def put(person: Person, body: dict[str, Any], query: str = "") -> dict[str, Any]:
-    """Set a policy, or preview it; the answer."""
+    """Set a policy, or preview it; the response."""
     answer = person.api.json("PUT", f"{person.base}/policy{query}", body)
     assert answer.status == 200, answer.body
     return answer.json()
 
 
 def going(person: Person, body: dict[str, Any], query: str = "?preview=true") -> list[str]:
-    """Digests that would go by a policy."""
+    """The digests that a policy would move to the trash."""
     return sorted(each["path"].partition("@")[2] for each in put(person, body, query)["preview"]["items"])
 
 
 def trashed(person: Person) -> list[dict[str, Any]]:
-    """What is in the trash."""
+    """The items of the trash."""
     answer = person.api.get(f"{person.base}/trash?limit=1000")
     assert answer.status == 200
     return list(answer.json()["items"])
@@ -88,7 +88,7 @@ def overwritten(repo: Repo, times: int = 3, tag: str = "v1") -> list[str]:
 
 
 def test_without_a_policy_everything_stays(server: Server, ann: Person) -> None:
-    """For years, and the collector says that nothing goes."""
+    """Without a policy commits of any age stay."""
     repo = ann.new_repo()
     digests = overwritten(repo)
     days_pass(server, 4000)
@@ -115,7 +115,7 @@ KEPT = [
 
 
 def test_what_the_preview_told_goes(server: Server, ann: Person) -> None:
-    """Exactly that, whatever the rules; the trash and the log say that a policy did it."""
+    """For any rules, exactly what the preview named goes; the trash and the audit log say that a policy did it."""
     repo = ann.new_repo()
     digests = []
     for _ in range(4):
@@ -206,7 +206,7 @@ def test_what_something_else_needs_stays(server: Server, ann: Person) -> None:
 
 
 def test_what_is_restored_is_not_taken_again(server: Server, ann: Person) -> None:
-    """Whoever brings a commit back has a day, or what the rules say, to write another policy."""
+    """A restored commit stays for a day, or as long as the rules say, so that the policy can be changed."""
     repo = ann.new_repo()
     digests = overwritten(repo, 2)
     days_pass(server, 10)
@@ -221,7 +221,7 @@ def test_what_is_restored_is_not_taken_again(server: Server, ann: Person) -> Non
 
 
 def test_a_repository_that_is_restored_is_not_emptied(server: Server, ann: Person) -> None:
-    """Nobody could pull from it while it lay in the trash: all of it counts as pulled when it comes back."""
+    """All of a repository counts as pulled when it is restored, as nobody could pull from it in the trash."""
     repo = ann.new_repo()
     digests = overwritten(repo, 2)
     settle(server)
@@ -239,7 +239,7 @@ def test_a_repository_that_is_restored_is_not_emptied(server: Server, ann: Perso
 
 
 def test_a_sparse_index_that_is_pushed_again_stays(server: Server, ann: Person) -> None:
-    """A push of what is there but for a part of it counts as one, as for what is there whole."""
+    """Pushing a sparse index again counts as a push, as it does for a whole manifest."""
     repo = ann.new_repo()
     changed = ann.api.json("PATCH", f"{ann.base}/repository?name={short(repo)}", {"sparse_indexes": "allow"})
     assert changed.status == 200
@@ -257,7 +257,7 @@ def test_a_sparse_index_that_is_pushed_again_stays(server: Server, ann: Person) 
 
 
 def test_a_tag_in_the_trash_comes_back(server: Server, ann: Person) -> None:
-    """Its newest commit stays as long as the tag can be restored, whatever the rules."""
+    """The newest commit of a deleted tag stays as long as the tag can be restored."""
     repo = ann.new_repo()
     digests = overwritten(repo, 2)
     days_pass(server, 10)
@@ -355,7 +355,7 @@ def test_who_set_it(ann: Person) -> None:
 
 
 def test_a_policy_survives_the_database(server: Server, ann: Person) -> None:
-    """Rebuilt from the store it holds as before; and as nobody knows what was pulled, nothing goes for as long."""
+    """After a rebuild a policy is as before, and everything counts as pulled at that moment."""
     repo = ann.new_repo()
     digests = overwritten(repo)
     put(ann, {"keep": "rules", "pulled": 5 * DAY})
@@ -381,7 +381,7 @@ def test_a_policy_survives_the_database(server: Server, ann: Person) -> None:
 
 
 def test_purged_in_the_end(server: Server, ann: Person) -> None:
-    """After the days of the trash, as what people delete; its space comes back."""
+    """What a policy moved to the trash is purged after trash_days, and its space is freed."""
     repo = ann.new_repo()
     digests = overwritten(repo)
     days_pass(server, 10)
@@ -400,7 +400,7 @@ def test_purged_in_the_end(server: Server, ann: Person) -> None:
 
 
 def test_a_preview_of_a_later_day_is_what_goes_then(server: Server, ann: Person) -> None:
-    """Nothing now, and after so many days what it told, as long as nothing was pushed or pulled in between."""
+    """A preview of a later day names what goes by then if nothing is pushed or pulled in between."""
     first, second = ann.new_repo(), ann.new_repo()
     mine, own = overwritten(first), overwritten(second)
     settle(server)
@@ -430,7 +430,7 @@ def test_a_preview_of_a_later_day_is_what_goes_then(server: Server, ann: Person)
 
 
 def test_a_moment_that_can_not_be(ann: Person) -> None:
-    """What is over, what is no time with its zone, and a day for a policy that is set: each is refused, and why."""
+    """A moment in the past, a time without a zone, and a moment for a policy that is set are refused."""
     for text in ("2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z", "tomorrow", "2030-01-01", "2030-01-01T00:00:00"):
         answer = ann.api.get(f"{ann.base}/policy-preview?as_of={text}")
         assert (answer.status, answer.code, "as_of" in answer.message) == (400, "BAD_REQUEST", True)

@@ -1,4 +1,4 @@
-"""36: the collector purges an organisation or a repository while someone restores it: one of the two happens, whole."""
+"""36: while an organisation or a repository is purged, restoring it works as a whole or is refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Died(Exception):
 
 
 def check(server: Server) -> None:
-    """All space is free again, and nothing is wrong."""
+    """All space is free again, and the check finds nothing wrong."""
     for days in (2, 4):
         collect(server, later=days * SECONDS_PER_DAY)
     assert server.stored() == set()
@@ -207,7 +207,7 @@ def test_a_collector_that_ends_in_the_middle(server: Server, what: type[Reposito
 
 @BOTH
 def test_a_rebuild_in_the_middle(server: Server, what: type[Repository]) -> None:
-    """Blobs of it may be gone by then: it can't be restored after a rebuild either, nothing is lost, and it goes."""
+    """What was being purged cannot be restored after a rebuild either, for its blobs may be gone; it is purged then."""
 
     def end() -> None:
         raise Died
@@ -231,7 +231,7 @@ def test_a_rebuild_in_the_middle(server: Server, what: type[Repository]) -> None
 
 
 def test_a_commit_of_many_tags(server: Server) -> None:
-    """A commit that takes more than one transaction is restored whole before the first, and not after it."""
+    """A commit that is purged in several transactions can be restored before the first of them, and not after it."""
     ann = admin(server)
     repo, made = ann.new_repo(), image()
     repo.push(made, *(f"v{number}" for number in range(201)))
@@ -250,7 +250,7 @@ def test_a_commit_of_many_tags(server: Server) -> None:
 
 
 def test_another_of_its_name(server: Server) -> None:
-    """While one is being purged, another of its name that was deleted since is what a restore brings back."""
+    """While a repository is being purged, a restore brings back the newer one of its name."""
     older, made = Repository(server), image()
 
     def meanwhile() -> None:
@@ -281,7 +281,7 @@ entry.run()
 
 
 def test_a_command_that_is_killed_and_one_that_goes_on(server: Server, tmp_path: Path) -> None:
-    """polly-server gc, stopped in the middle beside a server: a restore is refused, or waits and is refused then."""
+    """While polly-server gc stands still or was killed in the middle of a purge, a restore is refused."""
     settings = tmp_path / "settings.toml"
     settings.write_text("trash_days = 0\ngrace_seconds = 0\n")
     command = [sys.executable, "-c", STANDS_STILL, "gc", "--data", str(server.data), "--config", str(settings)]

@@ -93,7 +93,7 @@ def test_the_database_is_deleted(tmp_path: Path) -> None:
 
 
 def test_nobody_has_a_password(tmp_path: Path) -> None:
-    """Until the operator gives one: neither the one of before is good, nor what stands in its place, nor any other."""
+    """After a rebuild nobody can sign in with any password until the operator sets one."""
     with running_server(tmp_path) as server:
         email, password = server.admin
         server.stop()
@@ -139,7 +139,7 @@ def test_a_tag_is_where_it_was(tmp_path: Path) -> None:
 
 
 def test_what_no_manifest_names_is_kept_for_a_while(tmp_path: Path) -> None:
-    """14: a part of the journal may turn up again; after 30 days the space comes back."""
+    """14: after a rebuild, blobs that no manifest names are kept for 30 days."""
     with running_server(tmp_path, "--collect-seconds", "0") as server:
         ann = admin(server)
         repo = ann.new_repo()
@@ -158,7 +158,7 @@ def test_what_no_manifest_names_is_kept_for_a_while(tmp_path: Path) -> None:
 
 
 def test_a_server_without_its_database_does_not_begin_anew(tmp_path: Path) -> None:
-    """run, init and every other command refuse, and name the way back: an empty registry would collect all blobs."""
+    """Without its database every command refuses and names rebuild: an empty registry would collect all blobs."""
     server = Server(tmp_path / "data", free_port())
     server.init()
     server.start()

@@ -19,7 +19,7 @@ PATH = "/" + "x" * 490
 
 
 def test_requests_go_on(tmp_path: Path) -> None:
-    """Every request is answered, dropped lines are counted, the log tells of them, and the server ends as ever."""
+    """With a log that nobody reads, requests are answered, and dropped lines are counted and logged."""
     server = Server(tmp_path / "data", free_port())
     server.init()
     place = ("--data", str(server.data), "--listen", server.registry, "--workers", "1")

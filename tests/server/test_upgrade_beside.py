@@ -60,7 +60,7 @@ def test_a_server_runs(tmp_path: Path) -> None:
 
 
 def test_a_command_does_not_upgrade(older: Path) -> None:
-    """The server of before may be running, and has no lock: the command says how to go on, and changes nothing."""
+    """A command on a folder of an older version changes nothing and says what to do, as its server may be running."""
     done = subprocess.run(
         [str(BIN / "polly-server"), "org", "list", "--data", str(older)], capture_output=True, text=True, check=False
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def usage(server: Server) -> dict[str, dict[str, Any]]:
-    """What it tells, by repository."""
+    """What polly-server usage prints, by repository."""
     told = json.loads(polly_server("usage", "--data", str(server.data), "--output", "json"))
     return {f"{each['organisation']}/{each['name']}": each for each in told["repositories"]}
 
@@ -86,7 +86,7 @@ def test_two_organisations_of_one_name_stand_apart(server: Server, ann: Person) 
 
 
 def test_nothing_else_is_said(server: Server, ann: Person) -> None:
-    """What looks at a folder beside the server lets go of it without a word on stderr."""
+    """A command that only reads the folder of a running server prints nothing on stderr."""
     ann.new_repo()
     for command in ("usage", "gc", "check"):
         done = subprocess.run(

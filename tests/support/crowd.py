@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Crowd:
-    """So many connections to a server, held open together."""
+    """Many connections to a server, held open together."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -23,15 +23,15 @@ class Crowd:
         self.members: list[socket.socket] = []
 
     def __enter__(self) -> Self:
-        """Nobody has come yet."""
+        """Start without connections."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """All are sent home."""
+        """Close all connections."""
         self._stack.close()
 
     def join(self, data: bytes) -> socket.socket:
-        """A further one, which has sent these bytes."""
+        """Open another connection and send these bytes on it."""
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._stack.enter_context(connection)
@@ -42,7 +42,7 @@ class Crowd:
         return connection
 
     def leave(self) -> None:
-        """All of them go at once, without a word."""
+        """Reset all connections at once."""
         for connection in self.members:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self._stack.close()
@@ -55,7 +55,7 @@ def head(repo: Repo, method: str, rest: str, *more: str) -> bytes:
 
 
 def works(repo: Repo, tag: str) -> None:
-    """An honest client pushes an image, and pulls it."""
+    """Push an image and pull it, as any client does."""
     made = image()
     repo.push(made, tag)
     assert repo.manifest(tag).body == made.manifest
@@ -87,6 +87,6 @@ def held_open(server: Server) -> int:
 
 
 def comes_back(server: Server, before: int) -> None:
-    """Wait until the server has let go of the crowd."""
+    """Wait until the server has closed the connections of the crowd."""
     while held_open(server) > before:
         pass

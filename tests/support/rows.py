@@ -1,4 +1,4 @@
-"""All rows of a server, to compare what it was before a request with what it is after."""
+"""All rows of a server, to compare them before and after a request."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ ON_THE_SIDE = {
     *("access_tokens", "audit", "journal", "manifest_pulls", "repository_deltas", "signing_keys"),
     *("clock", "readiness", "sqlite_sequence", "throttles"),
 }
-"""Tables that a refused request may write to, or the server by itself: attempts are counted, uses are noted."""
-
+"""Tables that a refused request, or the server on its own, may change: counts of attempts, times of uses."""
 
 FOLDED = {("repositories", column) for column in ("tags", "commits", "size", "pushed_at", "active_at")}
-"""Columns that the server brings up to date by itself, some seconds after a push."""
+"""Columns that the server updates automatically, some seconds after a push."""
 
 
 def rows(server: Server) -> dict[str, list[Any]]:
-    """All that the server keeps, but for what is on the side."""
+    """The rows of every table, without those tables and columns."""
     connection = sqlite.connect(f"{(server.data / 'polly.db').as_uri()}?mode=ro", uri=True)
     try:
         found = connection.execute(

@@ -1,4 +1,4 @@
-"""Whether an answer is of the schema that the description of /api/v1 gives."""
+"""Check a response against the schema in the OpenAPI document of /api/v1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TYPES = {
 
 
 def faults(document: dict[str, Any], schema: dict[str, Any], value: Any, at: str = "$") -> list[str]:  # noqa: ANN401
-    """Where the value is not of the schema, in the words of JSON Schema that msgspec writes."""
+    """The places at which a value does not match its JSON Schema, of the keywords that msgspec writes."""
     unknown = set(schema) - {
         *("$ref", "type", "title", "description", "properties", "required", "additionalProperties", "items", "enum"),
         *("anyOf", "default", "const", "minimum", "maximum"),
@@ -51,7 +51,7 @@ def faults(document: dict[str, Any], schema: dict[str, Any], value: Any, at: str
 
 
 def faults_of_object(document: dict[str, Any], schema: dict[str, Any], value: dict[str, Any], at: str) -> list[str]:
-    """Where the fields of an object are missing, not described, or of another schema."""
+    """The places at which an object lacks a field, or has one that is not described or does not match."""
     properties = schema.get("properties", {})
     found = [f"{at}: lacks {key}" for key in schema.get("required", ()) if key not in value]
     for key, item in value.items():

@@ -67,7 +67,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """http://HOST:PORT."""
+        """The address of the server, http://HOST:PORT."""
         return f"http://{self.registry}"
 
     @property

@@ -1,4 +1,4 @@
-"""What a person puts into the trash and takes out of it, through the interface."""
+"""Delete and restore through /api/v1."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def short(repo: Repo) -> str:
 
 
 def throw(person: Person, repo: Repo, query: str = "") -> dict[str, Any]:
-    """Delete through the interface; the item."""
+    """Delete a repository, or a tag or commit of it; the item in the trash."""
     answer = person.api.send("DELETE", f"{person.base}/repository?name={short(repo)}{query}")
     assert answer.status == 200, answer.body
     return answer.json()
 
 
 def restore(person: Person, repo: Repo, **what: str) -> dict[str, Any]:
-    """Bring back; the item."""
+    """Restore; the item."""
     answer = person.api.json("POST", f"{person.base}/trash", {"repository": short(repo), **what})
     assert answer.status == 200, answer.body
     return answer.json()

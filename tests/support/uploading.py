@@ -1,4 +1,4 @@
-"""Uploads to a store of blobs, in as few words as the tests of stores need."""
+"""Short ways to upload to a blob store."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Body:
         self.length: int | None = sum(map(len, pieces))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The pieces."""
+        """Yield the pieces."""
         for piece in self._pieces:
             yield piece
 

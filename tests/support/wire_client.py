@@ -1,4 +1,4 @@
-"""A client that hides nothing: each request is a connection, each answer its status, headers and bytes."""
+"""A plain HTTP client: each request has its own connection, each answer has status, headers and bytes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ EMPTY: Final = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7
 
 
 def sha256(data: bytes) -> str:
-    """The digest of bytes."""
+    """The sha256 digest of bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def sha512(data: bytes) -> str:
-    """The other digest of bytes."""
+    """The sha512 digest of bytes."""
     return f"sha512:{hashlib.sha512(data).hexdigest()}"
 
 
@@ -61,7 +61,7 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """What names it."""
+        """Its digest."""
         return sha256(self.manifest)
 
 
@@ -81,14 +81,14 @@ def image(content: str | None = None, *, media_type: str = OCI_MANIFEST, **more:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: http.client.HTTPMessage
     body: bytes
 
     def header(self, name: str) -> str:
-        """A header that has to be there."""
+        """The value of a header, which must be there."""
         value = self.headers[name]
         assert value is not None, f"no {name} in {self.headers.items()}"
         return str(value)
@@ -150,7 +150,7 @@ class Client:
                 return Answer(response.status, response.headers, response.read())
 
     def get(self, path: str, **headers: str) -> Answer:
-        """GET."""
+        """Send a GET request; underscores in the names of headers stand for hyphens."""
         return self.send("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
     def json(self, method: str, path: str, document: object) -> Answer:
@@ -348,7 +348,7 @@ def stranger(server: Server) -> Person:
 
 
 def member(server: Server, role: str) -> Person:
-    """A member of the first organisation in that role, made once; tests must leave them as they are.
+    """A member of the first organisation in that role, made once; tests must not change their account or role.
 
     There is no shared second admin: with one, a test could take the role of the first.
     """

@@ -1,4 +1,4 @@
-"""Ways to ask one worker process of a server, where a plain connection reaches whichever takes it first."""
+"""Send requests to one worker process of a server; a plain connection may reach any of them."""
 
 from __future__ import annotations
 

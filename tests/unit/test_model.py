@@ -1,4 +1,4 @@
-"""The words of the domain: what is one, and what is not."""
+"""The domain types: which texts are valid, and which are refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_advice_is_good(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "right"), [("My Image", "my-image"), ("/a/", "a"), ("A//B", "a/b"), ("x_", "x")])
 def test_advice(text: str, right: str) -> None:
-    """What is nearly a name is told as one."""
+    """The error for a text that is nearly a valid name gives the valid name."""
     assert f"{right!r} would be right" in name_advice(text)
 
 

@@ -86,7 +86,7 @@ async def test_whoever_goes_on_guessing_fills_no_disk(context: Context, monkeypa
 
 
 async def test_what_was_not_looked_at_was_not_refused(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where too many wait for a place, nothing is checked, and the log tells of no refused sign-in."""
+    """If too many sign-ins wait, nothing is checked, and the audit log has no refused sign-in."""
     gate = Gate(1, throttles.BUSY, waiting_each=0, waiting_all=0)
     monkeypatch.setattr(context.throttles, "_gate", gate)
     actor = Actor(user_id=1, password_version=1, grants=None, address="203.0.113.1")

@@ -1,4 +1,4 @@
-"""Places at which secrets are checked: how many at once, whose turn it is, and what is remembered without a disk."""
+"""How many secrets are checked at once, in which order, and which failures count if the disk is full."""
 
 from __future__ import annotations
 

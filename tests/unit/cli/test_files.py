@@ -61,7 +61,7 @@ def test_the_one_that_is_left_is_the_current_one() -> None:
 
 
 def test_a_failure_in_between_changes_nothing(home: Path) -> None:
-    """Whoever edits and fails leaves the file as it was."""
+    """An edit that fails leaves the file as it was."""
     with profiles.edit() as known:
         known.by_name["work"] = profile()
     before = (home / "polly/profiles.json").read_bytes()

@@ -124,7 +124,7 @@ def test_wrong_names_are_told_what_is_right(text: str, told: str) -> None:
 
 @given(st.text())
 def test_a_suggestion_is_always_a_name(text: str) -> None:
-    """What is offered would be taken."""
+    """A name that an error offers is valid."""
     form = reference.suggest_name(text)
     if form and len(form) < 200 and not form.startswith(f"{REGISTRY}/"):
         try:

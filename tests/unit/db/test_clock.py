@@ -32,7 +32,7 @@ class Clocks:
         self.wall, self.running, self.start = START, 5 * DAY, b"1" * 16
 
     def pass_by(self, microseconds: int) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.wall += microseconds
         self.running += microseconds
 
@@ -57,7 +57,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def connection(template: Path, tmp_path: Path) -> Iterator[Connection]:
-    """A database."""
+    """A database with the current schema."""
     opened = db.sqlite.open_engine(shutil.copytree(template, tmp_path / "data") / db.sqlite.FILE)
     with opened.connect() as made:
         yield made

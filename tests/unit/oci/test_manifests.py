@@ -31,7 +31,7 @@ def an_image(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON
 
 
 def an_index(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON
-    """An index."""
+    """The JSON of an index of these entries."""
     return dumps({"schemaVersion": 2, "manifests": [], **changes})
 
 
@@ -122,7 +122,7 @@ def test_platforms(config: object, platform: str | None) -> None:
 
 @given(st.binary(max_size=50))
 def test_a_config_of_any_bytes(body: bytes) -> None:
-    """A config that is something else tells no platform, and is no fault."""
+    """A config that is not a JSON object names no platform, and is not an error."""
     assert platform_of_config(body) is None
 
 

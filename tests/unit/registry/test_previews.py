@@ -1,4 +1,4 @@
-"""What previews of policies may take of a process, whoever asks for them."""
+"""How much of a process previews of policies may take."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def organisations(context: Context) -> None:
 
 
 class Slow:
-    """Takes the place of looking: it goes on when it is told to."""
+    """A search for what would go that ends when the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.until: list[float] = []
@@ -47,7 +47,7 @@ class Slow:
         monkeypatch.setattr(retention, "_scan", self)
 
     async def __call__(self, _registry: object, _over: object, _looking: object, until: float) -> None:
-        """One look."""
+        """Wait for the test."""
         self.until.append(until)
         self.now += 1
         self.most = max(self.most, self.now)

@@ -1,4 +1,4 @@
-"""What comes and goes in a data folder while pushes run is no lack of a permission."""
+"""Files that come and go during pushes are not reported as a lack of permission."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def work() -> None:
 
 @pytest.mark.parametrize("columns", [20, 40, 60, 80, 160])
 def test_a_bar_stays_on_its_line(drawn: Callable[[int, Callable[[], None]], list[str]], columns: int) -> None:
-    """On a line of its own it is drawn anew; on two, each drawing would begin another line."""
+    """The bar is drawn again on one line, and never wraps to a second one."""
     lines = drawn(columns, work)
     assert len(lines) == 2
     for line in lines:

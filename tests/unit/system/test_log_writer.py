@@ -116,7 +116,7 @@ def test_without_a_thread(pipe: tuple[int, int]) -> None:
 
 
 def test_nobody_is_there(pipe: tuple[int, int]) -> None:
-    """A pipe whose reader is gone is no fault of who writes to the log."""
+    """A log whose reader has closed the pipe raises no error in the code that logs."""
     reader, writer = os.pipe()
     os.close(reader)
     threaded, plain = LogWriter(writer), LogWriter(writer)

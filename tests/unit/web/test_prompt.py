@@ -23,7 +23,7 @@ def put(body: bytes) -> bytes:
 
 
 def test_a_manifest_is_taken() -> None:
-    """What is needed of a request is read from it."""
+    """Method, path and headers of a request are read from its bytes."""
     request = Framing().parse(MANIFEST, idle=True)
     assert request is not None
     assert (request.method, request.raw_path) == ("GET", "/v2/acme/app/manifests/v1")

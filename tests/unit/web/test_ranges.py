@@ -105,7 +105,7 @@ def test_numbers_of_any_length(zeros: int) -> None:
 
 @pytest.mark.parametrize("header", ["bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,x", "bytes=0--1", "bytes=0-1;2-3"])
 def test_malformed(header: str) -> None:
-    """22: what is not a range is refused."""
+    """22: a text that is not a range is refused."""
     with pytest.raises(RangeInvalid):
         ranges.parse(header, 10)
 
