@@ -1,4 +1,4 @@
-"""What every use case works with: the settings, the rows, the bytes, and what a process keeps in its memory."""
+"""What every use case receives: the settings, the database, the blob store, and what the process remembers."""
 
 from __future__ import annotations
 
@@ -31,34 +31,35 @@ P = ParamSpec("P")
 log: Final = structlog.get_logger("polly.registry")
 
 KEPT: Final = 1024
+"""Running hashes of uploads that a process keeps, at most."""
 PREVIEWING: Final = TooManyRequests(
-    "Other previews of policies are under way. Try again in 20 seconds.", retry_after=20
+    "The server is busy with other previews of policies. Try again in 20 seconds.", retry_after=20
 )
 PREVIEW_PATIENCE: Final = 25.0
 """Seconds that a preview waits for its turn."""
 SIDE_SECONDS: Final = 2.0
-"""How long a request waits for what it writes on the side."""
+"""Seconds that a request waits for a side write, at most."""
 WARN_EVERY: Final = 60.0
-"""Seconds between two lines of the log about the same thing that can't be written."""
+"""Seconds between two log lines about the same side write that fails."""
 
 
 class Hashers:
-    """The running SHA-256 of uploads that this process has fed, so that the next request goes on with them.
+    """The running SHA-256 of each upload of this process, which the upload's next request continues.
 
-    An upload whose next request brings bytes to another process is hashed again from the store at its end: that is
-    rare, for one request of every common client carries the whole blob, and the store notes its digest.
+    If the next request comes to another process, the upload is hashed again from the store when it is finished. That is
+    rare: every common client sends a blob in one request, and the store records its digest.
     """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[int, Hasher]] = OrderedDict()
 
     def take(self, upload: str, size: int) -> Hasher | None:
-        """The hasher that has seen exactly the first ``size`` bytes; the caller has it alone."""
+        """Remove and return the hasher of an upload, if it has seen exactly ``size`` bytes; else None."""
         at, hasher = self._kept.pop(upload, (-1, None))
         return hasher if at == size else None
 
     def keep(self, upload: str, size: int, hasher: Hasher) -> None:
-        """Keep it for the next request; the one unused for longest makes room."""
+        """Keep a hasher for the next request; the least recently used one makes room."""
         self._kept[upload] = (size, hasher)
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
@@ -66,7 +67,7 @@ class Hashers:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A running registry in one process."""
+    """The registry, as one process has it."""
 
     config: Config
     database: Database
@@ -76,29 +77,29 @@ class Context:
     throttles: Throttles
     hashers: Hashers = field(default_factory=Hashers)
     begun: Counter[int] = field(default_factory=Counter)
-    """Uploads that each user has begun at this process."""
+    """Uploads that each user has started in this process."""
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Refused sign-ins by email and address, until they are in the audit log."""
+    """Refused sign-ins by email and address, until they are written to the audit log."""
     refused_at: dict[tuple[str, str], float] = field(default_factory=dict)
-    """When they were written last, while that was lately."""
+    """When each was last written, if that was less than ``refusals.EVERY`` ago."""
     previews: Gate = field(
         default_factory=lambda: Gate(1, PREVIEWING, waiting_each=1, waiting_all=16, patience=PREVIEW_PATIENCE)
     )
-    """Where this process looks for what a policy would let go: one preview at a time, organisations in turn."""
+    """Places for previews of policies: one at a time, organisations in turn."""
     parsing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a large manifest is parsed: its objects may take 20 times its bytes."""
+    """Held while a large manifest is parsed: that may take 20 times its size in memory."""
     pulled: set[int] = field(default_factory=set)
-    """Ids of manifests that were answered, until it is written when each was pulled last."""
+    """Ids of pulled manifests, until their last pulls are recorded."""
 
     warned: dict[str, float] = field(default_factory=dict)
-    """When the log was last told of what can't be written."""
+    """When each failing side write was last logged."""
 
     async def write_aside(
         self, what: str, fn: Callable[Concatenate[Connection, P], object], *args: P.args, **kwargs: P.kwargs
     ) -> bool:
-        """Write what a request causes and does not need, such as when a token was used; whether it was written.
+        """Make a side write, such as the last use of a token; returns whether it was written.
 
-        Where the disk is full or does not answer, the request goes on without it; the log names ``what``.
+        If the disk is full or does not respond, the request goes on without it, and the log names ``what``.
         """
         try:
             async with asyncio.timeout(SIDE_SECONDS):
@@ -107,25 +108,25 @@ class Context:
             self.warn(what, error)
             return False
         except TimeoutError:
-            self.warn(what, Unavailable(f"The database did not answer within {SIDE_SECONDS:g} seconds."))
+            self.warn(what, Unavailable(f"The database did not respond within {SIDE_SECONDS:g} seconds."))
             return False
         return True
 
     def warn(self, what: str, error: PollyError) -> None:
-        """Log that something can't be written now, once in WARN_EVERY seconds."""
+        """Log that a side write failed, at most once in WARN_EVERY seconds."""
         at = time.monotonic()
         if at - self.warned.get(what, at - WARN_EVERY) >= WARN_EVERY:
             self.warned[what] = at
             with contextlib.suppress(OSError):  # the log may be on the disk that is full
-                log.warning("something can't be written now", what=what, reason=error.message)
+                log.warning("a side write failed", what=what, reason=error.message)
 
     @property
     def public(self) -> bool:
-        """Whether repositories may be public here."""
+        """Whether repositories may be public on this server."""
         return self.config.public_repositories == "allow"
 
     def close(self) -> None:
-        """Finish what waits, and let go of threads and files."""
+        """Finish waiting writes, and close threads and files."""
         self.database.close()
         self.blobs.close()
         self.passwords.close()

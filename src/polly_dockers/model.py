@@ -22,13 +22,13 @@ _EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0
 
 
 class Digest(str):
-    """``algorithm:hex``: sha256 or sha512, lower-case, of the exact length. The name of content, and of a commit."""
+    """``algorithm:hex``, with sha256 or sha512. It names content, and so a commit."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The digest that ``text`` spells; raises DigestInvalid."""
+        """The digest in ``text``. Raises DigestInvalid."""
         if not reference.is_digest(text):
             msg = "This is not a valid digest: write sha256: and 64, or sha512: and 128, lower-case hexadecimal digits."
             raise DigestInvalid(msg, detail={"digest": text[:200]})
@@ -41,46 +41,46 @@ class Digest(str):
 
     @property
     def hex(self) -> str:
-        """The hexadecimal part."""
+        """The hexadecimal digits."""
         return self[7:]
 
 
 class DigestPrefix(str):
-    """The beginning of a digest, as people type it: 6 hexadecimal digits or more, with or without ``sha256:``."""
+    """The beginning of a digest, as people type it: at least 6 hexadecimal digits, with or without ``sha256:``."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self | Digest:
-        """The digest that ``text`` spells whole, or its beginning; raises DigestInvalid."""
+        """The Digest in ``text`` if it is whole, else the prefix. Raises DigestInvalid."""
         if reference.is_digest(text):
             return Digest(text)
         if not reference.is_digest_prefix(text):
             msg = (
-                f"{text[:150]!r} is not a digest or the beginning of one: give 6 of its hexadecimal digits or more, in "
-                "lower case, such as sha256:4bd093 or 4bd093."
+                f"{text[:150]!r} is not a digest or the beginning of one: give at least 6 hexadecimal digits in lower "
+                "case, such as sha256:4bd093 or 4bd093."
             )
             raise DigestInvalid(msg, detail={"digest": text[:200]})
         return cls(text)
 
     @property
     def ranges(self) -> list[tuple[str, str]]:
-        """Between which texts the digests are that begin so: from the first on, and below the second."""
+        """Ranges of the digests that begin so: from the first text on, and below the second."""
         algorithm, _, digits = self.rpartition(":")
         return [(f"{each}:{digits}", f"{each}:{digits}g") for each in ("sha256", "sha512") if algorithm in {"", each}]
 
 
 class Tag(str):
-    """A tag: 1 to 128 of letters, digits, ``_``, ``.`` and ``-``; the first is no ``.`` or ``-``."""
+    """A tag: up to 128 letters, digits, ``_``, ``.`` and ``-``, not ``.`` or ``-`` first."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The tag that ``text`` spells; raises TagInvalid."""
+        """The tag in ``text``. Raises TagInvalid."""
         if not reference.is_tag(text):
             alone = text.rpartition(":")[2]
-            hint = f" Give the tag alone: {alone}." if alone != text and reference.is_tag(alone) else ""
+            hint = f" Give only the tag: {alone}." if alone != text and reference.is_tag(alone) else ""
             msg = (
                 f"{text[:150]!r} is not a valid tag: use up to 128 letters, digits, '_', '.' and '-', not '.' or '-' "
                 f"first.{hint}"
@@ -90,20 +90,20 @@ class Tag(str):
 
 
 class RepositoryName(str):
-    """``<organisation>/<name>``, whole; ``<name>`` may hold more slashes."""
+    """``<organisation>/<name>``; ``<name>`` may have more slashes."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The repository name that ``text`` spells; raises NameInvalid."""
+        """The repository name in ``text``. Raises NameInvalid."""
         if len(text) > reference.MAX_NAME or not reference.is_name(text) or "/" not in text:
             raise NameInvalid(name_advice(text), detail={"name": text[:300]})
         return cls(text)
 
     @classmethod
     def of(cls, organisation: str, name: str) -> Self:
-        """The repository ``name`` of ``organisation``; raises NameInvalid."""
+        """The repository ``name`` of ``organisation``. Raises NameInvalid."""
         if not reference.is_name(name):
             raise NameInvalid(name_advice(name), detail={"name": name[:300]})
         return cls.parse(f"{organisation}/{name}")
@@ -115,19 +115,19 @@ class RepositoryName(str):
 
     @property
     def name(self) -> str:
-        """What follows the organisation."""
+        """The name without the organisation."""
         return self.partition("/")[2]
 
 
 def check_length(host: str, name: RepositoryName) -> None:
-    """Raise NameInvalid for a repository whose path is longer than clients take."""
+    """Raise NameInvalid if ``host/name`` is longer than clients accept."""
     if len(host) + 1 + len(name) > reference.MAX_NAME:
         msg = f"{host}/{name} has more than {reference.MAX_NAME} characters, the most that Docker accepts."
         raise NameInvalid(msg)
 
 
 def name_advice(text: str) -> str:
-    """One sentence that says what is wrong with a name, and a name that would be right where there is one."""
+    """What is wrong with a name, and a similar name that would be right, if there is one."""
     if len(text) > reference.MAX_NAME:
         return f"The name has {len(text)} characters; with HOST/ before it, it may have {reference.MAX_NAME}."
     near = reference.suggest_name(text)
@@ -139,7 +139,7 @@ def name_advice(text: str) -> str:
 
 
 def parse_slug(text: str) -> str:
-    """The slug of an organisation: one component of a name, at most 63 characters; raises NameInvalid."""
+    """The slug of an organisation. Raises NameInvalid."""
     if not reference.is_slug(text):
         msg = (
             f"{text[:100]!r} is not a valid name of an organisation: use up to {reference.MAX_SLUG} lower-case letters "
@@ -150,7 +150,7 @@ def parse_slug(text: str) -> str:
 
 
 def parse_email(text: str) -> str:
-    """An email address, in lower case; raises BadRequest. It names a user, and no mail is sent to it."""
+    """An email address, in lower case. It only names a user; no mail is sent to it. Raises BadRequest."""
     email = text.strip().lower()
     if not _EMAIL.match(email) or ".." in email:
         msg = f"{text[:100]!r} is not a valid email address, such as ann@acme.example."
@@ -159,7 +159,7 @@ def parse_email(text: str) -> str:
 
 
 class Role(enum.IntEnum):
-    """What a member may do; each includes those before it."""
+    """What a member may do. Each role includes the ones before it."""
 
     reader = 1
     writer = 2
@@ -167,7 +167,7 @@ class Role(enum.IntEnum):
 
     @classmethod
     def parse(cls, text: str) -> Role:
-        """The role of that name; raises BadRequest."""
+        """The role of that name. Raises BadRequest."""
         try:
             return cls[text]
         except KeyError:
@@ -176,7 +176,7 @@ class Role(enum.IntEnum):
 
 
 class Action(enum.StrEnum):
-    """What a request does to a repository, in the words of the Docker token's scope."""
+    """What a request does to a repository, named as in the scope of a registry token."""
 
     pull = "pull"
     push = "push"
@@ -184,13 +184,13 @@ class Action(enum.StrEnum):
 
 
 ROLE_FOR: Final = {Action.pull: Role.reader, Action.push: Role.writer, Action.delete: Role.admin}
-"""The least role that may."""
+"""The lowest role that may do the action."""
 
 
 BITS: Final = {Action.pull: 1, Action.push: 2, Action.delete: 4}
-"""Actions as a registry token has them: their sum."""
+"""The actions as bits. A registry token has their sum for each repository."""
 NAME_BYTES: Final = 12
-"""Bytes of a name's SHA-256 that stand for it: nobody finds another name with the same 96 bits."""
+"""Bytes of a name's SHA-256 that stand for it: nobody can find another name with the same 96 bits."""
 
 
 def short_hash(name: RepositoryName) -> str:
@@ -200,17 +200,17 @@ def short_hash(name: RepositoryName) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a registry token allows: sums of BITS, small enough for 100 repositories in one header line.
+    """What a registry token allows: a sum of BITS for each repository, so that 100 of them fit in a header line.
 
-    A repository is named by its id, which is never used twice. Where there was none yet when the token was made, it is
-    named by a hash, and the token opens only one that its own user makes.
+    A repository is named by its id, which is never used twice. If it did not exist when the token was issued, it is
+    named by a hash of its name, and the token is valid only if its own user creates that repository.
     """
 
     by_id: dict[int, int] = field(default_factory=dict)
     by_name: dict[str, int] = field(default_factory=dict)
 
     def allow(self, name: RepositoryName, repository_id: int | None, actions: Iterable[str]) -> None:
-        """Add what is allowed in a repository, by its id, or by its name where it has none."""
+        """Allow actions in a repository, named by its id, or by its name if it does not exist yet."""
         bits = sum(BITS[Action(each)] for each in actions)
         if repository_id is not None:
             self.by_id[repository_id] = bits
@@ -218,32 +218,32 @@ class Grants:
             self.by_name[short_hash(name)] = bits
 
     def bits(self, name: RepositoryName, repository_id: int | None, *, mine: bool) -> int:
-        """What is allowed in the repository of that name; ``mine``: the token's user made it, or there is none."""
+        """The allowed actions in a repository. ``mine``: the token's user created it, or it does not exist."""
         found = self.by_id.get(repository_id, 0) if repository_id is not None else 0
         if not found and mine and self.by_name:
             found = self.by_name.get(short_hash(name), 0)
         return found
 
     def ids(self, action: Action) -> list[int]:
-        """The repositories, of those that were there, in which the action is allowed."""
+        """The ids of the repositories in which the action is allowed."""
         return [each for each, bits in self.by_id.items() if bits & BITS[action]]
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks: a user by a credential, or nobody (``user_id`` None). Rights are never in here but as a limit."""
+    """The caller: a user with a credential, or somebody not signed in (``user_id`` None). Only limits, no rights."""
 
     user_id: int | None = None
     access_token: str | None = None
-    """The id of the access token that it all goes back to; None for a password."""
+    """The id of the access token that the caller signed in with; None for a password."""
     password_version: int | None = None
     grants: Grants | None = field(default_factory=Grants)
-    """What its registry token was made for; None where it is no registry token, and nothing but rights limit it."""
+    """The limits of the registry token; None if the request has no registry token."""
     catalog: bool = False
     kid: str | None = None
-    """The key that signed its registry token; None where it is none."""
+    """The id of the signing key of the registry token; None if there is none."""
     address: str = ""
-    """Where they ask from, for the audit log; not told for what is only read."""
+    """The client's address, for the audit log; empty for a request that only reads."""
 
 
 ANYBODY: Final = Actor()
@@ -251,7 +251,7 @@ ANYBODY: Final = Actor()
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A piece of content that a manifest names (image-spec, descriptor.md)."""
+    """Content that a manifest names (image-spec, descriptor.md)."""
 
     digest: Digest
     size: int
@@ -271,7 +271,7 @@ class Commit:
     platforms: tuple[str, ...]
     media_type: str
     pushed_at: int
-    """Microseconds since 1970 UTC, as every time in a row."""
+    """Microseconds since 1970 UTC, as all times in the database."""
     pushed_by: str
 
 

@@ -74,7 +74,7 @@ def test_init_again_changes_nothing(data: Path) -> None:
         ("a/b", "ann@acme.example", "long enough", "not a valid name of an organisation"),
         ("acme", "ann", "long enough", "not a valid email address"),
         ("acme", "ann@acme.example", "short", "8 to 1024 characters"),
-        ("acme", "ann@acme.example", "tab\tin between", "no control characters"),
+        ("acme", "ann@acme.example", "tab\tin between", "has control characters"),
     ],
 )
 def test_init_refuses(tmp_path: Path, org: str, email: str, password: str, said: str) -> None:

@@ -34,7 +34,7 @@ def test_what_is_no_digest(text: str) -> None:
 
 def test_a_pasted_image_is_no_tag() -> None:
     """The refusal shows what was given, and the tag in it."""
-    with pytest.raises(TagInvalid, match=r"'hello:v1' is not a valid tag.* Give the tag alone: v1\."):
+    with pytest.raises(TagInvalid, match=r"'hello:v1' is not a valid tag.* Give only the tag: v1\."):
         Tag.parse("hello:v1")
 
 

@@ -1,9 +1,8 @@
-"""Invitations: an admin makes a code for an email, and who has both joins the organisation with it, once.
+"""Invitations: an admin creates a code for an email address, and the person with that address joins with it, once.
 
-The admin chooses no password and makes no account: until the code is redeemed there is nothing but the invitation, and
-what the admin is answered is the same for every email. A code is bound to its organisation and its email, random, good
-for LIFETIME, kept as a hash, and can be revoked; it ends when who made it is an admin no more. Wrong codes count as
-wrong passwords do.
+The admin creates no account and chooses no password, and gets the same response whether the email has an account or
+not. A code is random, belongs to one organisation and one email, and is stored as a hash. It expires after LIFETIME,
+when it is revoked, or when its creator is no longer an admin. Wrong codes count like wrong passwords.
 """
 
 from __future__ import annotations
@@ -32,43 +31,46 @@ if TYPE_CHECKING:
     from polly_dockers.db.invitations import Invitation
 
 PREFIX: Final = "invite-"
-"""What every code begins with, so that people and secret scanners know what it is."""
+"""Every code begins with this, so that people and secret scanners recognise it."""
 LIFETIME: Final = 7 * DAY
-PENDING: Final = 1000
-"""Invitations of an organisation that wait to be redeemed, at most."""
+MAX_PENDING: Final = 1000
+"""Open invitations of an organisation, at most."""
 
 
 def _new_code() -> str:
-    """A code of 160 random bits, in letters and digits that survive being read out."""
+    """A code of 160 random bits, in lower-case letters and digits that can be read aloud."""
     return PREFIX + base64.b32encode(secrets.token_bytes(20)).decode().lower()
 
 
 def _hash(code: str) -> bytes:
-    """Codes are random, so one SHA-256 is enough for them."""
+    """The hash to store. Codes are random, so one SHA-256 is enough."""
     return hashlib.sha256(code.strip().encode("utf-8", "replace")).digest()
 
 
 async def invite(
     context: Context, actor: Actor, organisation: str, *, email: str, role: Role
 ) -> tuple[Invitation, str]:
-    """An invitation and its code, which is shown this once; one that the email had before is revoked. For admins.
+    """Create an invitation; returns it and its code, which is not stored. For admins.
 
-    Raises MemberExists for a member, and BadRequest where PENDING invitations wait. The answer and the work are the
-    same whether the email has an account or not.
+    An earlier invitation of the email is replaced. Response and work are the same whether the email has an account or
+    not. Raises MemberExists, and BadRequest if there are MAX_PENDING open invitations.
     """
     email = parse_email(email)
     code = _new_code()
 
     def change(connection: Connection) -> Invitation:
-        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
-        if db.accounts.member(connection, found, email) is not None:
+        org_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        if db.accounts.member(connection, org_id, email) is not None:
             raise members.already_member(email, organisation)
-        if db.invitations.count(connection, found) >= PENDING:
-            msg = f"{PENDING} invitations to {organisation} wait already. Revoke some: polly members invitations."
+        if db.invitations.count(connection, org_id) >= MAX_PENDING:
+            msg = (
+                f"{MAX_PENDING} invitations to {organisation} are open, the most that are allowed. Revoke some: "
+                "polly members invitations lists them."
+            )
             raise BadRequest(msg)
-        db.invitations.put(connection, found, email, role, by=actor.user_id, code_hash=_hash(code), lifetime=LIFETIME)
-        db.audit.append(connection, Event.member_invite, email, organisation_id=found, by=actor, detail=role.name)
-        made = db.invitations.find(connection, found, email)
+        db.invitations.put(connection, org_id, email, role, by=actor.user_id, code_hash=_hash(code), lifetime=LIFETIME)
+        db.audit.append(connection, Event.member_invite, email, organisation_id=org_id, by=actor, detail=role.name)
+        made = db.invitations.find(connection, org_id, email)
         assert made is not None  # noqa: S101 - inserted in this transaction
         return made
 
@@ -78,29 +80,32 @@ async def invite(
 async def pending(
     context: Context, actor: Actor, organisation: str, *, after: str, newest_first: bool, limit: int
 ) -> tuple[list[Invitation], int]:
-    """Up to ``limit`` invitations in the order of their emails, and how many wait. For members."""
+    """Up to ``limit`` open invitations in the order of their emails, and how many there are. For members."""
 
     def query(connection: Connection) -> tuple[list[Invitation], int]:
-        found, _ = permissions.require_role(connection, actor, organisation, Role.reader)
-        return db.invitations.page(connection, found, after=after, newest_first=newest_first, limit=limit)
+        org_id, _ = permissions.require_role(connection, actor, organisation, Role.reader)
+        return db.invitations.page(connection, org_id, after=after, newest_first=newest_first, limit=limit)
 
     return await context.database.read(query)
 
 
 async def revoke(context: Context, actor: Actor, organisation: str, email: str) -> None:
-    """Revoke an invitation; raises InvitationUnknown. For admins."""
+    """Revoke an invitation. For admins. Raises InvitationUnknown."""
 
     def change(connection: Connection) -> None:
-        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
-        if not members.revoke_invitation(connection, found, email.strip().lower(), by=actor):
-            msg = f"No invitation of {email[:100]} to {organisation} waits. polly members invitations lists them."
+        org_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        if not members.revoke_invitation(connection, org_id, email.strip().lower(), by=actor):
+            msg = (
+                f"There is no open invitation of {email[:100]} to {organisation}. "
+                "polly members invitations lists the open ones."
+            )
             raise InvitationUnknown(msg)
 
     await context.database.write(change)
 
 
 async def accept(context: Context, caller: SignedIn, code: str, address: str) -> Invitation:
-    """Redeem a code for who is signed in; the invitation. Raises InvitationUnknown, and TooManyRequests."""
+    """Redeem a code for a signed-in user; returns the invitation. Raises InvitationUnknown and TooManyRequests."""
 
     def who(connection: Connection) -> int:
         permissions.require_alive(connection, caller.actor)
@@ -109,7 +114,7 @@ async def accept(context: Context, caller: SignedIn, code: str, address: str) ->
     try:
         async with context.throttles.attempt(context.database, caller.email, address) as attempt:
             found = await _find(context, attempt, code, caller.email)
-    except Busy:  # nothing was checked, so nothing was refused
+    except Busy:  # no code was checked, so none was refused
         raise
     except TooManyRequests:
         refusals.remember(context, caller.email, address)
@@ -120,12 +125,13 @@ async def accept(context: Context, caller: SignedIn, code: str, address: str) ->
 
 
 async def accept_with_password(context: Context, code: str, email: str, password: str, address: str) -> Invitation:
-    """Redeem a code with the password of the account, or with that of a new account, which is made then.
+    """Redeem a code with the password of the account, or with the password of a new account, which is then created.
 
-    Nothing is checked of the password before the code has turned out to be right, and then first whether any account
-    takes it: a password that is none must not tell whether there is an account. Raises InvitationUnknown, Unauthorized
-    for another password than the account has, BadRequest for one that no account takes, and TooManyRequests after too
-    many wrong codes and passwords.
+    The password is not checked before the code was right. Then it is first checked whether the password is allowed at
+    all, so that a password that is not allowed does not reveal whether there is an account.
+
+    Raises InvitationUnknown, Unauthorized if the account has another password, BadRequest for a password that is not
+    allowed, and TooManyRequests after too many wrong codes and passwords.
     """
     email = parse_email(email)
     hashed, known = "", None
@@ -152,7 +158,7 @@ async def accept_with_password(context: Context, code: str, email: str, password
         if now_known is None and known is None:
             return db.accounts.add_user(connection, email, hashed)
         if now_known is None or known is None or now_known.password_version != known.password_version:
-            msg = f"The account of {email} was changed meanwhile; try again."
+            msg = f"The account of {email} was changed at the same time. Try again."
             raise Unavailable(msg)
         return now_known.id
 
@@ -171,8 +177,8 @@ async def _check(context: Context, attempt: Attempt, known: User, password: str)
     if not await context.passwords.verify(known.password_hash, password):
         await attempt.failed(context.database)
         msg = (
-            f"{known.email} has an account on this server, with another password. Give the password of that account; a "
-            "lost one is reset by the server's operator (polly-server user reset-password)."
+            f"{known.email} already has an account on this server, with another password. Give the password of that "
+            "account. If you lost it, ask the server's operator to run polly-server user reset-password."
         )
         raise Unauthorized(msg)
 
@@ -203,7 +209,7 @@ def _unknown(context: Context, email: str, address: str) -> InvitationUnknown:
 
 def _not_valid(email: str) -> InvitationUnknown:
     msg = (
-        f"This code is not valid for {email}: it is mistyped or for another email, was used or revoked, or has "
-        "expired. Ask the admin who invited you for a new one: polly members add."
+        f"This code is not valid for {email}. It may be mistyped, for another email, used, revoked or expired. Ask the "
+        "admin who invited you for a new one: polly members add."
     )
     return InvitationUnknown(msg)

@@ -1,4 +1,4 @@
-"""Passwords: argon2id, on threads of their own, so that a sign-in never holds the loop for anyone."""
+"""Passwords: hashed with argon2id, on separate threads, so that signing in does not block the event loop."""
 
 from __future__ import annotations
 
@@ -14,73 +14,73 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from polly_dockers.errors import BadRequest
 
 SHORTEST: Final = 8
-"""Characters: NIST SP 800-63B, section 3.1.1.2."""
+"""Characters, at least: NIST SP 800-63B, section 3.1.1.2."""
 LONGEST: Final = 1024
 
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 """OWASP's parameters for argon2id: 19 MiB, two passes."""
 
 NOBODY: Final = _HASHER.hash(secrets.token_urlsafe(32))
-"""What an unknown account is checked against, so that it takes as long as a known one."""
+"""The hash that is checked for an unknown account, so that it takes as long as a known one."""
 
 UNSET: Final = "!"
-"""In place of a hash: an account that has no password, as after a rebuild of its database."""
+"""Stored in place of a hash for an account without a password, as after rebuilding the database."""
 
 
 def normal(password: str) -> str:
-    """The password in Unicode's normal form C, so that it is the same from every keyboard, as RFC 8265 has it."""
+    """The password in Unicode's normal form C (RFC 8265), so that it is the same from every keyboard."""
     return password if password.isascii() else unicodedata.normalize("NFC", password)
 
 
 def check_strength(password: str) -> None:
-    """Raise BadRequest for a password that is too short or too long to keep."""
+    """Raise BadRequest for a password that is not allowed."""
     if not password.isascii() and password.encode("utf-8", "replace").decode() != password:
-        msg = "The password is not text in UTF-8."
+        msg = "The password is not valid UTF-8 text."
         raise BadRequest(msg)
     if any(unicodedata.category(each) == "Cc" for each in password):
-        msg = "A password has no control characters, such as those of a tab or an arrow key."
+        msg = "The password has control characters, such as those of a tab or an arrow key. Leave them out."
         raise BadRequest(msg)
     if password.startswith(RESERVED):
-        msg = f"A password does not begin with {RESERVED}: that is how access tokens begin."
+        msg = f"A password must not begin with {RESERVED}, because access tokens do."
         raise BadRequest(msg)
     if not SHORTEST <= len(password) <= LONGEST:
-        msg = f"A password has {SHORTEST} to {LONGEST} characters; this one has {len(password)}."
+        msg = f"A password must have {SHORTEST} to {LONGEST} characters; this one has {len(password)}."
         raise BadRequest(msg)
 
 
 RESERVED: Final = "polly_"
-"""What access tokens begin with, and so no password does."""
+"""The prefix of access tokens, with which no password begins."""
 
 
 def checked(password: str) -> str:
-    """The password in its normal form; raises BadRequest as ``check_strength``."""
-    if len(password) <= LONGEST:  # the time that it takes to normalise grows with the square of the length
+    """The password in its normal form. Raises BadRequest as ``check_strength``."""
+    if len(password) <= LONGEST:  # the time to normalise grows with the square of the length
         password = normal(password)
     check_strength(password)
     return password
 
 
 def hash_now(password: str) -> str:
-    """The hash to store; raises BadRequest as ``check_strength``. Takes some 20 ms."""
+    """The hash to store. Takes about 20 ms. Raises BadRequest as ``check_strength``."""
     return _HASHER.hash(checked(password))
 
 
 class Passwords:
-    """Hashing and checking for a process that serves requests."""
+    """Hashes and verifies passwords on two threads."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="polly-passwords")
 
     async def hash(self, password: str) -> str:
-        """The hash to store; raises BadRequest as ``check_strength``."""
+        """The hash to store. Raises BadRequest as ``check_strength``."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, hash_now, password)
 
     async def verify(self, stored: str, password: str) -> bool:
-        """Whether the password is the one that was stored."""
+        """Whether the password matches the stored hash."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, _verify, stored, password)
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)
 
 

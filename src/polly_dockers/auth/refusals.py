@@ -1,4 +1,4 @@
-"""Refused sign-ins on their way into the audit log: counted at once, written later."""
+"""Refused sign-ins: counted in memory at once, and written to the audit log later."""
 
 from __future__ import annotations
 
@@ -18,29 +18,28 @@ if TYPE_CHECKING:
     from polly_dockers.context import Context
 
 UNKNOWN: Final = 1000
-"""Entries in an hour about emails that have no account, at most: whoever reaches the server can cause them."""
+"""Entries in an hour for emails without an account, at most: anybody can cause them."""
 UNKNOWN_KEY: Final = "audit:unknown"
-"""What they are counted under."""
+"""The key under which those entries are counted."""
 EVERY: Final = 60.0
-"""Seconds between two entries about refusals of one email and address: whoever goes on guessing fills no disk."""
+"""Seconds between two entries for one email and address, so that guessing does not fill the disk."""
 CHUNK: Final = 100
-"""Refusals of one transaction."""
+"""Refusals that one transaction writes, at most."""
 WAITING: Final = 10_000
-"""Refusals that a process remembers until it writes them, at most."""
+"""Different refusals that a process remembers until it writes them, at most."""
 
 
 def remember(context: Context, email: str, address: str) -> None:
-    """Remember a refused sign-in. It is written later, so that the answer takes the same time for every email."""
+    """Remember a refused sign-in. It is written later, so that the response takes the same time for every email."""
     if len(context.refused) < WAITING or (email, address) in context.refused:
         context.refused[email, address] += 1
 
 
 async def write(context: Context, *, everything: bool = False) -> None:
-    """Write the refusals that are remembered into the audit log.
+    """Write the remembered refusals to the audit log, in small transactions between which pushes go on.
 
-    Refusals are written in small transactions, and those that are not to be written cost a read: however many there
-    are, pushes go on between. Of one email and address there is an entry in EVERY seconds at most, which says how
-    often, but where ``everything`` is written, as at the end of a process.
+    For one email and address there is one entry in EVERY seconds, with the number of refusals. With ``everything``,
+    as at the end of a process, all refusals are written.
     """
     waiting = _due(context, everything=everything)
     try:
@@ -63,7 +62,7 @@ async def write(context: Context, *, everything: bool = False) -> None:
 
 
 def _due(context: Context, *, everything: bool) -> dict[tuple[str, str], int]:
-    """Take the refusals that are to be written now."""
+    """Remove and return the refusals to write now."""
     at, written = time.monotonic(), context.refused_at
     for key in [key for key, before in written.items() if at - before >= EVERY]:
         del written[key]
@@ -75,11 +74,11 @@ def _due(context: Context, *, everything: bool) -> dict[tuple[str, str], int]:
 
 
 _Refusals = list[tuple[str, str, int]]
-"""Email, address, and how often."""
+"""Email, address, and number of refusals."""
 
 
 def _sorted(connection: Connection, waiting: Mapping[tuple[str, str], int]) -> tuple[_Refusals, _Refusals]:
-    """Refusals of emails that have an account, and of others, as many of these as may be written this hour."""
+    """Refusals of emails with an account, and of those without, as many as may still be written this hour."""
     written = db.throttles.counts(connection, [UNKNOWN_KEY], HOUR).get(UNKNOWN_KEY, (0, 0))[0]
     known: _Refusals = []
     unknown: _Refusals = []

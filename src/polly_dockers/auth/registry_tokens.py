@@ -1,9 +1,9 @@
-"""Registry tokens: short-lived JWTs, signed by one algorithm with keys of our own.
+"""Registry tokens: short-lived JWTs, signed with one algorithm and the server's own signing keys.
 
-A token names its user and its repositories by ids that are never used twice (Harbor #22900), and the credential
-that it goes back to, which every request checks. It is below 4 kB for as many scopes as may be asked for, because
-proxies refuse long headers: nginx takes 8 kB in a line unless told otherwise. What a header says of keys beside
-``kid`` is ignored (distribution CVE-2025-24976), and ``crit`` is refused by PyJWT.
+A token names its user and repositories by ids that are never used twice (Harbor #22900). It also names the credential
+that it was issued for, which every request checks. It stays below 4 kB for the highest number of scopes, because
+proxies refuse long headers: nginx accepts 8 kB in a line by default. Of the JWT header, only ``kid`` is used
+(distribution CVE-2025-24976); PyJWT refuses ``crit``.
 """
 
 from __future__ import annotations
@@ -38,47 +38,47 @@ Whether the signing key is still valid is not a claim: every request checks it w
 
 
 class UnknownKey(Unauthorized):
-    """A token that names a key which this process does not know."""
+    """A token whose signing key this process does not know."""
 
 
 def new_key() -> tuple[str, bytes]:
-    """A key id and the 32 bytes of a new private key."""
+    """The id and the 32 bytes of a new private key."""
     return secrets.token_hex(8), Ed25519PrivateKey.generate().private_bytes_raw()
 
 
 class Signer:
-    """Makes and reads registry tokens."""
+    """Signs and verifies registry tokens."""
 
     def __init__(self, known: Sequence[Key], audience: str) -> None:
-        """``known``: all keys, the newest last; one signs, all verify."""
+        """``known`` are all signing keys, the newest last. One signs, all verify."""
         self._known: Sequence[Key] = ()
         self._private: dict[str, Ed25519PrivateKey] = {}
         self._public: dict[str, Ed25519PublicKey] = {}
         self._audience = audience
-        self._looked = 0.0
+        self._reloaded = 0.0
         self._verified: OrderedDict[str, tuple[int, int, Actor]] = OrderedDict()
         self._bytes = 0
-        """What the verified tokens take, about."""
-        self.learn(known)
+        """Memory that the remembered tokens take, about."""
+        self.set_keys(known)
 
-    def learn(self, known: Sequence[Key]) -> None:
-        """Go on with these keys, as they are in the rows now."""
+    def set_keys(self, known: Sequence[Key]) -> None:
+        """Replace the signing keys by those in the database."""
         if known == self._known:
             return
         self._known = known
         self._private = {key.kid: Ed25519PrivateKey.from_private_bytes(key.private_key) for key in known}
         self._public = {kid: key.public_key() for kid, key in self._private.items()}
 
-    def may_look(self) -> bool:
-        """Whether to read the rows for an unknown key now: anybody can make one up, and that must cost nothing."""
+    def may_reload(self) -> bool:
+        """Whether to read the signing keys again for an unknown key id. Anybody can invent one, so this is limited."""
         at = time.monotonic()
-        if at - self._looked < LOOK_EVERY:
+        if at - self._reloaded < LOOK_EVERY:
             return False
-        self._looked = at
+        self._reloaded = at
         return True
 
     def sign(self, actor: Actor, seconds: int) -> str:
-        """A token for what the actor's grants say, good for ``seconds``."""
+        """A token with the actor's grants that expires after ``seconds``."""
         issued = now() // SECOND
         grants = actor.grants or Grants()
         claims = {
@@ -96,7 +96,7 @@ class Signer:
         return jwt.encode(claims, self._private[kid], algorithm=ALGORITHM, headers={"kid": kid})
 
     def read(self, token: str) -> Actor:
-        """Who the token was made for; raises Unauthorized for one that is not ours or has expired."""
+        """The actor that the token was issued for. Raises Unauthorized for a token that is not valid or has expired."""
         known = self._verified.get(token)
         if known is not None and known[0] <= now() // SECOND < known[1]:
             self._verified.move_to_end(token)
@@ -124,7 +124,7 @@ class Signer:
         return actor
 
     def _remember(self, token: str, verified: tuple[int, int, Actor]) -> None:
-        """Keep a verified token (from when to when it is good, and for whom); those unused for longest make room."""
+        """Keep a verified token with its first and last second and its actor; the least recently used make room."""
         if token not in self._verified:
             self._bytes += _weight(token)
         self._verified[token] = verified
@@ -134,7 +134,7 @@ class Signer:
 
 
 def _weight(token: str) -> int:
-    """Bytes that a verified token takes, at most about: a grant of 40 characters becomes objects of 400 bytes."""
+    """Memory that a verified token takes, about: a grant of 40 characters becomes objects of 400 bytes."""
     return 512 + 12 * len(token)
 
 
@@ -154,6 +154,6 @@ def _actor(claims: dict[str, Any], kid: str) -> Actor:
 
 def _invalid(kind: type[Unauthorized] = Unauthorized) -> Unauthorized:
     msg = (
-        "This registry token is not valid here, or has expired. Docker gets a new one automatically; or sign in again."
+        "This registry token is not valid or has expired. Docker requests a new one automatically; else sign in again."
     )
     return kind(msg, reason="invalid_token")

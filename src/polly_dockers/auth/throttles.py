@@ -1,13 +1,13 @@
-"""How often a secret may be guessed, and how many are checked at once.
+"""Limits on guessing passwords, access tokens and codes: how many failures are allowed, and how many checks at once.
 
-Failures are counted, not attempts: any number of clients behind one address may sign in at once, as long as their
-passwords are right. So that a burst of guesses can't pass before the first of them is counted, a process checks
-PLACES secrets at once, reads the counts before each, and has a failure written before the next one takes its place.
-With W worker processes, PLACES x W - 1 more than the limit are checked at most, however many are sent at once.
+Failures are counted, not attempts. So any number of clients behind one address can sign in at once, as long as their
+passwords are right. A burst of guesses must not pass before the first failure is counted. So a process checks only
+PLACES secrets at once, reads the counts before each check, and writes a failure before the next check. With W worker
+processes, at most PLACES x W - 1 checks above the limit are made.
 
-Those who wait take turns by network and by address, so that many from one of them hold up nobody else. Where
-WAITING_ALL wait, the newest of the largest network makes room for one of a smaller. What is refused because of earlier
-failures costs one read, and neither a place nor a write.
+Attempts that wait take turns by network and by address, so one network cannot hold up the others. If WAITING_ALL wait,
+the newest of the largest network makes room for one of a smaller network. An attempt that is refused because of earlier
+failures costs one read, no place and no write.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ if TYPE_CHECKING:
 WINDOW: Final = 15 * MINUTE
 FAILURES_PAIR: Final = 10
 FAILURES_WIDE: Final = 100
-"""Failures within the window: for one account from one address, and for either alone."""
+"""Failures allowed within the window: for one account from one address, and for either alone."""
 
 PLACES: Final = 2
-"""Secrets that a process checks at once: a password takes a core for some 20 ms."""
+"""Secrets that a process checks at once. A password takes one core for about 20 ms."""
 WAITING_EACH: Final = 200
 WAITING_ALL: Final = 2000
-"""Attempts that wait for a place in a process, of one address and of all: some seconds of work."""
+"""Attempts that may wait for a place in a process, from one address and from all."""
 PATIENCE: Final = 25.0
-"""Seconds that an attempt waits for its place."""
+"""Seconds that an attempt waits for its place, at most."""
 BUSY: Final = Busy("Too many sign-ins at once. Try again in 5 seconds.", retry_after=5)
 WRITE_SECONDS: Final = 2.0
-"""How long a failure waits to be written."""
+"""Seconds that writing a failure may take."""
 UNWRITTEN: Final = 10_000
-"""Keys whose failures could not be written and are remembered by the process, at most."""
+"""Keys with unwritten failures that a process remembers, at most."""
 
 
 class Attempt:
-    """One check of a secret, which has a place while it is made."""
+    """One check of a secret. It holds a place until it is done."""
 
     def __init__(self, throttles: Throttles, keys: Sequence[str]) -> None:
         self._throttles = throttles
         self._keys = keys
 
     async def failed(self, database: Database) -> None:
-        """Count a failure. Where it can't be written within WRITE_SECONDS, this process remembers it.
+        """Count a failure. If it cannot be written within WRITE_SECONDS, this process remembers it.
 
-        It may be written all the same, later: then it counts twice. A disk that does not answer holds up no place.
+        It may still be written later; then it counts twice. So a disk that does not respond blocks no place.
         """
         try:
             async with asyncio.timeout(WRITE_SECONDS):
@@ -70,8 +70,8 @@ class Attempt:
             self._throttles.remember(self._keys)
 
     def forgive(self, connection: Connection) -> None:
-        """The secret was right: forget the failures of this account from this address."""
-        self._throttles.forget(self._keys[0])
+        """Delete the failures of this account from this address: the secret was right."""
+        self._throttles.delete(self._keys[0])
         db.throttles.forgive(connection, self._keys[0])
 
 
@@ -81,7 +81,7 @@ def _count(connection: Connection, keys: Sequence[str]) -> None:
 
 
 class Throttles:
-    """The attempts of one process."""
+    """The checks of one process."""
 
     def __init__(self) -> None:
         self._gate = Gate(PLACES, BUSY, waiting_each=WAITING_EACH, waiting_all=WAITING_ALL, patience=PATIENCE)
@@ -89,9 +89,9 @@ class Throttles:
 
     @contextlib.asynccontextmanager
     async def attempt(self, database: Database, email: str, address: str) -> AsyncIterator[Attempt]:
-        """Hold a place for a check of a secret of that account from that address.
+        """Hold a place for checking a secret of an account from an address.
 
-        Raises TooManyRequests after too many failures, and Busy where too many wait for a place.
+        Raises TooManyRequests after too many failures, and Busy if too many attempts wait for a place.
         """
         where = addresses.block(address)
         keys = [db.throttles.pair(email, where), db.throttles.account(email), f"address:{where}"]
@@ -113,7 +113,7 @@ class Throttles:
                 raise TooManyRequests(msg, retry_after=wait)
 
     def remember(self, keys: Sequence[str]) -> None:
-        """Count a failure that could not be written."""
+        """Remember a failure that could not be written."""
         for key in keys:
             count, since = self._remembered(key), time.monotonic()
             if count:
@@ -129,6 +129,6 @@ class Throttles:
             return 0
         return count
 
-    def forget(self, key: str) -> None:
-        """Forget what could not be written under a key."""
+    def delete(self, key: str) -> None:
+        """Delete the remembered failures of a key."""
         self._unwritten.pop(key, None)

@@ -1,4 +1,4 @@
-"""The Docker token flow: what a scope asks for, cut to what its user may do, as a registry token."""
+"""The Docker token flow: a registry token for those of the requested actions that the user may do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SCOPE: Final = re.compile(r"(?P<type>[a-z0-9]+)(?:\([a-z0-9]+\))?:(?P<name>.+):
 
 
 def parse_scopes(texts: Iterable[str]) -> tuple[dict[RepositoryName, set[str]], bool]:
-    """Repositories with the actions asked for, and whether the catalogue is; what is unknown is ignored.
+    """The requested actions of each repository, and whether the catalogue is requested. Unknown scopes are ignored.
 
     Raises BadRequest for more than MAX_SCOPES.
     """
@@ -37,7 +37,7 @@ def parse_scopes(texts: Iterable[str]) -> tuple[dict[RepositoryName, set[str]], 
     catalog = False
     words = [word for text in texts for word in text.split()]
     if len(words) > MAX_SCOPES:
-        msg = f"A token takes at most {MAX_SCOPES} scopes; {len(words)} were asked for."
+        msg = f"A registry token has at most {MAX_SCOPES} scopes; {len(words)} were requested."
         raise BadRequest(msg)
     for word in words:
         match = _SCOPE.match(word)
@@ -55,16 +55,16 @@ def parse_scopes(texts: Iterable[str]) -> tuple[dict[RepositoryName, set[str]], 
 
 
 async def grant(context: Context, caller: SignedIn | None, scopes: Sequence[str]) -> tuple[str, int, str]:
-    """A registry token, how many seconds it is good, and the scope that it has.
+    """A registry token, the seconds until it expires, and the scope that was granted.
 
-    "Grant the intersection": fewer rights make a narrower token. Nobody (None) gets one for public repositories
-    only; raises Unauthorized where there is nothing that anybody may pull.
+    "Grant the intersection": if the caller has fewer rights than requested, the token has fewer. Without a caller, the
+    token is for public repositories only. Raises Unauthorized if there is no caller and no such repository.
     """
     asked, catalog = parse_scopes(scopes)
     actor = caller.actor if caller is not None else Actor()
     grants, known = await context.database.read(_intersect, context, actor, asked)
     if caller is None and not grants:
-        msg = "Nobody is signed in."
+        msg = "You are not signed in."
         raise Unauthorized(msg)
     seconds = context.config.token_seconds
     if caller is not None and caller.token is not None:
@@ -80,14 +80,14 @@ async def grant(context: Context, caller: SignedIn | None, scopes: Sequence[str]
         catalog=catalog and caller is not None,
     )
     words = [f"repository:{name}:{','.join(sorted(actions))}" for name, (_, actions) in grants.items()]
-    context.signer.learn(known)
+    context.signer.set_keys(known)
     return context.signer.sign(limited, seconds), seconds, " ".join(words)
 
 
 def _intersect(
     connection: Connection, context: Context, actor: Actor, asked: dict[RepositoryName, set[str]]
 ) -> tuple[dict[RepositoryName, tuple[int | None, frozenset[str]]], list[Key]]:
-    """What is granted, and the keys of the same moment: a token must not be signed by one that is gone."""
+    """The grants, and the signing keys at the same moment, so that no deleted key signs the token."""
     grants: dict[RepositoryName, tuple[int | None, frozenset[str]]] = {}
     for name, wanted in asked.items():
         repository_id, allowed = permissions.find_actions(connection, actor, name, public=context.public)

@@ -35,9 +35,9 @@ async def _read(context: Context, token: str) -> Actor:
     try:
         return context.signer.read(token)
     except UnknownKey:
-        if not context.signer.may_look():
+        if not context.signer.may_reload():
             raise
-    context.signer.learn(await context.database.read(db.keys.every))
+    context.signer.set_keys(await context.database.read(db.keys.every))
     return context.signer.read(token)
 
 

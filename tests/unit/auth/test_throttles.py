@@ -290,7 +290,7 @@ async def test_an_ill_disk_opens_no_way_to_guess(
             pass
     async with of_process.attempt(database, EMAIL, "203.0.113.2") as attempt:
         assert isinstance(attempt, Attempt)
-    of_process.forget(db.throttles.pair(EMAIL, ADDRESS))
+    of_process.delete(db.throttles.pair(EMAIL, ADDRESS))
     async with of_process.attempt(database, EMAIL, ADDRESS) as attempt:
         pass
 

@@ -116,7 +116,7 @@ def test_the_newest_key_signs_and_all_verify() -> None:
     assert jwt.get_unverified_header(token)["kid"] == new.kid
     with pytest.raises(UnknownKey):
         before.read(token)
-    before.learn([old, new])
+    before.set_keys([old, new])
     assert before.read(token) == replace(ACTOR, kid=new.kid)
 
 
@@ -139,9 +139,9 @@ def test_made_up_keys_cause_one_look_a_second(signer: Signer, monkeypatch: pytes
     """However many come, the rows are read for the first alone, and again a second later."""
     clock = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: clock)
-    assert [signer.may_look() for _ in range(5)] == [True, False, False, False, False]
+    assert [signer.may_reload() for _ in range(5)] == [True, False, False, False, False]
     clock += LOOK_EVERY
-    assert [signer.may_look() for _ in range(3)] == [True, False, False]
+    assert [signer.may_reload() for _ in range(3)] == [True, False, False]
 
 
 def test_a_token_ends(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
