@@ -1,8 +1,8 @@
-"""The fields of a manifest that clients know: how their keys are matched, and which values can be read.
+"""The fields of a manifest that clients read: how their keys are matched, and the types of their values.
 
-Most clients read a manifest by Go's encoding/json. It matches a key exactly, or else by Unicode's simple folding
-(``foldName`` in its fold.go), and gives the whole document up where a value has another type than its field. What is
-refused here is what such a client could not read, or would read otherwise than a reader that compares keys exactly.
+Most clients read a manifest with Go's encoding/json. It matches a key exactly, or else by Unicode's simple folding
+(``foldName`` in its fold.go), and rejects the whole document if a value does not have the type of its field. This
+module refuses what such a client could not read, or would read differently from a reader that compares keys exactly.
 
 Essential reading: encoding/json, decode.go (``object``, ``literalStore``), and image-spec, specs-go/v1.
 """
@@ -24,12 +24,12 @@ _INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 def check(document: dict[str, Any]) -> None:
-    """Raise ManifestInvalid, with the path of the field, where a client in Go reads something else or nothing."""
+    """Raise ManifestInvalid, with the path of the field, if a client in Go would read something else or fail."""
     _fields(document, "", _DOCUMENT, _DOCUMENT_NAMES)
 
 
 def text_map(value: object, where: str) -> dict[str, str]:
-    """Annotations as Go reads them: null is no entry, and a null inside is the empty text. Raises ManifestInvalid."""
+    """Annotations as Go reads them: null has no entries, and a null value is an empty text. Raises ManifestInvalid."""
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(item is None or isinstance(item, str) for item in value.values()):
@@ -38,19 +38,19 @@ def text_map(value: object, where: str) -> dict[str, str]:
 
 
 def _wrong(where: str, right: str) -> ManifestInvalid:
-    return ManifestInvalid(f"{where[:200]} is not {right}; clients could not read this manifest.")
+    return ManifestInvalid(f"{where[:200]} must be {right}; else clients cannot read the manifest.")
 
 
 def _fields(part: dict[str, Any], where: str, known: Mapping[str, Check], names: Mapping[str, str]) -> None:
     for key, value in part.items():
-        # Folding in full folds whatever the simple folding does: U+017F to "s", and the Kelvin sign to "k".
+        # Full folding includes what simple folding does: U+017F to "s", and the Kelvin sign to "k".
         name = names.get(key.casefold())
         if name is None:
             continue
         if name != key:
-            msg = f"The key {where}{key[:50]!r} has to be written {name!r}: some clients take one for the other."
+            msg = f"The key {where}{key[:50]!r} must be written {name!r}: some clients read both as the same."
             raise ManifestInvalid(msg)
-        if value is not None and key in known:  # Go leaves a field as it is where the value is null
+        if value is not None and key in known:  # Go ignores a null value
             known[key](value, where + key)
 
 
@@ -65,13 +65,13 @@ def _texts(value: object, where: str) -> None:
 
 
 def _whole(value: object, where: str) -> None:
-    """An int64; Go takes neither 1.0 nor 1e3 for one."""
+    """Check for an int64. Go accepts neither 1.0 nor 1e3."""
     if not isinstance(value, int) or isinstance(value, bool) or value not in _INT64:
         raise _wrong(where, "a whole number of 64 bits, in digits alone")
 
 
 def _base64(value: object, where: str) -> None:
-    """Standard base64 with its padding; Go passes over the ends of lines."""
+    """Check for standard base64 with padding. Go ignores line breaks."""
     try:
         if not isinstance(value, str):
             raise _wrong(where, "text in base64")

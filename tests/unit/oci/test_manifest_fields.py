@@ -202,7 +202,7 @@ def test_every_spelling_is_refused(name: str) -> None:
         for other in SPELLINGS.get(character.lower(), character.swapcase()):
             spelling = name[:at] + other + name[at + 1 :]
             if spelling != name:
-                with pytest.raises(ManifestInvalid, match="has to be written"):
+                with pytest.raises(ManifestInvalid, match="must be written"):
                     parse(dumps(base | {spelling: None}), OCI_MANIFEST)
 
 
