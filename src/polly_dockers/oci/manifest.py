@@ -67,8 +67,8 @@ class Manifest:
 def parse(body: bytes, content_type: str, *, stored: bool = False) -> Manifest:
     """The manifest in ``body``, of the type in the request's Content-Type. Raises ManifestInvalid.
 
-    If ``content_type`` is empty, the ``mediaType`` of the document counts. ``stored`` is for a manifest that was accepted
-    earlier, perhaps by a version with fewer checks: only what the registry needs is checked.
+    If ``content_type`` is empty, the ``mediaType`` of the document counts. ``stored`` is for a manifest that was
+    accepted earlier, perhaps by a version with fewer checks: only what the registry needs is checked.
     """
     document = _document(body, dict if stored else _once)
     if not stored:
@@ -79,7 +79,7 @@ def parse(body: bytes, content_type: str, *, stored: bool = False) -> Manifest:
         raise ManifestInvalid(msg)
     for key in _OTHERS[media_type in IMAGES]:
         if key in document and not stored:
-            msg = f"A manifest of type {media_type} must not have {key!r}: it could be read as two types (CVE-2021-41190)."
+            msg = f"A manifest of type {media_type} must not have {key!r}, or it reads as two types (CVE-2021-41190)."
             raise ManifestInvalid(msg)
     subject = _descriptor(document["subject"], "subject") if document.get("subject") is not None else None
     annotations = fields.text_map(document.get("annotations"), "annotations")
