@@ -219,7 +219,7 @@ async def test_the_oldest_uploads_make_room(store: BlobStore) -> None:
 
 @pytest.mark.parametrize("ending", ["keep", "commit"])
 async def test_an_upload_that_is_aborted_while_its_bytes_arrive(store: BlobStore, ending: str) -> None:
-    """The request that brings them learns that it is over, and there is no blob."""
+    """The request that brings the bytes fails, for the upload is over, and there is no blob."""
     await store.start("upload")
     async with store.append("upload") as segment:
         await segment.write([b"hello"], None)

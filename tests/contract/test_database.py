@@ -85,7 +85,7 @@ async def test_a_write_is_read(database: Database) -> None:
 
 
 async def test_one_failing_caller(database: Database) -> None:
-    """Of many callers at once the one that fails changes nothing and is told; the others commit."""
+    """Of many callers at once, the one that fails changes nothing and gets the error; the others commit."""
     calls = [database.write(add_and_fail if number == 7 else add, f"{number:02}") for number in range(20)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(answers[7], ZeroDivisionError)
@@ -306,7 +306,7 @@ TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT 
 
 
 def test_an_upgrade_of_what_is_current(folder: Path) -> None:
-    """A second upgrade changes nothing and tells the revision."""
+    """A second upgrade changes nothing and returns the revision."""
     before = dump(folder)
     first = migrate.upgrade(folder)
     assert first is not None
@@ -394,7 +394,7 @@ async def test_what_waits_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 async def told(reasons: asyncio.Queue[str]) -> str:
-    """Why the writer can't go on; fails where nobody is told."""
+    """The reason why the writer cannot go on; fails if it was not reported."""
     async with asyncio.timeout(SECONDS):
         return await reasons.get()
 

@@ -188,7 +188,7 @@ asyncio.run(hold())
 
 @pytest.mark.parametrize("ending", ["lets go", "is killed"])
 async def test_two_processes(folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    """An upload that another process holds is refused; once that lets go, or is killed, it goes on."""
+    """An upload that another process holds is refused; it goes on once that process closes it or is killed."""
     store, path = folder
     await store.start("upload")
     command = [sys.executable, "-c", HOLD, str(path)]
@@ -260,7 +260,7 @@ async def test_another_process_knows_the_digest(tmp_path: Path, monkeypatch: pyt
 async def test_a_note_that_may_be_wrong_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """Of another size, of before the machine started, or none: the bytes are read again, and a wrong digest refused."""
+    """If the recorded digest is of another size, from before the last boot, or missing, the bytes are read again."""
     if why == "no attributes":
         monkeypatch.setattr(os, "setxattr", lambda *_: (_ for _ in ()).throw(OSError(95, "Not supported")))
     await noted(tmp_path, b"hello" if why == "bytes came" else b"hello, stare")

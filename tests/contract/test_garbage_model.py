@@ -66,7 +66,7 @@ class Place:
 
 
 class Collecting(RuleBasedStateMachine):
-    """Pushes, mounts, deletions, restorations, and each step of the collector by itself."""
+    """Pushes, mounts, deletions, restorations, and single steps of the collector, in any order."""
 
     folder: Path
     due = Bundle("due")
@@ -404,7 +404,7 @@ class Collecting(RuleBasedStateMachine):
 
     @invariant()
     def what_is_claimed_is_not_restored(self) -> None:
-        """Neither by itself, nor with its organisation."""
+        """It is restored neither alone nor with its organisation."""
         if not hasattr(self, "connection"):
             return
         for item in db.trash.claimed(self.connection):

@@ -1,4 +1,4 @@
-"""What a policy lets go, against a judgement that knows nothing of rows: repositories of any shape, any policy.
+"""What a policy moves to the trash, compared with a simple model, for repositories of any shape and any policy.
 
 Small numbers, so that tags, indexes, subjects and ages meet. The model starts with all that stays by itself and adds
 what that needs, until nothing is added; the judge starts from one manifest and looks for something that stays.

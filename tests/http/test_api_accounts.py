@@ -262,7 +262,7 @@ def test_members_come_and_go(ann: Person) -> None:
 
 @pytest.mark.parametrize("role", ["reader", "writer"])
 def test_members_are_for_admins(server: Server, ann: Person, role: str) -> None:
-    """403 DENIED for every change by a reader or a writer, whoever it is about; the list is for all."""
+    """403 DENIED for every change by a reader or a writer; all members see the list."""
     person, other = member(server, role), ann.add("reader")
     path = f"{ann.base}/members"
     wanted = {"email": "x@acme.example", "role": "admin"}
@@ -362,7 +362,7 @@ def test_head_of_every_address(ann: Person, path: str) -> None:
 
 
 def test_the_challenge_leads_in(ann: Person) -> None:
-    """Whoever signs in as the answer to a refusal says is let in."""
+    """A client that signs in as the 401 response says gets in."""
     assert ann.api.get("/api/v1/me").status == 200
     made = ann.by_password.json("POST", "/api/v1/tokens", {"scope": "full", "expires_in": 60})
     assert made.status == 201
@@ -410,7 +410,7 @@ def test_every_address_takes_a_token(server: Server, ann: Person, method: str, p
     ],
 )
 def test_other_addresses_and_methods(ann: Person, method: str, path: str, status: int) -> None:
-    """404 NOT_FOUND for an address that is none, 405 UNSUPPORTED for a method that it does not take."""
+    """404 NOT_FOUND for an unknown path, 405 UNSUPPORTED for a method that a path does not have."""
     answer = ann.api.send(method, path)
     assert (answer.status, answer.code) == (status, {404: "NOT_FOUND", 405: "UNSUPPORTED"}[status])
     assert answer.headers["Access-Control-Allow-Origin"] is None

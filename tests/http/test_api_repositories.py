@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def eve(server: Server) -> Person:
-    """The admin of another organisation, whose lists nobody else adds to."""
+    """The admin of another organisation, to whose lists no other test adds."""
     return stranger(server)
 
 
@@ -149,14 +149,14 @@ def test_bodies_that_are_none(ann: Person, body: object) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"name":"x","description":"\xff"}', b"[" * 60_000])
 def test_bodies_that_are_no_json(ann: Person, body: bytes) -> None:
-    """400 BAD_REQUEST for what is no JSON in UTF-8."""
+    """400 BAD_REQUEST for a body that is not JSON in UTF-8."""
     answer = ann.api.send("POST", f"{ann.base}/repositories", body, {"Content-Type": "application/json"})
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_another_content_type(ann: Person, content_type: str) -> None:
-    """400 BAD_REQUEST for a body that does not say that it is JSON: no form of another site is one."""
+    """400 BAD_REQUEST for a body without the media type of JSON, which a form of another site cannot have."""
     body = b'{"name":"by-a-form","description":"x"}'
     answer = ann.api.send("POST", f"{ann.base}/repositories", body, {"Content-Type": content_type})
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
@@ -221,7 +221,7 @@ def test_a_change(ann: Person) -> None:
 
 
 def test_what_is_not_there(ann: Person, eve: Person) -> None:
-    """404 by code: a name, an organisation that is not there or is another's; 400 for what is no name."""
+    """404 for a name or an organisation that does not exist or is not the caller's, 400 for an invalid name."""
     for rest, code, status in (
         ("repository?name=absent", "NAME_UNKNOWN", 404),
         ("commits?repository=absent", "NAME_UNKNOWN", 404),
@@ -316,7 +316,7 @@ def test_queries_that_are_none(ann: Person, query: str) -> None:
 
 
 def test_the_total_of_a_tag_after_a_deletion(ann: Person) -> None:
-    """A page of a tag's commits tells how many there are, also when a digest went with its commits."""
+    """A page of a tag's commits has their total, also after a digest was deleted with its commits."""
     repo = ann.new_repo()
     name = repo.name.partition("/")[2]
     first, second = image(), image()
@@ -333,7 +333,7 @@ def test_the_total_of_a_tag_after_a_deletion(ann: Person) -> None:
 
 
 def test_totals_after_pushes(ann: Person) -> None:
-    """Tags, commits, size and the last push are those of the last request, whoever asks next."""
+    """Tags, commits, size and the last push are up to date on the next request."""
     name = ann.create()
     repo = ann.repo(name)
     first, second = image(), image()
@@ -352,7 +352,7 @@ def test_totals_after_pushes(ann: Person) -> None:
 
 
 def test_commits(server: Server) -> None:
-    """Newest first; the newest of a tag is active; a rollback is a commit, the same push again is none."""
+    """Newest first; the newest of a tag is active; a rollback is a commit, and the same push again is not."""
     writer = member(server, "writer")
     name = writer.create()
     repo = writer.repo(name)
@@ -399,7 +399,7 @@ def test_pages_of_commits(ann: Person) -> None:
 
 
 def test_commits_of_what_is_no_tag(ann: Person) -> None:
-    """TAG_UNKNOWN for a tag that nothing was pushed to, TAG_INVALID for what is none; a deleted tag has its commits."""
+    """TAG_UNKNOWN for a tag without pushes, TAG_INVALID for an invalid one; a deleted tag has its commits."""
     name = ann.create()
     repo = ann.repo(name)
     repo.push(image(), "v1")

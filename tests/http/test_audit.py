@@ -136,7 +136,7 @@ def test_refused_sign_ins(ann: Person, server: Server) -> None:
 
 
 def test_only_admins_of_the_organisation_see_it(ann: Person, server: Server) -> None:
-    """A writer is told which role it takes; an admin of another organisation learns not even that it is there."""
+    """The error names the role for a writer, and does not show an outsider that the organisation exists."""
     writer = member(server, "writer")
     assert (writer.api.get(f"{ann.base}/audit").status, writer.api.get(f"{ann.base}/audit").code) == (403, "DENIED")
     other = stranger(server)

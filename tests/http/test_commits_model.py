@@ -58,7 +58,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(target=images, content=st.text("abc", min_size=1, max_size=2), tag=TAGS)
     def push(self, content: str, tag: str) -> Image:
-        """Push an image, a new one or one of before, to a tag."""
+        """Push a new or an earlier image to a tag."""
         made = image(content)
         self.repo.push(made, tag)
         self.committed(made, tag)

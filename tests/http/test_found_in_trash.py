@@ -83,7 +83,7 @@ def test_nobody_but_members_learns_what_was_deleted(server: Server, ann: Person)
 
 
 def test_a_pull_from_a_repository_that_was_deleted(ann: Person) -> None:
-    """It is told as well, with what restores all of it."""
+    """The error says so too, with the command that restores the repository."""
     repo = ann.new_repo()
     repo.push(image(), "v1")
     throw(ann, repo)
@@ -95,7 +95,7 @@ def test_a_pull_from_a_repository_that_was_deleted(ann: Person) -> None:
 
 
 def test_restoring_a_tag_that_went_with_its_commit(ann: Person) -> None:
-    """Its commit comes back with it, though an older one of the tag is there; the item tells which."""
+    """Its commit comes back with it, though an older commit of the tag exists; the item names the commit."""
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1")
@@ -161,7 +161,7 @@ def test_the_trash_is_not_gone_through_for_what_never_was(
 
 
 def test_a_tag_that_its_commit_brings_back(server: Server, ann: Person, tmp_path: Path) -> None:
-    """It was deleted by itself as well, after it had gone with an older commit: nothing of it stays in the trash."""
+    """A restored tag that had gone with an older commit, and later alone, leaves nothing of it in the trash."""
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1")

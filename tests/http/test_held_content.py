@@ -51,7 +51,7 @@ def test_a_layer_that_comes_after_its_manifest_is_held(ann: Person, *, again: bo
 
 @pytest.mark.parametrize("again", [True, False])
 def test_a_child_that_comes_back_is_held(ann: Person, *, again: bool) -> None:
-    """An image that was deleted out of a sparse index and is pushed anew is the index's again, pushed again or not."""
+    """A deleted child of a sparse index belongs to it again once pushed, with or without a push of the index."""
     repo = ann.new_repo()
     change = f"{ann.base}/repository?name={repo.name.partition('/')[2]}"
     ann.api.json("PATCH", change, {"sparse_indexes": "allow"})
@@ -97,7 +97,7 @@ def test_more_bytes_than_the_range_says(ann: Person) -> None:
 
 
 def test_a_refused_push_makes_no_repository(server: Server) -> None:
-    """With create-on-push, a manifest that is none leaves no repository behind."""
+    """With create-on-push, an invalid manifest leaves no repository behind."""
     org, (email, password) = server.new_org(create_on_push=True)
     person = Person(server.port, org, email, password)
     repo = person.repo("ghost")
@@ -107,7 +107,7 @@ def test_a_refused_push_makes_no_repository(server: Server) -> None:
 
 @pytest.mark.parametrize("size", [5_000, 3_000_000])
 def test_a_file_that_was_cut_is_no_blob(tmp_path: Path, size: int) -> None:
-    """The client is told of a fault, and gets neither fewer bytes nor an answer in the middle of them."""
+    """The client gets an error before any bytes, never a body that is cut short."""
     with running_server(tmp_path) as server:
         ann = Person(server.port, server.org, *server.admin)
         repo = ann.new_repo()

@@ -66,7 +66,7 @@ def test_who_has_an_account_joins_signed_in_or_with_its_password(server: Server,
 
 @pytest.mark.parametrize("password", ["x", "x" * 1025, "polly_is_a_token", "with\ta tab in it"])
 def test_a_password_that_is_none_tells_of_no_account(server: Server, bob: Person, password: str) -> None:
-    """Whoever invites an email and redeems the code is refused alike, whether the email has an account or not."""
+    """A code with an invalid password gets the same error whether the email has an account or not."""
     eve, carl = new_admin(server), member(server, "reader")
     told = []
     for person in (carl, bob):
@@ -189,7 +189,7 @@ def test_invitations_that_are_none(ann: Person, change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("body", [{}, {"code": 1}, {"code": "x"}, {"code": "x", "email": "a@b.example"}, {"of": 1}])
 def test_a_redemption_lacks_what_it_takes(ann: Person, body: dict[str, Any]) -> None:
-    """400 for who is not signed in and leaves out the email or the password; 401 for a token that is none."""
+    """400 without a sign-in and without email or password; 401 for an invalid token."""
     answer = Client(ann.port).json("POST", "/api/v1/invitation", body)
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
     answer = bearer(ann.port, "polly_none").json("POST", "/api/v1/invitation", {"code": "x"})

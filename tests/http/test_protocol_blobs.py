@@ -123,7 +123,7 @@ def test_a_piece_out_of_order(repo: Repo, content_range: str) -> None:
 
 @pytest.mark.parametrize("content_range", ["0-9", "0-2", "3-0", "0-", "-3", "a-b", "bytes */4", "0-1,2-3"])
 def test_lengths_that_disagree(repo: Repo, content_range: str) -> None:
-    """29: a range that is not that of the body, or is none, is SIZE_INVALID or RANGE_INVALID and stores nothing."""
+    """29: a range that is invalid or does not match the body is SIZE_INVALID or RANGE_INVALID and stores nothing."""
     location = repo.start()
     answer = repo.send("PATCH", location, b"0123", {"Content-Range": content_range})
     assert (answer.status, answer.code) in {(400, "SIZE_INVALID"), (416, "RANGE_INVALID")}
@@ -132,7 +132,7 @@ def test_lengths_that_disagree(repo: Repo, content_range: str) -> None:
 
 
 def test_an_old_location_goes_on_answering(repo: Repo) -> None:
-    """25: GET of the first Location tells how far the upload is, and an old piece sent again is 416."""
+    """25: GET of the first Location returns how far the upload is, and an old piece sent again is 416."""
     first = repo.start()
     patch(repo, first, b"0123", "0-3")
     _, _, latest = patch(repo, first, b"45", "4-5")
@@ -143,7 +143,7 @@ def test_an_old_location_goes_on_answering(repo: Repo) -> None:
 
 
 def test_query_parameters_of_a_location_are_opaque(repo: Repo) -> None:
-    """25: a client adds digest to whatever the Location has, and what else it adds is no matter."""
+    """25: a client may add digest, and anything else, to the query of the Location."""
     location = repo.start()
     answer = repo.send("PUT", f"{location}?_state=abc&digest={sha256(HELLO)}", HELLO)
     assert answer.status == 201
@@ -192,7 +192,7 @@ def test_a_put_without_digest(repo: Repo) -> None:
 
 
 def until(done: Callable[[], bool]) -> None:
-    """Wait for what no event tells of: another process's files."""
+    """Wait for a condition on the files of another process."""
     deadline = time.monotonic() + TIMEOUT
     while not done():
         assert time.monotonic() < deadline
@@ -207,7 +207,7 @@ def upload_file(server: Server, location: str) -> Path | None:
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 def test_a_body_cut_short_is_never_committed(server: Server, repo: Repo, method: str, chunked: bool) -> None:  # noqa: FBT001
-    """31: the connection dies in the middle; what came is no blob, though its digest is the one that was given."""
+    """31: the bytes of a broken connection are no blob, even if they match the digest."""
     came = secrets.token_bytes(2 * MEBIBYTE)
     location = repo.start() if method == "PUT" else repo.path("blobs/uploads/")
     before = set((server.data / "uploads").iterdir()) - {upload_file(server, location)}
@@ -228,7 +228,7 @@ def test_a_body_cut_short_is_never_committed(server: Server, repo: Repo, method:
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_an_upload_that_was_cut_short_goes_on(server: Server, repo: Repo, method: str) -> None:
-    """29, 30: GET tells what has come, and the client sends the rest from there."""
+    """29, 30: GET returns how many bytes arrived, and the client sends the rest."""
     data = secrets.token_bytes(3 * MEBIBYTE)
     location = repo.start()
     upload = upload_file(server, location)

@@ -250,7 +250,7 @@ def test_referrers_are_no_commits(ann: Person, repo: Repo) -> None:
 
 
 def test_an_index_is_one_commit(ann: Person, repo: Repo) -> None:
-    """An image of several platforms is one commit with its platforms; its children are none."""
+    """An image of several platforms is one commit with its platforms; its children are no commits."""
     children = [image("of amd64"), image("of arm64")]
     for child in children:
         repo.push(child)
@@ -267,7 +267,7 @@ def test_an_index_is_one_commit(ann: Person, repo: Repo) -> None:
 
 
 def test_the_platform_of_an_image(ann: Person, repo: Repo) -> None:
-    """A commit names the platform that its config tells."""
+    """A commit has the platform of its config."""
     config = dumps({"os": "linux", "architecture": "arm64", "variant": "v8"})
     body = dumps({"schemaVersion": 2, "config": descriptor(config, CONFIG), "layers": []})
     repo.push(Image(body, OCI_MANIFEST, (config,)), "v1")

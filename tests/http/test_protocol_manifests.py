@@ -149,7 +149,7 @@ def test_large_manifests(repo: Repo) -> None:
 
 
 def test_head_of_large_manifests(repo: Repo) -> None:
-    """1, 37: HEAD tells the length and the digest of a manifest of any size, as GET does, on one connection."""
+    """1, 37: HEAD has the length and the digest of a manifest of any size, as GET has, on one connection."""
     for size in (1000, 65_536, 65_537, 300_000):
         body = padded(size)
         assert repo.put("sized", body, OCI_INDEX).status == 201

@@ -73,7 +73,7 @@ def test_the_challenge_at_the_base(server: Server) -> None:
 
 
 def test_the_realm_is_where_the_client_came_to(server: Server) -> None:
-    """11: without a public URL the realm has the host of the request; a Host that is none changes nothing."""
+    """11: without a public URL the realm has the host of the request, unless that Host is invalid."""
     for host, realm in (("registry.example:99", "http://registry.example:99/token"), ('a"b', f"{server.url}/token")):
         answer = raw(server.port, f"GET /v2/ HTTP/1.1\nHost: {host}\nConnection: close")
         assert answer.header("WWW-Authenticate").startswith(f'Bearer realm="{realm}",')
@@ -212,13 +212,13 @@ def test_bad_credentials(server: Server, secret: str) -> None:
     "header", ["Basic", "Basic ", "Basic !!!", "Basic YQ==", "Basic \xff\xfe", "Basic /w==", "Foo x"]
 )
 def test_malformed_credentials(server: Server, header: str) -> None:
-    """13: a header that is no Basic credentials is 401."""
+    """13: a header without valid Basic credentials is 401."""
     answer = raw(server.port, f"GET /token HTTP/1.1\nHost: x\nConnection: close\nAuthorization: {header}")
     assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
 
 
 def test_nobody_gets_no_token(server: Server, repo: Repo) -> None:
-    """Without credentials there is no token for what is private, for what is not there, and for nothing."""
+    """Without credentials there is no token for a private repository, a missing one, or no scope at all."""
     for scopes in ([f"repository:{repo.name}:pull"], ["repository:acme/absent:pull"], [], ["registry:catalog:*"]):
         answer = ask(Client(server.port), *scopes)
         assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
@@ -283,7 +283,7 @@ def test_the_form_refused(server: Server, fields: list[tuple[str, str]], status:
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"{}", b"&&&=&=", b"a" * 70_000, b"a=b&" * 300])
 def test_junk_for_a_form(server: Server, body: bytes) -> None:
-    """15: what is no form is 400, or 413 where it is too large."""
+    """15: a body that is not a form is 400, or 413 if it is too large."""
     answer = Client(server.port).send("POST", "/token", body, FORM)
     assert (answer.status, answer.code) in {(400, "BAD_REQUEST"), (413, "SIZE_INVALID")}
 
@@ -296,13 +296,13 @@ def test_other_methods(server: Server, method: str) -> None:
 
 
 def test_a_token_ends_with_its_access_token(server: Server, ann: Person) -> None:
-    """14: expires_in is no longer than the access token that it was made with lives, and 60 at least."""
+    """14: expires_in is at least 60 and ends no later than the access token that was used."""
     answer = ask(basic(server.port, "POLLY", ann.access_token("registry", expires_in=90)))
     assert 60 <= answer.json()["expires_in"] <= 90
 
 
 def test_a_push_to_what_is_not_there_says_how_to_make_it(server: Server) -> None:
-    """19: a writer who pushes to a missing repository is told the command that makes it."""
+    """19: the error for a push to a missing repository names the command that creates it."""
     missing = member(server, "writer").repo("not-made-yet")
     for answer in (missing.send("POST", missing.path("blobs/uploads/")), missing.put("v1", b"{}")):
         assert (answer.status, answer.code) == (404, "NAME_UNKNOWN")

@@ -1,4 +1,4 @@
-"""/readyz and /metrics: true whoever asks and however often, and of no cost to the others."""
+"""/readyz and /metrics are true, however often they are asked, and cost other requests nothing."""
 
 from __future__ import annotations
 

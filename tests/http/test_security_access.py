@@ -1,4 +1,4 @@
-"""security.md 1 to 6 and 8 to 11: what is reached, by whom, and what a refusal tells."""
+"""security.md 1 to 6 and 8 to 11: who may do what, and what an error reveals."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ CHANGING = {"X-Request-Id", "Date", "Content-Length"}
 
 
 def test_no_oracle_for_organisations(eve: Person) -> None:
-    """10: an organisation that is there and one that is not are one answer to who is no member."""
+    """10: an outsider gets the same response for an organisation that exists and one that does not."""
     for method, rest, body in (
         ("GET", "repositories", None),
         ("GET", "repository?name=x", None),
@@ -331,7 +331,7 @@ def test_no_oracle_for_organisations(eve: Person) -> None:
 
 
 def test_no_oracle_for_accounts(server: Server, ann: Person) -> None:
-    """10: a wrong password and an unknown account are one answer, and inviting either is one too."""
+    """10: a wrong password and an unknown account get the same response, and so do invitations of either."""
     (status, wrong), (_, unknown) = (
         Person(server.port, "acme", email, "wrong").by_password.get("/token").plain()
         for email in (ann.email, "nobody@acme.example")

@@ -130,7 +130,7 @@ def test_type_confusion(repo: Repo, confusion: str) -> None:
 
 @pytest.mark.parametrize("body", [b"\xff\xfe{\x00}\x00", b'{"a":"\xff"}', b"\x1f\x8b\x08"])
 def test_bytes_that_are_no_text(repo: Repo, body: bytes) -> None:
-    """13: a manifest in another encoding than UTF-8 is none."""
+    """13: a manifest in another encoding than UTF-8 is refused."""
     assert repo.put("confused", body, OCI_INDEX).code == "MANIFEST_INVALID"
 
 
@@ -138,7 +138,7 @@ def test_bytes_that_are_no_text(repo: Repo, body: bytes) -> None:
     "config", [b"[" * 100_000, b"\xff\xfe", b"", b'{"os":1}', b'{"os":"a b","architecture":"c"}', b"[]"]
 )
 def test_configs_that_are_none(ann: Person, repo: Repo, config: bytes) -> None:
-    """12: a config of any bytes is kept; where it tells no platform there is none."""
+    """12: a config of any bytes is kept; if it names no platform, the commit has none."""
     kind = "application/vnd.oci.image.config.v1+json"
     body = dumps({"schemaVersion": 2, "config": descriptor(config, kind), "layers": []})
     repo.push(Image(body, OCI_MANIFEST, (config,)), "config")
@@ -238,7 +238,7 @@ def test_large_heads_are_refused(repo: Repo) -> None:
     ],
 )
 def test_digests(repo: Repo, digest: str) -> None:
-    """14: what is no digest of exact length in lower case reaches no path of the storage."""
+    """14: only a digest of exact length in lower case reaches a path of the storage."""
     for method, rest in (("GET", f"blobs/{digest}"), ("HEAD", f"blobs/{digest}"), ("GET", f"referrers/{digest}")):
         assert repo.send(method, repo.path(rest)).status in {400, 404}
     assert repo.send("POST", repo.path(f"blobs/uploads/?digest={digest}"), b"x").status == 400

@@ -1,4 +1,4 @@
-"""security.md 7, 17 and 20: forged tokens, what a log tells, and sign-ins that go wrong too often."""
+"""security.md 7, 17 and 20: forged tokens, what logs contain, and too many failed sign-ins."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_what_the_log_tells(tmp_path: Path) -> None:
 
 
 def test_a_name_of_no_text_in_the_log(tmp_path: Path) -> None:
-    """17: a path that is no UTF-8 is answered and logged, escaped, like any other."""
+    """17: a path that is not UTF-8 is answered and logged, escaped, like any other."""
     with running_server(tmp_path, "--workers", "1") as server:
         answer = Client(server.port).get("/v2/acme/%ff%fe/tags/list")
         assert answer.status == 400
@@ -202,7 +202,7 @@ def test_a_name_of_no_text_in_the_log(tmp_path: Path) -> None:
 
 
 def test_secrets_are_kept_hashed_and_closed(server: Server) -> None:
-    """19: neither password nor access token lies in the data folder, and nobody else may read it."""
+    """19: the data folder contains no password or access token, and only its owner may read it."""
     ann = admin(server)
     assert ann.secret
     for path in (server.data, *server.data.rglob("*")):
@@ -236,7 +236,7 @@ def test_wrong_passwords_are_throttled(tmp_path: Path) -> None:
 
 
 def test_a_right_password_forgives(tmp_path: Path) -> None:
-    """20: a sign-in that goes well begins the count anew; access tokens are never throttled."""
+    """20: a successful sign-in resets the count; access tokens are never throttled."""
     with running_server(tmp_path, "--workers", "1") as server:
         ann = admin(server)
         secret = ann.secret

@@ -85,7 +85,7 @@ def execute(server: Server, statement: str, *values: object) -> None:
 
 
 def revoke(_server: Server, _boss: Person, bob: Person) -> None:
-    """Revoke the access token by itself, as polly logout does."""
+    """Revoke the access token with itself, as polly logout does."""
     token_id = bob.api.get("/api/v1/me").json()["token"]["id"]
     assert bob.api.send("DELETE", f"/api/v1/tokens/{token_id}").status == 204
 

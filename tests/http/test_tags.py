@@ -71,7 +71,7 @@ def test_a_tag_that_was_deleted(ann: Person) -> None:
 
 
 def test_only_members_see_tags(server: Server, ann: Person) -> None:
-    """A reader does; for another organisation's admin there is no such organisation."""
+    """A reader may; another organisation's admin gets OrganisationUnknown."""
     repo = ann.new_repo()
     assert page(member(server, "reader"), repo)["items"] == []
     answer = stranger(server).api.get(address(ann, repo))

@@ -53,7 +53,7 @@ def test_a_tag_goes_and_comes_back(ann: Person) -> None:
 
 
 def test_a_repository_goes_and_comes_back(ann: Person) -> None:
-    """With all that is in it; its name is free meanwhile, and a token of before opens no new one."""
+    """A repository is restored with its contents; meanwhile its name is free, and earlier tokens open no new one."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -146,7 +146,7 @@ def test_referrers_go_and_come_back(ann: Person) -> None:
 
 @pytest.mark.parametrize("what", ["", "&tag=v1", "&commit={digest}"])
 def test_a_preview_changes_nothing(ann: Person, what: str) -> None:
-    """It tells what would go."""
+    """The preview names what would go."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")

@@ -87,7 +87,7 @@ def test_a_docker_config_of_any_json(document: Any) -> None:  # noqa: ANN401 - a
 @pytest.mark.parametrize("wrap", ["{}", "[" * 200_000, '{{"a": {}}}'], ids=["text", "deep", "inside"])
 @example("9" * 5000)
 def test_a_docker_config_of_any_text(wrap: str, text: str) -> None:
-    """What is no JSON is refused, and left as it is; Docker's own file is never made worse."""
+    """A file that is not JSON is refused and left as it is."""
     whole = wrap.replace("{}", text) if "{}" in wrap else wrap
     after, changed = configured(whole, undo=False)
     if changed is None:

@@ -128,7 +128,7 @@ def test_an_email_is_safe_to_print(text: str) -> None:
 
 
 def test_roles() -> None:
-    """Each includes those before it, and a name that is none says which there are."""
+    """Each role includes those before it, and the error for an unknown one names them."""
     assert Role.reader < Role.writer < Role.admin
     assert [Role.parse(role.name) for role in Role] == list(Role)
     for text in ("", "Admin", "owner", "1"):

@@ -97,14 +97,14 @@ async def test_an_outsider_learns_nothing(context: Context) -> None:
 
 
 async def test_a_member_is_told_that_it_is_missing(context: Context) -> None:
-    """A member who asks for a repository that does not exist is told so."""
+    """The error for a member says that a repository does not exist."""
     with pytest.raises(NameUnknown):
         await pull_manifest(context, "v1", name=MISSING)
 
 
 @pytest.mark.usefixtures("repository")
 async def test_a_reader_who_pushes_is_told_the_role(context: Context) -> None:
-    """A reader who pushes is told which role it takes."""
+    """The error for a reader who pushes names the role that is needed."""
     with pytest.raises(Unauthorized, match="You need the role writer"):
         await push_image(context, image(), "v1", actor=READER)
 

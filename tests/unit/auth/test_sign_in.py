@@ -50,7 +50,7 @@ async def test_the_right_password(context: Context) -> None:
 
 
 async def test_wrong_credentials_are_alike(context: Context) -> None:
-    """A wrong password, an unknown email and a text that is no email get the same error."""
+    """A wrong password, an unknown email and a text that is not an email get the same error."""
     said = set()
     for user, password in (
         (email(WRITER), "wrong password"),

@@ -49,7 +49,7 @@ def signer() -> Signer:
     ],
 )
 def test_a_token_says_what_was_signed(signer: Signer, actor: Actor) -> None:
-    """Whoever reads it gets the same user, credential, grants by id, and the catalogue or not."""
+    """Reading a token returns the user, credential, grants and catalogue right that were signed."""
     token = signer.sign(actor, 60)
     (key,) = signer._known
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_the_newest_key_signs_and_all_verify() -> None:
     ("ages", "signs"), [([60, 50], 1), ([60, 1], 0), ([60, 50, 2, 1], 1), ([1], 0), ([-10], 0), ([2, 1], 0)]
 )
 def test_a_key_signs_once_every_process_can_know_it(ages: list[float], signs: int) -> None:
-    """One that is younger than AHEAD has to wait, but where there is none that is older: then the oldest signs."""
+    """A key younger than AHEAD does not sign yet, unless no key is older; then the oldest signs."""
     keys = [made(age) for age in ages]
     token = Signer(keys, "r").sign(ACTOR, 60)
     assert jwt.get_unverified_header(token)["kid"] == keys[signs].kid
@@ -225,7 +225,7 @@ def test_if_none_match(header: str | None, known: bool) -> None:  # noqa: FBT001
     ("password", "good"), [("1234567", False), ("12345678", True), ("p" * 1024, True), ("p" * 1025, False)]
 )
 def test_passwords(password: str, good: bool) -> None:  # noqa: FBT001 - what is expected
-    """8 to 1024 characters, and no hash tells two equal ones."""
+    """Passwords have 8 to 1024 characters, and equal ones have different hashes."""
     if not good:
         with pytest.raises(BadRequest, match="8 to 1024"):
             check_strength(password)

@@ -34,7 +34,7 @@ def profile(**changes: str) -> Profile:
 
 
 def test_profiles_come_back_as_they_were_saved(home: Path) -> None:
-    """Names, the current one, and what a newer version added is no trouble."""
+    """Profiles are read with their names and the current one, also from a file of a newer version."""
     with profiles.edit() as known:
         known.by_name["work"] = profile()
         known.current = "work"

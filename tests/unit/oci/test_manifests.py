@@ -62,7 +62,7 @@ def test_an_index(media_type: str) -> None:
 
 
 def test_the_type_of_the_document() -> None:
-    """Without a Content-Type that of the document counts, and without either there is none."""
+    """Without a Content-Type the document's mediaType counts; without either the manifest is refused."""
     assert parse(an_index(mediaType=DOCKER_LIST), "").media_type == DOCKER_LIST
     for body, content_type in ((an_index(), ""), (an_index(mediaType=OCI_INDEX), DOCKER_LIST), (an_index(), "text/x")):
         with pytest.raises(ManifestInvalid):

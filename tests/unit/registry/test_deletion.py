@@ -184,7 +184,7 @@ async def test_pushing_deleted_content_again_needs_no_restore(context: Context) 
 
 
 async def test_a_member_is_told_of_the_trash(context: Context) -> None:
-    """A member who pulls what was deleted is told who deleted it and how it is restored."""
+    """The error for a member who pulls what was deleted says who deleted it and how to restore it."""
     await push_image(context, image(), "v1")
     await delete(context, tag="v1")
     with pytest.raises(ManifestUnknown) as caught:

@@ -74,7 +74,7 @@ async def test_a_rollback_is_a_commit(context: Context) -> None:
 
 
 async def test_a_push_by_digest_sets_no_tag(context: Context) -> None:
-    """A manifest that is pushed by its digest can be pulled, and is no commit."""
+    """A manifest that is pushed by its digest can be pulled, and makes no commit."""
     made = image()
     await push_image(context, made)
     assert await pull_manifest(context, made.digest) == made.manifest

@@ -1,4 +1,4 @@
-"""Policies: what a rule keeps, what it lets go, and what a preview says."""
+"""Policies: what a rule keeps, what it moves to the trash, and what a preview says."""
 
 from __future__ import annotations
 

@@ -59,5 +59,5 @@ def test_a_bar_stays_on_its_line(drawn: Callable[[int, Callable[[], None]], list
 
 
 def test_a_count_stays_on_its_line(drawn: Callable[[int, Callable[[], None]], list[str]]) -> None:
-    """What there is no room for is not drawn."""
+    """Parts that do not fit are not drawn."""
     assert drawn(20, lambda: Counter().show("12345678901234567890123")) == ["1234567890123456789"]

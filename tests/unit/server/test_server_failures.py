@@ -77,7 +77,7 @@ def test_a_database_that_is_none(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["backup", "org create", "user reset-password"])
 def test_a_database_without_tables(tmp_path: Path, command: str) -> None:
-    """A polly.db that is empty is no registry yet, and is not made one by a command that looks after one."""
+    """An empty polly.db is not a registry, and a maintenance command does not make it one."""
     (tmp_path / "polly.db").touch()
     assert str(tmp_path) in one_line(run(command, tmp_path))
     with contextlib.closing(sqlite.connect(tmp_path / "polly.db")) as connection:
@@ -116,7 +116,7 @@ def dump(folder: Path) -> list[object]:
     ],
 )
 def test_passwords_that_are_none(tmp_path: Path, template: bytes, command: str, password: bytes, code: int) -> None:
-    """A password that is no text, too short or empty: one line, and nothing is made or changed."""
+    """A password that is not text, too short or empty is refused in one line, and nothing is changed."""
     (tmp_path / "polly.db").write_bytes(template)
     before = dump(tmp_path)
     assert "password" in one_line(run(command, tmp_path, password), code).lower()

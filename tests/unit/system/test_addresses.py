@@ -38,7 +38,7 @@ def test_ipv4_on_an_ipv6_socket_counts_as_itself(address: IPv4Address) -> None:
 
 
 def test_ipv6_counts_by_its_64_bits() -> None:
-    """A client has at least a /64 whole, so all of it is one."""
+    """A client has a whole /64 at least, so a /64 counts as one address."""
     one, same, other = "2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:2::1"
     assert addresses.block(one) == addresses.block(same) == "2001:db8:0:1::/64"
     assert addresses.block(one) != addresses.block(other)

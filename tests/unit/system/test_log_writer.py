@@ -65,7 +65,7 @@ def read_until(reader: int, last: bytes) -> list[bytes]:
 
 
 def test_nobody_reads(pipe: tuple[int, int]) -> None:
-    """Nothing waits for the pipe; what finds no room is dropped and counted, and the log tells of it later."""
+    """Nothing waits for the pipe; lines without room are dropped and counted, and the log says so later."""
     log = LogWriter(pipe[1], ROOM)
     log.start()
     does_not_wait(lambda: write(log, 1000))
@@ -104,7 +104,7 @@ def test_the_end_waits_for_the_rest(pipe: tuple[int, int], *, blocking: bool) ->
 
 
 def test_without_a_thread(pipe: tuple[int, int]) -> None:
-    """The process that forks the workers waits neither: it writes while there is room, and tells of the rest later."""
+    """The process that forks the workers does not wait either: it drops lines and says so later."""
     log = LogWriter(pipe[1])
     does_not_wait(lambda: write(log, 200))
     assert 0 < log.dropped < 200

@@ -92,7 +92,7 @@ def test_any_other_request_is_for_aiohttp(request_line: bytes) -> None:
     ],
 )
 def test_headers_out_of_the_ordinary_are_for_aiohttp(fields: bytes) -> None:
-    """What tells of a body or the connection, what stands there twice, what two readers could read as two."""
+    """Headers about the body or the connection, repeated ones, and ambiguous ones are left to the other reader."""
     assert take(b"GET /v2/acme/app/manifests/v1 HTTP/1.1\r\n" + fields + b"\r\n") == [False]
 
 

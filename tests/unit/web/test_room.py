@@ -42,7 +42,7 @@ class Clients:
 
 
 def test_the_stalled_make_room() -> None:
-    """42: whoever has taken nothing for a while loses its answer and its connection to the next who asks."""
+    """42: a client that has read nothing for a while loses its connection to the next that needs room."""
     clients = Clients()
     still, moving = clients.ask("a", 60), clients.ask("b", 40)
     clients.now += 2 * STALLED
@@ -163,7 +163,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_never_more_than_the_limit(steps: list[tuple[str, int, str]]) -> None:
-    """42: whoever does what in any order, what is held stays within the limit, and the sum is that of its parts."""
+    """42: in any order of steps, memory stays within the limit, and the total is the sum of its parts."""
     clients = Clients()
     held: list[Held] = []
     for address, number, step in steps:
