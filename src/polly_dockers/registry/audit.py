@@ -35,8 +35,10 @@ async def page(
     """
 
     def query(connection: Connection) -> tuple[list[Entry], int | None]:
-        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
-        return db.audit.page(connection, found, wanted=wanted, newest_first=newest_first, limit=limit, after=after)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        return db.audit.page(
+            connection, organisation_id, wanted=wanted, newest_first=newest_first, limit=limit, after=after
+        )
 
     return await context.database.read(query)
 

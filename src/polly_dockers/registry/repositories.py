@@ -52,13 +52,13 @@ async def create(
     description = _check_description(description)
 
     def change(connection: Connection) -> Repository:
-        found, role = permissions.require_role(connection, actor, organisation, Role.writer)
+        organisation_id, role = permissions.require_role(connection, actor, organisation, Role.writer)
         full = RepositoryName.of(organisation, name)
         check_length(context.config.registry, full)
         _check_public(context, "public" if public else None, role)
         made = db.repositories.add(
             connection,
-            organisation_id=found,
+            organisation_id=organisation_id,
             name=full.name,
             description=description,
             access="public" if public else "private",
@@ -68,7 +68,9 @@ async def create(
             msg = f"There is already a docker repository {full}. polly dockers list --search {full.name} shows it."
             raise NameExists(msg)
         detail = "public" if public else "private"
-        db.audit.append(connection, Event.repository_create, full, organisation_id=found, by=actor, detail=detail)
+        db.audit.append(
+            connection, Event.repository_create, full, organisation_id=organisation_id, by=actor, detail=detail
+        )
         return db.repositories.one(connection, made)
 
     return await context.database.write(change)
@@ -149,10 +151,10 @@ async def page(
     """A page of the organisation's repositories, the cursor of the next page, and how many match. For members."""
 
     def query(connection: Connection) -> tuple[list[Repository], tuple[int, int] | None, int]:
-        found, _ = permissions.require_role(connection, actor, organisation, Role.reader)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.reader)
         return db.repositories.page(
             connection,
-            found,
+            organisation_id,
             by_push=by_push,
             newest_first=newest_first,
             limit=limit,

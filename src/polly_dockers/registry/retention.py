@@ -68,9 +68,9 @@ async def read(
     """The organisation's policy, a page of repositories with their own policy, and the next cursor. For members."""
 
     def query(connection: Connection) -> tuple[Policy, list[tuple[str, Policy]], str | None]:
-        found, _ = permissions.require_role(connection, actor, organisation, Role.reader)
-        own, following = db.retention.own_policies(connection, found, after=after, limit=limit)
-        return db.retention.of_organisation(connection, found), own, following
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.reader)
+        own, following = db.retention.own_policies(connection, organisation_id, after=after, limit=limit)
+        return db.retention.of_organisation(connection, organisation_id), own, following
 
     return await context.database.read(query)
 
@@ -103,36 +103,44 @@ async def write(
     full = RepositoryName.of(organisation, name) if name is not None else None
 
     def find(connection: Connection) -> tuple[int, int | None, Policy]:
-        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
         place = (
             permissions.require_permission(connection, actor, full, Action.delete).repository_id
             if full is not None
             else None
         )
-        return found, place, policy if policy is not None else db.retention.of_organisation(connection, found)
+        return (
+            organisation_id,
+            place,
+            policy if policy is not None else db.retention.of_organisation(connection, organisation_id),
+        )
 
     def change(connection: Connection) -> tuple[int, int | None, Policy]:
-        found, repository_id, holds = find(connection)
+        organisation_id, repository_id, holds = find(connection)
         text = policy.text if policy is not None else None
         if repository_id is None:
-            db.accounts.set_policy(connection, found, text)
+            db.accounts.set_policy(connection, organisation_id, text)
         else:
             db.repositories.change(connection, repository_id, policy=text)
         db.audit.append(
             connection,
             Event.policy_update,
             full or organisation,
-            organisation_id=found,
+            organisation_id=organisation_id,
             by=actor,
             detail=f"keep {policy}" if policy is not None else "inherit",
         )
-        return found, repository_id, holds
+        return organisation_id, repository_id, holds
 
-    found, repository_id, holds = await context.database.read(find)
-    async with _place(context, found, nothing_goes=holds.everything):  # without a preview, nothing is changed
+    organisation_id, repository_id, holds = await context.database.read(find)
+    async with _place(context, organisation_id, nothing_goes=holds.everything):  # without a preview, nothing is changed
         if not preview:
-            found, repository_id, holds = await context.database.write(change)
-        over = _one(repository_id or 0, full.name, holds) if full is not None else _inheriting(context, found, holds)
+            organisation_id, repository_id, holds = await context.database.write(change)
+        over = (
+            _one(repository_id or 0, full.name, holds)
+            if full is not None
+            else _inheriting(context, organisation_id, holds)
+        )
         return holds, await _preview(context, over, at)
 
 
@@ -148,15 +156,15 @@ async def preview(
     full = RepositoryName.of(organisation, name) if name is not None else None
 
     def query(connection: Connection) -> tuple[int, int, Policy]:
-        found, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
         if full is None:
-            return found, 0, db.retention.of_organisation(connection, found)
+            return organisation_id, 0, db.retention.of_organisation(connection, organisation_id)
         place = permissions.require_permission(connection, actor, full, Action.delete).repository_id
-        return found, place, db.retention.effective(connection, place)[1]
+        return organisation_id, place, db.retention.effective(connection, place)[1]
 
-    found, place, holds = await context.database.read(query)
-    over = _one(place, full.name, holds) if full is not None else _all(context, found)
-    async with _place(context, found, nothing_goes=full is not None and holds.everything):
+    organisation_id, place, holds = await context.database.read(query)
+    over = _one(place, full.name, holds) if full is not None else _all(context, organisation_id)
+    async with _place(context, organisation_id, nothing_goes=full is not None and holds.everything):
         return holds, await _preview(context, over, at)
 
 
