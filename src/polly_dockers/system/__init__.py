@@ -1,1 +1,1 @@
-"""What the product needs of the operating system: owners of files, processes, addresses, the log's pipe."""
+"""Helpers for the operating system: file owners, processes, locks, syncs, time, addresses, writing the log."""

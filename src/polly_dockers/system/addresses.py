@@ -1,7 +1,7 @@
-"""Addresses of clients and proxies: parsed once, and written in one way.
+"""IP addresses of clients and proxies.
 
-A socket that takes IPv6 and IPv4 calls an IPv4 client ``::ffff:192.0.2.1``. Everything here takes that for the
-``192.0.2.1`` that it is: else all IPv4 clients would lie in one IPv6 network, and none in an IPv4 one.
+A socket for IPv6 and IPv4 shows an IPv4 client as ``::ffff:192.0.2.1``. All functions here treat that as ``192.0.2.1``.
+Otherwise all IPv4 clients would be in one IPv6 network, and none in an IPv4 network.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 UNKNOWN: Final = "unknown"
-"""What a peer without an address is called."""
+"""The name of a peer that has no address."""
 SITE: Final = 64
-"""Bits of an IPv6 address that one customer has at least (RFC 6177): the rest is theirs to change as they like."""
+"""Length of the IPv6 prefix that one customer has (RFC 6177). The customer chooses the rest of the address."""
 
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _MAPPED_BITS: Final = 96
@@ -33,7 +33,7 @@ _HOP: Final = re.compile(
 
 @functools.lru_cache(maxsize=4096)
 def parse(text: str) -> Address | None:
-    """The address, without the zone of a link-local one, IPv4 as IPv4; None for what is not an address."""
+    """The address, without the zone of a link-local one; None if the text is not an address."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -49,11 +49,11 @@ def is_loopback(text: str) -> bool:
 
 
 def client(peer: str | None, forwarded: Iterable[str], proxies: Sequence[Network]) -> str:
-    """Who a request comes from: the peer, or what trusted proxies say of it.
+    """The address of the client of a request: the peer, or the address that trusted proxies give.
 
     ``forwarded``: values of X-Forwarded-For in their order. Each proxy appends its peer at the right, so they are read
-    from there: the first that is not a trusted proxy is the client, whatever it wrote itself further left. What is
-    not an address ends the search, and the proxy that passed it on stands for the client.
+    from the right: the first address that is not a trusted proxy is the client. What the client itself wrote is further
+    left. A value that is not an address ends the search, and the proxy that sent it counts as the client.
     """
     address = parse(peer) if peer else None
     if address is None:
@@ -74,7 +74,7 @@ def _lies_in(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def block(text: str) -> str:
-    """What an address counts under where attempts are counted: itself, or the /64 of an IPv6 address."""
+    """What attempts are counted by: the IPv4 address itself, or the /64 network of an IPv6 address."""
     address = parse(text)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address), SITE), strict=False))
@@ -82,7 +82,7 @@ def block(text: str) -> str:
 
 
 def neighbourhood(text: str) -> str:
-    """The network that an address stands for in a crowd: the /24 of an IPv4 address, the /48 of an IPv6 address."""
+    """The larger network of an address: the /24 of an IPv4 address, the /48 of an IPv6 address."""
     address = parse(text)
     if address is None:
         return text
@@ -90,7 +90,7 @@ def neighbourhood(text: str) -> str:
 
 
 def network(text: str) -> Network:
-    """An address or a network in CIDR notation, IPv4 as IPv4; raises ValueError that says what is wrong."""
+    """The network of an address or of CIDR notation; raises ValueError that says what is wrong."""
     try:
         found = ipaddress.ip_network(text, strict=False)
     except ValueError as error:

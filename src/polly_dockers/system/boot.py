@@ -1,4 +1,4 @@
-"""Which start of the machine this is, and how long ago it was: what no clock that is set can change."""
+"""The boot of the machine: its id, and the time since then, which setting the clock does not change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def _this() -> bytes:
-    """What is another after each start of the machine; of this process alone where nobody tells."""
+    """An id that each boot has for itself; if the system has none, one of this process."""
     try:
         return uuid.UUID(_BOOT_ID.read_text().strip()).bytes
     except (OSError, ValueError):
@@ -21,11 +21,11 @@ def _this() -> bytes:
 
 
 THIS: Final = _this()
-"""16 bytes."""
+"""The id of this boot: 16 bytes."""
 
 _CLOCK: Final = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
 
 
 def running() -> int:
-    """Microseconds since that start, the time that the machine slept included."""
+    """Microseconds since the boot, including the time that the machine was suspended."""
     return time.clock_gettime_ns(_CLOCK) // 1000

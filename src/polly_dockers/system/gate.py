@@ -1,4 +1,4 @@
-"""Work that a process does for a few callers at once, while the others wait their turn."""
+"""A limit on how many callers do some work at once, with a fair queue for the others."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """So many places. Those who wait for one take turns by who they are, so that a crowd is one of many.
+    """A semaphore with a fair, bounded queue.
 
-    A crowd may be of many: crowds take turns as well, and those within each. Where as many wait as may, the newest of
-    the largest crowd makes room for one of a smaller crowd.
+    Crowds (such as networks) take turns, and within a crowd its callers (such as addresses) do, so that no crowd and no
+    caller holds up all others. If the queue is full, the newest of the largest crowd is refused, to make room for one
+    of a smaller crowd.
     """
 
     def __init__(
         self, places: int, busy: TooManyRequests, *, waiting_each: int, waiting_all: int, patience: float | None = None
     ) -> None:
-        """``busy`` is raised where so many wait already, of one caller or of all, or after ``patience`` seconds."""
+        """Raises ``busy`` if too many wait, of one caller or of all, or after waiting for ``patience`` seconds."""
         self._free = places
         self._busy = busy
         self._waiting_each = waiting_each
         self._waiting_all = waiting_all
         self._patience = patience
         self._waiting: Counter[Hashable] = Counter()
-        """How many wait, by their crowd."""
+        """How many wait, by crowd."""
         self._crowds: OrderedDict[Hashable, OrderedDict[Hashable, deque[asyncio.Future[bool]]]] = OrderedDict()
 
     @contextlib.asynccontextmanager
     async def place(self, who: Hashable, crowd: Hashable = None) -> AsyncIterator[None]:
-        """Hold a place, as one of a crowd; raises what the gate raises when it is busy."""
+        """Hold a place during the block, after waiting for it. Raises ``busy``."""
         await self._enter(who, crowd)
         try:
             yield
@@ -57,10 +58,10 @@ class Gate:
             async with asyncio.timeout(self._patience):
                 placed = await mine
         except (asyncio.CancelledError, TimeoutError) as error:
-            if mine.done() and not mine.cancelled() and mine.result():  # the place was handed over, and is not taken
+            if mine.done() and not mine.cancelled() and mine.result():  # it got the place just now
                 self._leave()
             else:
-                self._forget(who, crowd, mine)
+                self._remove(who, crowd, mine)
             if isinstance(error, TimeoutError):
                 raise self._refusal() from None
             raise
@@ -71,19 +72,19 @@ class Gate:
         return type(self._busy)(self._busy.message, retry_after=self._busy.retry_after)
 
     def _make_room(self, crowd: Hashable) -> bool:
-        """Send away the newest of the largest crowd, where that is larger than this one would be; whether it was."""
+        """Refuse the newest of the largest crowd, if that is larger than this one would be; whether it was."""
         largest, size = max(self._waiting.items(), key=lambda item: item[1], default=(None, 0))
         if size <= self._waiting[crowd] + 1:
             return False
         who, queue = max(reversed(self._crowds[largest].items()), key=lambda item: len(item[1]))
         last = queue[-1]
-        self._forget(who, largest, last)
+        self._remove(who, largest, last)
         if not last.done():
             last.set_result(False)
         return True
 
-    def _forget(self, who: Hashable, crowd: Hashable, waiting: asyncio.Future[bool]) -> None:
-        """Whoever waited goes away; ``_leave`` may have passed over them already."""
+    def _remove(self, who: Hashable, crowd: Hashable, waiting: asyncio.Future[bool]) -> None:
+        """Remove a caller from the queue; ``_leave`` may have done so already."""
         queues = self._crowds.get(crowd, OrderedDict())
         queue = queues.get(who, deque())
         if waiting not in queue:
@@ -101,7 +102,7 @@ class Gate:
             del self._waiting[crowd]
 
     def _leave(self) -> None:
-        """Hand the place to the first of those whose turn it is."""
+        """Give the place to the next caller in turn."""
         if not self._crowds:
             self._free += 1
             return
@@ -113,7 +114,7 @@ class Gate:
         if queues:
             self._crowds[crowd] = queues
         self._count_off(crowd)
-        if first.done():  # cancelled, and not told yet
+        if first.done():  # cancelled, but still in the queue
             self._leave()
         else:
             first.set_result(True)

@@ -1,8 +1,8 @@
-"""Lines of the log on their way to stderr, which nobody may be reading: a full pipe holds up no request.
+"""Writing the log to stderr without ever waiting: a pipe that nobody reads does not block requests.
 
-A worker puts its lines into a queue that is bounded in bytes, and a thread writes them. What finds no room is dropped
-and counted; the log says how many lines that were once it can, and /metrics at any time. A process that has no such
-thread, as the one that forks the workers, writes a line where the pipe has room for it, and drops it where it has none.
+A worker puts its lines into a queue of limited size, and a thread writes them. Lines that do not fit are dropped and
+counted. Later the log says how many were dropped, and /metrics says so at any time. The supervisor has no such thread:
+it writes a line if the pipe has room for it, and drops it otherwise.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOM: Final = 4 << 20
-"""Bytes of lines that wait, at most."""
+"""Most bytes that wait to be written."""
 PATIENCE: Final = 2.0
-"""Seconds that the end of a process waits for lines to be written."""
+"""Seconds that a process waits at its exit for lines to be written."""
 
 
 class LogWriter:
-    """Writes bytes to a descriptor; as a file, it is what loggers are given."""
+    """Writes lines to a descriptor. Loggers use it as a file."""
 
     def __init__(self, fd: int, room: int = ROOM) -> None:
-        """``room``: bytes that wait at most."""
+        """``room``: most bytes that wait to be written."""
         self._fd = fd
         self._room = room
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._writing = False
-        self._untold = 0
-        """Lines that were dropped since the log last told of any."""
+        self._unreported = 0
+        """Lines that were dropped since the log last reported any."""
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
         self.dropped = 0
-        """Lines that were dropped since the process began."""
+        """Lines that were dropped since the process started."""
 
     def start(self) -> None:
-        """Write on a thread from now on, until the process ends. Threads are not inherited: call it after a fork."""
+        """Write on a thread from now on. A fork does not copy threads, so call it after the fork."""
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         atexit.register(self.drain)
 
     def write(self, data: bytes | str) -> None:
-        """Take whole lines; never waits."""
+        """Write whole lines, or drop them. It never waits."""
         lines = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
         if self._thread is None:
             self._write_now(lines)
@@ -64,10 +64,10 @@ class LogWriter:
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Loggers ask for it after each line; ``drain`` waits."""
+        """Do nothing. Loggers call it after each line; ``drain`` waits."""
 
     def drain(self, seconds: float = PATIENCE) -> bool:
-        """Wait until everything is written, for so long at most; whether it is."""
+        """Wait until everything is written, at most so many seconds; whether it is."""
         if self._thread is None:
             return True
         with self._changed:
@@ -76,7 +76,7 @@ class LogWriter:
     def _drop(self, lines: bytes) -> None:
         count = max(lines.count(b"\n"), 1)
         self.dropped += count
-        self._untold += count
+        self._unreported += count
 
     def _write_now(self, lines: bytes) -> None:
         try:
@@ -84,17 +84,17 @@ class LogWriter:
             if not writable:
                 self._drop(lines)
                 return
-            self._put(self._told() + lines)
-        except (OSError, ValueError):  # stderr is closed, and nobody is left to be told
+            self._put(self._report() + lines)
+        except (OSError, ValueError):  # stderr is closed
             self._drop(lines)
 
-    def _told(self) -> bytes:
-        """The line that says how many were dropped, where some were."""
-        count, self._untold = self._untold, 0
+    def _report(self) -> bytes:
+        """The log line that says how many lines were dropped; empty if none were."""
+        count, self._unreported = self._unreported, 0
         if not count:
             return b""
         at = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
-        event = "lines of the log were dropped, for nobody read it"
+        event = "log lines were dropped because nobody read them"
         return json.dumps({"lines": count, "event": event, "level": "warning", "timestamp": at}).encode() + b"\n"
 
     def _run(self) -> None:
@@ -102,11 +102,11 @@ class LogWriter:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 lines = b"".join(self._waiting)
-                told = self._told()
+                report = self._report()
                 self._waiting.clear()
                 self._writing = True
             try:
-                self._put(lines + told)
+                self._put(lines + report)
             except OSError:
                 with self._changed:
                     self._drop(lines)
@@ -121,14 +121,14 @@ class LogWriter:
             while rest:
                 try:
                     rest = rest[os.write(self._fd, rest) :]
-                except BlockingIOError:  # whoever started the server made it so
+                except BlockingIOError:  # the descriptor is non-blocking: the starter of the server set that
                     select.select([], [self._fd], [])
 
 
 def _whole_lines(lines: bytes) -> Iterator[bytes]:
-    """Lines in pieces that a pipe takes as a whole, so that no other process writes into the middle of one.
+    """The lines in pieces that a pipe takes as a whole, so that no other process writes in between.
 
-    A line that is longer than that is a piece alone.
+    A line that is longer than such a piece is a piece of its own.
     """
     at = 0
     while at < len(lines):
@@ -138,4 +138,4 @@ def _whole_lines(lines: bytes) -> Iterator[bytes]:
 
 
 STDERR: Final = LogWriter(2)
-"""The log of this process."""
+"""Stderr of this process, for the log."""

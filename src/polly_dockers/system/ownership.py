@@ -1,8 +1,8 @@
-"""Whose files these are: everything in a data folder is for its owner alone, whoever runs the command.
+"""Owners and permissions of files: only its owner can read a data folder, whoever runs the command.
 
-A process of root acts in each folder as the owner of that folder, so that the files that it makes there can be used by
-the server, and so that it follows no link that this owner could not. ``become`` does so for the whole process,
-``acting`` for a while and another folder, ``for_good`` without a way back.
+A root process acts in each folder as the owner of that folder. So the server can use the files that it makes there, and
+it follows no link that the owner could not follow. ``become`` switches the whole process, ``acting`` only for a block,
+and ``for_good`` irrevocably.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 UMASK: Final = 0o077
 OTHERS: Final = 0o077
-"""The bits of a mode that give something to anybody but the owner."""
+"""The bits of a mode that give access to others than the owner."""
 _NAMES: Final = ("polly.db*", "*.lock", "*.toml", "blobs", "uploads", "journal", "damaged")
-"""What polly-server makes in a data folder or a backup."""
+"""Names of the files that polly-server makes in a data folder or a backup."""
 _ROOT: Final = os.getegid(), os.getgroups()
-"""The group and the groups that the process began with."""
+"""The group and the supplementary groups at the start of the process."""
 LINKS: Final = 40
-"""Links on the way to a folder that are followed, at most: as many as Linux follows."""
+"""Most symbolic links that are followed on the way to a folder, as in Linux."""
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def create(path: Path) -> None:
-    """Make an empty file that only its owner may read, whatever the umask and the folder's ACL; leave one that is.
+    """Make an empty file that only its owner can read, whatever the umask and the folder's ACL. Keep an existing file.
 
-    It does not open a file that is there: closing it would take away the locks that this process has on it.
+    An existing file is not opened: closing it would release the locks that this process has on it.
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def tighten(folder: Path, *, inside_only: bool = False) -> list[Path]:
-    """Take away what others may do with the folder and with what polly-server makes in it; what was open to them.
+    """Remove the access of others to the folder and to polly-server's files in it; returns what they could access.
 
-    With ``inside_only`` the folder itself stays as it is. What belongs to somebody else stays too: a folder that is
-    mounted from elsewhere is not always this user's. Raises Unavailable where a file or folder of this user stays open.
+    With ``inside_only`` the folder itself is not changed. Files of other users are not changed either: a mounted folder
+    may belong to somebody else. Raises Unavailable if others keep access to a file or folder of this user.
     """
     was_open = folder.stat().st_mode & 0o011
     places = [] if inside_only else [folder]
@@ -83,7 +83,7 @@ def _tightened(place: Path) -> bool:
 
 
 def owner_of(folder: Path) -> os.stat_result:
-    """Whoever owns the folder, or the nearest one above it that is there."""
+    """The status of the folder, or of the nearest existing parent: ``st_uid`` is its owner."""
     for place in (folder, *folder.absolute().parents):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return place.stat()
@@ -91,12 +91,13 @@ def owner_of(folder: Path) -> os.stat_result:
 
 
 def _chosen_by_nobody_else(folder: Path) -> os.stat_result:
-    """As ``owner_of``, for root: raises Unavailable where another user decides which folder the path leads to.
+    """As ``owner_of``, for root. Raises Unavailable if another user decides which folder the path leads to.
 
-    Such a user could let root act on any folder as its owner, or as root. They decide by a link of theirs on the way;
-    where root owns the folder, by a folder of theirs on the way, too. In a folder of root that everybody may write to,
-    such as /tmp, they decide what lies inside; on the way, where such a folder has no sticky bit, they can put another
-    in the place of what lies there.
+    Such a user could make root act on any folder, as its owner or as root. The path must not have:
+
+    - a symbolic link of another user, on the way to the folder;
+    - if root owns the folder: a parent folder of another user, or one in which others can replace files;
+    - at its end, a folder of root that everybody can write to, such as /tmp.
     """
     end, there, on_the_way = _follow(folder)
     owner = end.stat()
@@ -124,14 +125,14 @@ def _chosen_by_nobody_else(folder: Path) -> os.stat_result:
 
 
 def _is_open(found: os.stat_result) -> bool:
-    """Whether others than root and the owner of a folder may take away what lies in it."""
+    """Whether others than root and the owner of a folder can delete or replace the files in it."""
     if found.st_mode & stat.S_ISVTX:
         return False
     return bool(found.st_mode & stat.S_IWOTH) or (bool(found.st_mode & stat.S_IWGRP) and _has_members(found.st_gid))
 
 
 def _has_members(gid: int) -> bool:
-    """Whether anybody but root is in a group; that of root itself is for root, whoever is in it."""
+    """Whether a group has members other than root. Root's own group counts as having none."""
     if gid == 0:
         return False
     with contextlib.suppress(KeyError):
@@ -141,7 +142,7 @@ def _has_members(gid: int) -> bool:
 
 
 def _follow(folder: Path) -> tuple[Path, bool, list[Path]]:
-    """Where a path leads, or as far as it is there, whether it is, and every folder and link on the way."""
+    """The target of a path or its nearest existing parent, whether it exists, and all folders and links on the way."""
     at, rest, on_the_way = Path("/"), list(folder.absolute().parts[1:]), []
     while rest:
         name = rest.pop(0)
@@ -166,9 +167,9 @@ def _follow(folder: Path) -> tuple[Path, bool, list[Path]]:
 
 
 def become(folder: Path) -> None:
-    """Act from now on as the owner of the folder, where root runs this and the folder is somebody else's.
+    """If root runs this, act as the owner of the folder from now on.
 
-    Raises Unavailable where the system does not allow that, or where the owner could not run polly-server at all.
+    Raises Unavailable if the system does not allow it, or if the owner can't run polly-server at all.
     """
     if os.getuid() != 0:
         return
@@ -186,7 +187,7 @@ def become(folder: Path) -> None:
 
 @contextlib.contextmanager
 def acting(folder: Path | None) -> Iterator[None]:
-    """Act as the owner of the folder for a while, where root runs this; None: as root. For one thread at a time."""
+    """If root runs this, act as the owner of the folder in the block; None: as root. For one thread at a time."""
     if os.getuid() != 0:
         yield
         return
@@ -202,14 +203,14 @@ def acting(folder: Path | None) -> Iterator[None]:
 
 
 def for_good() -> None:
-    """Give up root for ever, where this process acts as somebody else."""
+    """If this process acts as another user than root, give up root irrevocably."""
     if os.getuid() != os.geteuid():
         os.setresgid(os.getegid(), os.getegid(), os.getegid())
         os.setresuid(os.geteuid(), os.geteuid(), os.geteuid())
 
 
 def _switch(folder: Path | None) -> os.stat_result:
-    """Let the process act as the owner of the folder, who is returned; None: as root, which it is."""
+    """Let a root process act as the owner of the folder; None: as root. Returns the status that names the owner."""
     os.seteuid(0)
     found = _chosen_by_nobody_else(folder or Path("/"))
     if folder is None or found.st_uid == 0:
@@ -231,7 +232,7 @@ def _switch(folder: Path | None) -> os.stat_result:
 
 
 def _groups(found: os.stat_result) -> tuple[int, list[int]]:
-    """The group of the owner, and all groups; those of the folder where the system does not know the user."""
+    """The main group of the owner, and all groups. If the system does not know the user: the group of the folder."""
     try:
         entry = pwd.getpwuid(found.st_uid)
     except KeyError:
@@ -239,11 +240,11 @@ def _groups(found: os.stat_result) -> tuple[int, list[int]]:
     return entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
 
 
-# --- what a user may not do --------------------------------------------------------------------------------------
+# --- messages about permissions-----------------------------------------------------------------------------------
 
 
 def user(uid: int) -> str:
-    """The name of a user; the number of one that the system does not know."""
+    """The name of a user, or the number if the system knows no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -258,7 +259,7 @@ def _group(gid: int) -> str:
 
 
 class AccessDenied(Unavailable):
-    """A file of the data folder that this process may not use; ``place`` is the file, where it is known."""
+    """Raised if this process may not use a file of the data folder. ``place`` is the file, if it is known."""
 
     def __init__(self, place: str | None = None) -> None:
         super().__init__("The server may not use a file of its data folder; nothing was changed.")
@@ -266,7 +267,7 @@ class AccessDenied(Unavailable):
 
 
 def denied(error: BaseException) -> bool:
-    """Whether a lack of permission, or a file system that is read-only, is what an error tells of."""
+    """Whether an error means a missing permission or a read-only file system."""
     text = str(error)
     if isinstance(error, OSError):
         return error.errno in _DENIED
@@ -274,9 +275,9 @@ def denied(error: BaseException) -> bool:
 
 
 def obstacle(folder: Path) -> str | None:
-    """A sentence on the first thing in a data folder that this user can't use; None where there is none.
+    """A message about the first file in a data folder that this user can't use; None if all can be used.
 
-    It names the file, its owner, this user, and the command that helps.
+    It names the file, its owner, this user, and the command that solves the problem.
     """
     for place in _used(folder):
         wanted = os.R_OK | os.W_OK | (os.X_OK if place.is_dir() else 0)
@@ -286,7 +287,7 @@ def obstacle(folder: Path) -> str | None:
 
 
 def _is_gone(place: Path) -> bool:
-    """Whether what was listed a moment ago is gone: an upload that ended, a part, or a WAL that nobody uses."""
+    """Whether a file was deleted since it was listed, as uploads are when they finish."""
     try:
         place.lstat()
     except FileNotFoundError:
@@ -297,7 +298,7 @@ def _is_gone(place: Path) -> bool:
 
 
 def _used(folder: Path) -> Iterator[Path]:
-    """What a server reads and writes, from the top: what lies in a folder that can't be used is not looked at."""
+    """Files and folders that a server reads and writes, parents first. It stops at a parent that can't be entered."""
     for place in reversed(folder.absolute().parents):
         if not os.access(place, os.X_OK, effective_ids=True):
             yield place
@@ -315,10 +316,10 @@ def _used(folder: Path) -> Iterator[Path]:
 
 
 def explain(path: Path, folder: Path | None = None, *, reading: bool = False) -> str:
-    """A sentence for a file that this user may not use: its owner, the user, and the command that helps.
+    """A message about a file that this user may not use: its owner, this user, and the command that solves it.
 
-    ``folder`` is the data folder or the backup that it belongs to, where it does. ``reading`` is for a file that is
-    only read, and lies elsewhere: a key or the settings, which stay with their owner.
+    ``folder`` is the data folder or backup that the file belongs to, if any. ``reading`` is for a file elsewhere that
+    is only read, such as a TLS key or the settings: its owner does not change.
     """
     for place in reversed(path.absolute().parents):
         if not os.access(place, os.X_OK, effective_ids=True):
@@ -327,7 +328,7 @@ def explain(path: Path, folder: Path | None = None, *, reading: bool = False) ->
 
 
 def _unreadable(place: Path) -> str:
-    """The sentence for a file that is only read: its owner keeps it, and the group of this user may read it."""
+    """The message about a file that is only read. Its command gives access to this user's group."""
     me, found, file = os.geteuid(), place.stat(), quote(str(place))
     facts = f"{user(me)} may not read {place}, which belongs to {user(found.st_uid)} ({_mode(found)})"
     if found.st_uid == me:
@@ -361,7 +362,7 @@ def _sentence(place: Path, folder: Path) -> str:
 
 
 def _login(uid: int, named: str, numbered: str) -> str:
-    """A user as a command takes it, in one of two forms: by name, or by number where the system knows no name."""
+    """A user as an argument of a command: by name, or by number if the system knows no name."""
     try:
         return named.format(pwd.getpwuid(uid).pw_name)
     except KeyError:

@@ -1,8 +1,7 @@
-"""How the process of a command begins and ends, whatever it was started from. Standard library only.
+"""Start and end of a command's process: standard streams, signals, the terminal. Standard library only.
 
-A command may be started without a terminal, with closed descriptors, in a locale that has few letters, and be ended by
-a signal in the middle of something. What is done here holds for ``polly``, ``docker-credential-polly`` and
-``polly-server`` alike.
+A command may start without a terminal, with closed descriptors or in a locale with few characters, and a signal may
+interrupt it. ``polly``, ``docker-credential-polly`` and ``polly-server`` all use this module.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
+"""The exit code after Ctrl-C: 128 plus the number of the signal, as in shells."""
 PIPE_CLOSED = 141
 _ENDING = ("SIGTERM", "SIGHUP")
 
 
 def prepare() -> None:
-    """Make sure that stdin, stdout and stderr exist, and that no text ends the command because of the locale.
+    """Make sure that stdin, stdout and stderr exist, and that the locale makes no output fail.
 
-    A closed stdin is empty, and writing to a closed stdout fails as it should: no file or connection that is opened
-    later gets its number.
+    A closed stdin becomes an empty one, and writing to a closed stdout fails. Otherwise a file or connection that is
+    opened later would get its number.
     """
     for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -38,7 +37,7 @@ def prepare() -> None:
             with contextlib.suppress(OSError):
                 os.open(os.devnull, flags)
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the life of the process
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process exits
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
@@ -49,16 +48,16 @@ def prepare() -> None:
 
 
 def drop_output() -> None:
-    """Let what is still to be written to stdout go nowhere, after writing has failed: nothing complains at the end."""
+    """Discard what is left for stdout after a failed write, so that the exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.stdout.flush()
 
 
 def write_data(text: str) -> None:
-    """Print text for programs on stdout, as UTF-8 whatever the locale. Raises OSError.
+    """Print text for programs on stdout, as UTF-8 in every locale. Raises OSError.
 
-    A byte of a name that is no UTF-8 is written as an escape.
+    A byte of a name that is not UTF-8 is written as an escape.
     """
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
@@ -76,9 +75,9 @@ def exit_now(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def undone_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise SystemExit, so that what is under way is undone as after Ctrl-C.
+    """Let SIGTERM and SIGHUP raise SystemExit in the block, so that unfinished work is undone as after Ctrl-C.
 
-    The exit code is 128 and the signal's number. A signal that is ignored, as by nohup, stays so.
+    The exit code is 128 plus the signal's number. A signal that is ignored, as by nohup, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -97,10 +96,10 @@ def undone_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_signals() -> Iterator[list[int]]:
-    """Let what the block does come to its end: Ctrl-C, SIGTERM and SIGHUP act behind it.
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the block is finished.
 
-    Yields the numbers of those that came, as they come. A signal that is ignored, or ends the process at once, still
-    does so.
+    Yields a list to which the number of each signal is added when it arrives. A signal that is ignored, or kills the
+    process by default, still does so.
     """
     held: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -126,7 +125,7 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 
 @contextlib.contextmanager
 def restored_terminal() -> Iterator[None]:
-    """Give the terminal of stdin its settings back, its echo above all, however a question ends: also by a signal."""
+    """Restore the settings of stdin's terminal, such as its echo, at the end of the block, also after a signal."""
     if os.name == "nt" or not sys.stdin.isatty():
         yield
         return

@@ -1,8 +1,8 @@
-"""Passwords as they come from standard input and from a keyboard. Standard library only.
+"""Reading passwords from standard input and from a terminal. Standard library only.
 
-A password is text. The server gets it as UTF-8, in whichever way it was typed, and compares it in Unicode's normal form
-C, so that an ``é`` of one key and one of two are the same. Bytes are taken for UTF-8 where they are that, else for the
-encoding of the locale. What can't be read either way is refused, and no message shows any of it.
+A password is text. The server receives it as UTF-8 and compares it in Unicode's normal form C, so that an ``é`` typed
+with one key or with two is the same. Bytes are decoded as UTF-8, or else in the encoding of the locale. If neither
+fits, the password is refused, and no message shows any of it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import IO
 from polly_dockers.system import process
 
 LONGEST = 65_536
-"""Bytes of a line that are read at most."""
+"""Most bytes that are read of a line."""
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class UnreadableError(Exception):
-    """What was given can't be a password; the message says why and shows nothing of it."""
+    """The input can't be a password. The message says why and shows nothing of it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -26,9 +26,9 @@ class UnreadableError(Exception):
 
 
 def line(what: str, stream: IO[bytes] | None = None) -> str:
-    """Return the next line of stdin, or of the stream, without its end and without a byte order mark.
+    """Return the next line of stdin, or of the stream, without line break and byte order mark.
 
-    Raises UnreadableError for an empty line, and for what is not text.
+    ``what`` names the input in messages. Raises UnreadableError for an empty line, and for bytes that are not text.
     """
     content = (stream or sys.stdin.buffer).readline(LONGEST)
     if content.startswith(_MARKS) or b"\x00" in content:
@@ -42,7 +42,7 @@ def line(what: str, stream: IO[bytes] | None = None) -> str:
 
 
 def typed(text: str, what: str) -> str:
-    """Return what a terminal or the environment gave, where some bytes may have been no text in the locale's encoding.
+    """Return text of a terminal or the environment, with bytes that the locale could not decode read as UTF-8.
 
     Raises UnreadableError as ``decoded``.
     """
@@ -55,7 +55,7 @@ def typed(text: str, what: str) -> str:
 
 
 def decoded(content: bytes, what: str) -> str:
-    """Return the text of the bytes: UTF-8, else the locale's encoding. Raises UnreadableError where neither fits."""
+    """Return the text of bytes in UTF-8, else in the locale's encoding. Raises UnreadableError if neither fits."""
     for encoding in ("utf-8", sys.stdin.encoding or "utf-8"):
         try:
             return content.decode(encoding)
@@ -66,10 +66,10 @@ def decoded(content: bytes, what: str) -> str:
 
 
 def ask(question: str, what: str) -> str:
-    """Return what a person types at the terminal of stdin, without showing it; the question is on stderr.
+    """Return what a person types at the terminal of stdin, without showing it. The question is on stderr.
 
-    The terminal has its echo again afterwards, also when a signal ends the command. Raises UnreadableError, and
-    EOFError when the terminal is closed.
+    The echo of the terminal is restored, also after a signal. Raises UnreadableError, and EOFError when the terminal is
+    closed.
     """
     import termios  # noqa: PLC0415 - not on Windows
 

@@ -1,4 +1,4 @@
-"""The command ``polly-server audit``: the audit log of all organisations."""
+"""``polly-server audit``: the audit log of all organisations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from polly_dockers.db.audit import Entry
 
 PAGE: Final = 500
-"""Entries of the audit log that are read at once."""
+"""Entries of the audit log in one transaction."""
 _ENTRY: Final = (
     Column("time"),
     Column("event"),
@@ -46,7 +46,9 @@ def run_audit(
     data: Data = Path("data"),
     *,
     org: Annotated[str | None, typer.Option("--org", metavar="NAME", help="Only this organisation.")] = None,
-    event: Annotated[Event | None, typer.Option("--event", metavar="EVENT", help="Only this, such as delete.")] = None,
+    event: Annotated[
+        Event | None, typer.Option("--event", metavar="EVENT", help="Only this event, such as delete.")
+    ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="EMAIL", help="Only what they did.")] = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="ORG/NAME", help="Only what was done to this docker repository.")
@@ -58,7 +60,9 @@ def run_audit(
         str | None, typer.Option("--until", metavar="TIME", help="Until then; a day with all of it.")
     ] = None,
     all_events: Annotated[bool, typer.Option("--all-events", help="Also what was done with access tokens.")] = False,
-    latest: Annotated[int, typer.Option("--latest", min=1, metavar="N", help="How many, from the newest on.")] = 20,
+    latest: Annotated[
+        int, typer.Option("--latest", min=1, metavar="N", help="How many entries, the newest first.")
+    ] = 20,
     output: Output = "table",
 ) -> None:
     """Print the audit log of all organisations, newest first.
@@ -120,7 +124,7 @@ def _entries(
 
 
 def _moment(text: str | None, option: str, *, end: bool) -> int | None:
-    """The moment of an option in microseconds, None without it. Raises BadRequest."""
+    """The time that an option gives, in microseconds; None if it is not given. Raises BadRequest."""
     if text is None:
         return None
     try:

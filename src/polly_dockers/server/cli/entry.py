@@ -1,4 +1,4 @@
-"""Where ``polly-server`` begins: an installation that has the commands of clients alone says what it lacks."""
+"""The entry point of ``polly-server``. It also works, with a message, if only the client commands are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands of polly-server have in common with those of polly: help, arguments, tables, JSON."""
+"""Help, arguments and exit codes of polly-server's commands, as polly has them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 10
 
 
 def group(help: str, *, root: bool = False) -> typer.Typer:  # noqa: A002 - typer's word
-    """A group of commands with the help that polly's have; the root also completes commands for shells."""
+    """A group of commands with help as polly's groups have. The root group also has completion for shells."""
     return typer.Typer(
         cls=HelpedGroup,
         no_args_is_help=True,
@@ -35,9 +35,9 @@ def group(help: str, *, root: bool = False) -> typer.Typer:  # noqa: A002 - type
 
 
 def complete(app: typer.Typer) -> int:
-    """Run the command that the arguments of the process name, and return its exit code: 2 for what was typed wrongly.
+    """Run the command that the arguments of the process name, and return its exit code: 2 for a wrong command line.
 
-    All that it prints is out at the end: raises OSError where it can't be.
+    Raises OSError if stdout can't be written.
     """
     try:
         code = app(prog_name="polly-server", standalone_mode=False)
@@ -50,7 +50,7 @@ def complete(app: typer.Typer) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error, file=sys.stderr)
             return 2
-        if hasattr(error, "format_message"):  # what the library of the commands says of a wrong command line
+        if hasattr(error, "format_message"):  # click's errors for a wrong command line
             print(f"Error: {usage_errors.message(error)}", file=sys.stderr)
             return 2
         raise
@@ -60,7 +60,7 @@ def complete(app: typer.Typer) -> int:
 
 
 def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command take the value of an option also without the option's name, as its argument."""
+    """A decorator: the command also takes the value of the option as an argument, without the option's name."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         annotations = get_type_hints(function, include_extras=True)
@@ -87,5 +87,5 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 
 def moment(microseconds: int) -> str:
-    """A time of the database as programs read it: UTC, to the second."""
+    """A time of the database, in microseconds, as ISO 8601 in UTC with seconds."""
     return dt.datetime.fromtimestamp(microseconds / SECOND, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The commands of polly-server for the keys that sign registry tokens: key list, key rotate."""
+"""The commands of polly-server for signing keys: key list, key rotate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ app: Final = group("Keys that sign registry tokens.")
 
 @app.command("list", cls=HelpedCommand, epilog="polly-server key list --data data")
 def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
-    """List the signing keys, newest first. For each: id, when it was made, and what it is there for."""
+    """List the signing keys, newest first. For each: id, when it was made, and its use."""
     found = folder.transaction(data, db.keys.every)
     signing = db.keys.signing(found)
     at = moment if output == "json" else _date
@@ -41,7 +41,7 @@ def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
 
 
 def _use(key: Key, signing: Key, found: Sequence[Key], at: Callable[[int], str]) -> str:
-    """What a key is there for; ``at`` writes a time."""
+    """The use of a key, in words; ``at`` formats a time."""
     if key == signing:
         return "signs"
     if key.created_at > signing.created_at:

@@ -92,7 +92,7 @@ def run_delete(
 
 
 def _until(item: Item, data: Path) -> str:
-    """Until when the item can be restored."""
+    """The time until which the item can be restored."""
     return moment(item.deleted_at + folder.settings(data).trash_days * DAY)
 
 

@@ -1,4 +1,4 @@
-"""Long work shows itself: one line on stderr with how far it is, its rate, and how long it will take still."""
+"""Progress of long work: one line on stderr with what is done, the rate, and the time left."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _EVERY: Final = 0.2
 """Seconds between two drawings."""
 _WIDTH: Final = 24
 _LEAST: Final = 8
-"""Letters of a bar, at most and at least: where there is no room, there is none."""
+"""Most and fewest characters of a bar. If the terminal has no room, there is no bar."""
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 12 s, 3:05 min, 2:10 h."""
+    """A duration for people: 12 s, 3:05 min, 2:10 h."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
     if seconds < _HOUR:
@@ -29,7 +29,7 @@ def duration(seconds: float) -> str:
 
 
 def _columns() -> int:
-    """How many letters a line of the terminal has, but the last: behind that some go on to the next line."""
+    """Characters of a terminal line, less one: after the last, some terminals begin a new line."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
@@ -38,12 +38,12 @@ def _columns() -> int:
 
 
 def _draw(line: str) -> None:
-    """Draw the line in the place of the last one; what the terminal has no room for would begin another line."""
+    """Draw the line in place of the previous one, cut to the width of the terminal."""
     print(f"\r\x1b[K{line[: _columns()]}", end="", file=sys.stderr, flush=True)
 
 
 class Bar:
-    """A bar for work of so many bytes; nothing is drawn where stderr is no terminal."""
+    """A bar for work whose size in bytes is known. Nothing is drawn if stderr is not a terminal."""
 
     def __init__(self, what: str, total: int) -> None:
         self._what = what
@@ -54,7 +54,7 @@ class Bar:
         self._shows = sys.stderr.isatty()
 
     def add(self, count: int) -> None:
-        """So many bytes more are done."""
+        """Add bytes that are done."""
         self._done += count
         now = time.monotonic()
         if self._shows and now - self._drawn >= _EVERY:
@@ -71,27 +71,27 @@ class Bar:
         _draw(f"{self._what} {bar}{figures if bar else figures.lstrip()}")
 
     def end(self) -> None:
-        """Leave the line as it is at the end."""
+        """Draw the final state, and end the line."""
         if self._shows:
             self._draw(time.monotonic())
             print(file=sys.stderr)
 
 
 class Counter:
-    """A line that tells how far work of unknown length has come; nothing is drawn where stderr is no terminal."""
+    """A line for work of unknown size. Nothing is drawn if stderr is not a terminal."""
 
     def __init__(self) -> None:
         self._drawn = 0.0
         self._shows = sys.stderr.isatty()
 
     def show(self, text: str) -> None:
-        """Draw the line anew, if it is time."""
+        """Draw the text, unless the previous one was drawn a moment ago."""
         now = time.monotonic()
         if self._shows and now - self._drawn >= _EVERY:
             self._drawn = now
             _draw(text)
 
     def end(self) -> None:
-        """Take the line away."""
+        """Delete the line."""
         if self._shows:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

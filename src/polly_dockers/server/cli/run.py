@@ -1,4 +1,4 @@
-"""polly-server run: its options, the first organisation of a registry, and what a server that is up says on stdout."""
+"""``polly-server run``: its options, the demo organisation, and what a started server prints."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def run_server(
     options: dict[str, object],
     *,
     config_file: ConfigFile = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Where there is no organisation, make demo with an admin.")
-    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="If there is no organisation, make demo with an admin.")] = False,
 ) -> None:
     """Serve the registry until SIGTERM. Requests in flight then finish first.
 
@@ -83,13 +81,13 @@ def run_server(
 
 
 def first_organisation(connection: Connection, slug: str, email: str, hashed: str) -> None:
-    """Make an organisation and its first admin, with a password that is hashed."""
+    """Make an organisation and its first admin; ``hashed`` is the hash of the password."""
     made = members.create_organisation(connection, slug)
     members.add(connection, made, slug, email, Role.admin, hashed, by=None)
 
 
 def make(settings: config.Config) -> str | None:
-    """Make the organisation demo where there is none; the password of its admin, else None."""
+    """Make the organisation demo if there is no organisation. Returns the password of its admin, else None."""
     data_folder.prepare(settings.data)
     password = secrets.token_urlsafe(12)
 
@@ -103,9 +101,9 @@ def make(settings: config.Config) -> str | None:
 
 
 def say_ready(settings: config.Config, password: str | None) -> None:
-    """Say on stdout that the server is up, and, once, how to begin. A stdout that is closed or full ends nothing.
+    """Print that the server is ready and, with a password, the first steps. A closed or full stdout is no failure.
 
-    Nothing is said between the JSON lines of a log that goes to the same place, which has a line of its own for that.
+    Nothing is printed if stdout and a log of JSON lines go to the same file: the log has a line for it.
     """
     if password is None and settings.log_format == "json" and not sys.stdout.isatty() and _log_goes_to_stdout():
         return
@@ -119,7 +117,7 @@ def say_ready(settings: config.Config, password: str | None) -> None:
 
 
 def _log_goes_to_stdout() -> bool:
-    """Whether stdout and stderr are one and the same, as under systemd."""
+    """Whether stdout and stderr are the same file, as under systemd."""
     try:
         return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The commands of polly-server that look after what is stored: backup, restore, check, rebuild, usage, gc."""
+"""The commands of polly-server for stored data: backup, restore, check, rebuild, usage, gc."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NAMED: Final = 20
-"""What is lost or damaged, that is named in one run, at most."""
+"""Most lost blobs that one run names."""
 _USAGE: Final = (
     Column("repository", own_line=True),
     *(Column(title, right=True) for title in ("commits", "tags need", "older commits", "trash", "unnamed")),
@@ -57,14 +57,17 @@ def run_backup(
     to: Annotated[
         Path,
         typer.Option(
-            "--to", readable=False, metavar="DIR", help="Folder of the backup; a second one copies what is new."
+            "--to",
+            readable=False,
+            metavar="DIR",
+            help="Folder of the backup. A later backup to it copies only what is new.",
         ),
     ],
     data: Data = Path("data"),
     *,
     output: Output = "table",
 ) -> None:
-    """Copy the registry to a folder while it runs. What was copied is read again and checked."""
+    """Copy the registry to a folder while the server runs. The copy is read again and checked."""
     data_folder.require(data)
     with _bar("copying") as start:
         done = backup.backup(data, to, start)
@@ -84,7 +87,7 @@ def run_restore(
     ],
     data: Data = Path("data"),
 ) -> None:
-    """Make a data folder from a backup. The registry is as it was at the moment of the backup."""
+    """Make a data folder from a backup. The registry is as it was at the time of the backup."""
     with _bar("restoring") as start:
         done = backup.restore(from_, data, start)
     data_folder.prepare(data)
@@ -104,7 +107,7 @@ def run_restore(
 
 @contextlib.contextmanager
 def _bar(what: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
-    """Gives what begins a bar of so many bytes."""
+    """Yields a function that starts a bar for so many bytes, and returns the function that advances it."""
     bars: list[Bar] = []
 
     def start(total: int) -> Callable[[int], None]:
@@ -134,7 +137,7 @@ def run_check(
             help="Percent of the blobs whose bytes are read; 0: none, only sizes are compared.",
         ),
     ] = 100,
-    rate: Annotated[float, typer.Option(min=0, metavar="MB/S", help="MB/s that are read, at most; 0: no limit.")] = 0,
+    rate: Annotated[float, typer.Option(min=0, metavar="MB/S", help="Most MB/s that are read; 0: no limit.")] = 0,
     audit_head: Annotated[
         str | None, typer.Option(metavar="POSITION:HASH", help="Head of the audit log that an earlier check printed.")
     ] = None,
@@ -143,13 +146,13 @@ def run_check(
 ) -> None:
     """Find damage to the data while the server runs. The database is compared with the files, and bytes with digests.
 
-    It ends with exit code 1 where something is wrong, and with 0 where --repair has repaired all of it.
+    The exit code is 1 if something is wrong, and 0 if --repair has repaired all of it.
 
-    With --repair a damaged blob is set aside in the folder damaged, and repaired from another copy, from the backup of
-    --from, or by having the next push of it stored.
+    --repair moves a damaged blob to the folder damaged. It then takes the blob from another copy or from the backup of
+    --from; without either, the next push stores it again.
 
-    The chain of the audit log is checked too. Somebody who can write to the data folder could replace all of it. To
-    find that, keep the head that a check prints elsewhere, and give it as --audit-head.
+    The chain of the audit log is checked too. Somebody who can write to the data folder could replace the whole log. To
+    detect that, keep the head that a check prints in another place, and give it as --audit-head.
     """
     from polly_dockers.maintenance.check import Check  # noqa: PLC0415 - only what a command needs is imported
 
@@ -191,7 +194,7 @@ def _print_checked(seen: Checked) -> None:
 
 
 def _verdict(seen: Checked) -> str:
-    """What a check has come to, in words; nothing is called right that was not looked at."""
+    """The result of a check in words. It does not say that data is right which was not read."""
     count, mended = len(seen.damages), sum(found.whole for found in seen.damages)
     if mended and mended == count:
         return f"{count} {_was(count)} wrong and {_was(count)} repaired; nothing is wrong now."
@@ -255,9 +258,9 @@ def run_usage(
     org: Annotated[str | None, typer.Option("--org", metavar="NAME", help="Only this organisation.")] = None,
     output: Output = "table",
 ) -> None:
-    """Show how much space each repository uses. Apart: its tags, older commits alone, and the trash.
+    """Show how much space each repository uses. Separately for tags, for older commits only, and for the trash.
 
-    What repositories share is counted in each of them; the disk holds it once.
+    A blob that repositories share counts in each of them; the disk holds it once.
     """
     from polly_dockers import db  # noqa: PLC0415 - only what a command needs is imported
 
@@ -267,7 +270,7 @@ def run_usage(
         while rows := await context.database.read(db.usage.page, found[-1].id if found else 0):
             found += rows
         if org is not None and all(each.organisation != org for each in found):
-            await context.database.read(members.find_organisation, org)  # a wrong name is not one without repositories
+            await context.database.read(members.find_organisation, org)  # raises for an unknown organisation
         return found, await context.database.read(db.usage.stored)
 
     found, (count, total) = folder.run(data, look)
@@ -298,7 +301,7 @@ def run_usage(
 
 
 def _holder(each: Usage) -> tuple[str, int]:
-    """What tells two organisations apart that had one name: the one that is there is before those in the trash."""
+    """A key that separates organisations of one name: the existing one sorts before those in the trash."""
     return each.organisation, -(each.organisation_deleted_at or sys.maxsize)
 
 
@@ -324,10 +327,10 @@ def run_gc(
     config_file: ConfigFile = None,
     output: Output = "table",
 ) -> None:
-    """Free the space of what nobody needs, while the server runs. The server also does so automatically.
+    """Delete what nobody needs, while the server runs. The server also does so automatically.
 
-    That is: what was in the trash for trash_days, blobs that no manifest names, abandoned uploads. Before that, what
-    the policies of organisations no longer keep goes into the trash.
+    That is what was in the trash for trash_days, blobs that no manifest names, and abandoned uploads. Before that, it
+    moves to the trash what the policies of organisations no longer keep.
     """
     from polly_dockers.maintenance.garbage import Collector  # noqa: PLC0415 - only what a command needs is imported
 
