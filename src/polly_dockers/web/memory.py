@@ -68,7 +68,7 @@ class Held:
             raise ClientGone
         size = self.size + len(piece)
         if size > SMALL:
-            self._room.make(self, size - self.counted)
+            self._room.reserve(self, size - self.counted)
             self.counted = size
         self.size = size
         self._pieces.append(piece)
@@ -128,7 +128,7 @@ class Room:
         self._held.add(held)
         return held
 
-    def make(self, asking: Held, size: int) -> None:
+    def reserve(self, asking: Held, size: int) -> None:
         """Count ``size`` more bytes for ``asking``, freeing others if needed. Raises Unavailable at the limit."""
         while self._too_much_for_one(asking, size):
             self._end(self._stalled_of(asking))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers import api_types
 from polly_dockers.auth import access_tokens, members, sign_in
 from polly_dockers.errors import BadRequest
-from polly_dockers.system.durations import SECOND
+from polly_dockers.system.durations import SECOND, SECONDS_PER_DAY
 from polly_dockers.web.api import params
 from polly_dockers.web.response import Response
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from polly_dockers.db.accounts import AccessToken
     from polly_dockers.web.request import Request
 
-YEAR: Final = 31_536_000
+MAX_SECONDS: Final = 365 * SECONDS_PER_DAY
 """Longest lifetime of an access token, in seconds."""
 MAX_LABEL: Final = 200
 
@@ -50,8 +50,8 @@ def _token_item(token: AccessToken, signed_in: SignedIn) -> api_types.TokenItem:
 
 async def create_token(request: Request, signed_in: SignedIn, wanted: api_types.TokenRequest) -> Response:
     """POST /api/v1/tokens."""
-    if not 60 <= wanted.expires_in <= YEAR:  # noqa: PLR2004 - said in the message
-        msg = f"expires_in is {wanted.expires_in}: give 60 to {YEAR} seconds (a year)."
+    if not 60 <= wanted.expires_in <= MAX_SECONDS:  # noqa: PLR2004 - said in the message
+        msg = f"expires_in is {wanted.expires_in}: give 60 to {MAX_SECONDS} seconds (a year)."
         raise BadRequest(msg)
     if len(wanted.label) > MAX_LABEL or not wanted.label.isprintable():
         msg = f"The label may have at most {MAX_LABEL} characters, all of them printable."
