@@ -74,15 +74,15 @@ def test_it_is_set(ann: User, digests: list[str]) -> None:
 def test_a_preview_alone_is_of_the_policy_that_is_set(ann: User, digests: list[str]) -> None:
     """Now, and as of a day to come; of all docker repositories or of one; nothing is changed."""
     done = ann.ok("dockers", "policy", "--preview")
-    assert ("everything" in done.err, "Nothing would go now." in done.err) == (True, True)
+    assert ("everything" in done.err, "Nothing would be deleted now." in done.err) == (True, True)
     ann.ok("dockers", "policy", "--name", "one", "--younger-than", "400d", "--yes")
     for name in ((), ("--name", "one")):
-        assert "Nothing would go now." in ann.ok("dockers", "policy", "--preview", *name).err
-        assert "Nothing would go until " in ann.ok("dockers", "policy", "--as-of", "tomorrow", *name).err
+        assert "Nothing would be deleted now." in ann.ok("dockers", "policy", "--preview", *name).err
+        assert "Nothing would be deleted by " in ann.ok("dockers", "policy", "--as-of", "tomorrow", *name).err
         done = ann.ok("dockers", "policy", "--preview", "--as-of", "+40d", *name)
         assert f"one@{digests[0]}" in done.out
         assert digests[1] not in done.out
-        assert "if nothing is pushed or pulled before, into the trash first: 1 image with 1 commit" in done.err
+        assert "if nothing is pushed or pulled before: 1 image with 1 commit" in done.err
         assert done.err.endswith("Nothing was changed.\n")
     assert digests[0] not in ann.ok("dockers", "policy", "--younger-than", "500d", "--as-of", "+40d").out
     seen = ann.ok("dockers", "policy", "--name", "one", "--as-of", "+40d", "--output", "json").json()

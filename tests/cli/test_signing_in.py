@@ -96,7 +96,7 @@ def test_logout_forgets_the_token_where_the_server_is_gone(ann: User) -> None:
     done = ann.polly("logout")
     assert done.code == 1
     assert "signed out here" in done.err
-    assert "ends by itself" in done.err
+    assert "It expires on" in done.err
     assert json.loads(ann.profiles.read_text())["profiles"] == {}
 
 

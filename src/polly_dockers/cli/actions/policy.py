@@ -218,7 +218,7 @@ def _words(policy: api_types.Policy) -> str:
 
 def _tell(seen: api_types.PolicyChange, what: str, *, every: bool, later: bool, aside: bool = False) -> None:
     """Print what would be deleted. ``later``: at the time of --as-of. ``aside``: on stderr, if stdout is for JSON."""
-    when = f"until {tables.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
+    when = f"by {tables.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
     items = seen.preview.items if every else seen.preview.items[: listing.SHORT]
     if items:
         rows = [
