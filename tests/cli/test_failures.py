@@ -87,7 +87,7 @@ def test_a_server_that_does_not_answer(nobody: User) -> None:
 def test_a_server_that_is_no_polly(nobody: User, status: int, body: str) -> None:
     """A web page, another product, and one whose registry would be a command in a shell."""
     with answering(status, body) as address:
-        assert "is no Polly Docker Repository" in login(nobody, address)
+        assert "is not a Polly Docker Repository" in login(nobody, address)
 
 
 def test_a_proxy_error_and_a_redirect_are_told(nobody: User) -> None:
@@ -216,7 +216,7 @@ def test_the_proxy_of_the_environment_is_used(nobody: User) -> None:
     """HTTP_PROXY is asked for other hosts, and not for those of NO_PROXY."""
     with answering(200, "<html>the proxy</html>") as proxy:
         line = login(nobody, "http://registry.invalid", HTTP_PROXY=f"http://{proxy}", NO_PROXY="")
-        assert line.startswith("Error: http://registry.invalid answers, but it is no Polly Docker Repository.")
+        assert line.startswith("Error: http://registry.invalid answers, but it is not a Polly Docker Repository.")
         assert "does not answer" in login(
             nobody, "http://registry.invalid", HTTP_PROXY=f"http://{proxy}", NO_PROXY=".invalid"
         )

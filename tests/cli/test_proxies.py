@@ -102,8 +102,8 @@ def test_loopback_and_networks_of_no_proxy_go_around_it(nobody: User, proxy: Pro
     """Polly asks a server on this machine, and one in such a network, as docker does: directly."""
     env = {"HTTP_PROXY": f"http://127.0.0.1:{proxy.server_port}"}
     with answering(200, "no polly") as address:
-        assert "is no Polly" in login(nobody, address, NO_PROXY="", **env)
-        assert "is no Polly" in login(nobody, f"localhost:{address.rpartition(':')[2]}", NO_PROXY="", **env)
+        assert "is not a Polly" in login(nobody, address, NO_PROXY="", **env)
+        assert "is not a Polly" in login(nobody, f"localhost:{address.rpartition(':')[2]}", NO_PROXY="", **env)
     assert "does not answer" in login(nobody, "http://127.0.0.1.invalid", NO_PROXY=".invalid", **env)
     assert proxy.asked == []
     assert "answered 502" in login(nobody, "http://192.0.2.7", NO_PROXY="10.0.0.0/8", **env)

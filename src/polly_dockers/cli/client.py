@@ -1,4 +1,4 @@
-"""A typed client of ``/api/v1``: every request of the commands, and every way in which one can fail."""
+"""A typed client of ``/api/v1``: every request of the commands, and messages for every failure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PRODUCT = "polly-docker-repository"
 PAGE = 1_000
 _TIMEOUT = urllib3.Timeout(connect=10, read=60)
 _LONGEST = 32 << 20
-"""Bytes of an answer, at most; the longest page of a list has less."""
+"""The most bytes of a response; the longest page of a list has less."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _UNAUTHORIZED = 401
 _TOO_MANY = 429
@@ -48,7 +48,7 @@ _PROXY_ASKS = (
 )
 _WRONG_VALUE = 400
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"}
-"""What OpenSSL calls an answer that is not TLS."""
+"""OpenSSL's reasons for a response that is not TLS."""
 _REDIRECTS = range(300, 400)
 _REFUSALS = range(400, 500)
 _FAILURES = range(400, 600)
@@ -57,7 +57,7 @@ _WRONG_TIME = {9, 10}
 
 
 class Client:
-    """One server, and who is asking: nobody, an access token, or an email with its password."""
+    """A client of one server: anonymous, with an access token, or with an email and its password."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class Client:
         ca_file: str = "",
         variable: bool = False,
     ) -> None:
-        """Take a normal address (``server_url.normal``) and, where somebody signs in, token or email and password.
+        """Take an address (as ``server_url.normal`` returns it) and optionally a token, or email and password.
 
-        ``ca_file`` has the certificates that the profile trusts, for which POLLY_CA_FILE may name others; ``variable``
-        says that the token is that of POLLY_TOKEN. Raises UsageError for what is not a token.
+        ``ca_file`` has the certificates that the profile trusts; POLLY_CA_FILE overrides it. ``variable`` says that the
+        token comes from POLLY_TOKEN. Raises UsageError for an invalid token.
         """
         if token and not _TOKEN.fullmatch(token):
             which = "The access token in POLLY_TOKEN" if variable else "The access token"
-            msg = f"{which} has characters that no token has. Copy it again, from polly_ to its end."
+            msg = f"{which} has invalid characters. Copy it again, from polly_ to its end."
             raise UsageError(msg)
         self._variable = variable
         self.server = server
@@ -91,10 +91,10 @@ class Client:
         self._pool = _pool(server, ca_file)
 
     def info(self) -> api_types.ServerInfo:
-        """Return what the server is. Raises CommandError when it is no Polly or names a registry that is no host."""
+        """Return information about the server. Raises CommandError if it is not a Polly Docker Repository."""
         no_polly = CommandError(
-            f"{self.server} answers, but it is no Polly Docker Repository. Check the address; your administrator "
-            "knows it."
+            f"{self.server} answers, but it is not a Polly Docker Repository. Check the address, or ask your "
+            "administrator for it."
         )
         try:
             info = self._ask("GET", "", api_types.ServerInfo)
@@ -109,9 +109,9 @@ class Client:
         return info
 
     def now(self) -> datetime:
-        """Return the time by the server's clock, in the time zone of this machine.
+        """Return the time by the server's clock, to the second, in the time zone of this machine.
 
-        It is to the second, and by this machine's clock where the server does not say what time it is.
+        If the server sends no date, it is the time of this machine.
         """
         if not self._date:
             self.info()
@@ -121,13 +121,13 @@ class Client:
             return datetime.now().astimezone()
 
     def me(self) -> api_types.Me:
-        """Return who is asking."""
+        """Return the user of this client."""
         return self._ask("GET", "/me", api_types.Me)
 
     def create_token(
         self, scope: api_types.TokenScope, expires_in: int, label: str, replaces: str | None = None
     ) -> api_types.TokenCreated:
-        """Return a new access token, good for so many seconds at most, in the place of the one that it replaces."""
+        """Create an access token that expires in at most ``expires_in`` seconds; ``replaces`` is revoked."""
         body = api_types.TokenRequest(scope=scope, expires_in=expires_in, label=label, replaces=replaces)
         created = self._ask("POST", "/tokens", api_types.TokenCreated, body=body)
         if not _TOKEN.fullmatch(created.token):
@@ -135,11 +135,11 @@ class Client:
         return created
 
     def tokens(self) -> list[api_types.TokenItem]:
-        """Return all access tokens of who is asking, newest first."""
+        """Return all access tokens of the user, newest first."""
         return self._collected("/tokens", api_types.Tokens, None).items
 
     def revoke_token(self, token_id: str) -> None:
-        """End an access token (``current``: the one that asks); it is no error that it has ended already."""
+        """Revoke an access token (``current``: that of this client). It is not an error if it has already ended."""
         try:
             self._send("DELETE", f"/tokens/{quote(token_id, safe='')}")
         except RequestError as error:
@@ -147,11 +147,11 @@ class Client:
                 raise
 
     def change_password(self, password: str) -> None:
-        """Set the password of the email that is asking."""
+        """Set a new password for the user of this client."""
         self._send("PUT", "/me/password", body=api_types.PasswordChange(password))
 
     def create_repository(self, organisation: str, body: api_types.RepositoryCreate) -> api_types.RepositoryItem:
-        """Return the new docker repository."""
+        """Create a docker repository, and return it."""
         return self._ask("POST", f"{_path(organisation)}/repositories", api_types.RepositoryItem, body=body)
 
     def repository(self, organisation: str, name: str) -> api_types.RepositoryItem:
@@ -166,31 +166,31 @@ class Client:
         return self._ask("PATCH", path, api_types.RepositoryItem, {"name": name}, body)
 
     def repositories(self, organisation: str, count: int | None, **query: str) -> api_types.Repositories:
-        """Return so many docker repositories (None: all) as one page; ``query`` as in docs/api.md."""
+        """Return ``count`` docker repositories (None: all) as one page; ``query`` as in docs/api.md."""
         path = f"{_path(organisation)}/repositories"
         return self._collected(path, api_types.Repositories, count, query)
 
     def commits(self, organisation: str, repository: str, count: int | None, **query: str) -> api_types.Commits:
-        """Return so many commits (None: all) as one page; ``query`` as in docs/api.md."""
+        """Return ``count`` commits (None: all) as one page; ``query`` as in docs/api.md."""
         path, query = f"{_path(organisation)}/commits", {"repository": repository} | query
         return self._collected(path, api_types.Commits, count, query)
 
     def tags(self, organisation: str, repository: str, count: int | None, **query: str) -> api_types.Tags:
-        """Return so many tags (None: all) as one page; ``query`` as in docs/api.md."""
+        """Return ``count`` tags (None: all) as one page; ``query`` as in docs/api.md."""
         path, query = f"{_path(organisation)}/tags", {"repository": repository} | query
         return self._collected(path, api_types.Tags, count, query)
 
     def delete(self, organisation: str, name: str, *, preview: bool, **what: str) -> api_types.TrashItem:
-        """Put a docker repository, or its ``tag`` or ``commit``, into the trash; or tell what would go."""
+        """Move a docker repository, or its ``tag`` or ``commit``, to the trash; or return what would be deleted."""
         query = {"name": name, "preview": "true" if preview else "false"} | what
         return self._ask("DELETE", f"{_path(organisation)}/repository", api_types.TrashItem, query)
 
     def restore(self, organisation: str, body: api_types.Restore) -> api_types.TrashItem:
-        """Bring something back from the trash."""
+        """Restore something from the trash."""
         return self._ask("POST", f"{_path(organisation)}/trash", api_types.TrashItem, body=body)
 
     def trash(self, organisation: str, count: int | None) -> api_types.Trash:
-        """Return so many items of the trash (None: all) as one page, newest first."""
+        """Return ``count`` items of the trash (None: all) as one page, newest first."""
         path = f"{_path(organisation)}/trash"
         return self._collected(path, api_types.Trash, count)
 
@@ -202,17 +202,17 @@ class Client:
     def set_policy(
         self, organisation: str, name: str | None, body: api_types.PolicyUpdate, *, preview: bool, **query: str
     ) -> api_types.PolicyChange:
-        """Set the policy of the organisation or of a docker repository, or tell what would go by it."""
+        """Set the policy of the organisation or of a docker repository, or return what it would delete."""
         query |= {"preview": "true" if preview else "false"} | ({"name": name} if name is not None else {})
         return self._ask("PUT", f"{_path(organisation)}/policy", api_types.PolicyChange, query, body)
 
     def policy_preview(self, organisation: str, name: str | None, **query: str) -> api_types.PolicyChange:
-        """Tell what goes by the policies that are set, in the organisation or in a docker repository."""
+        """Return what the current policies delete, in the organisation or in a docker repository."""
         query |= {"name": name} if name is not None else {}
         return self._ask("GET", f"{_path(organisation)}/policy-preview", api_types.PolicyChange, query)
 
     def audit(self, organisation: str, count: int | None, **query: str) -> api_types.Audit:
-        """Return so many entries of the audit log (None: all) as one page; ``query`` as in docs/api.md."""
+        """Return ``count`` entries of the audit log (None: all) as one page; ``query`` as in docs/api.md."""
         path = f"{_path(organisation)}/audit"
         return self._collected(path, api_types.Audit, count, query)
 
@@ -222,35 +222,35 @@ class Client:
         return self._collected(path, api_types.Members, None)
 
     def invite(self, organisation: str, body: api_types.InvitationCreate) -> api_types.InvitationCreated:
-        """Return a new invitation with its code."""
+        """Create an invitation, and return it with its code."""
         return self._ask("POST", f"{_path(organisation)}/invitations", api_types.InvitationCreated, body=body)
 
     def invitations(self, organisation: str) -> api_types.Invitations:
-        """Return all invitations that wait, as one page."""
+        """Return all invitations that are not redeemed, as one page."""
         path = f"{_path(organisation)}/invitations"
         return self._collected(path, api_types.Invitations, None)
 
     def revoke_invitation(self, organisation: str, email: str) -> None:
-        """Revoke an invitation; who has joined stays a member. Raises RequestError, INVITATION_UNKNOWN for none."""
+        """Revoke an invitation. Raises RequestError with INVITATION_UNKNOWN if there is none."""
         self._send("DELETE", f"{_path(organisation)}/invitations", {"email": email})
 
     def accept_invitation(self, body: api_types.InvitationAccept) -> api_types.InvitationAccepted:
-        """Redeem the code of an invitation, with email and password where nobody is signed in."""
+        """Redeem the code of an invitation, with email and password if nobody is signed in."""
         return self._ask("POST", "/invitation", api_types.InvitationAccepted, body=body)
 
     def set_role(self, organisation: str, email: str, role: api_types.Role) -> api_types.MemberItem:
-        """Return the member with the new role."""
+        """Change the role of a member, and return the member."""
         body = api_types.MemberUpdate(role)
         return self._ask("PATCH", f"{_path(organisation)}/members", api_types.MemberItem, {"email": email}, body)
 
     def remove_member(self, organisation: str, email: str) -> None:
-        """Take the member out of the organisation."""
+        """Remove the member from the organisation."""
         self._send("DELETE", f"{_path(organisation)}/members", {"email": email})
 
     def _collected(self, path: str, answer: type[P], count: int | None, query: dict[str, str] | None = None) -> P:
-        """Return the first page with the items of all pages that follow, up to ``count`` items.
+        """Return one page with the items of all pages, up to ``count`` items.
 
-        A page may be empty and have a next one, as in the audit log; but no page comes twice.
+        An empty page may have a next one, as in the audit log. Raises CommandError if a page is returned twice.
         """
         query = query or {}
         seen = {""}
@@ -276,7 +276,7 @@ class Client:
     ) -> T:
         try:
             return msgspec.json.decode(self._send(method, path, query, body), type=answer)
-        except (msgspec.MsgspecError, RecursionError) as error:  # nested too deep
+        except (msgspec.MsgspecError, RecursionError) as error:  # nested too deeply
             raise _UnexpectedError(self.server, path) from error
 
     def _send(
@@ -377,7 +377,7 @@ class Client:
 
 
 def _data(response: urllib3.BaseHTTPResponse) -> bytes | None:
-    """Return the body as it was sent, for no compression was asked for; None where it is longer than any answer."""
+    """Return the body, which is never compressed; None if it is longer than any valid response."""
     data = bytearray()
     for piece in response.stream(1 << 16, decode_content=False):
         data += piece
@@ -389,25 +389,22 @@ def _data(response: urllib3.BaseHTTPResponse) -> bytes | None:
 
 
 def _no_tls(server: str, error: ssl.SSLError) -> str:
-    """Say why there is no encrypted connection."""
+    """Return why there is no encrypted connection."""
     if error.reason not in _NO_TLS:
         words = (error.reason or "the handshake failed").replace("_", " ").lower()
-        return f"No encrypted connection with {server} could be agreed on: {words}."
-    return (
-        f"{server} does not speak TLS. If it is meant to be reached without, "
-        f"run: polly login --server http://{server_url.host(server)}"
-    )
+        return f"No encrypted connection to {server} could be made: {words}."
+    return f"{server} does not use TLS. If that is intended, run: polly login --server http://{server_url.host(server)}"
 
 
 def _candidates(message: str, errors: list[api_types.ErrorItem]) -> str:
-    """Return the message with each digest that is meant on a line of its own."""
+    """Return the message with each matching digest on its own line."""
     found = [str(each) for error in errors for each in (error.detail or {}).get("candidates", ())]
     lines = [f"  {clean(each)}" for each in found]
     return "\n".join([message.replace(f": {', '.join(found)}", "") if found else message, *lines])
 
 
 class _UnexpectedError(CommandError):
-    """The answer is not of the shape that this version knows."""
+    """The response has a form that this version does not know."""
 
     def __init__(self, server: str, path: str) -> None:
         super().__init__(
@@ -443,7 +440,7 @@ def _pool(server: str, ca_file: str) -> urllib3.PoolManager:
 
 
 def _cause(error: Exception) -> str:
-    """Say in a few words why there was no answer."""
+    """Return in a few words why there was no response."""
     chain = _chain(error)
     proxy = "the proxy: " if any(isinstance(each, urllib3.exceptions.ProxyError) for each in chain) else ""
     for each in chain:
@@ -461,7 +458,7 @@ def _cause(error: Exception) -> str:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return the error and what caused it, the first cause first."""
+    """Return the error and its causes, the first cause first."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.insert(0, error)

@@ -1,7 +1,7 @@
-"""``docker-credential-polly``: what Docker, podman, skopeo and buildah ask for a password.
+"""``docker-credential-polly``: gives Docker, podman, skopeo and buildah a password.
 
-The protocol is that of docker-credential-helpers: the action is the argument, its input is on stdin, its answer or its
-error is on stdout, and an error is exit code 1. ``get`` hands out a registry token that ends within the hour.
+The protocol is that of docker-credential-helpers: the action is the argument, its input is on stdin, its response or
+error is on stdout, and an error has exit code 1. ``get`` returns a registry token that expires within the hour.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from polly_dockers.system import process
 
 _LONGEST = 1_048_576
 NOT_FOUND = "credentials not found in native keychain"
-"""The words by which clients know that they may go on without signing in (credentials/error.go)."""
+"""The error by which clients know that they may continue without signing in (credentials/error.go)."""
 
 
 def run() -> None:
-    """Answer one question of a client, and end the process."""
+    """Handle one request of a client, and end the process."""
     process.prepare()
     action = sys.argv[1] if len(sys.argv) == 2 else ""  # noqa: PLR2004
     answers = {"get": _get, "store": _store, "erase": _erase, "list": _list, "version": _version}
@@ -48,11 +48,11 @@ def run() -> None:
     except Exception:
         if os.environ.get("POLLY_DEBUG"):
             raise
-        _fail("docker-credential-polly failed where it should not; POLLY_DEBUG=1 shows where")
+        _fail("docker-credential-polly: an unexpected failure; POLLY_DEBUG=1 shows the details")
 
 
 def _fail(message: str) -> NoReturn:
-    """Say it where the client looks for it, which is stdout."""
+    """Print the error on stdout, where clients read it, and exit."""
     try:
         process.write_data(f"{message}\n")
     except OSError:
@@ -76,7 +76,7 @@ def _get() -> None:
 
 
 def _store() -> None:
-    """Keep nothing: who signs in as the user that is known here gets fresh tokens anyway."""
+    """Store nothing, because ``get`` returns fresh tokens. Raises CommandError unless that user is signed in."""
     try:
         login = json.loads(_input())
         host, user = _host(_text(login["ServerURL"])), _text(login["Username"])
@@ -99,7 +99,7 @@ def _erase() -> None:
     if token_id:
         from polly_dockers.cli.client import Client
 
-        with contextlib.suppress(CommandError):  # it ends by itself within the hour
+        with contextlib.suppress(CommandError):  # it expires within the hour
             Client(sign_in.server, token=sign_in.token, ca_file=sign_in.ca_file).revoke_token(token_id)
 
 
@@ -118,12 +118,12 @@ def _version() -> None:
 
 
 def _input() -> str:
-    """Return what the client sends: UTF-8 in every locale, as the clients write it."""
+    """Return what the client sends, which is UTF-8 in every locale."""
     return sys.stdin.buffer.read(_LONGEST).decode("utf-8-sig", "replace")
 
 
 def _text(value: object) -> str:
-    """Return what has to be text. Raises TypeError for another value, ValueError for half of a character."""
+    """Return a value that must be text. Raises TypeError for another type, ValueError for a lone surrogate."""
     if not isinstance(value, str):
         raise TypeError(value)
     value.encode()
@@ -131,7 +131,7 @@ def _text(value: object) -> str:
 
 
 def _host(text: str) -> str:
-    """Return ``HOST[:PORT]`` of what a client sends; some send ``https://HOST/v1/``."""
+    """Return ``HOST[:PORT]`` from what a client sends; some send ``https://HOST/v1/``."""
     host = text.strip().rpartition("://")[2].partition("/")[0]
     if not host:
         msg = "no credentials server URL"
@@ -140,7 +140,7 @@ def _host(text: str) -> str:
 
 
 def _signed_in(host: str) -> credentials.SignIn:
-    """Return who is signed in to the host of an image. Raises CommandError with the words for "unknown"."""
+    """Return the sign-in for the host of an image. Raises CommandError with NOT_FOUND if there is none."""
     token, address = credentials.token_of_environment(), os.environ.get("POLLY_SERVER")
     variables: credentials.SignIn | None = None
     if token and address:
@@ -163,9 +163,9 @@ def _signed_in(host: str) -> credentials.SignIn:
 
 
 def _registry(server: str) -> str:
-    """Return the registry of a server that no profile knows; empty where it does not say.
+    """Return the registry of a server without a profile; empty if the server does not respond.
 
-    The host may be of another registry, for which the client is to go on.
+    The client's host may belong to another registry, for which the client must be able to continue.
     """
     from polly_dockers.cli.client import Client
 

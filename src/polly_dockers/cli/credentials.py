@@ -1,13 +1,12 @@
-"""The short-lived registry token that Docker is handed, and its cache. Standard library only where it is fresh.
+"""The short-lived registry token for Docker, and its cache. A cached token needs only the standard library.
 
-One file for each signed-in token, named by a hash of server and token: after signing out and in again as somebody else
-nobody is handed the previous token. A token is renewed when two thirds of its time are over, so that a long pull can
-go on with it; until then no process waits for another.
+There is one file for each access token, named by a hash of server and token. So nobody gets the previous user's token
+after signing in as somebody else. A token is renewed after two thirds of its lifetime, so that a long pull can still
+use it; until then no process waits for another.
 
-How long a token lasts is what the server says (``expires_in``). The time at which it ends is never compared with the
-clock of this machine, which may be wrong by any amount. What is trusted is that seconds pass: those since the machine
-was booted, or, where these are not known, the difference of two times of its clock. A time that seems to be before the
-token was made leads to a new token, once.
+The server says how long a token lasts (``expires_in``). Its expiry date is never compared with the clock of this
+machine, which may be wrong. Only the elapsed seconds count: since the boot of the machine, or if that is not known,
+by the difference of two times of the clock. If the clock was set back before the token's creation, a new token is made.
 """
 
 from __future__ import annotations
@@ -33,71 +32,71 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Moment(NamedTuple):
-    """When something was, by two clocks."""
+    """A point in time, by two clocks."""
 
     time: float
     """Seconds since 1970 by the clock of this machine."""
     boot: str
-    """Which boot of the machine it was, "" where that is not known."""
+    """The id of the boot of the machine; empty if not known."""
     uptime: float
-    """Seconds since that boot, by a clock that nobody sets."""
+    """Seconds since that boot, by a clock that can't be set."""
 
     @classmethod
     def now(cls) -> Moment:
-        """Return this moment."""
+        """Return the current time."""
         try:
             return cls(time.time(), _BOOT.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
         except (OSError, AttributeError):
             return cls(time.time(), "", 0.0)
 
     def age(self) -> float:
-        """Return how many seconds ago it was; infinity where it seems to be still to come."""
+        """Return how many seconds ago it was; infinity if it seems to be in the future."""
         now = Moment.now()
         age = now.uptime - self.uptime if now.boot and now.boot == self.boot else now.time - self.time
         return age if age >= 0 else math.inf
 
 
 class SignIn(NamedTuple):
-    """What a registry token is made with."""
+    """What is needed to create a registry token."""
 
     server: str
     token: str
     email: str = ""
     ca_file: str = ""
-    """Certificates that the profile trusts beside the system's."""
+    """A file of certificates that the profile trusts in addition to the system's."""
     variable: bool = False
-    """Whether the token is that of POLLY_TOKEN."""
+    """Whether the token comes from POLLY_TOKEN."""
 
 
 class Cached(NamedTuple):
-    """A registry token in its file."""
+    """A registry token in the cache."""
 
     id: str
     token: str
     lasts: float
-    """Seconds that it is good for, from the moment on when it was asked for."""
+    """Its lifetime in seconds, from the request that created it."""
     made: Moment
 
     def is_fresh(self) -> bool:
-        """Tell whether a third of its time is left."""
+        """Return whether a third of its lifetime is left."""
         return self.made.age() < self.lasts * 2 / 3
 
     def is_good(self) -> bool:
-        """Tell whether it has not ended."""
+        """Return whether it has not expired."""
         return self.made.age() < self.lasts
 
 
 def token_of_environment() -> str:
-    """Return POLLY_TOKEN without what editors and shells put around it; empty where it is not set."""
+    """Return POLLY_TOKEN without surrounding whitespace and a byte order mark; empty if it is not set."""
     return os.environ.get("POLLY_TOKEN", "").strip().strip("\ufeff")
 
 
 @contextlib.contextmanager
 def handed_out(sign_in: SignIn) -> Iterator[str]:
-    """Hand out a registry token that is good for 20 minutes at least, where the sign-in itself lasts that long.
+    """Yield a registry token that works for at least 20 minutes, if the sign-in itself lasts that long.
 
-    A new one that can't be kept ends again where the block is left by an exception: nobody has it then. Raises
-    CommandError when the server is needed and refuses or does not answer.
+    If a new token can't be cached and the block raises an exception, the token is revoked, because nobody has it.
+    Raises CommandError if the server is needed and refuses or does not respond.
     """
     try:
         path = _path(sign_in.server, sign_in.token)
@@ -109,7 +108,7 @@ def handed_out(sign_in: SignIn) -> Iterator[str]:
                 cached = _read(path)
                 if not cached or not cached.is_fresh():
                     cached = _renewed(path, sign_in, cached)
-    except (OSError, _NoFolderError):  # nowhere to keep it: it works all the same
+    except (OSError, _NoFolderError):  # there is no place for a cache: it works without
         with _minted(sign_in) as fresh:
             yield fresh.token
         return
@@ -117,7 +116,7 @@ def handed_out(sign_in: SignIn) -> Iterator[str]:
 
 
 def forget(server: str, token: str) -> str | None:
-    """Remove the cached token, and return its id so that it can be revoked; None where there is none."""
+    """Delete the cached token, and return its id so that it can be revoked; None if there is none."""
     try:
         path = _path(server, token)
     except _NoFolderError:
@@ -129,7 +128,7 @@ def forget(server: str, token: str) -> str | None:
 
 
 def forget_revoked(server: str, token: str, good: set[str]) -> bool:
-    """Remove the cached token unless its id is among those that are good; return whether it was removed."""
+    """Delete the cached token unless its id is in ``good``; return whether it was deleted."""
     try:
         cached = _read(_path(server, token))
     except _NoFolderError:

@@ -1,4 +1,4 @@
-r"""Where the commands keep their files, and how they write them. Standard library only: Docker waits for this.
+r"""The folders of the commands, and safe writes to their files. Standard library only, because Docker waits for it.
 
 ============================  =================================  ==============================
 what                          Linux, macOS                       Windows
@@ -9,9 +9,9 @@ what                          Linux, macOS                       Windows
                               ``~/.cache/polly``
 ============================  =================================  ==============================
 
-Others use these files too: a second ``polly``, Docker, a container that has one mounted, an administrator with sudo. So
-a change is made under a lock, reads the file again, and replaces it; and a file that must stay the same file (it is
-mounted or has a second name, or its folder can't be written) is overwritten in place.
+Others use these files too: a second ``polly``, Docker, a container that mounts one, an administrator with sudo. So a
+change takes a lock, reads the file again, and replaces it. A file is overwritten in place if it can't be replaced: it
+is mounted, has a second name (a hard link), or is in a read-only folder.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 PRIVATE = 0o600
 LOCK_SECONDS = 30.0
-"""How long a process waits for another one's change."""
+"""Seconds that a process waits for the change of another one."""
 _IN_PLACE = {errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV}
-"""Why a file can't be replaced that may be written all the same: it is a mount point, or its folder is protected."""
+"""Errors of replacing a file that may still be writable: it is a mount point, or its folder is protected."""
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
 _PERMISSIONS_OF_OTHERS = 0o077
 
 
 def home(instead: str) -> Path:
-    """Return the home folder; ``instead`` names the variable that makes it unnecessary.
+    """Return the home folder; ``instead`` names a variable that could be set instead, for the error.
 
-    Raises CommandError where there is none: HOME is missing or relative, and the user is not in /etc/passwd.
+    Raises CommandError if there is none: HOME is missing or relative, and the user is not in /etc/passwd.
     """
     if os.name == "nt":
         return Path.home()
@@ -63,12 +63,12 @@ def home(instead: str) -> Path:
 
 
 def config_folder() -> Path:
-    """Return the folder of the profiles. Raises CommandError where there is no home folder."""
+    """Return the folder of the profiles. Raises CommandError if there is no home folder."""
     return _folder("APPDATA", "XDG_CONFIG_HOME", ".config")
 
 
 def cache_folder() -> Path:
-    """Return the folder of the registry tokens that Docker is handed. Raises CommandError as ``config_folder``."""
+    """Return the folder of Docker's registry tokens. Raises CommandError as ``config_folder``."""
     folder = _folder("LOCALAPPDATA", "XDG_CACHE_HOME", ".cache")
     return folder / "Cache" if os.name == "nt" else folder
 
@@ -89,9 +89,9 @@ def _folder(windows: str, variable: str, below_home: str) -> Path:
 
 
 def make_private_folder(folder: Path, *, tighten: bool = True) -> None:
-    """Make the folder with mode 0700 where it is missing; ``tighten`` takes other people's rights off an old one.
+    """Create the folder with mode 0700 if it is missing; ``tighten`` sets that mode on an existing one.
 
-    What root makes belongs to the owner of the folder that it is made in. Raises OSError.
+    A folder that root creates gets the owner of its parent folder. Raises OSError.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
@@ -104,11 +104,11 @@ def make_private_folder(folder: Path, *, tighten: bool = True) -> None:
 
 
 def replace(path: Path, text: str, *, keep_mode: bool = False) -> None:
-    """Write the text as the whole new content of the file: after a crash there is the old file or the new one.
+    """Replace the content of the file atomically: after a crash there is either the old content or the new one.
 
-    The bytes are on the disk before the name points at them, and the mode is right from the first byte, whatever the
-    umask: 0600, or with ``keep_mode`` what the file has. A symbolic link and the owner stay. A file with a second name
-    (a hard link), a mounted file, and one in a folder that can't be written are overwritten in place. Raises OSError.
+    The bytes are on the disk before the name points at them. The mode is 0600 from the first byte, whatever the umask,
+    or with ``keep_mode`` the file's own. A symbolic link and the owner stay. A file with a second name (a hard link), a
+    mounted file, and a file in a read-only folder are overwritten in place. Raises OSError.
     """
     target = Path(os.path.realpath(path))
     before = _status(target)
@@ -131,7 +131,7 @@ def replace(path: Path, text: str, *, keep_mode: bool = False) -> None:
 
 
 def check_writable(path: Path, size: int = 65_536) -> None:
-    """Raise the OSError that ``replace`` would raise for a content of so many bytes; the file stays as it is."""
+    """Raise the OSError that ``replace`` would raise for a content of ``size`` bytes; the file is not changed."""
     target = Path(os.path.realpath(path))
     before = _status(target)
     try:
@@ -144,11 +144,11 @@ def check_writable(path: Path, size: int = 65_536) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of the file that the path names: one process at a time is inside.
+    """Hold the lock of a file, so that one process at a time runs the block.
 
-    The lock is a file beside it, which is gone afterwards; and the file itself, for those who have it mounted
-    without its folder. The kernel frees both when the process ends. Where nothing can be locked (a read-only folder, a
-    network file system without locks), a lost change is all that can happen. Raises OSError after LOCK_SECONDS.
+    This locks a file beside it, which is deleted afterwards, and the file itself, for containers that mount it without
+    its folder. The kernel releases both when the process ends. If nothing can be locked (a read-only folder, a network
+    file system without locks), a concurrent change may be lost. Raises OSError after LOCK_SECONDS.
     """
     if os.name == "nt":
         yield
@@ -171,7 +171,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path, flags: int, deadline: float) -> int | None:
-    """Return the descriptor of the file with its lock, None where it can't be had. Raises OSError at the deadline."""
+    """Open and lock a file; return its descriptor, or None if it can't be opened. Raises OSError at the deadline."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | flags, PRIVATE)
@@ -187,7 +187,7 @@ def _lock(path: Path, flags: int, deadline: float) -> int | None:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # whoever had it has removed it: lock the next one
+        os.close(descriptor)  # its previous holder has deleted it: lock the next one
 
 
 def _wait(descriptor: int, path: Path, deadline: float) -> None:
@@ -212,7 +212,7 @@ def _wait(descriptor: int, path: Path, deadline: float) -> None:
 
 
 def _is(descriptor: int, path: Path) -> bool:
-    """Tell whether the path still names the open file."""
+    """Return whether the path still names the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -220,7 +220,7 @@ def _is(descriptor: int, path: Path) -> bool:
 
 
 def _status(target: Path) -> os.stat_result | None:
-    """Return the status of a file, None where it is missing. Raises OSError for what is no file, such as /dev/null."""
+    """Return the status of a file; None if it is missing. Raises OSError if it is not a regular file."""
     try:
         status = target.stat()
     except FileNotFoundError:
@@ -231,7 +231,7 @@ def _status(target: Path) -> os.stat_result | None:
 
 
 def _beside(target: Path, content: bytes, mode: int, before: os.stat_result | None) -> Path:
-    """Return a new file beside the target with content, mode, and the owner that the target has or should have."""
+    """Create a new file beside the target, with its content, mode and owner, and return its path."""
     temporary = target.with_name(f"{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
     try:
@@ -253,18 +253,18 @@ def _beside(target: Path, content: bytes, mode: int, before: os.stat_result | No
 
 
 def _give(made: int | Path, folder: Path) -> None:
-    """Let what root has made belong to the owner of its folder: who uses sudo in a home folder is not locked out."""
+    """Give what root created to the owner of its folder, so that sudo in a home folder locks nobody out."""
     if os.name == "nt" or os.geteuid() or not folder.stat().st_uid:
         return
     owner = folder.stat()
     if isinstance(made, Path):
         os.lchown(made, owner.st_uid, owner.st_gid)
-    elif os.fstat(made).st_nlink == 1:  # no second name of a file that is elsewhere
+    elif os.fstat(made).st_nlink == 1:  # not a hard link to a file elsewhere
         os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 def _overwrite(target: Path, content: bytes, mode: int) -> None:
-    """Write into the file that is there; where that fails, it gets its old content again."""
+    """Write into the existing file. If that fails, write its old content again."""
     with os.fdopen(os.open(target, os.O_RDWR), "r+b", buffering=0) as file:
         before = file.read()
         try:
@@ -274,7 +274,7 @@ def _overwrite(target: Path, content: bytes, mode: int) -> None:
                 _fill(file, before)
             raise
         if hasattr(os, "fchmod") and stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
-            with contextlib.suppress(OSError):  # another one's file
+            with contextlib.suppress(OSError):  # the file of another user
                 os.fchmod(file.fileno(), mode)
 
 

@@ -1,7 +1,7 @@
-"""The servers that this user is signed in to, in one file. Standard library only: Docker waits for this.
+"""The servers that this user is signed in to, in one file. Standard library only, because Docker waits for it.
 
-``profiles.json`` is ``{"current": NAME, "profiles": {NAME: {…}}}``. It holds access tokens and never a password, so its
-mode is 0600 in a folder of 0700.
+``profiles.json`` is ``{"current": NAME, "profiles": {NAME: {…}}}``. It contains access tokens, never
+a password. Its mode is 0600, in a folder of mode 0700.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_INSTEAD = "Name another folder in XDG_CONFIG_HOME, or set POLLY_SERVER and POLLY_TOKEN, which need no file."
+_INSTEAD = "Set XDG_CONFIG_HOME to another folder, or set POLLY_SERVER and POLLY_TOKEN, which need no file."
 
 
 class Profile(NamedTuple):
-    """One signed-in server. A dataclass would cost Docker ten milliseconds at each question."""
+    """One signed-in server. A dataclass would take ten milliseconds of each request of Docker."""
 
     server: str
     """``https://HOST[:PORT]``."""
     registry: str
-    """The host that stands before every image path."""
+    """The host at the start of every image path."""
     email: str
     token: str
     """An access token of scope ``full``."""
     expires_at: str
     docker_tokens: dict[str, str]
-    """Id to expiry of the registry tokens that ``polly dockers login`` has handed out."""
+    """Id and expiry date of the registry tokens that ``polly dockers login`` created."""
     organisation: str = ""
-    """Chosen with ``polly org use`` or ``polly login --org``; empty where the user has not chosen."""
+    """Chosen with ``polly org use`` or ``polly login --org``; empty if the user has not chosen."""
     ca_file: str = ""
-    """Certificates that are trusted beside the system's; empty for none. POLLY_CA_FILE comes first."""
+    """A file of certificates to trust in addition to the system's; empty for none. POLLY_CA_FILE overrides it."""
     borrowed: bool = False
-    """Whether the token was made elsewhere and given by POLLY_TOKEN: it stays good when this profile is left."""
+    """Whether the token came from POLLY_TOKEN; signing out does not revoke it then."""
 
 
 class Profiles:
-    """All of them; ``current`` is the one that is meant where nothing else is said, empty for none."""
+    """All profiles; ``current`` is the name of the default one, empty for none."""
 
     def __init__(self, current: str, by_name: dict[str, Profile]) -> None:
-        """Take the name of the current one, and all by their names."""
+        """Take the name of the current profile, and all profiles by name."""
         self.current = current
         self.by_name = by_name
 
@@ -55,7 +55,7 @@ class Profiles:
         return ", ".join(sorted(self.by_name))
 
     def remove(self, name: str) -> None:
-        """Forget a profile; where one is left, that is the current one."""
+        """Delete a profile. If one is left, it becomes the current one."""
         self.by_name.pop(name, None)
         if self.current == name:
             self.current = next(iter(self.by_name)) if len(self.by_name) == 1 else ""
@@ -65,7 +65,7 @@ _THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 
 
 def aliases(host: str) -> tuple[str, ...]:
-    """Return all names by which ``HOST[:PORT]`` is the same server: three for this very machine, itself else."""
+    """Return all names of the server ``HOST[:PORT]``: three for this machine, else only itself."""
     for each in _THIS_MACHINE:
         if host == each or host.startswith(f"{each}:"):
             return tuple(f"{name}{host[len(each) :]}" for name in _THIS_MACHINE)
@@ -73,7 +73,7 @@ def aliases(host: str) -> tuple[str, ...]:
 
 
 def same(one: str, other: str) -> bool:
-    """Tell whether two hosts, or two normal addresses, are one server: localhost is 127.0.0.1 and [::1]."""
+    """Return whether two hosts, or two normal addresses, are one server: localhost is 127.0.0.1 and [::1]."""
     (scheme, _, host), (other_scheme, _, other_host) = one.rpartition("://"), other.rpartition("://")
     return scheme == other_scheme and host in aliases(other_host)
 
@@ -84,7 +84,7 @@ def path() -> Path:
 
 
 def load() -> Profiles:
-    """Return the profiles of the file, none where there is no file. Raises CommandError when it can't be read."""
+    """Return the profiles in the file; none if there is no file. Raises CommandError if it can't be read."""
     try:
         return _decoded(json.loads(path().read_text(encoding="utf-8-sig")))
     except (FileNotFoundError, NotADirectoryError):
@@ -114,9 +114,9 @@ def _profile(entry: dict[str, Any]) -> Profile:
 
 @contextlib.contextmanager
 def edit() -> Iterator[Profiles]:
-    """Hand out the profiles to be changed, and save them at the end; several processes take turns.
+    """Yield the profiles, and save the changes at the end of the block; several processes take turns.
 
-    Raises CommandError when the file can't be read or written.
+    Raises CommandError if the file can't be read or written.
     """
     with _writing() as place, files.locked(place):
         profiles = load()
@@ -129,14 +129,14 @@ def edit() -> Iterator[Profiles]:
 
 
 def check_writable() -> None:
-    """Raise the CommandError that ``edit`` would raise at its end, before anything is made that has to be kept."""
+    """Raise the CommandError that ``edit`` would raise at its end, before something is created that must be saved."""
     with _writing() as place:
         files.check_writable(place)
 
 
 @contextlib.contextmanager
 def _writing() -> Iterator[Path]:
-    """Hand out the path of the file, in a folder that is there; make an OSError a CommandError."""
+    """Create the folder, and yield the path of the file; turn an OSError into a CommandError."""
     place = path()
     try:
         files.make_private_folder(place.parent)

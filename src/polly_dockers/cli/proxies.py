@@ -1,8 +1,8 @@
-"""Which proxy the environment means for a server: as Docker and other programs in Go decide it.
+"""The proxy for a server from the environment, by the same rules as Docker and other programs in Go.
 
-The rules are those of Go's ``golang.org/x/net/http/httpproxy``, so that ``polly`` and ``docker`` take the same way:
+The rules are those of Go's ``golang.org/x/net/http/httpproxy``, so that ``polly`` and ``docker`` use the same proxy:
 
-- ``HTTPS_PROXY`` is for https, ``HTTP_PROXY`` for http; the upper-case name comes first.
+- ``HTTPS_PROXY`` is for https, ``HTTP_PROXY`` for http; the upper-case name overrides the lower-case one.
 - ``localhost`` and loopback addresses are always reached directly.
 - ``NO_PROXY`` is a list of addresses, networks (``10.0.0.0/8``), domains and ``*``. ``acme.example`` is the host and
   all below it, ``.acme.example`` and ``*.acme.example`` are only those below it. A port after an address or a domain
@@ -29,19 +29,19 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Proxy(NamedTuple):
-    """A proxy without the name and the password that its address may have; these are in ``authorization``."""
+    """A proxy. A name and a password in its address are not in ``url`` but in ``authorization``."""
 
     url: str
     """``http://HOST:PORT`` or ``https://HOST:PORT``."""
     authorization: str
-    """The value of ``Proxy-Authorization``, empty for none."""
+    """The value of ``Proxy-Authorization``; empty for none."""
 
 
 def choose(url: str, environment: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy for an address of a server, None where it is reached directly.
+    """Return the proxy for the address of a server; None for a direct connection.
 
-    Raises CommandError for a variable that is not the address of a proxy; the message does not show it, since it may
-    hold a password.
+    Raises CommandError if the variable is not the address of a proxy. The message does not show it, because it may
+    contain a password.
     """
     target = urlsplit(url)
     name = f"{target.scheme}_proxy".upper()
@@ -57,7 +57,7 @@ def choose(url: str, environment: Mapping[str, str]) -> Proxy | None:
 
 
 def is_direct(host: str, port: int, no_proxy: str) -> bool:
-    """Tell whether a host (lower case, without brackets) is reached without a proxy."""
+    """Return whether a host (lower case, without brackets) is reached without a proxy."""
     address = _address(host)
     if host == "localhost" or (address is not None and address.is_loopback):
         return True
@@ -66,7 +66,7 @@ def is_direct(host: str, port: int, no_proxy: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: int, address: _Address | None) -> bool:
-    """Tell whether an entry of NO_PROXY is for the host; one that is malformed is for none."""
+    """Return whether an entry of NO_PROXY matches the host; an invalid one matches none."""
     if re.fullmatch(r"[^/]+/[0-9]+", entry):
         with contextlib.suppress(ValueError):
             return address is not None and address in _network(entry)
@@ -84,7 +84,7 @@ def _matches(entry: str, host: str, port: int, address: _Address | None) -> bool
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """Return a network; of ``::ffff:10.0.0.0/104`` the IPv4 network in it. Raises ValueError."""
+    """Return a network; for ``::ffff:10.0.0.0/104`` the IPv4 network in it. Raises ValueError."""
     network = ipaddress.ip_network(text, strict=False)
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     length = network.prefixlen - 96
@@ -92,7 +92,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 def _address(text: str) -> _Address | None:
-    """Return an IP address, of ``::ffff:10.0.0.1`` the IPv4 address in it."""
+    """Return an IP address, for ``::ffff:10.0.0.1`` the IPv4 address in it; None for other text."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

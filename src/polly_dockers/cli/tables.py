@@ -1,9 +1,8 @@
 """Tables for people, aligned text for pipes, JSON for programs.
 
-A cell is never broken, but between two words where it is alone on its line. Where the terminal is too narrow, dates
-become short; then the optional columns leave, from the right; then the widest column stands on a line of its own, with
-the others on one to three lines beside it; then what is wider than the terminal is alone on one of these lines; then
-every cell has a line.
+If the terminal is too narrow, the table changes step by step: dates become short; optional columns are left out, from
+the right; the widest column gets its own line, with the others on one to three lines; a cell wider than the terminal
+gets its own line; at last every cell has its own line. A cell is only broken if it is alone on its line, between words.
 """
 
 from __future__ import annotations
@@ -33,34 +32,34 @@ GREEN, YELLOW = "32", "33"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, whether it may be left out, and whether it stands on a line of its own when it must."""
+    """A column: its title, whether it may be left out, and whether it may get its own line."""
 
     title: str
     optional: bool = False
     own_line: bool = False
     right: bool = False
     colours: tuple[tuple[str, str], ...] = ()
-    """Which texts are coloured, and how."""
+    """Texts with the colour that each gets."""
     longest: int | None = None
-    """Where a terminal's cell is cut, between two words."""
+    """Characters at which a cell is cut on a terminal, between two words."""
 
 
 Row = tuple[str, ...]
 _LINES = 3
-"""On how many lines, beside that of the widest column, a row may be."""
+"""The most lines of a row, without that of the widest column."""
 _NARROW = 20
-"""Where a cell that may be cut is cut in the end."""
+"""Characters at which a cell may be cut if nothing else helps."""
 
 
 class Moment(str):
-    """A date as it stands where there is room, and its short form."""
+    """A date in its long form, with its short form."""
 
     __slots__ = ("short",)
     short: str
 
 
 def show(columns: Sequence[Column], rows: Iterable[Row], *, aside: bool = False) -> None:
-    """Print the table on stdout, or ``aside`` on stderr, in the form that fits where that goes."""
+    """Print the table on stdout, or with ``aside`` on stderr, in the form that fits the terminal or the pipe."""
     stream = sys.stderr if aside else sys.stdout
     width = _width(stream) if stream.isatty() else None
     cleaned = [tuple(each if isinstance(each, Moment) else terminal.clean(each) for each in row) for row in rows]
@@ -69,7 +68,7 @@ def show(columns: Sequence[Column], rows: Iterable[Row], *, aside: bool = False)
 
 
 def _width(stream: TextIO) -> int:
-    """Return how many columns the terminal of a stream has: COLUMNS, where that says it, as of every command."""
+    """Return how many columns the terminal of a stream has; COLUMNS overrides it."""
     if stream is sys.stdout or os.environ.get("COLUMNS"):
         return shutil.get_terminal_size().columns
     with contextlib.suppress(OSError):
@@ -78,15 +77,15 @@ def _width(stream: TextIO) -> int:
 
 
 def document(value: object) -> None:
-    """Print what ``/api/v1`` answered, indented, on stdout.
+    """Print a value as indented JSON on stdout.
 
-    It is ASCII, so that a program can read it in every locale, and text of other people can't act on a terminal.
+    It is ASCII, so that programs can read it in every locale, and other people's text can't control a terminal.
     """
     process.write_data(json.dumps(msgspec.to_builtins(value), indent=2).replace("\x7f", "\\u007f") + "\n")
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, coloured: bool) -> list[str]:
-    """Return the lines of a table. ``width`` is the terminal's, None for a pipe: there every column is on one line."""
+    """Return the lines of a table. ``width`` is that of the terminal; None for a pipe: one line for each row."""
     if width is None:
         return _grid(columns, rows, range(len(columns)), plain=True, coloured=False)
     long = _cut(columns, rows, None)
@@ -166,7 +165,7 @@ def date(text: str | None, before: str = "") -> str:
 
 
 def _cut(columns: Sequence[Column], rows: Sequence[Row], longest: int | None) -> list[Row]:
-    """Cut the cells that may be cut at their column's length, or at a shorter one."""
+    """Cut the cells that may be cut, at the column's length or at ``longest``."""
     return [
         tuple(
             _shortened(cell, longest or each.longest) if each.longest else cell
@@ -177,10 +176,10 @@ def _cut(columns: Sequence[Column], rows: Sequence[Row], longest: int | None) ->
 
 
 def _cells(text: str) -> int:
-    """Return how many cells of a terminal the text takes."""
+    """Return how many columns of a terminal the text takes."""
     if text.isascii():
         return len(text)
-    import wcwidth  # only where it counts: it takes some milliseconds
+    import wcwidth  # only if needed: the import takes some milliseconds
 
     return max(0, wcwidth.wcswidth(text))
 
@@ -226,7 +225,7 @@ def _grid(
 def _wrapped(
     columns: Sequence[Column], rows: Sequence[Row], lines: Sequence[Sequence[int]], width: int, *, coloured: bool
 ) -> list[str]:
-    """Put each row on several lines; all but the first are indented."""
+    """Print each row on several lines; all but the first are indented."""
     widths = _widths(columns, rows)
 
     def several(row: Row, *, coloured: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""A command line that can't be understood, in the words of the product: one line, and exit code 2."""
+"""Messages for an invalid command line: one line each, with exit code 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORDS = (
     (r"Missing command\.", "Which command is missing."),
     (r"(\S+ is (?:there twice: give it once|missing|empty)|.+ are different\. Give one of them)\.", "{0}."),  # ours
 )
-"""What the library says of a command line, in several of its versions, and what it is in words."""
+"""The library's messages about the command line, in several of its versions, and ours."""
 _VALUES = (
     (r"not in the range (\S+?)<=x<=(\S+?)\.", "{name} takes a number from {0} to {1}."),
     (r"(?:greater than or equal to |not in the range x>=)(\S+?)\.?$", "{name} takes a number, {0} or more."),
@@ -27,7 +27,7 @@ _VALUES = (
     (r"\binteger\b", "{name} takes a whole number."),
     (r"\b(?:number|float)\b", "{name} takes a number."),
 )
-"""The same of a value that is not one of a choice."""
+"""The same for invalid values."""
 _CHOICE = r"'(.*)' is not one of (.+?)\.?$"
 
 
@@ -37,16 +37,16 @@ _MEANT = {
     **dict.fromkeys(("invite", "new", "make"), ("add", "create")),
     **dict.fromkeys(("ls", "show"), ("list",)),
 }
-"""What words of other tools mean here: the first that the group has."""
+"""Words of other tools, and the commands here that they may mean; the first that the group has."""
 _OPERATORS = {
     "polly org": ("create", "delete", "restore", "update"),
     "polly": ("audit", "backup", "check", "gc", "init", "key", "rebuild", "restore", "run", "usage", "user"),
 }
-"""Commands of polly-server that are looked for in a group of polly."""
+"""Commands of polly-server that people may expect in a group of polly."""
 
 
 def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library that typer brings
-    """Return what is wrong with the command line, and where the right form is."""
+    """Return what is wrong with the command line, and the command that shows the help."""
     option = getattr(error, "param", None)
     name = option.opts[0] if option is not None and getattr(option, "opts", None) else ""
     if type(error).__name__ == "MissingParameter":
@@ -61,7 +61,7 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
 
 
 def _meant(word: str, context: Any, path: str) -> str:  # noqa: ANN401 - the context of that library
-    """Say which command the word of another tool means, and which ones polly-server has."""
+    """Return a suggestion for a word of another tool or of polly-server; empty if there is none."""
     if word in _OPERATORS.get(path, ()):
         return f" Who runs the server has it: {path.replace('polly', 'polly-server', 1)} {word}."
     known = getattr(context.command, "commands", {}) if context else {}
