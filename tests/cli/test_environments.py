@@ -115,7 +115,7 @@ def test_a_home_of_somebody_else_is_named(max_: User) -> None:
     code += "Path.read_text = read\nfrom polly_dockers.cli.main import run; run()"
     done = max_.run(POLLY[0], "-c", code, "whoami")
     assert (done.code, len(done.err.splitlines())) == (1, 1)
-    assert "profiles.json can't be read: Permission denied. Name another folder in XDG_CONFIG_HOME" in done.err
+    assert "profiles.json can't be read: Permission denied. Set XDG_CONFIG_HOME to another folder" in done.err
 
 
 def test_a_relative_folder_of_xdg_is_ignored(max_: User) -> None:

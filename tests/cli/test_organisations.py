@@ -152,7 +152,7 @@ def test_the_whole_path_is_exact_and_is_what_is_printed(ann: User, server: Serve
     done = ann.polly("dockers", "list", "--org", "other")
     assert done.code == 1
     done = ann.polly("dockers", "commit-list", whole, "--org", "other")
-    assert (done.code, "--org says other" in done.err) == (2, True)
+    assert (done.code, "--org is other" in done.err) == (2, True)
 
 
 def test_names_need_no_option(ann: User) -> None:

@@ -62,7 +62,7 @@ def test_it_is_set(ann: User, digests: list[str]) -> None:
     )
     assert holds(ann) == {"keep": "rules", "younger": 90 * 86_400, "newest": 3, "pulled": 365 * 86_400}
     assert (
-        "To the trash within the next hours: 1 image with 1 commit"
+        "to the trash within the next hours: 1 image with 1 commit"
         in ann.ok("dockers", "policy", "--newest", "1", "--yes").err
     )
     assert holds(ann) == {"keep": "rules", "younger": None, "newest": 1, "pulled": None}

@@ -99,7 +99,7 @@ def test_a_wrong_token_of_the_environment_is_named(ann: User, nobody: User, serv
     for words in (ann.polly("whoami", **env).err, nobody.helper("get", server.registry, **env).out):
         assert "POLLY_TOKEN" in words
         assert f"unset POLLY_TOKEN and run: polly login --server {server.url}" in words
-    assert "in POLLY_TOKEN has characters" in ann.polly("whoami", **env | {"POLLY_TOKEN": "polly_a\nb"}).err
+    assert "in POLLY_TOKEN has invalid characters" in ann.polly("whoami", **env | {"POLLY_TOKEN": "polly_a\nb"}).err
 
 
 def test_this_machine_has_three_names_and_one_profile(ann: User, server: Server) -> None:

@@ -236,7 +236,7 @@ def test_a_wrong_password_speaks_of_docker_to_docker_alone(person: Callable[...,
     done = bob.polly("login", "--server", server.url, "--email", bob.email, "--password-stdin", stdin="wrong")
     assert (done.code, "Wrong email or password." in done.err, "Docker" in done.err) == (1, True, False)
     done = bob.polly("password", "--password-stdin", stdin="wrong\nanother long password\n")
-    assert (done.code, done.err) == (1, "Error: The current password is wrong; nothing is changed.\n")
+    assert (done.code, done.err) == (1, "Error: The current password is wrong. Nothing was changed.\n")
     for user, secret, told in ((bob.email, "wrong", "polly dockers login"), ("POLLY", "polly_x", "dockers configure")):
         basic = base64.b64encode(f"{user}:{secret}".encode()).decode()
         request = urllib.request.Request(f"{server.url}/token", headers={"authorization": f"Basic {basic}"})  # noqa: S310

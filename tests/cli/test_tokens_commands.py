@@ -66,7 +66,7 @@ def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
 def test_a_full_token_takes_the_password(ann: User, nobody: User, server: Server) -> None:
     """It is good for every command then, by the two variables."""
     done = ann.polly("tokens", "create", "ci", "--scope", "full", "--no-input")
-    assert (done.code, done.err) == (2, "Error: --password-stdin is missing: the password is read from stdin then.\n")
+    assert (done.code, done.err) == (2, "Error: --password-stdin is missing: it reads the password from stdin.\n")
     assert ann.polly("tokens", "create", "ci", "--scope", "full", "--password-stdin", stdin="wrong\n").code == 1
     arguments = ["tokens", "create", "ci", "--scope", "full", "--password-stdin", "--file", "-"]
     token = ann.ok(*arguments, stdin=ann.password).out.strip()
@@ -136,7 +136,7 @@ def test_the_sign_in_of_this_computer_is_revoked_on_demand_only(person: Callable
 def test_a_token_that_is_shorter_than_asked_for_says_why(ann: User) -> None:
     """And how to get a longer one; one that is as long says nothing."""
     done = ann.ok("tokens", "create", "long", "--expires", "365d")
-    assert "Shorter than 365d" in done.err
+    assert "It expires before 365d" in done.err
     assert "polly login --expires 365d" in done.err
     assert "It expires before" not in ann.ok("tokens", "create", "short", "--expires", "7d").err
 

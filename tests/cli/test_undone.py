@@ -84,7 +84,7 @@ def test_nothing_is_made_where_it_cannot_be_kept(kim: User, server: Server) -> N
             stdin=stdin,
         )  # fmt: skip
         assert (done.code, done.out) == (1, ""), done
-        assert "profiles.json can't be written: Read-only file system. Name another folder in XDG_CONFIG" in done.err
+        assert "profiles.json can't be written: Read-only file system. Set XDG_CONFIG" in done.err
     assert alive(kim, server) == before
     kim.login(server)
 
