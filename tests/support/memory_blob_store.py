@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, gone, held
+from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
 from polly_dockers.errors import DigestInvalid
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class MemorySegment:
 
     def _check(self) -> None:
         if self._store.uploads.get(self._upload) is not self._bytes:
-            raise gone()
+            raise upload_missing()
 
 
 class MemoryBlob:
@@ -109,14 +109,14 @@ class MemoryBlobStore:
     async def size(self, upload: str) -> int:
         """Return the size of the upload in bytes."""
         if upload not in self.uploads:
-            raise gone()
+            raise upload_missing()
         return len(self.uploads[upload])
 
     @contextlib.asynccontextmanager
     async def append(self, upload: str) -> AsyncIterator[MemorySegment]:
         """Hold the upload until the end of the block."""
         if upload in self._held:
-            raise held()
+            raise upload_held()
         await self.size(upload)
         self._held.add(upload)
         try:

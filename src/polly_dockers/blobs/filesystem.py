@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from polly_dockers.blobs import linux, upload_digest
-from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, gone, held
+from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
 from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.system import durable, locks, ownership
 
@@ -116,7 +116,7 @@ class FileSegment:
         if hasher is not None:
             upload_digest.write(self._fd, self._offset, hasher.hexdigest())
         if os.fstat(self._fd).st_nlink == 0:
-            raise gone()
+            raise upload_missing()
         return self._offset
 
     async def cut(self) -> None:
@@ -156,7 +156,7 @@ class FileSegment:
             try:
                 self._path.rename(target)
             except FileNotFoundError:
-                raise gone() from None
+                raise upload_missing() from None
             os.fsync(folder)
         return key, self._offset
 
@@ -297,7 +297,7 @@ class FileBlobStore:
             try:
                 return await self.run(lambda: path.stat().st_size)
             except FileNotFoundError:
-                raise gone() from None
+                raise upload_missing() from None
         try:
             return os.fstat(fd).st_size
         finally:
@@ -319,7 +319,7 @@ class FileBlobStore:
         deadline = clock() + PATIENCE
         while (fd := _try_hold(path)) is None:
             if clock() > deadline:
-                raise held()
+                raise upload_held()
             await asyncio.sleep(0.02)
         return fd
 
@@ -462,7 +462,7 @@ def _try_hold(path: Path) -> int | None:
         with _disk():
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise gone() from None
+        raise upload_missing() from None
     try:
         with _disk():
             if locks.try_acquire(fd):
@@ -470,7 +470,7 @@ def _try_hold(path: Path) -> int | None:
                 return fd
     except FileNotFoundError:
         os.close(fd)
-        raise gone() from None
+        raise upload_missing() from None
     except PollyError:
         os.close(fd)
         raise

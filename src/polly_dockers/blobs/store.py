@@ -90,7 +90,7 @@ class Blob(Protocol):
         ...
 
     def close(self) -> None:
-        """Close it."""
+        """Close the blob."""
         ...
 
 
@@ -173,13 +173,13 @@ class BlobStore(Protocol):
         ...
 
 
-def gone() -> BlobUploadUnknown:
+def upload_missing() -> BlobUploadUnknown:
     """The error for a missing upload."""
     msg = "You have no such upload in this repository: it has ended, or was cancelled. Start a new one."
     return BlobUploadUnknown(msg)
 
 
-def held() -> TooManyRequests:
+def upload_held() -> TooManyRequests:
     """The error for an upload that another request holds."""
     msg = "Another request is still sending bytes of this upload; wait for it, or start a new one."
     return TooManyRequests(msg, retry_after=1)

@@ -1,6 +1,6 @@
 """Rows of blobs, and of their links to repositories.
 
-A digest grants nothing by itself: every question here is about one repository.
+A digest alone grants no access: almost every query here is about one repository.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ _ADD: Final = Statement(insert(blobs).returning(blobs.c.id), "digest", "size", "
 def add(
     connection: Connection, *, repository_id: int, digest: Digest, size: int, storage_key: str, lease: int
 ) -> str | None:
-    """Make a row of the bytes under the key and link it to the repository, leased for ``lease`` seconds.
+    """Insert a blob, unless its digest has one, and link it to the repository with a lease of ``lease`` seconds.
 
-    Returns a key that is not needed, for its digest was there already; else None.
+    Returns the storage key if it is not needed, because the blob exists already; else None.
     """
     known = _KNOWN.first(connection, {"digest": digest})
     made = known or _ADD.first(

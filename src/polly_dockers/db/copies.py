@@ -1,4 +1,4 @@
-"""Copies of the database in files of their own, for backups: written while others write, compared, and read."""
+"""Copies of the database for backups: written while the server runs, compared with an earlier copy, and read."""
 
 from __future__ import annotations
 

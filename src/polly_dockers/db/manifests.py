@@ -151,9 +151,9 @@ def refer(
     child_ids: Iterable[int] = (),
     missing: Iterable[str] = (),
 ) -> None:
-    """Let a manifest hold what it names, and note what is missing, so that it is held once it comes.
+    """Link a manifest with the blobs and manifests that it names, record what is missing, and update its total size.
 
-    What it holds already stays as it is. Then say how large all is that it names.
+    Links that exist already do not change. Missing things are linked when they arrive.
     """
     held = {row.blob_id for row in _HELD.all(connection, {"manifest_id": manifest_id})}
     named = sorted(set(blob_ids) - held)

@@ -1,7 +1,7 @@
 """Rows of repositories and their totals.
 
-A push appends what it changed to ``repository_deltas`` and locks no row of the repository; the deltas are folded
-into it before a list is read, and now and then by the server.
+A push appends its changes of the totals to ``repository_deltas``, and locks no row of the repository. The deltas are
+added to the totals before a list is read, and regularly by the server.
 """
 
 from __future__ import annotations

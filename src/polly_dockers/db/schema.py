@@ -392,7 +392,7 @@ audit_start: Final = Table(
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     Column("hash", LargeBinary(32), nullable=False),
 )
-"""At most one row: the last entry of the audit log that was dropped. The chain goes on behind it."""
+"""At most one row: the last entry of the audit log that was dropped. The chain now begins after it."""
 
 journal: Final = Table(
     "journal",

@@ -36,7 +36,7 @@ class Statement:
         return None if row is None else self._named(row)
 
     def all(self, connection: Connection, values: Mapping[str, object]) -> list[Any]:
-        """All rows."""
+        """All rows, as named tuples."""
         return [self._named(row) for row in self._execute(connection, values)]
 
     def run(self, connection: Connection, values: Mapping[str, object]) -> int:

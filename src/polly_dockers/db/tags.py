@@ -1,4 +1,4 @@
-"""Pages of tags: each with its active commit."""
+"""Pages of tags, each with its active commit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def page(
     connection: Connection, repository_id: int, *, newest_first: bool, limit: int, after: int | None
 ) -> tuple[list[Commit], int | None]:
-    """A keyset page of the active commits of a repository, one for each tag, and the key of the next page.
+    """A keyset page of the active commits of a repository, one for each tag, and the cursor of the next page.
 
-    In the order in which the tags were set; ``after`` is the id of a commit, None for the first page.
+    In the order in which the tags were set. ``after`` is the id of a commit, or None for the first page.
     """
     query = (
         select(

@@ -103,7 +103,7 @@ _BEST: Final = (trash.c.purging_at.is_not(None), trash.c.id.desc())
 
 
 def _best(column: str, same: Column[Any]) -> Statement:
-    """The query of the best item of a kind and a name, where ``same`` equals the parameter ``column``."""
+    """The query of the best item of a kind and name whose column ``same`` equals the parameter ``column``."""
     named = (trash.c.kind == bindparam("kind"), trash.c.name == bindparam("name"), same == bindparam(column))
     return Statement(_ITEMS.where(*named).order_by(*_BEST).limit(1))
 
@@ -198,7 +198,7 @@ def _add(
     repository_id: int | None,
     user_id: int | None,
     tag_names: tuple[str, ...] = (),
-    commits_: int = 0,
+    commit_count: int = 0,
     size: int = 0,
     by_policy: bool = False,
 ) -> int:
@@ -209,7 +209,7 @@ def _add(
         kind=kind,
         name=name,
         tags=" ".join(tag_names),
-        commits=commits_,
+        commits=commit_count,
         size=size,
         deleted_by=user_id,
         by_policy=int(by_policy),
@@ -357,7 +357,7 @@ def move_manifest(
         repository_id=repository_id,
         user_id=user_id,
         tag_names=tuple(sorted(gone)),
-        commits_=sum(by_tag.values()),
+        commit_count=sum(by_tag.values()),
         size=total,
         by_policy=by_policy,
     )
@@ -400,7 +400,7 @@ def move_repository(
         organisation_id=organisation_id,
         repository_id=repository_id,
         user_id=user_id,
-        commits_=row.commits,
+        commit_count=row.commits,
         size=row.size,
     )
     connection.execute(
@@ -426,7 +426,7 @@ def move_organisation(connection: Connection, organisation_id: int, slug: str) -
         organisation_id=organisation_id,
         repository_id=None,
         user_id=None,
-        commits_=totals[0],
+        commit_count=totals[0],
         size=totals[1],
     )
     connection.execute(

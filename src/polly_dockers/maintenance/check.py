@@ -42,7 +42,7 @@ class Damage:
     """Something that a check found wrong."""
 
     what: str
-    """A sentence."""
+    """One sentence for the operator."""
     images: tuple[str, ...] = ()
     """Images that can't be pulled completely because of it, as ``organisation/name[:tag]@digest``."""
     mended: str = ""

@@ -278,26 +278,26 @@ class Collector:
         while True:
             began = asyncio.get_running_loop().time()
             grace = self.context.config.grace_seconds
-            taken = await self._step(item, db.garbage.purge_repository, item, repository_id, grace)
-            if taken is None:
+            collected = await self._step(item, db.garbage.purge_repository, item, repository_id, grace)
+            if collected is None:
                 return
-            self._count(taken)
+            self._count(collected)
             await self._rest(began)
 
     async def _links(self) -> None:
         """Delete links that nothing needs, and the rows of blobs that have none left."""
         for step in (db.garbage.collect_hidden, db.garbage.collect_expired):
-            taken = None
-            while taken is None or taken.seen == db.garbage.BATCH:
+            collected = None
+            while collected is None or collected.seen == db.garbage.BATCH:
                 began = asyncio.get_running_loop().time()
-                taken = await self.context.database.write(_with_clock, step, self.context.config.grace_seconds)
-                self._count(taken)
+                collected = await self.context.database.write(_with_clock, step, self.context.config.grace_seconds)
+                self._count(collected)
                 await self._rest(began)
 
-    def _count(self, taken: Collected) -> None:
-        self.report.links += taken.links
-        self.report.blobs += taken.blobs
-        self.report.size += taken.size
+    def _count(self, collected: Collected) -> None:
+        self.report.links += collected.links
+        self.report.blobs += collected.blobs
+        self.report.size += collected.size
 
     async def _files(self) -> None:
         """Delete the files whose grace period has ended. If a row names a file again, only its tombstone is deleted."""

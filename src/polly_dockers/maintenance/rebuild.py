@@ -123,7 +123,7 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
     if _is_older(connection, folder, last):
         older.clear(connection)
         last = 0
-    replay.carry_out(_chosen(folder, connection, wanted, last))
+    replay.apply(_chosen(folder, connection, wanted, last))
     result = Rebuilt(batches=replay.batches, manifests=len(replay.manifests))
     if last == 0:
         older.finish(connection)

@@ -18,7 +18,7 @@ from polly_dockers import db
 from polly_dockers.auth import permissions
 from polly_dockers.auth.permissions import Absent, Permitted
 from polly_dockers.blobs import linux
-from polly_dockers.blobs.store import gone
+from polly_dockers.blobs.store import upload_missing
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import (
     ClientGone,
@@ -146,7 +146,7 @@ async def _find(context: Context, actor: Actor, name: RepositoryName, upload_id:
         permissions.require_permission, actor, name, Action.push, public=context.public
     )
     if not _ID.fullmatch(upload_id):
-        raise gone()
+        raise upload_missing()
     return _stored(permitted, upload_id)
 
 
@@ -220,7 +220,7 @@ async def cancel(context: Context, actor: Actor, name: RepositoryName, upload_id
     """Delete the upload. Raises BlobUploadUnknown."""
     stored = await _find(context, actor, name, upload_id)
     if not await context.blobs.abort(stored):
-        raise gone()
+        raise upload_missing()
 
 
 async def mount(

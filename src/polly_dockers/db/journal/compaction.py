@@ -110,7 +110,7 @@ def sweep(folder: Path) -> None:
     try:
         if not locks.try_acquire(fd):
             return
-        os.fsync(fd)  # the name of the snapshot is on the disk before the others are taken off it
+        os.fsync(fd)  # the name of the snapshot must be durable before the other files are deleted
         kept = set(frames.files(folder))
         for path in (*sorted(place.glob("*.log")), *place.glob("*" + PART)):
             if path not in kept:

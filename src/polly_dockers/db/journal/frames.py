@@ -118,7 +118,7 @@ class Journal:
 
 
 def check(folder: Path) -> None:
-    """Write, sync and delete a file in the folder of the journal. Raises OSError where that fails."""
+    """Write, sync and delete a file in the folder of the journal. Raises OSError if that fails."""
     inside = folder / FOLDER
     inside.mkdir(mode=0o700, exist_ok=True)
     durable.probe(inside / f"check-{secrets.token_hex(8)}")

@@ -1,8 +1,7 @@
-"""Carrying out what the journal holds, on rows that lack it: after the database was lost, or restored from a backup.
+"""Applying the journal to a database that lacks its changes: one that was lost, or that comes from a backup.
 
-Rows of organisations, users, repositories, manifests, commits, tags and trash are made again with their ids and times.
-What manifests name is found in their bytes; the rows of blobs come from the keys of the store. At the end the totals
-are counted anew.
+Rows of organisations, users, repositories, manifests, commits, tags and the trash are made again with their ids and
+times. The rest of a rebuild is in ``references``: links, rows of blobs, and totals.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ class Replay:
     """A replay on one connection, inside one transaction of the caller."""
 
     def __init__(self, connection: Connection, nobody: str) -> None:
-        """``nobody`` is the hash of a password that nobody has: passwords are not in the journal."""
+        """``nobody`` is a password hash that no password matches, for users: the journal has no passwords."""
         self._connection = connection
         self._nobody = nobody
         self.manifests: list[int] = []
-        """Ids of manifests whose rows were made; what they name is not yet looked at (references.py)."""
+        """Ids of manifests whose rows were made; ``references`` links what they name."""
         self.batches = 0
 
-    def carry_out(self, found: Iterable[records.Batch]) -> None:
-        """Carry out batches in their order, and say which was the last."""
+    def apply(self, found: Iterable[records.Batch]) -> None:
+        """Apply batches in their order, and set the last batch of the database."""
         last = 0
         for batch in found:
             for record in batch.records:
@@ -63,7 +62,7 @@ class Replay:
         records.pending(self._connection).clear()
 
     def _put(self, table: Table, values: dict[str, Any]) -> bool:
-        """Insert a row, where there is none of its id."""
+        """Insert a row if its id is free; returns whether it did."""
         known = select(table.c.id).where(table.c.id == values["id"])
         if self._connection.execute(known).first() is not None:
             return False
@@ -244,7 +243,7 @@ class Replay:
         state.put_last_id(self._connection, record.table, record.id)
 
     def _sealed(self, _record: Sealed) -> None:
-        """Nothing: the chain is made again over the same entries, and then has the same hashes."""
+        """Do nothing: sealing the same entries again gives the same hashes."""
 
     def _purge_repository(self, item: trash.Item, repository_id: int) -> None:
         while garbage.purge_repository(self._connection, item, repository_id, 0) is not None:

@@ -1,4 +1,4 @@
-"""What the tables of 0.1 had not yet when the first folders were made."""
+"""Tables and indexes that were missing when the first data folders of version 0.1 were made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Bring the tables to this revision."""
+    """Upgrade the tables to this revision."""
     op.create_index(op.f("ix_tags_repository_id_commit_id"), "tags", ["repository_id", "commit_id"], unique=False)
     op.create_index(op.f("ix_audit_at"), "audit", ["at"], unique=False)
     _trash()
@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def _journal() -> None:
-    """The journal is compacted, and old entries of the audit log may be dropped."""
+    """Add what compacting the journal and dropping old entries of the audit log need."""
     op.add_column("journal", sa.Column("since", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("journal", sa.Column("stale", sa.BigInteger(), nullable=False, server_default="0"))
     op.create_table(
@@ -38,7 +38,7 @@ def _journal() -> None:
 
 
 def _trash() -> None:
-    """Items that are being purged are claimed; also organisations whose purge an older version began and did not end."""
+    """Add claims of items that are being purged, also for organisations that an older version began to purge."""
     op.add_column("trash", sa.Column("purging_at", sa.BigInteger()))
     op.create_index(
         *("ix_trash_purging_at", "trash", ["purging_at"]),
@@ -54,7 +54,7 @@ def _trash() -> None:
 
 
 def _readiness() -> None:
-    """The row that /readyz writes."""
+    """Add the row that /readyz writes."""
     op.create_table(
         "readiness",
         sa.Column("checked_at", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -63,7 +63,7 @@ def _readiness() -> None:
 
 
 def _invitations() -> None:
-    """Invitations get a table. Who was invited by a password has no code: they wait for a week, and are invited again."""
+    """Add the table of invitations. People who were invited with a password have no code, and must be invited again."""
     op.create_table(
         "invitations",
         sa.Column("organisation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -104,7 +104,7 @@ def _invitations() -> None:
 
 
 def _orders() -> None:
-    """Lists are in the order in which things happened, which their ids tell; times are for people to read."""
+    """Order lists by ids, which are in the order of events, instead of times."""
     for table, old, new in (
         ("commits", ["repository_id", "pushed_at", "id"], ["repository_id", "id"]),
         ("commits", ["repository_id", "tag", "pushed_at", "id"], ["repository_id", "tag", "id"]),
@@ -116,7 +116,7 @@ def _orders() -> None:
 
 
 def _clock() -> None:
-    """Jumps of the wall clock, so that nothing is taken for older than it is."""
+    """Add the jumps of the wall clock, so that nothing counts as older than it is."""
     op.create_table(
         "clock",
         sa.Column("boot", sa.LargeBinary(16), nullable=False),
