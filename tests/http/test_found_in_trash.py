@@ -16,7 +16,7 @@ from polly_dockers.maintenance import rebuild
 from polly_dockers.model import Actor, Digest, RepositoryName, Tag
 from polly_dockers.registry import deletion, pull
 from polly_dockers.server import data_folder
-from support.throwing import everything, restore, short, throw
+from support.trash import everything, move_to_trash, restore, short
 from support.wire_client import Client, Image, Person, Repo, image, member, sha256, stranger
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def test_a_pull_of_what_was_deleted_says_where_it_is(ann: Person) -> None:
     first, second = image(), image()
     repo.push(first, "v1")
     repo.push(second, "v2")
-    until = throw(ann, repo, "&tag=v1")["restorable_until"][:16].replace("T", " ") + " UTC"
-    throw(ann, repo, f"&commit={second.digest}")
+    until = move_to_trash(ann, repo, "&tag=v1")["restorable_until"][:16].replace("T", " ") + " UTC"
+    move_to_trash(ann, repo, f"&commit={second.digest}")
     for reference, option in (("v1", "--tag v1"), ("v2", "--tag v2"), (second.digest, f"--commit {second.digest}")):
         code, said = refused(repo, reference)
         assert code == "MANIFEST_UNKNOWN"
@@ -69,7 +69,7 @@ def test_nobody_but_members_learns_what_was_deleted(server: Server, ann: Person)
     ann.api.json("PATCH", f"{ann.base}/repository?name={short(repo)}", {"access": "public"})
     made = image()
     repo.push(made, "v1")
-    throw(ann, repo, f"&commit={made.digest}")
+    move_to_trash(ann, repo, f"&commit={made.digest}")
     anonymous = Client(server.port).get(f"/token?service=polly&scope=repository:{repo.name}:pull").json()["token"]
     outsiders = [stranger(server).at(repo.name, "pull"), Repo(server.port, f"Bearer {anonymous}", repo.name)]
     for outsider in outsiders:
@@ -86,7 +86,7 @@ def test_a_pull_from_a_repository_that_was_deleted(ann: Person) -> None:
     """The error says so too, with the command that restores the repository."""
     repo = ann.new_repo()
     repo.push(image(), "v1")
-    throw(ann, repo)
+    move_to_trash(ann, repo)
     other = ann.repo(short(repo))
     code, said = refused(other, "v1")
     assert code == "NAME_UNKNOWN"
@@ -101,7 +101,7 @@ def test_restoring_a_tag_that_went_with_its_commit(ann: Person) -> None:
     repo.push(first, "v1")
     repo.push(second, "v1", "v2")
     before = everything(ann, repo)
-    throw(ann, repo, f"&commit={second.digest}")
+    move_to_trash(ann, repo, f"&commit={second.digest}")
     item = restore(ann, repo, tag="v1")
     assert (item["kind"], item["name"], item["tags"]) == ("commit", second.digest, ["v1", "v2"])
     assert everything(ann, repo) == before
@@ -113,8 +113,8 @@ def test_restoring_a_tag_and_then_its_commit_deleted(ann: Person) -> None:
     made = image()
     repo.push(made, "v1")
     before = everything(ann, repo)
-    throw(ann, repo, "&tag=v1")
-    throw(ann, repo, f"&commit={made.digest}")
+    move_to_trash(ann, repo, "&tag=v1")
+    move_to_trash(ann, repo, f"&commit={made.digest}")
     assert restore(ann, repo, tag="v1")["kind"] == "tag"
     assert everything(ann, repo) == before
 
@@ -127,8 +127,8 @@ def test_the_trash_is_not_gone_through_for_what_never_was(
     made, other = image(), image()
     repo.push(made, "tag-gone", "with-commit")
     repo.push(other, "v1")
-    throw(ann, repo, "&tag=tag-gone")
-    throw(ann, repo, f"&commit={made.digest}")
+    move_to_trash(ann, repo, "&tag=tag-gone")
+    move_to_trash(ann, repo, f"&commit={made.digest}")
     looked: list[str] = []
     explain = deletion.explain_missing
 
@@ -165,10 +165,10 @@ def test_a_tag_that_its_commit_brings_back(server: Server, ann: Person, tmp_path
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1")
-    throw(ann, repo, f"&commit={first.digest}")
+    move_to_trash(ann, repo, f"&commit={first.digest}")
     repo.push(second, "v1")
-    throw(ann, repo, "&tag=v1")
-    throw(ann, repo, f"&commit={second.digest}")
+    move_to_trash(ann, repo, "&tag=v1")
+    move_to_trash(ann, repo, f"&commit={second.digest}")
     with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
         connection.execute("UPDATE trash SET purging_at = deleted_at WHERE name = ?", (second.digest,))
     assert restore(ann, repo, tag="v1")["kind"] == "tag"
@@ -187,7 +187,7 @@ def test_a_tag_that_is_there_again_is_not_moved(ann: Person) -> None:
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1")
-    throw(ann, repo, f"&commit={first.digest}")
+    move_to_trash(ann, repo, f"&commit={first.digest}")
     repo.push(second, "v1")
     answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "tag": "v1"})
     assert (answer.status, answer.code) == (409, "TAG_EXISTS")
@@ -202,7 +202,7 @@ def test_the_beginning_of_a_digest_names_a_commit(ann: Person) -> None:
     repo.push(made, "v1")
     bare = made.digest.partition(":")[2]
     for prefix in (bare[:6], bare[:20], f"sha256:{bare[:6]}", bare):
-        assert throw(ann, repo, f"&commit={prefix}")["name"] == made.digest
+        assert move_to_trash(ann, repo, f"&commit={prefix}")["name"] == made.digest
         gone = ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}&commit={prefix}")
         assert (gone.status, gone.code) == (404, "MANIFEST_UNKNOWN")
         assert restore(ann, repo, commit=prefix)["name"] == made.digest
@@ -227,7 +227,7 @@ def test_a_beginning_that_several_digests_have(ann: Person) -> None:
     assert all(each.digest in answer.message for each in several)
     assert len(ann.commits(short(repo))["items"]) == 2
     for each in several:
-        throw(ann, repo, f"&commit={each.digest}")
+        move_to_trash(ann, repo, f"&commit={each.digest}")
     answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "commit": f"sha256:{shared}"})
     assert (answer.status, answer.code) == (400, "DIGEST_AMBIGUOUS")
     restore(ann, repo, commit=several[0].digest[:14] + several[0].digest[14:40])
@@ -238,7 +238,7 @@ def test_what_is_being_purged_is_gone(server: Server, ann: Person) -> None:
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
-    throw(ann, repo, f"&commit={made.digest}")
+    move_to_trash(ann, repo, f"&commit={made.digest}")
     assert "in the trash" in refused(repo, "v1")[1]
     with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
         connection.execute("UPDATE trash SET purging_at = deleted_at WHERE name = ?", (made.digest,))

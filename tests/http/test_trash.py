@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from support.throwing import everything, restore, short, throw
+from support.trash import everything, move_to_trash, restore, short
 from support.wire_client import (
     OCI_INDEX,
     OCI_MANIFEST,
@@ -25,7 +25,7 @@ def test_a_commit_goes_and_comes_back(ann: Person) -> None:
     repo.push(first, "v1", "latest")
     repo.push(second, "v1")
     before = everything(ann, repo)
-    item = throw(ann, repo, f"&commit={first.digest}")
+    item = move_to_trash(ann, repo, f"&commit={first.digest}")
     assert (item["kind"], item["name"], item["tags"], item["commits"]) == ("commit", first.digest, ["latest"], 2)
     assert item["repository"].endswith(repo.name)
     assert repo.manifest(first.digest).status == repo.manifest("latest").status == 404
@@ -44,7 +44,7 @@ def test_a_tag_goes_and_comes_back(ann: Person) -> None:
     made = image()
     repo.push(made, "v1")
     before = everything(ann, repo)
-    assert throw(ann, repo, "&tag=v1")["kind"] == "tag"
+    assert move_to_trash(ann, repo, "&tag=v1")["kind"] == "tag"
     assert repo.manifest("v1").status == 404
     assert repo.manifest(made.digest).status == 200
     assert [each["status"] for each in ann.commits(short(repo))["items"]] == ["inactive"]
@@ -58,7 +58,7 @@ def test_a_repository_goes_and_comes_back(ann: Person) -> None:
     made = image()
     repo.push(made, "v1")
     before = everything(ann, repo)
-    assert throw(ann, repo)["commits"] == 1
+    assert move_to_trash(ann, repo)["commits"] == 1
     assert repo.manifest("v1").status in {401, 404}
     assert ann.api.get(f"{ann.base}/repository?name={short(repo)}").status == 404
     listed = ann.api.get(f"{ann.base}/repositories?search={short(repo)}").json()
@@ -73,7 +73,7 @@ def test_a_name_that_is_taken_again(ann: Person) -> None:
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
-    throw(ann, repo)
+    move_to_trash(ann, repo)
     ann.create(short(repo))
     refused = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo)})
     assert (refused.status, refused.code) == (409, "NAME_EXISTS")
@@ -88,7 +88,7 @@ def test_a_commit_that_was_pushed_again_meanwhile(ann: Person) -> None:
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
-    throw(ann, repo, f"&commit={made.digest}")
+    move_to_trash(ann, repo, f"&commit={made.digest}")
     repo.push(made, "v2")
     restore(ann, repo, commit=made.digest)
     assert sorted(each["tag"] for each in ann.commits(short(repo))["items"]) == ["v1", "v2"]
@@ -106,8 +106,8 @@ def test_an_index_comes_back_with_its_images(ann: Person) -> None:
     assert repo.put("v1", index, OCI_INDEX).status == 201
     refused = ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}&commit={child.digest}")
     assert (refused.status, refused.code) == (403, "DENIED")
-    throw(ann, repo, f"&commit={sha256(index)}")
-    throw(ann, repo, f"&commit={child.digest}")
+    move_to_trash(ann, repo, f"&commit={sha256(index)}")
+    move_to_trash(ann, repo, f"&commit={child.digest}")
     assert repo.manifest(child.digest).status == 404
     restore(ann, repo, commit=sha256(index))
     assert repo.manifest(child.digest).body == child.manifest
@@ -138,7 +138,7 @@ def test_referrers_go_and_come_back(ann: Person) -> None:
     signature = image(subject=descriptor(made.manifest, OCI_MANIFEST))
     repo.push(signature)
     assert len(repo.get(repo.path(f"referrers/{made.digest}")).json()["manifests"]) == 1
-    throw(ann, repo, f"&commit={signature.digest}")
+    move_to_trash(ann, repo, f"&commit={signature.digest}")
     assert repo.get(repo.path(f"referrers/{made.digest}")).json()["manifests"] == []
     restore(ann, repo, commit=signature.digest)
     assert len(repo.get(repo.path(f"referrers/{made.digest}")).json()["manifests"]) == 1
@@ -152,9 +152,9 @@ def test_a_preview_changes_nothing(ann: Person, what: str) -> None:
     repo.push(made, "v1")
     before = everything(ann, repo)
     query = what.format(digest=made.digest)
-    seen = throw(ann, repo, f"{query}&preview=true")
+    seen = move_to_trash(ann, repo, f"{query}&preview=true")
     assert everything(ann, repo) == before
-    gone = throw(ann, repo, query)
+    gone = move_to_trash(ann, repo, query)
     assert {**gone, "deleted_at": "", "restorable_until": ""} == {**seen, "deleted_at": "", "restorable_until": ""}
 
 
@@ -166,7 +166,7 @@ def test_the_trash_is_listed(ann: Person) -> None:
     for number in range(3):
         made = image(f"{repo.name} {number}")
         digests.append(repo.push(made, f"v{number}"))
-        throw(person, repo, f"&commit={made.digest}")
+        move_to_trash(person, repo, f"&commit={made.digest}")
     first = person.api.get(f"{person.base}/trash?limit=2").json()
     assert [item["name"] for item in first["items"]] == digests[:0:-1]
     second = person.api.get(f"{person.base}/trash?limit=2&cursor={first['next']}").json()
@@ -224,7 +224,7 @@ def test_a_tag_that_is_there_again(ann: Person) -> None:
     """409; nothing is overwritten."""
     repo = ann.new_repo()
     repo.push(image(), "v1")
-    throw(ann, repo, "&tag=v1")
+    move_to_trash(ann, repo, "&tag=v1")
     newer = image()
     repo.push(newer, "v1")
     answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "tag": "v1"})

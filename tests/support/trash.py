@@ -13,7 +13,7 @@ def short(repo: Repo) -> str:
     return repo.name.partition("/")[2]
 
 
-def throw(person: Person, repo: Repo, query: str = "") -> dict[str, Any]:
+def move_to_trash(person: Person, repo: Repo, query: str = "") -> dict[str, Any]:
     """Delete a repository, or a tag or commit of it; the item in the trash."""
     answer = person.api.send("DELETE", f"{person.base}/repository?name={short(repo)}{query}")
     assert answer.status == 200, answer.body
