@@ -156,7 +156,7 @@ def test_json_alone_is_on_stdout(ann: User, digests: list[str]) -> None:
         (("--preview", "--yes"), "--yes needs a policy to set"),
         (("--newest", "1", "--as-of", "tomorrow", "--yes"), "can't be used with --as-of"),
         (("--as-of", "soon"), "Valid examples: tomorrow, 2026-12-24"),
-        (("--as-of", "2020-01-01"), "is over"),
+        (("--as-of", "2020-01-01"), "is in the past"),
         (("--yes",), "--yes needs a policy to set"),
         (("--younger-than", "1h"), "from 1d to 36500d"),
         (("--pulled-within", "soon"), "from 1d to 36500d"),
