@@ -187,7 +187,7 @@ def test_members_are_asked_for(person: Callable[..., User]) -> None:
     ann, bob = person(), person("reader")
     terminal = ann.terminal("members")
     terminal.see("with the members?")
-    terminal.type(DOWN * 3 + ENTER)
+    terminal.type(DOWN * 4 + ENTER)
     terminal.see("What is the email of the member?")
     terminal.type(bob.email + ENTER)
     terminal.see("Which role?")

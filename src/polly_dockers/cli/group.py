@@ -70,10 +70,13 @@ class Group(Commands):
             context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
         )
 
-    def include(self, commands: Commands) -> None:
-        """Add the commands of another noun to this group."""
-        self.app.registered_commands += commands.app.registered_commands
+    def include(self, commands: Commands, *, at: int | None = None) -> None:
+        """Add the commands of another noun to this group: at the end, or before its command number ``at``."""
+        names = list(self.functions)
+        at = len(names) if at is None else at
+        self.app.registered_commands[at:at] = commands.app.registered_commands
         self.functions |= commands.functions
+        self.functions = {name: self.functions[name] for name in [*names[:at], *commands.functions, *names[at:]]}
 
     def add(self, group: Group) -> None:
         """Add a group below this one."""

@@ -37,6 +37,6 @@ polly.ask_if_alone(
 )
 for _commands in (trash, policy, docker_login):
     dockers.group.include(_commands.commands)
-members.group.include(invitations.commands)
+members.group.include(invitations.commands, at=1)
 for _noun in (dockers, members, org, profiles, tokens, audit):
     polly.add(_noun.group)
