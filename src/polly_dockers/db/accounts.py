@@ -130,11 +130,6 @@ def user(connection: Connection, email: str) -> User | None:
     return User(*row) if row is not None else None
 
 
-def user_by_id(connection: Connection, user_id: int) -> User:
-    """The user with an id, which must exist."""
-    return User(*connection.execute(_USER.where(users.c.id == user_id)).one())
-
-
 def add_user(connection: Connection, email: str, password_hash: str) -> int:
     """Insert a user; returns the id."""
     at = now()

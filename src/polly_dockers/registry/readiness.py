@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
 from polly_dockers.errors import PollyError, Unavailable
+from polly_dockers.system import locks
 from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from polly_dockers.context import Context
 
@@ -72,18 +71,11 @@ class Readiness:
     async def _alone(self) -> AsyncIterator[None]:
         """A lock that one process holds at a time, until it ends; the others then find the row that it wrote."""
         place = self._context.config.data / "ready.lock"
-        fd = await asyncio.get_running_loop().run_in_executor(self._lock_thread, _open, place)
+        # Opened on a thread of its own, which alone hangs if the disk does not respond.
+        fd = await asyncio.get_running_loop().run_in_executor(self._lock_thread, locks.open_file, place)
         try:
-            while True:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
+            while not locks.try_acquire(fd):  # noqa: ASYNC110 - nothing tells that another process has released it
                 await asyncio.sleep(0.02)
             yield
         finally:
             os.close(fd)
-
-
-def _open(place: Path) -> int:
-    """Open the lock file. It is done on a separate thread, which alone hangs if the disk does not respond."""
-    return os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
