@@ -30,7 +30,7 @@ from polly_dockers.system import process
 from polly_dockers.system.log_writer import STDERR
 from polly_dockers.web.app import App, MetricsApp
 from polly_dockers.web.connection import HttpServer, bound_unread
-from polly_dockers.web.metrics import Collected, Counts, Times
+from polly_dockers.web.metrics import CollectorTotals, Counts, Times
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -261,8 +261,8 @@ async def _collect(context: Context, counts: Counts) -> None:
                 log.info("garbage collected", **dataclasses.asdict(report))
 
 
-def _sum(before: Collected, report: Report) -> Collected:
-    return Collected(
+def _sum(before: CollectorTotals, report: Report) -> CollectorTotals:
+    return CollectorTotals(
         runs=before.runs + 1,
         blobs=before.blobs + report.files,
         bytes=before.bytes + report.freed,

@@ -53,7 +53,7 @@ class App:
         self._context = context
         self._counts = counts
         self._requests = RequestLog(context.config)
-        self.room = memory.Room(memory.limit(context.config.max_manifest_bytes))
+        self.room = memory.Room(memory.limit_for(context.config.max_manifest_bytes))
         """The memory that this process may use for requests and responses."""
         self.stalled_seconds = float(context.config.stalled_seconds)
         """How long a client may read too little of its response before its connection is closed."""
@@ -74,7 +74,7 @@ class App:
             assert response is not None  # noqa: S101 - None is for a FastRequest only
             if not isinstance(response, Response):
                 return response
-            refused = "Expect" in request.headers and not request.continued
+            refused = "Expect" in request.headers and not request.body_wanted
             # A client that got no 100 Continue may send its body or not, so the connection can't be used again.
             return await blob_response.respond(request, response, close=self.draining or refused)
         finally:

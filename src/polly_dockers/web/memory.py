@@ -30,6 +30,7 @@ ROOM: Final = 64 << 20
 LARGEST: Final = 5
 """The largest response, as a multiple of the largest manifest: referrers repeat annotations, perhaps escaped."""
 _RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER of 0 s: closing sends a reset and drops unsent data."""
 SHARE: Final = 0.75
 """Part of the limit that one address may use with several large responses or bodies; the rest is for others."""
 STALLED: Final = 1.0
@@ -48,18 +49,18 @@ def hang_up(transport: asyncio.Transport) -> None:
 class Held:
     """The memory of one request or response. When it is freed for others, the connection is closed too."""
 
-    __slots__ = ("_end", "_pieces", "_room", "address", "counted", "moved", "settled", "size")
+    __slots__ = ("_close", "_pieces", "_room", "address", "counted", "in_use", "moved", "size")
 
-    def __init__(self, room: Room, address: str, end: Callable[[], None]) -> None:
+    def __init__(self, room: Room, address: str, close: Callable[[], None]) -> None:
         self._room: Room | None = room
-        self._end = end
+        self._close = close
         self._pieces: list[bytes] = []
         self.address = address
         self.size = 0
         self.counted = 0
         """Bytes that count towards the limit: none up to SMALL, so that small requests always succeed."""
         self.moved = room.clock()
-        self.settled = False
+        self.in_use = False
         """Whether the server is working on it. Then the memory is never freed for others."""
 
     def add(self, piece: bytes) -> None:
@@ -76,7 +77,7 @@ class Held:
 
     def whole(self) -> bytes:
         """All bytes that were added, for the server to work on."""
-        self.settled = True
+        self.in_use = True
         self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
 
@@ -94,13 +95,13 @@ class Held:
             self._room = None
         self._pieces = []
 
-    def end(self) -> None:
+    def evict(self) -> None:
         """Free the memory for others, and close the connection."""
         self.release()
-        self._end()
+        self._close()
 
 
-def limit(max_manifest_bytes: int) -> int:
+def limit_for(max_manifest_bytes: int) -> int:
     """Largest number of bytes for all clients of a process: ROOM, or the largest response if that is more."""
     return max(ROOM, LARGEST * max_manifest_bytes)
 
@@ -113,39 +114,39 @@ class Room:
         self.limit = limit
         self.clock = clock
         self.total = 0
-        self.ended = 0
+        self.evicted = 0
         """How many connections were closed to free their memory."""
         self._held: set[Held] = set()
         self._of: Counter[str] = Counter()
         """Bytes by address."""
 
-    def hold(self, address: str, end: Callable[[], None]) -> Held:
-        """Start to count the memory of a request from that address. ``end`` closes its connection at once.
+    def hold(self, address: str, close: Callable[[], None]) -> Held:
+        """Start to count the memory of a request from that address. ``close`` closes its connection at once.
 
         All addresses of one customer's IPv6 network count as one (``addresses.block``).
         """
-        held = Held(self, addresses.block(address), end)
+        held = Held(self, addresses.block(address), close)
         self._held.add(held)
         return held
 
     def reserve(self, asking: Held, size: int) -> None:
         """Count ``size`` more bytes for ``asking``, freeing others if needed. Raises Unavailable at the limit."""
         while self._too_much_for_one(asking, size):
-            self._end(self._stalled_of(asking))
+            self._evict(self._stalled_of(asking))
         while self.total + size > self.limit:
-            self._end(self._victim(asking, size))
+            self._evict(self._victim(asking, size))
         self.total += size
         self._of[asking.address] += size
 
-    def _end(self, victim: Held | None) -> None:
+    def _evict(self, victim: Held | None) -> None:
         if victim is None:
             msg = "The server has no memory for more large responses and manifests now. Try again in a moment."
             raise Unavailable(msg)
-        self.ended += 1
-        victim.end()
+        self.evicted += 1
+        victim.evict()
 
     def _too_much_for_one(self, asking: Held, size: int) -> bool:
-        """Whether the address, if it uses other memory too, would exceed its share."""
+        """Whether the address would exceed its share. A single response or body may exceed it alone."""
         mine = self._of[asking.address]
         return mine > asking.counted and mine + size > self.limit * SHARE
 
@@ -156,7 +157,7 @@ class Room:
         return min(mine, key=lambda held: held.moved, default=None)
 
     def _others(self, asking: Held) -> list[Held]:
-        return [held for held in self._held if held is not asking and held.counted and not held.settled]
+        return [held for held in self._held if held is not asking and held.counted and not held.in_use]
 
     def _victim(self, asking: Held, size: int) -> Held | None:
         others = self._others(asking)

@@ -75,7 +75,7 @@ class Series(msgspec.Struct):
     times: Times = msgspec.field(default_factory=Times)
 
 
-class Collected(msgspec.Struct):
+class CollectorTotals(msgspec.Struct):
     """Totals of all garbage collections."""
 
     runs: int = 0
@@ -100,7 +100,7 @@ class Snapshot(msgspec.Struct):
     """Resident bytes."""
     transactions: Times
     lag: Times
-    collected: Collected
+    collected: CollectorTotals
     series: list[Series]
     dropped: int = 0
     """Log lines that were dropped."""
@@ -119,7 +119,7 @@ class Counts:
         """Durations of the writer thread's transactions, with their sync; each serves all requests that waited."""
         self.lag = Times()
         """How late the event loop runs its timers. Every request waits about as long before it is handled."""
-        self.collected = Collected()
+        self.collected = CollectorTotals()
 
     def record(self, kind: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
         """Count a finished request: its duration in seconds, and the bytes of both bodies."""
@@ -234,7 +234,7 @@ class _Sum(Collector):
 
     def _of_garbage(self) -> Iterable[Metric]:
         every = [snapshot.collected for _, snapshot in self._snapshots]
-        last = max(every, key=lambda each: each.at, default=Collected())
+        last = max(every, key=lambda each: each.at, default=CollectorTotals())
         runs = CounterMetricFamily("polly_gc_runs", "Finished garbage collections.")
         runs.add_metric([], sum(each.runs for each in every))
         blobs = CounterMetricFamily("polly_gc_blobs", "Unused blobs deleted.")

@@ -88,10 +88,15 @@ def _number(digits: str) -> int | None:
     return int(digits) if len(digits) <= 18 else _LARGEST  # noqa: PLR2004 - the digits below _LARGEST
 
 
-def multipart(wanted: Sequence[tuple[int, int]], size: int) -> Parts:
+def whole(size: int) -> Parts:
+    """The body of a 200 for a blob of ``size`` bytes."""
+    return Parts((Part(0, size),), b"", {})
+
+
+def multipart(requested: Sequence[tuple[int, int]], size: int) -> Parts:
     """The body of a 206 for a blob of ``size`` bytes: one part alone, several as multipart/byteranges (14.6)."""
-    if len(wanted) == 1:
-        (offset, count) = wanted[0]
+    if len(requested) == 1:
+        (offset, count) = requested[0]
         return Parts((Part(offset, count),), b"", {"Content-Range": _content_range(offset, count, size)})
     boundary = secrets.token_hex(12)
     parts = tuple(
@@ -101,7 +106,7 @@ def multipart(wanted: Sequence[tuple[int, int]], size: int) -> Parts:
             f"{'' if at == 0 else _BREAK}--{boundary}\r\nContent-Type: {PLAIN}\r\n"
             f"Content-Range: {_content_range(offset, count, size)}\r\n\r\n".encode(),
         )
-        for at, (offset, count) in enumerate(wanted)
+        for at, (offset, count) in enumerate(requested)
     )
     kind = {"Content-Type": f"multipart/byteranges; boundary={boundary}"}
     return Parts(parts, f"{_BREAK}--{boundary}--\r\n".encode(), kind)

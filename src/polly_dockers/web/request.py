@@ -60,7 +60,7 @@ class Request:
     """A request, and what is known about it before a handler runs."""
 
     __slots__ = (
-        *("_queries", "_room", "context", "continued", "headers", "held", "id", "kind", "method", "path"),
+        *("_queries", "_room", "body_wanted", "context", "headers", "held", "id", "kind", "method", "path"),
         *("query_string", "raw", "schemes", "user_id"),
     )
 
@@ -74,7 +74,7 @@ class Request:
         self.held: Held | None = None
         """The memory that the request uses. The caller of the handler releases it."""
         self.id = request_id
-        self.continued = False
+        self.body_wanted = False
         """Whether the body is wanted. A client may wait for that before it sends it (RFC 9110, section 10.1.1)."""
         self.kind = "other"
         """How metrics name the request."""
@@ -97,7 +97,7 @@ class Request:
 
     @property
     def response_headers(self) -> dict[str, str]:
-        """Headers of every response."""
+        """COMMON, and the id of this request."""
         return COMMON | {"X-Request-Id": self.id}
 
     def check_path(self) -> None:
@@ -165,8 +165,8 @@ class Request:
     def hold(self) -> Held:
         """Start to count the memory that this request uses."""
         transport = self.raw.transport
-        end = _nothing if transport is None else functools.partial(hang_up, transport)
-        self.held = self._room.hold(self.address, end)
+        close = _nothing if transport is None else functools.partial(hang_up, transport)
+        self.held = self._room.hold(self.address, close)
         return self.held
 
     def keep(self, response: Response) -> None:
@@ -248,7 +248,7 @@ class RequestBody:
         """
         small = bytearray()
         failure: RequestTimeout | ClientGone | None = None
-        self._request.continued = True
+        self._request.body_wanted = True
         try:
             async for piece in self._arriving():
                 if len(piece) >= MIN_PIECE and not small:

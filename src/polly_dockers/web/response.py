@@ -32,15 +32,15 @@ class Response:
         status: int = 200,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
-        more: Sequence[tuple[str, str]] = (),
+        repeatable: Sequence[tuple[str, str]] = (),
         length: int | None = None,
     ) -> None:
-        """``more``: headers whose names may occur several times. ``length``: that of a body that is left out."""
+        """``repeatable``: headers whose names may occur several times. ``length``: bytes of a body that is left out."""
         self.status = status
         self.body = body
         self.length = len(body) if length is None else length
-        """Bytes of the body, also if ``body`` lacks it: for HEAD, or because ``Request.held`` has it."""
-        self.headers = [*headers.items(), *more] if headers is not None else [*more]
+        """Bytes of the body, also if ``body`` is left empty: for HEAD, or because ``Request.held`` has the body."""
+        self.headers = [*(headers or {}).items(), *repeatable]
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
 

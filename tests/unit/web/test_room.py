@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polly_dockers.errors import ClientGone, Unavailable
-from polly_dockers.web.memory import ROOM, STALLED, Held, Room, limit
+from polly_dockers.web.memory import ROOM, STALLED, Held, Room, limit_for
 
 LIMIT = 100
 
@@ -48,7 +48,7 @@ def test_the_stalled_make_room() -> None:
     clients.now += 2 * STALLED
     assert moving.part(0, 10) == bytes(10)
     clients.ask("c", 60)
-    assert (clients.gone, clients.room.total, clients.room.ended) == (["a"], 100, 1)
+    assert (clients.gone, clients.room.total, clients.room.evicted) == (["a"], 100, 1)
     with pytest.raises(ClientGone):
         still.part(0, 1)
     last = moving.part(30, 20)
@@ -151,8 +151,8 @@ def test_what_is_small_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_largest_answer_has_room() -> None:
     """42: the limit is as large as the largest answer, whatever a manifest may have."""
-    assert limit(8 << 20) == ROOM
-    assert limit(64 << 20) > 4 * (64 << 20)
+    assert limit_for(8 << 20) == ROOM
+    assert limit_for(64 << 20) > 4 * (64 << 20)
 
 
 STEPS = st.lists(
@@ -182,7 +182,7 @@ def test_never_more_than_the_limit(steps: list[tuple[str, int, str]]) -> None:
         except (Unavailable, ClientGone):
             pass
         assert clients.room.total == sum(each.counted for each in held) <= LIMIT
-        assert len(clients.gone) == clients.room.ended
+        assert len(clients.gone) == clients.room.evicted
     for each in held:
         each.release()
     assert clients.room.total == 0

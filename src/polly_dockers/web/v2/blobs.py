@@ -34,12 +34,11 @@ async def get(request: Request, name: RepositoryName, reference: str) -> Respons
     if request.method == "HEAD":
         return Response(headers=headers | {"Content-Length": str(found.size)})
     changed = request.headers.get("If-Range") not in {None, headers["ETag"]}
-    wanted = None if changed else ranges.parse(request.headers.get("Range"), found.size)
-    whole = ranges.Parts((ranges.Part(0, found.size),), b"", {})
-    parts = whole if wanted is None else ranges.multipart(wanted, found.size)
+    requested = None if changed else ranges.parse(request.headers.get("Range"), found.size)
+    parts = ranges.whole(found.size) if requested is None else ranges.multipart(requested, found.size)
     blob = await pull.open_blob(request.context, found)
     try:
-        return await blob_response.send(request, blob, parts, status=200 if wanted is None else 206, headers=headers)
+        return await blob_response.send(request, blob, parts, status=200 if requested is None else 206, headers=headers)
     finally:
         blob.close()
 
@@ -47,9 +46,9 @@ async def get(request: Request, name: RepositoryName, reference: str) -> Respons
 async def start(request: Request, name: RepositoryName, _reference: str) -> Response:
     """POST: start an upload, push a whole blob (``digest``), or mount one (``mount``, ``from``)."""
     actor, context = await registry_actor(request), request.context
-    wanted, mount = request.query("digest"), request.query("mount")
-    if wanted is not None:
-        digest = Digest.parse(wanted)
+    given, mount = request.query("digest"), request.query("mount")
+    if given is not None:
+        digest = Digest.parse(given)
         await uploads.push(context, actor, name, digest, request.body())
         return _created(name, digest)
     if mount is not None:
@@ -76,11 +75,11 @@ async def append(request: Request, name: RepositoryName, reference: str) -> Resp
 async def finish(request: Request, name: RepositoryName, reference: str) -> Response:
     """PUT: append the body, which may be empty, and finish the upload as the blob of that digest."""
     actor = await registry_actor(request)
-    wanted = request.query("digest")
-    if wanted is None:
+    given = request.query("digest")
+    if given is None:
         msg = "The PUT that finishes an upload needs the digest of the blob: ?digest=sha256:…"
         raise DigestInvalid(msg)
-    digest = Digest.parse(wanted)
+    digest = Digest.parse(given)
     await uploads.finish(request.context, actor, name, reference, digest, request.body(), request.content_range())
     return _created(name, digest)
 
@@ -96,7 +95,7 @@ async def delete(request: Request, name: RepositoryName, reference: str) -> Resp
     actor = await registry_actor(request)
     try:
         digest = Digest.parse(reference)
-    except DigestInvalid as error:
+    except DigestInvalid as error:  # the specification has no 400 for this request (end-10)
         raise BlobUnknown(error.message) from error
     await deletion.delete_blob(request.context, actor, name, digest)
     return Response(status=202)

@@ -47,8 +47,8 @@ async def put(request: Request, name: RepositoryName, reference: str) -> Respons
     digest = target if isinstance(target, Digest) else None
     if isinstance(target, Tag):
         tags.insert(0, target)
-        wanted = request.query("digest")
-        digest = Digest.parse(wanted) if wanted is not None else None
+        given = request.query("digest")
+        digest = Digest.parse(given) if given is not None else None
     limit = request.context.config.max_manifest_bytes
     pushed = await push.manifest(
         request.context,
@@ -59,11 +59,11 @@ async def put(request: Request, name: RepositoryName, reference: str) -> Respons
         digest=digest,
         tags=list(dict.fromkeys(tags)),
     )
-    more: list[tuple[str, str]] = [("OCI-Subject", pushed.subject)] if pushed.subject is not None else []
+    repeatable: list[tuple[str, str]] = [("OCI-Subject", pushed.subject)] if pushed.subject is not None else []
     if not isinstance(target, Tag):
-        more += [("OCI-Tag", tag) for tag in pushed.tags]
-    location = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
-    return Response(status=201, headers=location, more=more)
+        repeatable += [("OCI-Tag", tag) for tag in pushed.tags]
+    headers = {"Location": f"/v2/{name}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
+    return Response(status=201, headers=headers, repeatable=repeatable)
 
 
 async def delete(request: Request, name: RepositoryName, reference: str) -> Response:

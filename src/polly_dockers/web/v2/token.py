@@ -34,7 +34,7 @@ async def token(request: Request) -> Response:
 async def _by_form(request: Request) -> Response:
     """Handle the OAuth2 form. Access tokens are accepted as refresh tokens."""
     fields = await request.form()
-    first = dict(reversed(fields))
+    first = dict(reversed(fields))  # of a repeated field, the first value counts
     kind = first.get("grant_type")
     with _docker_advice():
         if kind == "password":
