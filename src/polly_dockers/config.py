@@ -83,7 +83,8 @@ class Setting:
     bounds: tuple[int, int] | None = None
     """Lowest and highest number."""
     promised: bool = False
-    """Whether people count on its value, so that a command beside the server uses the server's."""
+    """Whether the server promised it to people. Then a command beside the server uses the server's value, not
+    its own."""
 
     @property
     def default_text(self) -> str:
@@ -131,7 +132,7 @@ def _number(default: int, low: int, high: int, doc: str, *, promised: bool = Fal
 
 # --- the settings ----------------------------------------------------------------------------------------------
 
-LONGEST_TOKEN: Final = 3600
+MAX_TOKEN_SECONDS: Final = 3600
 """Seconds that a registry token may be valid."""
 
 
@@ -198,7 +199,7 @@ class Config:
     )
     max_manifest_bytes: int = _number(8 << 20, 4 << 20, 64 << 20, "Larger manifests are refused. The answer is 413.")
     token_seconds: int = _number(
-        600, 60, LONGEST_TOKEN, "How long a registry token is valid. Permissions are read on every request anyway."
+        600, 60, MAX_TOKEN_SECONDS, "How long a registry token is valid. Permissions are read on every request anyway."
     )
     lease_seconds: int = _number(
         SECONDS_PER_DAY,

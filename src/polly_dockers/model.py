@@ -231,7 +231,10 @@ class Grants:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The caller: a user with a credential, or somebody not signed in (``user_id`` None). Only limits, no rights."""
+    """The caller: a user with a credential, or somebody not signed in (``user_id`` None).
+
+    It carries the limits of its credential. Rights are read from the database.
+    """
 
     user_id: int | None = None
     access_token: str | None = None

@@ -379,7 +379,7 @@ class Collecting(RuleBasedStateMachine):
     @rule(keys=due)
     def delete_files(self, keys: list[str]) -> None:
         """The rows are asked once more; then the bytes go, and then the graves."""
-        self.files -= set(db.garbage.unnamed(self.connection, keys))
+        self.files -= set(db.garbage.without_row(self.connection, keys))
         db.garbage.delete_tombstones(self.connection, keys)
 
     # --- what must hold ---

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from polly_dockers import db
 from polly_dockers.auth.registry_tokens import Signer, new_key
-from polly_dockers.config import LONGEST_TOKEN, Config
+from polly_dockers.config import MAX_TOKEN_SECONDS, Config
 from polly_dockers.db.schema import signing_keys
 from polly_dockers.errors import Unauthorized
 from polly_dockers.model import Actor
@@ -109,7 +109,7 @@ def test_a_key_goes_once_all_that_it_signed_has_expired(folder: Path, by: str, s
 
 def test_the_longest_token_ends_before_its_key() -> None:
     """What was signed just before the next key took over has expired when the key goes."""
-    assert db.keys.KEPT >= db.keys.AHEAD + LONGEST_TOKEN + db.keys.LEEWAY
+    assert db.keys.KEPT >= db.keys.AHEAD + MAX_TOKEN_SECONDS + db.keys.LEEWAY
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ async def find(context: Context, secret: str, address: str) -> AccessToken:
     """The valid access token with this secret. Its use from ``address`` is recorded. Raises Unauthorized."""
     token = await context.database.read(db.accounts.token_by_hash, _hash(secret)) if secret.isascii() else None
     if token is None:
-        raise permissions.ended()
+        raise permissions.credential_ended()
     if token.last_used_at is None or abs(now() - token.last_used_at) > USE_INTERVAL:  # the clock may have been set back
         await context.write_aside("when a token was used", _record_use, token, address)
     return token

@@ -178,7 +178,7 @@ def create_organisation(connection: Connection, slug: str, *, create_on_push: bo
     return made
 
 
-def organisation_totals(connection: Connection, slug: str) -> str:
+def describe_contents(connection: Connection, slug: str) -> str:
     """How many repositories and members an organisation has, in words. Raises OrganisationUnknown."""
     row = db.accounts.organisation_totals(connection, find_organisation(connection, slug))
     repositories = "1 repository" if row.repositories == 1 else f"{row.repositories} repositories"

@@ -16,6 +16,10 @@ from polly_dockers.errors import BadRequest
 SHORTEST: Final = 8
 """Characters, at least: NIST SP 800-63B, section 3.1.1.2."""
 LONGEST: Final = 1024
+"""Characters, at most."""
+
+RESERVED: Final = "polly_"
+"""The prefix of access tokens, with which no password begins."""
 
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 """OWASP's parameters for argon2id: 19 MiB, two passes."""
@@ -46,10 +50,6 @@ def check_strength(password: str) -> None:
     if not SHORTEST <= len(password) <= LONGEST:
         msg = f"A password must have {SHORTEST} to {LONGEST} characters; this one has {len(password)}."
         raise BadRequest(msg)
-
-
-RESERVED: Final = "polly_"
-"""The prefix of access tokens, with which no password begins."""
 
 
 def checked(password: str) -> str:

@@ -1,4 +1,4 @@
-"""Who may do what: every decision about a repository or an organisation is made here.
+"""Who may do what in a repository or an organisation. ``registry.repositories`` decides who may make one public.
 
 Rights are read from the database on every request. So removing a member, revoking a token or making a repository
 private takes effect on the next request. A registry token limits what its user may do; it never adds to it.
@@ -64,7 +64,10 @@ def find_in_row(
     *,
     public: bool,
 ) -> Permitted | Absent:
-    """As ``require_in_row``, but returns Absent where a member asks for a repository that does not exist."""
+    """Permitted if the caller may do the action, Absent if a member asks for a repository that does not exist.
+
+    Raises Unauthorized.
+    """
     if actor.grants is not None:
         repository_id = row.repository_id if row is not None else None
         mine = row is None or repository_id is None or actor.user_id == row.created_by
@@ -72,7 +75,7 @@ def find_in_row(
         if not granted & BITS[action]:
             raise forbidden(name, action, row.role if granted and row is not None and row.alive else None)
     if row is not None and not row.alive:
-        raise ended()
+        raise credential_ended()
     if row is None or not _may(row, action, public=public):
         raise forbidden(name, action, row.role if row is not None else None)
     if row.repository_id is None:
@@ -123,7 +126,7 @@ def require_role(connection: Connection, actor: Actor, organisation: str, least:
     """
     row = db.permissions.find(connection, actor, RepositoryName(f"{organisation}/"))
     if row is not None and not row.alive:
-        raise ended()
+        raise credential_ended()
     if row is None or row.role is None:
         msg = (
             f"You are not a member of an organisation {organisation[:100]!r}. polly org list shows your organisations. "
@@ -145,7 +148,7 @@ def require_role(connection: Connection, actor: Actor, organisation: str, least:
 def require_alive(connection: Connection, actor: Actor) -> None:
     """Raise Unauthorized if the caller's credential is no longer valid."""
     if not db.permissions.alive(connection, actor):
-        raise ended()
+        raise credential_ended()
 
 
 def scope(name: RepositoryName, action: Action) -> str:
@@ -167,7 +170,7 @@ def forbidden(name: RepositoryName, action: Action, role: int | None = None) -> 
     return Unauthorized(msg, scope=scope(name, action), reason="insufficient_scope")
 
 
-def ended() -> Unauthorized:
+def credential_ended() -> Unauthorized:
     """The error for a credential that was revoked or changed, or has expired."""
     msg = "Your sign-in has expired or was revoked."
     return Unauthorized(msg, reason="invalid_token")

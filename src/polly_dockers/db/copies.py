@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHARED: Final = [
-    f"SELECT count(*), count(mine.id), coalesce(sum(mine.{made} = theirs.{made}), 0)"  # noqa: S608 - our own names
-    f" FROM (SELECT id, {made} FROM earlier.{table} ORDER BY id DESC LIMIT 1000) AS theirs"
+    f"SELECT count(*), count(mine.id), coalesce(sum(mine.{created} = theirs.{created}), 0)"  # noqa: S608 - our own names
+    f" FROM (SELECT id, {created} FROM earlier.{table} ORDER BY id DESC LIMIT 1000) AS theirs"
     f" LEFT JOIN main.{table} AS mine USING (id)"
-    for table, made in (("users", "created_at"), ("organisations", "created_at"), ("commits", "pushed_at"))
+    for table, created in (("users", "created_at"), ("organisations", "created_at"), ("commits", "pushed_at"))
 ]
-"""Of the newest rows of an earlier copy: how many there are, how many are here too, how many with the same time."""
+"""Queries that compare the newest rows of an earlier copy with this one: how many it has, how many of them are here
+too, and how many of these were created at the same time."""
 
 
 def write(source: Path, copy: Path) -> None:
@@ -43,7 +44,8 @@ def write(source: Path, copy: Path) -> None:
 def is_later(copy: Path, earlier: Path) -> bool:
     """Whether ``copy`` is a later state of the same registry as the database ``earlier``.
 
-    Users and commits never change once they are made, and no id is given twice. So rows that both have are equal.
+    Users, organisations and commits keep their time of creation, and no id is given twice. So rows that both have must
+    agree in it.
     """
     engine = open_engine(copy)
     try:
@@ -53,13 +55,13 @@ def is_later(copy: Path, earlier: Path) -> bool:
     finally:
         engine.dispose()
     total, shared, equal = (sum(each) for each in zip(*rows, strict=True))
-    return bool(shared == equal and (shared or not total))
+    return bool(shared == equal and (shared or not total))  # an empty earlier copy fits every registry
 
 
 def read(copy: Path) -> tuple[int, list[tuple[str, int]]]:
-    """The last batch of a copy, and the storage key and size of each blob; afterwards the copy needs no WAL.
+    """Number of the last batch in a copy, and storage key and size in bytes of each blob that is not lost.
 
-    Raises Unavailable if the copy is damaged.
+    Afterwards the copy needs no WAL. Raises Unavailable if the copy is damaged.
     """
     engine = open_engine(copy)
     try:

@@ -138,8 +138,8 @@ def delete_unlinked(connection: Connection, grace: int) -> int:
     return len(keys)
 
 
-def unnamed(connection: Connection, keys: Sequence[str]) -> list[str]:
-    """The storage keys among ``keys`` that no row of a blob names."""
+def without_row(connection: Connection, keys: Sequence[str]) -> list[str]:
+    """The storage keys among ``keys`` that no row of a blob has."""
     query = select(blobs.c.storage_key).where(blobs.c.storage_key.in_(keys))
     named = set(connection.execute(query).scalars())
     return [key for key in keys if key not in named]
@@ -147,7 +147,7 @@ def unnamed(connection: Connection, keys: Sequence[str]) -> list[str]:
 
 def orphans(connection: Connection, keys: Sequence[str]) -> list[str]:
     """The storage keys among ``keys`` that have neither a row nor a tombstone."""
-    free = unnamed(connection, keys)
+    free = without_row(connection, keys)
     query = select(tombstones.c.storage_key).where(tombstones.c.storage_key.in_(free))
     known = set(connection.execute(query).scalars())
     return [key for key in free if key not in known]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, delete, insert, select
 
-from polly_dockers.config import LONGEST_TOKEN
+from polly_dockers.config import MAX_TOKEN_SECONDS
 from polly_dockers.db import clock
 from polly_dockers.db.schema import signing_keys
 from polly_dockers.db.sqlite import now
@@ -31,7 +31,7 @@ LOOK_EVERY: Final = 1
 """Seconds between two readings of the rows because of an unknown key, which anybody can make up."""
 AHEAD: Final = 3
 """Seconds between making a key and signing with it: LOOK_EVERY, and more for a transaction that waits."""
-KEPT: Final = LONGEST_TOKEN + LEEWAY + 600
+KEPT: Final = MAX_TOKEN_SECONDS + LEEWAY + 600
 """Seconds for which a key verifies after the next one was made, with ten minutes for a disk that hangs."""
 
 

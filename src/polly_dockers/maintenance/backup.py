@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from polly_dockers import db
 from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE
-from polly_dockers.errors import BadRequest, Unavailable
+from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import garbage
 from polly_dockers.system import durable, locks, ownership
 from polly_dockers.system.durations import SECOND
@@ -94,14 +94,8 @@ def _check_target(data: Path, target: Path) -> None:
         raise Unavailable(msg)
 
 
-def require(source: Path, *, repair: bool = True) -> None:
-    """Raise Unavailable if the folder is not a backup, and BadRequest if a check has --from without --repair.
-
-    Root reads as the owner of the folder.
-    """
-    if not repair:
-        msg = "--from names the backup that --repair uses. Give both, or neither."
-        raise BadRequest(msg)
+def require_backup(source: Path) -> None:
+    """Raise Unavailable if the folder is not a backup. Root reads as the owner of the folder."""
     with ownership.acting(source):
         there = (source / FILE).exists()
     if not there:
@@ -115,7 +109,7 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
     Raises Unavailable if ``source`` is not a backup, if ``data`` holds a registry, if it holds a journal with changes
     that the backup lacks, or if a copy does not match its digest.
     """
-    require(source)
+    require_backup(source)
     ownership.become(data)
     if (data / FILE).exists():
         msg = f"{data} holds a registry already. Give another folder, or move it away first: nothing is overwritten."

@@ -55,7 +55,7 @@ COMPACT_AGAIN: Final = 6.0 * SECONDS_PER_HOUR
 EXPIRE_EVERY: Final = SECONDS_PER_HOUR
 """Seconds between two runs of a server that apply all retention policies."""
 ORPHAN_SECONDS: Final = SECONDS_PER_HOUR
-"""The age in seconds from which a file without a row is garbage: twice what a push may take between the two."""
+"""A file without a row is garbage once it is this old, in seconds. A push takes at most half as long to add the row."""
 
 
 @dataclass(slots=True)
@@ -304,7 +304,7 @@ class Collector:
         database, blobs = self.context.database, self.context.blobs
         while keys := await database.write(_with_clock, db.garbage.due, FILES):
             began = asyncio.get_running_loop().time()
-            doomed = await database.read(db.garbage.unnamed, keys)
+            doomed = await database.read(db.garbage.without_row, keys)
             self.report.freed += await blobs.delete_all(doomed)
             await database.write(db.garbage.delete_tombstones, keys)
             self.report.files += len(doomed)

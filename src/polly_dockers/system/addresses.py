@@ -74,7 +74,7 @@ def _lies_in(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def block(text: str) -> str:
-    """What attempts are counted by: the IPv4 address itself, or the /64 network of an IPv6 address."""
+    """What counts as one client, for throttles and for memory: an IPv4 address, or an IPv6 address's /64 network."""
     address = parse(text)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address), SITE), strict=False))

@@ -70,6 +70,9 @@ def run_audit(
     Entries about access tokens are left out without --all-events or --event. Admins see the log of their organisation:
     polly audit list.
     """
+    if "" in {by, name}:
+        msg = f"{'--by' if by == '' else '--name'} is empty. Give a value, or leave the option out."
+        raise BadRequest(msg)
     if name is not None and org is None and "/" not in name:
         msg = f"--name {name!r} is in which organisation? Use --name ORG/{name}, or --org ORG --name {name}."
         raise BadRequest(msg)

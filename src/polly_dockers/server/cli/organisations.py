@@ -38,7 +38,9 @@ def run_create(
     org: Org,
     data: Data = Path("data"),
     *,
-    create_on_push: Annotated[bool, typer.Option(help="A push to a repository that is missing makes it.")] = False,
+    create_on_push: Annotated[
+        bool, typer.Option(help="A push to a repository that does not exist creates it.")
+    ] = False,
 ) -> None:
     """Make an organisation. Give it an admin with polly-server user add."""
     folder.transaction(
@@ -55,7 +57,9 @@ def run_create(
 def run_update(
     org: Org,
     *,
-    create_on_push: Annotated[bool, typer.Option(help="Whether a push to a missing repository makes it.")],
+    create_on_push: Annotated[
+        bool, typer.Option(help="Whether a push to a repository that does not exist creates it.")
+    ],
     data: Data = Path("data"),
 ) -> None:
     """Change the settings of an organisation."""
@@ -77,7 +81,7 @@ def run_delete(
 ) -> None:
     """Move an organisation with all its repositories to the trash. Nobody reaches it until it is restored."""
     if not yes:
-        found = folder.transaction(data, lambda connection: members.organisation_totals(connection, org))
+        found = folder.transaction(data, lambda connection: members.describe_contents(connection, org))
         print(f"This moves the organisation {org} to the trash, with {found}.", file=sys.stderr)
         if not sys.stdin.isatty():
             print("Error: Nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
@@ -108,7 +112,9 @@ def run_restore(
     *,
     item: Annotated[
         int | None,
-        typer.Option("--item", metavar="NUMBER", help="Which one of several: org list --deleted has it."),
+        typer.Option(
+            "--item", metavar="NUMBER", help="Which one, if several had the name; org list --deleted shows the numbers."
+        ),
     ] = None,
     as_: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Restore it under another name.")] = None,
 ) -> None:
@@ -152,10 +158,10 @@ def _contents(connection: Connection, item: Item) -> str:
 def run_list(
     data: Data = Path("data"),
     *,
-    deleted: Annotated[bool, typer.Option("--deleted", help="Those in the trash, which can be restored.")] = False,
+    deleted: Annotated[bool, typer.Option("--deleted", help="List the organisations in the trash instead.")] = False,
     output: Output = "table",
 ) -> None:
-    """List the organisations. For each: members, when it was made, and whether a push makes repositories."""
+    """List the organisations. For each: members, when it was made, and whether a push creates repositories."""
     in_trash = [each for each in folder.transaction(data, db.trash.organisations_in) if not each.purging]
     if deleted:
         _list_deleted(data, in_trash, output)

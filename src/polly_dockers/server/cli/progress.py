@@ -9,23 +9,25 @@ import time
 from typing import Final
 
 from polly_dockers.formatting import size
+from polly_dockers.system.durations import SECONDS_PER_HOUR
 
 _EVERY: Final = 0.2
 """Seconds between two drawings."""
 _WIDTH: Final = 24
+"""Most characters of a bar."""
 _LEAST: Final = 8
-"""Most and fewest characters of a bar. If the terminal has no room, there is no bar."""
+"""Fewest characters of a bar. If the terminal has no room for them, there is no bar."""
 _MINUTE: Final = 60
-_HOUR: Final = 3600
+"""Seconds."""
 
 
 def duration(seconds: float) -> str:
     """A duration for people: 12 s, 3:05 min, 2:10 h."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
-    if seconds < _HOUR:
+    if seconds < SECONDS_PER_HOUR:
         return f"{int(seconds // _MINUTE)}:{int(seconds % _MINUTE):02} min"
-    return f"{int(seconds // _HOUR)}:{int(seconds % _HOUR // _MINUTE):02} h"
+    return f"{int(seconds // SECONDS_PER_HOUR)}:{int(seconds % SECONDS_PER_HOUR // _MINUTE):02} h"
 
 
 def _columns() -> int:
@@ -37,8 +39,8 @@ def _columns() -> int:
     return (columns or shutil.get_terminal_size().columns) - 1
 
 
-def _draw(line: str) -> None:
-    """Draw the line in place of the previous one, cut to the width of the terminal."""
+def _overwrite_line(line: str) -> None:
+    """Print the line over the previous one, cut to the width of the terminal."""
     print(f"\r\x1b[K{line[: _columns()]}", end="", file=sys.stderr, flush=True)
 
 
@@ -68,7 +70,7 @@ class Bar:
         figures = f"{part:4.0%} {size(self._done)} of {size(self._total)}, {size(rate)}/s{left}"
         room = min(_WIDTH, _columns() - len(f"{self._what} [] {figures}"))
         bar = f"[{('=' * round(part * room)).ljust(room)}] " if room >= _LEAST else ""
-        _draw(f"{self._what} {bar}{figures if bar else figures.lstrip()}")
+        _overwrite_line(f"{self._what} {bar}{figures if bar else figures.lstrip()}")
 
     def end(self) -> None:
         """Draw the final state, and end the line."""
@@ -89,7 +91,7 @@ class Counter:
         now = time.monotonic()
         if self._shows and now - self._drawn >= _EVERY:
             self._drawn = now
-            _draw(text)
+            _overwrite_line(text)
 
     def end(self) -> None:
         """Delete the line."""

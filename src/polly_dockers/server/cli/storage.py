@@ -158,7 +158,10 @@ def run_check(
 
     noted = _seal(audit_head)
     if from_ is not None:
-        backup.require(from_, repair=repair)
+        if not repair:
+            msg = "--from names the backup that --repair uses. Give both, or neither."
+            raise BadRequest(msg)
+        backup.require_backup(from_)
 
     async def run(context: Context) -> Checked:
         check = Check(context, repair=repair, sample=sample, rate=rate * 1_000_000, backup=from_, audit_head=noted)
@@ -264,7 +267,7 @@ def run_usage(
     """
     from polly_dockers import db  # noqa: PLC0415 - only what a command needs is imported
 
-    async def look(context: Context) -> tuple[list[db.usage.Usage], tuple[int, int]]:
+    async def measure(context: Context) -> tuple[list[db.usage.Usage], tuple[int, int]]:
         await fold(context)
         found: list[db.usage.Usage] = []
         while rows := await context.database.read(db.usage.page, found[-1].id if found else 0):
@@ -273,7 +276,7 @@ def run_usage(
             await context.database.read(members.find_organisation, org)  # raises for an unknown organisation
         return found, await context.database.read(db.usage.stored)
 
-    found, (count, total) = folder.run(data, look)
+    found, (count, total) = folder.run(data, measure)
     chosen = [each for each in found if org is None or each.organisation == org]
     chosen.sort(key=lambda each: (*_holder(each), -(each.active + each.inactive + each.trash + each.unnamed)))
     free = shutil.disk_usage(data).free
@@ -339,7 +342,7 @@ def run_gc(
     def show(report: Report) -> None:
         counter.show(f"{counted(report.blobs, 'blob')} marked, {report.files} deleted, {size(report.freed)} freed")
 
-    async def look(context: Context) -> Report:
+    async def preview(context: Context) -> Report:
         return await Collector(context).preview()
 
     async def collect(context: Context) -> Report:
@@ -349,7 +352,7 @@ def run_gc(
             raise Unavailable(msg)
         return report
 
-    report = folder.run(data, look if dry_run else collect, config_file)
+    report = folder.run(data, preview if dry_run else collect, config_file)
     counter.end()
     if output == "json":
         tables.document({"dry_run": dry_run, **asdict(report)})
