@@ -149,7 +149,11 @@ def test_the_operator_narrows_it(server: Server) -> None:
     mine = [each for each in every if each[1].partition(":")[0] == path]
     assert entries("--org", org, "--name", name) == mine
     assert entries("--name", path, "--by", "policy") == []
-    for wrong, right in ((("--since", "soon"), "--since"), (("--name", "hello"), "--name ORG/hello")):
+    for wrong, right in (
+        (("--since", "soon"), "--since"),
+        (("--name", "hello"), "--name ORG/hello"),
+        (("--by", ""), "--by is empty"),
+    ):
         done = subprocess.run(
             [BIN / "polly-server", "audit", "--data", server.data, *wrong], capture_output=True, text=True, check=False
         )

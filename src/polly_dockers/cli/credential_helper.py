@@ -1,7 +1,8 @@
 """``docker-credential-polly``: gives Docker, podman, skopeo and buildah a password.
 
 The protocol is that of docker-credential-helpers: the action is the argument, its input is on stdin, its response or
-error is on stdout, and an error has exit code 1. ``get`` returns a registry token that expires within the hour.
+error is on stdout, and an error has exit code 1. ``get`` returns an access token of scope
+registry that expires within the hour.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _store() -> None:
 
 def _erase() -> None:
     sign_in = _signed_in(_host(_input()))
-    token_id = credentials.forget(sign_in.server, sign_in.token)
+    token_id = credentials.delete_cached(sign_in.server, sign_in.token)
     if token_id:
         from polly_dockers.cli.client import Client
 

@@ -1,4 +1,4 @@
-"""The short-lived registry token for Docker, and its cache. A cached token needs only the standard library.
+"""Docker's short-lived access token of scope registry, and its cache. A cached one needs only the standard library.
 
 There is one file for each access token, named by a hash of server and token. So nobody gets the previous user's token
 after signing in as somebody else. A token is renewed after two thirds of its lifetime, so that a long pull can still
@@ -57,7 +57,7 @@ class Moment(NamedTuple):
 
 
 class SignIn(NamedTuple):
-    """What is needed to create a registry token."""
+    """What is needed to create an access token of scope registry."""
 
     server: str
     token: str
@@ -69,7 +69,7 @@ class SignIn(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """A registry token in the cache."""
+    """An access token of scope registry in the cache."""
 
     id: str
     token: str
@@ -93,10 +93,10 @@ def token_of_environment() -> str:
 
 @contextlib.contextmanager
 def handed_out(sign_in: SignIn) -> Iterator[str]:
-    """Yield a registry token that works for at least 20 minutes, if the sign-in itself lasts that long.
+    """Yield an access token of scope registry that works for at least 20 minutes.
 
-    If a new token can't be cached and the block raises an exception, the token is revoked, because nobody has it.
-    Raises CommandError if the server is needed and refuses or does not respond.
+    It ends earlier if the sign-in itself does. If a new token can't be cached and the block raises an exception, the
+    token is revoked, because nobody has it. Raises CommandError if a server that is needed refuses or does not respond.
     """
     try:
         path = _path(sign_in.server, sign_in.token)
@@ -115,7 +115,7 @@ def handed_out(sign_in: SignIn) -> Iterator[str]:
     yield cached.token
 
 
-def forget(server: str, token: str) -> str | None:
+def delete_cached(server: str, token: str) -> str | None:
     """Delete the cached token, and return its id so that it can be revoked; None if there is none."""
     try:
         path = _path(server, token)
@@ -127,13 +127,13 @@ def forget(server: str, token: str) -> str | None:
     return cached.id if cached else None
 
 
-def forget_revoked(server: str, token: str, good: set[str]) -> bool:
+def delete_revoked(server: str, token: str, good: set[str]) -> bool:
     """Delete the cached token unless its id is in ``good``; return whether it was deleted."""
     try:
         cached = _read(_path(server, token))
     except _NoFolderError:
         return False
-    return cached is not None and cached.id not in good and forget(server, token) is not None
+    return cached is not None and cached.id not in good and delete_cached(server, token) is not None
 
 
 def _renewed(path: Path, sign_in: SignIn, cached: Cached | None) -> Cached:

@@ -68,7 +68,7 @@ def config_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder of Docker's registry tokens. Raises CommandError as ``config_folder``."""
+    """Return the folder of Docker's access tokens. Raises CommandError as ``config_folder``."""
     folder = _folder("LOCALAPPDATA", "XDG_CACHE_HOME", ".cache")
     return folder / "Cache" if os.name == "nt" else folder
 

@@ -33,7 +33,7 @@ class Profile(NamedTuple):
     """An access token of scope ``full``."""
     expires_at: str
     docker_tokens: dict[str, str]
-    """Id and expiry date of the registry tokens that ``polly dockers login`` created."""
+    """Id and expiry date of the access tokens of scope registry that ``polly dockers login`` created."""
     organisation: str = ""
     """Chosen with ``polly org use`` or ``polly login --org``; empty if the user has not chosen."""
     ca_file: str = ""

@@ -20,7 +20,7 @@ def choose(message: str, choices: Sequence[str], default: str | None = None) -> 
 def text(
     message: str,
     *,
-    before: str = "",
+    prefix: str = "",
     default: str = "",
     suggested: str = "",
     check: Callable[[str], str | None] | None = None,
@@ -28,11 +28,11 @@ def text(
 ) -> str:
     """Return the text that the person types.
 
-    ``before`` is shown before the cursor. ``check`` returns what is wrong with the text, or None; it runs at each key,
+    ``prefix`` is shown before the cursor. ``check`` returns what is wrong with the text, or None; it runs at each key,
     or with ``at_end`` only on the whole text, for checks that ask the server. ``default`` can be edited; ``suggested``
     disappears at the first key, and is returned if nothing is typed.
     """
-    whole = f"{message} {before}".rstrip()
+    whole = f"{message} {prefix}".rstrip()
     options: dict[str, object] = {"default": default, "validate": _validator(check, empty=bool(suggested))}
     if suggested:
         options["placeholder"] = [("class:placeholder", suggested)]
@@ -40,15 +40,15 @@ def text(
 
 
 def one_of(
-    message: str, known: Sequence[str], *, before: str = "", check: Callable[[str], str | None] | None = None
+    message: str, known: Sequence[str], *, prefix: str = "", check: Callable[[str], str | None] | None = None
 ) -> str:
     """Return the text that the person types, and offer the ``known`` texts that match it.
 
     ``check`` is as in ``text``, for the whole text only.
     """
     if not known:
-        return text(message, before=before, check=check, at_end=True)
-    whole = f"{message} {before}".rstrip()
+        return text(message, prefix=prefix, check=check, at_end=True)
+    whole = f"{message} {prefix}".rstrip()
     options = {"choices": list(known), "validate": _validator(check), "validate_while_typing": False}
     return str(_answer("autocomplete", whole, **options)).strip()
 

@@ -5,7 +5,7 @@ Queries are plain functions over a ``Connection``: ``from polly_dockers import d
 ``migrate`` is not among the names here: it imports Alembic, which takes longer than most commands run.
 """
 
-from polly_dockers.db import (
+from polly_dockers.db import (  # noqa: F401 - what callers reach through ``db``
     accounts,
     audit,
     blobs,
@@ -32,31 +32,3 @@ from polly_dockers.db import (
     usage,
     version,
 )
-
-__all__ = [
-    "accounts",
-    "audit",
-    "blobs",
-    "checks",
-    "clock",
-    "copies",
-    "deleted",
-    "garbage",
-    "invitations",
-    "keys",
-    "last_pulls",
-    "manifests",
-    "permissions",
-    "pull",
-    "readiness",
-    "repositories",
-    "restore",
-    "retention",
-    "schema",
-    "sparse",
-    "tags",
-    "throttles",
-    "trash",
-    "usage",
-    "version",
-]

@@ -165,12 +165,6 @@ class Counts:
             return None
 
 
-def _expires(seconds: float) -> GaugeMetricFamily:
-    family = GaugeMetricFamily("polly_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate expires.")
-    family.add_metric([], seconds)
-    return family
-
-
 def _resident() -> int:
     """Resident memory of this process, in bytes."""
     try:
@@ -217,41 +211,38 @@ class _Sum(Collector):
         transactions.add_metric([], *_histogram([snapshot.transactions for snapshot in every]))
         lag = HistogramMetricFamily("polly_loop_lag_seconds", "How late an event loop runs its timers.")
         lag.add_metric([], *_histogram([snapshot.lag for snapshot in every]))
-        cpu = CounterMetricFamily("polly_cpu_seconds", "CPU time of all worker processes.")
-        cpu.add_metric([], sum(snapshot.cpu for snapshot in every))
         memory = GaugeMetricFamily("polly_resident_bytes", "Memory of a worker process.", labels=["pid"])
         for pid, snapshot in self._snapshots:
             if Path(f"/proc/{pid}").exists():
                 memory.add_metric([str(pid)], snapshot.memory)
-        free = GaugeMetricFamily("polly_disk_free_bytes", "Free space on the disk of the data folder.")
-        free.add_metric([], self._disk[2])
-        size = GaugeMetricFamily("polly_disk_size_bytes", "Size of the disk of the data folder.")
-        size.add_metric([], self._disk[0])
-        dropped = CounterMetricFamily("polly_log_dropped_lines", "Log lines dropped because nothing read the log.")
-        dropped.add_metric([], sum(snapshot.dropped for snapshot in every))
-        certificate = [] if self._expiry is None else [_expires(self._expiry)]
-        return [transactions, lag, cpu, memory, free, size, dropped, *certificate, *self._of_garbage()]
+        cpu, dropped = sum(snapshot.cpu for snapshot in every), sum(snapshot.dropped for snapshot in every)
+        yield transactions
+        yield lag
+        yield CounterMetricFamily("polly_cpu_seconds", "CPU time of all worker processes.", cpu)
+        yield memory
+        yield GaugeMetricFamily("polly_disk_free_bytes", "Free space on the disk of the data folder.", self._disk[2])
+        yield GaugeMetricFamily("polly_disk_size_bytes", "Size of the disk of the data folder.", self._disk[0])
+        yield CounterMetricFamily("polly_log_dropped_lines", "Log lines dropped because nothing read the log.", dropped)
+        if self._expiry is not None:
+            name = "polly_tls_certificate_expiry_timestamp_seconds"
+            yield GaugeMetricFamily(name, "When the TLS certificate expires.", self._expiry)
+        yield from self._of_garbage()
 
     def _of_garbage(self) -> Iterable[Metric]:
         every = [snapshot.collected for _, snapshot in self._snapshots]
+        for name, text, values in (
+            ("runs", "Finished garbage collections.", (each.runs for each in every)),
+            ("blobs", "Unused blobs deleted.", (each.blobs for each in every)),
+            ("freed_bytes", "Bytes deleted.", (each.bytes for each in every)),
+            ("uploads", "Abandoned uploads deleted.", (each.uploads for each in every)),
+            ("purged", "Items purged from the trash.", (each.purged for each in every)),
+            ("expired", "Manifests moved to the trash by a policy.", (each.expired for each in every)),
+        ):
+            yield CounterMetricFamily(f"polly_gc_{name}", text, sum(values))
         last = max(every, key=lambda each: each.at, default=CollectorTotals())
-        runs = CounterMetricFamily("polly_gc_runs", "Finished garbage collections.")
-        runs.add_metric([], sum(each.runs for each in every))
-        blobs = CounterMetricFamily("polly_gc_blobs", "Unused blobs deleted.")
-        blobs.add_metric([], sum(each.blobs for each in every))
-        freed = CounterMetricFamily("polly_gc_freed_bytes", "Bytes deleted.")
-        freed.add_metric([], sum(each.bytes for each in every))
-        uploads = CounterMetricFamily("polly_gc_uploads", "Abandoned uploads deleted.")
-        uploads.add_metric([], sum(each.uploads for each in every))
-        purged = CounterMetricFamily("polly_gc_purged", "Items purged from the trash.")
-        purged.add_metric([], sum(each.purged for each in every))
-        expired = CounterMetricFamily("polly_gc_expired", "Manifests moved to the trash by a policy.")
-        expired.add_metric([], sum(each.expired for each in every))
-        at = GaugeMetricFamily("polly_gc_last_run_timestamp_seconds", "When the last collection ended; 0 if none has.")
-        at.add_metric([], last.at)
-        waiting = GaugeMetricFamily("polly_gc_waiting_blobs", "Deleted blobs whose bytes wait for a later run.")
-        waiting.add_metric([], last.waiting)
-        return [runs, blobs, freed, uploads, purged, expired, at, waiting]
+        at, waiting = "polly_gc_last_run_timestamp_seconds", "polly_gc_waiting_blobs"
+        yield GaugeMetricFamily(at, "When the last collection ended; 0 if none has.", last.at)
+        yield GaugeMetricFamily(waiting, "Deleted blobs whose bytes wait for a later run.", last.waiting)
 
 
 def _histogram(every: Sequence[Times]) -> tuple[list[tuple[str, float]], float]:

@@ -88,9 +88,9 @@ def logout(call: Call) -> None:
         session.of_server(profiles.load(), current.server)
     profiles.check_writable()
     failure: CommandError | None = None
-    cached = credentials.forget(current.server, current.token)
+    cached = credentials.delete_cached(current.server, current.token)
     try:
-        for each in _ending(stored, cached):
+        for each in _tokens_to_revoke(stored, cached):
             current.client.revoke_token(each)
     except RequestError as error:
         failure = None if error.status == _UNAUTHORIZED else error
@@ -174,7 +174,7 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
         terminal.say("This also revoked the token in POLLY_TOKEN.")
         return
     client = Client(session.server, email=email, password=new, ca_file=ca_file)
-    credentials.forget(session.server, session.token)
+    credentials.delete_cached(session.server, session.token)
     try:
         label = on_this_machine("polly login")
         with new_token(client, "full", times.seconds("90d"), label) as created, profiles.edit() as known:
@@ -216,9 +216,9 @@ def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profi
             known.by_name[name] = profile._replace(organisation=organisation or profile.organisation)
             known.current = name
     if before and before.token != profile.token:
-        cached = credentials.forget(before.server, before.token)
+        cached = credentials.delete_cached(before.server, before.token)
         if not (create and before.token == replaced):
-            _end(before, cached)
+            _revoke_all(before, cached)
     return profile
 
 
@@ -255,7 +255,7 @@ def _check_member(profile: profiles.Profile, organisation: str, create: Create |
             client.revoke_token("current")
 
 
-def _ending(profile: profiles.Profile, cached: str | None) -> list[str]:
+def _tokens_to_revoke(profile: profiles.Profile, cached: str | None) -> list[str]:
     """Return the ids of the tokens to revoke with a profile.
 
     That is its own token, and with it all that were created with it. If the token came from POLLY_TOKEN, it is only
@@ -264,11 +264,11 @@ def _ending(profile: profiles.Profile, cached: str | None) -> list[str]:
     return [*filter(None, [cached]), *profile.docker_tokens] if profile.borrowed else ["current"]
 
 
-def _end(profile: profiles.Profile, cached: str | None) -> None:
+def _revoke_all(profile: profiles.Profile, cached: str | None) -> None:
     """Revoke the tokens of a profile that is replaced. If that fails, they expire."""
     with contextlib.suppress(CommandError):
         client = Client(profile.server, token=profile.token, ca_file=profile.ca_file)
-        for each in _ending(profile, cached):
+        for each in _tokens_to_revoke(profile, cached):
             client.revoke_token(each)
 
 

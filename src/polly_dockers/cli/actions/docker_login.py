@@ -43,7 +43,7 @@ _AT_ONCE = {
 
 
 def login(call: Call, expires: str, shell: str | None, *, run: bool) -> None:
-    """Print a docker login command with a new registry token, or run it.
+    """Print a docker login command with a new access token of scope registry, or run it.
 
     Raises UsageError for an invalid span of time, CommandError if the server refuses or docker fails, and
     DeclinedError if the person does not confirm another host.
@@ -213,9 +213,9 @@ def _drop_revoked(current: Session) -> bool:
     try:
         good = {each.id for each in current.client.tokens()}
     except UnreachableError:
-        credentials.forget(current.server, current.token)
+        credentials.delete_cached(current.server, current.token)
         return False
-    return credentials.forget_revoked(current.server, current.token, good)
+    return credentials.delete_revoked(current.server, current.token, good)
 
 
 def _undo(call: Call, where: Path) -> None:

@@ -54,10 +54,10 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     if asking and call.may_ask():
         session.require("writer")
     if name is None:
-        before = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
+        prefix = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
         question = "Enter the name of the docker repository?"
         name = call.need(
-            "--name", lambda: prompts.text(question, before=before, check=lambda text: _name_problem(call, text))
+            "--name", lambda: prompts.text(question, prefix=prefix, check=lambda text: _name_problem(call, text))
         )
     given, (organisation, name) = name, session.repository(name)
     if description is None:
@@ -184,7 +184,7 @@ def ask_name(call: Call, least: api_types.Role = "reader") -> str:
         session = call.session
         session.require(least)
         known = [each.name for each in session.client.repositories(session.organisation, 1000, sort="pushed").items]
-        before = f"{session.registry}/{session.organisation}/"
+        prefix = f"{session.registry}/{session.organisation}/"
 
         def missing(answer: str) -> str | None:
             if answer in known:
@@ -196,8 +196,8 @@ def ask_name(call: Call, least: api_types.Role = "reader") -> str:
                 return error.message
             return None if there else f"There is no docker repository {name} in {organisation}."
 
-        answer = prompts.one_of("Enter the name of the docker repository?", known, before=before, check=missing)
-        return f"{before}{answer}" if answer in known else answer
+        answer = prompts.one_of("Enter the name of the docker repository?", known, prefix=prefix, check=missing)
+        return f"{prefix}{answer}" if answer in known else answer
 
     return call.need("--name", question)
 
@@ -210,9 +210,9 @@ def _ask_changes(call: Call, organisation: str, item: api_types.RepositoryItem) 
     session = call.session
     may = session.may_publish(organisation) if other == "public" else session.may_change_access(organisation)
     public = (other == "public") if may and prompts.yes(f"{path} is {item.access}. Make it {other}?") else None
-    before = terminal.clean(item.description)
-    description = prompts.text("Enter the description of the docker repository?", default=before)
-    return (None if description == before else description), public
+    old = terminal.clean(item.description)
+    description = prompts.text("Enter the description of the docker repository?", default=old)
+    return (None if description == old else description), public
 
 
 def _name_problem(call: Call, name: str) -> str | None:

@@ -159,20 +159,20 @@ def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:
     session.client.revoke_token(item.id)
     call.remember("polly tokens revoke", id=item.id, yes=True)
     left = set() if item.current else {each.id for each in items if item.id not in {each.id, each.parent}}
-    _forget(session, left)
+    _delete_revoked(session, left)
     terminal.success(f"The access token {named} is revoked")
     if item.current:
         terminal.say(f"You were signed in with it here. To sign in again: polly login --server {session.server}")
 
 
-def _forget(session: Session, good: set[str]) -> None:
+def _delete_revoked(session: Session, good: set[str]) -> None:
     """Delete Docker's cached tokens that do not work any more, in every profile of this person."""
-    credentials.forget_revoked(session.server, session.token, good)
+    credentials.delete_revoked(session.server, session.token, good)
     if session.stored is None:
         return
     for each in profiles.load().by_name.values():
         if profiles.same(each.server, session.server) and each.email == session.stored.email:
-            credentials.forget_revoked(each.server, each.token, good)
+            credentials.delete_revoked(each.server, each.token, good)
 
 
 def _confirm(call: Call, item: api_types.TokenItem, named: str) -> None:

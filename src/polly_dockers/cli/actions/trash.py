@@ -139,11 +139,7 @@ def _ask_deleted(call: Call, *, whole: bool) -> tuple[str, str | None, str | Non
     for each in items:  # of several with one name, the newest is restored
         by_line.setdefault(_named(each), each)
     item = by_line[prompts.choose("What do you want to restore?", list(by_line))]
-    return (
-        item.repository,
-        item.name if item.kind == "tag" else None,
-        item.name if item.kind == "commit" else None,
-    )
+    return (item.repository, item.name if item.kind == "tag" else None, item.name if item.kind == "commit" else None)
 
 
 def _ask_deleted_name(call: Call) -> str:
@@ -151,9 +147,9 @@ def _ask_deleted_name(call: Call) -> str:
     session.require("admin")
     items = session.client.trash(session.organisation, 1000).items
     known = sorted({each.repository.partition("/")[2].partition("/")[2] for each in items})
-    before = f"{session.registry}/{session.organisation}/"
-    answer = prompts.one_of("Enter the name of the docker repository?", known, before=before)
-    return f"{before}{answer}" if answer in known else answer
+    prefix = f"{session.registry}/{session.organisation}/"
+    answer = prompts.one_of("Enter the name of the docker repository?", known, prefix=prefix)
+    return f"{prefix}{answer}" if answer in known else answer
 
 
 def _new_name(session: Session, organisation: str, text: str) -> str:

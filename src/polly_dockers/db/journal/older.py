@@ -12,19 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import String, cast, delete, func, select, update
 
-from polly_dockers.db.journal.records import (
-    Audited,
-    AuditStart,
-    Claimed,
-    Commit,
-    LastId,
-    Manifest,
-    MovedToTrash,
-    Organisation,
-    Repository,
-    Sealed,
-    User,
-)
+from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
     MARK,
     audit,
@@ -51,7 +39,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-    from polly_dockers.db.journal.records import Batch
 
 _CLEARED: Final = (
     *(tags, commits, manifest_children, manifest_blobs, manifest_missing, manifest_pulls, manifests),
@@ -59,21 +46,21 @@ _CLEARED: Final = (
 )
 """Tables that are made again from the journal and the blobs; each is before those that it refers to."""
 _COUNTED: Final[dict[type, tuple[str, Table]]] = {
-    User: ("user", users),
-    Organisation: ("organisation", organisations),
-    Repository: ("docker repository", repositories),
-    Commit: ("commit", commits),
+    records.User: ("user", users),
+    records.Organisation: ("organisation", organisations),
+    records.Repository: ("docker repository", repositories),
+    records.Commit: ("commit", commits),
 }
 _KNOWN: Final[dict[type, Table]] = {
     **{kind: rows for kind, (_, rows) in _COUNTED.items()},
-    Manifest: manifests,
-    MovedToTrash: trash,
-    Audited: audit,
+    records.Manifest: manifests,
+    records.MovedToTrash: trash,
+    records.Audited: audit,
 }
 _HIDDEN: Final = cast(organisations.c.id, String).concat(MARK)
 
 
-def is_ancestor(connection: Connection, snapshot: Iterable[Batch]) -> bool:
+def is_ancestor(connection: Connection, snapshot: Iterable[records.Batch]) -> bool:
     """Whether the database is an earlier state of the registry in a snapshot.
 
     Users are never deleted, so the snapshot must have all of them. And rows with the same id must be the same thing.
@@ -81,7 +68,7 @@ def is_ancestor(connection: Connection, snapshot: Iterable[Batch]) -> bool:
     people: set[int] = set()
     for batch in snapshot:
         for record in batch.records:
-            if isinstance(record, User):
+            if isinstance(record, records.User):
                 people.add(record.id)
             if not _fits(connection, record):
                 return False
@@ -100,7 +87,7 @@ class Compared:
     """Whether the database has everything that the journal has."""
 
 
-def compare(connection: Connection, found: Iterable[Batch]) -> Compared:
+def compare(connection: Connection, found: Iterable[records.Batch]) -> Compared:
     """Compare each record with the database. Purged things count as things that only the journal has."""
     shared: dict[str, set[int]] = {name: set() for name, _ in _COUNTED.values()}
     theirs: dict[str, set[int]] = {name: set() for name, _ in _COUNTED.values()}
@@ -120,18 +107,18 @@ def compare(connection: Connection, found: Iterable[Batch]) -> Compared:
 
 def _is_there(connection: Connection, record: object) -> bool:
     """Whether the database has the thing of a snapshot's record; False for records that only changes have."""
-    if isinstance(record, Claimed | LastId | Sealed | AuditStart):  # parts of others, or of the log
-        return True
+    if isinstance(record, records.Claimed | records.LastId | records.Sealed | records.AuditStart):
+        return True  # parts of others, or of the log
     known = _KNOWN.get(type(record))
     if known is None:
         return False
     row = connection.execute(select(known).where(known.c.id == record.id)).first()  # type: ignore[attr-defined]
     if row is None or not _fits(connection, record):
         return False
-    if isinstance(record, Organisation):
+    if isinstance(record, records.Organisation):
         settings = (record.slug, int(record.create_on_push), record.policy)
         return (row.slug.partition(MARK)[0], row.create_on_push, row.policy) == settings
-    if isinstance(record, Repository):
+    if isinstance(record, records.Repository):
         wanted = [record.name, record.organisation_id, record.description, record.access, record.sparse_indexes]
         found = [row.name.partition(MARK)[0], row.organisation_id, row.description, row.access, row.sparse_indexes]
         return [*found, row.policy] == [*wanted, record.policy]
@@ -140,16 +127,16 @@ def _is_there(connection: Connection, record: object) -> bool:
 
 def _fits(connection: Connection, record: object) -> bool:
     """Whether the row with the record's id is the same thing; True if there is no such row."""
-    if isinstance(record, User):
+    if isinstance(record, records.User):
         query = select(users.c.email, users.c.created_at).where(users.c.id == record.id)
         wanted: tuple[object, ...] = (record.email, record.created_at)
-    elif isinstance(record, Organisation):
+    elif isinstance(record, records.Organisation):
         query = select(organisations.c.created_at).where(organisations.c.id == record.id)
         wanted = (record.created_at,)
-    elif isinstance(record, Manifest):
+    elif isinstance(record, records.Manifest):
         query = select(manifests.c.repository_id, manifests.c.digest).where(manifests.c.id == record.id)
         wanted = (record.repository_id, record.digest)
-    elif isinstance(record, Commit):
+    elif isinstance(record, records.Commit):
         query = select(commits.c.repository_id, commits.c.tag, commits.c.pushed_at).where(commits.c.id == record.id)
         wanted = (record.repository_id, record.tag, record.pushed_at)
     else:

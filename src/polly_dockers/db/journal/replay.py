@@ -13,22 +13,6 @@ from sqlalchemy import delete, func, insert, select, update
 
 from polly_dockers.db import audit, garbage, manifests, restore, schema, trash
 from polly_dockers.db.journal import records, state
-from polly_dockers.db.journal.records import (
-    Audited,
-    AuditStart,
-    Claimed,
-    Commit,
-    LastId,
-    Manifest,
-    MovedToTrash,
-    Organisation,
-    Purged,
-    Repository,
-    RepositoryChanged,
-    Restored,
-    Sealed,
-    User,
-)
 from polly_dockers.db.schema import MARK, commits, organisations, repositories, tags, users
 from polly_dockers.oci import manifest
 
@@ -69,17 +53,17 @@ class Replay:
         self._connection.execute(insert(table).values(values))
         return True
 
-    def _organisation(self, record: Organisation) -> None:
+    def _organisation(self, record: records.Organisation) -> None:
         settings = {"slug": record.slug, "create_on_push": int(record.create_on_push), "policy": record.policy}
         values = {"id": record.id, "created_at": record.created_at, **settings}
         if not self._put(organisations, values):
             self._connection.execute(update(organisations).where(organisations.c.id == record.id).values(settings))
 
-    def _user(self, record: User) -> None:
+    def _user(self, record: records.User) -> None:
         values = {"id": record.id, "email": record.email, "created_at": record.created_at}
         self._put(users, values | {"password_hash": self._nobody})
 
-    def _repository(self, record: Repository) -> None:
+    def _repository(self, record: records.Repository) -> None:
         self._put(
             repositories,
             {
@@ -96,12 +80,12 @@ class Replay:
             },
         )
 
-    def _changed(self, record: RepositoryChanged) -> None:
+    def _changed(self, record: records.RepositoryChanged) -> None:
         allowed = {"description", "access", "sparse_indexes", "policy"}
         values = {key: value for key, value in record.values.items() if key in allowed}
         self._connection.execute(update(repositories).where(repositories.c.id == record.id).values(values))
 
-    def _manifest(self, record: Manifest) -> None:
+    def _manifest(self, record: records.Manifest) -> None:
         parsed = manifest.parse(record.body, record.media_type, stored=True)
         made = self._put(
             schema.manifests,
@@ -124,7 +108,7 @@ class Replay:
         if made:
             self.manifests.append(record.id)
 
-    def _commit(self, record: Commit) -> None:
+    def _commit(self, record: records.Commit) -> None:
         values = {
             "id": record.id,
             "repository_id": record.repository_id,
@@ -141,7 +125,7 @@ class Replay:
             row = {"repository_id": record.repository_id, "name": record.tag, **place}
             self._connection.execute(insert(tags).values(row))
 
-    def _moved_to_trash(self, record: MovedToTrash) -> None:
+    def _moved_to_trash(self, record: records.MovedToTrash) -> None:
         made = self._put(
             schema.trash,
             {
@@ -168,11 +152,11 @@ class Replay:
         }
         hide[record.kind](record)
 
-    def _move_tag(self, record: MovedToTrash) -> None:
+    def _move_tag(self, record: records.MovedToTrash) -> None:
         held = (tags.c.repository_id == record.repository_id) & (tags.c.name == record.name)
         self._connection.execute(delete(tags).where(held))
 
-    def _move_commit(self, record: MovedToTrash) -> None:
+    def _move_commit(self, record: records.MovedToTrash) -> None:
         mine = (schema.manifests.c.repository_id == record.repository_id) & (schema.manifests.c.digest == record.name)
         found = self._connection.execute(select(schema.manifests.c.id).where(mine)).scalar_one_or_none()
         if found is None:
@@ -188,16 +172,16 @@ class Replay:
         count = select(func.count()).where(commits.c.manifest_id == found).scalar_subquery()
         self._connection.execute(update(schema.trash).where(schema.trash.c.id == record.id).values(commits=count))
 
-    def _move_repository(self, record: MovedToTrash) -> None:
+    def _move_repository(self, record: records.MovedToTrash) -> None:
         hidden = {"name": f"{record.name}{MARK}{record.repository_id}", "deleted_at": record.deleted_at}
         self._connection.execute(update(repositories).where(repositories.c.id == record.repository_id).values(hidden))
 
-    def _move_organisation(self, record: MovedToTrash) -> None:
+    def _move_organisation(self, record: records.MovedToTrash) -> None:
         hidden = {"slug": f"{record.name}{MARK}{record.organisation_id}", "deleted_at": record.deleted_at}
         mine = organisations.c.id == record.organisation_id
         self._connection.execute(update(organisations).where(mine).values(hidden))
 
-    def _restored(self, record: Restored) -> None:
+    def _restored(self, record: records.Restored) -> None:
         item = trash.get(self._connection, record.id)
         if item is None:
             return
@@ -210,12 +194,12 @@ class Replay:
         else:
             restore.restore_organisation(self._connection, item, record.name)
 
-    def _claimed(self, record: Claimed) -> None:
+    def _claimed(self, record: records.Claimed) -> None:
         item = trash.get(self._connection, record.id)
         if item is not None:
             trash.claim(self._connection, item)
 
-    def _purged(self, record: Purged) -> None:
+    def _purged(self, record: records.Purged) -> None:
         item = trash.get(self._connection, record.id)
         if item is None:
             return
@@ -233,16 +217,16 @@ class Replay:
         else:
             trash.delete_item(self._connection, item.id)
 
-    def _audited(self, record: Audited) -> None:
+    def _audited(self, record: records.Audited) -> None:
         audit.add_all(self._connection, [msgspec.structs.astuple(record)])
 
-    def _audit_start(self, record: AuditStart) -> None:
+    def _audit_start(self, record: records.AuditStart) -> None:
         audit.put_start(self._connection, record)
 
-    def _last_id(self, record: LastId) -> None:
+    def _last_id(self, record: records.LastId) -> None:
         state.put_last_id(self._connection, record.table, record.id)
 
-    def _sealed(self, _record: Sealed) -> None:
+    def _sealed(self, _record: records.Sealed) -> None:
         """Do nothing: sealing the same entries again gives the same hashes."""
 
     def _purge_repository(self, item: trash.Item, repository_id: int) -> None:
@@ -251,18 +235,18 @@ class Replay:
 
 
 _HOW: Final[dict[type, Callable[[Replay, Any], None]]] = {
-    Organisation: Replay._organisation,  # noqa: SLF001 - the table of this class
-    User: Replay._user,  # noqa: SLF001
-    Repository: Replay._repository,  # noqa: SLF001
-    RepositoryChanged: Replay._changed,  # noqa: SLF001
-    Manifest: Replay._manifest,  # noqa: SLF001
-    Commit: Replay._commit,  # noqa: SLF001
-    MovedToTrash: Replay._moved_to_trash,  # noqa: SLF001
-    Restored: Replay._restored,  # noqa: SLF001
-    Claimed: Replay._claimed,  # noqa: SLF001
-    Purged: Replay._purged,  # noqa: SLF001
-    Audited: Replay._audited,  # noqa: SLF001
-    Sealed: Replay._sealed,  # noqa: SLF001
-    AuditStart: Replay._audit_start,  # noqa: SLF001
-    LastId: Replay._last_id,  # noqa: SLF001
+    records.Organisation: Replay._organisation,  # noqa: SLF001 - the table of this class
+    records.User: Replay._user,  # noqa: SLF001
+    records.Repository: Replay._repository,  # noqa: SLF001
+    records.RepositoryChanged: Replay._changed,  # noqa: SLF001
+    records.Manifest: Replay._manifest,  # noqa: SLF001
+    records.Commit: Replay._commit,  # noqa: SLF001
+    records.MovedToTrash: Replay._moved_to_trash,  # noqa: SLF001
+    records.Restored: Replay._restored,  # noqa: SLF001
+    records.Claimed: Replay._claimed,  # noqa: SLF001
+    records.Purged: Replay._purged,  # noqa: SLF001
+    records.Audited: Replay._audited,  # noqa: SLF001
+    records.Sealed: Replay._sealed,  # noqa: SLF001
+    records.AuditStart: Replay._audit_start,  # noqa: SLF001
+    records.LastId: Replay._last_id,  # noqa: SLF001
 }

@@ -80,10 +80,7 @@ def _audit(connection: Connection) -> Iterator[records.Record]:
 
 def _repositories(connection: Connection, organisation_id: int) -> Iterator[records.Record]:
     mine = repositories.c.organisation_id == organisation_id
-    order = (
-        repositories.c.name.not_like(f"%{MARK}%"),
-        repositories.c.id,
-    )  # those with a mark are deleted
+    order = (repositories.c.name.not_like(f"%{MARK}%"), repositories.c.id)  # those with a mark are deleted
     for row in connection.execute(select(repositories).where(mine).order_by(*order)).all():
         yield records.Repository(
             row.id,
