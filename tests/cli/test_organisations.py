@@ -69,7 +69,7 @@ def test_who_lacks_the_role_hears_where_they_have_it(ann: User, server: Server) 
     add(server, ann, second, "reader")
     mine = ann.env["TEST_ORG"]
     assert f"The commands use the organisation {mine}" in ann.ok("whoami").err
-    words = f"You are admin of {mine}: use --org {mine}, or permanently: polly org use {mine}."
+    words = f"You are admin of {mine}: use --org {mine}, or make it the default: polly org use {mine}."
     done = ann.polly("members", "add", "x@a.example", "--role", "reader", "--org", second)
     assert (done.code, words in done.err) == (1, True)
     terminal = ann.terminal("members", "add", "--org", second, columns=200)

@@ -113,7 +113,9 @@ def test_arguments_that_are_no_text_are_named_by_their_place(zoe: User) -> None:
     command = [*map(str.encode, POLLY), b"dockers", b"list", b"--search", b"caf\xe9"]
     done = subprocess.run(command, env=zoe.env, capture_output=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == b"Error: Argument 4 is not text in the encoding of the locale. Set LC_ALL to what it is.\n"
+    assert (
+        done.stderr == b"Error: Argument 4 is not text in the encoding of the locale. Set LC_ALL to the right locale.\n"
+    )
 
 
 def test_a_token_with_a_byte_order_mark_is_that_token(zoe: User, server: Server) -> None:

@@ -96,7 +96,7 @@ def test_a_wrong_name_is_told_while_typing(ann: User) -> None:
     terminal = ann.terminal("dockers", "create")
     terminal.see("Enter the name")
     terminal.type("My Repo" + ENTER)
-    terminal.see("right is my-repo")
+    terminal.see("Try my-repo")
     terminal.type(INTERRUPT)
     assert terminal.end() == 130
     assert "Traceback" not in terminal.raw

@@ -20,7 +20,12 @@ def run() -> None:
             sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except KeyboardInterrupt:
-        sys.exit(process.INTERRUPTED)
+        process.exit_now(process.INTERRUPTED)
+    except SystemExit as error:
+        if isinstance(error.code, int) and error.code > 128:  # noqa: PLR2004 - by a signal
+            # A usual exit may free a question that was open, which then puts the terminal back into raw mode.
+            process.exit_now(error.code)
+        raise
     except OSError as error:  # from the help, which no command prints
         process.drop_output()
         sys.stderr.write(f"Error: the output can't be written: {error.strerror}.\n")

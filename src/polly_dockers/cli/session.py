@@ -83,8 +83,8 @@ class Session:
             if able:
                 other = able[0]
                 way = (
-                    f"You are {other.role} of {other.organisation}: use --org {other.organisation}, or permanently: "
-                    f"polly org use {other.organisation}."
+                    f"You are {other.role} of {other.organisation}: use --org {other.organisation}, or make it "
+                    f"the default: polly org use {other.organisation}."
                 )
             msg = f"This needs the role {least} in {organisation}, and you are a {role}. {way}"
             raise CommandError(msg)
