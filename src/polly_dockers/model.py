@@ -224,10 +224,6 @@ class Grants:
             found = self.by_name.get(short_hash(name), 0)
         return found
 
-    def ids(self, action: Action) -> list[int]:
-        """The ids of the repositories in which the action is allowed."""
-        return [each for each, bits in self.by_id.items() if bits & BITS[action]]
-
 
 @dataclass(frozen=True, slots=True)
 class Actor:

@@ -110,12 +110,9 @@ def find_actions(
 
 
 def find_pullable(connection: Connection, actor: Actor, name: RepositoryName, *, public: bool) -> int | None:
-    """The id of a repository, if it exists and the caller may pull from it; else None."""
-    try:
-        permitted = find_repository(connection, actor, name, Action.pull, public=public)
-    except Unauthorized:
-        return None
-    return permitted.repository_id if isinstance(permitted, Permitted) else None
+    """The id of a repository, if it exists and the user may pull from it, whatever their token names; else None."""
+    repository_id, actions = find_actions(connection, actor, name, public=public)
+    return repository_id if Action.pull in actions else None
 
 
 def require_role(connection: Connection, actor: Actor, organisation: str, least: Role) -> tuple[int, Role]:

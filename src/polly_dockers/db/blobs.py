@@ -136,16 +136,13 @@ def _link(connection: Connection, repository_id: int, blob_id: int, digest: str,
     repositories.add_delta(connection, repository_id, size=size)
 
 
-def find_anywhere(
-    connection: Connection, user_id: int, digest: Digest, among: list[int] | None = None
-) -> LinkedBlob | None:
-    """The blob, if a repository of the user's organisations has it; with ``among``, only of these repositories."""
-    query = _ANYWHERE if among is None else _ANYWHERE.where(schema.repositories.c.id.in_(among))
-    row = connection.execute(query, {"user_id": user_id, "digest": digest}).first()
+def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> LinkedBlob | None:
+    """The blob, if a repository of the user's organisations has it."""
+    row = _ANYWHERE.first(connection, {"user_id": user_id, "digest": digest})
     return LinkedBlob(*row) if row is not None else None
 
 
-_ANYWHERE: Final = (
+_ANYWHERE: Final = Statement(
     _LINKED.join(schema.repositories, schema.repositories.c.id == repository_blobs.c.repository_id)
     .join(members, members.c.organisation_id == schema.repositories.c.organisation_id)
     .join(organisations, organisations.c.id == schema.repositories.c.organisation_id)

@@ -229,10 +229,10 @@ async def mount(
     """Link a blob of the repository ``origin`` to this repository; returns the digest.
 
     ``origin`` None stands for all repositories of the user's organisations. Returns None if the blob is missing, if the
-    caller may not pull from ``origin``, or if either is malformed. The client then sends the bytes.
+    user may not pull from ``origin``, or if either is malformed. The client then sends the bytes.
 
-    A registry token must name ``origin`` too. Clients request such tokens (distribution,
-    registry/client/auth/session.go; containers/image, mountBlob; containerd, pusher.go).
+    What counts is what the user may do now. Their registry token may name the target alone: regclient and the
+    conformance suite mount that way.
     """
     try:
         digest = Digest.parse(digest_text)
@@ -249,8 +249,7 @@ def _source(
     connection: Connection, context: Context, actor: Actor, digest: Digest, source: RepositoryName | None
 ) -> db.blobs.LinkedBlob | None:
     if source is None:
-        granted = actor.grants.ids(Action.pull) if actor.grants is not None else None
-        return db.blobs.find_anywhere(connection, actor.user_id or 0, digest, granted)
+        return db.blobs.find_anywhere(connection, actor.user_id or 0, digest)
     repository_id = permissions.find_pullable(connection, actor, source, public=context.public)
     return db.blobs.find(connection, repository_id, digest) if repository_id is not None else None
 
