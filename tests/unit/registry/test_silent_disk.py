@@ -10,6 +10,7 @@ import pytest
 
 from polly_dockers.errors import Unavailable
 from polly_dockers.registry import readiness
+from polly_dockers.system import locks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ async def test_a_disk_that_hangs_holds_up_no_other_request(context: Context, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(readiness, "PATIENCE", 0.1)
-        patched.setattr(readiness, "os", Hung())
+        patched.setattr(locks, "os", Hung())
         ready = readiness.Readiness(context)
         with pytest.raises(Unavailable, match="did not respond"):
             await ready.check()
