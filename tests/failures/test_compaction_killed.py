@@ -24,7 +24,7 @@ CALLS = ("flock", "pwrite64", "write", "fsync", "rename", "unlink")
 COMPACT = """
 import sys
 from pathlib import Path
-from polly_dockers.db import compaction
+from polly_dockers.db.journal import compaction
 compaction.compact(Path(sys.argv[1]), lambda took: None)
 """
 
