@@ -144,8 +144,8 @@ class Config:
         Path("data"),
         "DIR",
         _path,
-        "Folder of the database and the blobs. Every `polly-server` command takes it from `--data`, else from "
-        "`POLLY_DATA`, else from the settings file.",
+        "Folder of the database and the blobs. Every `polly-server` command takes it from `--data`, or else "
+        "from `POLLY_DATA`, or else from the settings file.",
     )
     listen: str = _setting(
         "127.0.0.1:5000",
@@ -158,10 +158,10 @@ class Config:
         "",
         "URL",
         _url,
-        "How people reach the server, such as https://registry.acme.example. It decides the host in every path and "
-        "command that is printed, and where clients fetch tokens. Set it whenever people use another name than "
-        "`listen`, above all behind a proxy. Without it, the address of `listen` is used, and `127.0.0.1` in place of "
-        "every address.",
+        "How people reach the server, such as https://registry.acme.example. It is the host in every path and command "
+        "that is printed, and the address where clients fetch tokens. Set it if people use another name than `listen`, "
+        "above all behind a proxy. Without it, the address of `listen` is used, with `127.0.0.1` if that is every "
+        "address.",
     )
     tls_cert: Path | None = _setting(
         None,
@@ -176,15 +176,14 @@ class Config:
         "",
         "HOST:PORT",
         _address,
-        "Separate address for `/metrics`, without TLS. Without it, `/metrics` is on the main address, for clients on "
-        "this machine only; where `public_url` or `trusted_proxies` is set, it is nowhere.",
+        "Separate address for `/metrics`, without TLS. Without it, `/metrics` is on the main address, only for clients "
+        "on this machine. If `public_url` or `trusted_proxies` is set, it is not on the main address.",
     )
     public_repositories: str = _choice(
         "deny",
         "allow|deny",
         "Whether admins may make repositories public. With `allow`, anyone who reaches the server can pull from a "
-        "public repository. With `deny`, every pull needs a sign-in, also from a repository that was made public "
-        "earlier.",
+        "public repository. With `deny`, every pull needs a sign-in, even if the repository was made public earlier.",
     )
     blob_delete: str = _choice(
         "allow",
@@ -194,8 +193,8 @@ class Config:
     manifest_delete: str = _choice(
         "allow",
         "allow|deny",
-        "DELETE of tags and manifests over the registry protocol. With `deny`, the server answers 405, and nobody "
-        "deletes a commit.",
+        "DELETE of tags and manifests over the registry protocol. With `deny`, the server answers 405. Admins can "
+        "still use `polly dockers delete`.",
     )
     max_manifest_bytes: int = _number(8 << 20, 4 << 20, 64 << 20, "Larger manifests are refused. The answer is 413.")
     token_seconds: int = _number(
@@ -212,7 +211,7 @@ class Config:
         30,
         0,
         3650,
-        "How long what was deleted can be restored. A new value applies to what is in the trash already, too.",
+        "How long deleted things can be restored. A new value also applies to what is already in the trash.",
         promised=True,
     )
     audit_days: int = _number(
@@ -220,22 +219,22 @@ class Config:
         0,
         36_500,
         "How long entries of the audit log are kept; 0: for ever. An entry takes about 300 bytes. Older ones are "
-        "dropped once a day, and the chain of hashes goes on after them.",
+        "dropped once a day, and the chain of hashes continues after them.",
         promised=True,
     )
     upload_seconds: int = _number(
         7 * SECONDS_PER_DAY,
         60,
         365 * SECONDS_PER_DAY,
-        "How long an upload that nobody continues is kept. Of one user about 1,000 are kept, the newest.",
+        "How long an upload that nobody continues is kept. The newest 1,000 or so of each user are kept.",
         promised=True,
     )
     grace_seconds: int = _number(
         900,
         0,
         30 * SECONDS_PER_DAY,
-        "How long the bytes of a blob stay that nothing names. It must be longer than a pull takes from finding a blob "
-        "to opening it.",
+        "How long the bytes of a blob that nothing names are kept. It must be longer than a pull takes from finding a "
+        "blob to opening it.",
         promised=True,
     )
     collect_seconds: int = _number(
@@ -250,21 +249,21 @@ class Config:
         _networks,
         "Addresses or networks whose X-Forwarded-For names the client, separated by commas. The client's address is "
         "used for throttling, the log and the audit log. The header is read from the right, and the first address that "
-        "is not a trusted proxy is the client. Entries may have ports and brackets. Write an IPv4 address as such, "
-        "also where the server listens on `[::]`.",
+        "is not a trusted proxy is the client. Entries may have ports and brackets. Write IPv4 addresses as "
+        "IPv4 (`10.0.0.1`), even if the server listens on `[::]`.",
     )
     stalled_seconds: int = _number(
         60,
         1,
         3600,
-        "How long a client may stop reading before its connection is closed. So is one that takes less than 64 KiB of "
-        "a large answer in that time.",
+        "How long a client may stop reading before its connection is closed. A connection that reads less than 64 KiB "
+        "of a large answer in that time is closed too.",
     )
     graceful_seconds: int = _number(60, 0, 3600, "How long requests may take to finish after SIGTERM.")
     log_level: str = _choice(
         "info",
         "debug|info|warning|error",
-        "Least severe level that is logged: debug, info, warning or error. With `info`, each request is a line.",
+        "Least severe level that is logged: debug, info, warning or error. With `info`, each request is logged.",
         "LEVEL",
     )
     log_format: str = _choice("json", "json|text", "Form of the log. `json` is for programs, `text` for people.")

@@ -50,7 +50,10 @@ async def delete_manifest(context: Context, actor: Actor, name: RepositoryName, 
     Raises Unsupported if ``manifest_delete`` is ``deny``, ManifestUnknown, and Denied for a part of an index.
     """
     if context.config.manifest_delete == "deny":
-        msg = "Tags and manifests cannot be deleted on this server: its setting manifest_delete is deny."
+        msg = (
+            "This server refuses to delete tags and manifests over the registry protocol (manifest_delete is deny). "
+            "Admins can use: polly dockers delete"
+        )
         raise Unsupported(msg)
 
     def change(connection: Connection) -> None:
@@ -66,7 +69,7 @@ async def delete_blob(context: Context, actor: Actor, name: RepositoryName, dige
     Raises Unsupported if ``blob_delete`` is ``deny``, BlobUnknown, and Denied while a manifest names the blob.
     """
     if context.config.blob_delete == "deny":
-        msg = "Blobs cannot be deleted on this server: its setting blob_delete is deny."
+        msg = "This server refuses to delete blobs over the registry protocol (blob_delete is deny)."
         raise Unsupported(msg)
 
     def change(connection: Connection) -> None:

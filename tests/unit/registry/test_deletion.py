@@ -254,7 +254,7 @@ async def test_only_an_admin_deletes(context: Context, actor: Actor) -> None:
 
 
 async def test_a_server_may_forbid_deleting(open_context: Callable[..., Awaitable[Context]]) -> None:
-    """With manifest_delete and blob_delete set to deny, nothing is deleted over the registry protocol."""
+    """With manifest_delete and blob_delete set to deny, the registry protocol deletes nothing; polly still can."""
     context = await open_context(manifest_delete="deny", blob_delete="deny")
     await create(context, NAME.name)
     made = image()
@@ -264,6 +264,7 @@ async def test_a_server_may_forbid_deleting(open_context: Callable[..., Awaitabl
             await deletion.delete_manifest(context, ADMIN, NAME, reference)
     with pytest.raises(Unsupported):
         await deletion.delete_blob(context, ADMIN, NAME, Digest(sha256(made.blobs[0])))
+    assert (await delete(context, tag="v1")).name == "v1"
 
 
 async def test_a_blob_in_use_is_kept(context: Context) -> None:
