@@ -27,11 +27,9 @@ class Hasher(Protocol):
 
     def update(self, data: bytes, /) -> None:
         """Hash the next bytes."""
-        ...
 
     def hexdigest(self) -> str:
         """The digest of all bytes so far, in lower-case hexadecimal."""
-        ...
 
 
 class Segment(Protocol):
@@ -40,22 +38,18 @@ class Segment(Protocol):
     @property
     def size(self) -> int:
         """The size of the upload in bytes when this request began to hold it."""
-        ...
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append bytes, and hash them as well. They are not durable before ``finish``."""
-        ...
 
     async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
         """Append the last bytes of this request, and store the size and digest; returns the size.
 
         Raises BlobUploadUnknown if the upload was aborted meanwhile.
         """
-        ...
 
     async def cut(self) -> None:
         """Remove what this request appended."""
-        ...
 
     async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
         """Append the last bytes and make a durable blob; returns its new storage key and its size. The upload ends.
@@ -66,7 +60,6 @@ class Segment(Protocol):
         Raises DigestInvalid if the digest differs. Then what this request appended is removed, or the upload is ended
         if much of it had to be read again. Raises BlobUploadUnknown if the upload was aborted meanwhile.
         """
-        ...
 
 
 class Blob(Protocol):
@@ -75,23 +68,18 @@ class Blob(Protocol):
     @property
     def size(self) -> int:
         """Its size in bytes."""
-        ...
 
     def fileno(self) -> int | None:
         """The descriptor for sendfile; None if the store has no files."""
-        ...
 
     async def read(self, offset: int, length: int) -> bytes:
         """Read ``length`` bytes at ``offset``; fewer only at the end of the blob."""
-        ...
 
     async def warm(self, offset: int, length: int) -> None:
         """Load a range into memory, so that sendfile does not wait for a disk."""
-        ...
 
     def close(self) -> None:
         """Close the blob."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,68 +97,54 @@ class BlobStore(Protocol):
 
     async def start(self, upload: str) -> None:
         """Begin an upload under a new name."""
-        ...
 
     async def size(self, upload: str) -> int:
         """The size of the upload in bytes. Raises BlobUploadUnknown if there is no such upload.
 
         If another request holds the upload, this waits a little: that may be writing its last bytes.
         """
-        ...
 
     def append(self, upload: str) -> AbstractAsyncContextManager[Segment]:
         """Hold the upload and continue it until the end of the block.
 
         Raises TooManyRequests while another request holds it, and BlobUploadUnknown if there is no such upload.
         """
-        ...
 
     async def abort(self, upload: str) -> bool:
         """Delete the upload; False if there is none."""
-        ...
 
     async def open(self, key: str) -> Blob:
         """Open the blob of a storage key. Raises BlobMissing."""
-        ...
 
     async def delete(self, key: str) -> None:
         """Delete a blob; a missing one is no error."""
-        ...
 
     async def delete_all(self, keys: Sequence[str]) -> int:
         """Delete many blobs; returns how many bytes that freed."""
-        ...
 
     async def set_aside(self, key: str) -> None:
         """Move a damaged blob to where nothing reads or deletes it; a missing one is no error."""
-        ...
 
     def parts(self) -> Sequence[str]:
         """The parts in which the storage keys can be listed."""
-        ...
 
     async def keys(self, part: str) -> Sequence[Stored]:
         """The blobs of a part."""
-        ...
 
     async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
         """The number and bytes of uploads that no request has used for so long; with ``delete`` they are deleted."""
-        ...
 
     async def trim(self, prefix: str, keep: int) -> None:
         """Delete the oldest uploads whose names have a prefix, until ``keep`` are left.
 
         Uploads that a request holds are not deleted.
         """
-        ...
 
     async def check(self) -> None:
         """Raise Unavailable or StorageFull if a blob could not be written now."""
-        ...
 
     def close(self) -> None:
         """Release threads and files."""
-        ...
 
 
 def upload_missing() -> BlobUploadUnknown:

@@ -68,7 +68,6 @@ class Body(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the pieces of the body."""
-        ...
 
 
 async def require_push(context: Context, actor: Actor, name: RepositoryName) -> int | None:
