@@ -18,13 +18,14 @@ import msgspec
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
 from polly_dockers.db.journal import records, state
+from polly_dockers.db.journal.records import Sealed
 from polly_dockers.db.schema import audit, audit_start, members, organisations, users
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 from polly_dockers.system.durations import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from sqlalchemy import ColumnElement, Connection, Row
     from sqlalchemy.sql.base import ReadOnlyColumnCollection
@@ -75,23 +76,6 @@ class Event(enum.StrEnum):
 
 
 TOKEN_EVENTS: Final = (Event.token_create, Event.token_use, Event.token_revoke)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry as it is stored."""
-
-    id: int
-    at: int
-    organisation_id: int | None
-    """None if no organisation is concerned."""
-    event: str
-    by: str
-    """The email of a user, OPERATOR or POLICY."""
-    address: str
-    subject: str
-    """An image path without the host, an email, the id of a token."""
-    detail: str
 
 
 _COLUMNS: Final = (
@@ -148,8 +132,7 @@ def append_as(
         "subject": subject,
         "detail": detail,
     }
-    number = _ADD.first(connection, values).id
-    records.add(connection, records.Audited(number, *values.values()))
+    records.add(connection, records.Audited(_ADD.first(connection, values).id, **values))
 
 
 def append_for_account(
@@ -212,7 +195,7 @@ def page(
     newest_first: bool = True,
     after: int | None = None,
     limit: int,
-) -> tuple[list[Entry], int | None]:
+) -> tuple[list[records.Audited], int | None]:
     """A keyset page of an organisation's entries, or of all entries, and the cursor of the next page.
 
     At most SCANNED entries are read. So a page may have fewer than ``limit`` entries, or none, although more follow.
@@ -231,7 +214,7 @@ def page(
     looked = query.order_by(audit.c.id.desc() if newest_first else audit.c.id).limit(SCANNED).subquery()
     chosen = select(looked).where(*_narrowed(looked.c, wanted))
     rows = connection.execute(chosen.order_by(looked.c.id.desc() if newest_first else looked.c.id).limit(limit + 1))
-    found = [Entry(*row) for row in rows]
+    found = [records.Audited(*row) for row in rows]
     if len(found) > limit:
         return found[:limit], found[limit - 1].id
     ends = select(func.count(), func.min(looked.c.id) if newest_first else func.max(looked.c.id))
@@ -274,18 +257,6 @@ def _narrowed(columns: ReadOnlyColumnCollection[str, Any], wanted: Wanted) -> It
 # --- the chain -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """The hash of an entry, at its position in the chain."""
-
-    position: int
-    hash: bytes
-
-    def __str__(self) -> str:
-        """``POSITION:HASH``, to be stored elsewhere and compared later."""
-        return f"{self.position}:{self.hash.hex()}"
-
-
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -300,7 +271,7 @@ def unsealed(connection: Connection) -> bool:
 
 
 def seal(connection: Connection) -> int:
-    """Seal up to BATCH entries; returns how many."""
+    """Sealed up to BATCH entries; returns how many."""
     rows = connection.execute(
         select(*_COLUMNS).where(audit.c.position.is_(None)).order_by(audit.c.id).limit(BATCH)
     ).all()
@@ -311,31 +282,31 @@ def seal(connection: Connection) -> int:
         before = _hash(before, position, row)
         connection.execute(update(audit).where(audit.c.id == row.id).values(position=position, hash=before))
     if rows:
-        records.add(connection, records.Sealed(position, before))
+        records.add(connection, Sealed(position, before))
     return len(rows)
 
 
-def start(connection: Connection) -> Seal:
+def start(connection: Connection) -> Sealed:
     """The seal before the first entry: that of the last dropped entry, or position 0."""
     row = connection.execute(select(audit_start.c.position, audit_start.c.hash)).first()
-    return Seal(row.position, row.hash) if row is not None else Seal(0, START)
+    return Sealed(row.position, row.hash) if row is not None else Sealed(0, START)
 
 
-def head(connection: Connection) -> Seal | None:
+def head(connection: Connection) -> Sealed | None:
     """The newest seal, also that of a dropped entry; None if nothing was ever sealed."""
     query = select(audit.c.position, audit.c.hash).where(audit.c.position.is_not(None))
     row = connection.execute(query.order_by(audit.c.position.desc()).limit(1)).first()
-    found = Seal(row.position, row.hash) if row is not None else start(connection)
+    found = Sealed(row.position, row.hash) if row is not None else start(connection)
     return found if found.position else None
 
 
-def sealed(connection: Connection, position: int) -> Seal | None:
+def sealed(connection: Connection, position: int) -> Sealed | None:
     """The seal at a position; None if there is none, or if its entry was dropped and is not the last dropped one."""
     begin = start(connection)
     if position and position == begin.position:
         return begin
     row = connection.execute(select(audit.c.position, audit.c.hash).where(audit.c.position == position)).first()
-    return Seal(row.position, row.hash) if row is not None else None
+    return Sealed(row.position, row.hash) if row is not None else None
 
 
 def oldest(connection: Connection) -> int | None:
@@ -366,7 +337,7 @@ def put_start(connection: Connection, begin: records.AuditStart) -> None:
     records.add(connection, begin)
 
 
-def broken(connection: Connection, after: Seal, limit: int = BATCH) -> tuple[Seal | None, int | None]:
+def broken(connection: Connection, after: Sealed, limit: int = BATCH) -> tuple[Sealed | None, int | None]:
     """Verify the next ``limit`` entries after a seal; returns (last verified seal, first broken position).
 
     The seal is None at the end of the chain, and the position is None if nothing is broken. Entries that were dropped
@@ -382,13 +353,4 @@ def broken(connection: Connection, after: Seal, limit: int = BATCH) -> tuple[Sea
         before = _hash(before, position, row)
         if row.position != position or row.hash != before:
             return None, position
-    return (Seal(position, before), None) if rows else (None, None)
-
-
-def add_all(connection: Connection, entries: Iterable[Sequence[Any]]) -> None:
-    """Insert entries from the journal that are missing here; each has the id and the other columns in order."""
-    names = [column.name for column in _COLUMNS]
-    for values in entries:
-        known = select(audit.c.id).where(audit.c.id == values[0])
-        if connection.execute(known).first() is None:
-            connection.execute(insert(audit).values(dict(zip(names, values, strict=True))))
+    return (Sealed(position, before), None) if rows else (None, None)

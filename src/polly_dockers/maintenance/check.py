@@ -18,6 +18,7 @@ from polly_dockers import db
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db.journal import frames, state
+from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import DigestInvalid, PollyError
 from polly_dockers.model import Digest
 from polly_dockers.registry import audit
@@ -63,7 +64,7 @@ class Checked:
     manifests: int = 0
     orphans: int = 0
     """Files that no row names; the garbage collector deletes them later."""
-    audit: db.audit.Seal | None = None
+    audit: Sealed | None = None
     """The newest seal of the audit log, if its chain is complete."""
     damages: list[Damage] = field(default_factory=list)
 
@@ -80,7 +81,7 @@ class Check:
     """The most bytes that are read each second; 0 for no limit."""
     backup: Path | None = None
     """The folder of a backup that blobs are repaired from."""
-    audit_head: db.audit.Seal | None = None
+    audit_head: Sealed | None = None
     """A seal from an earlier check, which the audit log must still contain."""
     progress: Callable[[int], None] = lambda _count: None
     """Called with the number of bytes that were checked since the last call."""
@@ -142,7 +143,7 @@ class Check:
             elif seal is not None and await database.read(db.audit.sealed, seal.position) != seal:
                 self._add(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
 
-    async def _sealed(self) -> tuple[db.audit.Seal | None, db.audit.Seal | None]:
+    async def _sealed(self) -> tuple[Sealed | None, Sealed | None]:
         """The newest seal in the journal, and the seal after which the audit log begins according to the journal."""
         folder, before = self.context.config.data, -1
         last = await self.context.database.read(state.last_batch)
@@ -150,10 +151,7 @@ class Check:
         while seal is None and last != before:  # again if it was compacted meanwhile
             seal, begin = await asyncio.to_thread(frames.sealed, folder, last)
             before, last = last, await self.context.database.read(state.last_batch)
-        return (
-            db.audit.Seal(seal.position, seal.hash) if seal is not None else None,
-            db.audit.Seal(begin.position, begin.hash) if begin is not None else None,
-        )
+        return seal, Sealed(begin.position, begin.hash) if begin is not None else None
 
     async def _manifests(self) -> None:
         after = 0

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from polly_dockers.context import Context
-    from polly_dockers.db.audit import Entry, Wanted
+    from polly_dockers.db.audit import Wanted
+    from polly_dockers.db.journal.records import Audited
     from polly_dockers.model import Actor
 
 
@@ -28,13 +29,13 @@ async def page(
     newest_first: bool,
     limit: int,
     after: int | None,
-) -> tuple[list[Entry], int | None]:
+) -> tuple[list[Audited], int | None]:
     """A page of an organisation's audit log, and the cursor of the next page. For admins.
 
     A page may have fewer entries than ``limit``, or none, although a next page follows.
     """
 
-    def query(connection: Connection) -> tuple[list[Entry], int | None]:
+    def query(connection: Connection) -> tuple[list[Audited], int | None]:
         organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
         return db.audit.page(
             connection, organisation_id, wanted=wanted, newest_first=newest_first, limit=limit, after=after

@@ -57,6 +57,13 @@ _KNOWN: Final[dict[type, Table]] = {
     records.MovedToTrash: trash,
     records.Audited: audit,
 }
+_SAME: Final[dict[type, tuple[str, ...]]] = {
+    records.User: ("email", "created_at"),
+    records.Organisation: ("created_at",),
+    records.Manifest: ("repository_id", "digest"),
+    records.Commit: ("repository_id", "tag", "pushed_at"),
+}
+"""Columns in which a row and a record with the same id must agree, if they are the same thing."""
 _HIDDEN: Final = cast(organisations.c.id, String).concat(MARK)
 
 
@@ -127,22 +134,13 @@ def _is_there(connection: Connection, record: object) -> bool:
 
 def _fits(connection: Connection, record: object) -> bool:
     """Whether the row with the record's id is the same thing; True if there is no such row."""
-    if isinstance(record, records.User):
-        query = select(users.c.email, users.c.created_at).where(users.c.id == record.id)
-        wanted: tuple[object, ...] = (record.email, record.created_at)
-    elif isinstance(record, records.Organisation):
-        query = select(organisations.c.created_at).where(organisations.c.id == record.id)
-        wanted = (record.created_at,)
-    elif isinstance(record, records.Manifest):
-        query = select(manifests.c.repository_id, manifests.c.digest).where(manifests.c.id == record.id)
-        wanted = (record.repository_id, record.digest)
-    elif isinstance(record, records.Commit):
-        query = select(commits.c.repository_id, commits.c.tag, commits.c.pushed_at).where(commits.c.id == record.id)
-        wanted = (record.repository_id, record.tag, record.pushed_at)
-    else:
+    names = _SAME.get(type(record))
+    if names is None:
         return True
+    table = _KNOWN[type(record)]
+    query = select(*(table.c[name] for name in names)).where(table.c.id == record.id)  # type: ignore[attr-defined]
     row = connection.execute(query).first()
-    return row is None or tuple(_plain(value) for value in row) == wanted
+    return row is None or all(_plain(row[at]) == getattr(record, name) for at, name in enumerate(names))
 
 
 def _plain(value: object) -> object:

@@ -118,23 +118,30 @@ class Purged(Record, frozen=True, tag="purged"):
 
 
 class Audited(Record, frozen=True, tag="audited"):
-    """An entry of the audit log was written."""
+    """An entry of the audit log."""
 
     id: int
     at: int
     organisation_id: int | None
+    """None if no organisation is concerned."""
     event: str
     by: str
+    """The email of a user, or one of ``audit.OPERATOR`` and ``audit.POLICY``."""
     address: str
     subject: str
+    """An image path without the host, an email, the id of a token."""
     detail: str
 
 
 class Sealed(Record, frozen=True, tag="sealed"):
-    """The audit log was sealed up to this position of its chain."""
+    """The hash of an entry of the audit log, at its position in the chain. All entries up to it are sealed."""
 
     position: int
     hash: bytes
+
+    def __str__(self) -> str:
+        """``POSITION:HASH``, to be stored elsewhere and compared later."""
+        return f"{self.position}:{self.hash.hex()}"
 
 
 class AuditStart(Record, frozen=True, tag="audit-start"):

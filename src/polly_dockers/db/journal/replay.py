@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
+from msgspec.structs import asdict
 from sqlalchemy import delete, func, insert, select, update
 
 from polly_dockers.db import audit, garbage, manifests, restore, schema, trash
@@ -54,31 +54,15 @@ class Replay:
         return True
 
     def _organisation(self, record: records.Organisation) -> None:
-        settings = {"slug": record.slug, "create_on_push": int(record.create_on_push), "policy": record.policy}
-        values = {"id": record.id, "created_at": record.created_at, **settings}
-        if not self._put(organisations, values):
+        if not self._put(organisations, asdict(record)):
+            settings = {"slug": record.slug, "create_on_push": int(record.create_on_push), "policy": record.policy}
             self._connection.execute(update(organisations).where(organisations.c.id == record.id).values(settings))
 
     def _user(self, record: records.User) -> None:
-        values = {"id": record.id, "email": record.email, "created_at": record.created_at}
-        self._put(users, values | {"password_hash": self._nobody})
+        self._put(users, asdict(record) | {"password_hash": self._nobody})
 
     def _repository(self, record: records.Repository) -> None:
-        self._put(
-            repositories,
-            {
-                "id": record.id,
-                "organisation_id": record.organisation_id,
-                "name": record.name,
-                "description": record.description,
-                "access": record.access,
-                "sparse_indexes": record.sparse_indexes,
-                "policy": record.policy,
-                "created_by": record.created_by,
-                "created_at": record.created_at,
-                "active_at": record.created_at,
-            },
-        )
+        self._put(repositories, asdict(record) | {"active_at": record.created_at})
 
     def _changed(self, record: records.RepositoryChanged) -> None:
         allowed = {"description", "access", "sparse_indexes", "policy"}
@@ -90,33 +74,21 @@ class Replay:
         made = self._put(
             schema.manifests,
             {
-                "id": record.id,
-                "repository_id": record.repository_id,
-                "digest": record.digest,
+                **asdict(record),
                 "media_type": parsed.media_type,
                 "artifact_type": parsed.artifact_type,
                 "subject": parsed.subject,
                 "annotations": manifests.text_of(parsed.annotations),
-                "platforms": record.platforms,
                 "size": parsed.size,
                 "total_size": parsed.size,
-                "pushed_by": record.pushed_by,
-                "pushed_at": record.pushed_at,
-                "body": record.body,
             },
         )
         if made:
             self.manifests.append(record.id)
 
     def _commit(self, record: records.Commit) -> None:
-        values = {
-            "id": record.id,
-            "repository_id": record.repository_id,
-            "tag": record.tag,
-            "manifest_id": record.manifest_id,
-            "pushed_by": record.pushed_by,
-            "pushed_at": record.pushed_at,
-        }
+        values = asdict(record)
+        del values["active"]  # its tag has that row
         if not self._put(commits, values) or not record.active:
             return
         place = {"manifest_id": record.manifest_id, "commit_id": record.id}
@@ -126,23 +98,7 @@ class Replay:
             self._connection.execute(insert(tags).values(row))
 
     def _moved_to_trash(self, record: records.MovedToTrash) -> None:
-        made = self._put(
-            schema.trash,
-            {
-                "id": record.id,
-                "organisation_id": record.organisation_id,
-                "repository_id": record.repository_id,
-                "kind": record.kind,
-                "name": record.name,
-                "tags": record.tags,
-                "commits": 0,
-                "size": 0,
-                "deleted_by": record.deleted_by,
-                "by_policy": int(record.by_policy),
-                "deleted_at": record.deleted_at,
-            },
-        )
-        if not made:
+        if not self._put(schema.trash, asdict(record) | {"commits": 0, "size": 0}):
             return
         hide = {
             trash.TAG: self._move_tag,
@@ -218,7 +174,7 @@ class Replay:
             trash.delete_item(self._connection, item.id)
 
     def _audited(self, record: records.Audited) -> None:
-        audit.add_all(self._connection, [msgspec.structs.astuple(record)])
+        self._put(schema.audit, asdict(record))
 
     def _audit_start(self, record: records.AuditStart) -> None:
         audit.put_start(self._connection, record)

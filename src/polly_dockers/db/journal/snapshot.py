@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, select
 
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, Row
+
+R = TypeVar("R", bound=records.Record)
 
 CHUNK: Final = 500
 """The most records of one batch."""
@@ -50,11 +51,10 @@ def _chunks(connection: Connection) -> Iterator[list[records.Record]]:
 def _records(connection: Connection) -> Iterator[records.Record]:
     """Yield all records in an order that can be applied: the trash comes before what has the same names now."""
     for user in connection.execute(select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.id)):
-        yield records.User(user.id, user.email, user.created_at)
+        yield _record(records.User, user)
     order = (organisations.c.deleted_at.is_(None), organisations.c.id)
     for row in connection.execute(select(organisations).order_by(*order)).all():
-        plain = row.slug.partition(MARK)[0]
-        yield records.Organisation(row.id, plain, bool(row.create_on_push), row.created_at, row.policy)
+        yield _record(records.Organisation, row, slug=_plain(row.slug), create_on_push=bool(row.create_on_push))
         yield from _repositories(connection, row.id)
         if row.deleted_at is not None:
             mine = (schema.trash.c.kind == trash.ORGANISATION) & (schema.trash.c.organisation_id == row.id)
@@ -71,28 +71,17 @@ def _audit(connection: Connection) -> Iterator[records.Record]:
     after: int | None = 0
     while after is not None:
         found, after = audit.page(connection, None, newest_first=False, after=after, limit=CHUNK)
-        for entry in found:
-            yield records.Audited(*astuple(entry))
+        yield from found
     head = audit.head(connection)
     if head is not None:
-        yield records.Sealed(head.position, head.hash)
+        yield head
 
 
 def _repositories(connection: Connection, organisation_id: int) -> Iterator[records.Record]:
     mine = repositories.c.organisation_id == organisation_id
     order = (repositories.c.name.not_like(f"%{MARK}%"), repositories.c.id)  # those with a mark are deleted
     for row in connection.execute(select(repositories).where(mine).order_by(*order)).all():
-        yield records.Repository(
-            row.id,
-            row.organisation_id,
-            row.name.partition(MARK)[0],
-            row.description,
-            row.access,
-            row.sparse_indexes,
-            row.created_by,
-            row.created_at,
-            row.policy,
-        )
+        yield _record(records.Repository, row, name=_plain(row.name))
         yield from _content(connection, row.id)
         if row.deleted_at is not None:
             item = (schema.trash.c.kind == trash.REPOSITORY) & (schema.trash.c.repository_id == row.id)
@@ -102,58 +91,37 @@ def _repositories(connection: Connection, organisation_id: int) -> Iterator[reco
 def _content(connection: Connection, repository_id: int) -> Iterator[records.Record]:
     mine = manifests.c.repository_id == repository_id
     for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_not(None))):
-        yield _manifest(row)
+        yield _record(records.Manifest, row, digest=_plain(row.digest))
         yield from _commits(connection, commits.c.manifest_id == row.id)
         yield from _in_trash(connection, schema.trash.c.id == row.trash_id)
     for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_(None))):
-        yield _manifest(row)
+        yield _record(records.Manifest, row)
     gone = (schema.trash.c.repository_id == repository_id) & (schema.trash.c.kind == trash.TAG)
     yield from _in_trash(connection, gone)
     alive = select(manifests.c.id).where(mine, manifests.c.trash_id.is_(None))
     yield from _commits(connection, (commits.c.repository_id == repository_id) & commits.c.manifest_id.in_(alive))
 
 
-def _manifest(row: Row[*tuple[Any, ...]]) -> records.Manifest:
-    return records.Manifest(
-        row.id,
-        row.repository_id,
-        row.digest.partition(MARK)[0],
-        row.media_type,
-        row.platforms,
-        row.pushed_by,
-        row.pushed_at,
-        row.body,
-    )
-
-
 def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator[records.Commit]:
     query = select(commits, tags.c.commit_id).outerjoin(tags, tags.c.commit_id == commits.c.id).where(condition)
     for row in connection.execute(query.order_by(commits.c.id)):
-        yield records.Commit(
-            row.id,
-            row.repository_id,
-            row.tag,
-            row.manifest_id,
-            row.pushed_by,
-            row.pushed_at,
-            active=row.commit_id is not None,
-        )
+        yield _record(records.Commit, row, active=row.commit_id is not None)
 
 
 def _in_trash(
     connection: Connection, condition: ColumnElement[bool]
 ) -> Iterator[records.MovedToTrash | records.Claimed]:
     for row in connection.execute(select(schema.trash).where(condition).order_by(schema.trash.c.id)).all():
-        yield records.MovedToTrash(
-            row.id,
-            row.organisation_id,
-            row.repository_id,
-            row.kind,
-            row.name,
-            row.tags,
-            row.deleted_by,
-            row.deleted_at,
-            bool(row.by_policy),
-        )
+        yield _record(records.MovedToTrash, row, by_policy=bool(row.by_policy))
         if row.purging_at is not None:
             yield records.Claimed(row.id)
+
+
+def _record(kind: type[R], row: Row[*tuple[Any, ...]], **changed: object) -> R:
+    """The record of a row: each field has the value of the column of its name, unless ``changed`` has another."""
+    return kind(**{name: changed[name] if name in changed else getattr(row, name) for name in kind.__struct_fields__})
+
+
+def _plain(name: str) -> str:
+    """A name without the mark of what is in the trash."""
+    return name.partition(MARK)[0]

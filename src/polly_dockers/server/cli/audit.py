@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from polly_dockers.context import Context
-    from polly_dockers.db.audit import Entry
+    from polly_dockers.db.journal.records import Audited
 
 PAGE: Final = 500
 """Entries of the audit log in one transaction."""
@@ -87,8 +87,8 @@ def run_audit(
     if problem := audit_filter.problem(by, wanted.since, wanted.until):
         raise BadRequest(problem)
 
-    async def read(context: Context) -> list[Entry]:
-        found: list[Entry] = []
+    async def read(context: Context) -> list[Audited]:
+        found: list[Audited] = []
         after: int | None = None
         while len(found) < latest:
             page, after = await context.database.read(_entries, org, wanted, after, min(latest - len(found), PAGE))
@@ -121,7 +121,7 @@ def run_audit(
 
 def _entries(
     connection: Connection, org: str | None, wanted: Wanted, after: int | None, limit: int
-) -> tuple[list[Entry], int | None]:
+) -> tuple[list[Audited], int | None]:
     found = members.find_organisation(connection, org) if org is not None else None
     return db.audit.page(connection, found, wanted=wanted, after=after, limit=limit)
 

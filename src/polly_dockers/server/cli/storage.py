@@ -21,7 +21,7 @@ from polly_dockers.cli import tables
 from polly_dockers.cli.help import HelpedCommand
 from polly_dockers.cli.options import Output
 from polly_dockers.cli.tables import Column
-from polly_dockers.db.audit import Seal
+from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.formatting import counted, size
 from polly_dockers.maintenance import backup
@@ -215,14 +215,14 @@ def _was(count: int) -> str:
     return "was" if count == 1 else "were"
 
 
-def _seal(text: str | None) -> Seal | None:
+def _seal(text: str | None) -> Sealed | None:
     if text is None:
         return None
     position, _, digest = text.partition(":")
     if not position.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
         msg = "--audit-head must be POSITION:HASH, as polly-server check prints it."
         raise BadRequest(msg)
-    return Seal(int(position), bytes.fromhex(digest))
+    return Sealed(int(position), bytes.fromhex(digest))
 
 
 @app.command("rebuild", cls=HelpedCommand, epilog="polly-server rebuild --data data")

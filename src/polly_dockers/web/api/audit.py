@@ -14,7 +14,7 @@ from polly_dockers.web.api import params
 
 if TYPE_CHECKING:
     from polly_dockers.auth.sign_in import SignedIn
-    from polly_dockers.db.audit import Entry
+    from polly_dockers.db.journal.records import Audited
     from polly_dockers.web.request import Request
     from polly_dockers.web.response import Response
 
@@ -72,5 +72,5 @@ def _wanted(request: Request, organisation: str) -> Wanted:
     )
 
 
-def _item(entry: Entry) -> api_types.AuditItem:
+def _item(entry: Audited) -> api_types.AuditItem:
     return api_types.AuditItem(params.time(entry.at), entry.event, entry.by, entry.address, entry.subject, entry.detail)
