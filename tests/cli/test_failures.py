@@ -95,7 +95,7 @@ def test_a_proxy_error_and_a_redirect_are_told(nobody: User) -> None:
     with answering(502, "Bad Gateway") as address:
         assert "answered 502" in login(nobody, address)
     with answering(308, "", {"location": "https://registry.acme.example/api/v1"}) as address:
-        assert "sends on to https://registry.acme.example/api/v1" in login(nobody, address)
+        assert "redirects to https://registry.acme.example/api/v1" in login(nobody, address)
 
 
 def test_too_many_attempts_say_when_to_try_again(nobody: User) -> None:
@@ -283,9 +283,9 @@ def test_a_bug_is_one_line(nobody: User) -> None:
         ("members invite", "There is no command 'invite'. Did you mean 'add'? See polly members --help."),
         (
             "org create x",
-            "There is no command 'create'. Who runs the server has it: polly-server org create. See polly org --help.",
+            "There is no command 'create'. Operators of the server use: polly-server org create. See polly org --help.",
         ),
-        ("usage", "There is no command 'usage'. Who runs the server has it: polly-server usage. See polly --help."),
+        ("usage", "There is no command 'usage'. Operators of the server use: polly-server usage. See polly --help."),
         ("dockers lst", "There is no command 'lst'. Did you mean 'list'? See polly dockers --help."),
         ("dockers list --al", "There is no option --al. See polly dockers list --help."),
         ("dockers list --output xml", "--output 'xml' is not one of table, json. See polly dockers list --help."),

@@ -149,7 +149,7 @@ def test_a_tag_that_went_with_its_commit_comes_back(ann: User, digest: str) -> N
 def test_an_option_twice(ann: User, digest: str) -> None:
     """Exit code 2, and nothing is deleted: of two tags one would be passed over in silence."""
     done = ann.polly("dockers", "delete", "--name", "one", "--tag", "v1", "--tag", "v2", "--yes")
-    assert (done.code, "--tag is there twice" in done.err) == (2, True)
+    assert (done.code, "--tag is given twice" in done.err) == (2, True)
     assert tags(ann) == ["v1 active"]
     assert digest
 

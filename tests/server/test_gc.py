@@ -72,7 +72,7 @@ def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
     time_passes(server)
     assert "take 1 blob of 15 B" in collect(server, "--dry-run")
     assert digest in server.stored()
-    assert "Took 1 blob of 15 B" in collect(server)
+    assert "Collected 1 blob of 15 B" in collect(server)
     assert repo.blob(digest).status == 404
     assert digest in server.stored()
     time_passes(server)
@@ -193,7 +193,7 @@ def test_a_deleted_blob_gives_its_space_back(server: Server, ann: Person) -> Non
     digest = repo.push_blob(b"deleted by hand")
     assert repo.delete(f"blobs/{digest}").status == 202
     assert repo.blob(digest).status == 404
-    assert "Took 1 blob " in collect(server)
+    assert "Collected 1 blob " in collect(server)
     time_passes(server)
     assert "Deleted 1 blob " in collect(server)
     assert server.stored() == set()
@@ -286,7 +286,7 @@ def test_keys_without_a_row_go(server: Server, ann: Person) -> None:
     part = next((server.data / "blobs" / "sha256").iterdir())
     orphan = part / f"{part.name}{'0' * 62}.{'1' * 16}"
     orphan.write_bytes(b"orphan")
-    assert "Took 0 files that no image uses" in collect(server)
+    assert "Collected 0 files that no image uses" in collect(server)
     assert orphan.exists()
 
 

@@ -303,7 +303,7 @@ class Client:
         self._date = response.headers.get("date", "")
         if response.status in _REDIRECTS:
             target = clean(response.headers.get("location", "another address"))
-            msg = f"{self.server} sends on to {target}. Sign in there: polly login --server URL"
+            msg = f"{self.server} redirects to {target}. Use that address: polly login --server URL"
             raise RequestError(msg,
                                response.status)  # fmt: skip
         if response.status == _PROXY_SIGN_IN:
@@ -323,8 +323,8 @@ class Client:
             if isinstance(reason, ssl.SSLCertVerificationError):
                 if reason.verify_code in _WRONG_TIME:
                     return UnreachableError(
-                        f"The certificate of {self.server} can't be trusted: {reason.verify_message}. This "
-                        f"machine takes today for {datetime.now(UTC):%Y-%m-%d}; if that is wrong, set its clock."
+                        f"The certificate of {self.server} can't be trusted: {reason.verify_message}. The "
+                        f"clock of this machine says {datetime.now(UTC):%Y-%m-%d}; if that is wrong, set it."
                     )
                 return UnreachableError(
                     f"The certificate of {self.server} can't be trusted: {reason.verify_message}. If your organisation "
@@ -354,14 +354,15 @@ class Client:
         request = clean(response.headers.get("x-request-id", ""))
         if not message:
             message = (
-                f"{self.server} answered {response.status}. Try again later; if it lasts, tell your administrator."
+                f"{self.server} answered {response.status}. Try again later. If that does not help, tell your "
+                "administrator."
             )
         if response.status not in _REFUSALS and request:
             message += f" (request {request})"
         if response.status == _UNAUTHORIZED and codes and self._variable:
             message = (
-                f"{self.server} does not take the access token in the variable POLLY_TOKEN. {message} Set another one, "
-                f"or unset POLLY_TOKEN and run: polly login --server {self.server}"
+                f"{self.server} does not accept the access token in the variable POLLY_TOKEN. {message} Set another "
+                f"one, or unset POLLY_TOKEN and run: polly login --server {self.server}"
             )
         elif response.status == _UNAUTHORIZED and codes and not self._email:
             message += f" To sign in again, run: polly login --server {self.server}"
@@ -453,7 +454,7 @@ def _cause(error: Exception) -> str:
     if any(isinstance(each, http.client.RemoteDisconnected) for each in chain):
         return f"{proxy}it closed the connection without an answer"
     if any(isinstance(each, urllib3.exceptions.ProtocolError | http.client.HTTPException) for each in chain):
-        return f"{proxy}its answer broke off, or is not HTTP"
+        return f"{proxy}its answer was cut off, or is not HTTP"
     return f"{proxy}the connection failed"
 
 

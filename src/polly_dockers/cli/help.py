@@ -58,9 +58,9 @@ class HelpedCommand(_Help, TyperCommand):
             if getattr(each, "metavar", None) in {"DIR", "FILE"} and given.get(each.name) == "":
                 ctx.fail(f"{each.opts[0]} is empty.")  # the current folder is written "."
             if order.count(each) > 1 and not getattr(each, "is_flag", False):
-                ctx.fail(f"{each.opts[0]} is there twice: give it once.")
+                ctx.fail(f"{each.opts[0]} is given twice: give it once.")
             if set(each.opts) & set(args) and set(each.secondary_opts) & set(args) and order.count(each) > 1:
-                ctx.fail(f"{each.opts[0]}/{each.secondary_opts[0]} is there twice: give it once.")
+                ctx.fail(f"{each.opts[0]}/{each.secondary_opts[0]} is given twice: give it once.")
         return super().parse_args(ctx, args)
 
 
@@ -77,7 +77,7 @@ class HelpedGroup(_Help, TyperGroup):
 
 def argument_for(flag: str, metavar: str | None) -> object:
     """Return the annotation of an argument that stands for the value of an option."""
-    words = f"The same as {flag}, which may be left out before it."
+    words = f"The same as {flag}; you may leave out {flag}."
     return Annotated[str | None, typer.Argument(metavar=metavar, help=words, show_default=False)]
 
 

@@ -49,7 +49,7 @@ def choose(url: str, environment: Mapping[str, str]) -> Proxy | None:
     if not named:
         return None
     if name == "HTTP_PROXY" and environment.get("REQUEST_METHOD"):
-        msg = "HTTP_PROXY is not used where REQUEST_METHOD is set: a stranger's request may have set it (CGI)."
+        msg = "HTTP_PROXY is not used if REQUEST_METHOD is set: a stranger's request may have set it (CGI)."
         raise CommandError(msg)
     if is_direct(target.hostname or "", target.port or _PORTS[target.scheme], _any(environment, "NO_PROXY")):
         return None

@@ -17,7 +17,7 @@ _WORDS = (
     (r"Option '(.+?)' does not take a value\.", "{0} takes no value."),
     (r"Got unexpected extra argument\S* \((.+)\)", "There are too many arguments: {0}."),
     (r"Missing command\.", "Which command is missing."),
-    (r"(\S+ is (?:there twice: give it once|missing|empty)|.+ are different\. Give one of them)\.", "{0}."),  # ours
+    (r"(\S+ is (?:given twice: give it once|missing|empty)|.+ are different\. Give one of them)\.", "{0}."),  # ours
 )
 """The library's messages about the command line, in several of its versions, and ours."""
 _VALUES = (
@@ -63,7 +63,7 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
 def _meant(word: str, context: Any, path: str) -> str:  # noqa: ANN401 - the context of that library
     """Return a suggestion for a word of another tool or of polly-server; empty if there is none."""
     if word in _OPERATORS.get(path, ()):
-        return f" Who runs the server has it: {path.replace('polly', 'polly-server', 1)} {word}."
+        return f" Operators of the server use: {path.replace('polly', 'polly-server', 1)} {word}."
     known = getattr(context.command, "commands", {}) if context else {}
     near = next((each for each in _MEANT.get(word, ()) if each in known), "")
     return f" Did you mean {near!r}?" if near else ""

@@ -104,7 +104,7 @@ def require_backup(source: Path) -> None:
 
 
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
-    """Make a data folder from a backup. ``start`` and root are as in ``backup``.
+    """Create a data folder from a backup. ``start`` and root are as in ``backup``.
 
     Raises Unavailable if ``source`` is not a backup, if ``data`` holds a registry, if it holds a journal with changes
     that the backup lacks, or if a copy does not match its digest.

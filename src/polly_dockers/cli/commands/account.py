@@ -59,7 +59,7 @@ def login(
 def logout(call: Call) -> None:
     """Sign out, and revoke the access token on the server.
 
-    If the server can't be reached, the token is deleted here all the same, and the exit code is 1.
+    If the server can't be reached, the token is still deleted here, and the exit code is 1.
     """
     from polly_dockers.cli.actions import account
 

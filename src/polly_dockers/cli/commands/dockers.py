@@ -91,7 +91,7 @@ def commit_list(
 ) -> None:
     """List every push to a docker repository.
 
-    You can pull each of them, also if its tag was overwritten.
+    You can pull each of them, even if its tag was overwritten.
     The default is the 20 newest; --all, --latest and --oldest change that.
     """
     from polly_dockers.cli import listing
@@ -117,7 +117,7 @@ def tags(
 ) -> None:
     """List the tags of a docker repository.
 
-    Shows the commit that a pull of each tag gets.
+    For each tag, shows the commit that a pull of it gets.
     The default is the 20 with the most recent pushes; --all, --latest and --oldest change that.
     """
     from polly_dockers.cli import listing

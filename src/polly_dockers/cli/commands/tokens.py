@@ -45,7 +45,7 @@ def create(
     ] = None,
     scope: Annotated[
         Literal["registry", "full"],
-        typer.Option(help="registry: pull and push as you may. full: all commands too; needs your password."),
+        typer.Option(help="registry: pull and push with your rights. full: all commands too; needs your password."),
     ] = "registry",
     expires: Annotated[
         str, typer.Option(metavar="TIME", help="How long the token works: 12h, 30d, at most 365d.")
@@ -83,7 +83,7 @@ def revoke(
 ) -> None:
     """Revoke an access token.
 
-    The server refuses it from the next request on, and so it does all tokens that were created with it.
+    From the next request on, the server refuses it and all tokens that were created with it.
     You are asked first if you choose the token from a list, or if you are signed in with it here.
     """
     from polly_dockers.cli.actions import tokens

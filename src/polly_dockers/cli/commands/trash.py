@@ -38,7 +38,7 @@ def delete(
 
     Docker can't pull it any more. You can restore it for 30 days, or as long as the server is set to:
     polly dockers restore.
-    The commits of a deleted tag stay, as inactive commits. A deleted commit takes its tags with it.
+    The commits of a deleted tag stay, as inactive commits. Deleting a commit also deletes its tags.
     """
     from polly_dockers.cli.actions import trash
 

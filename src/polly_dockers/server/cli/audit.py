@@ -49,20 +49,20 @@ def run_audit(
     event: Annotated[
         Event | None, typer.Option("--event", metavar="EVENT", help="Only this event, such as delete.")
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="EMAIL", help="Only what they did.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="EMAIL", help="Only what this user did.")] = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="ORG/NAME", help="Only what was done to this docker repository.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="From then on: 7d, yesterday, 2026-11-24.")
+        str | None, typer.Option("--since", metavar="TIME", help="Only from this time on: 7d, yesterday, 2026-11-24.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Until then; a day with all of it.")
+        str | None, typer.Option("--until", metavar="TIME", help="Only until this time; a day is included as a whole.")
     ] = None,
-    all_events: Annotated[bool, typer.Option("--all-events", help="Also what was done with access tokens.")] = False,
-    latest: Annotated[
-        int, typer.Option("--latest", min=1, metavar="N", help="How many entries, the newest first.")
-    ] = 20,
+    all_events: Annotated[
+        bool, typer.Option("--all-events", help="Also list what was done with access tokens.")
+    ] = False,
+    latest: Annotated[int, typer.Option("--latest", min=1, metavar="N", help="List the N newest entries.")] = 20,
     output: Output = "table",
 ) -> None:
     """Print the audit log of all organisations, newest first.

@@ -52,7 +52,7 @@ Data = Annotated[
         readable=False,
         metavar="DIR",
         callback=_choose,
-        help="Data folder; else that of the settings file.",
+        help="Data folder. Without it, the settings file names the folder.",
     ),
 ]
 ConfigFile = Annotated[

@@ -59,19 +59,22 @@ def run_rotate(
     data: Data = Path("data"),
     *,
     revoke: Annotated[
-        bool, typer.Option("--revoke", help="Delete all older keys at once, such as after one was stolen.")
+        bool, typer.Option("--revoke", help="Delete all older keys at once, for example after one was stolen.")
     ] = False,
 ) -> None:
-    """Make a new signing key, while the server runs. Nobody is signed out.
+    """Create a new signing key, while the server runs. Nobody is signed out.
 
-    Older keys verify until all that they signed has expired, and are deleted then. With --revoke they are deleted now:
-    what they signed is refused from the next request on, and Docker gets a new token automatically.
+    Tokens that older keys signed work until they expire. Then the older keys are deleted. With --revoke they are
+    deleted now: their tokens are refused from the next request on, and Docker gets a new token automatically.
     """
     kid = folder.transaction(data, lambda connection: _rotate(connection, revoke=revoke))
     if revoke:
-        print(f"Key {kid} signs from now on. All others are deleted, and what they signed is refused.")
+        print(f"Key {kid} signs from now on. All others are deleted, and tokens that they signed are refused.")
     else:
-        print(f"Key {kid} signs in {db.keys.AHEAD} seconds. Those before it go once all that they signed has expired.")
+        print(
+            f"Key {kid} will sign in {db.keys.AHEAD} seconds. Older keys are deleted when everything that they signed "
+            "has expired."
+        )
 
 
 def _rotate(connection: Connection, *, revoke: bool) -> str:

@@ -25,7 +25,7 @@ from polly_dockers.system import ownership, process, secret_input
 from polly_dockers.system.ownership import AccessDenied
 
 app: Final = group(
-    "Make a registry, run it, and look after its organisations and users on the machine that holds it.", root=True
+    "Create a registry, run it, and manage its organisations and users on the machine that it runs on.", root=True
 )
 
 
@@ -41,7 +41,7 @@ def main() -> NoReturn:
         if os.environ.get("POLLY_DEBUG") and not isinstance(error, PollyError | secret_input.UnreadableError):
             raise
         message, code = _failure(error)
-        unexpected = "This failed where it should not. POLLY_DEBUG=1 before the command shows where."
+        unexpected = "An unexpected failure of polly-server. To see the details, put POLLY_DEBUG=1 before the command."
         print(f"Error: {message or unexpected}", file=sys.stderr)  # no word of the error: it may hold a password
     raise SystemExit(code)
 
@@ -76,7 +76,7 @@ def _main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Run the Polly Docker Repository and look after it."""
+    """Run the Polly Docker Repository, and manage it."""
 
 
 @app.command(
@@ -85,14 +85,15 @@ def _main(
     "polly-server init --data data --org acme --email ann@acme.example --password-stdin < password.txt",
 )
 def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False) -> None:
-    """Make the database, an organisation and its first admin."""
+    """Create the database, an organisation and its first admin."""
     parse_slug(org)
     email = parse_email(email)
     hashed = hash_now(users.read_password(email, from_stdin=password_stdin))
     data_folder.prepare(data)
     data_folder.transaction(data, lambda connection: run.first_organisation(connection, org, email, hashed))
     print(
-        f"Organisation {org} with the admin {email} is in {data}. Start it: polly-server run --data {quote(str(data))}"
+        f"Created the organisation {org} with the admin {email} in {data}. "
+        f"Start the server: polly-server run --data {quote(str(data))}"
     )
 
 

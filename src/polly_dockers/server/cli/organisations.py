@@ -42,13 +42,13 @@ def run_create(
         bool, typer.Option(help="A push to a repository that does not exist creates it.")
     ] = False,
 ) -> None:
-    """Make an organisation. Give it an admin with polly-server user add."""
+    """Create an organisation. Give it an admin with polly-server user add."""
     folder.transaction(
         data, lambda connection: members.create_organisation(connection, org, create_on_push=create_on_push)
     )
     print(
-        f"Organisation {org} is made. Give it an admin: polly-server user add{folder.option()} --org {org} --email … "
-        "--role admin"
+        f"Created the organisation {org}. Give it an admin: polly-server user add{folder.option()} --org {org} "
+        "--email … --role admin"
     )
 
 
@@ -84,7 +84,7 @@ def run_delete(
         found = folder.transaction(data, lambda connection: members.describe_contents(connection, org))
         print(f"This moves the organisation {org} to the trash, with {found}.", file=sys.stderr)
         if not sys.stdin.isatty():
-            print("Error: Nothing was deleted. To delete without being asked, add --yes.", file=sys.stderr)
+            print("Error: Nothing was deleted. To delete without a question, add --yes.", file=sys.stderr)
             raise SystemExit(2)
         typer.confirm("Delete it?", abort=True, err=True)
     item = folder.transaction(data, lambda connection: deletion.delete_organisation(connection, org))
@@ -113,7 +113,9 @@ def run_restore(
     item: Annotated[
         int | None,
         typer.Option(
-            "--item", metavar="NUMBER", help="Which one, if several had the name; org list --deleted shows the numbers."
+            "--item",
+            metavar="NUMBER",
+            help="Number of the organisation, if several have the name; org list --deleted shows it.",
         ),
     ] = None,
     as_: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Restore it under another name.")] = None,
@@ -137,7 +139,7 @@ def _choose(connection: Connection, found: list[Item]) -> Item:
             f"\n  --item {each.id}: {_contents(connection, each)}, deleted {tables.date(moment(each.deleted_at))}"
             for each in found
         )
-        msg = f"The trash holds {len(found)} organisations {found[0].name}. Say which one:{lines}"
+        msg = f"The trash has {len(found)} organisations with the name {found[0].name}. Choose one:{lines}"
         raise BadRequest(msg)
     return found[0]
 
@@ -182,7 +184,7 @@ def run_list(
         tables.show([tables.Column(title) for title in titles], lines)
     else:
         command = f"polly-server org create{folder.option()} --org …"
-        print(f"There is no organisation yet. Make one: {command}", file=sys.stderr)
+        print(f"There is no organisation yet. Create one: {command}", file=sys.stderr)
     if in_trash:
         count = counted(len(in_trash), "deleted organisation")
         print(f"{count} can be restored: polly-server org list{folder.option()} --deleted", file=sys.stderr)

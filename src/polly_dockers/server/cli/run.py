@@ -63,7 +63,9 @@ def run_server(
     options: dict[str, object],
     *,
     config_file: ConfigFile = None,
-    demo: Annotated[bool, typer.Option("--demo", help="If there is no organisation, make demo with an admin.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="If there is no organisation, create demo with an admin.")
+    ] = False,
 ) -> None:
     """Serve the registry until SIGTERM. Requests in flight then finish first.
 
@@ -132,7 +134,7 @@ def _print_ready(settings: config.Config, password: str | None) -> None:
         path = f"{settings.registry}/{DEMO_ORG}/hello"
         print(f"""
 The organisation {DEMO_ORG} is new. Its admin is {DEMO_EMAIL}, the password {password}
-(shown this once). Paste in another terminal, in this folder:
+(shown only once). Paste in another terminal, in this folder:
 
   export PATH="$PWD/.venv/bin:$PATH"
   echo '{password}' | polly login --server {settings.url} --email {DEMO_EMAIL} --password-stdin

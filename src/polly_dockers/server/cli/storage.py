@@ -87,7 +87,7 @@ def run_restore(
     ],
     data: Data = Path("data"),
 ) -> None:
-    """Make a data folder from a backup. The registry is as it was at the time of the backup."""
+    """Create a data folder from a backup. The registry is as it was at the time of the backup."""
     with _bar("restoring") as start:
         done = backup.restore(from_, data, start)
     data_folder.prepare(data)
@@ -134,10 +134,10 @@ def run_check(
             min=0,
             max=100,
             metavar="PERCENT",
-            help="Percent of the blobs whose bytes are read; 0: none, only sizes are compared.",
+            help="Percentage of the blobs that are read; 0: only compare sizes.",
         ),
     ] = 100,
-    rate: Annotated[float, typer.Option(min=0, metavar="MB/S", help="Most MB/s that are read; 0: no limit.")] = 0,
+    rate: Annotated[float, typer.Option(min=0, metavar="MB/S", help="Read at most this many MB/s; 0: no limit.")] = 0,
     audit_head: Annotated[
         str | None, typer.Option(metavar="POSITION:HASH", help="Head of the audit log that an earlier check printed.")
     ] = None,
@@ -193,7 +193,7 @@ def _print_checked(seen: Checked) -> None:
         f"{_verdict(seen)}"
     )
     if seen.audit is not None:
-        print(f"The audit log is whole. Its head, to be kept elsewhere and given to a later check: {seen.audit}")
+        print(f"The audit log is whole. Keep its head in another place, and give it to a later check: {seen.audit}")
 
 
 def _verdict(seen: Checked) -> str:
@@ -208,7 +208,7 @@ def _verdict(seen: Checked) -> str:
     if unread == 0:
         return "Nothing is wrong."
     which = "No blob was read" if seen.hashed == 0 else f"{counted(unread, 'blob')} {_was(unread)} not read"
-    return f"{which}: files have the right sizes, but damage inside a file that was not read does not show."
+    return f"{which}: the sizes of all files are right, but damage inside a file that was not read is not found."
 
 
 def _was(count: int) -> str:
@@ -227,10 +227,11 @@ def _seal(text: str | None) -> Sealed | None:
 
 @app.command("rebuild", cls=HelpedCommand, epilog="polly-server rebuild --data data")
 def run_rebuild(data: Data = Path("data")) -> None:
-    """Rebuild a lost database from journal and blobs. It has every repository, tag, commit and manifest.
+    """Rebuild a lost database from the journal and the blobs.
 
-    A database that was restored from a backup is brought up to the end of the journal. Passwords, tokens and
-    roles are not in the store: give them again with polly-server user reset-password and user add.
+    This restores every repository, tag, commit and manifest. A database that was restored from a backup is brought up
+    to date from the journal. Passwords, tokens and roles are not in the journal: give them again with polly-server user
+    reset-password and user add.
     """
     from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - only what a command needs is imported
 
@@ -243,7 +244,7 @@ def run_rebuild(data: Data = Path("data")) -> None:
     )
     if done.batches:
         print(
-            "Give accounts that have no password or no role new ones: polly-server user add "
+            "Give a new password and role to accounts that have none: polly-server user add "
             f"--data {quote(str(data))} --org ORG --email EMAIL --role admin"
         )
     for repository, manifest, digest in done.lost[:NAMED]:
@@ -261,9 +262,10 @@ def run_usage(
     org: Annotated[str | None, typer.Option("--org", metavar="NAME", help="Only this organisation.")] = None,
     output: Output = "table",
 ) -> None:
-    """Show how much space each repository uses. Separately for tags, for older commits only, and for the trash.
+    """Show how much space each repository uses.
 
-    A blob that repositories share counts in each of them; the disk holds it once.
+    It counts separately what its tags need, what only older commits need, and what is in the trash. A blob that several
+    repositories share is counted in each of them, but stored once.
     """
     from polly_dockers import db  # noqa: PLC0415 - only what a command needs is imported
 
@@ -332,8 +334,8 @@ def run_gc(
 ) -> None:
     """Delete what nobody needs, while the server runs. The server also does so automatically.
 
-    That is what was in the trash for trash_days, blobs that no manifest names, and abandoned uploads. Before that, it
-    moves to the trash what the policies of organisations no longer keep.
+    It deletes what was in the trash for trash_days, blobs that no manifest names, and abandoned uploads. Before that,
+    it moves to the trash what the policies of organisations no longer keep.
     """
     from polly_dockers.maintenance.garbage import Collector  # noqa: PLC0415 - only what a command needs is imported
 
@@ -363,7 +365,7 @@ def run_gc(
 def _would(report: Report) -> str:
     return (
         f"Would move {counted(report.expired, 'manifest')} to the trash by policy.\n"
-        f"Would purge {counted(report.purged, 'item')} of the trash, and take {counted(report.blobs, 'blob')} of "
+        f"Would purge {counted(report.purged, 'item')} of the trash, and collect {counted(report.blobs, 'blob')} of "
         f"{size(report.size)} that nothing needs.\n"
         f"Waiting to be deleted: {counted(report.waiting, 'blob')}. Files that no image uses: {report.orphans}. "
         f"Abandoned uploads: {report.uploads} of {size(report.freed)}.\nNothing was changed."
@@ -373,9 +375,9 @@ def _would(report: Report) -> str:
 def _did(report: Report) -> str:
     lines = [
         f"Moved {counted(report.expired, 'manifest')} to the trash by policy.",
-        f"Purged {counted(report.purged, 'item')} of the trash. Their blobs go in later runs, once their leases end.",
-        f"Took {counted(report.blobs, 'blob')} of {size(report.size)} that nothing needed.",
-        f"Took {counted(report.orphans, 'file')} that no image uses.",
+        f"Purged {counted(report.purged, 'item')} of the trash. Their blobs are deleted when their leases have ended.",
+        f"Collected {counted(report.blobs, 'blob')} of {size(report.size)} that nothing needed.",
+        f"Collected {counted(report.orphans, 'file')} that no image uses.",
         f"Deleted {counted(report.files, 'blob')} and {counted(report.uploads, 'abandoned upload')}.",
         f"Freed {size(report.freed)}. Waiting for a later run: {counted(report.waiting, 'blob')}.",
     ]

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 app: Final = group("Users and their roles in organisations.")
 
-Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="Email that names the user.")]
+Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="Email of the user.")]
 PasswordStdin = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
+    bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
 ]
 RoleOption = Annotated[
     str, typer.Option("--role", metavar="ROLE", help="reader pulls; writer also pushes; admin also manages.")
@@ -47,13 +47,13 @@ def read_password(email: str, *, from_stdin: bool) -> str:
     if from_stdin:
         return secret_input.line("the password")
     if not sys.stdin.isatty():
-        print("Error: There is no terminal to ask for the password. Give --password-stdin.", file=sys.stderr)
+        print("Error: There is no terminal to ask for the password on. Use --password-stdin.", file=sys.stderr)
         raise SystemExit(2)
     while True:
         password = secret_input.ask(f"New password of {email}: ", "the password")
         if secret_input.ask("The same again: ", "the password") == password:
             return password
-        print("The two passwords differ; nothing is changed.", file=sys.stderr)
+        print("The two passwords are different. Nothing was changed.", file=sys.stderr)
 
 
 @app.command(
@@ -85,7 +85,7 @@ def run_add(
             db.accounts.set_password(connection, made.user_id, hashed)
         return kept
 
-    kept = " The account was there already and keeps its password." if folder.transaction(data, add) else ""
+    kept = " The account already existed, and keeps its password." if folder.transaction(data, add) else ""
     print(f"{email} is {wanted.name} in {org}.{kept}")
 
 
@@ -123,7 +123,7 @@ def run_list(
         tables.show([tables.Column("user", own_line=True), tables.Column("roles"), tables.Column("password")], lines)
     else:
         command = f"polly-server user add{folder.option()} --org … --email … --role …"
-        print(f"There is no user yet. Make one: {command}", file=sys.stderr)
+        print(f"There is no user yet. Create one: {command}", file=sys.stderr)
 
 
 @app.command(
@@ -179,11 +179,9 @@ def run_reset_password(email: Email, data: Data = Path("data"), *, password_stdi
 def run_revoke_tokens(
     argument: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[EMAIL]", help="The same as --email, which may be left out before it.", show_default=False
-        ),
+        typer.Argument(metavar="[EMAIL]", help="The same as --email; you may leave out --email.", show_default=False),
     ] = None,
-    email: Annotated[str | None, typer.Option("--email", metavar="EMAIL", help="Email that names the user.")] = None,
+    email: Annotated[str | None, typer.Option("--email", metavar="EMAIL", help="Email of the user.")] = None,
     data: Data = Path("data"),
     *,
     everybody: Annotated[bool, typer.Option("--all", help="The tokens of all users.")] = False,
@@ -220,6 +218,6 @@ def _find(connection: Connection, email: str) -> db.accounts.User:
     found = db.accounts.user(connection, email)
     if found is None:
         command = f"polly-server user list{folder.option()}"
-        msg = f"There is no user {email}. {command} shows all, and user add makes one."
+        msg = f"There is no user {email}. {command} lists all users, and user add creates one."
         raise MemberUnknown(msg)
     return found
