@@ -70,7 +70,7 @@ def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
     collect(server)
     assert repo.blob(digest).status == 200
     time_passes(server)
-    assert "take 1 blob of 15 B" in collect(server, "--dry-run")
+    assert "collect 1 blob of 15 B" in collect(server, "--dry-run")
     assert digest in server.stored()
     assert "Collected 1 blob of 15 B" in collect(server)
     assert repo.blob(digest).status == 404
