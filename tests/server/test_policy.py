@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support import collecting
 from support.server import polly_server
 from support.wire_client import (
     OCI_INDEX,
@@ -33,7 +34,11 @@ pytestmark = pytest.mark.server_options("--collect-seconds", "0")
 
 
 def days_pass(server: Server, days: int) -> None:
-    """Have every push and pull be so many days earlier, by a change of the rows."""
+    """Have every push and pull be so many days earlier, by a change of the rows.
+
+    This is for tests in which a command or the server itself decides afterwards: their processes have their own clock.
+    Where only the collector decides, ``collect_after`` collects by a clock that is ahead.
+    """
     with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
         past = days * DAY * 1_000_000
         connection.execute("UPDATE manifests SET pushed_at = pushed_at - ?", (past,))
@@ -51,6 +56,11 @@ def settle(server: Server) -> None:
 def collect(server: Server, *more: str) -> str:
     """Run the collector; what it printed."""
     return polly_server("gc", "--data", str(server.data), *more)
+
+
+def collect_after(server: Server, days: int, *, trash_days: int = 30) -> int:
+    """Collect as if so many days had passed; how many manifests went to the trash by policy."""
+    return collecting.collect(server, later=days * DAY, trash_days=trash_days).expired
 
 
 def short(repo: Repo) -> str:
@@ -91,8 +101,7 @@ def test_without_a_policy_everything_stays(server: Server, ann: Person) -> None:
     """Without a policy commits of any age stay."""
     repo = ann.new_repo()
     digests = overwritten(repo)
-    days_pass(server, 4000)
-    assert "Moved 0 manifests to the trash by policy" in collect(server)
+    assert collect_after(server, 4000) == 0
     assert trashed(ann) == []
     assert [repo.manifest(each).status for each in digests] == [200] * 3
     assert ann.api.get(f"{ann.base}/policy").json() == {
@@ -187,16 +196,14 @@ def test_what_something_else_needs_stays(server: Server, ann: Person) -> None:
     repo.push(subject)
     tagged = image(subject=descriptor(subject.manifest, OCI_MANIFEST))
     repo.push(tagged, "signature")
-    days_pass(server, 1000)
     put(ann, {"keep": "rules", "newest": 1, "younger": DAY, "pulled": DAY})
-    collect(server)
+    assert collect_after(server, 1000) == 0
     assert trashed(ann) == []
     for each in (child, signature, subject, tagged):
         assert repo.manifest(each.digest).status == 200
     repo.push(image(), "v1")
     settle(server)
-    days_pass(server, 1000)
-    collect(server)
+    assert collect_after(server, 2000) == 3
     assert {item["name"] for item in trashed(ann)} == {child.digest, sha256(index), signature.digest}
     restored = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "commit": sha256(index)})
     assert restored.status == 200, restored.body
@@ -260,10 +267,9 @@ def test_a_tag_in_the_trash_comes_back(server: Server, ann: Person) -> None:
     """The newest commit of a deleted tag stays as long as the tag can be restored."""
     repo = ann.new_repo()
     digests = overwritten(repo, 2)
-    days_pass(server, 10)
     assert ann.api.send("DELETE", f"{ann.base}/repository?name={short(repo)}&tag=v1").status == 200
     put(ann, {"keep": "rules", "younger": DAY})
-    collect(server)
+    assert collect_after(server, 10) == 1
     assert sorted(item["name"] for item in trashed(ann)) == sorted(["v1", digests[0]])
     assert ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), "tag": "v1"}).status == 200
     assert sha256(repo.manifest("v1").body) == digests[1]
@@ -273,7 +279,6 @@ def test_a_repository_has_its_own(server: Server, ann: Person) -> None:
     """It wins over the organisation's, whichever keeps more; inherit takes it back."""
     one, two = ann.new_repo(), ann.new_repo()
     first, second = overwritten(one), overwritten(two)
-    days_pass(server, 10)
     put(ann, NEWEST)
     put(ann, {"keep": "everything"}, f"?name={short(one)}")
     put(ann, {"keep": "rules", "newest": 2}, f"?name={short(two)}")
@@ -281,10 +286,10 @@ def test_a_repository_has_its_own(server: Server, ann: Person) -> None:
     assert [(each["repository"].rpartition("/")[2], each["policy"]["newest"]) for each in shown["items"]] == sorted(
         [(short(one), None), (short(two), 2)]
     )
-    collect(server)
+    assert collect_after(server, 10) == 1
     assert [item["name"] for item in trashed(ann)] == [second[0]]
     put(ann, {"keep": "inherit"}, f"?name={short(one)}")
-    collect(server)
+    assert collect_after(server, 10) == 2
     assert sorted(item["name"] for item in trashed(ann)) == sorted([second[0], *first[:2]])
 
 
@@ -305,7 +310,6 @@ def test_rights(server: Server, ann: Person) -> None:
     """Admins write, members read, others and wrong bodies change nothing."""
     repo = ann.new_repo()
     digests = overwritten(repo)
-    days_pass(server, 10)
     for role, status in (("writer", 403), ("reader", 403)):
         member = ann.add(role)
         for query in ("", "?preview=true", f"?name={short(repo)}"):
@@ -331,7 +335,7 @@ def test_rights(server: Server, ann: Person) -> None:
     ):
         assert ann.api.json("PUT", f"{ann.base}/policy", body).status == 400, body
     put(other, NEWEST)
-    collect(server)
+    assert collect_after(server, 10) == 0
     assert trashed(ann) == []
     assert [repo.manifest(each).status for each in digests] == [200] * 3
     assert ann.api.get(f"{ann.base}/policy").json()["organisation"]["keep"] == "everything"
@@ -369,14 +373,9 @@ def test_a_policy_survives_the_database(server: Server, ann: Person) -> None:
     again = Person(ann.port, ann.org, ann.email, ann.password)
     assert again.api.get(f"{again.base}/policy").json() == shown
     put(again, {"keep": "inherit"}, f"?name={short(repo)}")
-    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
-        connection.execute("UPDATE manifests SET pushed_at = 1")
-        connection.execute("UPDATE commits SET pushed_at = id")
-    connection.close()
-    collect(server)
+    assert collect_after(server, 4) == 0
     assert trashed(again) == []
-    days_pass(server, 6)
-    collect(server)
+    assert collect_after(server, 6) == 2
     assert sorted(item["name"] for item in trashed(again)) == sorted(digests[:2])
 
 
@@ -384,16 +383,10 @@ def test_purged_in_the_end(server: Server, ann: Person) -> None:
     """What a policy moved to the trash is purged after trash_days, and its space is freed."""
     repo = ann.new_repo()
     digests = overwritten(repo)
-    days_pass(server, 10)
     put(ann, NEWEST)
-    collect(server)
-    for _ in range(3):
-        with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
-            connection.execute("UPDATE trash SET deleted_at = 1")
-            connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
-            connection.execute("UPDATE tombstones SET not_before = 0")
-        connection.close()
-        collect(server)
+    assert collect_after(server, 10) == 2
+    for days in (41, 43, 45):
+        collect_after(server, days)
     assert trashed(ann) == []
     assert len(list((server.data / "blobs").glob("*/*/*"))) == len(image().blobs)
     assert [item["commit"] for item in ann.commits(short(repo))["items"]] == [digests[-1]]
@@ -424,8 +417,7 @@ def test_a_preview_of_a_later_day_is_what_goes_then(server: Server, ann: Person)
     body = {"keep": "rules", "younger": 30 * 86_400}
     query = f"?preview=true&as_of={urllib.parse.quote(day.isoformat())}"
     assert going(ann, body, query) == expected
-    days_pass(server, 40)
-    collect(server)
+    collect_after(server, 40)
     assert sorted(each["name"] for each in trashed(ann)) == expected
 
 

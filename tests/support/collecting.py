@@ -37,14 +37,14 @@ def collect(
         registry = await data_folder.open_context(Config(data=server.data, **lengths))
         write, left = registry.database.write, number
 
-        async def counted(fn: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as the method
+        async def counted(fn: Callable[..., Any], *args: Any, **named: Any) -> Any:  # noqa: ANN401 - as the method
             nonlocal left
             left -= fn is not db.clock.observe  # a run begins with it
             if left == 0 and fn is not db.clock.observe and meanwhile is not None:
                 await asyncio.to_thread(meanwhile)
-            return await write(fn, *args)
+            return await write(fn, *args, **named)
 
-        registry.database.write = counted  # type: ignore[method-assign,assignment]
+        registry.database.write = counted  # type: ignore[method-assign]
         try:
             report = await Collector(registry).run()
             assert report is not None
