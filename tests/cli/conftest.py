@@ -1,4 +1,4 @@
-"""Who runs the commands in the tests, and what is on the server then."""
+"""Fixtures: the people who run the commands, and what is on the server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def nobody(tmp_path: Path, tools: Path) -> User:
 
 @pytest.fixture
 def organisation(server: Server) -> tuple[str, tuple[str, str]]:
-    """Return the test's own organisation with nothing in it, and its admin; some modules share one."""
+    """Return an empty organisation of the test's own, and its admin; some modules share one."""
     return server.new_org()
 
 
@@ -42,7 +42,7 @@ def organisation(server: Server) -> tuple[str, tuple[str, str]]:
 def person(
     server: Server, organisation: tuple[str, tuple[str, str]], tmp_path: Path, tools: Path
 ) -> Callable[..., User]:
-    """Return a maker of people: members of the test's organisation with a role, signed in."""
+    """Return a function that makes people: signed-in members of the test's organisation, with a role."""
     slug, admin = organisation
 
     def make(role: str = "admin", *, signed_in: bool = True) -> User:
@@ -65,7 +65,7 @@ def ann(person: Callable[..., User]) -> User:
 
 @pytest.fixture
 def images(server: Server, ann: User) -> list[str]:
-    """Make the docker repository ``team/gpu`` with three commits, oldest first: v1, latest, latest again."""
+    """Create the docker repository ``team/gpu`` with three commits; the oldest is v1, and the other two are latest."""
     ann.ok("dockers", "create", "--name", "team/gpu", "--description", "for the GPU machines")
     return [
         push(server, ann, "team/gpu", tag, tag.encode() * number)

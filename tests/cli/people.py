@@ -1,4 +1,4 @@
-"""People at a shell and at a terminal, each with a home folder of its own; the commands run as processes."""
+"""People at a shell and at a terminal, each with their own home folder. The commands run as processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECONDS = 30
 
 
 class Server(Protocol):
-    """The server of the tests: its address, an organisation, that one's admin (email, password)."""
+    """The server of the tests: its address, an organisation, and the admin of that (email, password)."""
 
     data: Path
     org: str
@@ -88,7 +88,7 @@ class User:
         return self.run(*POLLY, *arguments, stdin=stdin, **env)
 
     def ok(self, *arguments: str, stdin: str = "", **env: str) -> Done:
-        """Run ``polly`` on a pipe, where it must work."""
+        """Run ``polly`` on a pipe; it must succeed."""
         done = self.polly(*arguments, stdin=stdin, **env)
         assert done.code == 0, done.err
         return done
@@ -157,7 +157,7 @@ class Terminal:
         return self.text().splitlines()
 
     def words(self) -> str:
-        """Return the screen without spaces and line ends, where a long line goes on on the next one."""
+        """Return the screen without spaces and line ends, because a long line continues on the next one."""
         return "".join(self.text().split())
 
     def _read(self, wanted: str) -> None:
@@ -172,7 +172,7 @@ class Terminal:
 
 
 def environment(home: Path, tools: Path) -> dict[str, str]:
-    """Return an environment with nothing of the person who runs the tests."""
+    """Return an environment without the settings of the person who runs the tests."""
     kept = {name: os.environ[name] for name in ("PYTHONPATH", "LANG", "LC_ALL") if name in os.environ}
     return kept | {"HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}", "TZ": "UTC", "NO_PROXY": "*"}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_the_log_of_an_organisation(server: Server, ann: User) -> None:
-    """Newest first, in a table and as JSON; one event of all where that is asked for."""
+    """Entries are listed newest first, as a table and as JSON; --event lists one kind only."""
     ann.ok("dockers", "create", "--name", "one", "--description", "x")
     digest = push(server, ann, "one", "v1", b"of the audit log")
     ann.ok("dockers", "delete", "--name", "one", "--tag", "v1", "--yes")
@@ -29,7 +29,7 @@ def test_the_log_of_an_organisation(server: Server, ann: User) -> None:
 
 
 def test_entries_are_narrowed(server: Server, ann: User) -> None:
-    """Without those about tokens, unless they are asked for; by who, by docker repository, by time."""
+    """Entries about tokens are left out unless asked for. Others are filtered by author, docker repository and time."""
     for name in ("one", "two"):
         ann.ok("dockers", "create", "--name", name, "--description", "x")
     push(server, ann, "one", "v1", b"of the audit log")
@@ -53,25 +53,25 @@ def test_entries_are_narrowed(server: Server, ann: User) -> None:
 
 
 def test_a_writer_is_told_that_it_takes_an_admin(person: Callable[..., User], ann: User) -> None:
-    """Exit code 1."""
+    """A writer is refused with exit code 1."""
     assert ann
     done = person("writer").polly("audit", "list")
     assert (done.code, "admin" in done.err) == (1, True)
 
 
 def test_an_event_that_does_not_exist(ann: User) -> None:
-    """The refusal names those that do."""
+    """The error names the events that exist."""
     done = ann.polly("audit", "list", "--event", "explosion")
     assert (done.code, "member-role" in done.err) == (2, True)
 
 
 def test_nothing_of_the_kind(ann: User) -> None:
-    """An empty list is said to be one."""
+    """If no entry matches, the command says so."""
     assert "has no such entry" in ann.ok("audit", "list", "--event", "restore").err
 
 
 def test_what_no_entry_can_be_is_refused(server: Server, ann: User) -> None:
-    """A name that is no email, and a span the wrong way round; so does polly-server."""
+    """Refused are a --by that is not an email, and --since later than --until; polly-server refuses them too."""
     for wrong, words in (
         (("--by", "bob"), "--by takes an email"),
         (("--since", "yesterday", "--until", "7d"), "later than"),
@@ -85,7 +85,7 @@ def test_what_no_entry_can_be_is_refused(server: Server, ann: User) -> None:
 
 
 def test_what_is_misspelt_is_told(ann: User) -> None:
-    """The option and the nearest event; a docker repository that is not there."""
+    """The error names the option and the nearest event; a missing docker repository is named."""
     done = ann.polly("audit", "list", "--event", "pus")
     assert (done.code, "Error: --event 'pus' is not a valid event. Did you mean push?" in done.err) == (2, True)
     assert "There is no docker repository nosuch in" in ann.ok("audit", "list", "nosuch").err

@@ -1,4 +1,4 @@
-"""A machine whose clock is wrong: what the server says counts, and what time it is here never does."""
+"""A machine whose clock is wrong: only the server's times count."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if boots == "unknown":
 sys.argv = ["polly", *sys.argv[4:]]
 __import__(module, fromlist=["run"]).run()
 """
-"""Runs a command by a clock that is so many days ahead, on a machine that knows its boots or does not."""
+"""Runs a command with a clock some days ahead, on a machine that can or cannot tell its boot."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def eva(server: Server, tools: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def run(user: User, days: float, boots: str, module: str, *arguments: str, stdin: str = "") -> str:
-    """Run a command with another time, where it must work; return what it prints."""
+    """Run a command with another time; it must succeed. Return its output."""
     command = [sys.executable, "-c", SHIFTED, str(days), boots, f"polly_dockers.cli.{module}", *arguments]
     done = subprocess.run(
         command, input=stdin, env=user.env, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -56,7 +56,7 @@ def run(user: User, days: float, boots: str, module: str, *arguments: str, stdin
 
 
 def helped(user: User, server: Server, days: float, boots: str) -> str:
-    """Return the registry token that Docker is handed."""
+    """Return the registry token that Docker receives."""
     answer: dict[str, Any] = json.loads(
         run(user, days, boots, "credential_helper", "get", stdin=f"{server.registry}\n")
     )
@@ -65,7 +65,7 @@ def helped(user: User, server: Server, days: float, boots: str) -> str:
 
 @pytest.mark.parametrize("days", [40, -40])
 def test_logout_ends_every_token_by_any_clock(eva: User, server: Server, days: float) -> None:
-    """A client that takes them for over still ends them: two logins, and none of both is good afterwards."""
+    """``polly logout`` ends the tokens of two logins, even if the local clock says that they have expired already."""
     tokens = []
     for _ in range(2):
         printed = run(eva, days, "known", "main", "dockers", "login").splitlines()
@@ -86,7 +86,7 @@ def test_the_helper_makes_one_token_by_any_clock(eva: User, server: Server, days
 
 
 def test_a_clock_that_jumps_costs_one_token_at_most(eva: User, server: Server) -> None:
-    """Where the boots are known none; else one for each jump, and an end that is not known is none that is late."""
+    """If the boot is known, no token is replaced; otherwise one for each jump, and none is used for too long."""
     assert len({helped(eva, server, days, "known") for days in (0, 40, 0, -40, 0.01)}) == 1
     seen = [helped(eva, server, days, "unknown") for days in (0, 0, 40, 40, 0, 0)]
     assert [first == second for first, second in zip(seen[::2], seen[1::2], strict=True)] == [True] * 3
@@ -94,7 +94,7 @@ def test_a_clock_that_jumps_costs_one_token_at_most(eva: User, server: Server) -
 
 
 def test_what_the_server_says_is_over_is_forgotten(eva: User) -> None:
-    """A token that has ended does not stay in the file for ever, whatever the clock."""
+    """An expired token does not stay in the file for ever, whatever the clock."""
     run(eva, -40, "known", "main", "dockers", "login")
     document = json.loads(eva.profiles.read_text())
     known = document["profiles"][document["current"]]["docker_tokens"]
@@ -108,7 +108,7 @@ def test_what_the_server_says_is_over_is_forgotten(eva: User) -> None:
 
 @pytest.mark.parametrize("days", [40, -40])
 def test_days_are_those_of_the_server(server: Server, tools: Path, tmp_path: Path, days: float) -> None:
-    """By a clock that is 40 days ahead or behind, tomorrow and the last hour are what they are on the server."""
+    """With a clock that is 40 days ahead or behind, tomorrow and the last hour are those of the server."""
     admin = User(tmp_path, *server.add_user(role="admin"), environment(tmp_path, tools))
     admin.login(server)
     arguments = ["dockers", "policy", "--as-of", "tomorrow", "--output", "json"]

@@ -23,7 +23,7 @@ NOT_FOUND = "credentials not found in native keychain"
 
 @pytest.fixture(scope="module")
 def organisation(server: Server) -> tuple[str, tuple[str, str]]:
-    """Return an organisation for all tests here: none of them minds what is in it."""
+    """Return one organisation for all tests here: its content does not matter to them."""
     return server.new_org()
 
 
@@ -34,7 +34,7 @@ def cache(user: User) -> Path:
 
 
 def change_cache(user: User, **values: float) -> None:
-    """Turn the clock of the cached token."""
+    """Change the times of the cached token."""
     cache(user).write_text(json.dumps(json.loads(cache(user).read_text()) | values))
 
 
@@ -63,7 +63,7 @@ def test_a_fresh_cache_needs_no_server_and_imports_little(ann: User, server: Ser
 
 
 def test_a_token_that_is_nearly_over_is_renewed(ann: User, server: Server) -> None:
-    """When two thirds of its time are over; where the server is gone, the old one is handed out until its end."""
+    """It is renewed after two thirds of its time. If the server is gone, Docker gets the old one until it expires."""
     first = ann.helper("get", server.registry).json()["Secret"]
     change_cache(ann, lasts=0)
     second = ann.helper("get", server.registry).json()["Secret"]
@@ -81,7 +81,7 @@ def test_a_token_that_is_nearly_over_is_renewed(ann: User, server: Server) -> No
 
 
 def test_twenty_at_once_get_one_token(ann: User, server: Server) -> None:
-    """Docker pulls layers side by side; one process asks the server, the others wait for it."""
+    """Docker pulls layers at the same time; one process asks the server, and the others wait for it."""
 
     def ask(_: int) -> str:
         command, env = [*HELPER, "get"], ann.env
@@ -103,7 +103,7 @@ def test_a_host_that_is_not_known_is_not_found(ann: User, nobody: User, server: 
 
 
 def test_another_user_gets_another_token(person: Callable[..., User], server: Server) -> None:
-    """After signing in as somebody else nobody is handed the token of before."""
+    """After signing in as another user, the previous user's token is not given out."""
     ann, bob = person(), person("reader", signed_in=False)
     first = ann.helper("get", server.registry).json()["Secret"]
     ann.ok("login", "--server", server.url, "--email", bob.email, "--password-stdin", stdin=bob.password)
@@ -111,7 +111,7 @@ def test_another_user_gets_another_token(person: Callable[..., User], server: Se
 
 
 def test_store_keeps_nothing(ann: User, nobody: User, server: Server) -> None:
-    """Docker calls it after a login: fine for the user who is signed in, refused with the way out for another."""
+    """Docker calls it after a login: it works for the signed-in user; for another, the error says what to do."""
 
     def login(user: str) -> str:
         return json.dumps({"ServerURL": server.registry, "Username": user, "Secret": "secret-secret"})
@@ -128,7 +128,7 @@ def test_store_keeps_nothing(ann: User, nobody: User, server: Server) -> None:
 @pytest.mark.parametrize("key", ["ServerURL", "Username"])
 @pytest.mark.parametrize("value", ["\ud800", ["x"], {}, 7, None])
 def test_store_of_what_is_no_text_says_what_it_takes(ann: User, server: Server, key: str, value: object) -> None:
-    """Half of a character, which JSON may spell, and what is no text at all."""
+    """Input with half of a character, or that is not text at all, is refused, and the error says what is expected."""
     done = ann.helper(
         "store", json.dumps({"ServerURL": server.registry, "Username": "POLLY", "Secret": "x"} | {key: value})
     )
@@ -154,14 +154,14 @@ def test_list_and_version(ann: User, nobody: User, server: Server) -> None:
 
 
 def test_who_is_not_signed_in_is_told_on_stderr(nobody: User) -> None:
-    """Stdout has the words of the protocol alone."""
+    """Stdout has only the words of the protocol."""
     done = nobody.helper("get", "registry.acme.example\n")
     assert (done.code, done.out) == (1, f"{NOT_FOUND}\n")
     assert done.err == ("Not signed in to registry.acme.example; run: polly login --server registry.acme.example\n")
 
 
 def test_configure_tells_of_an_older_login(ann: User, server: Server) -> None:
-    """It stays in Docker's file, with the command that removes it; an empty one is none."""
+    """An older login stays in Docker's file, and the command that removes it is printed; an empty login is ignored."""
     folder = ann.home / ".docker"
     folder.mkdir()
     file = folder / "config.json"
@@ -172,7 +172,7 @@ def test_configure_tells_of_an_older_login(ann: User, server: Server) -> None:
 
 
 def test_configure_keeps_the_rest_of_the_file(ann: User, server: Server) -> None:
-    """Keys, order, mode and a symbolic link stay; --undo gives back the very bytes."""
+    """Keys, order, mode and a symbolic link stay; --undo restores exactly the same bytes."""
     folder, real = ann.home / ".docker", ann.home / "dotfiles.json"
     folder.mkdir()
     before = json.dumps(
@@ -198,7 +198,7 @@ def test_configure_keeps_the_rest_of_the_file(ann: User, server: Server) -> None
 
 
 def test_undo_works_after_signing_out(ann: User) -> None:
-    """Then every entry that names polly goes, and those of others stay."""
+    """After signing out, --undo removes every entry of polly, and no other."""
     path = ann.home / ".docker/config.json"
     ann.ok("dockers", "configure")
     document = json.loads(path.read_text())
@@ -251,7 +251,7 @@ def storage() -> Iterator[list[str]]:
 
 
 def test_clients_sign_in_by_the_helper(ann: User, images: list[str], server: Server, storage: list[str]) -> None:
-    """skopeo, podman and buildah: nothing but the helper signs them in."""
+    """skopeo, podman and buildah sign in through the helper alone."""
     ann.ok("dockers", "configure")
     reference = f"{server.registry}/{ann.env['TEST_ORG']}/team/gpu"
     commands = [
@@ -283,7 +283,7 @@ def credential(user: User) -> str:
 
 
 def test_a_revoked_token_is_handed_out_no_more(person: Callable[..., User], server: Server) -> None:
-    """`tokens revoke` of Docker's own token: the next question gets a new one, without any other command."""
+    """After `tokens revoke` of Docker's token, the next request gets a new one, without any other command."""
     bob = person("reader")
     first = bob.helper("get", server.registry).json()["Secret"]
     bob.ok("tokens", "revoke", credential(bob))
@@ -293,7 +293,7 @@ def test_a_revoked_token_is_handed_out_no_more(person: Callable[..., User], serv
 
 
 def test_configure_recovers_from_a_token_revoked_elsewhere(person: Callable[..., User], server: Server) -> None:
-    """It says so, and only then: a good one is kept."""
+    """It says that the token was revoked, and replaces it; a valid token is kept."""
     bob = person("reader")
     first = bob.helper("get", server.registry).json()["Secret"]
     assert "was revoked" not in bob.ok("dockers", "configure").err
@@ -318,7 +318,7 @@ def test_configure_without_a_good_sign_in_names_the_login(ann: User) -> None:
 
 @pytest.mark.parametrize("leaving", [["logout"], ["profiles", "remove", "lab"], ["tokens", "revoke"]])
 def test_nothing_for_docker_is_left_behind(person: Callable[..., User], server: Server, leaving: list[str]) -> None:
-    """Whichever way the sign-in ends, its token for Docker goes with it, and the next sign-in gets another."""
+    """However the sign-in ends, its token for Docker ends too, and the next sign-in gets another."""
     bob = person("reader", signed_in=False)
     bob.login(server, "--profile", "lab")
     first = bob.helper("get", server.registry).json()["Secret"]
@@ -332,7 +332,7 @@ def test_nothing_for_docker_is_left_behind(person: Callable[..., User], server: 
 
 
 def test_a_borrowed_sign_in_leaves_no_token_for_docker(person: Callable[..., User], server: Server) -> None:
-    """The token of POLLY_TOKEN stays good when one signs out; the one that Docker got with it does not."""
+    """After signing out, the token of POLLY_TOKEN stays valid; the one that Docker got with it does not."""
     bob = person("reader")
     arguments = ["tokens", "create", "ci", "--scope", "full", "--password-stdin", "--file", "-"]
     token = bob.ok(*arguments, stdin=bob.password).out.strip()
@@ -346,7 +346,7 @@ def test_a_borrowed_sign_in_leaves_no_token_for_docker(person: Callable[..., Use
 
 @pytest.mark.parametrize("line", ["get", "list"])
 def test_a_path_that_is_no_utf_8_is_told(ann: User, server: Server, line: str) -> None:
-    """With its byte escaped, by the helper on stdout and by polly on stderr; neither fails where it should not."""
+    """The byte is escaped, by the helper on stdout and by polly on stderr; neither crashes."""
     folder = ann.home / "caf\udce9"
     (folder / "polly").mkdir(parents=True)
     (folder / "polly/profiles.json").write_text("{")
@@ -358,7 +358,7 @@ def test_a_path_that_is_no_utf_8_is_told(ann: User, server: Server, line: str) -
 
 
 def test_a_server_that_does_not_answer_stops_only_its_own(ann: User, server: Server) -> None:
-    """POLLY_SERVER names another one: a profile's host is answered without asking it, and any other is unknown."""
+    """If POLLY_SERVER does not answer, hosts of profiles still work without it, and any other host is unknown."""
     gone = {"POLLY_SERVER": "http://127.0.0.1:1", "POLLY_TOKEN": "polly_x"}
     assert ann.helper("get", server.registry, **gone).json()["Username"] == "POLLY"
     done = ann.helper("get", "index.docker.io", **gone)
@@ -368,7 +368,7 @@ def test_a_server_that_does_not_answer_stops_only_its_own(ann: User, server: Ser
 
 
 def test_the_environment_comes_before_the_profile_of_its_server(ann: User, server: Server) -> None:
-    """Also where the profile knows the registry by another name than the address has."""
+    """It does so even if the profile has another name for the registry than the address."""
     document = json.loads(ann.profiles.read_text())
     document["profiles"][document["current"]]["registry"] = "registry.acme.example"
     ann.profiles.write_text(json.dumps(document))

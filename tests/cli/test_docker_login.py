@@ -23,13 +23,13 @@ exit 0
 
 @pytest.fixture(scope="module")
 def organisation(server: Server) -> tuple[str, tuple[str, str]]:
-    """Return an organisation for all tests here: none of them minds what is in it."""
+    """Return one organisation for all tests here: its content does not matter to them."""
     return server.new_org()
 
 
 @pytest.fixture
 def docker(ann: User, tmp_path: Path) -> User:
-    """Return ann with a docker and a sudo that write down how they were called."""
+    """Return ann, with a docker and a sudo that record how they were called."""
     folder = tmp_path / "fake"
     folder.mkdir()
     for name in ("docker", "sudo"):
@@ -45,7 +45,7 @@ def called(user: User) -> tuple[list[str], str]:
 
 
 def test_nothing_but_the_command_is_on_stdout(ann: User, server: Server) -> None:
-    """A here-document for sh, with the token that is not that of the sign-in; a hint on stderr."""
+    """For sh, it is a here-document with a token of its own, not that of the sign-in; a hint is on stderr."""
     done = ann.ok("dockers", "login")
     first, token, last = done.out.splitlines()
     assert first == f"docker login -u POLLY --password-stdin {server.registry} <<'EOF'"
@@ -70,7 +70,7 @@ def test_the_printed_command_works_when_pasted(docker: User, server: Server, she
 
 @pytest.mark.parametrize("shell", ["sh", "dash", "bash", "zsh"])
 def test_the_printed_command_works_by_eval(docker: User, server: Server, shell: str) -> None:
-    """``$(…)`` takes the last line end away, and the here-document still ends."""
+    """``$(…)`` removes the last line end, and the here-document still ends."""
     done = docker.run(shell, "-c", 'eval "$(polly dockers login)"')
     assert done.code == 0
     assert "here-document" not in done.err
@@ -101,7 +101,7 @@ def test_fish_runs_it_at_once(docker: User, server: Server) -> None:
 
 
 def test_powershell_has_a_form_of_its_own(ann: User, server: Server) -> None:
-    """A string goes to docker by a pipe."""
+    """PowerShell sends the token to docker through a pipe."""
     out = ann.ok("dockers", "login", "--shell", "powershell").out
     token = out.split("'")[1]
     assert out == f"'{token}' | docker login -u POLLY --password-stdin {server.registry}\n"
@@ -129,7 +129,7 @@ def test_exec_runs_docker(docker: User, server: Server) -> None:
 
 @pytest.fixture
 def elsewhere(docker: User) -> User:
-    """Return ann, whose server says that its images are at the registry of somebody else."""
+    """Return ann, whose server says that its images are in another registry."""
     document = json.loads(docker.profiles.read_text())
     document["profiles"][document["current"]]["registry"] = "ghcr.io"
     docker.profiles.write_text(json.dumps(document))
@@ -138,7 +138,7 @@ def elsewhere(docker: User) -> User:
 
 @pytest.mark.parametrize("command", ["configure", "login", "login --exec", "logout", "logout --exec"])
 def test_the_registry_of_somebody_else_is_told(elsewhere: User, server: Server, command: str) -> None:
-    """A server may name any host: on a terminal a person is asked before Docker's login there changes."""
+    """A server may name any host: on a terminal, the command asks before it changes Docker's login there."""
     config = elsewhere.home / ".docker/config.json"
     config.parent.mkdir()
     config.write_text('{"auths": {"ghcr.io": {"auth": "YTpi"}}}')
@@ -164,7 +164,7 @@ def tokens(user: User) -> list[str]:
 
 
 def test_logout_prints_the_command_and_ends_the_tokens(docker: User, server: Server) -> None:
-    """What was handed out is good no more; --exec runs docker."""
+    """The tokens that were given out are refused afterwards; --exec runs docker."""
     given = [docker.ok("dockers", "login").out.splitlines()[1] for _ in range(2)]
     assert len(tokens(docker)) == 2
     assert docker.ok("dockers", "logout").out == f"docker logout {server.registry}\n"
@@ -178,7 +178,7 @@ def test_logout_prints_the_command_and_ends_the_tokens(docker: User, server: Ser
 
 @pytest.mark.parametrize("wrong", ["12", "0h", "30s", "366d", "-1h", "12h30m", "x", ""])
 def test_wrong_spans_are_told_what_is_right(ann: User, wrong: str) -> None:
-    """Exit code 2, nothing printed, no token made."""
+    """A wrong duration gives exit code 2; nothing is printed on stdout, and no token is created."""
     done = ann.polly("dockers", "login", f"--expires={wrong}")
     assert (done.code, done.out) == (2, "")
     assert "Valid examples: 30m, 12h and 7d" in done.err
@@ -196,7 +196,7 @@ def test_docker_signs_in_by_the_printed_command(ann: User, server: Server) -> No
 
 
 def test_signing_in_again_with_a_blank_after_the_email(ann: User, server: Server) -> None:
-    """It is the same person: what Docker was handed stays good."""
+    """It is the same person: the token that Docker received stays valid."""
     ann.ok("dockers", "login")
     before = tokens(ann)
     assert before

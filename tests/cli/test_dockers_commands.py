@@ -47,7 +47,7 @@ def test_create_takes_a_whole_path_and_slashes(ann: User, server: Server) -> Non
     ],
 )
 def test_wrong_names_are_told_what_is_right(ann: User, name: str, told: str) -> None:
-    """Exit code 2, one line with a right form, and nothing is made."""
+    """A wrong name gives exit code 2 and one line with a correct form; nothing is created."""
     done = ann.polly("dockers", "create", "--name", name, "--description", "x")
     assert (done.code, done.out) == (2, "")
     assert told in done.err
@@ -56,7 +56,7 @@ def test_wrong_names_are_told_what_is_right(ann: User, name: str, told: str) -> 
 
 
 def test_what_create_lacks_is_named(ann: User) -> None:
-    """On a pipe nothing is asked; an empty description is none."""
+    """On a pipe the command names what is missing, and does not ask; an empty description counts as missing."""
     done = ann.polly("dockers", "create", "--description", "x")
     assert (done.code, done.err) == (2, "Error: --name is missing.\n")
     done = ann.polly("dockers", "create", "--name", "x")
@@ -66,7 +66,7 @@ def test_what_create_lacks_is_named(ann: User) -> None:
 
 
 def test_a_name_that_exists_is_refused(ann: User) -> None:
-    """What the server says reaches the person, with exit code 1."""
+    """The server's message is shown, with exit code 1."""
     ann.ok("dockers", "create", "--name", "one", "--description", "x")
     done = ann.polly("dockers", "create", "--name", "one", "--description", "y")
     assert done.code == 1
@@ -74,7 +74,7 @@ def test_a_name_that_exists_is_refused(ann: User) -> None:
 
 
 def test_a_reader_is_refused(person: Callable[..., User]) -> None:
-    """The role does not suffice: exit code 1 and the server's sentence."""
+    """The role is not enough: exit code 1 and the server's message."""
     person()
     done = person("reader").polly("dockers", "create", "--name", "one", "--description", "x")
     assert (done.code, done.out) == (1, "")
@@ -82,7 +82,7 @@ def test_a_reader_is_refused(person: Callable[..., User]) -> None:
 
 
 def test_list_on_a_pipe_is_aligned_text(ann: User, images: list[str], server: Server) -> None:
-    """Every column, whole, without colours; how many there are is said on stderr."""
+    """Every column is complete and without colours; the number of items is on stderr."""
     del images
     done = ann.ok("dockers", "list")
     header, row = done.out.splitlines()
@@ -109,7 +109,7 @@ def test_list_as_json_has_what_programs_need(ann: User, images: list[str]) -> No
 
 
 def test_list_counts_from_either_end(ann: User, server: Server) -> None:
-    """--all and --latest by creation, --oldest from the other end, without a choice by the last push; one at a time."""
+    """--all, --latest and --oldest sort by creation, the default by last push; only one option is allowed."""
     for number in range(22):
         ann.ok("dockers", "create", "--name", f"r{number}", "--description", f"number {number}")
     push(server, ann, "r0", "latest", b"x")
@@ -140,7 +140,7 @@ def test_an_empty_list_says_how_to_fill_it(ann: User) -> None:
 
 
 def test_commit_list_shows_every_push(ann: User, images: list[str], server: Server) -> None:
-    """Newest first, digests whole, the overwritten one inactive; above and below it the words that people know."""
+    """Commits are listed newest first with whole digests; the overwritten one is inactive; help lines follow."""
     path = f"{server.registry}/{ann.env['TEST_ORG']}/team/gpu"
     done = ann.ok("dockers", "commit-list", "--name", "team/gpu", "--all")
     header, *rows = (re.split(r" {2,}", line) for line in done.out.splitlines())
@@ -167,7 +167,7 @@ def test_commit_list_as_json_has_what_programs_need(ann: User, images: list[str]
 
 
 def test_commit_list_takes_a_tag_and_a_number(ann: User, images: list[str]) -> None:
-    """--tag narrows, --oldest begins at the other end; an unknown tag or name is refused."""
+    """--tag filters, --oldest starts with the oldest; an unknown tag or name is refused."""
 
     def commits(*arguments: str) -> list[str]:
         done = ann.ok("dockers", "commit-list", "--name", "team/gpu", *arguments, "--output", "json")
@@ -184,7 +184,7 @@ def test_commit_list_takes_a_tag_and_a_number(ann: User, images: list[str]) -> N
 
 
 def test_tags_shows_each_tag_with_its_commit(ann: User, images: list[str], server: Server) -> None:
-    """Pushed last first, the digest whole, with size, platforms, when and by whom; an overwritten tag once."""
+    """The latest push comes first, with the whole digest, size, platforms, time and author; each tag is listed once."""
     done = ann.ok("dockers", "tags", "--name", "team/gpu", "--all")
     header, *rows = (re.split(r" {2,}", line) for line in done.out.splitlines())
     assert header == ["tag", "commit_hash", "size", "platforms", "pushed at", "pushed by"]
@@ -236,7 +236,7 @@ def test_update_changes_what_is_given(ann: User) -> None:
 
 
 def test_text_of_other_people_cannot_act_on_a_terminal(ann: User) -> None:
-    """Escape sequences and marks that turn the direction of reading are left out of tables and escaped in JSON."""
+    """Escape sequences and marks of text direction are removed from tables, and escaped in JSON."""
     evil = "red \x1b[31mtext\x1b[0m \u202edrow\x9b2J"
     ann.ok("dockers", "create", "--name", "one", "--description", evil)
     assert "red text drow2J" in ann.ok("dockers", "list").out
@@ -246,13 +246,13 @@ def test_text_of_other_people_cannot_act_on_a_terminal(ann: User) -> None:
 
 
 def test_public_and_private_at_once_are_refused(ann: User) -> None:
-    """Exit code 2, and nothing is made or changed."""
+    """Both options together give exit code 2; nothing is created or changed."""
     done = ann.polly("dockers", "create", "both", "--description", "x", "--public", "--private")
     assert (done.code, "--public/--private" in done.err) == (2, True)
     assert ann.polly("dockers", "tags", "both").code == 1
 
 
 def test_a_name_with_a_slash_says_where_it_is(ann: User) -> None:
-    """What looks like an organisation may be a part of the name."""
+    """The message names the organisation, because the first part of a name may look like one."""
     done = ann.ok("dockers", "create", "nosuchorg/zz", "--description", "x")
     assert f"It is in the organisation {ann.env['TEST_ORG']}." in done.err

@@ -23,7 +23,7 @@ SOMEBODY = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
 
 @pytest.fixture(scope="module")
 def max_(server: Server, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> User:
-    """Return a signed-in admin whose organisation has a docker repository with letters that few locales have."""
+    """Return a signed-in admin, who has a docker repository with letters that few locales can show."""
     home = tmp_path_factory.mktemp("max")
     org, (email, password) = server.new_org()
     user = User(home, email, password, environment(home, tools) | {"TEST_ORG": org})
@@ -34,7 +34,7 @@ def max_(server: Server, tools: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_json_is_json_in_every_locale(max_: User, server: Server, encoding: str) -> None:
-    """Of polly, the helper and polly-server: ASCII, so that a program reads the same whatever it takes it for."""
+    """The JSON of polly, the helper and polly-server is ASCII, so it reads the same in every encoding."""
     commands = [
         [*POLLY, "dockers", "list", "--output", "json"],
         [*POLLY, "whoami", "--output", "json"],
@@ -55,7 +55,7 @@ def test_json_is_json_in_every_locale(max_: User, server: Server, encoding: str)
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_what_people_read_never_ends_a_command(max_: User, server: Server, encoding: str) -> None:
-    """Letters that the locale lacks are escaped: tables, help, errors, polly-server."""
+    """Letters that the locale cannot show are escaped, in tables, help and errors, also of polly-server."""
     for command, code in (
         ([*POLLY, "dockers", "list"], 0),
         ([*POLLY, "--help"], 0),
@@ -72,13 +72,13 @@ def test_what_people_read_never_ends_a_command(max_: User, server: Server, encod
 
 @pytest.fixture(scope="module")
 def without_home(max_: User, server: Server) -> User:
-    """Return somebody who has neither HOME nor an entry in /etc/passwd, and a token in the environment."""
+    """Return a user without HOME and without an entry in /etc/passwd, but with a token in the environment."""
     env = {name: value for name, value in max_.env.items() if name != "HOME"}
     return User(max_.home, env=env | {"POLLY_SERVER": server.url, "POLLY_TOKEN": max_.token()})
 
 
 def test_without_a_home_a_token_is_enough(without_home: User, server: Server, tmp_path: Path) -> None:
-    """In a container with any user's number: commands, docker's login, the helper; configure where DOCKER_CONFIG is."""
+    """Under any user id in a container, commands, docker login and the helper work; configure uses DOCKER_CONFIG."""
     user, somebody = without_home, SOMEBODY
     assert user.run(*somebody, *POLLY, "dockers", "list").code == 0
     assert "polly_" in user.run(*somebody, *POLLY, "dockers", "login").out
@@ -92,7 +92,7 @@ def test_without_a_home_a_token_is_enough(without_home: User, server: Server, tm
 
 @pytest.mark.parametrize("home", [None, "", "not/absolute"])
 def test_without_a_home_the_line_says_what_to_set(without_home: User, server: Server, home: str | None) -> None:
-    """Whatever needs a file: one line with the variable, and no name of an exception."""
+    """A command that needs a file prints one line with the variable to set, and no name of an exception."""
     env = {} if home is None else {"HOME": home}
     commands: list[tuple[list[str], str, str]] = [
         ([*POLLY, "dockers", "configure"], "", "DOCKER_CONFIG"),
@@ -109,7 +109,7 @@ def test_without_a_home_the_line_says_what_to_set(without_home: User, server: Se
 
 
 def test_a_home_of_somebody_else_is_named(max_: User) -> None:
-    """HOME that sudo or a container left behind: which file can't be read, and what needs none."""
+    """If HOME is another user's, left over from sudo or a container, the error names the file, and what needs none."""
     code = "import errno, sys; sys.argv[0] = 'polly'\n"
     code += "from pathlib import Path\ndef read(*_, **__): raise PermissionError(errno.EACCES, 'Permission denied')\n"
     code += "Path.read_text = read\nfrom polly_dockers.cli.main import run; run()"
@@ -119,7 +119,7 @@ def test_a_home_of_somebody_else_is_named(max_: User) -> None:
 
 
 def test_a_relative_folder_of_xdg_is_ignored(max_: User) -> None:
-    """As its specification says; nothing is made where the command happens to run."""
+    """The specification says so; nothing is created in the current folder."""
     assert max_.ok("whoami", XDG_CONFIG_HOME="relative", XDG_CACHE_HOME="other", XDG_RUNTIME_DIR="third").code == 0
     assert max_.ok("dockers", "configure", XDG_CONFIG_HOME="relative", XDG_RUNTIME_DIR="third").code == 0
     assert not (max_.home / "relative").exists()
@@ -127,13 +127,13 @@ def test_a_relative_folder_of_xdg_is_ignored(max_: User) -> None:
 
 @pytest.mark.parametrize("zone", ["Nowhere/Never", "AAA-30", ":/etc/passwd", "", "\u0142"])
 def test_an_unusable_time_zone_shows_utc(max_: User, zone: str) -> None:
-    """Dates go on being shown."""
+    """Dates are still shown, in UTC."""
     assert "expires" in max_.ok("whoami", TZ=zone).out
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_descriptors_are_no_trouble(max_: User, closed: str) -> None:
-    """A missing stdin is an empty one, a missing stderr is not read, a missing stdout can't be written."""
+    """A closed stdin counts as empty, a closed stderr is ignored, and a closed stdout is an error."""
     done = max_.run("sh", "-c", f"polly dockers list {closed}")
     assert done.code == (1 if ">&-" in closed.replace("2>&-", "") else 0), done
     done = max_.run("sh", "-c", f"polly password --password-stdin {closed}")
@@ -145,7 +145,7 @@ def test_closed_descriptors_are_no_trouble(max_: User, closed: str) -> None:
 
 @pytest.mark.parametrize("stdout", [">&-", "> /dev/full"])
 def test_a_server_without_stdin_and_stdout_runs(tmp_path: Path, stdout: str) -> None:
-    """It says on stderr what it could not say, and for a new demo how to get a password."""
+    """It prints on stderr that stdout failed and, for a new demo, how to get a password."""
     port = free_port()
     place = f"--data {tmp_path}/data --listen 127.0.0.1:{port} --workers 1"
     script = f"exec {BIN}/polly-server run --demo {place} <&- {stdout}"
@@ -161,7 +161,7 @@ def test_a_server_without_stdin_and_stdout_runs(tmp_path: Path, stdout: str) -> 
 
 
 def test_output_that_cannot_be_written_is_one_line(max_: User) -> None:
-    """A full disk behind stdout: exit code 1; a full disk behind stderr: nothing that matters is lost."""
+    """If stdout is on a full disk, the exit code is 1; if stderr is, the command works all the same."""
     for command in ("polly dockers list", "polly whoami --output json", "polly --help", "docker-credential-polly list"):
         done = max_.run("sh", "-c", f"{command} > /dev/full")
         assert done.code != 0, command
@@ -174,7 +174,7 @@ def test_output_that_cannot_be_written_is_one_line(max_: User) -> None:
 
 @pytest.mark.parametrize("command", ["polly --version", "polly-server --version", "polly-server org list --data data"])
 def test_a_closed_stdout_is_one_line(max_: User, command: str) -> None:
-    """Exit code 1 and the reason, no word of Python."""
+    """A closed stdout gives exit code 1 and the reason, without a traceback."""
     (max_.home / "data").mkdir(exist_ok=True)
     if "data" in command:
         max_.run("sh", "-c", f"echo long-enough | {BIN}/polly-server init --data data --org a --email a@b.example"

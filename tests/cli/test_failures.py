@@ -1,4 +1,4 @@
-"""Servers that are none, connections that break, and commands that are interrupted."""
+"""Addresses without a Polly server, connections that break, and commands that are interrupted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INFO = '{"product": "polly-docker-repository", "version": "1", "registry": "%s",
 def answering(
     status: int, body: str | bytes, headers: dict[str, str] | None = None, tls: Path | None = None
 ) -> Iterator[str]:
-    """Run a server that gives one answer to everything, and hand out ``HOST:PORT``."""
+    """Run a server that gives the same answer to every request, and yield ``HOST:PORT``."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -45,7 +45,7 @@ def answering(
         do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the library's names
 
         def log_message(self, *_: object) -> None:
-            """Stay quiet."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         if tls:
@@ -69,7 +69,7 @@ def login(user: User, server: str, **env: str) -> str:
 
 
 def test_a_server_that_does_not_answer(nobody: User) -> None:
-    """Nothing listens there, or the name does not exist: one line with the cause and the way out."""
+    """If nothing listens, or the name does not exist, one line says the cause and what to do."""
     assert "127.0.0.1:1 does not answer (connection refused)" in login(nobody, "127.0.0.1:1")
     assert "registry.invalid does not answer (" in login(nobody, "registry.invalid")
 
@@ -99,14 +99,14 @@ def test_a_proxy_error_and_a_redirect_are_told(nobody: User) -> None:
 
 
 def test_too_many_attempts_say_when_to_try_again(nobody: User) -> None:
-    """Retry-After reaches the person."""
+    """The message has the time of Retry-After."""
     body = '{"errors": [{"code": "TOOMANYREQUESTS", "message": "Too many wrong passwords."}]}'
     with answering(429, body, {"retry-after": "7"}) as address:
         assert "Too many wrong passwords. Try again in 7 seconds." in login(nobody, address)
 
 
 def test_a_server_that_closes_at_once(nobody: User) -> None:
-    """A server that speaks TLS hangs up on plain HTTP: the message has the address to try."""
+    """A TLS server closes a plain HTTP connection: the message has the https address to try."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
 
@@ -128,7 +128,7 @@ def test_an_answer_cut_short(nobody: User) -> None:
 
 
 def test_an_answer_of_another_version(nobody: User) -> None:
-    """A form that is not known names the versions' difference."""
+    """If the answer has an unknown form, the message says that the versions differ."""
     with answering(200, '{"items": 7}') as address:
         done = nobody.polly("whoami", POLLY_SERVER=address, POLLY_TOKEN="polly_x")
     assert (done.code, "in a form that polly" in done.err) == (1, True)
@@ -136,7 +136,7 @@ def test_an_answer_of_another_version(nobody: User) -> None:
 
 @pytest.mark.parametrize(("status", "packed"), [(200, False), (200, True), (500, False)])
 def test_an_answer_fills_no_memory(nobody: User, status: int, *, packed: bool) -> None:
-    """What is longer than any answer is not read to its end, and what nobody asked to be packed is not unpacked."""
+    """An answer that is too long is not read to its end, and a compressed one that nobody asked for is not unpacked."""
     spaces = b" " * (300 << 20)
     body, headers = (gzip.compress(spaces, 1), {"content-encoding": "gzip"}) if packed else (spaces, {})
     del spaces
@@ -148,14 +148,14 @@ def test_an_answer_fills_no_memory(nobody: User, status: int, *, packed: bool) -
 
 
 def test_an_answer_that_is_nested_without_end(nobody: User) -> None:
-    """It is told as any other that is not known."""
+    """The message is the same as for any other unknown answer."""
     with answering(200, '{"x": ' + "[" * 100_000) as address:
         done = nobody.polly("whoami", POLLY_SERVER=f"http://{address}", POLLY_TOKEN="polly_x")
     assert (done.code, "in a form that polly" in done.err) == (1, True)
 
 
 def test_a_list_that_goes_in_circles(nobody: User) -> None:
-    """A server whose next page is the one that it has sent already is not asked for ever."""
+    """If a server's next page is one that it has already sent, the command stops asking."""
     with answering(200, '{"items": [], "total": 0, "next": "x"}') as address:
         done = nobody.polly("audit", "list", "--all", "--org", "o", POLLY_SERVER=f"http://{address}", POLLY_TOKEN="p_x")
     assert (done.code, "in a form that polly" in done.err) == (1, True), done
@@ -163,7 +163,7 @@ def test_a_list_that_goes_in_circles(nobody: User) -> None:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with a key and the certificate of 127.0.0.1 that it signed itself."""
+    """Return a file with a key and a self-signed certificate for 127.0.0.1."""
     path = tmp_path_factory.mktemp("tls") / "both.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
@@ -175,7 +175,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tls_failures_name_the_way_out(nobody: User, certificate: Path) -> None:
-    """A certificate nobody vouches for, a certificate file that is none, and a server without TLS."""
+    """The message says what to do about an untrusted certificate, a wrong certificate file, and a plain HTTP server."""
     with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
         assert "POLLY_CA_FILE" in login(nobody, f"https://{address}")
         assert "is not a file of certificates" in login(nobody, f"https://{address}", POLLY_CA_FILE="/dev/null")
@@ -186,7 +186,7 @@ def test_tls_failures_name_the_way_out(nobody: User, certificate: Path) -> None:
 
 @pytest.mark.parametrize("variable", ["POLLY_CA_FILE", "SSL_CERT_FILE"])
 def test_an_authority_of_ones_own(nobody: User, certificate: Path, variable: str) -> None:
-    """With its certificate named, the server is reached, and it is the next answer that fails."""
+    """With --ca-file the server is reached, and only its next answer is an error."""
     with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
         assert "in a form that polly" in login(nobody, f"https://{address}", **{variable: f"{certificate}.crt"})
 
@@ -226,7 +226,7 @@ def test_the_proxy_of_the_environment_is_used(nobody: User) -> None:
     "junk", ["", "ftp://x", "http://", "a b", "https://ann:pw@host", "host/path", "host:99999", "-x"]
 )
 def test_addresses_that_are_none(nobody: User, junk: str) -> None:
-    """Exit code 2 and what would be right."""
+    """A wrong address gives exit code 2 and a correct example."""
     done = nobody.polly("login", f"--server={junk}", "--no-input")
     assert done.code == 2
     assert "ann:pw" not in done.err  # it may be a password
@@ -234,7 +234,7 @@ def test_addresses_that_are_none(nobody: User, junk: str) -> None:
 
 
 def test_a_closed_pipe_ends_quietly(ann: User, images: list[str]) -> None:
-    """``polly … | true``: no traceback, no message of Python."""
+    """``polly … | true`` prints no traceback and no message of Python."""
     del images
     script = "{ polly dockers list --output json; echo $? > code; } | true"
     done = ann.run("sh", "-c", script)
@@ -244,7 +244,7 @@ def test_a_closed_pipe_ends_quietly(ann: User, images: list[str]) -> None:
 
 
 def test_interrupt_ends_quietly(nobody: User) -> None:
-    """SIGINT while the server keeps silent: exit code 130, nothing said."""
+    """SIGINT while the server does not answer gives exit code 130, and nothing is printed."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = "{}:{}".format(*silent.getsockname())
         env = nobody.env | {"POLLY_SERVER": address, "POLLY_TOKEN": "polly_x"}
@@ -260,7 +260,7 @@ def test_interrupt_ends_quietly(nobody: User) -> None:
 
 
 def test_a_bug_is_one_line(nobody: User) -> None:
-    """What nobody foresaw says how to see more, and not what it was about, which may be a secret."""
+    """An unforeseen error says how to see more, but not its own text, which may hold a secret."""
     code = (
         "import sys; from polly_dockers.cli import main; from polly_dockers.cli.actions import account\n"
         "account.whoami = lambda *_: 1 / 0\n"
@@ -301,7 +301,7 @@ def test_a_bug_is_one_line(nobody: User) -> None:
     ],
 )
 def test_wrong_command_lines_are_one_line(nobody: User, line: str, words: str) -> None:
-    """Exit code 2, in our words and not in those of a library, and where the right form is."""
+    """The exit code is 2; the message is in our words, not a library's, and names the help."""
     done = nobody.polly(*line.split(), "--no-input") if not line.endswith("--latest") else nobody.polly(*line.split())
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"Error: {words}")
@@ -322,7 +322,7 @@ def test_wrong_command_lines_are_one_line(nobody: User, line: str, words: str) -
     ],
 )
 def test_every_wrong_value_is_wrong_usage(ann: User, line: str) -> None:
-    """Also what only the server knows to be wrong: exit code 2 and one line."""
+    """A value that only the server knows to be wrong also gives exit code 2 and one line."""
     done = ann.polly(*line.split())
     assert (done.code, done.out) == (2, ""), done.err
     assert len(done.err.splitlines()) == 1
@@ -338,7 +338,7 @@ def test_every_wrong_value_is_wrong_usage(ann: User, line: str) -> None:
     ],
 )
 def test_broken_answers_are_told_in_plain_words(nobody: User, answer: bytes) -> None:
-    """No name of a class, no word of a library."""
+    """The message has no name of a class and no word of a library."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

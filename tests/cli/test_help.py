@@ -29,7 +29,7 @@ ALL = commands(typer.main.get_command(polly.app), "polly")
 
 
 def test_the_commands_are_those_that_people_know() -> None:
-    """No command is lost, and none is added without notice."""
+    """No command disappears, and none is added unnoticed."""
     assert set(ALL) == {"polly"} | {
         f"polly {each}"
         for each in (
@@ -65,7 +65,7 @@ def test_help_has_usage_options_and_an_example(name: str, nobody: User) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ALL if getattr(ALL[name], "commands", None)])
 def test_a_narrow_terminal_cuts_no_sentence_of_the_help(name: str, nobody: User) -> None:
-    """What a command does goes on below itself where there is no room."""
+    """If there is no room, the description of a command continues on the next line."""
     nobody.env["COLUMNS"] = "50"
     done = nobody.polly(*name.split()[1:], "--help")
     said = " ".join(done.out.partition("\nCommands:")[2].split())
@@ -82,7 +82,7 @@ def test_every_option_has_a_line_of_help(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_document_has_a_section_with_every_option(name: str) -> None:
-    """docs/commands.md says what the help says, and shows what comes out."""
+    """docs/commands.md has every option of the help, and an example of the output."""
     _, heading, section = DOCUMENT.partition(f"\n## `{name}`\n")
     assert heading, f"docs/commands.md has no section for {name}"
     section = section.partition("\n## ")[0]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/json.md").read_text(encoding="utf-8")
 PREVIEW = "polly dockers policy --preview"
-"""A form of a command that prints something else than the command does otherwise."""
+"""A command with an option that changes what it prints."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Section:
 
 
 def sections() -> dict[str, Section]:
-    """The sections of the document by the commands that they are of."""
+    """The sections of the document, by their commands."""
     found: dict[str, Section] = {}
     for part in DOCUMENT.split("\n## ")[1:]:
         fields = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", part, re.MULTILINE))
@@ -51,7 +51,7 @@ SECTIONS = sections()
 
 
 def leaves(command: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - typer gives it no public name
-    """The commands below that print JSON, by their whole names."""
+    """The commands below this one that print JSON, by their whole names."""
     for each, below in getattr(command, "commands", {}).items():
         yield from leaves(below, f"{name} {each}")
     if any("--output" in option.opts for option in command.params):
@@ -59,7 +59,7 @@ def leaves(command: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - typer gi
 
 
 def values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any JSON
-    """The fields of a document with their paths; those of a list of objects are the fields of each."""
+    """The fields of a document with their paths; for a list of objects, those of each object."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from values(item, f"{path}.{key}" if path else key)
@@ -83,7 +83,7 @@ def fits(value: Any, kind: str) -> bool:  # noqa: ANN401 - any JSON
 
 
 def check(section: Section, printed: Any) -> None:  # noqa: ANN401 - any JSON
-    """Every field is in the table and of its type, and every one of the table is there, unless its list is empty."""
+    """Every field is in the table with its type, and every field of the table is there, unless its list is empty."""
     found = list(values(printed))
     assert found
     for path, value in found:
@@ -100,14 +100,14 @@ def check(section: Section, printed: Any) -> None:  # noqa: ANN401 - any JSON
 
 
 def test_every_command_that_prints_json_has_a_section() -> None:
-    """And no other has."""
+    """A command has a section if and only if it prints JSON."""
     every = {*leaves(typer.main.get_command(polly.app), "polly"), *leaves(typer.main.get_command(app), "polly-server")}
     assert set(SECTIONS) == every | {PREVIEW, "polly-server org list --deleted"}
 
 
 @pytest.mark.parametrize("command", SECTIONS)
 def test_the_example_has_the_fields(command: str) -> None:
-    """Each example is of the fields and types of its table."""
+    """Each example has the fields and types of its table."""
     check(SECTIONS[command], SECTIONS[command].example)
 
 
@@ -122,7 +122,7 @@ def test_which_lists_are_not_whole_is_said() -> None:
 
 
 def limited(command: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - typer gives it no public name
-    """The commands below that take --all or --latest beside --output, by their whole names."""
+    """The commands below this one that have --output and also --all or --latest, by their whole names."""
     for each, below in getattr(command, "commands", {}).items():
         yield from limited(below, f"{name} {each}")
     options = {word for option in command.params for word in option.opts}
@@ -131,7 +131,7 @@ def limited(command: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - typer g
 
 
 def test_what_the_commands_print(ann: User, images: list[str], person: Callable[..., User], server: Server) -> None:
-    """The real output of every command is of its section."""
+    """The real output of every command matches its section."""
     bob = person("writer", signed_in=False)
     name = ["--name", "team/gpu"]
     ann.ok("dockers", "policy", *name, "--newest", "1", "--yes")
@@ -179,7 +179,7 @@ OF_THE_OPERATOR = {
 
 
 def test_what_the_operators_commands_print(server: Server, images: list[str], tmp_path: Path) -> None:
-    """Likewise, beside the server that runs."""
+    """The same for polly-server, while the server runs."""
     assert images
     polly_server("org", "delete", "--data", str(server.data), "--org", server.new_org()[0], "--yes")
     for line, options in OF_THE_OPERATOR.items():

@@ -17,7 +17,7 @@ def invite(admin: User, email: str, role: str = "writer") -> str:
 
 
 def test_somebody_new_is_invited_and_joins(ann: User, nobody: User, server: Server) -> None:
-    """The code is shown once with the command that redeems it; who redeems it is signed in afterwards."""
+    """The code is shown once, with the command that redeems it; the person who redeems it is signed in afterwards."""
     org, email = ann.env["TEST_ORG"], "bob@members.example"
     done = ann.ok("members", "add", "--email", email, "--role", "writer")
     assert done.err.startswith(f"Success: {email} is invited to {org}\n")
@@ -40,7 +40,7 @@ def test_somebody_new_is_invited_and_joins(ann: User, nobody: User, server: Serv
 
 
 def test_who_has_an_account_joins(ann: User, server: Server) -> None:
-    """Signed in, the code is enough; in argv it is taken too. Nothing else changes for the sign-in."""
+    """For a signed-in person the code is enough, also as an argument. The sign-in does not change otherwise."""
     other, (email, password) = server.new_org()
     admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
     admin.login(server)
@@ -57,7 +57,7 @@ def test_who_has_an_account_joins(ann: User, server: Server) -> None:
 
 
 def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
-    """One sentence each; exit code 1 for what the server refuses, 2 for what is missing; nothing is made."""
+    """Each has one sentence; exit code 1 if the server refuses, 2 if something is missing; nothing is created."""
     email = "eva@members.example"
     code = invite(ann, email)
     accept = ("members", "accept", "--server", server.url)
@@ -80,7 +80,7 @@ def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
 
 
 def test_invitations_are_listed_and_revoked(ann: User, nobody: User, server: Server) -> None:
-    """Members list shows who is invited behind the members; members remove revokes the code."""
+    """``members list`` shows invited people after the members; members remove revokes the code."""
     email = "finn@members.example"
     code = invite(ann, email, "admin")
     (item,) = (each for each in ann.ok("members", "invitations", "--output", "json").json() if each["email"] == email)
@@ -100,7 +100,7 @@ def test_invitations_are_listed_and_revoked(ann: User, nobody: User, server: Ser
 
 
 def test_members_are_listed_changed_and_removed(person: Callable[..., User]) -> None:
-    """The role counts from the next request on, and so does the removal."""
+    """A new role and a removal take effect on the next request."""
     ann, bob = person(), person("reader")
     assert bob.polly("dockers", "create", "--name", "one", "--description", "x").code == 1
     ann.ok("members", "set-role", "--email", bob.email, "--role", "writer")
@@ -116,7 +116,7 @@ def test_members_are_listed_changed_and_removed(person: Callable[..., User]) -> 
 
 
 def test_refusals_reach_the_person(person: Callable[..., User]) -> None:
-    """The last admin stays, a reader may not, an unknown member is not there: exit code 1 and a sentence."""
+    """The last admin, a reader without the right and an unknown member: exit code 1 and a sentence."""
     ann, bob = person(), person("reader")
     for user, arguments in (
         (ann, ["remove", "--email", ann.email, "--yes"]),
@@ -131,7 +131,7 @@ def test_refusals_reach_the_person(person: Callable[..., User]) -> None:
 
 
 def test_what_is_missing_is_named(ann: User) -> None:
-    """On a pipe nothing is asked."""
+    """On a pipe the command asks nothing, and names what is missing."""
     for arguments, missing in (
         (["add", "--role", "reader"], "--email"),
         (["add", "--email", "x@members.example"], "--role"),
@@ -142,7 +142,7 @@ def test_what_is_missing_is_named(ann: User) -> None:
 
 
 def test_a_removal_is_confirmed(person: Callable[..., User]) -> None:
-    """On a pipe nobody is removed without --yes (exit code 2); on a terminal the answer counts."""
+    """On a pipe nobody is removed without --yes (exit code 2); on a terminal the answer decides."""
     ann, bob = person(), person("reader")
     done = ann.polly("members", "remove", bob.email)
     assert (done.code, "add --yes" in done.err) == (2, True)
@@ -157,7 +157,7 @@ def test_a_removal_is_confirmed(person: Callable[..., User]) -> None:
 
 
 def test_an_invitation_is_revoked_in_words_of_its_own(person: Callable[..., User]) -> None:
-    """The question, what is said beside it and the success are about the invitation; nobody else is asked about."""
+    """The question, the explanation and the success message are about the invitation, not about a member."""
     ann, email = person(), "invited@members.example"
     for answer, words, code in (("n", "Nobody was removed.", 1), ("y", "is revoked", 0)):
         ann.ok("members", "add", email, "--role", "reader")
@@ -182,7 +182,7 @@ def test_a_code_that_is_missing_on_a_pipe_names_the_way_that_nobody_sees(nobody:
 
 
 def test_accepting_makes_the_profile_that_is_named(ann: User, nobody: User, server: Server) -> None:
-    """--profile or POLLY_PROFILE of none that is there is the name of the one to be made."""
+    """If --profile or POLLY_PROFILE names no existing profile, the new profile gets that name."""
     for email, options, env in (
         ("new-1@members.example", ["--profile", "lab"], {}),
         ("new-2@members.example", [], {"POLLY_PROFILE": "other"}),
@@ -195,7 +195,7 @@ def test_accepting_makes_the_profile_that_is_named(ann: User, nobody: User, serv
 
 
 def test_the_operator_is_told_commands_of_the_operator(ann: User, server: Server) -> None:
-    """polly-server names what can be run on that machine, where nobody is signed in."""
+    """polly-server names commands of polly-server, because nobody is signed in on that machine."""
     org = ann.env["TEST_ORG"]
     invite(ann, "new@members.example")
     place = ("--data", str(server.data), "--org", org)
@@ -214,6 +214,6 @@ def test_the_operator_is_told_commands_of_the_operator(ann: User, server: Server
 
 
 def test_a_code_where_the_email_stands(nobody: User, server: Server) -> None:
-    """It is not shown, and its place is named."""
+    """The code is not shown, and the message says where codes belong."""
     done = nobody.polly("members", "accept", "invite-q5zt4w2m7yk3", "--server", server.url)
     assert (done.code, "q5zt4w2m7yk3" in done.err, "--code-stdin" in done.err) == (2, False, True)

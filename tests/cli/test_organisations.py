@@ -1,4 +1,4 @@
-"""People in several organisations: which one a command means, and whose docker repository a name is."""
+"""People in several organisations: which organisation a command uses, and which docker repository a name means."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def add(server: Server, user: User, organisation: str, role: str = "admin") -> N
 
 @pytest.fixture
 def other(server: Server, ann: User) -> str:
-    """Return a second organisation that ann has joined since."""
+    """Return a second organisation, which ann joined later."""
     slug, _ = server.new_org()
     add(server, ann, slug)
     return slug
 
 
 def create(user: User, name: str, *more: str) -> Any:  # noqa: ANN401 - JSON is anything
-    """Make a docker repository, and return what the server says of it."""
+    """Create a docker repository, and return the server's answer."""
     return user.ok("dockers", "create", "--name", name, "--description", "x", "--output", "json", *more).json()
 
 
 def test_a_second_organisation_changes_no_script(ann: User, server: Server) -> None:
-    """What ran before goes on in the organisation that was joined first, from a profile and from POLLY_TOKEN."""
+    """With a profile and with POLLY_TOKEN, commands still use the organisation that was joined first."""
     before = create(ann, "one")["path"]
     for _ in range(3):  # whatever their names are sorted like
         add(server, ann, server.new_org()[0])
@@ -47,7 +47,7 @@ def test_a_second_organisation_changes_no_script(ann: User, server: Server) -> N
 
 
 def test_the_organisation_is_chosen_for_good(ann: User, server: Server, other: str) -> None:
-    """The choice is kept with the profile, also by the next sign-in; --org and POLLY_ORG come first."""
+    """The profile keeps the choice, also after the next sign-in; --org and POLLY_ORG win over it."""
     mine = ann.env["TEST_ORG"]
     header, *rows = ann.ok("org", "list").out.splitlines()
     assert header.split() == ["organisation", "role", "joined", "at", "default"]
@@ -64,7 +64,7 @@ def test_the_organisation_is_chosen_for_good(ann: User, server: Server, other: s
 
 
 def test_who_lacks_the_role_hears_where_they_have_it(ann: User, server: Server) -> None:
-    """From the server, and before a question; whoami says which organisation the commands mean."""
+    """The server's refusal and the commands' own check say so; whoami shows which organisation is used."""
     second, _ = server.new_org()
     add(server, ann, second, "reader")
     mine = ann.env["TEST_ORG"]
@@ -80,7 +80,7 @@ def test_who_lacks_the_role_hears_where_they_have_it(ann: User, server: Server) 
 
 
 def test_what_cannot_be_chosen_is_told(ann: User, server: Server, other: str) -> None:
-    """An organisation of others, none at all on a pipe, and a choice where no profile is in use."""
+    """Refused are an organisation of others, a missing name on a pipe, and a choice without a profile."""
     done = ann.polly("org", "use", "acme")
     assert done.code == 1
     assert ann.env["TEST_ORG"] in done.err
@@ -91,7 +91,7 @@ def test_what_cannot_be_chosen_is_told(ann: User, server: Server, other: str) ->
 
 
 def test_an_organisation_that_one_left_names_the_way_out(ann: User, server: Server, other: str) -> None:
-    """The chosen organisation is kept; once the person is out of it, the message names polly org use."""
+    """The choice stays; after the person was removed, the message names polly org use."""
     ann.ok("org", "use", other)
     polly_server("user", "remove", "--data", str(server.data), "--org", other, "--email", ann.email)
     done = ann.polly("dockers", "list")
@@ -102,7 +102,7 @@ def test_an_organisation_that_one_left_names_the_way_out(ann: User, server: Serv
 
 
 def test_the_organisation_may_stand_before_the_name(ann: User) -> None:
-    """In every command that takes a name, with --org and without, and never twice."""
+    """It works in every command that takes a name, with --org and without, but not twice."""
     mine = ann.env["TEST_ORG"]
     for options in ([], ["--org", mine]):
         name = f"{mine}/hello{len(options)}"
@@ -120,7 +120,7 @@ def test_the_organisation_may_stand_before_the_name(ann: User) -> None:
 
 
 def test_another_organisation_may_stand_before_the_name(ann: User, other: str) -> None:
-    """Without --org it is the one before the name; with --org the name is inside that one."""
+    """Without --org, the part before the name is the organisation; with --org it is part of the name."""
     assert create(ann, f"{other}/hello")["path"].endswith(f"/{other}/hello")
     assert not ann.ok("dockers", "list", "--output", "json").json()
     ann.ok("dockers", "commit-list", f"{other}/hello")
@@ -129,7 +129,7 @@ def test_another_organisation_may_stand_before_the_name(ann: User, other: str) -
 
 
 def test_a_name_that_was_there_goes_on_meaning_the_same(ann: User, server: Server) -> None:
-    """Joining an organisation that is called as the first part of a name changes no script."""
+    """Joining an organisation whose name is the first part of a repository's name changes no script."""
     slug, _ = server.new_org()
     path = create(ann, f"{slug}/hello")["path"]
     add(server, ann, slug)
@@ -156,7 +156,7 @@ def test_the_whole_path_is_exact_and_is_what_is_printed(ann: User, server: Serve
 
 
 def test_names_need_no_option(ann: User) -> None:
-    """Everywhere; the option stays, and two values that differ are refused."""
+    """Every command takes a name without its option; the option still works, and two different values are refused."""
     ann.ok("dockers", "create", "hello", "--description", "x")
     for command in (["commit-list"], ["update", "--description", "y"], ["policy"], ["delete", "--yes"], ["restore"]):
         ann.ok("dockers", command[0], "hello", *command[1:])
@@ -168,7 +168,7 @@ def test_names_need_no_option(ann: User) -> None:
 
 
 def test_emails_servers_and_profiles_need_no_option(person: Callable[..., User], server: Server) -> None:
-    """As names."""
+    """These need no option either."""
     ann, bob = person(), person("reader")
     ann.ok("members", "set-role", bob.email, "--role", "writer")
     ann.ok("logout", server.url)

@@ -1,4 +1,4 @@
-"""``polly dockers policy``: what is kept is shown, what would go is listed and asked first, and then it is set."""
+"""``polly dockers policy`` shows what is kept, lists what would be deleted, asks, and then sets the policy."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def holds(ann: User) -> dict[str, Any]:
 
 
 def test_everything_is_kept_at_first(ann: User) -> None:
-    """And is shown so."""
+    """Without a policy, everything is kept, and the command says so."""
     done = ann.ok("dockers", "policy")
     assert "everything" in done.out
     assert holds(ann) == {"keep": "everything", "younger": None, "newest": None, "pulled": None}
 
 
 def test_a_preview_names_what_would_go(ann: User, digests: list[str]) -> None:
-    """Its path, its tags and how much; nothing is changed. As JSON too."""
+    """A preview shows paths, tags and sizes, and changes nothing; as JSON too."""
     done = ann.ok("dockers", "policy", "--newest", "1", "--preview")
     assert f"one@{digests[0]}" in done.out
     assert digests[1] not in done.out
@@ -54,7 +54,7 @@ def test_a_preview_names_what_would_go(ann: User, digests: list[str]) -> None:
 
 
 def test_it_is_set(ann: User, digests: list[str]) -> None:
-    """With --yes at once; rules add up, each other call replaces them, and --keep-everything ends them."""
+    """--yes sets it at once; rules of one call add up, the next call replaces them, --keep-everything removes them."""
     done = ann.ok("dockers", "policy", "--newest", "3", "--younger-than", "90d", "--pulled-within", "365d", "--yes")
     assert (
         "keep the newest 3 of each tag, what was pushed in the last 90d and what was pulled in the last 365d"
@@ -72,7 +72,7 @@ def test_it_is_set(ann: User, digests: list[str]) -> None:
 
 
 def test_a_preview_alone_is_of_the_policy_that_is_set(ann: User, digests: list[str]) -> None:
-    """Now, and as of a day to come; of all docker repositories or of one; nothing is changed."""
+    """It is for now or for a later day, for all docker repositories or for one; nothing is changed."""
     done = ann.ok("dockers", "policy", "--preview")
     assert ("everything" in done.err, "Nothing would be deleted now." in done.err) == (True, True)
     ann.ok("dockers", "policy", "--name", "one", "--younger-than", "400d", "--yes")
@@ -91,7 +91,7 @@ def test_a_preview_alone_is_of_the_policy_that_is_set(ann: User, digests: list[s
 
 
 def test_one_docker_repository(ann: User, digests: list[str]) -> None:
-    """Its own policy is shown beside that of the others; --inherit takes it back."""
+    """A policy of its own is listed with that of the others; --inherit removes it."""
     ann.ok("dockers", "create", "--name", "two", "--description", "x")
     ann.ok("dockers", "policy", "--name", "one", "--newest", "5", "--yes")
     shown = ann.ok("dockers", "policy").out
@@ -108,7 +108,7 @@ def test_one_docker_repository(ann: User, digests: list[str]) -> None:
 
 
 def test_nothing_is_set_unasked(ann: User, digests: list[str]) -> None:
-    """On a pipe, without --yes: exit code 2, what would go, and nothing is changed."""
+    """On a pipe, without --yes: exit code 2, a list of what would be deleted, and nothing is changed."""
     done = ann.polly("dockers", "policy", "--newest", "1")
     assert (done.code, digests[0] in done.out) == (2, True)
     assert "--yes" in done.err
@@ -118,7 +118,7 @@ def test_nothing_is_set_unasked(ann: User, digests: list[str]) -> None:
 
 
 def test_a_person_is_asked(ann: User, digests: list[str]) -> None:
-    """On a terminal; no is no, yes is yes, and the line to use next time is shown."""
+    """On a terminal, no changes nothing and yes sets it; the same command in one line is shown."""
     terminal = ann.terminal("dockers", "policy", "--newest", "1")
     terminal.see("Set this policy?")
     terminal.type("n\r")
@@ -136,7 +136,7 @@ def test_a_person_is_asked(ann: User, digests: list[str]) -> None:
 
 
 def test_json_alone_is_on_stdout(ann: User, digests: list[str]) -> None:
-    """What would go is on the terminal with the question, as wide as that is, and a file gets the answer alone."""
+    """The list of deletions and the question are on the terminal; the file gets only JSON."""
     line = f"{shlex.join(POLLY)} dockers policy --newest 1 --output json >{shlex.quote(str(ann.home / 'out.json'))}"
     terminal = Terminal(["/bin/sh", "-c", line], 60, ann.env | {"TERM": "xterm-256color"})
     terminal.see("Set this policy?")
@@ -164,13 +164,13 @@ def test_json_alone_is_on_stdout(ann: User, digests: list[str]) -> None:
     ],
 )
 def test_wrong_options(ann: User, options: tuple[str, ...], said: str) -> None:
-    """Exit code 2, and what would be right."""
+    """Wrong options give exit code 2 and a correct example."""
     done = ann.polly("dockers", "policy", *options)
     assert (done.code, said in done.err) == (2, True), done.err
 
 
 def test_a_writer_sets_nothing(person: Callable[..., User], ann: User) -> None:
-    """The role that it takes is told; a member sees what holds."""
+    """The error names the role that is needed; every member may see the policy."""
     bob = person("writer")
     done = bob.polly("dockers", "policy", "--newest", "1", "--yes")
     assert (done.code, "admin" in done.err) == (1, True)

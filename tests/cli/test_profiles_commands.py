@@ -1,4 +1,4 @@
-"""``polly profiles list, use, remove``; what a sign-in ends, remembers and is called."""
+"""``polly profiles list, use, remove``; which tokens a new sign-in ends, and how profiles are named."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def is_good(user: User, server: Server, token: str) -> bool:
-    """Tell whether the server takes the access token."""
+    """Return whether the server accepts the access token."""
     return user.polly("whoami", POLLY_SERVER=server.url, POLLY_TOKEN=token).code == 0
 
 
@@ -56,7 +56,7 @@ def test_the_list_needs_no_server_and_says_what_to_do_where_it_is_empty(nobody: 
 
 
 def test_a_sign_in_ends_the_one_before_it(person: Callable[..., User], server: Server) -> None:
-    """Of the same profile, whoever it was of; what Docker was handed goes on for the same user, and ends else."""
+    """A sign-in ends the profile's previous one, of any user; Docker's token stays valid only for the same user."""
     ann, bob = person(), person("reader", signed_in=False)
     docker = ann.ok("dockers", "login").out.splitlines()[1]
     tokens = [ann.token()]
@@ -75,7 +75,7 @@ def test_a_sign_in_ends_the_one_before_it(person: Callable[..., User], server: S
 
 
 def test_a_refused_sign_in_leaves_the_one_before(ann: User, server: Server) -> None:
-    """A wrong password, or an organisation of others, signs nobody out and leaves no token behind."""
+    """A wrong password, or an organisation of others, signs nobody out, and leaves no token behind."""
     before = ann.token()
     arguments = ["login", server.url, "--email", ann.email, "--password-stdin"]
     assert ann.polly(*arguments, stdin="wrong").code == 1
@@ -85,7 +85,7 @@ def test_a_refused_sign_in_leaves_the_one_before(ann: User, server: Server) -> N
 
 
 def test_a_token_of_the_environment_outlives_the_profile(ann: User, nobody: User, server: Server) -> None:
-    """A job that signs in with POLLY_TOKEN, and out again, leaves it good for the next job."""
+    """If a job signs in with POLLY_TOKEN and out again, the token stays valid for the next job."""
     for command in (["logout"], ["login", "--auto"]):
         nobody.ok("login", "--auto", POLLY_SERVER=server.url, POLLY_TOKEN=ann.token())
         env = {"POLLY_EMAIL": ann.email, "POLLY_PASSWORD": ann.password, "POLLY_SERVER": server.url}
@@ -94,7 +94,7 @@ def test_a_token_of_the_environment_outlives_the_profile(ann: User, nobody: User
 
 
 def test_a_wrong_token_of_the_environment_is_named(ann: User, nobody: User, server: Server) -> None:
-    """The message says that it is the variable, also through Docker and for one with a line end in it."""
+    """The message names the variable, also through Docker, and for a token with a line end in it."""
     env = {"POLLY_SERVER": server.url, "POLLY_TOKEN": "polly_wrong"}
     for words in (ann.polly("whoami", **env).err, nobody.helper("get", server.registry, **env).out):
         assert "POLLY_TOKEN" in words
@@ -103,7 +103,7 @@ def test_a_wrong_token_of_the_environment_is_named(ann: User, nobody: User, serv
 
 
 def test_this_machine_has_three_names_and_one_profile(ann: User, server: Server) -> None:
-    """localhost, 127.0.0.1 and [::1] of one port are one server: for sign-ins, names, and Docker."""
+    """localhost, 127.0.0.1 and [::1] with the same port are one server, for sign-ins, names and Docker."""
     local = server.url.replace("127.0.0.1", "localhost")
     before = ann.token()
     ann.ok("login", local, "--email", ann.email, "--password-stdin", stdin=ann.password)
@@ -123,7 +123,7 @@ def test_this_machine_has_three_names_and_one_profile(ann: User, server: Server)
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2/acme/hello/manifests/latest", "/token?service=x"])
 def test_what_docker_shows_names_the_step(server: Server, path: str) -> None:
-    """Nobody is signed in: the message, which clients print as it is, has the login of this very server."""
+    """If nobody is signed in, the message that clients print has the polly login for this server."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with pytest.raises(urllib.error.HTTPError) as refused:
         opener.open(server.url + path)
@@ -133,7 +133,7 @@ def test_what_docker_shows_names_the_step(server: Server, path: str) -> None:
 
 
 def test_a_profile_is_used_by_its_server_too(ann: User, server: Server) -> None:
-    """And a name where the address of a server is meant names --profile."""
+    """An address chooses its profile; a profile's name given as an address gets a hint to --profile."""
     ann.login(server, "--profile", "eve")
     for name in {each["name"] for each in ann.ok("profiles", "list", "--output", "json").json()} - {"eve"}:
         ann.ok("profiles", "remove", name)
@@ -142,7 +142,7 @@ def test_a_profile_is_used_by_its_server_too(ann: User, server: Server) -> None:
 
 
 def test_a_profile_is_removed_by_its_server_too(ann: User, server: Server) -> None:
-    """A name that is none is not to be made, but told with the nearest; nothing goes."""
+    """An unknown name is refused with the nearest name; nothing is removed."""
     ann.login(server, "--profile", "eve")
     names = {each["name"] for each in ann.ok("profiles", "list", "--output", "json").json()}
     done = ann.polly("profiles", "remove", "evee")

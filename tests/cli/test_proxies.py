@@ -23,7 +23,7 @@ __all__ = ["certificate"]
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """A proxy that tunnels every CONNECT to one place, for whoever has the right name and password."""
+    """A proxy that tunnels every CONNECT to one place, for clients with the right name and password."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Tunnel)
@@ -55,17 +55,17 @@ class Tunnel(http.server.BaseHTTPRequestHandler):
                     ends[each].sendall(some)
 
     def do_GET(self) -> None:
-        """Answer a request that is passed on by its whole address."""
+        """Answer a request that has the whole address."""
         self.server.asked.append(self.path)
         self.send_error(407 if self.server.sign_in else 502)
 
     def log_message(self, *_: object) -> None:
-        """Stay quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    """Return a proxy that runs."""
+    """Return a running proxy."""
     with Proxy() as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield running
@@ -73,7 +73,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 def test_https_goes_through_a_tunnel_with_our_certificates(nobody: User, certificate: Path, proxy: Proxy) -> None:
-    """The server's certificate is checked behind the proxy, and an authority of one's own counts there too."""
+    """The server's certificate is checked through the proxy, and --ca-file works there too."""
     with answering(200, INFO % "registry.invalid", tls=certificate) as address:
         proxy.target = ("127.0.0.1", int(address.rpartition(":")[2]))
         env = {"NO_PROXY": "", "HTTPS_PROXY": f"http://127.0.0.1:{proxy.server_port}"}
@@ -84,7 +84,7 @@ def test_https_goes_through_a_tunnel_with_our_certificates(nobody: User, certifi
 
 
 def test_a_proxy_that_asks_who_it_is_is_told(nobody: User, certificate: Path, proxy: Proxy) -> None:
-    """A name and a password in its address are sent; without them the line says where they belong, and shows none."""
+    """The name and password in its address are sent; without them the error says where they belong, and shows none."""
     proxy.sign_in = "Basic " + base64.b64encode("ann:p\u00e4ss/word".encode()).decode()
     place = f"127.0.0.1:{proxy.server_port}"
     for scheme, variable in (("https", "HTTPS_PROXY"), ("http", "HTTP_PROXY")):
@@ -99,7 +99,7 @@ def test_a_proxy_that_asks_who_it_is_is_told(nobody: User, certificate: Path, pr
 
 
 def test_loopback_and_networks_of_no_proxy_go_around_it(nobody: User, proxy: Proxy) -> None:
-    """Polly asks a server on this machine, and one in such a network, as docker does: directly."""
+    """polly, like docker, connects directly to this machine and to networks in NO_PROXY."""
     env = {"HTTP_PROXY": f"http://127.0.0.1:{proxy.server_port}"}
     with answering(200, "no polly") as address:
         assert "is not a Polly" in login(nobody, address, NO_PROXY="", **env)
@@ -111,7 +111,7 @@ def test_loopback_and_networks_of_no_proxy_go_around_it(nobody: User, proxy: Pro
 
 
 def test_a_proxy_that_is_not_there_is_named_without_its_password(nobody: User) -> None:
-    """The message is about the proxy."""
+    """The message is about the proxy, and does not show its password."""
     line = login(nobody, "https://192.0.2.7", NO_PROXY="", HTTPS_PROXY="http://ann:secret@127.0.0.1:1")
     assert "the proxy: connection refused" in line
     assert "secret" not in line

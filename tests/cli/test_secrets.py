@@ -1,4 +1,4 @@
-"""Passwords in whichever way they are typed, piped and encoded, and messages that never show one."""
+"""Passwords may be typed, piped and encoded in several ways, and no message shows one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def login(user: User, server: Server, stdin: bytes, **env: str) -> subprocess.Co
 
 
 def test_a_password_is_the_same_from_everywhere(zoe: User, server: Server) -> None:
-    """With a byte order mark, either line end, letters composed or not; in UTF-8, or in what the locale says."""
+    """A byte order mark, the line end, composed letters and the encoding (UTF-8 or the locale's) make no difference."""
     apart = unicodedata.normalize("NFD", zoe.password)
     for content, locale in (
         (zoe.password.encode(), "utf-8"),
@@ -85,7 +85,7 @@ def test_a_password_is_the_same_from_everywhere(zoe: User, server: Server) -> No
 def test_what_is_no_text_is_refused_and_not_shown(
     zoe: User, server: Server, tmp_path: Path, content: bytes, said: str
 ) -> None:
-    """One line and exit code 2, by polly and by polly-server, and not a letter of it."""
+    """Both polly and polly-server print one line with no letter of it, and end with exit code 2."""
     done = login(zoe, server, content, PYTHONIOENCODING="utf-8")
     command = [*SERVER, "init", "--org", "acme", "--email", "a@b.example", "--data", str(tmp_path / "data")]
     initialised = subprocess.run([*command, "--password-stdin"], input=content, capture_output=True, check=False)
@@ -98,7 +98,7 @@ def test_what_is_no_text_is_refused_and_not_shown(
 
 
 def test_a_password_of_the_environment_is_one_of_stdin(zoe: User, server: Server) -> None:
-    """--auto takes POLLY_PASSWORD, also where the environment is in another encoding than the locale."""
+    """--auto reads POLLY_PASSWORD, even if its encoding is not the locale's."""
     env = zoe.env | {"POLLY_SERVER": server.url, "POLLY_EMAIL": zoe.email, "PYTHONIOENCODING": "latin-1"}
     code = (
         "import os,sys; os.environb[b'POLLY_PASSWORD']=bytes.fromhex(sys.argv[1]); os.execv(sys.argv[2],sys.argv[2:])"
@@ -109,7 +109,7 @@ def test_a_password_of_the_environment_is_one_of_stdin(zoe: User, server: Server
 
 
 def test_arguments_that_are_no_text_are_named_by_their_place(zoe: User) -> None:
-    """A name in Latin-1 under UTF-8 is no name; the message does not show what it could not read."""
+    """A name in Latin-1 is refused in a UTF-8 locale; the message does not show what it could not read."""
     command = [*map(str.encode, POLLY), b"dockers", b"list", b"--search", b"caf\xe9"]
     done = subprocess.run(command, env=zoe.env, capture_output=True, check=False)
     assert done.returncode == 2
@@ -119,14 +119,14 @@ def test_arguments_that_are_no_text_are_named_by_their_place(zoe: User) -> None:
 
 
 def test_a_token_with_a_byte_order_mark_is_that_token(zoe: User, server: Server) -> None:
-    """POLLY_TOKEN from a file that an editor of Windows wrote."""
+    """POLLY_TOKEN may come from a file that a Windows editor wrote."""
     zoe.login(server)
     assert zoe.ok("whoami", POLLY_SERVER=server.url, POLLY_TOKEN=f"\ufeff{zoe.token()}\r\n").code == 0
 
 
 @pytest.mark.parametrize("tool", ["polly", "polly-server"])
 def test_a_terminal_of_another_encoding_is_told(zoe: User, server: Server, tool: str) -> None:
-    """Letters in Latin-1 on a terminal that is said to be UTF-8: one line, and no letter of them."""
+    """Latin-1 letters typed on a UTF-8 terminal give one line, which shows none of them."""
     child = question(tool, zoe, server)
     child.send(b"Zo\xeb-secret\r")
     child.expect(pexpect.EOF)
@@ -138,7 +138,7 @@ def test_a_terminal_of_another_encoding_is_told(zoe: User, server: Server, tool:
 
 @pytest.mark.parametrize("tool", ["polly", "polly-server"])
 def test_a_password_is_typed(zoe: User, server: Server, tool: str) -> None:
-    """It is not shown, and is what was typed; polly-server asks twice, until both are the same."""
+    """It is not shown on the screen; polly-server asks twice, until both are the same."""
     new = f"Zoë-{secrets.token_hex(4)}"
     child = question(tool, zoe, server)
     if tool == "polly-server":
@@ -165,7 +165,7 @@ def test_a_password_is_typed(zoe: User, server: Server, tool: str) -> None:
 def test_a_signal_at_the_question_gives_the_terminal_its_echo_back(
     zoe: User, server: Server, tool: str, number: signal.Signals
 ) -> None:
-    """The shell that is there afterwards shows what is typed."""
+    """Afterwards the shell shows again what is typed."""
     child = question(tool, zoe, server)
     assert not termios.tcgetattr(child.child_fd)[3] & termios.ECHO
     child.kill(number)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def test_login_says_who_is_signed_in_and_keeps_no_password(person: Callable[..., User], server: Server) -> None:
-    """The words are those that people know, stdout is empty, and the file holds a token and is the user's alone."""
+    """The message has the usual words, stdout is empty, and the file has a token and mode 0600."""
     ann = person(signed_in=False)
     done = ann.login(server)
     assert done.out == ""
@@ -30,7 +30,7 @@ def test_login_says_who_is_signed_in_and_keeps_no_password(person: Callable[...,
 
 
 def test_the_file_is_private_whatever_the_umask(person: Callable[..., User], server: Server) -> None:
-    """A umask of 000 does not make the token readable for others."""
+    """With a umask of 000, others still cannot read the token."""
     ann = person(signed_in=False)
     command = f"umask 000; polly login --server {server.url} --email {ann.email} --password-stdin"
     assert ann.run("sh", "-c", command, stdin=ann.password).code == 0
@@ -38,7 +38,7 @@ def test_the_file_is_private_whatever_the_umask(person: Callable[..., User], ser
 
 
 def test_whoami_shows_user_organisation_role_server_and_expiry(ann: User, server: Server) -> None:
-    """On a pipe it is aligned text with the whole address, in JSON the same with times in UTC."""
+    """On a pipe it is aligned text with the whole address; JSON has the same, with times in UTC."""
     header, row = ann.ok("whoami").out.splitlines()
     assert header.split() == ["user", "organisation", "role", "server", "expires"]
     assert row.split()[:4] == [ann.email, ann.env["TEST_ORG"], "admin", server.url]
@@ -66,7 +66,7 @@ def test_a_wrong_password_is_refused_and_nothing_is_kept(person: Callable[..., U
 
 
 def test_what_login_lacks_on_a_pipe_is_named(nobody: User, server: Server) -> None:
-    """Without a server, an email or a password there is no waiting: exit code 2 and the option's name."""
+    """Without a server, an email or a password the command does not wait: exit code 2 and the option's name."""
     steps = [([], "--server"), (["--server", server.url], "--email")]
     steps.append((["--server", server.url, "--email", "ann@acme.example"], "--password-stdin"))
     for arguments, missing in steps:
@@ -78,7 +78,7 @@ def test_what_login_lacks_on_a_pipe_is_named(nobody: User, server: Server) -> No
 
 
 def test_logout_ends_the_token_on_the_server(ann: User, server: Server) -> None:
-    """The token that was kept is good no more, and the profile is gone."""
+    """The stored token is refused afterwards, and the profile is gone."""
     token = ann.token()
     assert "Success: Logged out" in ann.ok("logout").err
     done = ann.polly("whoami", POLLY_SERVER=server.url, POLLY_TOKEN=token)
@@ -89,7 +89,7 @@ def test_logout_ends_the_token_on_the_server(ann: User, server: Server) -> None:
 
 
 def test_logout_forgets_the_token_where_the_server_is_gone(ann: User) -> None:
-    """Nothing answers on the port: the profile is removed, the exit code 1 says that the token may still be good."""
+    """If nothing answers, the profile is removed, and exit code 1 says that the token may still be valid."""
     document = json.loads(ann.profiles.read_text())
     document["profiles"][document["current"]]["server"] = "http://127.0.0.1:1"
     ann.profiles.write_text(json.dumps(document))
@@ -101,7 +101,7 @@ def test_logout_forgets_the_token_where_the_server_is_gone(ann: User) -> None:
 
 
 def test_logout_works_after_the_token_has_ended(ann: User, server: Server) -> None:
-    """A token that was revoked elsewhere is what logout wants: exit code 0."""
+    """If the token was already revoked elsewhere, logout succeeds with exit code 0."""
     other = ann.profiles.read_text()
     ann.ok("logout")
     ann.profiles.write_text(other)
@@ -109,14 +109,14 @@ def test_logout_works_after_the_token_has_ended(ann: User, server: Server) -> No
 
 
 def test_an_expired_sign_in_says_how_to_renew_it(ann: User, server: Server) -> None:
-    """A token that the server does not take names the login to run."""
+    """If the server refuses the token, the message has the polly login to run."""
     done = ann.polly("dockers", "list", POLLY_SERVER=server.url, POLLY_TOKEN="polly_wrong")
     assert done.code == 1
     assert f"polly login --server {server.url}" in done.err
 
 
 def test_profiles_name_servers(person: Callable[..., User], server: Server) -> None:
-    """Two users of one server: --profile and POLLY_PROFILE choose, the last login is the current one."""
+    """With two users of one server, --profile and POLLY_PROFILE choose; the last login is the current profile."""
     ann, bob = person(), person("reader", signed_in=False)
     ann.ok(
         "login",
@@ -142,7 +142,7 @@ def test_profiles_name_servers(person: Callable[..., User], server: Server) -> N
 
 
 def test_the_environment_needs_no_file(ann: User, nobody: User, server: Server) -> None:
-    """POLLY_SERVER and POLLY_TOKEN are enough for every command, where the home folder can't even be written."""
+    """POLLY_SERVER and POLLY_TOKEN are enough for every command, even if the home folder can't be written."""
     token = ann.token()
     env = {
         "POLLY_SERVER": server.url,
@@ -159,13 +159,13 @@ def test_the_environment_needs_no_file(ann: User, nobody: User, server: Server) 
 
 
 def test_junk_is_no_token(nobody: User, server: Server) -> None:
-    """A token that was copied with a line end in its middle is told, with exit code 2."""
+    """A token that was copied with a line end in the middle is refused with exit code 2."""
     done = nobody.polly("whoami", POLLY_SERVER=server.url, POLLY_TOKEN="polly_a\nb: c")
     assert (done.code, "Copy it again" in done.err) == (2, True)
 
 
 def test_auto_takes_the_environment(ann: User, nobody: User, server: Server) -> None:
-    """A token, or email and password where there is none; a variable that is missing is named."""
+    """--auto uses the token, or else email and password; a missing variable is named."""
     nobody.ok("login", "--auto", POLLY_SERVER=server.url, POLLY_TOKEN=ann.token())
     assert nobody.token() == ann.token()
     nobody.ok("login", "--auto", POLLY_SERVER=server.url, POLLY_EMAIL=ann.email, POLLY_PASSWORD=ann.password)
@@ -176,7 +176,7 @@ def test_auto_takes_the_environment(ann: User, nobody: User, server: Server) -> 
 
 
 def test_several_organisations_can_be_chosen_from(ann: User, server: Server) -> None:
-    """Option, variable and login --org choose; without them it is the one that was joined first."""
+    """The option, the variable and login --org choose one; the default is the one that was joined first."""
     other, (email, password) = server.new_org()
     admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
     admin.login(server)
@@ -197,7 +197,7 @@ def test_several_organisations_can_be_chosen_from(ann: User, server: Server) -> 
 
 
 def test_password_is_changed_and_one_stays_signed_in(person: Callable[..., User], server: Server) -> None:
-    """The old password is good no more, the new one is, and this profile goes on."""
+    """The old password is refused, the new one works, and this profile stays signed in."""
     bob = person("writer")
     done = bob.polly("password", "--password-stdin", stdin="wrong\na new long password 7\n")
     assert done.code == 1
@@ -219,7 +219,7 @@ def test_a_broken_file_of_profiles_is_named(ann: User) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named(person: Callable[..., User], server: Server) -> None:
-    """Login says which folder, and what needs none."""
+    """The command names the folder, and says how to work without one."""
     ann = person(signed_in=False)
     done = ann.polly(
         "login", "--server", server.url, "--email", ann.email, "--password-stdin",
@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_written_is_named(person: Callable[..., User], s
 
 
 def test_a_wrong_password_speaks_of_docker_to_docker_alone(person: Callable[..., User], server: Server) -> None:
-    """`login` and `password` say what is wrong with theirs; the token endpoint says how Docker is signed in."""
+    """`login` and `password` say that the password is wrong; only the token endpoint explains how to sign Docker in."""
     bob = person("reader")
     done = bob.polly("login", "--server", server.url, "--email", bob.email, "--password-stdin", stdin="wrong")
     assert (done.code, "Wrong email or password." in done.err, "Docker" in done.err) == (1, True, False)

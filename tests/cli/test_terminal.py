@@ -19,7 +19,7 @@ DOWN, TAB, ENTER, INTERRUPT = "\x1b[B", "\t", "\r", "\x03"
 
 
 def test_list_at_80_columns_breaks_nothing(ann: User, images: list[str], server: Server) -> None:
-    """The path stands on a line of its own, and below it all that people look for, with short dates."""
+    """The path has a line of its own, and below it are all important columns, with short dates."""
     del images
     terminal = ann.terminal("dockers", "list")
     assert terminal.end() == 0
@@ -35,7 +35,7 @@ def test_list_at_80_columns_breaks_nothing(ann: User, images: list[str], server:
 
 
 def test_list_at_200_columns_has_every_column(ann: User, images: list[str]) -> None:
-    """Nothing is left out where there is room."""
+    """If there is room, nothing is left out."""
     del images
     terminal = ann.terminal("dockers", "list", columns=200)
     assert terminal.end() == 0
@@ -49,7 +49,7 @@ def test_list_at_200_columns_has_every_column(ann: User, images: list[str]) -> N
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_commit_list_never_cuts_a_digest(ann: User, images: list[str], columns: int) -> None:
-    """Each of 71 characters is whole on one line; active is green, inactive yellow."""
+    """All 71 characters are on one line; active is green, inactive is yellow."""
     terminal = ann.terminal("dockers", "commit-list", "--name", "team/gpu", columns=columns)
     assert terminal.end() == 0
     for digest in images:
@@ -71,7 +71,7 @@ def test_colours_can_be_refused(ann: User, images: list[str], variable: str, val
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_polly_alone_asks_its_way_to_a_new_repository(ann: User, server: Server, columns: int) -> None:
-    """Two menus by arrow keys, three questions, and at the end the same command in one line."""
+    """There are two menus with arrow keys and three questions; at the end the command is shown in one line."""
     terminal = ann.terminal(columns=columns)
     terminal.see("What would you like to do?")
     terminal.type(DOWN * 4 + ENTER)
@@ -92,7 +92,7 @@ def test_polly_alone_asks_its_way_to_a_new_repository(ann: User, server: Server,
 
 
 def test_a_wrong_name_is_told_while_typing(ann: User) -> None:
-    """The question stays until the answer is a name; Ctrl-C leaves with 130 and no word."""
+    """The question stays until the answer is a valid name; Ctrl-C ends with 130 and prints nothing."""
     terminal = ann.terminal("dockers", "create")
     terminal.see("Enter the name")
     terminal.type("My Repo" + ENTER)
@@ -104,7 +104,7 @@ def test_a_wrong_name_is_told_while_typing(ann: User) -> None:
 
 
 def test_names_that_exist_are_offered(ann: User, images: list[str]) -> None:
-    """A few letters are enough to choose from what is there."""
+    """A few letters are enough to choose an existing name."""
     terminal = ann.terminal("dockers", "commit-list")
     terminal.see("Enter the name of the docker repository?")
     terminal.type("gp")
@@ -116,7 +116,7 @@ def test_names_that_exist_are_offered(ann: User, images: list[str]) -> None:
 
 
 def test_how_many_is_asked(ann: User, images: list[str]) -> None:
-    """all, latest or oldest, then a number."""
+    """The questions are all, latest or oldest, and then a number."""
     del images
     terminal = ann.terminal("dockers")
     terminal.see("with Polly dockers?")
@@ -130,7 +130,7 @@ def test_how_many_is_asked(ann: User, images: list[str]) -> None:
 
 
 def test_update_offers_the_other_access(ann: User) -> None:
-    """It says what the access is, and offers the other; no answer changes nothing."""
+    """It shows the current access and offers the other; answering no changes nothing."""
     ann.ok("dockers", "create", "--name", "one", "--description", "as it is")
     terminal = ann.terminal("dockers", "update", "--name", "one")
     terminal.see("one is private. Make it public?")
@@ -150,7 +150,7 @@ def test_update_offers_the_other_access(ann: User) -> None:
 
 
 def test_login_asks_for_what_is_missing(person: Callable[..., User], server: Server) -> None:
-    """Server, email and password; the password is not on the screen."""
+    """It asks for server, email and password; the password is not on the screen."""
     ann = person(signed_in=False)
     terminal = ann.terminal("login")
     terminal.see("Enter the address of the server")
@@ -167,7 +167,7 @@ def test_login_asks_for_what_is_missing(person: Callable[..., User], server: Ser
 
 
 def test_a_new_password_is_typed_twice(person: Callable[..., User]) -> None:
-    """Two that differ change nothing."""
+    """If the two differ, nothing changes."""
     bob = person("writer")
     terminal = bob.terminal("password")
     for question, answer in (
@@ -183,7 +183,7 @@ def test_a_new_password_is_typed_twice(person: Callable[..., User]) -> None:
 
 
 def test_members_are_asked_for(person: Callable[..., User]) -> None:
-    """A menu, an email from those that exist, a role by arrow keys."""
+    """There is a menu, a choice of existing emails, and a role chosen with arrow keys."""
     ann, bob = person(), person("reader")
     terminal = ann.terminal("members")
     terminal.see("with the members?")
@@ -197,7 +197,7 @@ def test_members_are_asked_for(person: Callable[..., User]) -> None:
 
 
 def test_the_role_that_a_member_has_is_where_the_question_begins(person: Callable[..., User]) -> None:
-    """It is said, and Enter alone leaves it."""
+    """The current role is shown, and Enter keeps it."""
     ann, bob = person(), person("writer")
     terminal = ann.terminal("members", "set-role", bob.email)
     terminal.see("is writer. Which role?")
@@ -207,7 +207,7 @@ def test_the_role_that_a_member_has_is_where_the_question_begins(person: Callabl
 
 
 def test_a_pasted_image_at_the_question_for_a_name(ann: User) -> None:
-    """The name without its tag is right, as --name says."""
+    """The error suggests the name without its tag, as with --name."""
     path = f"{ann.ok('whoami', '--output', 'json').json()['registry']}/{ann.env['TEST_ORG']}/gpu2"
     terminal = ann.terminal("dockers", "create", columns=160)
     terminal.see("Enter the name")
@@ -218,7 +218,7 @@ def test_a_pasted_image_at_the_question_for_a_name(ann: User) -> None:
 
 
 def test_the_organisation_is_named_where_there_are_several(ann: User, server: Server) -> None:
-    """Nothing is asked, so that a script on a terminal goes on; polly org use chooses."""
+    """Nothing is asked, so a script on a terminal keeps running; polly org use chooses."""
     other, (email, password) = server.new_org()
     admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
     admin.login(server)
@@ -246,7 +246,7 @@ def test_the_organisation_is_named_where_there_are_several(ann: User, server: Se
 
 
 def test_who_is_new_is_asked_for_all_that_it_takes(ann: User, nobody: User, server: Server) -> None:
-    """Server, email, code, and a password twice; at the end they are signed in, and no secret is in the command."""
+    """It asks for server, email, code, and a password twice; then they are signed in; the command has no secret."""
     email, password = "gil@members.example", "a long password of gil"
     made = ann.ok("members", "add", "--email", email, "--role", "reader", "--output", "json").json()
     terminal = nobody.terminal("members", "accept", columns=120)
@@ -268,7 +268,7 @@ def test_who_is_new_is_asked_for_all_that_it_takes(ann: User, nobody: User, serv
 
 
 def test_no_input_asks_nothing_on_a_terminal(ann: User) -> None:
-    """Exit code 2, wherever the option stands."""
+    """Exit code 2, wherever the option is on the command line."""
     for arguments in (
         ["--no-input"],
         ["dockers", "--no-input"],
@@ -282,7 +282,7 @@ def test_no_input_asks_nothing_on_a_terminal(ann: User) -> None:
 
 
 def test_groups_alone_on_a_pipe_say_what_there_is(ann: User) -> None:
-    """Exit code 2 and the names of the commands."""
+    """On a pipe, a group without a command gives exit code 2 and the names of its commands."""
     done = ann.polly("dockers")
     assert done.code == 2
     assert (
@@ -292,7 +292,7 @@ def test_groups_alone_on_a_pipe_say_what_there_is(ann: User) -> None:
 
 
 def test_stdout_may_be_a_pipe_while_questions_are_asked(ann: User) -> None:
-    """Questions are on stderr: what goes down the pipe is the table alone."""
+    """Questions go to stderr, and only the table goes into the pipe."""
     script = "polly dockers create --description x > out"
     terminal = Terminal(["sh", "-c", f"cd {ann.home}; {script}"], 80, ann.env | {"TERM": "xterm-256color"})
     terminal.see("Enter the name")
@@ -304,7 +304,7 @@ def test_stdout_may_be_a_pipe_while_questions_are_asked(ann: User) -> None:
 
 
 def test_nothing_is_asked_for_that_the_server_refuses(person: Callable[..., User]) -> None:
-    """A writer is not asked about public, a reader not for a name, and both not for members."""
+    """A writer is not asked about --public, a reader not for a new name, and neither about members."""
     writer, reader = person("writer"), person("reader")
     terminal = writer.terminal("dockers", "create", "by-a-writer")
     terminal.see("Enter the description")
@@ -324,7 +324,7 @@ def test_nothing_is_asked_for_that_the_server_refuses(person: Callable[..., User
 
 
 def test_public_is_not_asked_for_where_the_server_denies_it(tmp_path: Path, tools: Path) -> None:
-    """The server says so itself, also to an admin."""
+    """The server refuses public repositories, so even an admin is not asked."""
     with running_server(tmp_path) as server:
         home = tmp_path / "home"
         home.mkdir()
@@ -349,7 +349,7 @@ def test_a_long_wait_is_told(nobody: User) -> None:
 
 
 def test_login_shows_the_server_and_takes_another(ann: User, server: Server) -> None:
-    """Who is signed in sees which server and which email are meant; what is typed takes their place."""
+    """A signed-in person sees the current server and email as suggestions; typing replaces them."""
     terminal = ann.terminal("login", columns=120)
     terminal.see(f"Enter the address of the server {server.url}")
     terminal.type(server.url.replace("127.0.0.1", "localhost") + ENTER)
@@ -370,7 +370,7 @@ def test_login_shows_the_server_and_takes_another(ann: User, server: Server) -> 
 
 
 def test_a_name_that_does_not_exist_is_told_before_the_next_question(ann: User, images: list[str]) -> None:
-    """The question stays, and its answer can be mended."""
+    """The question stays, and the answer can be corrected."""
     terminal = ann.terminal("dockers", columns=120)
     terminal.see("with Polly dockers?")
     terminal.type(DOWN * 2 + ENTER)
@@ -385,7 +385,7 @@ def test_a_name_that_does_not_exist_is_told_before_the_next_question(ann: User, 
 
 
 def test_delete_asks_what_and_restore_offers_it(ann: User, images: list[str]) -> None:
-    """The least comes first: a tag, then a commit, and last the docker repository."""
+    """The smallest comes first: a tag, then a commit, and last the docker repository."""
     terminal = ann.terminal("dockers", "delete", columns=160)
     terminal.see("Enter the name")
     terminal.type("team/gpu" + ENTER)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def organisation(server: Server) -> tuple[str, tuple[str, str]]:
-    """Return an organisation for all tests here: none of them minds what is in it."""
+    """Return one organisation for all tests here: its content does not matter to them."""
     return server.new_org()
 
 
@@ -55,7 +55,7 @@ def test_the_secret_goes_where_a_script_wants_it(ann: User) -> None:
 
 
 def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
-    """The folder of the file is missing: exit code 1, and no token is left on the server."""
+    """If the folder of the file is missing, the exit code is 1, and no token is left on the server."""
     before = ann.ok("tokens", "list", "--output", "json").json()
     done = ann.polly("tokens", "create", "d", "--file", "none/token")
     assert (done.code, "none/token can't be written" in done.err) == (1, True)
@@ -64,7 +64,7 @@ def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
 
 
 def test_a_full_token_takes_the_password(ann: User, nobody: User, server: Server) -> None:
-    """It is good for every command then, by the two variables."""
+    """With the two variables it then works for every command."""
     done = ann.polly("tokens", "create", "ci", "--scope", "full", "--no-input")
     assert (done.code, done.err) == (2, "Error: --password-stdin is missing: it reads the password from stdin.\n")
     assert ann.polly("tokens", "create", "ci", "--scope", "full", "--password-stdin", stdin="wrong\n").code == 1
@@ -75,7 +75,7 @@ def test_a_full_token_takes_the_password(ann: User, nobody: User, server: Server
 
 
 def test_ids_may_be_shortened_while_they_are_clear(ann: User) -> None:
-    """A beginning that several have is refused with all of them; one that none has is too."""
+    """A beginning that several ids have is refused, and they are listed; an unknown one is refused too."""
     made = [ann.ok("tokens", "create", f"t{number}", "--output", "json").json()["id"] for number in range(20)]
     several = next(each[:1] for each in made if len([1 for other in made if other[0] == each[0]]) > 1)
     done = ann.polly("tokens", "revoke", several)
@@ -88,7 +88,7 @@ def test_ids_may_be_shortened_while_they_are_clear(ann: User) -> None:
 
 
 def test_what_is_wrong_is_wrong_usage(ann: User) -> None:
-    """Exit code 2: a span of time that is none, options that don't go together, a label that is missing."""
+    """Exit code 2 for a wrong duration, options that don't fit together, and a missing label."""
     for arguments in (
         ["x", "--expires", "soon"],
         ["x", "--password-stdin"],
@@ -102,7 +102,7 @@ def test_what_is_wrong_is_wrong_usage(ann: User) -> None:
 
 
 def test_a_label_is_kept_whole(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 characters of a person are; a generated one, which has the name of the machine in it, is cut to that."""
+    """A person's label of 200 characters is kept; a generated one, with the machine's name, is cut to 200."""
     made = ann.ok("tokens", "create", "x" * 200, "--output", "json").json()
     listed = ann.ok("tokens", "list", "--output", "json").json()
     assert [each["label"] for each in listed if each["id"] == made["id"]] == ["x" * 200]
@@ -113,7 +113,7 @@ def test_a_label_is_kept_whole(ann: User, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_sign_in_of_this_computer_is_revoked_on_demand_only(person: Callable[..., User]) -> None:
-    """On a pipe it takes --yes; in the list it is marked, stands last, and no is no."""
+    """On a pipe it needs --yes; in the list it is marked and last, and answering no keeps it."""
     bob = person("reader")
     made = bob.ok("tokens", "create", "other", "--output", "json").json()["id"]
     [mine] = [each["id"] for each in bob.ok("tokens", "list", "--output", "json").json() if each["current"]]
@@ -134,7 +134,7 @@ def test_the_sign_in_of_this_computer_is_revoked_on_demand_only(person: Callable
 
 
 def test_a_token_that_is_shorter_than_asked_for_says_why(ann: User) -> None:
-    """And how to get a longer one; one that is as long says nothing."""
+    """It also says how to get a longer one; if the token is as long as asked for, there is no message."""
     done = ann.ok("tokens", "create", "long", "--expires", "365d")
     assert "It expires before 365d" in done.err
     assert "polly login --expires 365d" in done.err
@@ -144,14 +144,14 @@ def test_a_token_that_is_shorter_than_asked_for_says_why(ann: User) -> None:
 def test_a_registry_token_in_the_environment_names_the_scope_for_commands(
     ann: User, nobody: User, server: Server
 ) -> None:
-    """What a job needs is made by `tokens create --scope full`."""
+    """The message names `tokens create --scope full`, which creates a token for commands."""
     token = ann.ok("tokens", "create", "ci", "--file", "-").out.strip()
     done = nobody.polly("dockers", "list", POLLY_SERVER=server.url, POLLY_TOKEN=token)
     assert (done.code, "polly tokens create --scope full" in done.err) == (1, True)
 
 
 def test_a_token_is_not_its_id(ann: User) -> None:
-    """It is not shown; a label names its id."""
+    """A token given as an id is not shown; for a label, the message names the id."""
     made = ann.ok("tokens", "create", "--label", "of ci", "--scope", "registry", "--output", "json").json()
     done = ann.polly("tokens", "revoke", made["token"])
     assert (done.code, made["token"] in done.err, "polly tokens list" in done.err) == (2, False, True)

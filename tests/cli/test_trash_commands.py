@@ -1,4 +1,4 @@
-"""``polly dockers delete, restore`` and ``trash``: what goes is told and asked first, and comes back."""
+"""``polly dockers delete, restore`` and ``trash``: deletions are shown and confirmed, and can be restored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tags(ann: User) -> list[str]:
 
 @pytest.mark.parametrize("what", ["tag", "commit", "repository"])
 def test_delete_and_restore(ann: User, digest: str, what: str) -> None:
-    """The sentence names what went; the command that is told brings it back."""
+    """The message names what was deleted; the printed command restores it."""
     options = {"tag": ["--tag", "v1"], "commit": ["--commit", digest], "repository": []}[what]
     done = ann.ok("dockers", "delete", "--name", "one", *options, "--yes")
     assert "is in the trash" in done.err
@@ -47,7 +47,7 @@ def test_delete_and_restore(ann: User, digest: str, what: str) -> None:
 
 
 def test_nothing_is_deleted_unasked(ann: User, digest: str) -> None:
-    """On a pipe, without --yes: exit code 2, what would go, and nothing is changed."""
+    """On a pipe, without --yes: exit code 2, what would be deleted, and nothing is changed."""
     done = ann.polly("dockers", "delete", "--name", "one")
     assert (done.code, done.out) == (2, "")
     assert "with its 1 commit, " in done.err
@@ -57,7 +57,7 @@ def test_nothing_is_deleted_unasked(ann: User, digest: str) -> None:
 
 
 def test_a_person_is_asked(ann: User, digest: str) -> None:
-    """On a terminal; no is no, yes is yes, and the line to use next time is shown."""
+    """On a terminal, no deletes nothing and yes deletes; the same command in one line is shown."""
     terminal = ann.terminal("dockers", "delete", "--name", "one", "--commit", digest)
     terminal.see("Delete it?")
     terminal.type("n\r")
@@ -74,7 +74,7 @@ def test_a_person_is_asked(ann: User, digest: str) -> None:
 
 
 def test_restore_under_another_name(ann: User, digest: str) -> None:
-    """Where the name is taken again the refusal names --as, and --as does it."""
+    """If the name is taken again, the error names --as, and --as works."""
     ann.ok("dockers", "delete", "--name", "one", "--yes")
     ann.ok("dockers", "create", "--name", "one", "--description", "y")
     refused = ann.polly("dockers", "restore", "--name", "one")
@@ -85,7 +85,7 @@ def test_restore_under_another_name(ann: User, digest: str) -> None:
 
 
 def test_each_of_two_that_had_one_name_comes_back(ann: User, digest: str) -> None:
-    """The last first, under another name; then the one before it."""
+    """The one deleted last is restored first, under another name; then the older one."""
     ann.ok("dockers", "delete", "--name", "one", "--yes")
     ann.ok("dockers", "create", "--name", "one", "--description", "second")
     ann.ok("dockers", "delete", "--name", "one", "--yes")
@@ -103,7 +103,7 @@ def test_tag_and_commit_can_not_be_together(ann: User, digest: str) -> None:
 
 
 def test_the_beginning_of_a_digest_is_enough(ann: User, digest: str) -> None:
-    """With sha256: or without; what went is named by its whole digest, and so is the way back."""
+    """With or without sha256:; the messages name what was deleted, and how to restore it, by the whole digest."""
     bare = digest.partition(":")[2]
     for given in (bare[:6], digest[:15], f"127.0.0.1/acme/one@{digest}"):
         done = ann.ok("dockers", "delete", "--name", "one", "--commit", given, "--yes")
@@ -117,7 +117,7 @@ def test_the_beginning_of_a_digest_is_enough(ann: User, digest: str) -> None:
 
 
 def test_a_beginning_that_several_have_is_exit_code_2(server: Server, ann: User) -> None:
-    """Each of the candidates is on a line of its own, and nothing is deleted."""
+    """Each candidate is on a line of its own, and nothing is deleted."""
     ann.ok("dockers", "create", "--name", "one", "--description", "x")
     first, second = alike()
     digests = sorted([push(server, ann, "one", "v1", first), push(server, ann, "one", "v2", second)])
@@ -147,7 +147,7 @@ def test_a_tag_that_went_with_its_commit_comes_back(ann: User, digest: str) -> N
 
 
 def test_an_option_twice(ann: User, digest: str) -> None:
-    """Exit code 2, and nothing is deleted: of two tags one would be passed over in silence."""
+    """Exit code 2, and nothing is deleted, because one of two tags would be ignored silently."""
     done = ann.polly("dockers", "delete", "--name", "one", "--tag", "v1", "--tag", "v2", "--yes")
     assert (done.code, "--tag is given twice" in done.err) == (2, True)
     assert tags(ann) == ["v1 active"]
@@ -155,7 +155,7 @@ def test_an_option_twice(ann: User, digest: str) -> None:
 
 
 def test_a_writer_deletes_nothing(person: Callable[..., User], ann: User, digest: str) -> None:
-    """The role that it takes is told."""
+    """The error names the role that is needed."""
     bob = person("writer")
     done = bob.polly("dockers", "delete", "--name", "one", "--yes")
     assert (done.code, "admin" in done.err) == (1, True)
@@ -164,7 +164,7 @@ def test_a_writer_deletes_nothing(person: Callable[..., User], ann: User, digest
 
 
 def test_a_pasted_image_never_means_its_repository(ann: User, digest: str) -> None:
-    """What is suggested for ``one:v1`` and ``one@sha256:…`` is that tag and that commit, and it works as it stands."""
+    """For ``one:v1`` and ``one@sha256:…`` the error suggests --tag and --commit, and the suggestion works."""
     path = ann.ok("dockers", "list", "--output", "json").json()[0]["path"]
     ends = ((":v1", "--tag v1."), (f"@{digest}", f"--commit {digest}."), (f":v1@{digest}", f"--commit {digest}."))
     for command, more in (("delete", ["--yes"]), ("restore", [])):
@@ -180,7 +180,7 @@ def test_a_pasted_image_never_means_its_repository(ann: User, digest: str) -> No
 
 
 def test_a_new_name_that_is_taken_is_not_there_again(ann: User, digest: str) -> None:
-    """It was never deleted."""
+    """The error is about the taken name, not about a deleted one."""
     ann.ok("dockers", "create", "--name", "two", "--description", "x")
     ann.ok("dockers", "delete", "--name", "one", "--yes")
     done = ann.polly("dockers", "restore", "--name", "one", "--as", "two")

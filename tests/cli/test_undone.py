@@ -1,4 +1,4 @@
-"""A token that was made and that nobody was given ends again: full disks, closed pipes, signals, files that refuse."""
+"""A new token that nobody received is revoked: full disks, closed pipes, signals, files that can't be written."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def kim(server: Server, tools: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def alive(user: User, server: Server) -> set[str]:
-    """Return the ids of the tokens that are good."""
+    """Return the ids of the valid tokens."""
     done = user.run("curl", "-sf", "-H", f"Authorization: Bearer {user.token()}", f"{server.url}/api/v1/tokens")
     return {each["id"] for each in done.json()["items"]}
 
 
 @pytest.mark.parametrize("target", ["> /dev/full", ">&-"])
 def test_a_login_for_docker_that_cannot_be_printed_is_undone(kim: User, server: Server, target: str) -> None:
-    """A full disk, a closed stdout: one line, and no token is left."""
+    """With a full disk or a closed stdout, there is one line, and no token is left."""
     before = alive(kim, server)
     done = kim.run("sh", "-c", f"polly dockers login {target}")
     assert (done.code, [line[:36] for line in done.err.splitlines()]) == (1, ["Error: The output can't be written: "])
@@ -44,7 +44,7 @@ def test_a_login_for_docker_that_cannot_be_printed_is_undone(kim: User, server: 
 
 
 def test_a_login_for_docker_that_nobody_reads_is_undone(kim: User, server: Server) -> None:
-    """The reader of the pipe is gone: no word, and no token is left."""
+    """If the reader of the pipe is gone, nothing is printed, and no token is left."""
     before = alive(kim, server)
     reader, writer = os.pipe()
     os.close(reader)
@@ -56,7 +56,7 @@ def test_a_login_for_docker_that_nobody_reads_is_undone(kim: User, server: Serve
 
 
 def test_a_login_that_docker_refuses_is_undone(kim: User, server: Server) -> None:
-    """It ends with another code than 0, or can't be run at all."""
+    """If docker ends with another code than 0, or can't be run at all, no token is left."""
     before = alive(kim, server)
     broken = kim.home / "broken"
     broken.write_text("no program")
@@ -67,7 +67,7 @@ def test_a_login_that_docker_refuses_is_undone(kim: User, server: Server) -> Non
 
 
 def test_nothing_is_made_where_it_cannot_be_kept(kim: User, server: Server) -> None:
-    """Before the server makes a token, the file of the profiles is tried: sign-in, password, docker's login, logout."""
+    """sign-in, password, docker login and logout first check that the profiles can be written."""
     before = alive(kim, server)
     folder = kim.profiles.parent
     arguments = ["--server", server.url, "--email", kim.email, "--password-stdin"]
@@ -90,7 +90,7 @@ def test_nothing_is_made_where_it_cannot_be_kept(kim: User, server: Server) -> N
 
 
 def piped(line: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a command, all of whose streams are pipes."""
+    """Start a command with pipes for all its streams."""
     pipe = subprocess.PIPE
     return subprocess.Popen(line, env=env, stdin=pipe, stdout=pipe, stderr=pipe)
 
@@ -100,7 +100,7 @@ def piped(line: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
 def test_a_signal_while_the_server_makes_a_token_undoes_it(
     kim: User, server: Server, command: str, number: signal.Signals
 ) -> None:
-    """The answer is waited for, the token ends, and then the command does."""
+    """The command waits for the answer, revokes the token, and then ends."""
     before = alive(kim, server)
     with Between(server) as (url, held, release), contextlib.ExitStack() as stack:
         env = kim.env | {"POLLY_SERVER": url, "POLLY_TOKEN": kim.token()}
@@ -130,7 +130,7 @@ def test_a_signal_while_the_server_makes_a_token_undoes_it(
 def test_a_signal_while_a_sign_in_replaces_another_leaves_one_of_them(
     kim: User, server: Server, number: signal.Signals
 ) -> None:
-    """The server ends the old token with its answer: the new one is kept, and then the command ends."""
+    """The server has already ended the old token, so the command keeps the new one, and then ends."""
     between = Between(server)
     with between as (url, held, release), contextlib.ExitStack() as stack:
         env = kim.env | {"XDG_CONFIG_HOME": str(kim.home / f"again-{number.name}")}
@@ -158,7 +158,7 @@ def test_a_signal_while_a_sign_in_replaces_another_leaves_one_of_them(
 
 
 class Between:
-    """A proxy that holds the answer to the first POST of a token: (its address, it is held, let it go)."""
+    """A proxy that holds back the answer to the first POST of a token: (address, it is held, release it)."""
 
     def __init__(self, server: Server) -> None:
         self.target = ("127.0.0.1", int(server.registry.rpartition(":")[2]))
@@ -172,13 +172,13 @@ class Between:
         return f"http://127.0.0.1:{self.listening.getsockname()[1]}", self.held, self.release
 
     def __exit__(self, *_: object) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.release.set()
         self.listening.shutdown(socket.SHUT_RDWR)
         self.listening.close()
 
     def accept(self) -> None:
-        """Serve one connection after the other, each on its thread."""
+        """Serve connections, each on its own thread."""
         while True:
             try:
                 client, _ = self.listening.accept()
@@ -187,7 +187,7 @@ class Between:
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def serve(self, client: socket.socket) -> None:
-        """Pass everything on, and hold back what follows the request for a token."""
+        """Pass everything on, but hold back the answer to the request for a token."""
         with client, socket.create_connection(self.target) as upstream:
             answers = threading.Thread(target=self.back, args=(upstream, client), daemon=True)
             answers.start()
@@ -208,7 +208,7 @@ class Between:
 
 
 def test_a_helper_without_a_cache_undoes_what_it_cannot_print(kim: User, server: Server) -> None:
-    """Nothing could be kept and nothing was read: the token ends."""
+    """The token could be neither cached nor printed, so it is revoked."""
     before = alive(kim, server)
     with open(os.devnull, "rb") as closed:  # noqa: PTH123 - as a descriptor that can't be written
         done = subprocess.run(
@@ -220,7 +220,7 @@ def test_a_helper_without_a_cache_undoes_what_it_cannot_print(kim: User, server:
 
 
 def test_an_invitation_that_cannot_be_printed_is_revoked(server: Server, tools: Path, tmp_path: Path) -> None:
-    """Nobody has its code; and who can't keep a sign-in does not redeem one."""
+    """Nobody has received its code; and a code is not redeemed if the sign-in can't be saved."""
     _, (email, password) = server.new_org()
     admin = User(tmp_path, email, password, environment(tmp_path, tools))
     admin.login(server)

@@ -1,4 +1,4 @@
-"""Commands act on the server that is named, and on no other; secrets go to the server that they are for."""
+"""Commands act only on the server that is named; secrets go only to the server that they belong to."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def other() -> Iterator[str]:
 
 
 def config(user: User) -> dict[str, str]:
-    """Return which hosts Docker asks a helper for."""
+    """Return the hosts for which Docker asks a helper."""
     found: dict[str, str] = json.loads((user.home / ".docker/config.json").read_text()).get("credHelpers", {})
     return found
 
 
 def test_a_command_for_another_server_deletes_nothing_here(ann: User, server: Server, other: str) -> None:
-    """--server beats POLLY_PROFILE, and where --profile is of another server both are named."""
+    """--server wins over POLLY_PROFILE; if --profile belongs to another server, the error names both."""
     ann.ok("dockers", "create", "precious", "--description", "x")
     delete = ("dockers", "delete", "precious", "--yes", "--server", other)
     done = ann.polly(*delete, POLLY_PROFILE=server.registry)
@@ -44,7 +44,7 @@ def test_a_command_for_another_server_deletes_nothing_here(ann: User, server: Se
 
 
 def test_signing_in_elsewhere_keeps_the_profile_of_the_variable(ann: User, server: Server) -> None:
-    """POLLY_PROFILE is a profile of another server than --server: it stays, and the new one has its host's name."""
+    """If POLLY_PROFILE belongs to another server than --server, it stays; the new one is named after the host."""
     document = json.loads(ann.profiles.read_text())
     document["profiles"]["lab"] = document["profiles"][server.registry] | {"server": "https://lab.example"}
     ann.profiles.write_text(json.dumps(document))
@@ -59,7 +59,7 @@ def test_signing_in_elsewhere_keeps_the_profile_of_the_variable(ann: User, serve
 def test_secrets_of_the_environment_go_to_their_server_alone(
     ann: User, nobody: User, server: Server, other: str
 ) -> None:
-    """Login --auto is for POLLY_SERVER, never for one of the options beside it, nor for the current profile."""
+    """``login --auto`` sends them only to POLLY_SERVER, never to the server of an option or of the current profile."""
     secrets = ({"POLLY_TOKEN": ann.token()}, {"POLLY_EMAIL": ann.email, "POLLY_PASSWORD": ann.password})
     for env in secrets:
         done = nobody.polly("login", "--auto", "--server", other, POLLY_SERVER=server.url, **env)
@@ -71,7 +71,7 @@ def test_secrets_of_the_environment_go_to_their_server_alone(
 
 @pytest.mark.parametrize("option", ["--org", "--server", "--profile"])
 def test_an_empty_option_is_not_left_out(nobody: User, option: str) -> None:
-    """A script whose variable is empty does not mean the default: exit code 2, also before the command."""
+    """An empty variable of a script does not mean the default: exit code 2, also before the command."""
     for line in (["whoami", option, ""], [option, "", "whoami"], ["dockers", "list", f"{option}="]):
         done = nobody.polly(*line)
         assert (done.code, done.out) == (2, "")
@@ -80,7 +80,7 @@ def test_an_empty_option_is_not_left_out(nobody: User, option: str) -> None:
 
 @pytest.mark.parametrize("argument", ["--tag", "--commit"])
 def test_an_empty_version_deletes_nothing(ann: User, images: list[str], argument: str) -> None:
-    """Of other options neither: an empty --tag is not the whole docker repository."""
+    """The same is true for other options: an empty --tag does not mean the whole docker repository."""
     assert images
     done = ann.polly("dockers", "delete", "team/gpu", argument, "", "--yes")
     assert (done.code, f"{argument} is empty" in done.err) == (2, True)
@@ -89,7 +89,7 @@ def test_an_empty_version_deletes_nothing(ann: User, images: list[str], argument
 
 
 def test_signing_out_of_one_of_several_profiles_names_them(ann: User, server: Server) -> None:
-    """The address does not say which user is meant; the name does."""
+    """The address does not say which user is meant; the name of the profile does."""
     ann.login(server, "--profile", "eve")
     token = ann.token()
     done = ann.polly("logout", server.url)
@@ -100,7 +100,7 @@ def test_signing_out_of_one_of_several_profiles_names_them(ann: User, server: Se
 
 
 def test_no_password_of_an_address_is_shown(ann: User) -> None:
-    """Wherever somebody may paste one."""
+    """It is hidden wherever somebody may paste one."""
     url = "https://ann:se/cret@host.example"
     for line in (
         ["login", "--server", url], ["logout", url], ["whoami", url], ["whoami", "--profile", url],
@@ -125,7 +125,7 @@ def test_no_password_of_an_address_is_shown(ann: User) -> None:
 def test_options_that_mean_nothing_are_refused(
     ann: User, nobody: User, server: Server, env: dict[str, str], options: list[str]
 ) -> None:
-    """Login --auto says which option it would pass over, and signs nobody in."""
+    """``login --auto`` names the option that it would ignore, and signs nobody in."""
     real = {"t": ann.token(), "e": ann.email, "p": ann.password}
     variables = {name: real[value] for name, value in env.items()} | {"POLLY_SERVER": server.url}
     done = nobody.polly("login", "--auto", *options, stdin="x", **variables)
@@ -135,7 +135,7 @@ def test_options_that_mean_nothing_are_refused(
 
 
 def test_what_is_passed_over_elsewhere_is_refused_too(ann: User) -> None:
-    """A password of who is signed in, and a shell for which nothing is printed."""
+    """So are a password for a signed-in person, and a shell with --exec."""
     done = ann.polly("members", "accept", "--code-stdin", "--password-stdin", stdin="invite-x\nx\n")
     assert (done.code, "Leave out --password-stdin" in done.err) == (2, True)
     done = ann.polly("dockers", "login", "--exec", "--shell", "fish")
@@ -144,7 +144,7 @@ def test_what_is_passed_over_elsewhere_is_refused_too(ann: User) -> None:
 
 @pytest.fixture
 def broken(ann: User, server: Server) -> str:
-    """Return profiles of which the only one is of an https server, with certificates that are gone."""
+    """Return a single profile, of an https server, whose certificates file is gone."""
     document = json.loads(ann.profiles.read_text())
     gone = {"server": "https://registry.invalid", "ca_file": str(ann.home / "gone.pem")}
     document["profiles"][server.registry] |= gone
@@ -155,7 +155,7 @@ def broken(ann: User, server: Server) -> str:
 def test_signing_out_needs_no_certificates_and_no_proxy(
     ann: User, server: Server, broken: str, proxy: dict[str, str]
 ) -> None:
-    """The profile is forgotten; exit code 1 says that the token could not be ended, and why."""
+    """The profile is removed; exit code 1 says that the token could not be revoked, and why."""
     for command in (["logout"], ["logout", "https://registry.invalid"], ["profiles", "remove", server.registry]):
         ann.profiles.write_text(broken)
         done = ann.polly(*command, **proxy)
@@ -165,7 +165,7 @@ def test_signing_out_needs_no_certificates_and_no_proxy(
 
 
 def test_certificates_that_are_gone_do_not_keep_anybody_from_signing_in(ann: User, broken: str) -> None:
-    """What the profile had before is left out with a warning; the next failure is that of the connection."""
+    """The profile's missing file is ignored with a warning; the next error is that of the connection."""
     ann.profiles.write_text(broken)
     arguments = ["login", "https://registry.invalid", "--email", ann.email, "--password-stdin"]
     done = ann.polly(*arguments, stdin=ann.password)
@@ -173,7 +173,7 @@ def test_certificates_that_are_gone_do_not_keep_anybody_from_signing_in(ann: Use
 
 
 def test_undo_means_the_server_that_is_named(ann: User, server: Server) -> None:
-    """A mistyped profile or server changes nothing; a server that is left, or is gone, is found by its address."""
+    """A mistyped profile or server changes nothing; a signed-out or missing server is found by its address."""
     ann.ok("dockers", "configure")
     before = config(ann)
     assert ann.polly("dockers", "configure", "--undo", "--profile", "mistyped").code == 1
@@ -196,14 +196,14 @@ def test_undo_means_the_server_that_is_named(ann: User, server: Server) -> None:
 
 
 def good(user: User, server: Server, token: str) -> list[str]:
-    """Return the labels of the tokens that are good, but for the one that asks."""
+    """Return the labels of the other valid tokens."""
     env = {"POLLY_SERVER": server.url, "POLLY_TOKEN": token}
     items = user.ok("tokens", "list", "--output", "json", **env).json()
     return [each["label"] for each in items if not each["current"]]
 
 
 def test_docker_is_signed_out_where_the_token_stays_good(ann: User, nobody: User, server: Server) -> None:
-    """What Docker was handed ends: with POLLY_TOKEN and no profile, and with the profile of login --auto."""
+    """Docker's token ends, with POLLY_TOKEN and no profile, and with the profile of login --auto."""
     token = ann.token()
     env = {"POLLY_SERVER": server.url, "POLLY_TOKEN": token}
     done = nobody.ok("dockers", "login", **env)
@@ -224,7 +224,7 @@ def test_docker_is_signed_out_where_the_token_stays_good(ann: User, nobody: User
 def test_docker_is_signed_out_where_a_borrowed_profile_is_replaced(
     ann: User, nobody: User, person: Callable[..., User], server: Server
 ) -> None:
-    """Somebody else signs in under the same name: what was handed out with the borrowed token ends."""
+    """If another user signs in under the same name, tokens that were made with the borrowed token end."""
     token, bob = ann.token(), person("reader", signed_in=False)
     nobody.ok("login", "--auto", POLLY_SERVER=server.url, POLLY_TOKEN=token)
     nobody.ok("dockers", "login")
@@ -235,7 +235,7 @@ def test_docker_is_signed_out_where_a_borrowed_profile_is_replaced(
 
 
 def test_who_joins_while_the_question_waits_stays(ann: User, nobody: User, server: Server) -> None:
-    """An invitation was to be revoked; the one who is a member by then is not taken out, and that is told."""
+    """The question was about an invitation; somebody who joined meanwhile stays, and that is said."""
     email, password = "late@members.example", "a long password of theirs"
     code = ann.ok("members", "add", email, "--role", "reader", "--output", "json").json()["code"]
     terminal = ann.terminal("members", "remove", email, columns=160)
