@@ -1,1 +1,1 @@
-"""The whole way with real engines and clients, and the real commands as processes."""
+"""End-to-end tests with real engines and clients, and the real commands as processes."""

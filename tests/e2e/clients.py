@@ -1,4 +1,4 @@
-"""The clients by one interface: make an image, sign in, push it, pull one and look into it."""
+"""All clients with one interface: build an image, sign in, push, pull, and look into an image."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Containerd(Client):
         self.user: list[str] = []
 
     def login(self) -> None:
-        """Keep a token: ctr signs in nowhere, and takes it with each command."""
+        """Keep a token: ctr has no login, and gets the token with each command."""
         self.user = ["--user", f"POLLY:{self.person.token()}"]
 
     def make(self, content: bytes) -> str:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 PASSING = "passing"
-"""The role of a writer that no other test knows, and that a test may remove."""
+"""The role of a writer of one test only, whom that test may remove."""
 
 
 class People(Protocol):
     """Makes people."""
 
     def __call__(self, role: str = "writer", *, signed_in: bool = True) -> Person:
-        """Somebody with a role, or one of those that ``accounts`` adds."""
+        """A person with a role, or with one of the names that ``accounts`` adds."""
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def new_writer(server: Server, accounts: dict[str, tuple[str, Account]]) -> tupl
 
 @pytest.fixture
 def people(server: Server, accounts: dict[str, tuple[str, Account]], tmp_path: Path) -> Iterator[People]:
-    """A maker of people, who sit at machines of their own: what one pulls, no other has."""
+    """A function that makes people with machines of their own: what one pulls, no other has."""
     with contextlib.ExitStack() as stack:
 
         def make(role: str = "writer", *, signed_in: bool = True) -> Person:

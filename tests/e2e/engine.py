@@ -1,4 +1,4 @@
-"""Debian's Docker Engine, started by hand: its own containerd, data folder and socket, nothing of the system's."""
+"""Debian's Docker Engine, started by the tests with its own containerd, data folder and socket."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ address = "{folder}/containerd.sock"
 
 
 class Daemon:
-    """A process that serves until it is stopped, and its log, which tells when it is ready."""
+    """A process that serves until it is stopped, and its log, which shows when it is ready."""
 
     def __init__(self, command: list[str], log: Path, ready: str) -> None:
         self._said = threading.Event()

@@ -1,4 +1,4 @@
-"""Plain requests to the registry, for what no client at hand does; and a relay that sees a client's requests."""
+"""Plain requests to the registry, for what no client does; and a relay that sees a client's requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Answer:
 
 
 def request(method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-    """Ask the server, and not by way of a proxy."""
+    """Send a request to the server, never through a proxy."""
     asked = urllib.request.Request(url, body, dict(headers or {}), method=method)  # noqa: S310 - the server's own
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -89,7 +89,7 @@ class Registry:
 
 
 class Relay:
-    """Hands bytes on between clients and the server; before a method's first request goes on, something happens."""
+    """Passes bytes between clients and the server; a function runs before a method's first request is passed on."""
 
     def __init__(self, server: tuple[str, int], method: str, happens: Callable[[], None]) -> None:
         self._server = server

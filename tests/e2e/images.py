@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .people import Person
 
 FILE = "etc/content"
-"""Where an image of these tests keeps what makes it different from the others."""
+"""The path in an image of the content that makes it different from others."""
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -71,7 +71,7 @@ def image_id(person: Person, image: str) -> str:
 
 
 def unpacked(layer: bytes) -> bytes:
-    """What an image of these tests holds, out of its one layer."""
+    """The content of an image of these tests, from its one layer."""
     with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
         file = archive.extractfile(FILE)
         assert file is not None
@@ -116,7 +116,7 @@ class Layout:
         return self.blob(encoded({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}), INDEX)
 
     def publish(self, descriptor: dict[str, Any], name: str = "image") -> str:
-        """Give an image of the layout a name, in place of the one before; its digest."""
+        """Give an image of the layout a name, and remove its previous name; its digest."""
         annotations = {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name}
         entry = descriptor | {"annotations": annotations}
         (self.folder / "index.json").write_bytes(encoded({"schemaVersion": 2, "manifests": [entry]}))

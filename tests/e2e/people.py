@@ -22,7 +22,7 @@ SECONDS = 120
 """How long a command may take before the test fails; none is expected to come near."""
 
 CONNECTION_LOST = re.compile(r"broken pipe|connection reset|unexpected EOF|: EOF|Traceback", re.IGNORECASE)
-"""What a client must never say in place of the server's words."""
+"""What a client must never print instead of the server's message."""
 REFUSED = re.compile(r"denied|unauthorized|401|authorization failed", re.IGNORECASE)
 """How clients say that the server refused."""
 
@@ -48,7 +48,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a home folder of its own, at a shell."""
+    """A person with their own home folder, at a shell."""
 
     server: Server
     org: str
@@ -72,20 +72,20 @@ class Person:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def ok(self, *command: str, stdin: str = "") -> str:
-        """What a program that has to work writes to stdout."""
+        """The stdout of a program; it must succeed."""
         done = self.run(*command, stdin=stdin)
         assert done.code == 0, (command, done.said)
         return done.out
 
     def refused(self, *command: str, stdin: str = "") -> str:
-        """All that a program prints which has to fail, and for a reason that the server gave."""
+        """The output of a program that must fail, for a reason that the server gave."""
         done = self.run(*command, stdin=stdin)
         assert done.code != 0, (command, done.said)
         assert not CONNECTION_LOST.search(done.said), done.said
         return done.said
 
     def polly(self, *arguments: str, stdin: str = "") -> str:
-        """What ``polly`` writes to stdout; it has to work."""
+        """The stdout of ``polly``; it must succeed."""
         return self.ok("polly", *arguments, stdin=stdin)
 
     def login(self) -> None:
@@ -121,7 +121,7 @@ class Person:
 
 
 def new_person(server: Server, engine: Engine, home: Path, org: str, account: tuple[str, str]) -> Person:
-    """Somebody who has not signed in yet, with nothing of the person who runs the tests."""
+    """A person who has not signed in yet, without the settings of the person who runs the tests."""
     for folder in (home, home / "run", home / "storage"):
         folder.mkdir(mode=0o700)
     (home / "containers.conf").write_text(

@@ -1,4 +1,4 @@
-"""Signatures and SBOMs: attached to a commit, and no commits themselves."""
+"""Signatures and SBOMs are attached to a commit, and are not commits themselves."""
 
 from __future__ import annotations
 

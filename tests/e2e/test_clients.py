@@ -1,4 +1,4 @@
-"""The core story with every client that people use beside Docker, and with Docker's credential helper."""
+"""The main steps with every common client other than Docker, and with Docker's credential helper."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pulled(client: Client, reference: str) -> bytes:
 
 @pytest.mark.parametrize("program", CLIENTS)
 def test_push_overwrite_list_and_pull(people: People, program: str) -> None:
-    """With each client: two pushes of a tag are two commits, each is pulled, a rollback is the third."""
+    """With each client, two pushes of a tag are two commits, both can be pulled, and a rollback is a third."""
     wanda, rita = people("writer"), people("reader")
     writer, reader = CLIENTS[program](wanda), CLIENTS[program](rita)
     writer.login()
@@ -55,7 +55,7 @@ def test_push_overwrite_list_and_pull(people: People, program: str) -> None:
 
 @pytest.mark.parametrize("program", CLIENTS)
 def test_who_is_not_signed_in_is_refused(people: People, program: str) -> None:
-    """No client gets or brings anything without a token, and nothing is changed."""
+    """Without a token no client can pull or push, and nothing is changed."""
     wanda, nobody = people("writer"), people("nobody")
     name = wanda.create()
     client = CLIENTS[program](nobody)
@@ -98,7 +98,7 @@ def test_the_helper_ends_with_the_sign_in(people: People, program: str) -> None:
 
 @pytest.mark.parametrize("program", HELPED)
 def test_one_printed_login_is_good_for_all(people: People, program: str) -> None:
-    """What Docker's printed login leaves in config.json also signs in podman, skopeo and buildah."""
+    """The login that Docker stores in config.json also signs in podman, skopeo and buildah."""
     wanda = people("writer")
     wanda.docker_login()
     name = wanda.create()
@@ -172,7 +172,7 @@ def test_ctr_keeps_the_bytes_of_the_manifest(wanda: Person) -> None:
 
 
 def test_skopeo_pushes_a_folder(wanda: Person) -> None:
-    """An image that was copied to dir: goes back from there with the same digest."""
+    """An image that was copied to dir: is pushed again from there with the same digest."""
     client = Skopeo(wanda)
     client.login()
     name = wanda.create()

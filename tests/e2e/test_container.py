@@ -1,4 +1,4 @@
-"""The Dockerfile: buildah builds it, podman runs it as nobody special, and nothing but its data can be written."""
+"""The Dockerfile: buildah builds it, podman runs it as an ordinary user, and only its data can be written."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
 
 
 def test_it_is_small_and_its_user_is_nobody_special(storage: Storage) -> None:
-    """It adds little to its base, has a number for a user, which Kubernetes asks for, and no installer of packages."""
+    """It adds little to its base, has a numeric user, as Kubernetes requires, and no package installer."""
     assert storage.size("localhost/polly:1") - storage.size("localhost/base:1") < MOST
     user = storage.ok("podman", "image", "inspect", "--format", "{{.Config.User}}", "localhost/polly:1")
     assert user.strip() == "10001:10001"
@@ -91,7 +91,7 @@ def test_it_is_small_and_its_user_is_nobody_special(storage: Storage) -> None:
 
 
 def test_it_serves_with_a_root_file_system_that_is_read_only(storage: Storage) -> None:
-    """A registry is made, serves a push and a pull, ends well, and is there again in the next container."""
+    """A registry is created, serves a push and a pull, ends cleanly, and is there again in the next container."""
     port, password = free_port(), new_password()
     run = ("podman", "run", "--rm", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges")
     place = (*LIMITS, "--network=host", "--volume=registry:/data", f"--env=POLLY_LISTEN=127.0.0.1:{port}")

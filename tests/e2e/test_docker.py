@@ -1,4 +1,4 @@
-"""The main job with Debian's Docker Engine: sign in, create, push, overwrite, list commits, pull any of them."""
+"""The main steps with Debian's Docker Engine: sign in, create, push, overwrite, list commits, pull each of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_whole_way(people: People) -> None:
 
 
 def rollback_and_logout(wanda: Person, name: str, ids: list[str], old: str) -> None:
-    """The end of the story above: the tag set back, the same push again, and the way out."""
+    """The end of the test above: set the tag back, push the same again, and sign out."""
     tag = wanda.reference(name)
     wanda.ok("docker", "tag", ids[0], tag)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Behind nginx, as docs/operations.md sets it up and with its own limits of headers."""
+"""A server behind nginx, with the settings of docs/operations.md and nginx's default limits for headers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def token(ann: Person, nginx: int, names: list[str]) -> Answer:
 
 
 def test_a_token_for_a_hundred_repositories_passes_nginx(ann: Person, nginx: int) -> None:
-    """It opens the first and the last of them; one scope more is refused with words, not by the proxy."""
+    """It gives access to the first and the last; with one more scope, the server's message says no, not the proxy."""
     names = [f"team/service-number-{number:03}" for number in range(SCOPES)]
     for name in names:
         ann.create(name)

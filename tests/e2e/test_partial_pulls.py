@@ -1,4 +1,4 @@
-"""podman pulls of a layer of zstd:chunked the files that it lacks, by several ranges in one request."""
+"""From a zstd:chunked layer, podman pulls only the files that it lacks, with several ranges in one request."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def pulls(server: Server, digest: str) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_what_is_there_is_not_pulled_again(tmp_path: Path, tls: bool) -> None:  # noqa: FBT001 - the two connections
-    """23: of the second image the three files that differ come, and little else, over plain HTTP and over TLS."""
+    """23: of the second image only the three files that differ are pulled, over plain HTTP and over TLS."""
     pair = ("-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1")
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     subprocess.run(["openssl", "req", "-x509", *curve, *pair], cwd=tmp_path, check=True, capture_output=True)

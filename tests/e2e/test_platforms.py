@@ -44,7 +44,7 @@ def assert_each_platform(person: Person, reference: str, contents: dict[str, byt
 
 
 def test_an_index_is_one_commit(people: People) -> None:
-    """Its children are no commits, its platforms are listed, and each is pulled by tag, and by its own digest."""
+    """Its children are not commits, its platforms are listed, and each is pulled by tag and by its own digest."""
     wanda, rita = people("writer"), people("reader")
     Skopeo(wanda).login()
     rita.docker_login()
@@ -75,7 +75,7 @@ def test_an_overwritten_index_is_pulled_by_its_digest(people: People) -> None:
 
 
 def test_docker_manifest_pushes_an_index(people: People) -> None:
-    """By docker manifest create and push, the tags of the parts are commits of their own, and so is the index."""
+    """With docker manifest create and push, the tags of the parts are commits, and so is the index."""
     wanda, rita = people("writer"), people("reader")
     wanda.docker_login()
     rita.docker_login()
@@ -122,7 +122,7 @@ def test_a_manifest_list_is_pushed_with_all_it_names(people: People, program: st
 
 
 def test_ctr_pushes_an_index(people: People) -> None:
-    """By ctr, which pushes what Docker and BuildKit push today, an index is one commit."""
+    """With ctr, which pushes as current Docker and BuildKit do, an index is one commit."""
     wanda, rita = people("writer"), people("reader")
     writer, reader = Containerd(wanda), Containerd(rita)
     writer.login()

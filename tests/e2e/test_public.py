@@ -1,4 +1,4 @@
-"""Public repositories: who never signed in pulls, and only as long as they are public."""
+"""Public repositories can be pulled without a sign-in, but only as long as they are public."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_anybody_pulls_what_is_public(people: People, program: str) -> None:
 
 
 def test_a_member_of_another_organisation_is_anybody(people: People) -> None:
-    """Signed in elsewhere: pulls what is public, pushes nothing, and nothing of what is private."""
+    """A member of another organisation pulls what is public, but nothing private, and pushes nothing."""
     ann, oscar = people("admin"), people("outsider")
     name, _ = published(ann)
     oscar.docker_login()
@@ -57,7 +57,7 @@ def test_a_member_of_another_organisation_is_anybody(people: People) -> None:
 
 
 def test_only_an_admin_makes_a_repository_public(people: People) -> None:
-    """A writer is refused, at its making and later, and nobody can pull it."""
+    """A writer may not do so, when creating it or later, and then nobody else can pull it."""
     wanda, nobody = people("writer"), people("nobody")
     wanda.docker_login()
     name = wanda.create()

@@ -1,4 +1,4 @@
-"""The README's walk through, run as it stands: every command, and what it prints."""
+"""The README's walk through is run exactly: every command, and what it prints."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def blocks() -> list[list[tuple[str, str]]]:
 
 
 def masked(text: str) -> str:
-    """The text without what is another at each run."""
+    """The text without what changes with each run."""
     for pattern, word in MASKS:
         text = re.sub(pattern, word, text, flags=re.MULTILINE)
     return text.strip()
@@ -75,7 +75,7 @@ class Shell:
         self.password = re.findall(r"the password (\S+)", self.greeting)[0]
 
     def run(self, command: str) -> str:
-        """All that a command prints."""
+        """The output of a command."""
         command = command.replace(HOST, self.here).replace("PASSWORD", self.password)
         done = subprocess.run(
             ["bash", "-c", command],
@@ -106,7 +106,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def test_the_walk_through_prints_what_the_readme_says(shell: Shell) -> None:
-    """Each command of the README, in its order, prints what stands below it, but for dates, digests and the like."""
+    """Each command of the README, in order, prints what the README shows, except for dates, digests and the like."""
     start, *rest = blocks()
     assert masked(shell.greeting) == masked(start[0][1])
     for block in rest:

@@ -1,4 +1,4 @@
-"""What Debian's Docker Engine says to people who may not, and that nothing has changed then."""
+"""What Debian's Docker Engine says to people without the right; nothing is changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pushed(person: Person, content: bytes) -> tuple[str, str]:
 
 
 def test_a_push_to_a_missing_repository_names_the_command_that_makes_it(wanda: Person) -> None:
-    """What Docker prints to a writer is the way out, which works."""
+    """Docker prints to a writer the command that creates it, and the command works."""
     wanda.docker_login()
     name = new_name()
     reference = wanda.reference(name)
@@ -43,7 +43,7 @@ def test_a_push_to_a_missing_repository_names_the_command_that_makes_it(wanda: P
 
 
 def test_a_pull_of_what_is_missing_says_where_to_look(wanda: Person) -> None:
-    """A member is told of the commands that show the repositories, and the tags of one."""
+    """For a member, the message names the commands that list repositories and tags."""
     wanda.docker_login()
     name, _ = pushed(wanda, new_content())
     assert "polly dockers list" in wanda.refused("docker", "pull", wanda.reference(new_name()))
@@ -52,7 +52,7 @@ def test_a_pull_of_what_is_missing_says_where_to_look(wanda: Person) -> None:
 
 
 def test_a_pull_of_what_was_deleted_says_that_it_can_be_restored(people: People) -> None:
-    """Docker, podman and skopeo print until when it is in the trash, and the command that brings it back."""
+    """Docker, podman and skopeo print until when it is in the trash, and the command that restores it."""
     ann = people("admin")
     ann.docker_login()
     name, reference = pushed(ann, new_content())
@@ -88,7 +88,7 @@ def test_a_reader_pulls_and_does_not_push(people: People) -> None:
 
 
 def test_a_large_push_that_may_not_be_shows_why(people: People) -> None:
-    """A reader who pushes 50 MB sees the refusal, and no connection that broke."""
+    """A reader who pushes 50 MB sees the refusal, not a broken connection."""
     wanda, rita = people("writer"), people("reader")
     rita.docker_login()
     reference = rita.reference(wanda.create())
@@ -97,7 +97,7 @@ def test_a_large_push_that_may_not_be_shows_why(people: People) -> None:
 
 
 def test_an_upload_refused_while_its_body_comes_shows_why(people: People) -> None:
-    """Removed between the start of an upload and its 50 MB, a member sees the refusal, and no connection that broke."""
+    """A member who is removed during an upload of 50 MB sees the refusal, not a broken connection."""
     ann, mona = people("admin"), people("passing", signed_in=False)
     name = ann.create()
     server = mona.server
@@ -119,7 +119,7 @@ def remove(admin: Person, member: Person) -> None:
 
 
 def test_a_removed_member_is_refused_at_once(people: People) -> None:
-    """With an access token and a registry token in hand that were good a moment ago, the next pull is refused."""
+    """The next pull is refused, with an access token and a registry token that were valid a moment ago."""
     ann, mona = people("admin"), people("passing")
     ann.docker_login()
     name, reference = pushed(ann, new_content())
@@ -140,7 +140,7 @@ def test_a_removed_member_is_refused_at_once(people: People) -> None:
 
 
 def test_another_organisation_learns_nothing(people: People) -> None:
-    """Who is in another organisation neither pulls nor pushes, and reads the same of what exists and what does not."""
+    """A member of another organisation can't pull or push, and gets the same message for existing and missing ones."""
     wanda, oscar = people("writer"), people("outsider")
     wanda.docker_login()
     oscar.docker_login()
@@ -170,7 +170,7 @@ def test_docker_login_takes_email_and_password(people: People) -> None:
 
 
 def test_a_token_ends_with_polly_dockers_logout(people: People) -> None:
-    """Where Docker still has the token, because nobody ran docker logout, it is good no more."""
+    """If Docker still has the token, because nobody ran docker logout, the token is refused."""
     wanda = people("writer")
     wanda.docker_login()
     _, reference = pushed(wanda, new_content())

@@ -1,4 +1,4 @@
-"""How Docker gets its token, and that nobody else does."""
+"""How Docker gets its token, and that nobody else sees it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRET = re.compile(r"polly_[A-Za-z0-9_-]{16,}")
     ],
 )
 def test_every_way_to_run_the_printed_login_signs_in(wanda: Person, command: str) -> None:
-    """By eval, from a file, on a pipe or with --exec: Login Succeeded, and a push works."""
+    """With eval, a file, a pipe or --exec, Docker prints Login Succeeded, and a push works."""
     assert "Login Succeeded" in wanda.ok("sh", "-c", command)
     reference = wanda.reference(wanda.create())
     build(wanda, new_content(), reference)
@@ -38,7 +38,7 @@ def test_every_way_to_run_the_printed_login_signs_in(wanda: Person, command: str
 
 
 def test_the_printed_logout_signs_out(wanda: Person) -> None:
-    """By eval, as the login."""
+    """It works with eval, like the login."""
     wanda.docker_login()
     wanda.ok("sh", "-c", 'eval "$(polly dockers logout)"')
     assert wanda.server.registry not in (wanda.home / ".docker/config.json").read_text()
@@ -78,7 +78,7 @@ def assert_hidden(secrets: Iterable[str], lines: list[str]) -> None:
 
 
 def test_no_secret_is_ever_an_argument(people: People) -> None:
-    """Signing in, the printed login, --exec and the credential helper: what ps can show holds no secret."""
+    """Signing in, the printed login, --exec and the credential helper show no secret to ps."""
     wanda = people("writer", signed_in=False)
     login = ("polly", "login", "--server", wanda.server.url, "--email", wanda.email, "--password-stdin")
     lines = arguments(wanda, *login, stdin=f"{wanda.password}\n")
@@ -96,7 +96,7 @@ def test_no_secret_is_ever_an_argument(people: People) -> None:
 
 
 def test_the_login_that_docker_keeps_is_not_the_password(wanda: Person) -> None:
-    """What lies in config.json is good for the registry and for nothing else."""
+    """The login in config.json works for the registry and for nothing else."""
     wanda.docker_login()
     kept = wanda.ok("sh", "-c", 'grep -o \'"auth": *"[^"]*"\' .docker/config.json | cut -d\'"\' -f4 | base64 -d')
     user, _, token = kept.partition(":")
@@ -107,7 +107,7 @@ def test_the_login_that_docker_keeps_is_not_the_password(wanda: Person) -> None:
 
 
 def test_a_push_makes_the_repository_where_the_organisation_wants_it(people: People) -> None:
-    """In an organisation with create-on-push docker push is enough; what was pushed is listed and pulled."""
+    """In an organisation with create-on-push, docker push is enough; the image can be listed and pulled."""
     paul = people("pusher")
     paul.docker_login()
     reference, content = paul.reference("made/on/push", "v1"), new_content()

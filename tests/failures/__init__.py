@@ -1,1 +1,1 @@
-"""Failures of machines, made to happen: see docs/failures.md. Root, strace and loop devices are needed."""
+"""Tests that cause failures of machines: see docs/failures.md. They need root, strace and loop devices."""

@@ -1,4 +1,4 @@
-"""A client that keeps its own record: what was answered with success, and what had no answer yet."""
+"""A client that records what was answered with success, and what has no answer yet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from support.server import Server
 
 GONE = (ConnectionError, http.client.HTTPException, TimeoutError, OSError)
-"""What a client sees of a server that dies."""
+"""What a client sees if a server dies."""
 
 
 @dataclass
@@ -33,14 +33,14 @@ class Record:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, set[str]] = field(default_factory=dict)
-    """What a tag may have: a digest, or none (""); two while a push or a deletion of it has no answer yet."""
+    """The digests that a tag may have ("" for none): two while a push or deletion of it has no answer yet."""
     answers: int = 0
     refusals: list[int] = field(default_factory=list)
     """Statuses other than success."""
 
 
 class Pusher:
-    """Pushes images one step after another, and writes down each answer."""
+    """Pushes images step by step, and records each answer."""
 
     def __init__(self, repo: Repo) -> None:
         self.repo = repo
@@ -114,7 +114,7 @@ def scenario(pusher: Pusher) -> bool:
 
 
 def verify(repo: Repo, record: Record) -> None:
-    """All that was promised is there, byte for byte, under its digest; a tag has what it was given last."""
+    """Everything that was promised is there, byte for byte, under its digest; each tag has its last image."""
     for digest, data in record.blobs.items():
         answer = repo.blob(digest)
         assert (answer.status, answer.body == data) == (200, True), digest
@@ -136,7 +136,7 @@ def check(server: Server) -> None:
 
 
 def rebuild(server: Server, person: Callable[[], Person], name: str, record: Record) -> None:
-    """The database is deleted: the journal brings back every manifest and tag that was promised."""
+    """After the database is deleted, the journal restores every manifest and tag that was promised."""
     for file in server.data.glob("polly.db*"):
         file.unlink()
     done = subprocess.run(
@@ -180,7 +180,7 @@ def mounted(folder: Path, megabytes: int) -> Iterator[tuple[Path, Callable[[], N
 
 
 def shut_down(place: Path) -> None:
-    """Let the file system forget what is not on its disk, and answer EIO from now on."""
+    """Let the file system lose what is not on its disk, and return EIO from now on."""
     fd = os.open(place, os.O_RDONLY)
     try:
         fcntl.ioctl(fd, 0x8004587D, struct.pack("I", 2))  # EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH

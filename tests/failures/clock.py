@@ -1,4 +1,4 @@
-"""A server whose wall clock the test sets, while it runs. Its monotonic clock and its files go by the real time."""
+"""A server whose wall clock the test sets while it runs. Its monotonic clock and its files keep the real time."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ class Clock:
     file: Path
 
     def __post_init__(self) -> None:
-        """At first it is right."""
+        """Begin with the real time."""
         self.set(0)
 
     def set(self, seconds: int) -> None:
-        """Let it be so far ahead of the real time, or behind."""
+        """Set the clock ahead of the real time, or behind it."""
         fresh = self.file.with_suffix(".new")
         fresh.write_text(str(seconds))
         fresh.replace(self.file)
 
     @property
     def command(self) -> tuple[str, ...]:
-        """polly-server, by this clock."""
+        """The command that runs polly-server with this clock."""
         return (sys.executable, __file__, str(self.file))
 
 
 def _follow(file: Path) -> None:
-    """Have everything in this process, and in those that it forks, read the time as the file says."""
+    """Make this process, and those that it forks, read the time that the file says."""
     wall = time.time_ns
 
     def shifted() -> int:
         return wall() + int(file.read_text()) * 1_000_000_000
 
     class Datetime(dt.datetime):
-        """As PyJWT asks for the time."""
+        """The class from which PyJWT takes the time."""
 
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> Any:  # noqa: ANN401 - the type is that of the class it replaces

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def serving(place: Path, *options: str, clock: Clock | None = None) -> Iterator[Server]:
-    """A server whose data is there, by a clock; it is gone before the disk is, whatever happens."""
+    """A server with its data in that folder, and a clock; it always ends before the disk is unmounted."""
     server = Server(place / "data", free_port(), options)
     if clock is not None:
         server.command = clock.command
@@ -32,7 +32,7 @@ def serving(place: Path, *options: str, clock: Clock | None = None) -> Iterator[
 
 
 def fill(file: Path) -> None:
-    """Take all the room that there is."""
+    """Fill the disk."""
     fd = os.open(file, os.O_WRONLY | os.O_CREAT)
     try:
         for size in (1 << 20, 1 << 12, 1):

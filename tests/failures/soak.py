@@ -1,4 +1,4 @@
-"""Many clients and a collector that never rests: nothing that lives is taken, and what is left over goes.
+"""Many clients and a collector that never rests: nothing that is needed is deleted, and all garbage is.
 
 Every client has repositories of its own to delete in, and blobs of few contents in common with all others, so that the
 same digests are pushed, mounted, named, deleted and collected at once. Each knows what it was promised.
@@ -26,7 +26,7 @@ LEASE = 10
 SIGN_IN = 300
 """Seconds after which a client gets a new token."""
 RUNS = 5
-"""Of the collector, once the clients have stopped; then all is gone that nothing needs."""
+"""Runs of the collector after the clients have stopped; then all garbage is gone."""
 OPTIONS = (
     *("--lease-seconds", str(LEASE), "--grace-seconds", "1", "--collect-seconds", "1", "--trash-days", "0"),
     *("--upload-seconds", "60", "--log-level", "error"),
@@ -101,7 +101,7 @@ class Client(threading.Thread):
             self.verify(self.random.choice(list(self.images.values())))
 
     def verify(self, made: Image) -> None:
-        """Note what is not there, or not as it was pushed."""
+        """Record what is missing, or not as it was pushed."""
         if (answer := self.repo.manifest(made.digest)).body != made.manifest:
             self.lost.append(f"manifest {made.digest}: {answer.status}")
         for blob in made.blobs:
@@ -133,7 +133,7 @@ def image_of(config: bytes, layers: list[bytes]) -> Image:
 
 
 def soak(server: Server, minutes: float) -> list[str]:
-    """Run the clients for so long, and collect what they leave; what was lost, and what stayed over."""
+    """Run the clients for some time, and collect their garbage; what was lost, and what garbage is left."""
     stop = threading.Event()
     clients = [Client(admin(server), number, stop) for number in range(CLIENTS)]
     for client in clients:

@@ -64,7 +64,7 @@ def last(person: Person, *command: str) -> dict[str, Any]:
 
 
 def test_a_clock_that_was_set_back(tmp_path: Path, clock: Clock) -> None:
-    """Every list is in the order in which things happened, page by page, and so it is after a rebuild."""
+    """Every list, page by page, is in the order in which things happened, also after a rebuild."""
     with serving(tmp_path, clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         first, second = ann.create("first"), ann.create("second")
@@ -133,7 +133,7 @@ def collections(server: Server, more: int) -> None:
 
 
 def test_a_clock_that_jumps_ahead(tmp_path: Path, clock: Clock) -> None:
-    """A push that is under way, an upload and the trash are kept; what really has no use any more goes later."""
+    """An unfinished push, an upload and the trash are kept; real garbage is deleted later."""
     with serving(tmp_path, "--collect-seconds", "1", clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         repo, made, old = ann.new_repo(), image(), image()
@@ -157,7 +157,7 @@ def test_a_clock_that_jumps_ahead(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_tokens_and_a_clock_that_jumps(tmp_path: Path, clock: Clock) -> None:
-    """A registry token of another day is refused as such, and a new one is had at once; access tokens go on."""
+    """A registry token of another day is refused, and a new one is given at once; access tokens stay valid."""
     with serving(tmp_path, clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         secret = ann.access_token("registry", 30 * DAY)
@@ -178,7 +178,7 @@ def test_tokens_and_a_clock_that_jumps(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_what_expired_by_a_wrong_clock_comes_back(tmp_path: Path, clock: Clock) -> None:
-    """Tokens and invitations that are over while the clock is ahead are good again once it is right."""
+    """Tokens and invitations that expire because the clock is ahead are valid again when it is right."""
     with serving(tmp_path, clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
         api = bearer(server.port, ann.access_token("full", DAY // 2))

@@ -1,4 +1,4 @@
-"""4, 5, 32: the collector is killed at its system calls, loses its rows, or stands still: it leaks at most."""
+"""4, 5, 32: the collector is killed at its system calls, loses its rows, or stops: at most it leaves garbage."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ SETTINGS = "grace_seconds = 0\ntrash_days = 0\n"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server that collects nothing by itself."""
+    """A server that does not collect automatically."""
     with running_server(tmp_path, "--collect-seconds", "0") as running:
         yield running
 
 
 def leases_end(server: Server) -> None:
-    """All of them, by hand, in the rows."""
+    """Let all leases end, by a change of the rows: the collector is a process of its own, with its own clock."""
     with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
         connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
     connection.close()
 
 
 class Collector:
-    """Runs of ``polly-server gc`` that something happens to, beside a client that pushes."""
+    """Runs of ``polly-server gc`` that are disturbed while a client pushes."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         settings = folder / "settings.toml"
@@ -75,7 +75,7 @@ class Collector:
             number += max(1, number // 2)
 
     def finish(self) -> None:
-        """Collect undisturbed; then all that lives is there, and nothing else."""
+        """Collect without a disturbance; then everything that is needed is there, and nothing else."""
         for _ in range(3):
             leases_end(self._server)
             polly_server(*self.command)
@@ -87,7 +87,7 @@ class Collector:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_the_collector_is_killed(server: Server, tmp_path: Path, call: str) -> None:
-    """5: at its first, second, … call: what lives stays, and in the end all else is gone."""
+    """5: it is killed at its first, second, … call: what is needed stays, and in the end everything else is gone."""
     collector = Collector(server, tmp_path)
     trace = ["-e", f"trace={call}"]
     killed = list(collector.hurt(lambda number: [*trace, "-e", f"inject={call}:signal=KILL:when={number}"]))
@@ -98,7 +98,7 @@ def test_the_collector_is_killed(server: Server, tmp_path: Path, call: str) -> N
 
 @pytest.mark.parametrize("call", ["pread64", "flock", "fsync"])
 def test_the_collector_loses_its_rows(server: Server, tmp_path: Path, call: str) -> None:
-    """4: from its first, second, … call on the disk answers EIO: it ends and says so, and what lives stays."""
+    """4: from its first, second, … call on the disk returns EIO: it ends and says so, and what is needed stays."""
     collector = Collector(server, tmp_path)
     files = ("polly.db", "polly.db-wal", "polly.db-shm", "writer.lock")
     of_rows = ["-e", f"trace={call}", *(word for name in files for word in ("-P", str(server.data / name)))]
@@ -112,7 +112,7 @@ def test_the_collector_loses_its_rows(server: Server, tmp_path: Path, call: str)
 
 
 def test_the_collector_without_a_database(server: Server, tmp_path: Path) -> None:
-    """4: where it is gone nothing is deleted: an empty one would take every blob for garbage."""
+    """4: without a database nothing is deleted: with an empty one, every blob would look like garbage."""
     collector = Collector(server, tmp_path)
     made = image()
     collector.repo.push(made, "v1")
@@ -135,12 +135,12 @@ def unlink_and_stop(path, **options):
 os.unlink = unlink_and_stop
 entry.run()
 """
-"""polly-server, which stands still after the deletion of the number that is its first argument."""
+"""polly-server that stops after a deletion; its first argument says which."""
 
 
 @pytest.mark.parametrize("number", [1, 5])
 def test_the_collector_stands_still(server: Server, tmp_path: Path, number: int) -> None:
-    """32: stopped between two deletions, for longer than any lease, it takes nothing that was pushed meanwhile."""
+    """32: stopped between two deletions for longer than any lease, it deletes nothing that was pushed meanwhile."""
     collector = Collector(server, tmp_path)
     repo = collector.repo
     made = [image() for _ in range(5)]

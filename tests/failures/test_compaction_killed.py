@@ -1,4 +1,4 @@
-"""5, 16: a compaction of the journal is killed at its system calls: the journal tells what it told before."""
+"""5, 16: a compaction of the journal is killed at its system calls: the journal still says the same."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ compaction.compact(Path(sys.argv[1]), lambda took: None)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a server that has ended, whose journal has much that is gone."""
+    """The data folder of a server that has ended, whose journal has many purged records."""
     with running_server(tmp_path_factory.mktemp("compaction"), "--collect-seconds", "0") as server:
         ann = admin(server)
         fill(ann)
@@ -52,7 +52,7 @@ def rebuilt(folder: Path, copy: Path) -> list[list[object]]:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_it_is_killed(folder: Path, tmp_path: Path, call: str) -> None:
-    """At its first, second, … call: a rebuild is the same after each, and the next compaction comes to its end."""
+    """It is killed at its first, second, … call: a rebuild gives the same after each, and the next one succeeds."""
     data, copy, killed = tmp_path / "data", tmp_path / "copy", 0
     shutil.copytree(folder, data)
     for number in range(1, 100):

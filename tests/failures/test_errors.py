@@ -1,4 +1,4 @@
-"""18: EIO and ENOSPC at each kind of call that storing is made of: refused clearly, nothing torn, and it goes on."""
+"""18: EIO and ENOSPC at each kind of call that stores data: a clear error, nothing incomplete, and it goes on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CALLS = ("openat", "pwrite64", "fsetxattr", "fsync", "fdatasync", "rename", "ftr
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of one worker that stays up all the while."""
+    """A server with one worker that stays up all the time."""
     made = Server(tmp_path / "data", free_port(), ("--workers", "1"))
     made.init()
     made.start()
@@ -32,7 +32,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def push(pusher: Pusher) -> None:
-    """Push in both ways, overwrite a tag, and delete one; what is refused is refused."""
+    """Push in both ways, overwrite a tag, and delete one; errors are allowed."""
     pusher.image("v1")
     pusher.image("v1", whole=True)
     if pusher.image("v2"):

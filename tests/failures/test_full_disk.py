@@ -1,4 +1,4 @@
-"""38: the disk is full for a day: what only reads goes on, whatever it would write on the side."""
+"""38: the disk is full for a day: requests that only read go on, even if they would also write something."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_a_day_on_a_full_disk(tmp_path: Path) -> None:
-    """Pulls with tokens old and new, lists and sign-in by password go on; then there is room, and all is written."""
+    """Pulls with old and new tokens, lists and sign-ins go on; when there is room again, pushes work."""
     clock = Clock(tmp_path / "clock")
     with mounted(tmp_path, 64) as (place, _), serving(place, clock=clock) as server:
         ann = Person(server.port, server.org, *server.admin)
@@ -60,7 +60,7 @@ def pull(repo: Repo, made: Image) -> None:
 
 
 def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
-    """Bytes that the collector was to delete are deleted while there is no room for a row, and pushes go on."""
+    """Garbage is deleted even if there is no room for a row, and then pushes work again."""
     clock = Clock(tmp_path / "clock")
     short = ("--lease-seconds", "10", "--grace-seconds", "40", "--collect-seconds", "1")
     with mounted(tmp_path, 64) as (place, _), serving(place, *short, clock=clock) as server:
@@ -79,7 +79,7 @@ def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_no_damaged_database(tmp_path: Path) -> None:
-    """Whatever is run on a full disk says that it is full, calls for no backup, and leaves all as it was."""
+    """Every command on a full disk says that it is full, does not ask for a backup, and changes nothing."""
     with mounted(tmp_path, 64) as (place, _), serving(place) as server:
         repo = Person(server.port, server.org, *server.admin).new_repo()
         made = image()
@@ -102,7 +102,7 @@ def test_a_full_disk_is_no_damaged_database(tmp_path: Path) -> None:
 
 
 def refused(server: Server, *arguments: str) -> None:
-    """A command that can't do without room on the disk says that, in one line."""
+    """A command that needs room on the disk says so in one line."""
     said = refusal(server, *arguments)
     assert "is full" in said, arguments
     assert "estore a backup" not in said
@@ -110,7 +110,7 @@ def refused(server: Server, *arguments: str) -> None:
 
 
 def refusal(server: Server, *arguments: str) -> str:
-    """What a command that fails says."""
+    """The message of a command that fails."""
     command = [str(BIN / "polly-server"), *arguments, "--data", str(server.data)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""5, 16: a lost journal is written again; that is killed, or an older version began it in place: all is kept."""
+"""5, 16: a lost journal is written again; if that is killed, or an older version began it, nothing is lost."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def rebuilt(folder: Path, copy: Path) -> list[list[object]]:
 
 @pytest.mark.parametrize(("call", "number"), CALLS)
 def test_it_is_killed(folder: Path, tmp_path: Path, call: str, number: int) -> None:
-    """The database is as it was, a change by a command comes next, and the journal then has all."""
+    """The database is unchanged; after the next change by a command, the journal is complete."""
     whole, data, copy = held(folder), tmp_path / "data", tmp_path / "copy"
     shutil.copytree(folder, data)
     inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
@@ -101,7 +101,7 @@ def test_a_version_that_did_so_in_place_was_killed(folder: Path, tmp_path: Path,
 
 
 def test_a_folder_from_before_there_was_a_journal(folder: Path, tmp_path: Path) -> None:
-    """It gets one at the next start."""
+    """It gets a journal at the next start."""
     data = tmp_path / "data"
     shutil.copytree(folder, data)
     with contextlib.closing(sqlite3.connect(data / "polly.db")) as rows, rows:
@@ -111,7 +111,7 @@ def test_a_folder_from_before_there_was_a_journal(folder: Path, tmp_path: Path) 
 
 
 def test_two_histories_say_what_each_has(folder: Path, tmp_path: Path) -> None:
-    """Neither is called the better one, and nothing is changed."""
+    """The message prefers neither, and nothing is changed."""
     data, other = tmp_path / "data", tmp_path / "other"
     shutil.copytree(folder, data)
     data_folder.prepare(other)
@@ -125,7 +125,7 @@ def test_two_histories_say_what_each_has(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_change_before_the_next_start(folder: Path, tmp_path: Path) -> None:
-    """By a command that looks at nothing, as older versions did: it does not hide that the journal was lost."""
+    """A change by an older version, which checks nothing, does not hide that the journal was lost."""
     data = tmp_path / "data"
     shutil.copytree(folder, data)
     data_folder._write(data, lambda connection: add(connection, "since"))
@@ -136,7 +136,7 @@ def test_a_change_before_the_next_start(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_change_beside_a_database_from_a_backup(folder: Path, tmp_path: Path) -> None:
-    """An old database is put in place, and a command changes it: what the journal has beyond it comes first."""
+    """If an old database is put in place and a command changes it, the newer batches of the journal come first."""
     data, old = tmp_path / "data", tmp_path / "old"
     shutil.copytree(folder, data)
     data_folder.prepare(data)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALLS = ("openat", "pwrite64", "fsetxattr", "fsync", "fdatasync", "rename", "flock", "close", "write")
-"""What writing, syncing, naming and answering are made of. strace counts the calls of each thread."""
+"""The calls that write, sync, rename and answer. strace counts the calls of each thread."""
 
 
 @pytest.fixture

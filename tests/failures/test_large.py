@@ -48,7 +48,7 @@ def layer() -> Iterator[bytes]:
 
 
 def test_a_huge_layer(repo: Repo) -> None:
-    """20: in one request; it comes back byte for byte, and so does a range at its end."""
+    """20: a huge layer in one request can be pulled byte for byte, and so can a range at its end."""
     hasher = hashlib.sha256()
     for piece in layer():
         hasher.update(piece)
@@ -67,7 +67,7 @@ def test_a_huge_layer(repo: Repo) -> None:
 
 
 def test_an_upload_of_very_many_pieces(repo: Repo) -> None:
-    """20: more than an object store takes as parts; the offset is right after each, and the blob is whole."""
+    """20: more pieces than an object store accepts; the offset is right after each, and the blob is whole."""
     location, whole = repo.start(), bytearray()
     given = {"Authorization": str(repo.authorization), "Content-Type": "application/octet-stream"}
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", repo.port, timeout=60)) as connection:
@@ -86,7 +86,7 @@ def test_an_upload_of_very_many_pieces(repo: Repo) -> None:
 
 
 def test_a_thousand_pushes_at_once(server: Server) -> None:
-    """22: to one organisation, by as many connections, and tokens are asked for meanwhile: each gets what it wants."""
+    """22: a thousand connections push to one organisation while clients request tokens: all succeed."""
     ann = admin(server)
     repos = [ann.new_repo() for _ in range(10)]
     made = [image() for _ in range(AT_ONCE)]

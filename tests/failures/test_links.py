@@ -1,4 +1,4 @@
-"""40: what the owner of a folder puts into it, or on the way to it, gives them nothing of root's."""
+"""40: what the owner of a folder puts into it, or into a folder above, gives no access to root's files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def link(place: Path, target: Path) -> None:
 
 
 def test_a_link_of_another_user_to_a_folder_of_root(place: Path, home: Path) -> None:
-    """Root neither makes a registry nor writes a backup where a link of somebody else leads."""
+    """Root does not create a registry or write a backup through another user's link."""
     secret = place / "secret"
     secret.mkdir(mode=0o755)
     link(home / "data", secret)
@@ -74,7 +74,7 @@ def test_a_link_of_another_user_to_a_folder_of_root(place: Path, home: Path) -> 
 
 
 def test_a_folder_of_root_below_that_of_another_user(home: Path) -> None:
-    """Who owns the folder above could put a link in its place at any moment."""
+    """The owner of the folder above could replace it by a link at any moment."""
     (home / "data").mkdir()
     done = init(home / "data")
     assert done.returncode == 1
@@ -85,7 +85,7 @@ def test_a_folder_of_root_below_that_of_another_user(home: Path) -> None:
 
 
 def test_a_folder_of_root_that_all_may_write_to(place: Path, home: Path) -> None:
-    """In one like /tmp others choose what uploads leads to, and gc would delete old files there."""
+    """In a folder like /tmp, others could decide where uploads leads, and gc would delete old files there."""
     shared, etc = place / "shared", place / "etc"
     etc.mkdir()
     (etc / "passwd").write_text("precious")
@@ -109,7 +109,7 @@ def test_a_folder_of_root_that_all_may_write_to(place: Path, home: Path) -> None
     [(0o777, 0, 1), (0o775, 0, 0), (0o775, pwd.getpwnam("nobody").pw_gid, 1), (0o1777, 0, 0)],
 )
 def test_a_folder_of_root_on_the_way(place: Path, mode: int, group: int, code: int) -> None:
-    """Whoever may write to it could put another folder in the place of the data folder, unless it is as /tmp is."""
+    """Anyone who may write to it could replace the data folder, unless it has the sticky bit, as /tmp has."""
     way = place / "way"
     (way / "data").mkdir(parents=True)
     os.chown(way, 0, group)
@@ -128,7 +128,7 @@ def test_a_folder_of_root_on_the_way(place: Path, mode: int, group: int, code: i
 
 
 def test_links_of_root_and_of_the_owner_are_followed(place: Path, home: Path) -> None:
-    """A data folder on another disk, with a link to it, is nothing unusual."""
+    """A link to a data folder on another disk is common."""
     disk = place / "disk"
     disk.mkdir()
     (place / "srv").symlink_to("disk/../disk")
@@ -142,7 +142,7 @@ def test_links_of_root_and_of_the_owner_are_followed(place: Path, home: Path) ->
 
 
 def test_links_in_a_circle(place: Path) -> None:
-    """They end in a message."""
+    """Links in a circle end with a message."""
     (place / "a").symlink_to("b")
     (place / "b").symlink_to("a")
     done = init(place / "a")
@@ -152,7 +152,7 @@ def test_links_in_a_circle(place: Path) -> None:
 
 
 def test_settings_that_the_owner_has_linked_to_a_file_of_root(place: Path, home: Path) -> None:
-    """Root reads the settings beside the database as their owner: nothing of another file is shown."""
+    """Root reads the settings in the data folder as their owner: no other file is shown."""
     data, secret = home / "data", place / "secret.toml"
     assert init(data).returncode == 0
     secret.write_text('hunter2 = "x"\n')

@@ -1,4 +1,4 @@
-"""40: operator commands that root runs beside a server of another user: everything works after, nobody else reads."""
+"""40: root runs operator commands while another user's server runs: all works afterwards, and nobody else reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
 STRANGER = 54_321
-"""A user that the system has no name for."""
+"""A user id without a name in the system."""
 
 
 @pytest.fixture(params=[NOBODY, STRANGER], ids=["named", "numbered"])
@@ -70,29 +70,29 @@ class OtherServer(Server):
             self.command = (*who, str(BIN / "polly-server"))
 
     def start(self) -> None:
-        """Start it with an umask that hides nothing."""
+        """Start it with the umask 0."""
         with loose_umask():
             super().start()
 
     @property
     def ann(self) -> Person:
-        """The admin, signed in anew."""
+        """The admin, signed in again."""
         return Person(self.port, self.org, *self.admin)
 
     def push(self) -> str:
-        """Push an image to a new repository; the path of its first blob, which pulls."""
+        """Push an image to a new repository; the path of its first blob."""
         repo = self.ann.new_repo()
         made = image()
         repo.push(made, "v1")
         return f"{repo.name}@{sha256(made.blobs[0])}"
 
     def pulls(self, path: str) -> bool:
-        """Whether a blob pulls, and is what it was."""
+        """Whether a blob can be pulled unchanged."""
         name, _, digest = path.partition("@")
         return sha256(self.ann.repo(name.partition("/")[2]).blob(digest).body) == digest
 
     def everything_is_the_owners(self) -> None:
-        """All files of the data folder belong to its owner, who alone may use them."""
+        """All files of the data folder belong to its owner, and only the owner may use them."""
         for found in (self.data, *self.data.rglob("*")):
             status = found.lstat()
             assert (status.st_uid, status.st_mode & 0o077) == (self.owner, 0), (found, stat.filemode(status.st_mode))
@@ -100,7 +100,7 @@ class OtherServer(Server):
 
 @contextlib.contextmanager
 def loose_umask() -> Iterator[None]:
-    """For what is started inside, the umask hides nothing."""
+    """Processes started inside have the umask 0."""
     before = os.umask(0)
     try:
         yield
@@ -109,7 +109,7 @@ def loose_umask() -> Iterator[None]:
 
 
 def test_everything_that_root_does_beside_it(place: Path) -> None:
-    """Each command as root leaves a server that pushes, pulls, collects, is backed up, and starts again."""
+    """After each command as root, the server still takes pushes, serves pulls, collects, is backed up and starts."""
     owner = STRANGER
     server = OtherServer(place, owner)
     server.everything_is_the_owners()
@@ -160,7 +160,7 @@ def test_everything_that_root_does_beside_it(place: Path) -> None:
 
 
 def test_root_runs_it_on_the_folder_of_another(place: Path, owner: int) -> None:
-    """The workers are that user's, for good; root's key, and a port below 1024, are used all the same."""
+    """The workers belong to that user for good; root's key and a port below 1024 still work."""
     server = OtherServer(place, owner, by_root=True)
     (place / "settings.toml").write_text("workers = 1\n")
     (place / "settings.toml").chmod(0o600)
@@ -180,7 +180,7 @@ def test_root_runs_it_on_the_folder_of_another(place: Path, owner: int) -> None:
 
 
 def test_a_backup_in_a_folder_of_somebody_else(place: Path) -> None:
-    """What root copies there belongs to the owner of that folder, who alone may read it."""
+    """What root copies there belongs to the owner of that folder, and nobody else may read it."""
     server = OtherServer(place, STRANGER)
     backup = place / "backup"
     backup.mkdir()
@@ -193,7 +193,7 @@ def test_a_backup_in_a_folder_of_somebody_else(place: Path) -> None:
 
 @pytest.mark.parametrize("file", ["writer.lock", "polly.db", "journal", "blobs", "uploads"])
 def test_a_file_of_root_in_the_folder(place: Path, file: str) -> None:
-    """A server that could not write all that it has to does not say that it is up: it names file, owner and command."""
+    """A server that can't write everything does not say that it is up: it names file, owner and command."""
     server = OtherServer(place, NOBODY)
     os.chown(server.data / file, 0, 0)
     done = as_user(NOBODY, "run", "--data", str(server.data), "--listen", server.registry)
@@ -222,7 +222,7 @@ def test_a_file_of_root_in_the_folder(place: Path, file: str) -> None:
     ids=" ".join,
 )
 def test_a_user_who_may_not(place: Path, command: tuple[str, ...]) -> None:
-    """Each command of somebody else says whose the folder is, and how to run it as that user; it changes nothing."""
+    """A command of another user says who owns the folder, and how to run it as that user; it changes nothing."""
     server = OtherServer(place, NOBODY)
     before = sorted(server.data.rglob("*"))
     done = as_user(STRANGER, *command, "--data", str(server.data), stdin=new_password())
@@ -251,7 +251,7 @@ def test_a_blob_that_may_not_be_read_is_not_damaged(place: Path) -> None:
 
 
 def test_a_python_that_the_owner_can_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As pyenv puts it below /root: root is told so, and stays root."""
+    """If Python is below /root, as with pyenv, a message says so, and root stays root."""
     os.chown(place, NOBODY, NOBODY)
     monkeypatch.setattr(os, "access", lambda path, *_, **__: path != os.__file__)
     with pytest.raises(
@@ -262,7 +262,7 @@ def test_a_python_that_the_owner_can_not_read(place: Path, monkeypatch: pytest.M
 
 
 def test_a_folder_that_others_can_read_is_closed(place: Path) -> None:
-    """A data folder of an earlier version, with files that all may read, is closed and says so."""
+    """A data folder of an earlier version, with files that all may read, is closed with a warning."""
     server = OtherServer(place, NOBODY)
     for found in (server.data, *server.data.rglob("*")):
         found.chmod(0o755 if found.is_dir() else 0o644)
@@ -275,14 +275,14 @@ def test_a_folder_that_others_can_read_is_closed(place: Path) -> None:
 
 
 def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
-    """From the first moment, whatever the umask is."""
+    """A new file is private from the first moment, whatever the umask is."""
     with loose_umask():
         ownership.create(tmp_path / "file")
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
 
 
 def test_an_acl_that_opens_every_new_file(place: Path) -> None:
-    """A default ACL takes the place of the umask: the database and its WAL are closed all the same."""
+    """A default ACL replaces the umask: the database and its WAL are still private."""
     data = place / "data"
     data.mkdir()
     entries = b"".join(
@@ -300,7 +300,7 @@ def test_an_acl_that_opens_every_new_file(place: Path) -> None:
 
 
 def test_a_journal_that_became_roots(place: Path) -> None:
-    """Each command names the folder, its owner and the remedy; none takes it for damage, or leaves it out."""
+    """Each command names the folder, its owner and what to do; none reports damage or skips the journal."""
     server = OtherServer(place, NOBODY)
     os.chown(server.data / "journal", 0, 0)
     for command in (("check",), ("gc", "--dry-run"), ("gc",), ("usage",), ("audit",), ("backup", "--to", "/never")):
@@ -312,7 +312,7 @@ def test_a_journal_that_became_roots(place: Path) -> None:
 
 
 def test_a_key_that_the_server_may_not_read(place: Path) -> None:
-    """It says that the key can't be read, and how its group may read it; nobody is told to run a server as root."""
+    """The error says that the key can't be read, and how to let the group read it, not to run the server as root."""
     server = OtherServer(place, NOBODY)
     certificate(place, 30)
     key = place / "key.pem"

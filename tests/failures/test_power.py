@@ -1,4 +1,4 @@
-"""17, 18: the power goes away and what was not synced is forgotten; the disk is full, or answers EIO."""
+"""17, 18: the power fails and what was not synced is lost; the disk is full, or returns EIO."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("turn", range(6))
 def test_the_power_goes_away(tmp_path: Path, turn: int) -> None:
-    """17: in the middle of a push, right after answers: all that was answered is there, and none of it torn."""
+    """17: in the middle of a push, right after answers: everything that was answered is there and complete."""
     with mounted(tmp_path, 192) as (place, lose_power), serving(place) as server:
         ann = Person(server.port, server.org, *server.admin)
         repo = ann.new_repo()
@@ -38,7 +38,7 @@ def test_the_power_goes_away(tmp_path: Path, turn: int) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """18: a push gets 507 and changes nothing, pulls go on, and there is room again once there is room."""
+    """18: a push gets 507 and changes nothing, pulls go on, and pushes work again when there is room."""
     with mounted(tmp_path, 64) as (place, _), serving(place) as server:
         repo = Person(server.port, server.org, *server.admin).new_repo()
         pusher = Pusher(repo)

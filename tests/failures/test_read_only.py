@@ -1,4 +1,4 @@
-"""A server where nothing can be written but its data folder, without HOME, a known user, stdin or a time zone."""
+"""A server that can write only to its data folder, without HOME, a known user, stdin or a time zone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.server import BIN, Server, ending, free_port
 from support.wire_client import Person, image
 
 USER = 54_321
-"""A user that the system has no name for."""
+"""A user id without a name in the system."""
 
 SCRIPT = """
 set -e
@@ -28,7 +28,7 @@ exec env -i TZ=Nowhere/At_All setpriv --reuid={user} --regid={user} --clear-grou
 
 
 def test_nothing_but_the_data_folder_can_be_written() -> None:
-    """It starts with a relative path, takes a push, tells its metrics and ends, and leaves nothing else behind."""
+    """It starts with a relative path, accepts a push, shows metrics and ends, and leaves nothing else behind."""
     place = Path(tempfile.mkdtemp(dir="/var/tmp"))
     place.chmod(0o755)
     server = Server(place / "data", free_port())

@@ -48,20 +48,20 @@ def certificate(folder: Path, days: int, *, kind: str = "ec") -> int:
 
 
 def put(file: Path, content: bytes) -> None:
-    """Have a new file in the place of another at once."""
+    """Replace a file by a new one atomically."""
     fresh = file.with_suffix(".new")
     fresh.write_bytes(content)
     fresh.rename(file)
 
 
 def shown(port: int) -> int:
-    """The serial number of the certificate that a new connection is shown."""
+    """The serial number of the certificate that a new connection gets."""
     pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=60)
     return x509.load_pem_x509_certificate(pem.encode()).serial_number
 
 
 def until(fact: Callable[[], bool], what: str) -> None:
-    """Wait for a fact that a request or the kernel tells; each look takes a moment of its own."""
+    """Wait until a request or the kernel shows that something is true; each check takes a moment itself."""
     pause = threading.Event()
     for _ in range(1200):
         if fact():
@@ -83,7 +83,7 @@ def free(port: int) -> bool:
 
 
 WORKERS = 2
-"""How many a server has that is not told otherwise."""
+"""How many workers a server has by default."""
 
 
 def children(process: int) -> list[int]:
@@ -92,7 +92,7 @@ def children(process: int) -> list[int]:
 
 
 def all_workers(server: Server) -> list[int]:
-    """The workers of a server, once all are there: it says that it is up before the last is forked."""
+    """The workers of a server, when all are there: it says that it is up before the last is forked."""
     until(lambda: len(children(process(server).pid)) == WORKERS, "a worker is missing")
     return children(process(server).pid)
 
@@ -133,7 +133,7 @@ class Upload:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server in a session of its own: its signals are not ours, and it has no terminal."""
+    """A server in its own session, so it does not get our signals and has no terminal."""
     made = Server(tmp_path / "data", free_port())
     made.init()
     made.command = ("setsid", str(BIN / "polly-server"))
@@ -153,7 +153,7 @@ def process(server: Server) -> subprocess.Popen[str]:
 
 
 def test_sighup_without_a_terminal_leaves_everything_as_it_is(server: Server) -> None:
-    """The processes stay, and an upload that is under way comes to its end."""
+    """The processes stay, and an upload in flight finishes."""
     upload = Upload(server)
     workers = all_workers(server)
     process(server).send_signal(signal.SIGHUP)
@@ -165,7 +165,7 @@ def test_sighup_without_a_terminal_leaves_everything_as_it_is(server: Server) ->
 
 
 def test_a_closed_terminal_ends_the_server_as_sigterm_does(tmp_path: Path) -> None:
-    """An upload that is under way is answered first; no process stays, and the port is free."""
+    """An upload in flight is answered first; no process stays, and the port is free."""
     server = Server(tmp_path / "data", free_port())
     server.init()
     keyboard, terminal = pty.openpty()
@@ -193,7 +193,7 @@ def test_a_closed_terminal_ends_the_server_as_sigterm_does(tmp_path: Path) -> No
 
 
 def test_nohup_keeps_the_server_when_the_terminal_is_closed(tmp_path: Path) -> None:
-    """SIGHUP that was ignored at the start does not end it."""
+    """If SIGHUP was ignored at the start, it does not end the server."""
     server = Server(tmp_path / "data", free_port())
     server.init()
     server.command = ("nohup", str(BIN / "polly-server"))
@@ -205,7 +205,7 @@ def test_nohup_keeps_the_server_when_the_terminal_is_closed(tmp_path: Path) -> N
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(server: Server) -> None:
-    """After kill -9 no worker holds the port, and what was under way is answered."""
+    """After kill -9 no worker holds the port, and requests in flight are answered."""
     upload = Upload(server)
     workers = all_workers(server)
     process(server).kill()
@@ -228,7 +228,7 @@ def test_a_worker_that_is_killed_is_replaced(server: Server) -> None:
     "signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT), (signal.SIGQUIT,)]
 )
 def test_a_second_interrupt_does_not_wait(server: Server, signals: tuple[signal.Signals, ...]) -> None:
-    """Ctrl-C twice, or SIGQUIT, ends it although an upload is under way."""
+    """Ctrl-C twice, or SIGQUIT, ends it although an upload is in flight."""
     upload = Upload(server)
     for each in signals:
         os.killpg(process(server).pid, each) if each is signal.SIGINT else process(server).send_signal(each)
@@ -278,7 +278,7 @@ def request(connection: http.client.HTTPSConnection) -> int:
 
 
 def expiry(server: Server) -> float:
-    """The end of the certificate, as /metrics tells it."""
+    """The end of the certificate, from /metrics."""
     connection = http.client.HTTPConnection(server.options[-1], timeout=60)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -288,7 +288,7 @@ def expiry(server: Server) -> float:
 
 
 def test_sighup_reads_the_certificate_again(secure: tuple[Server, Path, int]) -> None:
-    """New connections have the new one, also of another kind of key; an open connection stays open; /metrics tells."""
+    """New connections get the new one, also with another kind of key; open ones stay; /metrics shows it."""
     server, folder, serial = secure
     assert shown(server.port) == serial
     before = expiry(server)
@@ -307,14 +307,14 @@ def test_sighup_reads_the_certificate_again(secure: tuple[Server, Path, int]) ->
 
 
 def test_a_certificate_whose_files_change_is_taken(secure: tuple[Server, Path, int]) -> None:
-    """Nobody has to send a signal."""
+    """The server notices new files without a signal."""
     server, folder, _ = secure
     renewed = certificate(folder, 180)
     until(lambda: all(shown(server.port) == renewed for _ in range(8)), "the old certificate is shown")
 
 
 def test_a_certificate_that_became_a_pipe(secure: tuple[Server, Path, int]) -> None:
-    """Nobody writes to it: it is refused, and the server still hears its signals."""
+    """A pipe that nobody writes to is refused, and the server still handles signals."""
     server, folder, serial = secure
     (folder / "cert.pem").unlink()
     os.mkfifo(folder / "cert.pem")
@@ -326,7 +326,7 @@ def test_a_certificate_that_became_a_pipe(secure: tuple[Server, Path, int]) -> N
 
 
 def test_a_broken_certificate_is_refused(secure: tuple[Server, Path, int]) -> None:
-    """The old one stays, also in a worker that starts later; the log says why, and a good one is taken afterwards."""
+    """The old one stays, also in later workers; the log says why, and a correct one is used afterwards."""
     server, folder, serial = secure
     assert shown(server.port) == serial
     good = (folder / "cert.pem").read_bytes()

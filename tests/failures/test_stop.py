@@ -1,4 +1,4 @@
-"""34: SIGTERM: while the workers are being forked it ends them all, and nobody who is idle holds up the end."""
+"""34: SIGTERM ends all workers, even while they are being forked, and idle clients do not delay the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.wire_client import connected
 
 
 def test_a_worker_that_is_being_forked(tmp_path: Path) -> None:
-    """It has not taken its signals yet, and ends by itself all the same."""
+    """It has no signal handlers yet, but still ends."""
     server = Server(tmp_path / "data", free_port())
     server.init()
     settings = tmp_path / "settings.toml"
@@ -36,7 +36,7 @@ def test_a_worker_that_is_being_forked(tmp_path: Path) -> None:
 
 
 def test_connections_that_are_idle(tmp_path: Path) -> None:
-    """They are closed at once, whatever was asked on them; requests in flight would have an hour."""
+    """They are closed at once, whatever was requested on them; requests in flight would have an hour."""
     server = Server(tmp_path / "data", free_port(), ("--graceful-seconds", "3600"))
     server.init()
     server.start()
@@ -58,7 +58,7 @@ def test_connections_that_are_idle(tmp_path: Path) -> None:
 
 
 def test_an_idle_client_that_does_not_say_goodbye(tmp_path: Path) -> None:
-    """TLS asks the client to end it as well; one that does nothing is hung up on before the 30 seconds of OpenSSL."""
+    """With TLS the client should close too; if it does not, the connection is closed before OpenSSL's 30 seconds."""
     certificate(tmp_path, 30)
     files = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
     server = Server(tmp_path / "data", free_port(), ("--graceful-seconds", "3600", *files))
@@ -79,5 +79,5 @@ def test_an_idle_client_that_does_not_say_goodbye(tmp_path: Path) -> None:
 
 
 def children(process: int) -> list[int]:
-    """Processes that one has forked."""
+    """The child processes of a process."""
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]

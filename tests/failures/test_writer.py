@@ -1,4 +1,4 @@
-"""37: a process that cannot write to its database any more says so and ends; nothing waits for ever."""
+"""37: a process that cannot write to the database any more says so and ends; nothing waits for ever."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from support.server import Server
 
 SECONDS = 60.0
-"""After which what should have happened has failed its test."""
+"""Seconds after which the test fails if something has not happened."""
 
 
 def workers(server: Server) -> list[int]:
@@ -32,7 +32,7 @@ def workers(server: Server) -> list[int]:
 
 
 def status(ask: Callable[[], int]) -> int:
-    """The status of an answer; 0 where the connection was cut off."""
+    """The status of an answer; 0 if the connection was cut off."""
     try:
         return ask()
     except GONE:
@@ -40,7 +40,7 @@ def status(ask: Callable[[], int]) -> int:
 
 
 def test_a_worker_whose_lock_cannot_be_released(tmp_path: Path) -> None:
-    """Its client is answered 503, its log says why it ends, and a new worker takes the next push."""
+    """Its client gets 503, its log says why it ends, and a new worker accepts the next push."""
     with serving(tmp_path, "--workers", "1") as server:
         repo = Person(server.port, server.org, *server.admin).new_repo()
         made = image()
@@ -63,7 +63,7 @@ def test_a_worker_whose_lock_cannot_be_released(tmp_path: Path) -> None:
 
 
 def test_workers_that_end_again_and_again(tmp_path: Path) -> None:
-    """A server whose every worker ends at once gives up after eight, with an exit code and a message, and ends."""
+    """If every worker ends at once, the server gives up after eight, and ends with an exit code and a message."""
     with serving(tmp_path, "--workers", "1") as server:
         process = server.process
         assert process is not None

@@ -1,4 +1,4 @@
-"""strace on a worker: it does something to the N-th call of a kind, in each thread."""
+"""strace on a worker: it changes the N-th call of a kind, in each thread."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _is_traced(worker: str) -> bool:
 
 
 def steps(most: int = MOST) -> list[int]:
-    """Numbers of calls: the first ones, then with gaps, for they repeat; with POLLY_EVERY_CALL=1 all of them."""
+    """Numbers of calls: the first ones, then with gaps, because calls repeat; with POLLY_EVERY_CALL=1 all."""
     if os.environ.get("POLLY_EVERY_CALL"):
         return list(range(1, most))
     found = [1]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(own_server: Server) -> Server:
-    """A server that was pushed to and has ended: its log is whole, and sealed by the check."""
+    """A server that received pushes and has ended; its log is whole, and the check has sealed it."""
     repo = admin(own_server).new_repo()
     for tag in ("v1", "v2", "v3"):
         repo.push(image(), tag)
@@ -27,7 +27,7 @@ def server(own_server: Server) -> Server:
 
 
 def check(server: Server, *more: str) -> tuple[int, str]:
-    """Run the check; its exit code and all that it said."""
+    """Run the check; its exit code and its output."""
     command = [str(BIN / "polly-server"), "check", "--data", str(server.data), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -41,7 +41,7 @@ def head(server: Server) -> str:
 
 
 def change(server: Server, statement: str) -> None:
-    """Do to the database what somebody with a hand on it can do."""
+    """Change the database as somebody who can write to it could."""
     connection = sqlite.connect(server.data / "polly.db")
     with connection:
         assert connection.execute(statement).rowcount >= 1
@@ -58,7 +58,7 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_a_log_that_nobody_touched(server: Server) -> None:
-    """The check says that it is whole; the head that it told is still in it after more was done."""
+    """The check says that it is whole; the head that it printed is still in the chain after more entries."""
     before = head(server)
     server.start()
     admin(server).new_repo()
@@ -80,7 +80,7 @@ def test_a_log_that_nobody_touched(server: Server) -> None:
     ],
 )
 def test_whoever_changes_it_is_found_out(server: Server, statement: str) -> None:
-    """An entry altered, taken out of the middle, or off the end."""
+    """A changed entry, one removed from the middle, and one removed from the end are found."""
     head(server)
     change(server, statement)
     code, said = check(server)
@@ -88,7 +88,7 @@ def test_whoever_changes_it_is_found_out(server: Server, statement: str) -> None
 
 
 def test_a_log_that_was_made_anew(server: Server) -> None:
-    """With all its hashes and without its journal: the head that was noted elsewhere shows it."""
+    """If all hashes are made again and the journal is deleted, a head that was kept elsewhere shows it."""
     noted = head(server)
     change(server, "UPDATE audit SET by = 'somebody@acme.example' WHERE event = 'push'")
     change(server, "UPDATE audit SET position = NULL, hash = NULL")
@@ -102,7 +102,7 @@ def test_a_log_that_was_made_anew(server: Server) -> None:
 
 
 def test_a_head_that_is_none(server: Server) -> None:
-    """The refusal says what it looks like."""
+    """The error says what a head looks like."""
     code, said = check(server, "--audit-head", "12")
     assert (code, "POSITION:HASH" in said) == (2, True)
 
@@ -118,7 +118,7 @@ def test_it_comes_back_with_the_database(server: Server) -> None:
 
 
 def test_what_the_operator_does_is_in_it(server: Server) -> None:
-    """Of all organisations, or of one; newest first."""
+    """polly-server audit lists all organisations, or one, newest first."""
     slug, (email, _) = server.new_org()
     polly_server("org", "delete", "--data", str(server.data), "--org", slug, "--yes")
     polly_server("org", "restore", "--data", str(server.data), "--org", slug)
@@ -134,7 +134,7 @@ def test_what_the_operator_does_is_in_it(server: Server) -> None:
 
 
 def test_the_operator_narrows_it(server: Server) -> None:
-    """By who, by docker repository, by time; entries about tokens are there where they are asked for."""
+    """Entries are filtered by author, docker repository and time; those about tokens are listed if asked for."""
 
     def entries(*options: str) -> list[tuple[str, str]]:
         table = polly_server("audit", "--data", str(server.data), "--latest", "600", *options)

@@ -1,4 +1,4 @@
-"""polly-server check: what a disk has done is found, named by the images that suffer, set aside, and mended (33)."""
+"""polly-server check: damage is found, reported with the affected images, set aside and repaired (33)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def repo(server: Server, made: Image) -> Repo:
 
 
 def check(server: Server, *more: str) -> tuple[int, str]:
-    """Run the check; its exit code and all that it said."""
+    """Run the check; its exit code and its output."""
     command = [str(BIN / "polly-server"), "check", "--data", str(server.data), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -49,7 +49,7 @@ def file_of(server: Server, data: bytes) -> Path:
 
 
 def damage(file: Path, how: str) -> None:
-    """Do what a disk does."""
+    """Damage a file as a disk could."""
     data = bytearray(file.read_bytes())
     if how == "missing":
         file.unlink()
@@ -61,7 +61,7 @@ def damage(file: Path, how: str) -> None:
 
 
 def test_nothing_is_wrong(server: Server, repo: Repo) -> None:
-    """Exit 0, and what was looked at."""
+    """The exit code is 0, and the check prints what it looked at."""
     code, said = check(server)
     assert code == 0, said
     assert "4 blobs, 4 of them read" in said
@@ -72,7 +72,7 @@ def test_nothing_is_wrong(server: Server, repo: Repo) -> None:
 
 @pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
 def test_damage_is_named_by_its_images(server: Server, repo: Repo, made: Image, how: str) -> None:
-    """Exit 1; the image path, the tag and the commit; without --repair nothing is touched."""
+    """The exit code is 1; image, tag and commit are named; without --repair nothing is changed."""
     file = file_of(server, made.blobs[1])
     damage(file, how)
     before = file.read_bytes() if file.exists() else None
@@ -86,7 +86,7 @@ def test_damage_is_named_by_its_images(server: Server, repo: Repo, made: Image, 
 
 @pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
 def test_a_push_mends_what_is_lost(server: Server, repo: Repo, made: Image, how: str) -> None:
-    """Once it is marked, clients are told that the blob is not there, and push it again; it is whole then."""
+    """A damaged blob is marked as missing, so clients push it again; then it is whole."""
     layer = made.blobs[1]
     damage(file_of(server, layer), how)
     code, said = check(server, "--repair")
@@ -101,7 +101,7 @@ def test_a_push_mends_what_is_lost(server: Server, repo: Repo, made: Image, how:
 
 
 def test_a_backup_mends(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
-    """From its folder the blob is copied, under a new key, and checked."""
+    """The blob is copied from the backup, under a new storage key, and checked."""
     backup = tmp_path / "backup"
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
     damage(file_of(server, made.blobs[0]), "flipped")
@@ -113,7 +113,7 @@ def test_a_backup_mends(server: Server, repo: Repo, made: Image, tmp_path: Path)
 
 
 def test_a_repair_that_mends_only_some_says_so(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
-    """Exit 1: of what came after the backup nothing is left but the next push."""
+    """The exit code is 1: what is newer than the backup must be pushed again."""
     backup = tmp_path / "backup"
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
     later = image()
@@ -127,7 +127,7 @@ def test_a_repair_that_mends_only_some_says_so(server: Server, repo: Repo, made:
 
 
 def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
-    """Bytes of the same digest that lie under another key, such as of a push whose row was not written."""
+    """Bytes of the same digest under another storage key repair it, such as those of a push without a row."""
     file = file_of(server, made.blobs[0])
     twin = file.with_name(f"{file.name.partition('.')[0]}.{'0' * 16}")
     twin.write_bytes(file.read_bytes())
@@ -139,7 +139,7 @@ def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
 
 
 def test_a_key_that_is_being_deleted_mends(server: Server, repo: Repo, made: Image) -> None:
-    """36: the collector may delete a key without a row at any moment: what it mended has bytes of its own."""
+    """36: the collector may delete a key without a row at any moment, so the repaired blob has its own copy."""
     file = file_of(server, made.blobs[0])
     twin = file.with_name(f"{file.name.partition('.')[0]}.{'0' * 16}")
     twin.write_bytes(file.read_bytes())
@@ -151,7 +151,7 @@ def test_a_key_that_is_being_deleted_mends(server: Server, repo: Repo, made: Ima
 
 
 def test_what_was_pushed_while_it_was_mended(server: Server, repo: Repo, made: Image) -> None:
-    """36: a blob that has other bytes since the check looked at it is neither lost nor given older ones."""
+    """36: a blob that was pushed again since the check looked at it is not marked, and keeps its new bytes."""
     digest = sha256(made.blobs[0])
     row = data_folder.transaction(server.data, rows_of)[digest]
     data_folder.transaction(server.data, lambda connection: db.checks.mark_lost(connection, row))
@@ -173,7 +173,7 @@ def rows_of(connection: Connection) -> dict[str, db.checks.BlobRow]:
 
 
 def test_a_damaged_backup_mends_nothing(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
-    """Wrong bytes are never taken for right ones."""
+    """Damaged bytes of a backup are never used."""
     backup = tmp_path / "backup"
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
     file = file_of(server, made.blobs[0])
@@ -184,7 +184,7 @@ def test_a_damaged_backup_mends_nothing(server: Server, repo: Repo, made: Image,
 
 
 def test_a_sample_reads_less(server: Server, repo: Repo, made: Image) -> None:
-    """Sizes are compared all the same."""
+    """Sizes of all files are still compared."""
     code, said = check(server, "--sample", "0")
     assert (code, "4 blobs, 0 of them read" in said) == (0, True)
     assert "No blob was read" in said
@@ -238,7 +238,7 @@ def test_a_blob_that_was_copied_wrongly_is_no_backup(server: Server, repo: Repo,
 
 
 def test_a_backup_that_is_none(server: Server, tmp_path: Path) -> None:
-    """Is said before anything is looked at; and a backup is for --repair alone."""
+    """It is reported before the check begins; and --from works only with --repair."""
     code, said = check(server, "--repair", "--from", str(tmp_path / "nosuch"))
     assert (code, "nosuch is not a backup" in said, "Nothing is wrong" in said) == (1, True, False)
     code, said = check(server, "--from", str(tmp_path / "nosuch"))

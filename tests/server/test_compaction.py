@@ -105,7 +105,7 @@ def test_workers_that_have_it_open(server: Server, tmp_path: Path) -> None:
 
 
 def test_pushes_meanwhile(server: Server, tmp_path: Path) -> None:
-    """Between the steps of a compaction: they are in the files behind its snapshot, which does not hold them."""
+    """Pushes between the steps of a compaction are in the files after its snapshot, not in the snapshot."""
     ann = admin(server)
     fill(ann)
     pushed = []
@@ -123,7 +123,7 @@ def test_pushes_meanwhile(server: Server, tmp_path: Path) -> None:
 
 
 def test_writers_wait_for_no_reading(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written meanwhile is read before the writers' lock is taken, and only the rest of it under the lock."""
+    """New batches are read before the writers' lock is taken, and only the last of them under the lock."""
     ann = admin(server)
     push(ann)
     read: list[tuple[bool, int]] = []
@@ -160,7 +160,7 @@ def test_writers_wait_for_no_reading(server: Server, monkeypatch: pytest.MonkeyP
 
 
 def test_one_who_appends_to_an_old_file(server: Server, tmp_path: Path) -> None:
-    """A process that did not see that a compaction began: it is given up, and nothing is lost."""
+    """If a process did not see that a compaction began, the compaction is given up, and nothing is lost."""
     ann = admin(server)
     push(ann)
 
@@ -174,7 +174,7 @@ def test_one_who_appends_to_an_old_file(server: Server, tmp_path: Path) -> None:
 
 
 def test_while_somebody_reads_it(server: Server, tmp_path: Path) -> None:
-    """Files that are read are deleted by the next run; nobody reads half of the one and half of the other."""
+    """Files that are being read are deleted by the next run; nobody reads a mixture of old and new files."""
     ann = admin(server)
     fill(ann)
     server.stop()
@@ -191,7 +191,7 @@ def test_while_somebody_reads_it(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_compaction_that_was_stopped(server: Server, tmp_path: Path) -> None:
-    """Nothing has changed, its part is gone, and the next one does it."""
+    """Nothing has changed, the partial file is gone, and the next compaction succeeds."""
     fill(admin(server))
     server.stop()
 
@@ -248,7 +248,7 @@ def restored(backup: Path, folder: Path) -> list[list[Any]]:
 
 
 def test_backups(server: Server, tmp_path: Path) -> None:
-    """A backup after a compaction has the journal of now, nothing of the one before, and is restored as others are."""
+    """A backup after a compaction has only the new journal, and can be restored."""
     ann, backup = admin(server), tmp_path / "backup"
     fill(ann)
     _, gone = push(ann)
@@ -279,7 +279,7 @@ def test_a_backup_that_was_stopped(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_database_of_before_a_compaction(server: Server, tmp_path: Path) -> None:
-    """It is brought up to date at the next start: passwords, roles and tokens as they were, all else as it is now."""
+    """The next start brings it up to date; passwords, roles and tokens stay those of the copy."""
     ann = admin(server)
     fill(ann)
     repo, _ = push(ann)
@@ -325,7 +325,7 @@ def test_a_database_of_another_registry(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_rebuild_beside_a_collection(server: Server) -> None:
-    """It would give rows to keys that are being deleted: it is refused until the collection is over."""
+    """It would add rows for storage keys that are being deleted, so it is refused until the collection ends."""
     push(admin(server))
     server.stop()
     server.lose_database()
@@ -337,7 +337,7 @@ def test_a_rebuild_beside_a_collection(server: Server) -> None:
 
 
 def test_a_check_while_it_is_compacted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check that knows an older batch than the journal looks once more, and finds nothing wrong."""
+    """If the journal was compacted during a check, the check reads it again, and finds nothing wrong."""
     push(admin(server))
     server.stop()
     has, sealed = frames.has, frames.sealed
@@ -378,7 +378,7 @@ DAY = 86_400 * 1_000_000
 
 
 def age(server: Server, days: int) -> None:
-    """Make a server's log as if it had been written so many days ago, with its hashes."""
+    """Stop the server, make its log look as if it was written some days ago, with matching hashes, and start it."""
     server.stop()
     change = "UPDATE audit SET at = at - ?, position = NULL, hash = NULL"
     with contextlib.closing(sqlite3.connect(server.data / "polly.db")) as connection, connection:
@@ -388,7 +388,7 @@ def age(server: Server, days: int) -> None:
 
 
 def test_old_entries_are_dropped(server: Server, tmp_path: Path) -> None:
-    """audit_days: the chain goes on behind them, also after a rebuild; they leave the journal, and the log says so."""
+    """With audit_days, the chain continues after dropped entries, also after a rebuild; the journal loses them too."""
     ann = admin(server)
     fill(ann)
     age(server, 40)
@@ -414,7 +414,7 @@ def test_old_entries_are_dropped(server: Server, tmp_path: Path) -> None:
 
 
 def test_entries_that_are_dropped_are_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry that says so is of the same transaction: where it can't be written, nothing is dropped."""
+    """The entry about it is in the same transaction: if it can't be written, nothing is dropped."""
     fill(admin(server))
     age(server, 40)
     server.stop()
@@ -448,7 +448,7 @@ def test_entries_that_are_dropped_are_told(server: Server, monkeypatch: pytest.M
     ],
 )
 def test_a_beginning_that_was_cut_off(server: Server, statement: str) -> None:
-    """By somebody else than the server: it shows, though entries may be dropped."""
+    """If somebody else removed the beginning, the check finds it, although the server may drop entries."""
     fill(admin(server))
     age(server, 40)
     polly_server("check", "--data", str(server.data))

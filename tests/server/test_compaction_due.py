@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_without_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is written, not even that a new file begins; one byte more would do."""
+    """Without room nothing is written, not even the start of a new file; one byte more would be enough."""
 
     def row() -> object:
         return data_folder.transaction(folder, lambda connection: connection.execute(select(schema.journal)).one())
@@ -54,7 +54,7 @@ def test_without_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failed_one_is_not_repeated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server's collector comes to its end without it, and tries again some hours later; a command tries at once."""
+    """The server's collector finishes without it, and tries again hours later; a command tries at once."""
     tried: list[Path] = []
 
     def fail(where: Path, _rest: object) -> int:
@@ -115,7 +115,7 @@ def test_a_run_that_is_cancelled(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_each_has_a_part_of_its_own(folder: Path) -> None:
-    """What one of two writes can't be taken for what the other has written to its end."""
+    """Two compactions never use the same partial file."""
     names: set[str] = set()
 
     def stop(_took: float) -> None:
@@ -130,7 +130,7 @@ def test_each_has_a_part_of_its_own(folder: Path) -> None:
 
 
 def test_when_it_is_due(tmp_path: Path) -> None:
-    """By size, once it is twice what it was and 64 MiB more; or a week after something is gone; by command at once."""
+    """It is due when the journal is twice as large and 64 MiB more, or a week after a purge; a command never waits."""
     folder, now, week = tmp_path / frames.FOLDER, 2_000_000_000, 7 * 86_400
     folder.mkdir()
 

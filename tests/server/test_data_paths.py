@@ -1,4 +1,4 @@
-"""The path of a data folder is a path: no part of it means anything else, in no command."""
+"""No part of a data folder's path has a special meaning in any command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "p%20q?mode=memory#späte 100%; $(touch x)"
 
 
 def test_a_path_that_means_something_in_a_url_or_a_shell(tmp_path: Path) -> None:
-    """The server, a backup, a restore, a rebuild and a check work on that folder, and make no other one."""
+    """Server, backup, restore, rebuild and check use that folder, and create no other."""
     place = tmp_path / "all" / NAME
     server = Server(place / "data", free_port())
     server.init()

@@ -1,4 +1,4 @@
-"""polly-server gc beside a server: space comes back, and nothing that lives is taken (1, 2, 3, 5, 9, 14)."""
+"""polly-server gc while a server runs: it frees space, and deletes nothing that is needed (1, 2, 3, 5, 9, 14)."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_a_run_counts_no_links(server: Server, ann: Person, monkeypatch: pytest.
 
 
 def collect(server: Server, *more: str) -> str:
-    """Run the collector; what it printed."""
+    """Run the collector as a command; its output."""
     return polly_server("gc", "--data", str(server.data), *more)
 
 
 def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
-    """A blob that no manifest names goes once its lease has ended: first its row, then its bytes."""
+    """A blob that no manifest names is deleted when its lease has ended: first its row, then its bytes."""
     repo = ann.new_repo()
     digest = repo.push_blob(b"nobody needs me")
     made = image()
@@ -162,7 +162,7 @@ def test_the_trash_is_purged(server: Server, ann: Person) -> None:
 
 
 def test_the_trash_is_kept_as_the_server_says(tmp_path: Path) -> None:
-    """A command beside a server goes by the trash_days that the server runs with."""
+    """A command that runs beside a server uses the server's trash_days."""
     with running_server(tmp_path, "--collect-seconds", "0", "--trash-days", "365") as server:
         ann = admin(server)
         repo = ann.new_repo()

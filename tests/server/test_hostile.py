@@ -1,4 +1,4 @@
-"""200 clients at once that drip, stall, leave, or send too much: the others get their answers (13, 25, 26, 27)."""
+"""200 clients at once send slowly, stop, leave, or send too much; others still get answers (13, 25, 26, 27)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ CLIENTS = 200
 FORM = b"application/x-www-form-urlencoded"
 BLOB = 64 << 20
 SENT = 9 << 20
-"""Bytes that each of those sends who are refused: more than lie between two sockets, and than a manifest may have."""
+"""Bytes that each refused client sends: more than the sockets buffer, and more than a manifest may have."""
 PIECE = 1 << 16
 MEMORY = CLIENTS * (512 << 10)
-"""Bytes that they may cost the server: the buffers of their connections, and nothing of what they ask for or send."""
+"""Bytes that they may cost the server: the buffers of their connections, and nothing else."""
 
 
 pytestmark = pytest.mark.server_options("--collect-seconds", "0", "--workers", "1")
 
 
 def test_slow_readers(server: Server) -> None:
-    """25: each has asked for 64 MB and reads nothing; memory stays flat, and whoever goes on reading gets it all."""
+    """25: each asks for 64 MB and reads nothing; memory stays flat, and a client that reads on gets everything."""
     ann: Person = admin(server)
     repo = ann.new_repo()
     data = secrets.token_bytes(1 << 20) * (BLOB >> 20)
@@ -53,7 +53,7 @@ def test_slow_readers(server: Server) -> None:
 
 
 def test_bodies_that_do_not_come(server: Server) -> None:
-    """13, 26: uploads, manifests and forms that are begun and then stand still, or drip; then all of them leave."""
+    """13, 26: uploads, manifests and forms begin and then stop or drip; in the end all clients leave."""
     ann = admin(server)
     repo = ann.new_repo()
     works(repo, "before")
@@ -100,11 +100,11 @@ from polly_dockers.web import connection, request
 request.PROGRESS_SECONDS = request.SMALL_BODY_SECONDS = connection.HEADERS_SECONDS = 0.5
 entry.run()
 """
-"""The server with half a second in place of its 30 to 75; for readers it is a setting."""
+"""The server with time limits of half a second instead of 30 to 75; for readers there is a setting."""
 
 
 def test_the_slow_are_timed_out(tmp_path: Path) -> None:
-    """26: a body that stands still or drips is answered 408; a head, and a reader, that stand still are hung up on."""
+    """26: a body that stops or drips gets 408; if a head or a reader stops, the connection is closed."""
     server = Server(
         tmp_path / "data",
         free_port(),
@@ -141,7 +141,7 @@ def test_the_slow_are_timed_out(tmp_path: Path) -> None:
 
 
 def test_refused_while_their_bodies_come(server: Server) -> None:
-    """27: without a right, too large, to nowhere: nobody is cut off while they send, and each sees its status."""
+    """27: without a right, too large or to no repository: no connection is cut, and each client sees its status."""
     ann = admin(server)
     repo = ann.new_repo()
     works(repo, "before")

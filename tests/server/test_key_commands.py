@@ -1,4 +1,4 @@
-"""polly-server key: which keys there are, and when each goes."""
+"""polly-server key: which keys there are, and when each is deleted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def kids(folder: Path) -> list[str]:
 
 
 def add(folder: Path) -> str:
-    """Make a key as a rotation does, and keep all others; its id."""
+    """Create a key as a rotation does, and keep all others; its id."""
     return data_folder.transaction(folder, lambda connection: db.keys.add(connection, *new_key())).kid
 
 
@@ -60,7 +60,7 @@ def command(folder: Path, *arguments: str) -> str:
 
 
 def test_a_rotation_keeps_the_keys_before_and_tells_it(folder: Path) -> None:
-    """The new key is the newest; list says that it signs soon, which one signs now, and until when one verifies."""
+    """The new key is the newest; list says that it signs soon, which one signs now, and how long each verifies."""
     (first,) = kids(folder)
     age(folder, 600)
     second = add(folder)
@@ -75,7 +75,7 @@ def test_a_rotation_keeps_the_keys_before_and_tells_it(folder: Path) -> None:
 
 
 def test_a_rotation_is_in_the_audit_log(folder: Path) -> None:
-    """With the id of the new key, by who runs the server; also whether the older ones were revoked."""
+    """The entry has the id of the new key and the operator as author, and says whether older keys were revoked."""
     made = [command(folder, "rotate", *more) and kids(folder)[-1] for more in ((), ("--revoke",))]
     _, *said = polly_server("audit", "--data", str(folder), "--event", "key-rotate").splitlines()
     assert [re.split(" {2,}", line.rstrip())[1:] for line in said] == [
@@ -85,7 +85,7 @@ def test_a_rotation_is_in_the_audit_log(folder: Path) -> None:
 
 
 def test_revoking_leaves_the_new_key_alone(folder: Path) -> None:
-    """Every key before it is deleted at once."""
+    """All older keys are deleted at once."""
     add(folder)
     before = kids(folder)
     data_folder.transaction(folder, lambda connection: keys._rotate(connection, revoke=True))
@@ -96,7 +96,7 @@ def test_revoking_leaves_the_new_key_alone(folder: Path) -> None:
 @pytest.mark.parametrize("by", ["a start", "a rotation"])
 @pytest.mark.parametrize(("spare", "left"), [(60, True), (-60, False)])
 def test_a_key_goes_once_all_that_it_signed_has_expired(folder: Path, by: str, spare: int, left: bool) -> None:  # noqa: FBT001 - what is expected
-    """Counted from when the next key was made; the newest stays, however old it is."""
+    """The time counts from when the next key was created; the newest key stays, however old it is."""
     (old,), new = kids(folder), add(folder)
     age(folder, db.keys.KEPT - spare)
     if by == "a start":
@@ -108,7 +108,7 @@ def test_a_key_goes_once_all_that_it_signed_has_expired(folder: Path, by: str, s
 
 
 def test_the_longest_token_ends_before_its_key() -> None:
-    """What was signed just before the next key took over has expired when the key goes."""
+    """A token that was signed just before the next key took over has expired when the key is deleted."""
     assert db.keys.KEPT >= db.keys.AHEAD + MAX_TOKEN_SECONDS + db.keys.LEEWAY
 
 
@@ -121,7 +121,7 @@ async def context(folder: Path) -> AsyncIterator[Context]:
 
 
 async def test_a_server_that_runs_deletes_what_is_outlived(context: Context) -> None:
-    """Its background work takes a key whose time is over, and no other."""
+    """Its background work deletes a key whose time is over, and no other."""
     database = context.database
     old, new = (await database.read(db.keys.every))[0], await database.write(db.keys.add, *new_key())
     await data_folder.delete_outlived_keys(context)
@@ -133,7 +133,7 @@ async def test_a_server_that_runs_deletes_what_is_outlived(context: Context) -> 
 
 
 async def test_a_flood_of_made_up_keys_reads_the_rows_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a second; and a token of a key that was made since is good at the first reading after that."""
+    """The rows are read once within a second; a token of a newer key is accepted after the next reading."""
     clock = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     read: list[str] = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def commands(command: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - typer gives it no public name
-    """Return the commands below one, by their whole names; groups are left out."""
+    """Return the commands below this one, by their whole names; groups are left out."""
     below = getattr(command, "commands", None)
     if below is None:
         return {name: command}
@@ -57,7 +57,7 @@ def test_every_option_has_help_and_every_command_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("group", ["", "org", "user", "key"])
 def test_a_list_of_commands_has_whole_sentences(group: str) -> None:
-    """One short line says what each command does."""
+    """One short sentence says what each command does."""
     listed = run(*group.split(), "--help").stdout.partition("\nCommands:\n")[2].splitlines()
     assert listed
     for line in listed:
@@ -68,7 +68,7 @@ def test_a_list_of_commands_has_whole_sentences(group: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_help_names_values_in_words(name: str) -> None:
-    """No type of a library stands for a value, and a default has one pair of brackets."""
+    """Values are not named after types of a library, and a default has one pair of brackets."""
     help_ = run(*name.split()[1:], "--help").stdout
     assert not re.search(r"<\w+( \w+)*>", help_)
     assert "[default: (" not in help_
@@ -76,7 +76,7 @@ def test_help_names_values_in_words(name: str) -> None:
 
 
 def test_help_has_sections() -> None:
-    """Usage, options, an example of one line to copy; -h is --help."""
+    """Help has usage, options and an example of one line; -h is --help."""
     done = run("org", "create", "-h")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: polly-server org create [OPTIONS] [ORG]\n")
@@ -84,7 +84,7 @@ def test_help_has_sections() -> None:
 
 
 def test_a_name_may_stand_without_its_option(data: str) -> None:
-    """For organisations and users; the options stay, both may be given where they agree, and one is needed."""
+    """It works for organisations and users; both forms may be given if they agree, and one is needed."""
     place = ("--data", data)
     polly_server("org", "create", "biolab", *place)
     polly_server("org", "update", "biolab", "--org", "biolab", "--create-on-push", *place)
@@ -120,7 +120,7 @@ def test_a_name_may_stand_without_its_option(data: str) -> None:
     ids=" ".join,
 )
 def test_json_for_programs(data: str, tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Every command that tells something has --output json, and nothing else is on stdout then."""
+    """Every command with output has --output json, and then nothing else is on stdout."""
     more = [str(tmp_path / "backup")] if command[-1] == "--to" else []
     assert json.loads(polly_server(*command, *more, "--data", data, "--output", "json"))
 
@@ -146,7 +146,7 @@ def test_json_for_programs(data: str, tmp_path: Path, command: tuple[str, ...]) 
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
 def test_a_wrong_value_is_code_2_in_plain_words(data: str, command: tuple[str, ...], said: str) -> None:
-    """No word of a library is in what is said."""
+    """The message has no word of a library."""
     done = run(*command, "--data", data)
     assert (done.returncode, done.stdout) == (2, "")
     [last] = done.stderr.splitlines()
@@ -157,7 +157,7 @@ def test_a_wrong_value_is_code_2_in_plain_words(data: str, command: tuple[str, .
 
 
 def test_ctrl_c_and_no_at_a_question_change_nothing(data: str) -> None:
-    """Exit code 130 for the one, as with polly, and 1 for the other, which is said."""
+    """Ctrl-C gives exit code 130, as with polly; no gives 1 and a message."""
     place = ["--data", data]
     asked = pexpect.spawn(str(BIN / "polly-server"), ["user", "reset-password", "ann@acme.example", *place], timeout=60)
     asked.expect("New password of .*: |There is no user")
@@ -181,7 +181,7 @@ def test_completion_can_be_installed() -> None:
 
 @pytest.mark.parametrize("name", [name for name in ALL if any(each.metavar == "DIR" for each in ALL[name].params)])
 def test_an_empty_folder_is_not_the_current_one(name: str) -> None:
-    """A variable of a script that is not set ends the command with 2; nothing is looked at."""
+    """If a script's variable is empty, the command ends with 2, and looks at no folder."""
     for option in ALL[name].params:
         if option.metavar in {"DIR", "FILE"}:
             done = run(*name.split()[1:], option.opts[0], "")

@@ -1,4 +1,4 @@
-"""Security 17: what a client writes is escaped in the log, so that it forges no line and steers no terminal."""
+"""Security 17: what a client sends is escaped in the log, so it forges no line and controls no terminal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def text_log() -> Iterator[None]:
 
 @pytest.mark.usefixtures("text_log")
 def test_whatever_is_logged_as_text(capfd: pytest.CaptureFixture[str]) -> None:
-    """A value that holds control characters is written as Python writes it; a traceback keeps its lines."""
+    """A value with control characters is written as Python writes it; a traceback keeps its lines."""
     log = structlog.get_logger("polly.of.this.test")
     try:
         int("\x1b[31m\u202e")

@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def seen(server: Server, *command: str, columns: int) -> list[str]:
-    """The lines that a command prints on a terminal, before that breaks any."""
+    """The lines that a command prints on a terminal, before the terminal breaks any."""
     arguments = [str(BIN / "polly-server"), *command, "--data", str(server.data)]
     terminal = Terminal(arguments, columns, environment(server.data.parent, BIN) | {"NO_COLOR": "1"})
     assert terminal.end() == 0
@@ -52,7 +52,7 @@ def seen(server: Server, *command: str, columns: int) -> list[str]:
 
 @pytest.mark.parametrize("columns", [60, 80])
 def test_usage_has_its_figures_below_the_name(server: Server, columns: int) -> None:
-    """Each figure below its title, and nothing but a name is wider than the terminal."""
+    """Each figure is below its title, and only a name may be wider than the terminal."""
     title, titles, rule, *rows = seen(server, "usage", columns=columns)
     assert title == "repository"
     assert titles.split("  ")[1:] == ["commits", "tags need", "older commits", "trash", "unnamed"]
@@ -63,7 +63,7 @@ def test_usage_has_its_figures_below_the_name(server: Server, columns: int) -> N
 
 @pytest.mark.parametrize("columns", [60, 80])
 def test_the_audit_log_is_a_table(server: Server, columns: int) -> None:
-    """What was done, and with what, in lines below each other; an entry that has no more to tell has no empty line."""
+    """Event and subject are on lines below each other; an entry without details has no empty line."""
     lines = seen(server, "audit", "--event", "push", columns=columns)
     assert [line.split()[0] for line in lines[:3]] == ["time", "subject", "detail"]
     assert f"  acme/{LONG}:v1" in lines
@@ -86,7 +86,7 @@ def test_users_are_a_table(server: Server) -> None:
     ],
 )
 def test_an_empty_list_says_so(tmp_path: Path, command: tuple[str, ...], said: str) -> None:
-    """On stderr, and no heading stands above nothing."""
+    """It says so on stderr, and prints no heading."""
     empty = Server(tmp_path / "data", free_port())
     empty.init()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""polly-server org: what was deleted is listed, and every one of several with one name can be brought back."""
+"""polly-server org: deleted organisations are listed, and each of several with the same name can be restored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def org(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def deleted(data: Path) -> list[dict[str, Any]]:
-    """What org list --deleted tells programs."""
+    """What org list --deleted prints as JSON."""
     return list(json.loads(polly_server("org", "list", "--deleted", "--data", str(data), "--output", "json")))
 
 
@@ -44,7 +44,7 @@ def slugs(data: Path) -> dict[str, int]:
 
 
 def test_each_of_several_with_one_name_comes_back(data: Path) -> None:
-    """The older one too, beside the one that has its name now: by its number, and under another name."""
+    """The older one can be restored too, by its number and under another name."""
     assert org(data, "delete", "acme", "--yes").returncode == 0
     assert org(data, "create", "acme").returncode == 0
     taken = org(data, "restore", "acme")
@@ -67,7 +67,7 @@ def test_each_of_several_with_one_name_comes_back(data: Path) -> None:
 
 
 def test_it_comes_back_under_its_new_name_after_a_rebuild(data: Path) -> None:
-    """The journal holds the name."""
+    """The journal has the new name."""
     org(data, "delete", "acme", "--yes")
     assert org(data, "restore", "acme", "--as", "second").returncode == 0
     for file in data.glob("polly.db*"):
@@ -77,7 +77,7 @@ def test_it_comes_back_under_its_new_name_after_a_rebuild(data: Path) -> None:
 
 
 def test_a_wrong_number_or_name(data: Path) -> None:
-    """Nothing comes back, and the list is named."""
+    """Nothing is restored, and the error names the list."""
     org(data, "delete", "acme", "--yes")
     for wrong in (("acme", "--item", "77"), ("other",)):
         done = org(data, "restore", *wrong)
@@ -87,7 +87,7 @@ def test_a_wrong_number_or_name(data: Path) -> None:
 
 
 def test_deleting_says_until_when(data: Path) -> None:
-    """And the list tells of what can be restored."""
+    """The message has the time, and the list shows what can be restored."""
     done = org(data, "delete", "acme", "--yes")
     assert re.search(r"To bring it back until \w+ \d+, \d{4}, .*: polly-server org restore", done.stdout)
     assert "1 deleted organisation can be restored: polly-server org list" in org(data, "list").stderr
@@ -96,7 +96,7 @@ def test_deleting_says_until_when(data: Path) -> None:
 
 
 def test_ctrl_c_at_the_question_is_130(data: Path) -> None:
-    """As everywhere; nothing is deleted."""
+    """The exit code is 130, as everywhere; nothing is deleted."""
     leader, follower = pty.openpty()
     command = [str(BIN / "polly-server"), "org", "delete", "acme", "--data", str(data)]
     with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True) as process:

@@ -1,4 +1,4 @@
-"""Which data folder the commands of an operator mean, and what the commands that they print name."""
+"""Which data folder the operator's commands use, and which one the commands that they print name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(place: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run polly-server in a folder, with those variables alone of its own."""
+    """Run polly-server in a folder, with only these variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("POLLY_")}
     return subprocess.run(
         [BIN / "polly-server", *arguments],
@@ -43,7 +43,7 @@ def run(place: Path, *arguments: str, **variables: str) -> subprocess.CompletedP
 
 
 def status(port: int, path: str, authorization: str = "") -> int:
-    """The status of a GET; 0 where nobody listens."""
+    """The status of a GET; 0 if nobody listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path, headers={"Authorization": authorization} if authorization else {})
@@ -55,7 +55,7 @@ def status(port: int, path: str, authorization: str = "") -> int:
 
 
 def test_the_folder_of_the_settings_file(data: Path, tmp_path: Path) -> None:
-    """POLLY_CONFIG names it for every command, --config where there is one; POLLY_DATA and --data come first."""
+    """POLLY_CONFIG or --config names it for every command; POLLY_DATA and --data win over it."""
     settings = tmp_path / "polly.toml"
     settings.write_text(f'data = "{data}"\n')
     config = {"POLLY_CONFIG": str(settings)}
@@ -74,7 +74,7 @@ def test_the_folder_of_the_settings_file(data: Path, tmp_path: Path) -> None:
 
 
 def test_no_folder_was_given(tmp_path: Path) -> None:
-    """The error says how to give one, beside how to make a registry in ./data."""
+    """The error says how to name a folder, and how to create a registry in ./data."""
     done = run(tmp_path, "org", "list")
     assert (done.returncode, done.stdout) == (1, "")
     assert "There is no registry in data yet" in done.stderr
@@ -102,7 +102,7 @@ def test_printed_commands_name_the_same_folder(data: Path, tmp_path: Path) -> No
 
 
 def test_tokens_are_ended(tmp_path: Path) -> None:
-    """Of one user, or of all: access tokens are refused at once, and passwords stay. Which is to be said."""
+    """For one user or for all, access tokens are refused at once, and passwords stay. One of the two must be given."""
     with running_server(tmp_path / "data") as server:
         ann, place = Person(server.port, server.org, *server.admin), ("--data", str(server.data))
 
@@ -137,7 +137,7 @@ def test_a_clash_of_the_metrics_port(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("form", "said"), [("json", False), ("text", True)])
 def test_a_log_in_one_file_with_stdout(data: Path, tmp_path: Path, form: str, *, said: bool) -> None:
-    """Where stdout and the log are one file of JSON, each line is JSON: the log says that the server is up."""
+    """If stdout and a JSON log are the same file, each line is JSON: the log says that the server is up."""
     listen = f"127.0.0.1:{free_port()}"
     command = [str(BIN / "polly-server"), "run", "--data", str(data), "--listen", listen, "--log-format", form]
     log = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""Policies beside a server: what the preview names goes to the trash, and what something else needs stays."""
+"""Policies while a server runs: what the preview names goes to the trash, and what something else needs stays."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def settle(server: Server) -> None:
 
 
 def collect(server: Server, *more: str) -> str:
-    """Run the collector; what it printed."""
+    """Run the collector as a command; its output."""
     return polly_server("gc", "--data", str(server.data), *more)
 
 
@@ -124,7 +124,7 @@ KEPT = [
 
 
 def test_what_the_preview_told_goes(server: Server, ann: Person) -> None:
-    """For any rules, exactly what the preview named goes; the trash and the audit log say that a policy did it."""
+    """For any rules, exactly what the preview named is deleted; trash and audit log say that a policy did it."""
     repo = ann.new_repo()
     digests = []
     for _ in range(4):
@@ -149,7 +149,7 @@ def test_what_the_preview_told_goes(server: Server, ann: Person) -> None:
 
 
 def test_what_the_preview_counts(server: Server, ann: Person) -> None:
-    """Bytes that nothing else in the docker repository needs, newest first, with the tags that it had."""
+    """It counts bytes that nothing else in the docker repository needs; images are newest first, with their tags."""
     repo = ann.new_repo()
     old = overwritten(repo, 2)
     shared = image("shared")
@@ -167,7 +167,7 @@ def test_what_the_preview_counts(server: Server, ann: Person) -> None:
 
 
 def test_what_was_pulled_stays(server: Server, ann: Person) -> None:
-    """By GET or HEAD, from any worker, also over a restart; and for as long as the rule says."""
+    """A GET or HEAD from any worker counts as a pull, also after a restart, for as long as the rule says."""
     repo = ann.new_repo()
     digests = overwritten(repo, 4)
     settle(server)
@@ -185,7 +185,7 @@ def test_what_was_pulled_stays(server: Server, ann: Person) -> None:
 
 
 def test_what_something_else_needs_stays(server: Server, ann: Person) -> None:
-    """9: images of an index that stays, what refers to what stays, the subject of a signature that has a tag."""
+    """9: images of an index that stays, referrers of what stays, and the subject of a tagged signature stay."""
     repo = ann.new_repo()
     child, signature, subject = image(), None, image()
     repo.push(child)
@@ -228,7 +228,7 @@ def test_what_is_restored_is_not_taken_again(server: Server, ann: Person) -> Non
 
 
 def test_a_repository_that_is_restored_is_not_emptied(server: Server, ann: Person) -> None:
-    """All of a repository counts as pulled when it is restored, as nobody could pull from it in the trash."""
+    """All of a repository counts as pulled when it is restored, because nobody could pull from the trash."""
     repo = ann.new_repo()
     digests = overwritten(repo, 2)
     settle(server)
@@ -276,7 +276,7 @@ def test_a_tag_in_the_trash_comes_back(server: Server, ann: Person) -> None:
 
 
 def test_a_repository_has_its_own(server: Server, ann: Person) -> None:
-    """It wins over the organisation's, whichever keeps more; inherit takes it back."""
+    """A repository's policy wins over the organisation's, whichever keeps more; inherit removes it."""
     one, two = ann.new_repo(), ann.new_repo()
     first, second = overwritten(one), overwritten(two)
     put(ann, NEWEST)
@@ -294,7 +294,7 @@ def test_a_repository_has_its_own(server: Server, ann: Person) -> None:
 
 
 def test_pages_of_repositories_with_their_own(ann: Person) -> None:
-    """By their names, each once."""
+    """They are sorted by name, each once."""
     names = sorted(short(ann.new_repo()) for _ in range(3))
     for name in names:
         put(ann, NEWEST, f"?name={name}")
@@ -307,7 +307,7 @@ def test_pages_of_repositories_with_their_own(ann: Person) -> None:
 
 
 def test_rights(server: Server, ann: Person) -> None:
-    """Admins write, members read, others and wrong bodies change nothing."""
+    """Admins set policies and members read them; other people and wrong bodies change nothing."""
     repo = ann.new_repo()
     digests = overwritten(repo)
     for role, status in (("writer", 403), ("reader", 403)):

@@ -63,11 +63,11 @@ class Repository:
         self.delete()
 
     def delete(self) -> None:
-        """Put it into the trash."""
+        """Move it to the trash."""
         assert self.ann.api.send("DELETE", f"{self.ann.base}/repository?name={self.short}").status == 200
 
     def restore(self) -> str:
-        """Empty where it was restored; else the refusal."""
+        """Empty if it was restored; else the error."""
         answer = self.ann.api.json("POST", f"{self.ann.base}/trash", {"repository": self.short})
         assert answer.status == 200 or (answer.status, answer.code) == (404, "NOT_IN_TRASH"), answer.body
         return "" if answer.status == 200 else str(answer.json()["errors"][0]["message"])
@@ -106,7 +106,7 @@ class Organisation(Repository):
         self.delete()
 
     def delete(self) -> None:
-        """Put it into the trash."""
+        """Move it to the trash."""
 
         def throw(connection: Connection) -> None:
             db.trash.move_organisation(connection, members.find_organisation(connection, self.name), self.name)
@@ -114,7 +114,7 @@ class Organisation(Repository):
         data_folder.transaction(self.server.data, throw)
 
     def restore(self) -> str:
-        """Empty where it was restored; else the refusal."""
+        """Empty if it was restored; else the error."""
 
         def restore(connection: Connection) -> bool | None:
             item = next((each for each in db.trash.organisations_in(connection) if each.name == self.name), None)
@@ -143,7 +143,7 @@ BOTH = pytest.mark.parametrize("what", [Repository, Organisation], ids=["reposit
 
 @BOTH
 def test_a_restore_between_any_two_steps(server: Server, what: type[Repository]) -> None:
-    """Before the first step it is restored, whole, and stays; from then on it is refused, and all of it goes."""
+    """Before the first step a restore brings back everything; afterwards it is refused, and everything is deleted."""
     there, refused, said = what(server), 0, list[str]()
 
     def restore() -> None:
@@ -170,7 +170,7 @@ def test_a_restore_between_any_two_steps(server: Server, what: type[Repository])
 
 @BOTH
 def test_restored_and_deleted_again(server: Server, what: type[Repository]) -> None:
-    """A collector that found it in the trash before does not purge what was deleted a moment ago."""
+    """A collector that had found the earlier item in the trash does not purge the newer one."""
     there = what(server)
 
     def meanwhile() -> None:
@@ -185,7 +185,7 @@ def test_restored_and_deleted_again(server: Server, what: type[Repository]) -> N
 
 @BOTH
 def test_a_collector_that_ends_in_the_middle(server: Server, what: type[Repository]) -> None:
-    """What it had begun to purge can't be restored; the next one ends it, though its time in the trash is longer."""
+    """What it began to purge can't be restored; the next run finishes it, even with a longer trash_days."""
 
     def end() -> None:
         raise Died
@@ -207,7 +207,7 @@ def test_a_collector_that_ends_in_the_middle(server: Server, what: type[Reposito
 
 @BOTH
 def test_a_rebuild_in_the_middle(server: Server, what: type[Repository]) -> None:
-    """What was being purged cannot be restored after a rebuild either, for its blobs may be gone; it is purged then."""
+    """What was being purged can't be restored after a rebuild either, because blobs may be gone; it is purged."""
 
     def end() -> None:
         raise Died
@@ -277,11 +277,11 @@ def purge_and_stop(*args):
 garbage.purge_repository = purge_and_stop
 entry.run()
 """
-"""polly-server, which stands still in the middle of a purge, inside a transaction."""
+"""polly-server that stops in the middle of a purge, inside a transaction."""
 
 
 def test_a_command_that_is_killed_and_one_that_goes_on(server: Server, tmp_path: Path) -> None:
-    """While polly-server gc stands still or was killed in the middle of a purge, a restore is refused."""
+    """While polly-server gc hangs, or after it was killed, in the middle of a purge, a restore is refused."""
     settings = tmp_path / "settings.toml"
     settings.write_text("trash_days = 0\ngrace_seconds = 0\n")
     command = [sys.executable, "-c", STANDS_STILL, "gc", "--data", str(server.data), "--config", str(settings)]

@@ -1,4 +1,4 @@
-"""The database lost, or an old one put back: the journal brings back all that was answered with success."""
+"""If the database is lost or an old one is put back, the journal restores all that was answered with success."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def seen(ann: Person, names: list[str]) -> list[Any]:
-    """All that the repositories show: items, tags, commits with times and authors, the bytes of every manifest."""
+    """What clients see of all repositories: items, tags, commits with times and authors, every manifest's bytes."""
     found: list[Any] = []
     for name in names:
         repo = ann.repo(name)
@@ -69,7 +69,7 @@ def sign_in_again(server: Server) -> Person:
 
 
 def test_the_database_is_deleted(tmp_path: Path) -> None:
-    """Every repository, tag, commit (time, author, active or not) and manifest is back, and pulls byte for byte."""
+    """Every repository, tag, commit (time, author, status) and manifest is back, and can be pulled byte for byte."""
     with running_server(tmp_path) as server:
         ann = admin(server)
         names, blobs = fill(ann)
@@ -114,7 +114,7 @@ def test_nobody_has_a_password(tmp_path: Path) -> None:
 
 
 def test_a_tag_is_where_it_was(tmp_path: Path) -> None:
-    """Also where an image and an index that holds it both had the tag, and came back together."""
+    """A tag has its image again, even if an index and one of its images both had the tag and were restored together."""
     with running_server(tmp_path) as server:
         ann = admin(server)
         repo = ann.new_repo()
@@ -173,7 +173,7 @@ def test_a_server_without_its_database_does_not_begin_anew(tmp_path: Path) -> No
 
 
 def test_an_old_database_is_brought_up_to_date(tmp_path: Path) -> None:
-    """A database from a backup, beside the store of today: what was pushed since is there at the next start."""
+    """With a database from a backup and the current files, the next start brings back newer pushes."""
     with running_server(tmp_path) as server:
         ann = admin(server)
         repo = ann.new_repo()
@@ -193,7 +193,7 @@ def test_an_old_database_is_brought_up_to_date(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_was_lost_begins_anew(tmp_path: Path) -> None:
-    """The next start writes all rows to a new one, which a rebuild then takes."""
+    """The next start writes all rows to a new journal, from which a rebuild works."""
     with running_server(tmp_path) as server:
         ann = admin(server)
         names, _ = fill(ann)

@@ -1,4 +1,4 @@
-"""A backup is restored to a folder whose database is lost: what its journal alone has is not deleted."""
+"""A backup is restored to a folder without its database: what only its journal has is not deleted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def restore(source: Path, data: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_newer_journal_stays(data: Path, tmp_path: Path) -> None:
-    """The restore is refused, and names rebuild, which brings all of it back, and the way to the backup."""
+    """The restore is refused; the error names rebuild, which restores everything, and how to use the backup instead."""
     polly_server("org", "create", "--data", str(data), "--org", "later")
     before = held(data)
     lose(data)
@@ -60,7 +60,7 @@ def test_a_newer_journal_stays(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_journal_of_another_registry_stays(tmp_path: Path, data: Path) -> None:
-    """It is older than the backup, and the backup has nothing of it."""
+    """It is older than the backup, but of another registry, so it is not deleted."""
     other = tmp_path / "other"
     data_folder.prepare(other)
     polly_server("org", "create", "--data", str(other), "--org", "elsewhere")
@@ -73,7 +73,7 @@ def test_a_journal_of_another_registry_stays(tmp_path: Path, data: Path) -> None
 
 
 def test_a_journal_that_the_backup_has_is_no_obstacle(data: Path, tmp_path: Path) -> None:
-    """Nothing was changed since the backup; a WAL that is left is not carried out on the restored database."""
+    """Nothing was changed since the backup; a WAL that was left is not applied to the restored database."""
     before = held(data)
     lose(data)
     (data / "polly.db-wal").write_bytes(b"of another")
@@ -84,7 +84,7 @@ def test_a_journal_that_the_backup_has_is_no_obstacle(data: Path, tmp_path: Path
 
 @pytest.mark.parametrize("at", ["_copy_blobs", "_drop_journal", "_compare"])
 def test_it_goes_on_after_it_was_stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
-    """Also from an older backup; what a rebuild and a change made of the first one is not deleted, though."""
+    """It may continue from an older backup; but changes that were made after a rebuild are not deleted."""
     shutil.copytree(tmp_path / "b1", tmp_path / "b2")
     polly_server("org", "create", "--data", str(data), "--org", "later")
     polly_server("backup", "--data", str(data), "--to", str(tmp_path / "b2"))

@@ -1,4 +1,4 @@
-"""42: 1,000 clients that ask for the largest answers there are and do not read them."""
+"""42: 1,000 clients ask for the largest answers, and do not read them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STALLED = 3
 LARGEST = 8 << 20
 TAGS = 10_000
 ONE = 64 << 20
-"""Bytes that making one answer takes, before it is counted: the page of referrers is built of JSON that is escaped."""
+"""Bytes that are needed to build one answer before it is counted: the page of referrers is escaped JSON."""
 MEMORY = ROOM + ONE + CLIENTS * PORTION
 """Bytes that all of them may cost the server."""
 
@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Large:
-    """A repository with the largest answers, and what asks for each."""
+    """A repository with the largest answers, and the request for each."""
 
     repo: Repo
     manifest: bytes
@@ -52,7 +52,7 @@ class Large:
 
 @pytest.fixture(scope="module")
 def large(server: Server) -> Large:
-    """The largest manifest, whose annotations fill a page of referrers as well, and the longest list of tags."""
+    """The largest manifest, whose annotations also fill a page of referrers, and the longest list of tags."""
     repo = admin(server).new_repo()
     repo.push_blob(b"{}")
     subject = dumps({"schemaVersion": 2, "config": descriptor(b"{}", CONFIG), "layers": [], "mediaType": OCI_MANIFEST})
@@ -117,7 +117,7 @@ def test_who_reads_slowly(server: Server, large: Large) -> None:
 
 
 def test_over_tls(tmp_path: Path) -> None:
-    """The same where the server encrypts, which keeps what it has encrypted to itself."""
+    """The same is true over TLS, where encrypted bytes are buffered too."""
     pair = (
         "-keyout",
         "key.pem",

@@ -1,4 +1,4 @@
-"""A version's tables are not changed under a server of another version."""
+"""Tables are not upgraded while a server of another version runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def claim(folder: Path, revision: str) -> None:
 
 
 def test_a_server_runs(tmp_path: Path) -> None:
-    """Whatever would upgrade its tables is refused, and they stay. Once it has ended, they may be upgraded."""
+    """Commands that would upgrade its tables are refused. After the server has ended, they may upgrade."""
     with running_server(tmp_path) as server:
         claim(server.data, OLD)
         for arguments in (("rebuild",), ("init", "--org", "x", "--email", "a@x.example", "--password-stdin")):
@@ -73,7 +73,7 @@ def test_a_command_does_not_upgrade(older: Path) -> None:
 
 
 def test_what_upgrades(older: Path) -> None:
-    """``init`` does; the commands go on after it."""
+    """``init`` upgrades; other commands work after it."""
     data_folder.require(older, upgrades=True)
     data_folder.prepare(older)
     assert db.version.read(older) == REVISION
@@ -81,7 +81,7 @@ def test_what_upgrades(older: Path) -> None:
 
 
 def test_a_server_that_starts_meanwhile(older: Path) -> None:
-    """It does not serve tables that are being changed, nor those of another version; two of one version may run."""
+    """It does not serve tables that are being changed or of another version; two of the same version may run."""
     with pytest.raises(Unavailable, match="of an older version"):
         db.version.serve(older)
     with db.version.no_server(older), pytest.raises(Unavailable, match="is being upgraded"):

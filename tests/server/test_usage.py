@@ -1,4 +1,4 @@
-"""polly-server usage: who holds how much, and what of it only older commits need."""
+"""polly-server usage: how much space each repository takes, and how much only older commits need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def size(*images: Image) -> int:
 
 
 def test_what_tags_need_and_what_only_older_commits_need(server: Server, ann: Person) -> None:
-    """What both need counts once, for the tags; an index needs its images, and what refers to them is needed too."""
+    """What both need counts once, for the tags; an index also needs its images and their referrers."""
     repo = ann.new_repo()
     old, new, child = image(), image(), image()
     repo.push(old, "v1")
@@ -44,7 +44,7 @@ def test_what_tags_need_and_what_only_older_commits_need(server: Server, ann: Pe
 
 
 def test_what_is_in_the_trash(server: Server, ann: Person) -> None:
-    """A commit, and a whole repository."""
+    """A commit and a whole repository in the trash are counted."""
     repo, other = ann.new_repo(), ann.new_repo()
     kept, gone, all_of_it = image(), image(), image()
     repo.push(kept, "kept")
@@ -70,7 +70,7 @@ def test_a_table_for_people(server: Server, ann: Person) -> None:
 
 
 def test_two_organisations_of_one_name_stand_apart(server: Server, ann: Person) -> None:
-    """One that was deleted, and the one that has its name now: each has its sum, and one says when it went."""
+    """A deleted one and a new one of the same name have separate sums, and the deleted one has its date."""
     ann.new_repo().push(image(), "v1")
     for command in ("delete", "create"):
         polly_server("org", command, "acme", "--data", str(server.data), *(["--yes"] if command == "delete" else []))
@@ -99,7 +99,7 @@ def test_nothing_else_is_said(server: Server, ann: Person) -> None:
 
 
 def test_a_wrong_organisation_is_refused(server: Server) -> None:
-    """One without a repository has none; one that is not there is an error."""
+    """An organisation without repositories has an empty list; an unknown one is an error."""
     assert "0 blobs" in polly_server("usage", "--data", str(server.data), "--org", "acme")
     done = subprocess.run(
         [BIN / "polly-server", "usage", "--data", server.data, "--org", "acmee"],
