@@ -52,7 +52,7 @@ def test_entries_are_narrowed(server: Server, ann: User) -> None:
         assert (done.code, wrong[0] in done.err) == (2, True)
 
 
-def test_a_writer_is_told_that_it_takes_an_admin(person: Callable[..., User], ann: User) -> None:
+def test_a_writer_learns_that_an_admin_is_needed(person: Callable[..., User], ann: User) -> None:
     """A writer is refused with exit code 1."""
     assert ann
     done = person("writer").polly("audit", "list")
@@ -65,12 +65,12 @@ def test_an_event_that_does_not_exist(ann: User) -> None:
     assert (done.code, "member-role" in done.err) == (2, True)
 
 
-def test_nothing_of_the_kind(ann: User) -> None:
+def test_no_entry_matches(ann: User) -> None:
     """If no entry matches, the command says so."""
     assert "has no such entry" in ann.ok("audit", "list", "--event", "restore").err
 
 
-def test_what_no_entry_can_be_is_refused(server: Server, ann: User) -> None:
+def test_impossible_filters_are_refused(server: Server, ann: User) -> None:
     """Refused are a --by that is not an email, and --since later than --until; polly-server refuses them too."""
     for wrong, words in (
         (("--by", "bob"), "--by takes an email"),
@@ -84,7 +84,7 @@ def test_what_no_entry_can_be_is_refused(server: Server, ann: User) -> None:
     ann.ok("audit", "list", "--by", "policy")
 
 
-def test_what_is_misspelt_is_told(ann: User) -> None:
+def test_misspelt_values_are_named(ann: User) -> None:
     """The error names the option and the nearest event; a missing docker repository is named."""
     done = ann.polly("audit", "list", "--event", "pus")
     assert (done.code, "Error: --event 'pus' is not a valid event. Did you mean push?" in done.err) == (2, True)

@@ -93,7 +93,7 @@ def test_a_clock_that_jumps_costs_one_token_at_most(eva: User, server: Server) -
     assert len(set(seen)) == 3
 
 
-def test_what_the_server_says_is_over_is_forgotten(eva: User) -> None:
+def test_expired_tokens_are_deleted_from_the_file(eva: User) -> None:
     """An expired token does not stay in the file for ever, whatever the clock."""
     run(eva, -40, "known", "main", "dockers", "login")
     document = json.loads(eva.profiles.read_text())

@@ -62,7 +62,7 @@ def test_a_fresh_cache_needs_no_server_and_imports_little(ann: User, server: Ser
     assert (done.code, done.err) == (0, "")
 
 
-def test_a_token_that_is_nearly_over_is_renewed(ann: User, server: Server) -> None:
+def test_a_token_is_renewed_before_it_expires(ann: User, server: Server) -> None:
     """It is renewed after two thirds of its time. If the server is gone, Docker gets the old one until it expires."""
     first = ann.helper("get", server.registry).json()["Secret"]
     change_cache(ann, lasts=0)
@@ -94,7 +94,7 @@ def test_twenty_at_once_get_one_token(ann: User, server: Server) -> None:
         assert len(set(pool.map(ask, range(20)))) == 1
 
 
-def test_a_host_that_is_not_known_is_not_found(ann: User, nobody: User, server: Server) -> None:
+def test_an_unknown_host_is_not_found(ann: User, nobody: User, server: Server) -> None:
     """The words of the protocol, by which Docker goes on without signing in."""
     for user, host in ((ann, "registry.none.example"), (nobody, server.registry)):
         done = user.helper("get", host)
@@ -127,7 +127,7 @@ def test_store_keeps_nothing(ann: User, nobody: User, server: Server) -> None:
 
 @pytest.mark.parametrize("key", ["ServerURL", "Username"])
 @pytest.mark.parametrize("value", ["\ud800", ["x"], {}, 7, None])
-def test_store_of_what_is_no_text_says_what_it_takes(ann: User, server: Server, key: str, value: object) -> None:
+def test_store_refuses_what_is_not_text(ann: User, server: Server, key: str, value: object) -> None:
     """Input with half of a character, or that is not text at all, is refused, and the error says what is expected."""
     done = ann.helper(
         "store", json.dumps({"ServerURL": server.registry, "Username": "POLLY", "Secret": "x"} | {key: value})
@@ -153,14 +153,14 @@ def test_list_and_version(ann: User, nobody: User, server: Server) -> None:
     assert nobody.helper("steal").code == 2
 
 
-def test_who_is_not_signed_in_is_told_on_stderr(nobody: User) -> None:
+def test_a_missing_sign_in_is_reported_on_stderr(nobody: User) -> None:
     """Stdout has only the words of the protocol."""
     done = nobody.helper("get", "registry.acme.example\n")
     assert (done.code, done.out) == (1, f"{NOT_FOUND}\n")
     assert done.err == ("Not signed in to registry.acme.example; run: polly login --server registry.acme.example\n")
 
 
-def test_configure_tells_of_an_older_login(ann: User, server: Server) -> None:
+def test_configure_reports_an_older_login(ann: User, server: Server) -> None:
     """An older login stays in Docker's file, and the command that removes it is printed; an empty login is ignored."""
     folder = ann.home / ".docker"
     folder.mkdir()
@@ -219,7 +219,7 @@ def test_undo_works_after_signing_out(ann: User) -> None:
         (b'{"a":\n"\xff"}', "line 2: not UTF-8"),
     ],
 )
-def test_a_config_that_is_no_json_is_left_as_it_is(ann: User, content: str | bytes, told: str) -> None:
+def test_a_config_that_is_not_json_is_unchanged(ann: User, content: str | bytes, told: str) -> None:
     """Exit code 1 and the line; not a byte is changed."""
     path = ann.home / "docker/config.json"
     path.parent.mkdir()
@@ -345,7 +345,7 @@ def test_a_borrowed_sign_in_leaves_no_token_for_docker(person: Callable[..., Use
 
 
 @pytest.mark.parametrize("line", ["get", "list"])
-def test_a_path_that_is_no_utf_8_is_told(ann: User, server: Server, line: str) -> None:
+def test_a_path_that_is_not_utf_8_is_shown_escaped(ann: User, server: Server, line: str) -> None:
     """The byte is escaped, by the helper on stdout and by polly on stderr; neither crashes."""
     folder = ann.home / "caf\udce9"
     (folder / "polly").mkdir(parents=True)
@@ -357,7 +357,7 @@ def test_a_path_that_is_no_utf_8_is_told(ann: User, server: Server, line: str) -
     assert (done.code, "caf\\udce9/polly/profiles.json" in done.err) == (1, True)
 
 
-def test_a_server_that_does_not_answer_stops_only_its_own(ann: User, server: Server) -> None:
+def test_a_server_that_does_not_answer_affects_only_its_host(ann: User, server: Server) -> None:
     """If POLLY_SERVER does not answer, hosts of profiles still work without it, and any other host is unknown."""
     gone = {"POLLY_SERVER": "http://127.0.0.1:1", "POLLY_TOKEN": "polly_x"}
     assert ann.helper("get", server.registry, **gone).json()["Username"] == "POLLY"

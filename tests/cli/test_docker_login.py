@@ -137,7 +137,7 @@ def elsewhere(docker: User) -> User:
 
 
 @pytest.mark.parametrize("command", ["configure", "login", "login --exec", "logout", "logout --exec"])
-def test_the_registry_of_somebody_else_is_told(elsewhere: User, server: Server, command: str) -> None:
+def test_another_host_is_confirmed_first(elsewhere: User, server: Server, command: str) -> None:
     """A server may name any host: on a terminal, the command asks before it changes Docker's login there."""
     config = elsewhere.home / ".docker/config.json"
     config.parent.mkdir()
@@ -177,7 +177,7 @@ def test_logout_prints_the_command_and_ends_the_tokens(docker: User, server: Ser
 
 
 @pytest.mark.parametrize("wrong", ["12", "0h", "30s", "366d", "-1h", "12h30m", "x", ""])
-def test_wrong_spans_are_told_what_is_right(ann: User, wrong: str) -> None:
+def test_wrong_durations_get_a_correct_example(ann: User, wrong: str) -> None:
     """A wrong duration gives exit code 2; nothing is printed on stdout, and no token is created."""
     done = ann.polly("dockers", "login", f"--expires={wrong}")
     assert (done.code, done.out) == (2, "")

@@ -46,7 +46,7 @@ def test_create_takes_a_whole_path_and_slashes(ann: User, server: Server) -> Non
         ("quay.example/acme/repo", "is on another server"),
     ],
 )
-def test_wrong_names_are_told_what_is_right(ann: User, name: str, told: str) -> None:
+def test_wrong_names_get_a_correct_example(ann: User, name: str, told: str) -> None:
     """A wrong name gives exit code 2 and one line with a correct form; nothing is created."""
     done = ann.polly("dockers", "create", "--name", name, "--description", "x")
     assert (done.code, done.out) == (2, "")
@@ -55,7 +55,7 @@ def test_wrong_names_are_told_what_is_right(ann: User, name: str, told: str) -> 
     assert ann.ok("dockers", "list", "--output", "json").json() == []
 
 
-def test_what_create_lacks_is_named(ann: User) -> None:
+def test_create_names_what_is_missing(ann: User) -> None:
     """On a pipe the command names what is missing, and does not ask; an empty description counts as missing."""
     done = ann.polly("dockers", "create", "--description", "x")
     assert (done.code, done.err) == (2, "Error: --name is missing.\n")

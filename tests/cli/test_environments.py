@@ -132,7 +132,7 @@ def test_an_unusable_time_zone_shows_utc(max_: User, zone: str) -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_descriptors_are_no_trouble(max_: User, closed: str) -> None:
+def test_closed_descriptors_do_no_harm(max_: User, closed: str) -> None:
     """A closed stdin counts as empty, a closed stderr is ignored, and a closed stdout is an error."""
     done = max_.run("sh", "-c", f"polly dockers list {closed}")
     assert done.code == (1 if ">&-" in closed.replace("2>&-", "") else 0), done

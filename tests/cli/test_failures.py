@@ -185,7 +185,7 @@ def test_tls_failures_name_the_way_out(nobody: User, certificate: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["POLLY_CA_FILE", "SSL_CERT_FILE"])
-def test_an_authority_of_ones_own(nobody: User, certificate: Path, variable: str) -> None:
+def test_a_certificate_authority_of_your_own(nobody: User, certificate: Path, variable: str) -> None:
     """With --ca-file the server is reached, and only its next answer is an error."""
     with answering(200, INFO % "127.0.0.1:5000", tls=certificate) as address:
         assert "in a form that polly" in login(nobody, f"https://{address}", **{variable: f"{certificate}.crt"})
@@ -225,7 +225,7 @@ def test_the_proxy_of_the_environment_is_used(nobody: User) -> None:
 @pytest.mark.parametrize(
     "junk", ["", "ftp://x", "http://", "a b", "https://ann:pw@host", "host/path", "host:99999", "-x"]
 )
-def test_addresses_that_are_none(nobody: User, junk: str) -> None:
+def test_wrong_addresses(nobody: User, junk: str) -> None:
     """A wrong address gives exit code 2 and a correct example."""
     done = nobody.polly("login", f"--server={junk}", "--no-input")
     assert done.code == 2
@@ -337,7 +337,7 @@ def test_every_wrong_value_is_wrong_usage(ann: User, line: str) -> None:
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_broken_answers_are_told_in_plain_words(nobody: User, answer: bytes) -> None:
+def test_broken_answers_have_plain_messages(nobody: User, answer: bytes) -> None:
     """The message has no name of a class and no word of a library."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -111,7 +111,7 @@ def test_the_example_has_the_fields(command: str) -> None:
     check(SECTIONS[command], SECTIONS[command].example)
 
 
-def test_which_lists_are_not_whole_is_said() -> None:
+def test_the_document_names_lists_that_are_cut() -> None:
     """The document names each command whose options say how much is printed, and no other."""
     [said] = re.findall(r"^- (`polly dockers list`.*?)\n(?:- |\n)", DOCUMENT, re.MULTILINE | re.DOTALL)
     every = {*leaves(typer.main.get_command(polly.app), "polly"), *leaves(typer.main.get_command(app), "polly-server")}

@@ -39,7 +39,7 @@ def test_somebody_new_is_invited_and_joins(ann: User, nobody: User, server: Serv
     nobody.login(server)
 
 
-def test_who_has_an_account_joins(ann: User, server: Server) -> None:
+def test_somebody_with_an_account_joins(ann: User, server: Server) -> None:
     """For a signed-in person the code is enough, also as an argument. The sign-in does not change otherwise."""
     other, (email, password) = server.new_org()
     admin = User(ann.home, email, password, ann.env | {"XDG_CONFIG_HOME": str(ann.home / "other")})
@@ -194,7 +194,7 @@ def test_accepting_makes_the_profile_that_is_named(ann: User, nobody: User, serv
     assert names == {"lab", "other"}
 
 
-def test_the_operator_is_told_commands_of_the_operator(ann: User, server: Server) -> None:
+def test_polly_server_names_its_own_commands(ann: User, server: Server) -> None:
     """polly-server names commands of polly-server, because nobody is signed in on that machine."""
     org = ann.env["TEST_ORG"]
     invite(ann, "new@members.example")
@@ -213,7 +213,7 @@ def test_the_operator_is_told_commands_of_the_operator(ann: User, server: Server
     assert "polly members list" in done.err
 
 
-def test_a_code_where_the_email_stands(nobody: User, server: Server) -> None:
+def test_a_code_given_as_an_email(nobody: User, server: Server) -> None:
     """The code is not shown, and the message says where codes belong."""
     done = nobody.polly("members", "accept", "invite-q5zt4w2m7yk3", "--server", server.url)
     assert (done.code, "q5zt4w2m7yk3" in done.err, "--code-stdin" in done.err) == (2, False, True)

@@ -63,7 +63,7 @@ def test_the_organisation_is_chosen_for_good(ann: User, server: Server, other: s
     assert mine in ann.ok("org", "use", "--org", other, POLLY_ORG=mine).err
 
 
-def test_who_lacks_the_role_hears_where_they_have_it(ann: User, server: Server) -> None:
+def test_the_error_names_an_organisation_with_the_role(ann: User, server: Server) -> None:
     """The server's refusal and the commands' own check say so; whoami shows which organisation is used."""
     second, _ = server.new_org()
     add(server, ann, second, "reader")
@@ -79,7 +79,7 @@ def test_who_lacks_the_role_hears_where_they_have_it(ann: User, server: Server) 
     assert "--description TEXT" in ann.ok("dockers", "list").err
 
 
-def test_what_cannot_be_chosen_is_told(ann: User, server: Server, other: str) -> None:
+def test_wrong_choices_are_explained(ann: User, server: Server, other: str) -> None:
     """Refused are an organisation of others, a missing name on a pipe, and a choice without a profile."""
     done = ann.polly("org", "use", "acme")
     assert done.code == 1
@@ -90,7 +90,7 @@ def test_what_cannot_be_chosen_is_told(ann: User, server: Server, other: str) ->
     assert (done.code, "POLLY_ORG" in done.err) == (2, True)
 
 
-def test_an_organisation_that_one_left_names_the_way_out(ann: User, server: Server, other: str) -> None:
+def test_an_organisation_that_the_person_left(ann: User, server: Server, other: str) -> None:
     """The choice stays; after the person was removed, the message names polly org use."""
     ann.ok("org", "use", other)
     polly_server("user", "remove", "--data", str(server.data), "--org", other, "--email", ann.email)
@@ -101,7 +101,7 @@ def test_an_organisation_that_one_left_names_the_way_out(ann: User, server: Serv
     ann.ok("dockers", "list")
 
 
-def test_the_organisation_may_stand_before_the_name(ann: User) -> None:
+def test_the_organisation_may_come_before_the_name(ann: User) -> None:
     """It works in every command that takes a name, with --org and without, but not twice."""
     mine = ann.env["TEST_ORG"]
     for options in ([], ["--org", mine]):
@@ -119,7 +119,7 @@ def test_the_organisation_may_stand_before_the_name(ann: User) -> None:
     assert names == {"again0", "again2"}
 
 
-def test_another_organisation_may_stand_before_the_name(ann: User, other: str) -> None:
+def test_another_organisation_may_come_before_the_name(ann: User, other: str) -> None:
     """Without --org, the part before the name is the organisation; with --org it is part of the name."""
     assert create(ann, f"{other}/hello")["path"].endswith(f"/{other}/hello")
     assert not ann.ok("dockers", "list", "--output", "json").json()

@@ -122,7 +122,7 @@ def test_this_machine_has_three_names_and_one_profile(ann: User, server: Server)
 
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2/acme/hello/manifests/latest", "/token?service=x"])
-def test_what_docker_shows_names_the_step(server: Server, path: str) -> None:
+def test_docker_shows_the_login_to_run(server: Server, path: str) -> None:
     """If nobody is signed in, the message that clients print has the polly login for this server."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with pytest.raises(urllib.error.HTTPError) as refused:

@@ -83,7 +83,7 @@ def test_https_goes_through_a_tunnel_with_our_certificates(nobody: User, certifi
     assert proxy.asked == ["192.0.2.7:443"] * 2
 
 
-def test_a_proxy_that_asks_who_it_is_is_told(nobody: User, certificate: Path, proxy: Proxy) -> None:
+def test_a_proxy_with_a_password(nobody: User, certificate: Path, proxy: Proxy) -> None:
     """The name and password in its address are sent; without them the error says where they belong, and shows none."""
     proxy.sign_in = "Basic " + base64.b64encode("ann:p\u00e4ss/word".encode()).decode()
     place = f"127.0.0.1:{proxy.server_port}"

@@ -82,7 +82,7 @@ def test_a_password_is_the_same_from_everywhere(zoe: User, server: Server) -> No
         (b"\xef\xbb\xbf\r\n", "stdin is empty"),
     ],
 )
-def test_what_is_no_text_is_refused_and_not_shown(
+def test_passwords_that_are_not_text_are_refused_and_not_shown(
     zoe: User, server: Server, tmp_path: Path, content: bytes, said: str
 ) -> None:
     """Both polly and polly-server print one line with no letter of it, and end with exit code 2."""
@@ -108,7 +108,7 @@ def test_a_password_of_the_environment_is_one_of_stdin(zoe: User, server: Server
     assert done.returncode == 0, done.stderr
 
 
-def test_arguments_that_are_no_text_are_named_by_their_place(zoe: User) -> None:
+def test_arguments_that_are_not_text_are_named_by_their_place(zoe: User) -> None:
     """A name in Latin-1 is refused in a UTF-8 locale; the message does not show what it could not read."""
     command = [*map(str.encode, POLLY), b"dockers", b"list", b"--search", b"caf\xe9"]
     done = subprocess.run(command, env=zoe.env, capture_output=True, check=False)
@@ -125,7 +125,7 @@ def test_a_token_with_a_byte_order_mark_is_that_token(zoe: User, server: Server)
 
 
 @pytest.mark.parametrize("tool", ["polly", "polly-server"])
-def test_a_terminal_of_another_encoding_is_told(zoe: User, server: Server, tool: str) -> None:
+def test_a_terminal_with_another_encoding(zoe: User, server: Server, tool: str) -> None:
     """Latin-1 letters typed on a UTF-8 terminal give one line, which shows none of them."""
     child = question(tool, zoe, server)
     child.send(b"Zo\xeb-secret\r")

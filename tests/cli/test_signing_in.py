@@ -65,7 +65,7 @@ def test_a_wrong_password_is_refused_and_nothing_is_kept(person: Callable[..., U
     assert not ann.profiles.exists()
 
 
-def test_what_login_lacks_on_a_pipe_is_named(nobody: User, server: Server) -> None:
+def test_login_on_a_pipe_names_what_is_missing(nobody: User, server: Server) -> None:
     """Without a server, an email or a password the command does not wait: exit code 2 and the option's name."""
     steps = [([], "--server"), (["--server", server.url], "--email")]
     steps.append((["--server", server.url, "--email", "ann@acme.example"], "--password-stdin"))
@@ -158,7 +158,7 @@ def test_the_environment_needs_no_file(ann: User, nobody: User, server: Server) 
     assert (done.code, "POLLY_SERVER is not" in done.err) == (2, True)
 
 
-def test_junk_is_no_token(nobody: User, server: Server) -> None:
+def test_a_broken_token_is_refused(nobody: User, server: Server) -> None:
     """A token that was copied with a line end in the middle is refused with exit code 2."""
     done = nobody.polly("whoami", POLLY_SERVER=server.url, POLLY_TOKEN="polly_a\nb: c")
     assert (done.code, "Copy it again" in done.err) == (2, True)

@@ -91,7 +91,7 @@ def test_polly_alone_asks_its_way_to_a_new_repository(ann: User, server: Server,
     assert (item["name"], item["description"], item["access"]) == ("new_repo", "it's new", "private")
 
 
-def test_a_wrong_name_is_told_while_typing(ann: User) -> None:
+def test_a_wrong_name_is_refused_while_typing(ann: User) -> None:
     """The question stays until the answer is a valid name; Ctrl-C ends with 130 and prints nothing."""
     terminal = ann.terminal("dockers", "create")
     terminal.see("Enter the name")
@@ -245,7 +245,7 @@ def test_the_organisation_is_named_where_there_are_several(ann: User, server: Se
     assert terminal.text().startswith(f"{other} has no docker repository yet")
 
 
-def test_who_is_new_is_asked_for_all_that_it_takes(ann: User, nobody: User, server: Server) -> None:
+def test_a_new_person_is_asked_for_everything(ann: User, nobody: User, server: Server) -> None:
     """It asks for server, email, code, and a password twice; then they are signed in; the command has no secret."""
     email, password = "gil@members.example", "a long password of gil"
     made = ann.ok("members", "add", "--email", email, "--role", "reader", "--output", "json").json()
@@ -337,7 +337,7 @@ def test_public_is_not_asked_for_where_the_server_denies_it(tmp_path: Path, tool
         assert "public?" not in terminal.raw
 
 
-def test_a_long_wait_is_told(nobody: User) -> None:
+def test_a_long_wait_is_announced(nobody: User) -> None:
     """After five seconds, on a terminal only; Ctrl-C ends it."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = "{}:{}".format(*silent.getsockname())
@@ -369,7 +369,7 @@ def test_login_shows_the_server_and_takes_another(ann: User, server: Server) -> 
     assert terminal.end() == 130
 
 
-def test_a_name_that_does_not_exist_is_told_before_the_next_question(ann: User, images: list[str]) -> None:
+def test_an_unknown_name_is_refused_before_the_next_question(ann: User, images: list[str]) -> None:
     """The question stays, and the answer can be corrected."""
     terminal = ann.terminal("dockers", columns=120)
     terminal.see("with Polly dockers?")

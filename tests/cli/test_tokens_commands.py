@@ -87,7 +87,7 @@ def test_ids_may_be_shortened_while_they_are_clear(ann: User) -> None:
     assert ann.polly("tokens", "revoke").err == "Error: --id is missing.\n"
 
 
-def test_what_is_wrong_is_wrong_usage(ann: User) -> None:
+def test_wrong_values_are_wrong_usage(ann: User) -> None:
     """Exit code 2 for a wrong duration, options that don't fit together, and a missing label."""
     for arguments in (
         ["x", "--expires", "soon"],

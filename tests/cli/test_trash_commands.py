@@ -179,7 +179,7 @@ def test_a_pasted_image_never_means_its_repository(ann: User, digest: str) -> No
     assert (done.code, "for a whole docker repository: --name one." in done.err) == (2, True)
 
 
-def test_a_new_name_that_is_taken_is_not_there_again(ann: User, digest: str) -> None:
+def test_a_new_name_that_is_taken(ann: User, digest: str) -> None:
     """The error is about the taken name, not about a deleted one."""
     ann.ok("dockers", "create", "--name", "two", "--description", "x")
     ann.ok("dockers", "delete", "--name", "one", "--yes")

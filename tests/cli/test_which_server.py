@@ -134,7 +134,7 @@ def test_options_that_mean_nothing_are_refused(
     nobody.ok("login", "--auto", "--email", ann.email.upper(), **variables)
 
 
-def test_what_is_passed_over_elsewhere_is_refused_too(ann: User) -> None:
+def test_other_options_without_effect_are_refused_too(ann: User) -> None:
     """So are a password for a signed-in person, and a shell with --exec."""
     done = ann.polly("members", "accept", "--code-stdin", "--password-stdin", stdin="invite-x\nx\n")
     assert (done.code, "Leave out --password-stdin" in done.err) == (2, True)
@@ -234,7 +234,7 @@ def test_docker_is_signed_out_where_a_borrowed_profile_is_replaced(
     assert good(nobody, server, token) == []
 
 
-def test_who_joins_while_the_question_waits_stays(ann: User, nobody: User, server: Server) -> None:
+def test_a_person_who_joins_meanwhile_stays(ann: User, nobody: User, server: Server) -> None:
     """The question was about an invitation; somebody who joined meanwhile stays, and that is said."""
     email, password = "late@members.example", "a long password of theirs"
     code = ann.ok("members", "add", email, "--role", "reader", "--output", "json").json()["code"]

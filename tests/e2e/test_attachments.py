@@ -56,7 +56,7 @@ def referrers(registry: Registry, digest: str, query: str = "") -> list[dict[str
     return manifests
 
 
-def test_what_is_attached_is_no_commit(wanda: Person) -> None:
+def test_an_attachment_is_not_a_commit(wanda: Person) -> None:
     """A signature and an SBOM are listed as referrers of the image that Docker pushed, and not as commits."""
     registry, subject, name = pushed(wanda)
     before = wanda.commits(name)

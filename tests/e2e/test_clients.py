@@ -54,7 +54,7 @@ def test_push_overwrite_list_and_pull(people: People, program: str) -> None:
 
 
 @pytest.mark.parametrize("program", CLIENTS)
-def test_who_is_not_signed_in_is_refused(people: People, program: str) -> None:
+def test_clients_that_are_not_signed_in_are_refused(people: People, program: str) -> None:
     """Without a token no client can pull or push, and nothing is changed."""
     wanda, nobody = people("writer"), people("nobody")
     name = wanda.create()
@@ -65,7 +65,7 @@ def test_who_is_not_signed_in_is_refused(people: People, program: str) -> None:
 
 
 @pytest.mark.parametrize("program", HELPED)
-def test_the_credential_helper_signs_in_by_itself(people: People, program: str) -> None:
+def test_the_credential_helper_signs_in_automatically(people: People, program: str) -> None:
     """After polly dockers configure each client pushes and pulls without a login, and no file has a secret."""
     wanda = people("writer")
     wanda.polly("dockers", "configure")
@@ -97,7 +97,7 @@ def test_the_helper_ends_with_the_sign_in(people: People, program: str) -> None:
 
 
 @pytest.mark.parametrize("program", HELPED)
-def test_one_printed_login_is_good_for_all(people: People, program: str) -> None:
+def test_one_printed_login_works_for_all(people: People, program: str) -> None:
     """The login that Docker stores in config.json also signs in podman, skopeo and buildah."""
     wanda = people("writer")
     wanda.docker_login()

@@ -87,7 +87,7 @@ def test_a_reader_pulls_and_does_not_push(people: People) -> None:
     assert wanda.commits(name) == before
 
 
-def test_a_large_push_that_may_not_be_shows_why(people: People) -> None:
+def test_a_refused_large_push_shows_why(people: People) -> None:
     """A reader who pushes 50 MB sees the refusal, not a broken connection."""
     wanda, rita = people("writer"), people("reader")
     rita.docker_login()

@@ -139,7 +139,7 @@ entry.run()
 
 
 @pytest.mark.parametrize("number", [1, 5])
-def test_the_collector_stands_still(server: Server, tmp_path: Path, number: int) -> None:
+def test_the_collector_stops_for_a_while(server: Server, tmp_path: Path, number: int) -> None:
     """32: stopped between two deletions for longer than any lease, it deletes nothing that was pushed meanwhile."""
     collector = Collector(server, tmp_path)
     repo = collector.repo

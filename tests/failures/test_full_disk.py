@@ -78,7 +78,7 @@ def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
         check(server)
 
 
-def test_a_full_disk_is_no_damaged_database(tmp_path: Path) -> None:
+def test_a_full_disk_is_not_a_damaged_database(tmp_path: Path) -> None:
     """Every command on a full disk says that it is full, does not ask for a backup, and changes nothing."""
     with mounted(tmp_path, 64) as (place, _), serving(place) as server:
         repo = Person(server.port, server.org, *server.admin).new_repo()

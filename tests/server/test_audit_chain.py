@@ -79,7 +79,7 @@ def test_a_log_that_nobody_touched(server: Server) -> None:
         "DELETE FROM audit WHERE id > 2",
     ],
 )
-def test_whoever_changes_it_is_found_out(server: Server, statement: str) -> None:
+def test_changes_are_found(server: Server, statement: str) -> None:
     """A changed entry, one removed from the middle, and one removed from the end are found."""
     head(server)
     change(server, statement)
@@ -87,7 +87,7 @@ def test_whoever_changes_it_is_found_out(server: Server, statement: str) -> None
     assert (code, "The audit log was changed" in said) == (1, True), said
 
 
-def test_a_log_that_was_made_anew(server: Server) -> None:
+def test_a_log_that_was_forged(server: Server) -> None:
     """If all hashes are made again and the journal is deleted, a head that was kept elsewhere shows it."""
     noted = head(server)
     change(server, "UPDATE audit SET by = 'somebody@acme.example' WHERE event = 'push'")
@@ -101,7 +101,7 @@ def test_a_log_that_was_made_anew(server: Server) -> None:
     assert (code, "the head that was given" in said) == (1, True), said
 
 
-def test_a_head_that_is_none(server: Server) -> None:
+def test_a_wrong_head(server: Server) -> None:
     """The error says what a head looks like."""
     code, said = check(server, "--audit-head", "12")
     assert (code, "POSITION:HASH" in said) == (2, True)

@@ -85,7 +85,7 @@ def test_damage_is_named_by_its_images(server: Server, repo: Repo, made: Image, 
 
 
 @pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
-def test_a_push_mends_what_is_lost(server: Server, repo: Repo, made: Image, how: str) -> None:
+def test_a_push_repairs_a_lost_blob(server: Server, repo: Repo, made: Image, how: str) -> None:
     """A damaged blob is marked as missing, so clients push it again; then it is whole."""
     layer = made.blobs[1]
     damage(file_of(server, layer), how)
@@ -100,7 +100,7 @@ def test_a_push_mends_what_is_lost(server: Server, repo: Repo, made: Image, how:
     assert check(server)[0] == 0
 
 
-def test_a_backup_mends(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
+def test_a_backup_repairs(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
     """The blob is copied from the backup, under a new storage key, and checked."""
     backup = tmp_path / "backup"
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
@@ -112,7 +112,7 @@ def test_a_backup_mends(server: Server, repo: Repo, made: Image, tmp_path: Path)
     assert check(server)[0] == 0
 
 
-def test_a_repair_that_mends_only_some_says_so(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
+def test_a_repair_of_only_some_damage_says_so(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
     """The exit code is 1: what is newer than the backup must be pushed again."""
     backup = tmp_path / "backup"
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
@@ -126,7 +126,7 @@ def test_a_repair_that_mends_only_some_says_so(server: Server, repo: Repo, made:
     assert "push it again to repair it" in said
 
 
-def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
+def test_another_key_repairs(server: Server, repo: Repo, made: Image) -> None:
     """Bytes of the same digest under another storage key repair it, such as those of a push without a row."""
     file = file_of(server, made.blobs[0])
     twin = file.with_name(f"{file.name.partition('.')[0]}.{'0' * 16}")
@@ -138,7 +138,7 @@ def test_another_key_mends(server: Server, repo: Repo, made: Image) -> None:
     assert check(server)[0] == 0
 
 
-def test_a_key_that_is_being_deleted_mends(server: Server, repo: Repo, made: Image) -> None:
+def test_a_key_that_is_being_deleted_repairs(server: Server, repo: Repo, made: Image) -> None:
     """36: the collector may delete a key without a row at any moment, so the repaired blob has its own copy."""
     file = file_of(server, made.blobs[0])
     twin = file.with_name(f"{file.name.partition('.')[0]}.{'0' * 16}")
@@ -150,7 +150,7 @@ def test_a_key_that_is_being_deleted_mends(server: Server, repo: Repo, made: Ima
     assert check(server)[0] == 0
 
 
-def test_what_was_pushed_while_it_was_mended(server: Server, repo: Repo, made: Image) -> None:
+def test_a_push_during_the_repair(server: Server, repo: Repo, made: Image) -> None:
     """36: a blob that was pushed again since the check looked at it is not marked, and keeps its new bytes."""
     digest = sha256(made.blobs[0])
     row = data_folder.transaction(server.data, rows_of)[digest]
@@ -172,7 +172,7 @@ def rows_of(connection: Connection) -> dict[str, db.checks.BlobRow]:
     return {row.digest: row for row in db.checks.blobs_after(connection, 0)}
 
 
-def test_a_damaged_backup_mends_nothing(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
+def test_a_damaged_backup_repairs_nothing(server: Server, repo: Repo, made: Image, tmp_path: Path) -> None:
     """Damaged bytes of a backup are never used."""
     backup = tmp_path / "backup"
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
@@ -237,7 +237,7 @@ def test_a_blob_that_was_copied_wrongly_is_no_backup(server: Server, repo: Repo,
     assert repo.manifest("v1").body == made.manifest
 
 
-def test_a_backup_that_is_none(server: Server, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_backup(server: Server, tmp_path: Path) -> None:
     """It is reported before the check begins; and --from works only with --repair."""
     code, said = check(server, "--repair", "--from", str(tmp_path / "nosuch"))
     assert (code, "nosuch is not a backup" in said, "Nothing is wrong" in said) == (1, True, False)

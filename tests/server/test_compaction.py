@@ -159,7 +159,7 @@ def test_writers_wait_for_no_reading(server: Server, monkeypatch: pytest.MonkeyP
     assert steps >= len(read) - 1, "what is read is paced as well"
 
 
-def test_one_who_appends_to_an_old_file(server: Server, tmp_path: Path) -> None:
+def test_a_process_that_appends_to_an_old_file(server: Server, tmp_path: Path) -> None:
     """If a process did not see that a compaction began, the compaction is given up, and nothing is lost."""
     ann = admin(server)
     push(ann)
@@ -278,7 +278,7 @@ def test_a_backup_that_was_stopped(server: Server, tmp_path: Path) -> None:
     assert restored(backup, tmp_path / "restored") == before
 
 
-def test_a_database_of_before_a_compaction(server: Server, tmp_path: Path) -> None:
+def test_a_database_from_before_a_compaction(server: Server, tmp_path: Path) -> None:
     """The next start brings it up to date; passwords, roles and tokens stay those of the copy."""
     ann = admin(server)
     fill(ann)
@@ -413,7 +413,7 @@ def test_old_entries_are_dropped(server: Server, tmp_path: Path) -> None:
     assert said.split()[-1] == polly_server("check", "--data", str(copy.data)).split()[-1]
 
 
-def test_entries_that_are_dropped_are_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_entries_are_recorded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry about it is in the same transaction: if it can't be written, nothing is dropped."""
     fill(admin(server))
     age(server, 40)

@@ -27,7 +27,7 @@ def pulls(server: Server) -> list[int]:
     return [line["status"] for line in logged(server) if line.get("method") == "GET" and "/blobs/" in line["path"]]
 
 
-def test_whose_doing_it_was(tmp_path: Path) -> None:
+def test_the_log_says_who_ended_it(tmp_path: Path) -> None:
     """A client that left is 499, a pull that the end of the server cut off is 503, and a short file is an error."""
     server = Server(tmp_path / "data", free_port(), ("--workers", "1", "--graceful-seconds", "0"))
     server.init()

@@ -70,7 +70,7 @@ def collect(server: Server, *more: str) -> str:
     return polly_server("gc", "--data", str(server.data), *more)
 
 
-def test_what_nobody_names_goes(server: Server, ann: Person) -> None:
+def test_a_blob_that_nothing_names_is_deleted(server: Server, ann: Person) -> None:
     """A blob that no manifest names is deleted when its lease has ended: first its row, then its bytes."""
     repo = ann.new_repo()
     digest = repo.push_blob(b"nobody needs me")
@@ -224,7 +224,7 @@ def test_a_download_goes_on_while_its_blob_is_collected(server: Server, ann: Per
     assert bytes(rest) == data
 
 
-def test_a_worker_stands_still(server: Server, ann: Person) -> None:
+def test_a_worker_that_stops_for_a_while(server: Server, ann: Person) -> None:
     """32: a worker that stood still for longer than any lease stores no manifest whose blobs are gone."""
     repo = ann.new_repo()
     made = image()

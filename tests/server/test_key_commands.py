@@ -59,7 +59,7 @@ def command(folder: Path, *arguments: str) -> str:
     return polly_server("key", *arguments, "--data", str(folder))
 
 
-def test_a_rotation_keeps_the_keys_before_and_tells_it(folder: Path) -> None:
+def test_a_rotation_keeps_older_keys_and_says_so(folder: Path) -> None:
     """The new key is the newest; list says that it signs soon, which one signs now, and how long each verifies."""
     (first,) = kids(folder)
     age(folder, 600)

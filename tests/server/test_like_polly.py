@@ -83,7 +83,7 @@ def test_help_has_sections() -> None:
     assert "\nExample:\n  polly-server org create biolab --data data\n" in done.stdout
 
 
-def test_a_name_may_stand_without_its_option(data: str) -> None:
+def test_a_name_needs_no_option(data: str) -> None:
     """It works for organisations and users; both forms may be given if they agree, and one is needed."""
     place = ("--data", data)
     polly_server("org", "create", "biolab", *place)

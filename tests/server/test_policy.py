@@ -123,7 +123,7 @@ KEPT = [
 """How many of four commits, of 10, 20, 30 and 40 days, are kept."""
 
 
-def test_what_the_preview_told_goes(server: Server, ann: Person) -> None:
+def test_what_the_preview_named_is_deleted(server: Server, ann: Person) -> None:
     """For any rules, exactly what the preview named is deleted; trash and audit log say that a policy did it."""
     repo = ann.new_repo()
     digests = []

@@ -157,7 +157,7 @@ def test_what_no_manifest_names_is_kept_for_a_while(tmp_path: Path) -> None:
         assert "Nothing is wrong" in polly_server("check", "--data", str(server.data))
 
 
-def test_a_server_without_its_database_does_not_begin_anew(tmp_path: Path) -> None:
+def test_a_server_without_its_database_does_not_start(tmp_path: Path) -> None:
     """Without its database every command refuses and names rebuild: an empty registry would collect all blobs."""
     server = Server(tmp_path / "data", free_port())
     server.init()
@@ -192,7 +192,7 @@ def test_an_old_database_is_brought_up_to_date(tmp_path: Path) -> None:
         assert seen(admin(server), [name]) == before
 
 
-def test_a_journal_that_was_lost_begins_anew(tmp_path: Path) -> None:
+def test_a_lost_journal_is_written_again(tmp_path: Path) -> None:
     """The next start writes all rows to a new journal, from which a rebuild works."""
     with running_server(tmp_path) as server:
         ann = admin(server)

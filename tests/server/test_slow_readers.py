@@ -71,7 +71,7 @@ def large(server: Server) -> Large:
 TYPE = {"Content-Type": OCI_MANIFEST}
 
 
-def test_who_does_not_read(server: Server, large: Large) -> None:
+def test_clients_that_do_not_read(server: Server, large: Large) -> None:
     """Memory stays bounded, others are served, and the connections are gone after the deadline."""
     works(large.repo, "before")
     before, held = held_open(server), memory(server)
@@ -92,7 +92,7 @@ def test_who_does_not_read(server: Server, large: Large) -> None:
     works(large.repo, "after")
 
 
-def test_who_asks_again_and_again(server: Server, large: Large) -> None:
+def test_clients_that_ask_again_and_again(server: Server, large: Large) -> None:
     """Requests one after another on connections that read nothing: no more than one answer is made for each."""
     before, held = held_open(server), memory(server)
     with Crowd(server.port) as crowd:
@@ -105,7 +105,7 @@ def test_who_asks_again_and_again(server: Server, large: Large) -> None:
     works(large.repo, "after")
 
 
-def test_who_reads_slowly(server: Server, large: Large) -> None:
+def test_clients_that_read_slowly(server: Server, large: Large) -> None:
     """A client that goes on taking a little for longer than the deadline gets all of it."""
     with Crowd(server.port) as crowd:
         reader = crowd.join(large.requests[0])

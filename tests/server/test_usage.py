@@ -85,7 +85,7 @@ def test_two_organisations_of_one_name_stand_apart(server: Server, ann: Person) 
     assert [each["organisation_deleted_at"] is None for each in told] == [True, False]
 
 
-def test_nothing_else_is_said(server: Server, ann: Person) -> None:
+def test_nothing_is_printed_on_stderr(server: Server, ann: Person) -> None:
     """A command that only reads the folder of a running server prints nothing on stderr."""
     ann.new_repo()
     for command in ("usage", "gc", "check"):
