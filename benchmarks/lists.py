@@ -79,7 +79,11 @@ def _tags(scale: Scale, folder: Path, wanted: frozenset[str]) -> Iterator[Result
             figures = [
                 Figure("manifests/s", "", [s.rate for s in mine], 4.0, other=[s.rate for s in its]),
                 Figure(
-                    f"the last {TURN:,} beside the first", "of its rate", [latest.rate / first.rate], 0.9, kind="value"
+                    f"the last {TURN:,} compared with the first",
+                    "of its rate",
+                    [latest.rate / first.rate],
+                    0.9,
+                    kind="value",
                 ),
             ]
             costs = [cost("Polly", mine, "manifest"), cost("docker-registry", its, "manifest")]

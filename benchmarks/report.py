@@ -28,7 +28,10 @@ TITLE: Final = "Times as good as docker-registry 2.8.2 in the same run; the mark
 
 def table(results: list[Result]) -> str:
     """The figures of all rows."""
-    lines = ["| work | figure | Polly | beside | ratio (least to most) | goal | |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| work | figure | Polly | compared with | ratio (least to most) | goal | |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for result in results:
         lines += [_line(result.row, figure) for figure in result.figures]
     return "\n".join(lines)

@@ -401,7 +401,7 @@ def test_old_entries_are_dropped(server: Server, tmp_path: Path) -> None:
     assert dropped > 10
     after = [" ".join(line.split()) for line in polly_server(*settings).splitlines()[1:]]
     assert after[1:] == before[:-dropped]
-    assert f"{dropped} entries of before" in after[0]
+    assert f"{dropped} entries from before" in after[0]
     assert "audit-drop" in after[0]
     assert collect(server, trash_days=30, audit_days=30).dropped == 0
     server.stop()

@@ -75,7 +75,7 @@ def _drop(connection: Connection, before: int) -> int:
     if count == 0:
         return 0
     day = dt.datetime.fromtimestamp(before / SECOND, dt.UTC).date().isoformat()
-    detail = f"{count} entries of before {day}; the chain goes on behind {db.audit.start(connection)}"
+    detail = f"{count} entries from before {day}; the chain continues after {db.audit.start(connection)}"
     db.audit.append(connection, Event.audit_drop, "", organisation_id=None, by=None, detail=detail)
     return count
 
