@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.db.sqlite import open_engine
+from polly_dockers.db.sqlite import connect
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import durable, ownership
 
@@ -28,16 +28,11 @@ def write(source: Path, copy: Path) -> None:
     """
     copy.unlink(missing_ok=True)
     ownership.create(copy)
-    with ownership.acting(source.parent):
-        engine = open_engine(source)
-        try:
-            with engine.connect() as connection:
-                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()  # it opens the WAL
-                with ownership.acting(copy.parent):
-                    # an absolute path: a name that begins with "file:" would be a URI
-                    connection.exec_driver_sql("VACUUM INTO ?", (str(copy.absolute()),))
-        finally:
-            engine.dispose()
+    with ownership.acting(source.parent), connect(source) as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()  # it opens the WAL
+        with ownership.acting(copy.parent):
+            # an absolute path: a name that begins with "file:" would be a URI
+            connection.exec_driver_sql("VACUUM INTO ?", (str(copy.absolute()),))
     durable.sync(copy)
 
 
@@ -47,13 +42,9 @@ def is_later(copy: Path, earlier: Path) -> bool:
     Users, organisations and commits keep their time of creation, and no id is given twice. So rows that both have must
     agree in it.
     """
-    engine = open_engine(copy)
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql("ATTACH DATABASE ? AS earlier", (str(earlier.absolute()),))
-            rows = [row for query in _SHARED for row in connection.exec_driver_sql(query)]
-    finally:
-        engine.dispose()
+    with connect(copy) as connection:
+        connection.exec_driver_sql("ATTACH DATABASE ? AS earlier", (str(earlier.absolute()),))
+        rows = [row for query in _SHARED for row in connection.exec_driver_sql(query)]
     total, shared, equal = (sum(each) for each in zip(*rows, strict=True))
     return bool(shared == equal and (shared or not total))  # an empty earlier copy fits every registry
 
@@ -63,15 +54,11 @@ def read(copy: Path) -> tuple[int, list[tuple[str, int]]]:
 
     Afterwards the copy needs no WAL. Raises Unavailable if the copy is damaged.
     """
-    engine = open_engine(copy)
-    try:
-        with engine.connect() as connection:
-            if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
-                msg = f"{copy} is damaged: the disk does not keep what is written to it."
-                raise Unavailable(msg)
-            row = connection.exec_driver_sql("SELECT batch FROM journal").first()
-            keys = connection.exec_driver_sql("SELECT storage_key, size FROM blobs WHERE lost_at IS NULL").all()
-            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
-    finally:
-        engine.dispose()
+    with connect(copy) as connection:
+        if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
+            msg = f"{copy} is damaged: the disk does not keep what is written to it."
+            raise Unavailable(msg)
+        row = connection.exec_driver_sql("SELECT batch FROM journal").first()
+        keys = connection.exec_driver_sql("SELECT storage_key, size FROM blobs WHERE lost_at IS NULL").all()
+        connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
     return (row[0] if row is not None else 0), [(row[0], row[1]) for row in keys]

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select, update
 
 from polly_dockers.db import paging, repositories, sparse
+from polly_dockers.db import tags as of_tags
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
     blobs,
@@ -23,13 +24,13 @@ from polly_dockers.db.schema import (
 )
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
-from polly_dockers.model import Commit, Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection, Row, Select
 
+    from polly_dockers.model import Commit, Digest
     from polly_dockers.oci.manifest import Manifest
 
 
@@ -309,17 +310,7 @@ def commit_page(
     Ids give that order. Times do not, because the server's clock may have been set back between two commits.
     """
     query = (
-        select(
-            commits.c.id,
-            commits.c.tag,
-            manifests.c.digest,
-            tags.c.commit_id.label("active"),
-            manifests.c.total_size,
-            manifests.c.platforms,
-            manifests.c.media_type,
-            commits.c.pushed_at,
-            users.c.email,
-        )
+        select(*of_tags.COLUMNS)
         .join(manifests, manifests.c.id == commits.c.manifest_id)
         .join(users, users.c.id == commits.c.pushed_by)
         .outerjoin(tags, (tags.c.repository_id == commits.c.repository_id) & (tags.c.commit_id == commits.c.id))
@@ -331,23 +322,8 @@ def commit_page(
         query = query.where(commits.c.id < after if newest_first else commits.c.id > after)
     order = commits.c.id.desc() if newest_first else commits.c.id
     rows = connection.execute(query.order_by(order).limit(limit + 1)).all()
-    more = len(rows) > limit
-    rows = rows[:limit]
-    found = [
-        Commit(
-            id=row.id,
-            tag=row.tag,
-            digest=Digest(row.digest),
-            active=row.active is not None,
-            size=row.total_size,
-            platforms=tuple(row.platforms.split()),
-            media_type=row.media_type,
-            pushed_at=row.pushed_at,
-            pushed_by=row.email,
-        )
-        for row in rows
-    ]
-    return found, rows[-1].id if more else None
+    found = [of_tags.commit(row) for row in rows[:limit]]
+    return found, found[-1].id if len(rows) > limit else None
 
 
 _COUNT: Final = Statement(

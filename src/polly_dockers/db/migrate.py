@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 
 from polly_dockers.db import version
 from polly_dockers.db.schema import REVISION
-from polly_dockers.db.sqlite import FILE, WRITER_LOCK, open_engine
+from polly_dockers.db.sqlite import FILE, WRITER_LOCK, connect
 from polly_dockers.system import locks
 
 if TYPE_CHECKING:
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 
-def _config(connection: Connection | None = None) -> Config:
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))  # a % would begin a reference
-    if connection is not None:
-        config.attributes["connection"] = connection
+    config.attributes["connection"] = connection
     return config
 
 
@@ -45,15 +44,11 @@ def upgrade(folder: Path) -> str | None:
     Several processes may call it at once. Raises Unavailable, and changes nothing, if the tables are of a newer
     version, or if they need an upgrade while a server runs.
     """
-    engine = open_engine(folder / FILE)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
-        with locks.held(folder / WRITER_LOCK), engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-            version.check(folder, found or "")
-            if found != REVISION:
-                with version.no_server(folder):
-                    _upgrade(connection)
-            return found
-    finally:
-        engine.dispose()
+    with locks.held(folder / WRITER_LOCK), connect(folder / FILE) as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+        version.check(folder, found or "")
+        if found != REVISION:
+            with version.no_server(folder):
+                _upgrade(connection)
+        return found

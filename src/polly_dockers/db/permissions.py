@@ -87,15 +87,16 @@ _ALIVE: Final = Statement(
 
 def parameters(actor: Actor, name: RepositoryName, **more: object) -> dict[str, object]:
     """The parameters of COLUMNS, FROM and WHERE for a caller and a repository, and ``more``."""
+    return {"organisation": name.organisation, "name": name.name, **_credential(actor), **more}
+
+
+def _credential(actor: Actor) -> dict[str, object]:
     return {
-        "organisation": name.organisation,
-        "name": name.name,
         "user_id": actor.user_id,
         "token": actor.access_token,
         "password_version": actor.password_version,
         "kid": actor.kid,
         "now": now(),
-        **more,
     }
 
 
@@ -109,12 +110,5 @@ def find(connection: Connection, actor: Actor, name: RepositoryName) -> Any:  # 
 
 def alive(connection: Connection, actor: Actor) -> bool:
     """Whether the caller's credential is still valid."""
-    bound = {
-        "user_id": actor.user_id,
-        "token": actor.access_token,
-        "password_version": actor.password_version,
-        "kid": actor.kid,
-        "now": now(),
-    }
-    row = _ALIVE.first(connection, bound)
+    row = _ALIVE.first(connection, _credential(actor))
     return row is not None and bool(row.alive)

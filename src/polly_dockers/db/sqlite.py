@@ -110,6 +110,17 @@ def open_engine(path: Path) -> Engine:
     return engine
 
 
+@contextlib.contextmanager
+def connect(path: Path) -> Iterator[Connection]:
+    """A connection to the file, for the block. The last one that is closed writes the WAL to the file."""
+    engine = open_engine(path)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def _is_of_disk(error: BaseException) -> bool:
     """Whether the cause of an error of SQLite or of the system is a full or broken disk."""
     if isinstance(error, OSError):
@@ -384,13 +395,12 @@ def exclusive(folder: Path) -> Iterator[Connection]:
 
     The transaction ends with the block, unless the block has ended it. Nothing of it goes to the journal.
     """
-    with locks.held(folder / WRITER_LOCK):
-        engine = open_engine(folder / FILE)
-        try:
-            with engine.connect() as connection, _transaction(connection.connection.driver_connection):
-                yield connection
-        finally:
-            engine.dispose()
+    with (
+        locks.held(folder / WRITER_LOCK),
+        connect(folder / FILE) as connection,
+        _transaction(connection.connection.driver_connection),
+    ):
+        yield connection
 
 
 @contextlib.contextmanager

@@ -201,7 +201,7 @@ def _add(
     commit_count: int = 0,
     size: int = 0,
     by_policy: bool = False,
-) -> int:
+) -> Item:
     at = now()
     made = insert(trash).values(
         organisation_id=organisation_id,
@@ -218,11 +218,7 @@ def _add(
     number = int(connection.execute(made.returning(trash.c.id)).scalar_one())
     moved = (number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at, by_policy)
     records.add(connection, records.MovedToTrash(*moved))
-    return number
-
-
-def _get(connection: Connection, item_id: int) -> Item:
-    return _item(connection.execute(_ITEMS.where(trash.c.id == item_id)).one())
+    return _item(connection.execute(_ITEMS.where(trash.c.id == number)).one())
 
 
 def get(connection: Connection, item_id: int) -> Item | None:
@@ -294,7 +290,7 @@ def move_tag(connection: Connection, organisation_id: int, repository_id: int, t
         return None
     repositories.add_delta(connection, repository_id, tags=-1)
     own: dict[str, Any] = {"organisation_id": organisation_id, "repository_id": repository_id, "user_id": user_id}
-    return _get(connection, _add(connection, TAG, tag, tag_names=(tag,), **own))
+    return _add(connection, TAG, tag, tag_names=(tag,), **own)
 
 
 # --- manifests and their commits -------------------------------------------------------------------------------
@@ -365,10 +361,10 @@ def move_manifest(
     connection.execute(
         update(schema.manifests)
         .where(schema.manifests.c.id == manifest_id)
-        .values(trash_id=item, digest=schema.manifests.c.digest + mark, subject=schema.manifests.c.subject + mark)
+        .values(trash_id=item.id, digest=schema.manifests.c.digest + mark, subject=schema.manifests.c.subject + mark)
     )
     repositories.add_delta(connection, repository_id, tags=-len(gone), commits=-sum(by_tag.values()), size=-size)
-    return _get(connection, item)
+    return item
 
 
 def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: int) -> None:
@@ -408,7 +404,7 @@ def move_repository(
         .where(schema.repositories.c.id == repository_id)
         .values(name=f"{name}{MARK}{repository_id}", deleted_at=now())
     )
-    return _get(connection, item)
+    return item
 
 
 def move_organisation(connection: Connection, organisation_id: int, slug: str) -> Item:
@@ -434,4 +430,4 @@ def move_organisation(connection: Connection, organisation_id: int, slug: str) -
         .where(organisations.c.id == organisation_id)
         .values(slug=f"{slug}{MARK}{organisation_id}", deleted_at=now())
     )
-    return _get(connection, item)
+    return item

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.exc import NoResultFound
-
 from polly_dockers.db.schema import REVISION
-from polly_dockers.db.sqlite import FILE, open_engine
+from polly_dockers.db.sqlite import FILE, connect
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import locks
 
@@ -26,16 +24,10 @@ LOCK: Final = "server.lock"
 
 def read(folder: Path) -> str:
     """The revision of the tables; empty if the database has no tables yet."""
-    engine = open_engine(folder / FILE)
-    try:
-        with engine.connect() as connection:
-            if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one() == 0:
-                return ""
-            return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
-    except NoResultFound:
-        return ""
-    finally:
-        engine.dispose()
+    with connect(folder / FILE) as connection:
+        if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one() == 0:
+            return ""
+        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none() or ""
 
 
 def touch(connection: Connection) -> None:
