@@ -184,7 +184,7 @@ class Action(enum.StrEnum):
 
 
 ROLE_FOR: Final = {Action.pull: Role.reader, Action.push: Role.writer, Action.delete: Role.admin}
-"""The lowest role that may do the action."""
+"""The lowest role that may do the action. Who may delete may also restore."""
 
 
 BITS: Final = {Action.pull: 1, Action.push: 2, Action.delete: 4}

@@ -142,6 +142,12 @@ def require_role(connection: Connection, actor: Actor, organisation: str, least:
     return row.organisation_id, role
 
 
+def require_member(connection: Connection, actor: Actor, name: RepositoryName) -> int:
+    """The id of a repository, for members of its organisation. Raises OrganisationUnknown and NameUnknown."""
+    require_role(connection, actor, name.organisation, Role.reader)
+    return require_permission(connection, actor, name, Action.pull).repository_id
+
+
 def require_alive(connection: Connection, actor: Actor) -> None:
     """Raise Unauthorized if the caller's credential is no longer valid."""
     if not db.permissions.alive(connection, actor):

@@ -111,37 +111,27 @@ def own_policies(
     return found, found[-1][0] if len(rows) > limit else None
 
 
-def inheriting(
-    connection: Connection, organisation_id: int, *, after: str, limit: int
-) -> tuple[list[tuple[int, str]], str | None]:
-    """The next repositories (id, name) that use the organisation's policy, and the last name that was examined."""
-    query = (
-        select(repositories.c.id, repositories.c.name, repositories.c.policy, repositories.c.deleted_at)
-        .where(repositories.c.organisation_id == organisation_id, repositories.c.name > after)
-        .order_by(repositories.c.name)
-        .limit(limit)
-    )
-    rows = connection.execute(query).all()
-    found = [(row.id, row.name) for row in rows if row.policy is None and row.deleted_at is None]
-    return found, rows[-1].name if len(rows) == limit else None
-
-
 _POLICY: Final = func.coalesce(repositories.c.policy, organisations.c.policy).label("policy")
 
 
 def of_all(
     connection: Connection, organisation_id: int, *, after: str, limit: int
-) -> tuple[list[tuple[int, str, Policy]], str | None]:
-    """The next repositories (id, name, effective policy) of an organisation, and the last name that was examined."""
+) -> tuple[list[tuple[int, str, bool, Policy]], str | None]:
+    """The next repositories of an organisation, and the last name that was examined.
+
+    Each with its id, its name, whether it has a policy of its own, and the policy that applies to it.
+    """
+    own = repositories.c.policy.is_not(None).label("own")
     query = (
-        select(repositories.c.id, repositories.c.name, _POLICY, repositories.c.deleted_at)
+        select(repositories.c.id, repositories.c.name, own, _POLICY, repositories.c.deleted_at)
         .join(organisations, organisations.c.id == repositories.c.organisation_id)
         .where(repositories.c.organisation_id == organisation_id, repositories.c.name > after)
         .order_by(repositories.c.name)
         .limit(limit)
     )
     rows = connection.execute(query).all()
-    found = [(row.id, row.name, parse(row.policy) or Policy()) for row in rows if row.deleted_at is None]
+    alive = [row for row in rows if row.deleted_at is None]
+    found = [(row.id, row.name, bool(row.own), parse(row.policy) or Policy()) for row in alive]
     return found, rows[-1].name if len(rows) == limit else None
 
 

@@ -23,7 +23,7 @@ from polly_dockers.errors import (
     TagExists,
     Unsupported,
 )
-from polly_dockers.model import Action, Digest, DigestPrefix, RepositoryName, Role, Tag, check_length
+from polly_dockers.model import ROLE_FOR, Action, Digest, DigestPrefix, RepositoryName, Role, Tag, check_length
 from polly_dockers.registry.history import fold
 from polly_dockers.system.durations import DAY, SECOND
 
@@ -118,7 +118,7 @@ async def delete(
     reference = _reference(tag, commit)
 
     def change(connection: Connection) -> Item:
-        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, ROLE_FOR[Action.delete])
         permitted = permissions.require_permission(connection, actor, full, Action.delete)
         if reference is not None:
             whole = _find_digest(connection, permitted, reference) if isinstance(reference, DigestPrefix) else reference
@@ -283,7 +283,7 @@ async def restore(
     check_length(context.config.registry, target)
 
     def change(connection: Connection) -> Item:
-        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, ROLE_FOR[Action.delete])
         path, detail = str(full), f"as {target.name}" if target != full else ""
         if reference is None:
             item = _restore_repository(connection, organisation_id, full, target)

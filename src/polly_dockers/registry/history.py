@@ -10,7 +10,7 @@ import msgspec
 from polly_dockers import db
 from polly_dockers.auth import permissions
 from polly_dockers.errors import NameUnknown, TagUnknown, Unauthorized
-from polly_dockers.model import Action, Commit, Digest, RepositoryName, Role, Tag
+from polly_dockers.model import Action, Commit, Digest, RepositoryName, Tag
 from polly_dockers.oci.manifest import INDEXES, OCI_INDEX
 
 if TYPE_CHECKING:
@@ -30,14 +30,12 @@ ANNOTATIONS: Final = 4 << 20
 
 async def tags(context: Context, actor: Actor, name: RepositoryName, *, last: str, limit: int) -> list[str]:
     """Up to ``limit`` tags after ``last``, in the order of their bytes."""
-    return await context.database.read(_tags, context, actor, name, last, limit)
 
+    def query(connection: Connection) -> list[str]:
+        permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
+        return db.manifests.tag_names(connection, permitted.repository_id, last, limit)
 
-def _tags(
-    connection: Connection, context: Context, actor: Actor, name: RepositoryName, last: str, limit: int
-) -> list[str]:
-    permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
-    return db.manifests.tag_names(connection, permitted.repository_id, last, limit)
+    return await context.database.read(query)
 
 
 async def catalog(context: Context, actor: Actor, *, last: str, limit: int) -> list[str]:
@@ -48,13 +46,13 @@ async def catalog(context: Context, actor: Actor, *, last: str, limit: int) -> l
     if not actor.catalog or actor.user_id is None:
         msg = "The catalogue needs a registry token of the scope registry:catalog:*."
         raise Unauthorized(msg, scope="registry:catalog:*", reason="insufficient_scope")
-    return await context.database.read(_catalog, actor, last, limit)
+    organisation, _, after = last.partition("/")
 
+    def query(connection: Connection) -> list[str]:
+        permissions.require_alive(connection, actor)
+        return db.repositories.names_after(connection, actor.user_id or 0, (organisation, after), limit)
 
-def _catalog(connection: Connection, actor: Actor, last: str, limit: int) -> list[str]:
-    permissions.require_alive(connection, actor)
-    organisation, _, name = last.partition("/")
-    return db.repositories.names_after(connection, actor.user_id or 0, (organisation, name), limit)
+    return await context.database.read(query)
 
 
 async def referrers(
@@ -71,41 +69,26 @@ async def referrers(
     If ``artifact_types`` are given, only descriptors of one of them. The first page also has those of the fallback tag:
     "If the registry supports the referrers API … MUST include".
     """
-    return await context.database.read(_referrers, context, actor, name, digest, artifact_types, after)
 
+    def query(connection: Connection) -> tuple[list[bytes], int | None]:
+        try:
+            permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
+        except NameUnknown:
+            return [], None
+        repository_id, fallback_tag = permitted.repository_id, digest.replace(":", "-")
+        body = db.manifests.body_of_tag(connection, repository_id, fallback_tag) if after == 0 else None
+        fallback = _fallback_entries(body)
+        room = ANNOTATIONS - sum(len(item) for _, _, item in fallback)
+        page, following = db.manifests.referrers(
+            connection, repository_id, digest, artifact_types=artifact_types, after=after, limit=REFERRERS, room=room
+        )
+        found = {row.digest: _descriptor(row) for row in page}
+        for name_of, artifact_type, item in fallback:
+            if not artifact_types or artifact_type in artifact_types:
+                found.setdefault(name_of, item)
+        return list(found.values()), following
 
-def _referrers(
-    connection: Connection,
-    context: Context,
-    actor: Actor,
-    name: RepositoryName,
-    digest: Digest,
-    artifact_types: Sequence[str],
-    after: int,
-) -> tuple[list[bytes], int | None]:
-    try:
-        permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
-    except NameUnknown:
-        return [], None
-    fallback = (
-        _fallback_entries(db.manifests.body_of_tag(connection, permitted.repository_id, digest.replace(":", "-")))
-        if after == 0
-        else []
-    )
-    page, following = db.manifests.referrers(
-        connection,
-        permitted.repository_id,
-        digest,
-        artifact_types=artifact_types,
-        after=after,
-        limit=REFERRERS,
-        room=ANNOTATIONS - sum(len(item) for _, _, item in fallback),
-    )
-    found = {row.digest: _descriptor(row) for row in page}
-    for name_of, artifact_type, item in fallback:
-        if not artifact_types or artifact_type in artifact_types:
-            found.setdefault(name_of, item)
-    return list(found.values()), following
+    return await context.database.read(query)
 
 
 def _descriptor(row: Any) -> bytes:  # noqa: ANN401 - a row of named columns
@@ -158,31 +141,23 @@ async def commits(
     """
     if tag is not None:
         tag = Tag.parse(tag)
+
+    def query(connection: Connection) -> tuple[list[Commit], int | None, int]:
+        repository_id = permissions.require_member(connection, actor, name)
+        found, following = db.manifests.commit_page(
+            connection, repository_id, tag=tag, newest_first=newest_first, limit=limit, after=after
+        )
+        if tag is None:
+            return found, following, db.repositories.one(connection, repository_id).commits
+        total = db.manifests.count_commits(connection, repository_id, tag)
+        if total == 0:
+            way = f"polly dockers commit-list --name {name.name} shows its tags."
+            msg = f"Nothing was ever pushed to {name}:{tag}. {way}"
+            raise TagUnknown(msg)
+        return found, following, total
+
     await fold(context)
-    return await context.database.read(_commits, actor, name, tag, newest_first, limit, after)
-
-
-def _commits(
-    connection: Connection,
-    actor: Actor,
-    name: RepositoryName,
-    tag: str | None,
-    newest_first: bool,  # noqa: FBT001 - handed through from the keyword above
-    limit: int,
-    after: int | None,
-) -> tuple[list[Commit], int | None, int]:
-    permissions.require_role(connection, actor, name.organisation, Role.reader)
-    permitted = permissions.require_permission(connection, actor, name, Action.pull)
-    found, following = db.manifests.commit_page(
-        connection, permitted.repository_id, tag=tag, newest_first=newest_first, limit=limit, after=after
-    )
-    if tag is None:
-        return found, following, db.repositories.one(connection, permitted.repository_id).commits
-    total = db.manifests.count_commits(connection, permitted.repository_id, tag)
-    if total == 0:
-        msg = f"Nothing was ever pushed to {name}:{tag}. polly dockers commit-list --name {name.name} shows its tags."
-        raise TagUnknown(msg)
-    return found, following, total
+    return await context.database.read(query)
 
 
 async def active_commits(
@@ -194,12 +169,9 @@ async def active_commits(
     """
 
     def query(connection: Connection) -> tuple[list[Commit], int | None, int]:
-        permissions.require_role(connection, actor, name.organisation, Role.reader)
-        permitted = permissions.require_permission(connection, actor, name, Action.pull)
-        found, following = db.tags.page(
-            connection, permitted.repository_id, newest_first=newest_first, limit=limit, after=after
-        )
-        return found, following, db.repositories.one(connection, permitted.repository_id).tags
+        repository_id = permissions.require_member(connection, actor, name)
+        found, following = db.tags.page(connection, repository_id, newest_first=newest_first, limit=limit, after=after)
+        return found, following, db.repositories.one(connection, repository_id).tags
 
     await fold(context)
     return await context.database.read(query)

@@ -128,10 +128,7 @@ async def one(context: Context, actor: Actor, organisation: str, name: str) -> R
     full = RepositoryName.of(organisation, name)
 
     def query(connection: Connection) -> Repository:
-        permissions.require_role(connection, actor, organisation, Role.reader)
-        return db.repositories.one(
-            connection, permissions.require_permission(connection, actor, full, Action.pull).repository_id
-        )
+        return db.repositories.one(connection, permissions.require_member(connection, actor, full))
 
     await fold(context)
     return await context.database.read(query)

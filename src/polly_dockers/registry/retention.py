@@ -102,46 +102,45 @@ async def write(
     at = _moment(as_of)
     full = RepositoryName.of(organisation, name) if name is not None else None
 
-    def find(connection: Connection) -> tuple[int, int | None, Policy]:
-        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
-        place = (
-            permissions.require_permission(connection, actor, full, Action.delete).repository_id
-            if full is not None
-            else None
-        )
-        return (
-            organisation_id,
-            place,
-            policy if policy is not None else db.retention.of_organisation(connection, organisation_id),
-        )
+    def find(connection: Connection) -> tuple[int, int, Policy]:
+        organisation_id, repository_id = _require_admin(connection, actor, organisation, full)
+        holds = policy if policy is not None else db.retention.of_organisation(connection, organisation_id)
+        return organisation_id, repository_id, holds
 
-    def change(connection: Connection) -> tuple[int, int | None, Policy]:
+    def change(connection: Connection) -> tuple[int, int, Policy]:
         organisation_id, repository_id, holds = find(connection)
-        text = policy.text if policy is not None else None
-        if repository_id is None:
-            db.accounts.set_policy(connection, organisation_id, text)
-        else:
-            db.repositories.change(connection, repository_id, policy=text)
-        db.audit.append(
-            connection,
-            Event.policy_update,
-            full or organisation,
-            organisation_id=organisation_id,
-            by=actor,
-            detail=f"keep {policy}" if policy is not None else "inherit",
-        )
+        _set(connection, actor, organisation_id, repository_id, full or organisation, policy)
         return organisation_id, repository_id, holds
 
     organisation_id, repository_id, holds = await context.database.read(find)
     async with _place(context, organisation_id, nothing_goes=holds.everything):  # without a preview, nothing is changed
         if not preview:
             organisation_id, repository_id, holds = await context.database.write(change)
-        over = (
-            _one(repository_id or 0, full.name, holds)
-            if full is not None
-            else _inheriting(context, organisation_id, holds)
-        )
+        over = _one(repository_id, full.name, holds) if full else _all(context, organisation_id, inherited=holds)
         return holds, await _preview(context, over, at)
+
+
+def _require_admin(
+    connection: Connection, actor: Actor, organisation: str, full: RepositoryName | None
+) -> tuple[int, int]:
+    """The ids of an organisation and of a repository in it (0 without one), for admins."""
+    organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+    if full is None:
+        return organisation_id, 0
+    return organisation_id, permissions.require_permission(connection, actor, full, Action.delete).repository_id
+
+
+def _set(
+    connection: Connection, actor: Actor, organisation_id: int, repository_id: int, path: str, policy: Policy | None
+) -> None:
+    """Set the policy of a repository, or without one (0) of the organisation."""
+    text = policy.text if policy is not None else None
+    if repository_id:
+        db.repositories.change(connection, repository_id, policy=text)
+    else:
+        db.accounts.set_policy(connection, organisation_id, text)
+    detail = f"keep {policy}" if policy is not None else "inherit"
+    db.audit.append(connection, Event.policy_update, path, organisation_id=organisation_id, by=actor, detail=detail)
 
 
 async def preview(
@@ -156,14 +155,13 @@ async def preview(
     full = RepositoryName.of(organisation, name) if name is not None else None
 
     def query(connection: Connection) -> tuple[int, int, Policy]:
-        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.admin)
+        organisation_id, repository_id = _require_admin(connection, actor, organisation, full)
         if full is None:
             return organisation_id, 0, db.retention.of_organisation(connection, organisation_id)
-        place = permissions.require_permission(connection, actor, full, Action.delete).repository_id
-        return organisation_id, place, db.retention.effective(connection, place)[1]
+        return organisation_id, repository_id, db.retention.effective(connection, repository_id)[1]
 
-    organisation_id, place, holds = await context.database.read(query)
-    over = _one(place, full.name, holds) if full is not None else _all(context, organisation_id)
+    organisation_id, repository_id, holds = await context.database.read(query)
+    over = _one(repository_id, full.name, holds) if full is not None else _all(context, organisation_id)
     async with _place(context, organisation_id, nothing_goes=full is not None and holds.everything):
         return holds, await _preview(context, over, at)
 
@@ -297,23 +295,17 @@ async def _one(repository_id: int, name: str, policy: Policy) -> _Over:
     yield repository_id, name, policy
 
 
-async def _inheriting(context: Context, organisation_id: int, policy: Policy) -> _Over:
-    """The repositories that inherit the organisation's policy."""
-    after: str | None = None if policy.everything else ""
-    while after is not None:
-        found, after = await context.database.read(db.retention.inheriting, organisation_id, after=after, limit=PAGE)
-        for repository_id, name in found:
-            yield repository_id, name, policy
-        await asyncio.sleep(0)
+async def _all(context: Context, organisation_id: int, inherited: Policy | None = None) -> _Over:
+    """All repositories of an organisation, with the policy of each.
 
-
-async def _all(context: Context, organisation_id: int) -> _Over:
-    """All repositories of an organisation, with the policy of each."""
-    after: str | None = ""
+    With ``inherited``, only those without a policy of their own, with this one; none if it keeps everything.
+    """
+    after: str | None = None if inherited is not None and inherited.everything else ""
     while after is not None:
         found, after = await context.database.read(db.retention.of_all, organisation_id, after=after, limit=PAGE)
-        for each in found:
-            yield each
+        for repository_id, name, own, policy in found:
+            if inherited is None or not own:
+                yield repository_id, name, inherited or policy
         await asyncio.sleep(0)
 
 

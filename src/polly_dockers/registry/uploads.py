@@ -10,14 +10,12 @@ import asyncio
 import hashlib
 import re
 import secrets
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from polly_dockers import db
 from polly_dockers.auth import permissions
 from polly_dockers.auth.permissions import Absent, Permitted
-from polly_dockers.blobs import linux
 from polly_dockers.blobs.store import upload_missing
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import (
@@ -32,6 +30,8 @@ from polly_dockers.errors import (
     Unavailable,
 )
 from polly_dockers.model import Action, Digest, RepositoryName, check_length
+from polly_dockers.system import boot
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -53,11 +53,6 @@ MAX_OPEN: Final = 1000
 TRIM_EVERY: Final = 100
 """Uploads that a user starts in a process before it counts again how many are open."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
-
-
-def _clock() -> float:
-    """Seconds of a clock that also runs while the process is stopped or the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME if linux.LINUX else time.CLOCK_MONOTONIC)
 
 
 class Body(Protocol):
@@ -193,7 +188,7 @@ async def finish(
         _check_range(name, Upload(upload_id, segment.size), content_range, body)
         hasher = _hasher(context, stored, segment)
         last = await _receive(context, stored, segment, hasher, body, content_range)
-        began = _clock()
+        began = boot.running()
         key, size = await segment.finish(last, hasher, digest)
     await _record(context, actor, name, digest, size, key, began)
 
@@ -207,7 +202,7 @@ async def push(context: Context, actor: Actor, name: RepositoryName, digest: Dig
         async with context.blobs.append(stored) as segment:
             hasher = hashlib.sha256()
             last = await _receive(context, stored, segment, hasher, body, None)
-            began = _clock()
+            began = boot.running()
             key, size = await segment.finish(last, hasher, digest)
     except BaseException:
         await context.blobs.abort(stored)
@@ -238,38 +233,26 @@ async def mount(
         source = RepositoryName.parse(origin) if origin is not None else None
     except (DigestInvalid, NameInvalid):
         return None
-    await require_push(context, actor, name)
-    if await context.database.read(_source, context, actor, digest, source) is None:
-        return None
-    return await context.database.write(_mount, context, actor, name, digest, source)
-
-
-def _source(
-    connection: Connection, context: Context, actor: Actor, digest: Digest, source: RepositoryName | None
-) -> db.blobs.LinkedBlob | None:
-    if source is None:
-        return db.blobs.find_anywhere(connection, actor.user_id or 0, digest)
-    repository_id = permissions.find_pullable(connection, actor, source, public=context.public)
-    return db.blobs.find(connection, repository_id, digest) if repository_id is not None else None
-
-
-def _mount(
-    connection: Connection,
-    context: Context,
-    actor: Actor,
-    name: RepositoryName,
-    digest: Digest,
-    source: RepositoryName | None,
-) -> Digest | None:
-    permitted = require_or_create(connection, context, actor, name)
-    blob = _source(connection, context, actor, digest, source)
-    if blob is None:
-        return None
     lease = context.config.lease_seconds
-    db.blobs.link(
-        connection, repository_id=permitted.repository_id, blob_id=blob.id, digest=digest, size=blob.size, lease=lease
-    )
-    return digest
+
+    def find(connection: Connection) -> db.blobs.LinkedBlob | None:
+        if source is None:
+            return db.blobs.find_anywhere(connection, actor.user_id or 0, digest)
+        repository_id = permissions.find_pullable(connection, actor, source, public=context.public)
+        return db.blobs.find(connection, repository_id, digest) if repository_id is not None else None
+
+    def change(connection: Connection) -> Digest | None:
+        target = require_or_create(connection, context, actor, name).repository_id
+        blob = find(connection)
+        if blob is None:
+            return None
+        db.blobs.link(connection, repository_id=target, blob_id=blob.id, digest=digest, size=blob.size, lease=lease)
+        return digest
+
+    await require_push(context, actor, name)
+    if await context.database.read(find) is None:
+        return None
+    return await context.database.write(change)
 
 
 def _check_range(name: RepositoryName, upload: Upload, content_range: tuple[int, int] | None, body: Body) -> None:
@@ -358,40 +341,25 @@ async def _keep(context: Context, stored: str, segment: Segment, hasher: Hasher 
 
 
 async def _record(
-    context: Context, actor: Actor, name: RepositoryName, digest: Digest, size: int, key: str, began: float
+    context: Context, actor: Actor, name: RepositoryName, digest: Digest, size: int, key: str, began: int
 ) -> None:
     """Record the stored bytes as a blob of the repository. Bytes that are not needed are deleted.
 
     If the transaction itself fails, it is unknown whether there is a row. The bytes are then left to the collector.
     """
+    lease = context.config.lease_seconds
+
+    def add(connection: Connection) -> str | None:
+        if boot.running() - began > MAX_SECONDS_TO_ROW * SECOND:
+            msg = "The server was stopped for too long between storing the blob and recording it. Push it again."
+            raise Unavailable(msg)
+        target = require_or_create(connection, context, actor, name).repository_id
+        return db.blobs.add(connection, repository_id=target, digest=digest, size=size, storage_key=key, lease=lease)
+
     try:
-        unused = await context.database.write(_add, context, actor, name, digest, size, key, began)
+        unused = await context.database.write(add)
     except (Unauthorized, NameUnknown):
         await context.blobs.delete(key)
         raise
     if unused is not None:
         await context.blobs.delete(unused)
-
-
-def _add(
-    connection: Connection,
-    context: Context,
-    actor: Actor,
-    name: RepositoryName,
-    digest: Digest,
-    size: int,
-    key: str,
-    began: float,
-) -> str | None:
-    if _clock() - began > MAX_SECONDS_TO_ROW:
-        msg = "The server was stopped for too long between storing the blob and recording it. Push it again."
-        raise Unavailable(msg)
-    permitted = require_or_create(connection, context, actor, name)
-    return db.blobs.add(
-        connection,
-        repository_id=permitted.repository_id,
-        digest=digest,
-        size=size,
-        storage_key=key,
-        lease=context.config.lease_seconds,
-    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from polly_dockers import __version__, api_types
 from polly_dockers.errors import NotFound
-from polly_dockers.model import Role
+from polly_dockers.model import ROLE_FOR, Action, Role
 from polly_dockers.web.api import account, audit, invitations, members, openapi, params, repositories, retention, trash
 from polly_dockers.web.api.routing import ANYONE, EITHER, OPTIONAL, PASSWORD, Route, Table
 from polly_dockers.web.response import Response
@@ -65,11 +65,11 @@ _TABLE: Final = Table((
     Route("DELETE", f"{_ORG}/repository", trash.delete,
           "Move a docker repository, a tag or a commit to the trash; with preview, return what would be deleted",
           query=(params.NAME, params.TAG, trash.COMMIT, params.PREVIEW), response=api_types.TrashItem,
-          role=Role.admin),
+          role=ROLE_FOR[Action.delete]),
     Route("GET", f"{_ORG}/trash", trash.page, "The items in the trash",
           query=(params.LIMIT, params.CURSOR), response=api_types.Trash),
     Route("POST", f"{_ORG}/trash", trash.restore, "Restore an item from the trash",
-          body=api_types.Restore, response=api_types.TrashItem, role=Role.admin, errors=(409,)),
+          body=api_types.Restore, response=api_types.TrashItem, role=ROLE_FOR[Action.delete], errors=(409,)),
     Route("GET", f"{_ORG}/policy", retention.page, "The policies: what is kept",
           query=(params.LIMIT, params.CURSOR), response=api_types.Policies),
     Route("PUT", f"{_ORG}/policy", retention.update,
