@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers import db
 from polly_dockers.auth import members, passwords, permissions, refusals
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import BadRequest, Busy, InvitationUnknown, TooManyRequests, Unauthorized, Unavailable
+from polly_dockers.errors import BadRequest, InvitationUnknown, Unauthorized, Unavailable
 from polly_dockers.model import Actor, Role, parse_email
 from polly_dockers.system.durations import DAY
 
@@ -111,14 +111,8 @@ async def accept(context: Context, caller: SignedIn, code: str, address: str) ->
         permissions.require_alive(connection, caller.actor)
         return caller.actor.user_id or 0
 
-    try:
-        async with context.throttles.attempt(context.database, caller.email, address) as attempt:
-            found = await _find(context, attempt, code, caller.email)
-    except Busy:  # no code was checked, so none was refused
-        raise
-    except TooManyRequests:
-        refusals.remember(context, caller.email, address)
-        raise
+    async with refusals.attempt(context, caller.email, address) as attempt:
+        found = await _find(context, attempt, code, caller.email)
     if found is None:
         raise _unknown(context, caller.email, address)
     return await context.database.write(_join, attempt, code, caller.email, address, who)
@@ -135,21 +129,15 @@ async def accept_with_password(context: Context, code: str, email: str, password
     """
     email = parse_email(email)
     hashed, known = "", None
-    try:
-        async with context.throttles.attempt(context.database, email, address) as attempt:
-            found = await _find(context, attempt, code, email)
-            if found is not None:
-                passwords.checked(password)
-                known = await context.database.read(db.accounts.user, email)
-                if known is None:
-                    hashed = await context.passwords.hash(password)
-                else:
-                    await _check(context, attempt, known, password)
-    except Busy:  # as above
-        raise
-    except (TooManyRequests, Unauthorized):
-        refusals.remember(context, email, address)
-        raise
+    async with refusals.attempt(context, email, address) as attempt:
+        found = await _find(context, attempt, code, email)
+        if found is not None:
+            passwords.checked(password)
+            known = await context.database.read(db.accounts.user, email)
+            if known is None:
+                hashed = await context.passwords.hash(password)
+            else:
+                await _check(context, attempt, known, password)
     if found is None:
         raise _unknown(context, email, address)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
 from polly_dockers.db.audit import Event
+from polly_dockers.errors import Busy, TooManyRequests, Unauthorized
 from polly_dockers.system.durations import HOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from sqlalchemy import Connection
 
+    from polly_dockers.auth.throttles import Attempt
     from polly_dockers.context import Context
 
 UNKNOWN: Final = 1000
@@ -33,6 +36,19 @@ def remember(context: Context, email: str, address: str) -> None:
     """Remember a refused sign-in. It is written later, so that the response takes the same time for every email."""
     if len(context.refused) < WAITING or (email, address) in context.refused:
         context.refused[email, address] += 1
+
+
+@contextlib.asynccontextmanager
+async def attempt(context: Context, email: str, address: str) -> AsyncIterator[Attempt]:
+    """``Throttles.attempt``, which remembers a refusal if the block or the limits refuse the sign-in."""
+    try:
+        async with context.throttles.attempt(context.database, email, address) as begun:
+            yield begun
+    except Busy:  # no secret was checked, so none was refused
+        raise
+    except (TooManyRequests, Unauthorized):
+        remember(context, email, address)
+        raise
 
 
 async def write(context: Context, *, everything: bool = False) -> None:

@@ -9,7 +9,7 @@ from polly_dockers import db
 from polly_dockers.auth import access_tokens, permissions, refusals
 from polly_dockers.auth.passwords import NOBODY
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import BadRequest, Busy, TooManyRequests, Unauthorized
+from polly_dockers.errors import BadRequest, Unauthorized
 from polly_dockers.model import Actor, parse_email
 
 if TYPE_CHECKING:
@@ -41,17 +41,11 @@ async def sign_in(context: Context, user: str, secret: str, address: str) -> Sig
         email = parse_email(user)
     except BadRequest:
         email = ""
-    try:
-        async with context.throttles.attempt(context.database, email, address) as attempt:
-            account = await context.database.read(db.accounts.user, email)
-            right = await context.passwords.verify(account.password_hash if account else NOBODY, secret)
-            if not right:
-                await attempt.failed(context.database)
-    except Busy:  # no password was checked, so none was refused
-        raise
-    except TooManyRequests:
-        refusals.remember(context, email, address)
-        raise
+    async with refusals.attempt(context, email, address) as attempt:
+        account = await context.database.read(db.accounts.user, email)
+        right = await context.passwords.verify(account.password_hash if account else NOBODY, secret)
+        if not right:
+            await attempt.failed(context.database)
     if account is None or not right:
         refusals.remember(context, email, address)
         msg = (

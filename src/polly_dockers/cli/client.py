@@ -167,18 +167,17 @@ class Client:
 
     def repositories(self, organisation: str, count: int | None, **query: str) -> api_types.Repositories:
         """Return ``count`` docker repositories (None: all) as one page; ``query`` as in docs/api.md."""
-        path = f"{_path(organisation)}/repositories"
-        return self._collected(path, api_types.Repositories, count, query)
+        return self._collected(f"{_path(organisation)}/repositories", api_types.Repositories, count, query)
 
     def commits(self, organisation: str, repository: str, count: int | None, **query: str) -> api_types.Commits:
         """Return ``count`` commits (None: all) as one page; ``query`` as in docs/api.md."""
-        path, query = f"{_path(organisation)}/commits", {"repository": repository} | query
-        return self._collected(path, api_types.Commits, count, query)
+        query["repository"] = repository
+        return self._collected(f"{_path(organisation)}/commits", api_types.Commits, count, query)
 
     def tags(self, organisation: str, repository: str, count: int | None, **query: str) -> api_types.Tags:
         """Return ``count`` tags (None: all) as one page; ``query`` as in docs/api.md."""
-        path, query = f"{_path(organisation)}/tags", {"repository": repository} | query
-        return self._collected(path, api_types.Tags, count, query)
+        query["repository"] = repository
+        return self._collected(f"{_path(organisation)}/tags", api_types.Tags, count, query)
 
     def delete(self, organisation: str, name: str, *, preview: bool, **what: str) -> api_types.TrashItem:
         """Move a docker repository, or its ``tag`` or ``commit``, to the trash; or return what would be deleted."""
@@ -191,13 +190,11 @@ class Client:
 
     def trash(self, organisation: str, count: int | None) -> api_types.Trash:
         """Return ``count`` items of the trash (None: all) as one page, newest first."""
-        path = f"{_path(organisation)}/trash"
-        return self._collected(path, api_types.Trash, count)
+        return self._collected(f"{_path(organisation)}/trash", api_types.Trash, count)
 
     def policies(self, organisation: str) -> api_types.Policies:
         """Return the policy of the organisation, and of all docker repositories with their own, as one page."""
-        path = f"{_path(organisation)}/policy"
-        return self._collected(path, api_types.Policies, None)
+        return self._collected(f"{_path(organisation)}/policy", api_types.Policies, None)
 
     def set_policy(
         self, organisation: str, name: str | None, body: api_types.PolicyUpdate, *, preview: bool, **query: str
@@ -213,13 +210,11 @@ class Client:
 
     def audit(self, organisation: str, count: int | None, **query: str) -> api_types.Audit:
         """Return ``count`` entries of the audit log (None: all) as one page; ``query`` as in docs/api.md."""
-        path = f"{_path(organisation)}/audit"
-        return self._collected(path, api_types.Audit, count, query)
+        return self._collected(f"{_path(organisation)}/audit", api_types.Audit, count, query)
 
     def members(self, organisation: str) -> api_types.Members:
         """Return all members as one page."""
-        path = f"{_path(organisation)}/members"
-        return self._collected(path, api_types.Members, None)
+        return self._collected(f"{_path(organisation)}/members", api_types.Members, None)
 
     def invite(self, organisation: str, body: api_types.InvitationCreate) -> api_types.InvitationCreated:
         """Create an invitation, and return it with its code."""
@@ -227,8 +222,7 @@ class Client:
 
     def invitations(self, organisation: str) -> api_types.Invitations:
         """Return all invitations that are not redeemed, as one page."""
-        path = f"{_path(organisation)}/invitations"
-        return self._collected(path, api_types.Invitations, None)
+        return self._collected(f"{_path(organisation)}/invitations", api_types.Invitations, None)
 
     def revoke_invitation(self, organisation: str, email: str) -> None:
         """Revoke an invitation. Raises RequestError with INVITATION_UNKNOWN if there is none."""

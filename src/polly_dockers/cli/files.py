@@ -130,12 +130,12 @@ def replace(path: Path, text: str, *, keep_mode: bool = False) -> None:
     _sync_folder(target.parent)
 
 
-def check_writable(path: Path, size: int = 65_536) -> None:
-    """Raise the OSError that ``replace`` would raise for a content of ``size`` bytes; the file is not changed."""
+def check_writable(path: Path) -> None:
+    """Raise the OSError that ``replace`` would raise for a content of 64 KiB; the file is not changed."""
     target = Path(os.path.realpath(path))
     before = _status(target)
     try:
-        _beside(target, b" " * size, PRIVATE, before).unlink()
+        _beside(target, b" " * 65_536, PRIVATE, before).unlink()
     except OSError as error:
         if before is None or error.errno not in _IN_PLACE:
             raise
@@ -191,24 +191,19 @@ def _lock(path: Path, flags: int, deadline: float) -> int | None:
 
 
 def _wait(descriptor: int, path: Path, deadline: float) -> None:
-    import fcntl
+    from polly_dockers.system import locks  # not on Windows
 
     pause = 0.002
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    try:
+        while not locks.try_acquire(descriptor):
             if time.monotonic() > deadline:
                 message = f"another process has held its lock for {LOCK_SECONDS:.0f} seconds"
-                raise BlockingIOError(errno.EAGAIN, message, str(path)) from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            return
-        else:
-            return
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+                raise BlockingIOError(errno.EAGAIN, message, str(path))
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def _is(descriptor: int, path: Path) -> bool:

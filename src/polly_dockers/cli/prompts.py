@@ -77,9 +77,9 @@ def of_environment(text: str, what: str = "the password") -> str:
         raise UsageError(error.message) from error
 
 
-def yes(message: str, *, default: bool = False) -> bool:
+def yes(message: str) -> bool:
     """Return whether the person answers yes."""
-    return bool(_answer("confirm", message, default=default))
+    return bool(_answer("confirm", message, default=False))
 
 
 def _validator(check: Callable[[str], str | None] | None, *, empty: bool = False) -> Callable[[str], bool | str]:

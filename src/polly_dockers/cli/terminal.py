@@ -30,9 +30,9 @@ def shows() -> bool:
     return sys.stdout.isatty()
 
 
-def colours(stream: TextIO | None = None) -> bool:
-    """Return whether stdout, or another stream, may be coloured (https://no-color.org)."""
-    return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def colours(stream: TextIO) -> bool:
+    """Return whether a stream may be coloured (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @contextlib.contextmanager

@@ -88,15 +88,11 @@ def _unusable(folder: Path, error: BaseException) -> Unavailable:
     return Unavailable(msg)
 
 
-def _renew_keys(connection: Connection) -> None:
+def _before_start(connection: Connection) -> None:
+    db.clock.observe(connection)
     if not db.keys.every(connection):
         db.keys.add(connection, *new_key())
     db.keys.remove_outlived(connection)
-
-
-def _before_start(connection: Connection) -> None:
-    db.clock.observe(connection)
-    _renew_keys(connection)
 
 
 async def delete_outlived_keys(context: Context) -> None:

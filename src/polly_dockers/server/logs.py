@@ -54,18 +54,13 @@ def set_up(config: Config) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    wrapper = structlog.make_filtering_bound_logger(level)
     if config.log_format == "json":
-        structlog.configure(
-            processors=[*shared, structlog.processors.JSONRenderer(serializer=_json)],
-            wrapper_class=wrapper,
-            logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", STDERR)),
-            cache_logger_on_first_use=True,
-        )
+        rendering: list[Any] = [structlog.processors.JSONRenderer(serializer=_json)]
     else:
-        structlog.configure(
-            processors=[*shared, _escaped, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _encoded],
-            wrapper_class=wrapper,
-            logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", STDERR)),
-            cache_logger_on_first_use=True,
-        )
+        rendering = [_escaped, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _encoded]
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", STDERR)),
+        cache_logger_on_first_use=True,
+    )

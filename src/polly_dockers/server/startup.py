@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log: Final = structlog.get_logger("polly.server")
 
 
-def _listen(address: str, option: str = "--listen") -> socket.socket:
+def _listen(address: str, option: str) -> socket.socket:
     """A listening socket. Raises Unavailable that names the option if the address can't be used."""
     host, port = split_address(address)
     try:
@@ -50,12 +50,17 @@ def _listen(address: str, option: str = "--listen") -> socket.socket:
     return listener
 
 
-def check_address(config: Config) -> None:
-    """Raise Unavailable if an address can't be used, before anything is made."""
-    listeners = [_listen(config.listen)]
+def _listen_all(config: Config) -> list[socket.socket]:
+    """The main socket and, if it has an address, that of the metrics. Raises Unavailable as ``_listen``."""
+    listeners = [_listen(config.listen, "--listen")]
     if config.metrics_listen:
         listeners.append(_listen(config.metrics_listen, "--metrics-listen"))
-    for listener in listeners:
+    return listeners
+
+
+def check_address(config: Config) -> None:
+    """Raise Unavailable if an address can't be used, before anything is made."""
+    for listener in _listen_all(config):
         listener.close()
 
 
@@ -69,9 +74,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
     data_folder.hold_version(config.data)
     certificates = Certificates(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
     with ownership.acting(None):  # only root may be allowed to use a port below 1024
-        listeners = [_listen(config.listen)]
-        if config.metrics_listen:
-            listeners.append(_listen(config.metrics_listen, "--metrics-listen"))
+        listeners = _listen_all(config)
     data_folder.try_writes(config.data)
     set_up(config)
     write_running(config)

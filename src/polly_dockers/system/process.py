@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
 INTERRUPTED = 130
@@ -79,19 +79,8 @@ def undone_by_signals() -> Iterator[None]:
 
     The exit code is 128 plus the signal's number. A signal that is ignored, as by nohup, stays ignored.
     """
-    if threading.current_thread() is not threading.main_thread():
+    with _handled(_ENDING, lambda handler: handler is signal.SIG_DFL, _end):
         yield
-        return
-    before = {}
-    for name in _ENDING:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            before[number] = signal.signal(number, _end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -102,21 +91,32 @@ def held_signals() -> Iterator[list[int]]:
     process by default, still does so.
     """
     held: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield held
-        return
-    before = {}
-    for name in ("SIGINT", *_ENDING):
-        number = getattr(signal, name, None)
-        if number is not None and callable(signal.getsignal(number)):
-            before[number] = signal.signal(number, lambda number, _: held.append(number))
     try:
-        yield held
+        with _handled(("SIGINT", *_ENDING), callable, lambda number, _: held.append(number)):
+            yield held
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+@contextlib.contextmanager
+def _handled(
+    names: Iterable[str], chosen: Callable[[object], bool], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Let a handler receive signals in the block: those of ``names`` whose present handler is ``chosen``.
+
+    Only the main thread can set handlers, so in another one nothing changes.
+    """
+    before = {}
+    for name in names if threading.current_thread() is threading.main_thread() else ():
+        number = getattr(signal, name, None)
+        if number is not None and chosen(signal.getsignal(number)):
+            before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:

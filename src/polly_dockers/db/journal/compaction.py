@@ -17,7 +17,7 @@ import os
 import secrets
 import shutil
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from polly_dockers.db.journal import frames, records, snapshot, state
 from polly_dockers.db.sqlite import FILE, exclusive, now, open_engine
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Connection
+
+T = TypeVar("T")
 
 PART: Final = ".part"
 SLACK: Final = 64 << 20
@@ -182,15 +184,22 @@ class _Behind:
 
     def read(self, rest: Callable[[float], None]) -> int:
         """Read what was appended since; returns the number of new batches. ``rest`` is as in ``compact``."""
-        known, began = len(self.before), time.monotonic()
+        known = len(self.before)
         for path in frames.files(self._folder):
             if frames.number(path) <= self._last:
                 continue
-            for batch, previous, begin in frames.heads_from(path, self._seen.get(path, 0)):
+            for batch, previous, begin in _paced(frames.heads_from(path, self._seen.get(path, 0)), rest):
                 self.before[batch], self._seen[path] = previous, begin
-                rest(time.monotonic() - began)
-                began = time.monotonic()
         return len(self.before) - known
+
+
+def _paced(found: Iterator[T], rest: Callable[[float], None]) -> Iterator[T]:
+    """The items, with a call of ``rest`` after each: as in ``compact``, with the seconds that the item took."""
+    began = time.monotonic()
+    for each in found:
+        yield each
+        rest(time.monotonic() - began)
+        began = time.monotonic()
 
 
 def write(part: Path, found: Iterator[records.Batch], rest: Callable[[float], None]) -> int:
@@ -198,12 +207,9 @@ def write(part: Path, found: Iterator[records.Batch], rest: Callable[[float], No
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     count = 0
     with os.fdopen(fd, "wb") as file:
-        began = time.monotonic()
-        for batch in found:
+        for batch in _paced(found, rest):
             file.write(frames.frame(batch.id, batch.previous, batch.records))
             count += 1
-            rest(time.monotonic() - began)
-            began = time.monotonic()
         file.flush()
         os.fsync(fd)
     return count
@@ -211,13 +217,11 @@ def write(part: Path, found: Iterator[records.Batch], rest: Callable[[float], No
 
 def compare(part: Path, count: int, last: int, rest: Callable[[float], None]) -> None:
     """Raise Unavailable if the file does not hold ``count`` batches that follow each other up to ``last``."""
-    at, seen, began = 0, 0, time.monotonic()
-    for head, previous, _ in frames.heads_from(part, 0):
+    at, seen = 0, 0
+    for head, previous, _ in _paced(frames.heads_from(part, 0), rest):
         if previous != at:
             break
         at, seen = head, seen + 1
-        rest(time.monotonic() - began)
-        began = time.monotonic()
     if (at, seen) != (last, count):
         msg = f"{part} can't be read back as it was written. The journal was not changed."
         raise Unavailable(msg)

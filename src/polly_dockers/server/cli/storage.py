@@ -267,7 +267,6 @@ def run_usage(
     It counts separately what its tags need, what only older commits need, and what is in the trash. A blob that several
     repositories share is counted in each of them, but stored once.
     """
-    from polly_dockers import db  # noqa: PLC0415 - only what a command needs is imported
 
     async def measure(context: Context) -> tuple[list[db.usage.Usage], tuple[int, int]]:
         await fold(context)
