@@ -12,6 +12,7 @@ from polly_dockers.auth import permissions
 from polly_dockers.db.accounts import Member
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import LastAdmin, MemberExists, MemberUnknown, OrganisationExists, OrganisationUnknown
+from polly_dockers.formatting import counted
 from polly_dockers.model import Actor, Role, parse_slug
 
 if TYPE_CHECKING:
@@ -181,8 +182,7 @@ def create_organisation(connection: Connection, slug: str, *, create_on_push: bo
 def describe_contents(connection: Connection, slug: str) -> str:
     """How many repositories and members an organisation has, in words. Raises OrganisationUnknown."""
     row = db.accounts.organisation_totals(connection, find_organisation(connection, slug))
-    repositories = "1 repository" if row.repositories == 1 else f"{row.repositories} repositories"
-    return f"{repositories} and {row.members} member{'' if row.members == 1 else 's'}"
+    return f"{counted(row.repositories, 'repository')} and {counted(row.members, 'member')}"
 
 
 def find_organisation(connection: Connection, slug: str) -> int:

@@ -67,6 +67,16 @@ def show(columns: Sequence[Column], rows: Iterable[Row], *, aside: bool = False)
         print(line, file=stream)
 
 
+def display(output: str, value: object, columns: Sequence[Column], rows: Sequence[Row], empty: str = "") -> None:
+    """Print what --output wants: the value as JSON, or the rows as a table. ``empty`` is said in place of no rows."""
+    if output == "json":
+        document(value)
+    elif rows or not empty:
+        show(columns, rows)
+    else:
+        terminal.say(empty)
+
+
 def _width(stream: TextIO) -> int:
     """Return how many columns the terminal of a stream has; COLUMNS overrides it."""
     if stream is sys.stdout or os.environ.get("COLUMNS"):

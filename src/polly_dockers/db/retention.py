@@ -25,6 +25,7 @@ from polly_dockers.db.schema import (
     tags,
 )
 from polly_dockers.db.statement import Statement
+from polly_dockers.formatting import counted
 from polly_dockers.system.durations import HOUR, SECOND, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
@@ -409,7 +410,7 @@ def move_to_trash(
                 organisation_id=organisation_id,
                 by=audit.POLICY,
                 address="",
-                detail=f"{item.commits} commit{'' if item.commits == 1 else 's'}",
+                detail=counted(item.commits, "commit"),
             )
             moved += 1
         if len(group) > BATCH:

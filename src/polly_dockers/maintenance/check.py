@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from polly_dockers import db
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
@@ -38,16 +40,15 @@ PIECE: Final = 1 << 20
 """Bytes that are read and hashed at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(msgspec.Struct, frozen=True):
     """Something that a check found wrong."""
 
     what: str
     """One sentence for the operator."""
     images: tuple[str, ...] = ()
     """Images that can't be pulled completely because of it, as ``organisation/name[:tag]@digest``."""
-    mended: str = ""
-    """What was done about it; empty for nothing."""
+    repaired: str = msgspec.field(default="", name="mended")
+    """What was done about it; empty for nothing. The JSON of the command, which is documented, has an older name."""
     whole: bool = False
     """Whether it is repaired. A blob that was only set aside is not: it has to be pushed again."""
 

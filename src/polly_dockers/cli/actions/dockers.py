@@ -75,10 +75,8 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     terminal.success("docker repository generation")
     if "/" in name and given.strip() == name:
         terminal.say(f"It is in the organisation {organisation}.")
-    if output == "json":
-        tables.document(item)
-    else:
-        tables.show([Column("docker name", own_line=True), Column("description")], [(item.path, item.description)])
+    columns = [Column("docker name", own_line=True), Column("description")]
+    tables.display(output, item, columns, [(item.path, item.description)])
 
 
 def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
@@ -171,10 +169,7 @@ def update(
         sparse_indexes=sparse,
     )  # fmt: skip
     terminal.success("Docker information updated")
-    if output == "json":
-        tables.document(item)
-    else:
-        tables.show(_REPOSITORY, [_repository_row(item)])
+    tables.display(output, item, _REPOSITORY, [_repository_row(item)])
 
 
 def ask_name(call: Call, least: api_types.Role = "reader") -> str:

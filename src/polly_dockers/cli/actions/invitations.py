@@ -33,11 +33,8 @@ def add(call: Call, email: str | None, role: api_types.Role | None, output: str)
     invited = terminal.clean(made.email)
     with undone_unless_handed_out(lambda: session.client.revoke_invitation(organisation, made.email)):
         terminal.success(f"{invited} is invited to {organisation}")
-        if output == "json":
-            tables.document(made)
-        else:
-            columns = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
-            tables.show(columns, [(made.email, made.role, made.code, tables.date(made.expires_at))])
+        columns = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
+        tables.display(output, made, columns, [(made.email, made.role, made.code, tables.date(made.expires_at))])
     server = shlex.quote(session.server)
     terminal.say(
         f"Give them the code; it is not shown again. They join with: polly members accept --server {server} "
@@ -49,12 +46,9 @@ def pending(call: Call, output: str) -> None:
     """Print who is invited and has not joined yet."""
     session = call.session
     items = session.client.invitations(session.organisation).items
-    if output == "json":
-        tables.document(items)
-    elif items:
-        tables.show(_INVITATION, [(each.email, each.role, tables.date(each.expires_at)) for each in items])
-    else:
-        terminal.say(f"Nobody is invited to {session.organisation}. To invite somebody, run: polly members add")
+    rows = [(each.email, each.role, tables.date(each.expires_at)) for each in items]
+    empty = f"Nobody is invited to {session.organisation}. To invite somebody, run: polly members add"
+    tables.display(output, items, _INVITATION, rows, empty)
 
 
 def accept(

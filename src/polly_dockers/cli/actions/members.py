@@ -23,16 +23,13 @@ def list_(call: Call, output: str) -> None:
     session = call.session
     items = session.client.members(session.organisation).items
     invited = session.client.invitations(session.organisation).items
-    if output == "json":
-        members = [{**msgspec.to_builtins(each), "status": "member"} for each in items]
-        waiting = [
-            {"email": each.email, "role": each.role, "joined_at": None, "status": "invited", "until": each.expires_at}
-            for each in invited
-        ]
-        tables.document(members + waiting)
-        return
+    members = [{**msgspec.to_builtins(each), "status": "member"} for each in items]
+    waiting = [
+        {"email": each.email, "role": each.role, "joined_at": None, "status": "invited", "until": each.expires_at}
+        for each in invited
+    ]
     waiting_rows = [(each.email, each.role, tables.date(each.expires_at, "invited until ")) for each in invited]
-    tables.show(_MEMBER, [*map(_row, items), *waiting_rows])
+    tables.display(output, members + waiting, _MEMBER, [*map(_row, items), *waiting_rows])
 
 
 def set_role(call: Call, email: str | None, role: api_types.Role | None, output: str) -> None:
@@ -47,10 +44,7 @@ def set_role(call: Call, email: str | None, role: api_types.Role | None, output:
     item = session.client.set_role(session.organisation, email, role)
     call.remember("polly members set-role", email=email, role=role)
     terminal.success(f"{terminal.clean(item.email)} is {item.role} of {session.organisation}")
-    if output == "json":
-        tables.document(item)
-    else:
-        tables.show(_MEMBER, [_row(item)])
+    tables.display(output, item, _MEMBER, [_row(item)])
 
 
 def remove(call: Call, email: str | None, *, yes: bool) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
 from polly_dockers.cli import listing, tables, terminal, times
 from polly_dockers.cli.errors import UsageError
 from polly_dockers.cli.tables import Column
-from polly_dockers.formatting import size
+from polly_dockers.formatting import counted, size
 
 if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
@@ -66,13 +66,7 @@ class Wanted:
 
     def options(self) -> dict[str, str | bool | None]:
         """Return the options for the command in one line."""
-        return {
-            "younger_than": self.younger_than,
-            "newest": str(self.newest) if self.newest is not None else None,
-            "pulled_within": self.pulled_within,
-            "keep_everything": self.keep_everything,
-            "inherit": self.inherit,
-        }
+        return asdict(self) | {"newest": str(self.newest) if self.newest is not None else None}
 
 
 def run(
@@ -110,16 +104,13 @@ def _show(call: Call, name: str | None, output: str) -> None:
     call.remember("polly dockers policy", place)
     if path is not None:
         found.items = [each for each in found.items if each.repository == path]
-    if output == "json":
-        tables.document(found)
-        return
     every = (f"all others of {organisation}" if found.items else f"all of {organisation}", _words(found.organisation))
     own = [(each.repository, _words(each.policy)) for each in found.items]
     if path is not None:
         rows = own or [(path, f"{_words(found.organisation)}, as all of {organisation}")]
     else:
         rows = [every, *own]
-    tables.show(_POLICY, rows)
+    tables.display(output, found, _POLICY, rows)
 
 
 def _preview(call: Call, name: str | None, as_of: str | None, output: str, *, every: bool) -> None:
@@ -242,9 +233,9 @@ def _tell(seen: api_types.PolicyChange, what: str, *, every: bool, later: bool, 
 
 def _much(preview: api_types.PolicyPreview) -> str:
     least = "" if preview.complete else "at least "
-    images = f"{preview.manifests} image{'' if preview.manifests == 1 else 's'}"
-    commits = f"{preview.commits} commit{'' if preview.commits == 1 else 's'}"
-    return f"{least}{images} with {commits}, {size(preview.size)}"
+    return (
+        f"{least}{counted(preview.manifests, 'image')} with {counted(preview.commits, 'commit')}, {size(preview.size)}"
+    )
 
 
 def _seconds(text: str | None, option: str) -> int | None:

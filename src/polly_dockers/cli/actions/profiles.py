@@ -29,24 +29,18 @@ def list_(call: Call, output: str) -> None:
     known = profiles.load()
     call.remember("polly profiles list")
     every = sorted(known.by_name.items())
-    if output == "json":
-        hidden = {"token", "docker_tokens", "borrowed"}
-        tables.document(
-            [
-                {"name": name, "current": name == known.current}
-                | {key: value for key, value in each._asdict().items() if key not in hidden}
-                for name, each in every
-            ]
-        )
-    elif every:
-        rows = [
-            (name, each.email, each.server, "yes" if name == known.current else "", each.organisation or "-",
-             tables.date(each.expires_at))
-            for name, each in every
-        ]  # fmt: skip
-        tables.show(_PROFILE, rows)
-    else:
-        terminal.say("You are not signed in. Run: polly login --server URL")
+    hidden = {"token", "docker_tokens", "borrowed"}
+    items = [
+        {"name": name, "current": name == known.current}
+        | {key: value for key, value in each._asdict().items() if key not in hidden}
+        for name, each in every
+    ]
+    rows = [
+        (name, each.email, each.server, "yes" if name == known.current else "", each.organisation or "-",
+         tables.date(each.expires_at))
+        for name, each in every
+    ]  # fmt: skip
+    tables.display(output, items, _PROFILE, rows, "You are not signed in. Run: polly login --server URL")
 
 
 def use(call: Call) -> None:

@@ -51,15 +51,12 @@ def list_(call: Call, output: str) -> None:
     """Print the access tokens that work. The one of this sign-in is marked."""
     items = call.session.client.tokens()
     call.remember("polly tokens list")
-    if output == "json":
-        tables.document(items)
-        return
     rows = [
         (each.id, f"{each.label or '-'}{' (this one)' if each.current else ''}", each.scope,
          tables.date(each.last_used_at), tables.date(each.expires_at), tables.date(each.created_at))
         for each in items
     ]  # fmt: skip
-    tables.show(_TOKEN, rows)
+    tables.display(output, items, _TOKEN, rows)
 
 
 def create(call: Call, wanted: Wanted, output: str) -> None:

@@ -9,7 +9,7 @@ from polly_dockers.cli import listing, prompts, repository_names, tables, termin
 from polly_dockers.cli.actions.dockers import ask_name
 from polly_dockers.cli.errors import CommandError, UsageError
 from polly_dockers.cli.tables import Column
-from polly_dockers.formatting import size
+from polly_dockers.formatting import counted, size
 
 if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
@@ -86,12 +86,8 @@ def list_(call: Call, output: str, *, every: bool) -> None:
     organisation = session.organisation
     page = session.client.trash(organisation, None if every else listing.SHORT)
     call.remember("polly dockers trash", all=every)
-    if output == "json":
-        tables.document(page.items)
-    elif page.items:
-        tables.show(_ITEM, [_row(each) for each in page.items])
-    else:
-        terminal.say(f"The trash of {organisation} is empty.")
+    rows = [_row(each) for each in page.items]
+    tables.display(output, page.items, _ITEM, rows, f"The trash of {organisation} is empty.")
     if len(page.items) < page.total:
         terminal.say(f"{len(page.items)} of {page.total} items; --all lists all of them.")
 
@@ -170,7 +166,7 @@ def _named(item: api_types.TrashItem) -> str:
 
 def _consequences(item: api_types.TrashItem) -> str:
     """Return a sentence that says what would be deleted, and its size."""
-    commits = f"{item.commits} commit{'' if item.commits == 1 else 's'}"
+    commits = counted(item.commits, "commit")
     if item.kind == "tag":
         return f"This deletes {_named(item)}. Its commits stay, as inactive commits, and can be pulled by their digest."
     if item.kind == "repository":

@@ -73,50 +73,45 @@ def run_audit(
     if "" in {by, name}:
         msg = f"{'--by' if by == '' else '--name'} is empty. Give a value, or leave the option out."
         raise BadRequest(msg)
-    if name is not None and org is None and "/" not in name:
-        msg = f"--name {name!r} is in which organisation? Use --name ORG/{name}, or --org ORG --name {name}."
-        raise BadRequest(msg)
     wanted = Wanted(
         event=event,
         token_events=all_events or event is not None,
         by=by.lower() if by is not None else None,
-        path=f"{org}/{name}" if name is not None and org is not None and not name.startswith(f"{org}/") else name,
+        path=_path(org, name),
         since=_moment(since, "--since", end=False),
         until=_moment(until, "--until", end=True),
     )
     if problem := audit_filter.problem(by, wanted.since, wanted.until):
         raise BadRequest(problem)
-
-    async def read(context: Context) -> list[Audited]:
-        found: list[Audited] = []
-        after: int | None = None
-        while len(found) < latest:
-            page, after = await context.database.read(_entries, org, wanted, after, min(latest - len(found), PAGE))
-            found += page
-            if after is None:
-                break
-        return found
-
-    entries = folder.run(data, read)
+    entries = folder.run(data, lambda context: _read(context, org, wanted, latest))
     if output == "json":
-        names = ("event", "by", "address", "subject", "detail")
-        tables.document([{"at": moment(each.at), **{name: getattr(each, name) for name in names}} for each in entries])
-        return
-    lines = [
-        (
-            tables.date(moment(each.at)),
-            each.event,
-            each.by or "-",
-            each.address or "-",
-            each.subject or "-",
-            each.detail,
-        )
-        for each in entries
-    ]
-    if lines:
-        tables.show(_ENTRY, lines)
+        tables.document([_item(each) for each in entries])
+    elif entries:
+        tables.show(_ENTRY, [_row(each) for each in entries])
     else:
         print("The audit log has no such entry.", file=sys.stderr)
+
+
+def _path(org: str | None, name: str | None) -> str | None:
+    """The path of the docker repository that --org and --name select; None without --name. Raises BadRequest."""
+    if name is None or (org is not None and name.startswith(f"{org}/")):
+        return name
+    if org is None and "/" not in name:
+        msg = f"--name {name!r} is in which organisation? Use --name ORG/{name}, or --org ORG --name {name}."
+        raise BadRequest(msg)
+    return f"{org}/{name}" if org is not None else name
+
+
+async def _read(context: Context, org: str | None, wanted: Wanted, latest: int) -> list[Audited]:
+    """The ``latest`` newest entries that are wanted, of one organisation or of all."""
+    found: list[Audited] = []
+    after: int | None = None
+    while len(found) < latest:
+        page, after = await context.database.read(_entries, org, wanted, after, min(latest - len(found), PAGE))
+        found += page
+        if after is None:
+            break
+    return found
 
 
 def _entries(
@@ -124,6 +119,16 @@ def _entries(
 ) -> tuple[list[Audited], int | None]:
     found = members.find_organisation(connection, org) if org is not None else None
     return db.audit.page(connection, found, wanted=wanted, after=after, limit=limit)
+
+
+def _item(entry: Audited) -> dict[str, str]:
+    names = ("event", "by", "address", "subject", "detail")
+    return {"at": moment(entry.at), **{name: getattr(entry, name) for name in names}}
+
+
+def _row(entry: Audited) -> tables.Row:
+    who = (entry.by or "-", entry.address or "-", entry.subject or "-")
+    return (tables.date(moment(entry.at)), entry.event, *who, entry.detail)
 
 
 def _moment(text: str | None, option: str, *, end: bool) -> int | None:

@@ -34,10 +34,8 @@ def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     signing = db.keys.signing(found)
     at = moment if output == "json" else _date
     lines = [(key.kid, at(key.created_at), _use(key, signing, found, at)) for key in reversed(found)]
-    if output == "json":
-        tables.document([dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines])
-        return
-    tables.show([tables.Column(title) for title in ("key", "created at", "use")], lines)
+    items = [dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines]
+    tables.display(output, items, [tables.Column(title) for title in ("key", "created at", "use")], lines)
 
 
 def _use(key: Key, signing: Key, found: Sequence[Key], at: Callable[[int], str]) -> str:

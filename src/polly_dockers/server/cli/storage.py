@@ -184,7 +184,7 @@ def run_check(
 def _print_checked(seen: Checked) -> None:
     """Print the damage that was found on stderr, and the result on stdout."""
     for found in seen.damages:
-        print(f"{found.what}{f' It is {found.mended}.' if found.mended else ''}", file=sys.stderr)
+        print(f"{found.what}{f' It is {found.repaired}.' if found.repaired else ''}", file=sys.stderr)
         for image in found.images:
             print(f"  {image}", file=sys.stderr)
     print(
@@ -198,11 +198,11 @@ def _print_checked(seen: Checked) -> None:
 
 def _verdict(seen: Checked) -> str:
     """The result of a check in words. It does not say that data is right which was not read."""
-    count, mended = len(seen.damages), sum(found.whole for found in seen.damages)
-    if mended and mended == count:
+    count, repaired = len(seen.damages), sum(found.whole for found in seen.damages)
+    if repaired and repaired == count:
         return f"{count} {_was(count)} wrong and {_was(count)} repaired; nothing is wrong now."
     if count:
-        more = f", {mended} of which {'is' if mended == 1 else 'are'} repaired" if mended else ""
+        more = f", {repaired} of which {'is' if repaired == 1 else 'are'} repaired" if repaired else ""
         return f"{count} {'is' if count == 1 else 'are'} wrong{more}."
     unread = seen.blobs - seen.hashed
     if unread == 0:
