@@ -338,8 +338,9 @@ class Collecting(RuleBasedStateMachine):
                 assert db.garbage.purge_repository(self.connection, item, place.id, LEASE) is None
         claimed = db.trash.claim(self.connection, item)
         at = [number for number, place in enumerate(self.places) if place.item is not None and place.item.id == item.id]
-        assert claimed == (bool(at) or item == self.organisation_item)
-        if item == self.organisation_item:
+        of_organisation = self.organisation_item is not None and item.id == self.organisation_item.id
+        assert claimed == (bool(at) or of_organisation)
+        if of_organisation:  # also if it was claimed before: then it looks different
             self.organisation_claimed, at = True, [0, 1]
         for number in at:
             self.places[number].claimed = True
