@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import Digest, RepositoryName, Tag
@@ -13,8 +13,8 @@ from polly_dockers.web.response import Response
 if TYPE_CHECKING:
     from polly_dockers.web.request import Request
 
-MAX_TAGS = 100
-"""Largest number of ``tag`` parameters in one PUT."""
+MAX_TAGS: Final = 50
+"""Largest number of ``tag`` parameters in one PUT. Each has a header in the response, and some clients accept 100."""
 
 
 def _reference(text: str) -> Digest | Tag:
