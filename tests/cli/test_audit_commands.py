@@ -23,7 +23,7 @@ def test_the_log_of_an_organisation(server: Server, ann: User) -> None:
     assert items[1]["detail"] == digest
     assert {item["address"] for item in items} == {"127.0.0.1"}
     table = ann.ok("audit", "list", "--event", "push", "--latest", "1").out
-    assert table.splitlines()[0].split() == ["event", "subject", "by", "at", "from", "detail"]
+    assert table.splitlines()[0].split() == ["at", "event", "by", "from", "subject", "detail"]
     assert f"{items[1]['subject']} " in table
     assert len(table.splitlines()) == 2
 

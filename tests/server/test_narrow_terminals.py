@@ -65,7 +65,7 @@ def test_usage_has_its_figures_below_the_name(server: Server, columns: int) -> N
 def test_the_audit_log_is_a_table(server: Server, columns: int) -> None:
     """Event and subject are on lines below each other; an entry without details has no empty line."""
     lines = seen(server, "audit", "--event", "push", columns=columns)
-    assert [line.split()[0] for line in lines[:3]] == ["time", "subject", "detail"]
+    assert [line.split()[0] for line in lines[:3]] == ["at", "subject", "detail"]
     assert f"  acme/{LONG}:v1" in lines
     assert lines[-1].startswith("  sha256:")
     assert "" not in seen(server, "audit", columns=columns)
@@ -93,4 +93,4 @@ def test_an_empty_list_says_so(tmp_path: Path, command: tuple[str, ...], said: s
         [BIN / "polly-server", *command, "--data", empty.data], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stderr == said
-    assert not done.stdout.startswith(("repository", "time"))
+    assert not done.stdout.startswith(("repository", "at "))

@@ -1,8 +1,8 @@
 """Tables for people, aligned text for pipes, JSON for programs.
 
-If the terminal is too narrow, the table changes step by step: dates become short; optional columns are left out, from
-the right; the widest column gets its own line, with the others on one to three lines; a cell wider than the terminal
-gets its own line; at last every cell has its own line. A cell is only broken if it is alone on its line, between words.
+Every column is shown at every width. If the terminal is too narrow, the table changes step by step: dates become short;
+the widest column gets its own line, with the others on one to four lines; a cell wider than the terminal gets its own
+line; at last every cell has its own line. A cell is only broken if it is alone on its line, between words.
 """
 
 from __future__ import annotations
@@ -32,23 +32,20 @@ GREEN, YELLOW = "32", "33"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, whether it may be left out, and whether it may get its own line."""
+    """A column: its title, and whether it may get its own line."""
 
     title: str
-    optional: bool = False
     own_line: bool = False
     right: bool = False
     colours: tuple[tuple[str, str], ...] = ()
     """Texts with the colour that each gets."""
     longest: int | None = None
-    """Characters at which a cell is cut on a terminal, between two words."""
+    """Characters at which a cell is cut on a terminal of any width, between two words."""
 
 
 Row = tuple[str, ...]
-_LINES = 3
+_LINES = 4
 """The most lines of a row, without that of the widest column."""
-_NARROW = 20
-"""Characters at which a cell may be cut if nothing else helps."""
 
 
 class Moment(str):
@@ -97,63 +94,52 @@ def document(value: object) -> None:
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, coloured: bool) -> list[str]:
     """Return the lines of a table. ``width`` is that of the terminal; None for a pipe: one line for each row."""
     if width is None:
-        return _grid(columns, rows, range(len(columns)), plain=True, coloured=False)
-    long = _cut(columns, rows, None)
+        return _grid(columns, rows, plain=True, coloured=False)
+    everything = range(len(columns))
+    long = _cut(columns, rows)
     short = [tuple(getattr(cell, "short", cell) for cell in row) for row in long]
     for some in (long, short):
-        if _total(_widths(columns, some), range(len(columns))) <= width:
-            return _grid(columns, some, range(len(columns)), plain=False, coloured=coloured)
-    fitting = _fitting(columns, _widths(columns, short), range(len(columns)), width)
-    if _total(_widths(columns, short), fitting) <= width:
-        return _grid(columns, short, fitting, plain=False, coloured=coloured)
-    narrow = _cut(columns, short, _NARROW)
+        if _total(_widths(columns, some), everything) <= width:
+            return _grid(columns, some, plain=False, coloured=coloured)
     several = range(1, _LINES + 1)
     for some, most, over in (
         (long, 1, False),
         *((short, number, False) for number in several),
-        (narrow, _LINES, False),
         *((short, number, True) for number in several),
-        (narrow, _LINES, True),
     ):
         lines = _lines(columns, _widths(columns, some), width, most, over=over)
         if lines:
             return _wrapped(columns, some, lines, width, coloured=coloured)
-    needed = [index for index, each in enumerate(columns) if not each.optional]
-    return _stacked(columns, short, needed, coloured=coloured)
+    return _stacked(columns, short, coloured=coloured)
 
 
 def _lines(
     columns: Sequence[Column], widths: Sequence[int], width: int, most: int, *, over: bool
 ) -> list[list[int]] | None:
-    """Return which columns stand on which line of a row, as many as fit; None where those that are needed do not.
+    """Return which columns stand on which line of a row; None if they do not fit.
 
     The widest column has the first line or the last, and the others ``most`` lines at most, all but the first indented.
-    ``over``: what is needed and wider than the terminal stands alone on its line, so that one long cell, which the
-    terminal breaks, does not change how all others look.
+    ``over``: what is wider than the terminal stands alone on its line, so that one long cell, which the terminal
+    breaks, does not change how all others look.
     """
-    own = next((index for index, each in enumerate(columns) if each.own_line and not each.optional), None)
+    own = next((index for index, each in enumerate(columns) if each.own_line), None)
     above: list[list[int]] = [[own]] if own == 0 else []
-    rest = [index for index in range(len(columns)) if index != own]
 
     def fits(line: Sequence[int], number: int) -> bool:
-        alone = over and len(line) == 1 and not columns[line[0]].optional
+        alone = over and len(line) == 1
         return alone or _total(widths, line) + len(_GAP) * (number > 0) <= width
 
-    while True:
-        lines = list(above)
-        for index in rest:
-            if lines != above and fits([*lines[-1], index], len(lines) - 1):
-                lines[-1].append(index)
-            else:
-                lines.append([index])
-        if len(lines) - len(above) <= most and all(
-            fits(line, number) for number, line in enumerate(lines) if line != [own]
-        ):
-            return lines + ([[own]] if own else [])
-        optional = [index for index in rest if columns[index].optional]
-        if not optional:
-            return None
-        rest.remove(optional[-1])
+    lines = list(above)
+    for index in range(len(columns)):
+        if index == own:
+            continue
+        if lines != above and fits([*lines[-1], index], len(lines) - 1):
+            lines[-1].append(index)
+        else:
+            lines.append([index])
+    if len(lines) - len(above) > most or not all(fits(line, each) for each, line in enumerate(lines) if line != [own]):
+        return None
+    return lines + ([[own]] if own else [])
 
 
 def date(text: str | None, before: str = "") -> str:
@@ -174,15 +160,9 @@ def date(text: str | None, before: str = "") -> str:
     return shown
 
 
-def _cut(columns: Sequence[Column], rows: Sequence[Row], longest: int | None) -> list[Row]:
-    """Cut the cells that may be cut, at the column's length or at ``longest``."""
-    return [
-        tuple(
-            _shortened(cell, longest or each.longest) if each.longest else cell
-            for each, cell in zip(columns, row, strict=True)
-        )
-        for row in rows
-    ]
+def _cut(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
+    """Cut the cells that are longer than the column's ``longest``."""
+    return [tuple(_shortened(cell, each.longest) for each, cell in zip(columns, row, strict=True)) for row in rows]
 
 
 def _cells(text: str) -> int:
@@ -202,15 +182,6 @@ def _total(widths: Sequence[int], chosen: Sequence[int]) -> int:
     return sum(widths[index] for index in chosen) + len(_GAP) * (len(chosen) - 1)
 
 
-def _fitting(columns: Sequence[Column], widths: Sequence[int], chosen: Sequence[int], width: int) -> list[int]:
-    """Leave out optional columns from the right until the others fit."""
-    kept = list(chosen)
-    for index in reversed(chosen):
-        if _total(widths, kept) > width and columns[index].optional:
-            kept.remove(index)
-    return kept
-
-
 def _line(columns: Sequence[Column], row: Row, widths: Sequence[int], chosen: Iterable[int], *, coloured: bool) -> str:
     cells = []
     for index in chosen:
@@ -221,10 +192,8 @@ def _line(columns: Sequence[Column], row: Row, widths: Sequence[int], chosen: It
     return _GAP.join(cells).rstrip()
 
 
-def _grid(
-    columns: Sequence[Column], rows: Sequence[Row], chosen: Iterable[int], *, plain: bool, coloured: bool
-) -> list[str]:
-    widths, chosen = _widths(columns, rows), list(chosen)
+def _grid(columns: Sequence[Column], rows: Sequence[Row], *, plain: bool, coloured: bool) -> list[str]:
+    widths, chosen = _widths(columns, rows), range(len(columns))
     titles = _line(columns, tuple(each.title for each in columns), widths, chosen, coloured=False)
     lines = [_painted(titles, _BOLD if coloured else None)]
     if not plain:
@@ -266,14 +235,13 @@ def _broken(text: str, width: int, indent: str) -> list[str]:
     return lines
 
 
-def _stacked(columns: Sequence[Column], rows: Sequence[Row], chosen: Sequence[int], *, coloured: bool) -> list[str]:
+def _stacked(columns: Sequence[Column], rows: Sequence[Row], *, coloured: bool) -> list[str]:
     lines: list[str] = []
     for row in rows:
         lines += [""] if lines else []
-        for index in chosen:
-            colour = dict(columns[index].colours).get(row[index]) if coloured else None
-            title = _painted(columns[index].title, _BOLD if coloured else None)
-            lines += [title, _GAP + _painted(row[index], colour)]
+        for each, cell in zip(columns, row, strict=True):
+            colour = dict(each.colours).get(cell) if coloured else None
+            lines += [_painted(each.title, _BOLD if coloured else None), _GAP + _painted(cell, colour)]
     return lines
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STDIN = "it reads the password from stdin"
 """What --password-stdin does, for the error that it is missing."""
 _UNAUTHORIZED = 401
+_USER = tuple(tables.Column(title) for title in ("user", "organisation", "role", "server", "expires"))
 
 
 def login(
@@ -134,9 +135,8 @@ def whoami(call: Call, output: str) -> None:
         )
         return
     places = [(each.organisation, str(each.role)) for each in me.organisations if wanted in {"", each.organisation}]
-    columns = [tables.Column(each) for each in ("user", "organisation", "role", "server", "expires")]
     until = tables.date(me.token.expires_at)
-    tables.show(columns, [(me.email, *place, session.server, until) for place in places or [("-", "-")]])
+    tables.show(_USER, [(me.email, *place, session.server, until) for place in places or [("-", "-")]])
     if len(places) > 1:
         default = terminal.clean(session.default)
         terminal.say(f"The commands use the organisation {default}. To choose another: polly org use NAME")

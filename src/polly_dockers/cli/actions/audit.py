@@ -5,23 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from polly_dockers.cli import audit_filter, tables, terminal, times
+from polly_dockers.cli import audit_log, tables, terminal, times
 from polly_dockers.cli.errors import RequestError, UsageError
-from polly_dockers.cli.tables import Column
 
 if TYPE_CHECKING:
-    from polly_dockers import api_types
     from polly_dockers.cli.call import Call
     from polly_dockers.cli.listing import Range
-
-_ENTRY = (
-    Column("event"),
-    Column("subject", own_line=True),
-    Column("by"),
-    Column("at"),
-    Column("from", optional=True),
-    Column("detail", optional=True),
-)
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class Wanted:
             for option, text, end in (("since", self.since, False), ("until", self.until, True))
             if text is not None
         }
-        if problem := audit_filter.problem(self.by, limits.get("since"), limits.get("until")):
+        if problem := audit_log.problem(self.by, limits.get("since"), limits.get("until")):
             raise UsageError(problem)
         given |= {option: at.isoformat() for option, at in limits.items()}
         return {name: text for name, text in given.items() if text is not None}
@@ -77,7 +66,7 @@ def list_(call: Call, part: Range, wanted: Wanted, output: str) -> None:
     if output == "json":
         tables.document(page.items)
     elif page.items:
-        tables.show(_ENTRY, [_row(each) for each in page.items])
+        tables.show(audit_log.COLUMNS, [audit_log.row(each) for each in page.items])
     else:
         missing = "name" in query and not session.exists(organisation, query["name"])
         there = f"There is no docker repository {query['name']} in {organisation}. " if missing else ""
@@ -86,7 +75,3 @@ def list_(call: Call, part: Range, wanted: Wanted, output: str) -> None:
         terminal.say("There are more; --all lists all of them.")
     if "token_events" in query and output != "json":
         terminal.say("Entries about access tokens are not listed; --all-events lists them too.")
-
-
-def _row(item: api_types.AuditItem) -> tables.Row:
-    return (item.event, item.subject or "-", item.by or "nobody", tables.date(item.at), item.address, item.detail)

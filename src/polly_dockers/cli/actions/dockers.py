@@ -24,10 +24,11 @@ _REPOSITORY = (
     Column("docker access"),
     Column("description", longest=40),
     Column("tags", right=True),
-    Column("commits", optional=True, right=True),
+    Column("commits", right=True),
     Column("size", right=True),
     Column("last push"),
 )
+_CREATED = (Column("docker name", own_line=True), Column("description"))
 _COMMIT = (
     Column("tag"),
     Column("pushed by"),
@@ -35,13 +36,13 @@ _COMMIT = (
     Column("commit_hash", own_line=True),
     Column("tag status", colours=(("active", tables.GREEN), ("inactive", tables.YELLOW))),
     Column("size", right=True),
-    Column("platforms", optional=True, longest=32),
+    Column("platforms", longest=32),
 )
 _TAG = (
     Column("tag"),
     Column("commit_hash", own_line=True),
     Column("size", right=True),
-    Column("platforms", optional=True, longest=32),
+    Column("platforms", longest=32),
     Column("pushed at"),
     Column("pushed by"),
 )
@@ -75,8 +76,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     terminal.success("docker repository generation")
     if "/" in name and given.strip() == name:
         terminal.say(f"It is in the organisation {organisation}.")
-    columns = [Column("docker name", own_line=True), Column("description")]
-    tables.display(output, item, columns, [(item.path, item.description)])
+    tables.display(output, item, _CREATED, [(item.path, item.description)])
 
 
 def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:

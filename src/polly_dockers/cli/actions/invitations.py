@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
+_MADE = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
 _INVITATION = (Column("email"), Column("role"), Column("valid until"))
 
 
@@ -33,8 +34,7 @@ def add(call: Call, email: str | None, role: api_types.Role | None, output: str)
     invited = terminal.clean(made.email)
     with undone_unless_handed_out(lambda: session.client.revoke_invitation(organisation, made.email)):
         terminal.success(f"{invited} is invited to {organisation}")
-        columns = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
-        tables.display(output, made, columns, [(made.email, made.role, made.code, tables.date(made.expires_at))])
+        tables.display(output, made, _MADE, [(made.email, made.role, made.code, tables.date(made.expires_at))])
     server = shlex.quote(session.server)
     terminal.say(
         f"Give them the code; it is not shown again. They join with: polly members accept --server {server} "

@@ -23,7 +23,7 @@ _POLICY = (Column("docker repository", own_line=True), Column("keeps"))
 _GOING = (
     Column("to be deleted", own_line=True),
     Column("pushed at"),
-    Column("tags that it had", optional=True, longest=40),
+    Column("tags that it had", longest=40),
     Column("size", right=True),
 )
 

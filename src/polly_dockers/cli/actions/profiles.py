@@ -19,8 +19,8 @@ _PROFILE = (
     Column("user"),
     Column("server", own_line=True),
     Column("current"),
-    Column("organisation", optional=True),
-    Column("expires", optional=True),
+    Column("organisation"),
+    Column("expires"),
 )
 
 

@@ -28,7 +28,7 @@ _TOKEN = (
     Column("scope"),
     Column("last used"),
     Column("expires"),
-    Column("created at", optional=True),
+    Column("created at"),
 )
 _CREATED = (Column("id"), Column("scope"), Column("expires"), Column("token", own_line=True))
 _STDOUT = "-"

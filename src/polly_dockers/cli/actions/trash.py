@@ -22,7 +22,7 @@ _ITEM = (
     Column("deleted by"),
     Column("deleted at"),
     Column("restorable until"),
-    Column("commits", optional=True, right=True),
+    Column("commits", right=True),
     Column("size", right=True),
 )
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from polly_dockers import db
+from polly_dockers.api_types import AuditItem
 from polly_dockers.auth import members
-from polly_dockers.cli import audit_filter, tables, times
+from polly_dockers.cli import audit_log, tables, times
 from polly_dockers.cli.help import HelpedCommand
 from polly_dockers.cli.options import Output
-from polly_dockers.cli.tables import Column
 from polly_dockers.db.audit import Event, Wanted
 from polly_dockers.errors import BadRequest
 from polly_dockers.server.cli import folder
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500
 """Entries of the audit log in one transaction."""
-_ENTRY: Final = (
-    Column("time"),
-    Column("event"),
-    Column("by"),
-    Column("from", optional=True),
-    Column("subject"),
-    Column("detail", own_line=True),
-)
 app: Final = group("The audit log.")
 
 
@@ -81,13 +73,16 @@ def run_audit(
         since=_moment(since, "--since", end=False),
         until=_moment(until, "--until", end=True),
     )
-    if problem := audit_filter.problem(by, wanted.since, wanted.until):
+    if problem := audit_log.problem(by, wanted.since, wanted.until):
         raise BadRequest(problem)
-    entries = folder.run(data, lambda context: _read(context, org, wanted, latest))
+    found = folder.run(data, lambda context: _read(context, org, wanted, latest))
+    entries = [
+        AuditItem(moment(each.at), each.event, each.by, each.address, each.subject, each.detail) for each in found
+    ]
     if output == "json":
-        tables.document([_item(each) for each in entries])
+        tables.document(entries)
     elif entries:
-        tables.show(_ENTRY, [_row(each) for each in entries])
+        tables.show(audit_log.COLUMNS, [audit_log.row(each) for each in entries])
     else:
         print("The audit log has no such entry.", file=sys.stderr)
 
@@ -119,16 +114,6 @@ def _entries(
 ) -> tuple[list[Audited], int | None]:
     found = members.find_organisation(connection, org) if org is not None else None
     return db.audit.page(connection, found, wanted=wanted, after=after, limit=limit)
-
-
-def _item(entry: Audited) -> dict[str, str]:
-    names = ("event", "by", "address", "subject", "detail")
-    return {"at": moment(entry.at), **{name: getattr(entry, name) for name in names}}
-
-
-def _row(entry: Audited) -> tables.Row:
-    who = (entry.by or "-", entry.address or "-", entry.subject or "-")
-    return (tables.date(moment(entry.at)), entry.event, *who, entry.detail)
 
 
 def _moment(text: str | None, option: str, *, end: bool) -> int | None:

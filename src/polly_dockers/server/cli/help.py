@@ -87,5 +87,6 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 
 def moment(microseconds: int) -> str:
-    """A time of the database, in microseconds, as ISO 8601 in UTC with seconds."""
-    return dt.datetime.fromtimestamp(microseconds / SECOND, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    """A time of the database, in microseconds, as ISO 8601 in UTC with milliseconds, as ``/api/v1`` has it."""
+    at = dt.datetime.fromtimestamp(microseconds / SECOND, dt.UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

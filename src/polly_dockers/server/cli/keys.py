@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from polly_dockers.db.keys import Key
 
+_KEY: Final = tuple(tables.Column(title) for title in ("key", "created at", "use"))
 app: Final = group("Keys that sign registry tokens.")
 
 
@@ -35,7 +36,7 @@ def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     at = moment if output == "json" else _date
     lines = [(key.kid, at(key.created_at), _use(key, signing, found, at)) for key in reversed(found)]
     items = [dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines]
-    tables.display(output, items, [tables.Column(title) for title in ("key", "created at", "use")], lines)
+    tables.display(output, items, _KEY, lines)
 
 
 def _use(key: Key, signing: Key, found: Sequence[Key], at: Callable[[int], str]) -> str:

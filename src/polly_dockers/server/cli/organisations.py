@@ -28,6 +28,22 @@ if TYPE_CHECKING:
 
     from polly_dockers.db.trash import Item
 
+_ORGANISATION: Final = tuple(
+    tables.Column(title) for title in ("organisation", "members", "created at", "create on push")
+)
+_DELETED: Final = tuple(
+    tables.Column(title)
+    for title in (
+        "item",
+        "organisation",
+        "repositories",
+        "members",
+        "commits",
+        "size",
+        "deleted at",
+        "restorable until",
+    )
+)
 app: Final = group("Organisations: the first part of every image path.")
 Org = Annotated[str, typer.Option("--org", metavar="NAME", help="Slug of the organisation, such as acme.")]
 
@@ -179,9 +195,8 @@ def run_list(
         (row.slug, str(row.members), tables.date(moment(row.created_at)), "yes" if row.create_on_push else "no")
         for row in found
     ]
-    titles = ("organisation", "members", "created at", "create on push")
     if found:
-        tables.show([tables.Column(title) for title in titles], lines)
+        tables.show(_ORGANISATION, lines)
     else:
         command = f"polly-server org create{folder.option()} --org …"
         print(f"There is no organisation yet. Create one: {command}", file=sys.stderr)
@@ -210,7 +225,6 @@ def _list_deleted(data: Path, in_trash: list[Item], output: str) -> None:
     if output == "json":
         tables.document(items)
         return
-    titles = ("item", "organisation", "repositories", "members", "commits", "size", "deleted at", "restorable until")
     lines = [
         (
             *(str(each[key]) for key in ("item", "slug", "repositories", "members", "commits")),
@@ -221,6 +235,6 @@ def _list_deleted(data: Path, in_trash: list[Item], output: str) -> None:
         for each in items
     ]
     if items:
-        tables.show([tables.Column(title) for title in titles], lines)
+        tables.show(_DELETED, lines)
     else:
         print("No organisation is in the trash.", file=sys.stderr)

@@ -28,6 +28,7 @@ from polly_dockers.system import secret_input
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
+_USER: Final = (tables.Column("user", own_line=True), tables.Column("roles"), tables.Column("password"))
 app: Final = group("Users and their roles in organisations.")
 
 Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="Email of the user.")]
@@ -120,7 +121,7 @@ def run_list(
         for item in items
     ]
     if items:
-        tables.show([tables.Column("user", own_line=True), tables.Column("roles"), tables.Column("password")], lines)
+        tables.show(_USER, lines)
     else:
         command = f"polly-server user add{folder.option()} --org … --email … --role …"
         print(f"There is no user yet. Create one: {command}", file=sys.stderr)

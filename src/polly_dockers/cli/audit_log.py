@@ -1,13 +1,32 @@
-"""Checks of the options that filter the audit log, for polly and polly-server."""
+"""The audit log as polly and polly-server print it: its table, and checks of the options that filter it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from polly_dockers.cli import tables
+from polly_dockers.cli.tables import Column
+
 if TYPE_CHECKING:
     import datetime as dt
 
+    from polly_dockers.api_types import AuditItem
+
+COLUMNS: Final = (
+    Column("at"),
+    Column("event"),
+    Column("by"),
+    Column("from"),
+    Column("subject"),
+    Column("detail", own_line=True),
+)
+
 _NO_PEOPLE: Final = ("policy", "polly-server")
+
+
+def row(item: AuditItem) -> tables.Row:
+    """Return the row of an entry, in the order of COLUMNS."""
+    return (tables.date(item.at), item.event, item.by or "-", item.address or "-", item.subject or "-", item.detail)
 
 
 def problem(by: str | None, since: dt.datetime | int | None, until: dt.datetime | int | None) -> str:
