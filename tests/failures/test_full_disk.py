@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pysqlite3.dbapi2 as sqlite
+import pytest
+from sqlalchemy import delete
 
 from failures.client import check, kill, mounted
 from failures.clock import DAY, HOUR, Clock
 from failures.serving import fill, serving
+from polly_dockers import db
+from polly_dockers.config import Config
+from polly_dockers.db.schema import repository_blobs
+from polly_dockers.errors import StorageFull
+from polly_dockers.maintenance.garbage import Collector
+from polly_dockers.server import data_folder
+from support import use_cases
 from support.server import BIN, polly_server
 from support.wire_client import Person, basic, bearer, image, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
+    from polly_dockers.context import Context
     from support.server import Server
     from support.wire_client import Image, Repo
 
@@ -76,6 +89,43 @@ def test_space_comes_back_on_a_full_disk(tmp_path: Path) -> None:
         repo.push(image(), "v1")
         kill(server)
         check(server)
+
+
+async def test_a_purge_of_a_full_disk(tmp_path: Path) -> None:
+    """Files that wait for their deletion are deleted, and the purge, which needs room, goes on in the same run."""
+    with mounted(tmp_path, 64) as (place, _):
+        await asyncio.to_thread(use_cases.prepare, place / "data")
+        settings: dict[str, Any] = {"trash_days": 0, "grace_seconds": 0}
+        context = await data_folder.open_context(Config(data=place / "data", **settings))
+        try:
+            await use_cases.create(context, use_cases.NAME.name)
+            await use_cases.push_blob(context, secrets.token_bytes(5_000_000))
+            await context.database.write(delete_blobs)
+            for _ in range(100):
+                made = image()
+                await use_cases.push_image(context, made, "v1")
+                await use_cases.delete(context, commit=made.digest)
+            fill(place / "filler")
+            with pytest.raises(StorageFull):
+                await create_until_full(context)
+            report = await Collector(context, thorough=False).run()  # as a server does: without compaction
+            assert report is not None
+            assert (report.purged, report.files) == (100, 1)
+            await use_cases.create(context, "other")
+        finally:
+            context.close()
+
+
+async def create_until_full(context: Context) -> None:
+    """Fill the last block of the journal too."""
+    for number in range(1000):
+        await use_cases.create(context, f"more-{number}")
+
+
+def delete_blobs(connection: Connection) -> None:
+    """Delete the rows of all blobs; their files may be deleted now."""
+    connection.execute(delete(repository_blobs))
+    db.garbage.delete_unlinked(connection, 0)
 
 
 def test_a_full_disk_is_not_a_damaged_database(tmp_path: Path) -> None:

@@ -108,11 +108,16 @@ class Collector:
             if held is None:
                 return None
             await self._observe_clock()
-            await self._purge()
-            await self._links()
-            await self._orphans()
-            await self._files()
+            try:
+                await self._rows()
+                full = False
+            except StorageFull:
+                full = True
+            await self._files()  # these two need no room on the disk
             await self._uploads()
+            if full:
+                await self._rows()
+                await self._files()
             await self._expire(held)  # late: if it fails, the rest is done already
             self.report.dropped = await audit.drop_old(self.context)
             await self._compact()
@@ -193,6 +198,12 @@ class Collector:
             while not thread.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([thread])
+
+    async def _rows(self) -> None:
+        """Delete the rows that are garbage, and find the files that no row names. On the disk this needs some room."""
+        await self._purge()
+        await self._links()
+        await self._orphans()
 
     async def _purge(self) -> None:
         """Purge old items of the trash, first those that an earlier run has begun to purge."""
