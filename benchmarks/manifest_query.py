@@ -40,7 +40,7 @@ def microseconds(call: Callable[[], object]) -> float:
 def _fill(connection: Connection) -> str:
     """Make what the joins find: an organisation, its admin and a repository; the id of the signing key."""
     organisation = members.create_organisation(connection, "acme")
-    user = members.add(connection, organisation, "acme", "a@acme.example", Role.admin, "", by=None).user_id
+    user = members.add(connection, organisation, "acme", "a@acme.example", Role.admin, "")
     db.repositories.add(
         connection, organisation_id=organisation, name="hello", description="", access="private", user_id=user
     )

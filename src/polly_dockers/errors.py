@@ -155,6 +155,12 @@ class TokenLimit(PollyError):
     code, status = "TOKEN_LIMIT", 409
 
 
+class AccountExists(PollyError):
+    """The email already has an account, which somebody else may have made."""
+
+    code, status = "ACCOUNT_EXISTS", 409
+
+
 class OrganisationExists(PollyError):
     """There is already an organisation of that slug."""
 

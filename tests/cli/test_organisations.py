@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add(server: Server, user: User, organisation: str, role: str = "admin") -> None:
     """Make the person a member of another organisation."""
     place = ("--data", str(server.data), "--org", organisation, "--email", user.email, "--role", role)
-    polly_server("user", "add", *place, "--password-stdin", stdin=user.password)
+    polly_server("user", "add", *place, "--keep-password")
 
 
 @pytest.fixture

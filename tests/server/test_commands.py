@@ -114,7 +114,7 @@ def test_nothing_is_asked_for_what_cannot_be_done(data: Path, command: tuple[str
 def test_users_are_listed(data: Path) -> None:
     """list: the emails with the role in each organisation, of one or of all, and who has no password."""
     there = ("--data", str(data))
-    to = ("--email", "bob@acme.example", "--password-stdin")
+    to = ("--email", "bob@acme.example", "--reset-password", "--password-stdin")
     polly_server("org", "create", *there, "--org", "biolab")
     for org, role in (("acme", "reader"), ("biolab", "admin")):
         polly_server("user", "add", *there, *to, "--org", org, "--role", role, stdin=new_password())

@@ -96,7 +96,7 @@ class Organisation(Repository):
 
         def make(connection: Connection) -> None:
             made = members.create_organisation(connection, slug)
-            members.add(connection, made, slug, email, Role.admin, "", by=None)
+            members.add(connection, made, slug, email, Role.admin, "", members.Existing.keep_password)
 
         data_folder.transaction(server.data, make)
         self.server, self.ann = server, Person(server.port, slug, email, password)

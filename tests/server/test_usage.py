@@ -75,7 +75,9 @@ def test_two_organisations_of_one_name_stand_apart(server: Server, ann: Person) 
     for command in ("delete", "create"):
         polly_server("org", command, "acme", "--data", str(server.data), *(["--yes"] if command == "delete" else []))
     email, _ = server.admin
-    polly_server("user", "add", email, "--org", "acme", "--role", "admin", "--data", str(server.data))
+    polly_server(
+        "user", "add", email, "--org", "acme", "--role", "admin", "--keep-password", "--data", str(server.data)
+    )
     ann.new_repo().push(image(), "v1")
     lines = polly_server("usage", "--data", str(server.data)).splitlines()
     sums = [line for line in lines if line.startswith("all of acme")]

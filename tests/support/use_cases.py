@@ -62,8 +62,8 @@ def prepare(folder: Path) -> None:
         acme = members.create_organisation(connection, ORG)
         other = members.create_organisation(connection, OTHER_ORG)
         for number, role in ((1, Role.admin), (2, Role.writer), (3, Role.reader)):
-            members.add(connection, acme, ORG, EMAILS[number], role, hashed, by=None)
-        members.add(connection, other, OTHER_ORG, EMAILS[4], Role.admin, hashed, by=None)
+            members.add(connection, acme, ORG, EMAILS[number], role, hashed)
+        members.add(connection, other, OTHER_ORG, EMAILS[4], Role.admin, hashed)
 
     data_folder.transaction(folder, add)
 

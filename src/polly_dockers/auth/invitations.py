@@ -165,8 +165,10 @@ async def _check(context: Context, attempt: Attempt, known: User, password: str)
     if not await context.passwords.verify(known.password_hash, password):
         await attempt.failed(context.database)
         msg = (
-            f"{known.email} already has an account on this server, with another password. Give the password of that "
-            "account. If you lost it, ask the server's operator to run polly-server user reset-password."
+            f"{known.email} already has an account on this server, with another password. If it is yours, give its "
+            "password. If you did not create it, somebody else did, who was invited by that email. Then, or if you "
+            "lost the password, ask the server's operator to run polly-server user reset-password. The code stays "
+            "valid."
         )
         raise Unauthorized(msg)
 

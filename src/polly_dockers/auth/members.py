@@ -5,15 +5,26 @@
 
 from __future__ import annotations
 
+import enum
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polly_dockers import db
 from polly_dockers.auth import permissions
-from polly_dockers.db.accounts import Member
+from polly_dockers.auth.passwords import UNSET
+from polly_dockers.db.accounts import Member, User
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import LastAdmin, MemberExists, MemberUnknown, OrganisationExists, OrganisationUnknown
+from polly_dockers.errors import (
+    AccountExists,
+    LastAdmin,
+    MemberExists,
+    MemberUnknown,
+    OrganisationExists,
+    OrganisationUnknown,
+)
 from polly_dockers.formatting import counted
 from polly_dockers.model import Actor, Role, parse_slug
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,29 +48,6 @@ async def page(
         return db.accounts.member_page(connection, organisation_id, after=after, newest_first=newest_first, limit=limit)
 
     return await context.database.read(query)
-
-
-def add(
-    connection: Connection,
-    organisation_id: int,
-    organisation: str,
-    email: str,
-    role: Role,
-    password_hash: str,
-    *,
-    by: Actor | None,
-) -> Member:
-    """Add a member, and make the account if there is none. Deletes their invitation. Raises MemberExists."""
-    known = db.accounts.user(connection, email)
-    user_id = known.id if known is not None else db.accounts.add_user(connection, email, password_hash)
-    if db.accounts.member(connection, organisation_id, email) is not None:
-        raise already_member(email, organisation, operator=by is None)
-    db.accounts.add_member(connection, organisation_id, user_id, role)
-    db.invitations.delete_for(connection, organisation_id, email)
-    db.audit.append(connection, Event.member_add, email, organisation_id=organisation_id, by=by, detail=role.name)
-    made = db.accounts.member(connection, organisation_id, email)
-    assert made is not None  # noqa: S101 - inserted in this transaction
-    return made
 
 
 def already_member(email: str, organisation: str, *, operator: bool = False) -> MemberExists:
@@ -164,6 +152,73 @@ def _not_a_member(
 
 
 # --- for the server's operator ---------------------------------------------------------------------------------------
+
+
+class Existing(enum.Enum):
+    """What ``add`` does with an account that already has a password. Whoever redeems a code first makes the account."""
+
+    refuse = enum.auto()
+    keep_password = enum.auto()
+    reset_password = enum.auto()
+
+
+def check_account(
+    connection: Connection, organisation_id: int, organisation: str, email: str, existing: Existing
+) -> None:
+    """Raise MemberExists or AccountExists if ``add`` would, and MemberUnknown if no account can keep a password."""
+    if db.accounts.member(connection, organisation_id, email) is not None:
+        raise already_member(email, organisation, operator=True)
+    known = db.accounts.user(connection, email)
+    if known is None and existing is Existing.keep_password:
+        msg = f"There is no account of {email}, so no password to keep. Leave out --keep-password to create it."
+        raise MemberUnknown(msg)
+    if known is not None and known.password_hash != UNSET and existing is Existing.refuse:
+        raise _account_exists(connection, known)
+
+
+def _account_exists(connection: Connection, known: User) -> AccountExists:
+    at = datetime.fromtimestamp(known.created_at / SECOND, UTC)
+    roles = ", ".join(f"{role.name} in {slug}" for slug, role, _ in db.accounts.memberships(connection, known.id))
+    msg = (
+        f"{known.email} already has an account, created on {at:%Y-%m-%d}, which is {roles or 'in no organisation'}. "
+        "Whoever created it knows its password, and that may be somebody else: the server sends no mail, so it can't "
+        "check who an email belongs to. If you know that the account is theirs: polly-server user add --keep-password. "
+        "If not, set a new password, which ends all its sign-ins and access tokens: polly-server user add "
+        "--reset-password"
+    )
+    return AccountExists(msg)
+
+
+def add(
+    connection: Connection,
+    organisation_id: int,
+    organisation: str,
+    email: str,
+    role: Role,
+    password_hash: str,
+    existing: Existing = Existing.refuse,
+) -> int:
+    """Add a member; returns the id of the account. Deletes their invitation.
+
+    If there is no account, or none with a password, it is made with the hash. Raises errors as ``check_account``.
+    """
+    check_account(connection, organisation_id, organisation, email, existing)
+    known = db.accounts.user(connection, email)
+    user_id = known.id if known is not None else db.accounts.add_user(connection, email, password_hash)
+    if known is not None and existing is not Existing.keep_password:
+        reset_password(connection, known, password_hash)
+    db.accounts.add_member(connection, organisation_id, user_id, role)
+    db.invitations.delete_for(connection, organisation_id, email)
+    db.audit.append(connection, Event.member_add, email, organisation_id=organisation_id, by=None, detail=role.name)
+    return user_id
+
+
+def reset_password(connection: Connection, user: User, password_hash: str) -> None:
+    """Set a password for a user. All their sign-ins and access tokens end, and wrong passwords are forgiven."""
+    db.accounts.set_password(connection, user.id, password_hash)
+    operator = db.audit.OPERATOR
+    db.audit.append_for_account(connection, Event.password_change, user.email, "", by=operator, subject=user.email)
+    db.throttles.forgive_account(connection, user.email)
 
 
 def create_organisation(connection: Connection, slug: str, *, create_on_push: bool = False) -> int:

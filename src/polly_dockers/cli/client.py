@@ -358,7 +358,7 @@ class Client:
                 f"{self.server} does not accept the access token in the variable POLLY_TOKEN. {message} Set another "
                 f"one, or unset POLLY_TOKEN and run: polly login --server {self.server}"
             )
-        elif response.status == _UNAUTHORIZED and codes and not self._email:
+        elif response.status == _UNAUTHORIZED and codes and "authorization" in self._headers and not self._email:
             message += f" To sign in again, run: polly login --server {self.server}"
         wait = response.headers.get("retry-after", "")
         if response.status == _TOO_MANY and wait.isdigit() and wait not in message:

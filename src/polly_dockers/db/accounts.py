@@ -26,6 +26,7 @@ class User:
     email: str
     password_hash: str
     password_version: int
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def organisation_totals(connection: Connection, organisation: int) -> Row[*tuple
     ).one()
 
 
-_USER: Final = select(users.c.id, users.c.email, users.c.password_hash, users.c.password_version)
+_USER: Final = select(users.c.id, users.c.email, users.c.password_hash, users.c.password_version, users.c.created_at)
 _USER_BY_EMAIL: Final = _USER.where(users.c.email == bindparam("email"))
 
 

@@ -32,7 +32,7 @@ async def organisations(context: Context) -> None:
     def add(connection: Connection) -> None:
         for slug in ORGANISATIONS:
             made = members.create_organisation(connection, slug)
-            members.add(connection, made, slug, email(ADMIN), Role.admin, "!", by=None)
+            members.add(connection, made, slug, email(ADMIN), Role.admin, "!", members.Existing.keep_password)
 
     await context.database.write(add)
 

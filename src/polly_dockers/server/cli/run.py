@@ -85,7 +85,7 @@ def run_server(
 def first_organisation(connection: Connection, slug: str, email: str, hashed: str) -> None:
     """Make an organisation and its first admin; ``hashed`` is the hash of the password."""
     made = members.create_organisation(connection, slug)
-    members.add(connection, made, slug, email, Role.admin, hashed, by=None)
+    members.add(connection, made, slug, email, Role.admin, hashed)
 
 
 def make(settings: config.Config) -> str | None:

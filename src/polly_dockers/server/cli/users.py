@@ -11,6 +11,7 @@ import typer
 
 from polly_dockers import db
 from polly_dockers.auth import members
+from polly_dockers.auth.members import Existing
 from polly_dockers.auth.passwords import UNSET, hash_now
 from polly_dockers.cli import tables
 from polly_dockers.cli.help import HelpedCommand
@@ -61,33 +62,60 @@ def read_password(email: str, *, from_stdin: bool) -> str:
     "add",
     cls=HelpedCommand,
     epilog="polly-server user add bob@acme.example --org acme --role writer\n"
-    "polly-server user add bob@acme.example --org acme --role writer --password-stdin < password.txt",
+    "polly-server user add bob@acme.example --org acme --role writer --password-stdin < password.txt\n"
+    "polly-server user add bob@acme.example --org biolab --role reader --keep-password",
 )
 @named_by("email")
 def run_add(
-    org: Org, email: Email, role: RoleOption, data: Data = Path("data"), *, password_stdin: PasswordStdin = False
+    org: Org,
+    email: Email,
+    role: RoleOption,
+    data: Data = Path("data"),
+    *,
+    password_stdin: PasswordStdin = False,
+    keep_password: Annotated[
+        bool,
+        typer.Option("--keep-password", help="Add an account that exists. Whoever created it can use the role."),
+    ] = False,
+    reset_password: Annotated[
+        bool,
+        typer.Option(
+            "--reset-password", help="If the account exists, set a new password, and end its sign-ins and tokens."
+        ),
+    ] = False,
 ) -> None:
-    """Make a user a member of an organisation. The password is for a user who has none; others keep theirs."""
+    """Make a user a member of an organisation, and create the account with a password.
+
+    An email that already has an account is refused: somebody else may have created it. Add --keep-password if you know
+    that the account is theirs, or else --reset-password.
+    """
     email, wanted = parse_email(email), Role.parse(role)
+    if keep_password and (password_stdin or reset_password):
+        other = "--reset-password" if reset_password else "--password-stdin"
+        msg = f"--keep-password and {other} can't be together. Leave one of them out."
+        raise BadRequest(msg)
+    existing = Existing.reset_password if reset_password else Existing.refuse
+    if keep_password:
+        existing = Existing.keep_password
 
-    def has_password(connection: Connection) -> bool:
-        members.find_organisation(connection, org)
-        known = db.accounts.user(connection, email)
-        return known is not None and known.password_hash != UNSET  # unset as after a rebuild
-
-    needed = not folder.transaction(data, has_password)
-    hashed = hash_now(read_password(email, from_stdin=password_stdin)) if needed else UNSET
+    def check(connection: Connection) -> None:
+        members.check_account(connection, members.find_organisation(connection, org), org, email, existing)
 
     def add(connection: Connection) -> bool:
-        kept = has_password(connection)
+        is_known = db.accounts.user(connection, email) is not None
         organisation = members.find_organisation(connection, org)
-        made = members.add(connection, organisation, org, email, wanted, hashed, by=None)
-        if not kept:
-            db.accounts.set_password(connection, made.user_id, hashed)
-        return kept
+        members.add(connection, organisation, org, email, wanted, hashed, existing)
+        return is_known
 
-    kept = " The account already existed, and keeps its password." if folder.transaction(data, add) else ""
-    print(f"{email} is {wanted.name} in {org}.{kept}")
+    folder.transaction(data, check)  # before anything is asked
+    hashed = UNSET if keep_password else hash_now(read_password(email, from_stdin=password_stdin))
+    is_known = folder.transaction(data, add)
+    if keep_password:
+        print(f"{email} is {wanted.name} in {org}. The account already existed, and keeps its password.")
+    elif is_known:
+        print(f"{email} is {wanted.name} in {org}. The account already existed, and has a new password.")
+    else:
+        print(f"{email} is {wanted.name} in {org}.")
 
 
 @app.command("list", cls=HelpedCommand, epilog="polly-server user list --data data --org acme")
@@ -163,10 +191,7 @@ def run_reset_password(email: Email, data: Data = Path("data"), *, password_stdi
     hashed = hash_now(read_password(email, from_stdin=password_stdin))
 
     def change(connection: Connection) -> None:
-        found = _find(connection, email)
-        db.accounts.set_password(connection, found.id, hashed)
-        db.audit.append_for_account(connection, Event.password_change, email, "", by=db.audit.OPERATOR, subject=email)
-        db.throttles.forgive_account(connection, email)
+        members.reset_password(connection, _find(connection, email), hashed)
 
     folder.transaction(data, change)
     print(f"{email} has a new password; all sign-ins of {email} have ended.")
