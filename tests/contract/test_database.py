@@ -124,6 +124,50 @@ async def test_many_callers_share_a_commit(database: Database) -> None:
     assert 0 < begun <= statements.count("COMMIT") < 50
 
 
+async def test_a_transaction_ends_after_some_work(folder: Path) -> None:
+    """Callers that work for long do not share one transaction: each is answered once its own changes are committed."""
+    seconds, spent, statements = [0.0], db.sqlite.TRANSACTION_SECONDS * 0.4, list[str]()
+    database = Database(folder, timer=lambda: seconds[0])
+    begun, held = threading.Event(), threading.Event()
+
+    def begin(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(statements.append)
+        begun.set()
+        held.wait(SECONDS)
+
+    def work(connection: Connection, key: str) -> str:
+        seconds[0] += spent
+        if key == "3":
+            raise ZeroDivisionError
+        return add(connection, key)
+
+    first = asyncio.create_task(database.write(begin))
+    assert await asyncio.to_thread(begun.wait, SECONDS)
+    calls = [asyncio.create_task(database.write(work, str(number))) for number in range(8)]
+    await asyncio.sleep(0)
+    held.set()
+    results = await asyncio.gather(first, *calls, return_exceptions=True)
+    assert [each for each in results if not isinstance(each, ZeroDivisionError)] == [None, *"0124567"]
+    assert await database.read(keys) == list("0124567")
+    assert [statements.count(each) for each in ("BEGIN IMMEDIATE", "COMMIT")] == [3, 4], "three, three, and two calls"
+    database.close()
+
+
+async def test_a_transaction_runs_at_least_one_call(folder: Path) -> None:
+    """A call that works for long is a transaction of its own, and all calls get their turn."""
+    seconds = [0.0]
+
+    def timer() -> float:
+        seconds[0] += db.sqlite.TRANSACTION_SECONDS
+        return seconds[0]
+
+    database = Database(folder, timer=timer)
+    calls = (database.write(add, f"{number}") for number in range(5))
+    assert await asyncio.gather(*calls) == list("01234")
+    database.close()
+
+
 async def test_a_read_is_a_snapshot(folder: Path, database: Database) -> None:
     """What another connection commits in the middle of a read is not seen by it, but by the next."""
 

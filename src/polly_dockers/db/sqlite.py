@@ -3,7 +3,7 @@
 A read takes 20 to 70 µs. So it runs on the event loop, on a connection that stays open and inside one snapshot.
 
 All writes of a process go to one thread. It takes everything that waits and runs it in one ``BEGIN IMMEDIATE``, with a
-savepoint for each caller. It appends their records to the journal (``journal.frames``) and answers after the
+savepoint for each caller. After TRANSACTION_SECONDS the rest goes into the next transaction. It appends their records to the journal (``journal.frames``) and answers after the
 transaction: two syncs for many pushes. Processes that share the file queue on an ``flock`` before they begin. The
 kernel then wakes the next one at once, where SQLite's busy handler polls.
 
@@ -57,7 +57,11 @@ SAFE_SQLITE: Final = (3, 51, 3)
 """Older versions can corrupt a WAL database with several connections ("WAL-reset bug", sqlite.org/wal.html)."""
 
 BATCH: Final = 256
-"""The most callers of one transaction, which limits how long the first one waits."""
+"""The most callers of one transaction."""
+
+TRANSACTION_SECONDS: Final = 0.2
+"""After this many seconds of work a transaction takes no more callers. So those who were first have their answers, and
+the other processes their turn."""
 
 WRITE_SECONDS: Final = 30.0
 """Seconds that a caller waits for its write. After that the change may still be made."""
@@ -197,13 +201,16 @@ class _Work:
 class Database:
     """The database of a data folder. Each process opens its own after the fork, and closes it at its end."""
 
-    def __init__(self, folder: Path, *, write_seconds: float = WRITE_SECONDS) -> None:
-        """``write_seconds`` is how long a write may take, from the call to its result."""
+    def __init__(
+        self, folder: Path, *, write_seconds: float = WRITE_SECONDS, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """``write_seconds`` is how long a write may take, from the call to its result. ``timer`` measures work."""
         self.on_transaction: Callable[[float], None] = lambda _seconds: None
         """Called by the writer thread with the seconds that each transaction took, its sync included."""
         self.broken: Callable[[str], object] = lambda _reason: None
         """Called once by the writer thread with the reason if it cannot go on. Later writes raise Unavailable."""
         self._write_seconds = write_seconds
+        self._timer = timer
         self._stopped = threading.Event()
         self._engine = open_engine(folder / FILE)
         self._reader = self._engine.connect()
@@ -306,39 +313,53 @@ class Database:
     def _write_batches(self, batch: list[_Work]) -> None:
         """Write batches of waiting calls until ``close``. ``batch`` holds the calls without a result."""
         connection = self._writer
-        while (work := self._queue.get()) is not None:
-            batch[:] = [work]
-            while len(batch) < BATCH and not self._queue.empty():
-                if (more := self._queue.get()) is None:
-                    self._queue.put(None)
-                    break
-                batch.append(more)
-            batch[:] = [work for work in batch if not work.late]
+        while self._fill(batch):
             if not batch:
                 continue
             driver: Any = connection.connection.driver_connection
-            self._transact(connection, driver, batch)
+            done = self._transact(connection, driver, batch)
             if driver.in_transaction:  # its rollback failed too: the disk is broken
                 connection.invalidate()
                 connection.close()
                 connection = self._engine.connect()
-            batch[0].future.get_loop().call_soon_threadsafe(_send_results, batch.copy())
-            batch.clear()
+            batch[0].future.get_loop().call_soon_threadsafe(_send_results, batch[:done])
+            del batch[:done]
         connection.close()
 
-    def _transact(self, connection: Connection, driver: Any, batch: list[_Work]) -> None:  # noqa: ANN401 - untyped
-        started, end = time.perf_counter(), None
+    def _fill(self, batch: list[_Work]) -> bool:
+        """Add waiting calls to the rest of a batch, after waiting for one if there is none. False after ``close``."""
+        if not batch:
+            if (first := self._queue.get()) is None:
+                return False
+            batch.append(first)
+        while len(batch) < BATCH and not self._queue.empty():
+            if (more := self._queue.get()) is None:
+                self._queue.put(None)
+                break
+            batch.append(more)
+        batch[:] = [work for work in batch if not work.late]
+        return True
+
+    def _transact(self, connection: Connection, driver: Any, batch: list[_Work]) -> int:  # noqa: ANN401 - untyped
+        """Run calls in one transaction, for about TRANSACTION_SECONDS; returns how many have their results.
+
+        If the transaction fails, all calls of the batch have.
+        """
+        started, end = self._timer(), None
+        done = 0
         pending = records.pending(connection)
         pending.clear()
         try:
             with self._alone():
+                began = self._timer()
                 try:
                     with _transaction(driver):
                         if len(batch) == 1:
                             batch[0].value = batch[0].run(connection)
-                        else:
-                            for work in batch:
-                                _run(connection, driver, work, pending)
+                            done = 1
+                        while done < len(batch) and (not done or self._timer() - began < TRANSACTION_SECONDS):
+                            _run(connection, driver, batch[done], pending)
+                            done += 1
                         if pending:
                             end = self._record(driver, pending)
                 except BaseException:
@@ -350,7 +371,9 @@ class Database:
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
                 work.error = _reported(error)
-        self.on_transaction(time.perf_counter() - started)
+            done = len(batch)
+        self.on_transaction(self._timer() - started)
+        return done
 
     def _record(self, driver: Any, pending: list[Record]) -> int:  # noqa: ANN401 - untyped
         """Append the records to the journal and sync it, before the transaction ends; see ``Journal.append``."""
