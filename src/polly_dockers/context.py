@@ -86,8 +86,9 @@ class Context:
         default_factory=lambda: Gate(1, PREVIEWING, waiting_each=1, waiting_all=16, patience=PREVIEW_PATIENCE)
     )
     """Places for previews of policies: one at a time, organisations in turn."""
-    parsing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a large manifest is parsed: that may take 20 times its size in memory."""
+    large_manifest: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a large manifest is parsed, which may take 20 times its size in memory, and until it is stored: it may
+    name 10,000 things, so other writes go between two of them."""
     pulled: set[int] = field(default_factory=set)
     """Ids of pulled manifests, until their last pulls are recorded."""
 

@@ -109,6 +109,12 @@ _RENEW: Final = Statement(
     "leased_until",
 )
 _LINK: Final = Statement(insert(repository_blobs), "repository_id", "blob_id", "leased_until")
+_HOLD: Final = Statement(insert(manifest_blobs), "manifest_id", "repository_id", "blob_id")
+_GROW: Final = Statement(
+    update(manifests)
+    .where(manifests.c.id == bindparam("manifest"))
+    .values(total_size=manifests.c.total_size + bindparam("more"))
+)
 
 
 def link(connection: Connection, *, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
@@ -127,12 +133,8 @@ def _link(connection: Connection, repository_id: int, blob_id: int, digest: str,
     until = now() + lease * SECOND
     _LINK.run(connection, {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until})
     for manifest_id in sparse.pop(connection, repository_id, digest):
-        connection.execute(
-            insert(manifest_blobs),
-            {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id},
-        )
-        grown = update(manifests).where(manifests.c.id == manifest_id)
-        connection.execute(grown.values(total_size=manifests.c.total_size + size))
+        _HOLD.run(connection, {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id})
+        _GROW.run(connection, {"manifest": manifest_id, "more": size})
     repositories.add_delta(connection, repository_id, size=size)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select, update
 
-from polly_dockers.db import paging, repositories, sparse
+from polly_dockers.db import paging, repositories, sparse, total_sizes
 from polly_dockers.db import tags as of_tags
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
@@ -97,7 +97,7 @@ def add(
     body: bytes,
     platforms: Sequence[str],
 ) -> int:
-    """Insert a manifest; returns its id. Sparse indexes that name it now hold it."""
+    """Insert a manifest; returns its id. ``refer`` links what it names, then ``link_waiting`` links it to others."""
     made: dict[str, Any] = {
         "repository_id": repository_id,
         "digest": digest,
@@ -126,8 +126,6 @@ def add(
             body,
         ),
     )
-    for parent in sparse.pop(connection, repository_id, digest):
-        refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[manifest_id])
     repositories.add_delta(connection, repository_id, size=manifest.size)
     return manifest_id
 
@@ -140,7 +138,6 @@ _WITHIN: Final = Statement(
     select(manifest_children.c.child_id).where(manifest_children.c.manifest_id == bindparam("manifest_id"))
 )
 _TAKE_IN: Final = Statement(insert(manifest_children), "manifest_id", "child_id")
-_SIZE: Final = Statement(update(manifests).where(manifests.c.id == bindparam("manifest")), "total_size")
 
 
 def refer(
@@ -171,21 +168,26 @@ def refer(
 
 def measure(connection: Connection, manifest_id: int) -> None:
     """Update the total size of a manifest."""
-    total = _TOTAL_SIZE.first(connection, {"root": manifest_id}).bytes
-    _SIZE.run(connection, {"manifest": manifest_id, "total_size": total})
+    total_sizes.measure(connection, [manifest_id])
 
 
-def _total_size() -> Select[*tuple[Any, ...]]:
-    """The size of a manifest, of all manifests below it and of all their blobs, in bytes; each counts once."""
-    below = select(cast(bindparam("root"), BigInteger).label("id")).cte("below", recursive=True)
-    below = below.union(select(manifest_children.c.child_id).join(below, manifest_children.c.manifest_id == below.c.id))
-    own = select(func.coalesce(func.sum(manifests.c.size), 0)).where(manifests.c.id.in_(select(below.c.id)))
-    named = select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id.in_(select(below.c.id)))
-    content = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(named))
-    return select((own.scalar_subquery() + content.scalar_subquery()).label("bytes"))
+_IS_WITHIN: Final = Statement(
+    select(manifest_children.c.child_id).where(
+        manifest_children.c.manifest_id == bindparam("manifest_id"),
+        manifest_children.c.child_id == bindparam("child_id"),
+    )
+)
 
 
-_TOTAL_SIZE: Final = Statement(_total_size())
+def link_waiting(connection: Connection, repository_id: int, digest: str, manifest_id: int) -> None:
+    """Link a manifest that has arrived, with all that it names, to the sparse indexes that name it."""
+    waiting = sparse.pop(connection, repository_id, digest)
+    for parent in waiting:
+        link = {"manifest_id": parent, "child_id": manifest_id}
+        if _IS_WITHIN.first(connection, link) is None:
+            _TAKE_IN.run(connection, link)
+    total_sizes.measure(connection, waiting)
+
 
 _TAGGED: Final = Statement(
     select(tags.c.manifest_id).where(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, insert, select, update
 
-from polly_dockers.db import last_pulls, manifests, repositories, schema, sparse, trash
+from polly_dockers.db import last_pulls, manifests, repositories, schema, trash
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -106,8 +106,7 @@ def _revive(connection: Connection, item: Item) -> list[int]:
             .where(schema.manifests.c.id == row.id)
             .values(trash_id=None, digest=item.name, subject=subject)
         )
-        for parent in sparse.pop(connection, repository_id, item.name):
-            manifests.refer(connection, repository_id=repository_id, manifest_id=parent, child_ids=[row.id])
+        manifests.link_waiting(connection, repository_id, item.name, row.id)
         inside = (
             select(schema.manifests.c.trash_id)
             .join(manifest_children, manifest_children.c.child_id == schema.manifests.c.id)

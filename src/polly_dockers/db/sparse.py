@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import and_, bindparam, delete, exists, insert, literal, select
 
 from polly_dockers.db.schema import manifest_missing
 from polly_dockers.db.statement import Statement
@@ -15,25 +15,40 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-_KNOWN: Final = Statement(
-    select(manifest_missing.c.digest).where(manifest_missing.c.manifest_id == bindparam("manifest_id"))
+WAITING: Final = 100
+"""The most manifests that may wait for one digest in a repository: all are linked when it arrives."""
+
+_SAME: Final = and_(
+    manifest_missing.c.repository_id == bindparam("repository_id"), manifest_missing.c.digest == bindparam("digest")
 )
-_INSERT: Final = Statement(insert(manifest_missing), "repository_id", "digest", "manifest_id")
-_POP: Final = Statement(
-    delete(manifest_missing)
-    .where(
-        manifest_missing.c.repository_id == bindparam("repository_id"),
-        manifest_missing.c.digest == bindparam("digest"),
+_INSERT: Final = Statement(
+    insert(manifest_missing).from_select(
+        ["repository_id", "digest", "manifest_id"],
+        select(bindparam("repository_id"), bindparam("digest"), bindparam("manifest_id")).where(
+            ~exists(select(literal(1)).where(_SAME, manifest_missing.c.manifest_id == bindparam("manifest_id")))
+        ),
     )
-    .returning(manifest_missing.c.manifest_id)
 )
+_LAST_ALLOWED: Final = Statement(
+    select(manifest_missing.c.manifest_id)
+    .where(_SAME, manifest_missing.c.manifest_id != bindparam("manifest_id"))
+    .limit(1)
+    .offset(WAITING - 1)
+)
+_POP: Final = Statement(delete(manifest_missing).where(_SAME).returning(manifest_missing.c.manifest_id))
 
 
 def record(connection: Connection, repository_id: int, manifest_id: int, digests: Iterable[str]) -> None:
     """Record the digests that the manifest names and the repository lacks."""
-    known = {row.digest for row in _KNOWN.all(connection, {"manifest_id": manifest_id})}
-    for digest in sorted(set(digests) - known):
+    for digest in sorted(set(digests)):
         _INSERT.run(connection, {"repository_id": repository_id, "digest": digest, "manifest_id": manifest_id})
+
+
+def crowded(connection: Connection, repository_id: int, manifest_id: int | None, digests: Iterable[str]) -> str | None:
+    """The first of the digests that WAITING manifests other than this one wait for; None if there is none."""
+    own = {"repository_id": repository_id, "manifest_id": manifest_id or 0}
+    full = (each for each in digests if _LAST_ALLOWED.first(connection, own | {"digest": each}) is not None)
+    return next(full, None)
 
 
 def pop(connection: Connection, repository_id: int, digest: str) -> list[int]:

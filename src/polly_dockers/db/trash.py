@@ -296,14 +296,14 @@ def move_tag(connection: Connection, organisation_id: int, repository_id: int, t
 # --- manifests and their commits -------------------------------------------------------------------------------
 
 
-def indexes_of(connection: Connection, manifest_id: int) -> list[str]:
-    """Digests of the indexes outside the trash that hold the manifest."""
+def indexes_of(connection: Connection, manifest_id: int, limit: int) -> list[str]:
+    """Digests of indexes outside the trash that hold the manifest."""
     query = (
         select(schema.manifests.c.digest)
         .join(manifest_children, manifest_children.c.manifest_id == schema.manifests.c.id)
         .where(manifest_children.c.child_id == manifest_id, schema.manifests.c.trash_id.is_(None))
     )
-    return list(connection.execute(query).scalars())
+    return list(connection.execute(query.limit(limit)).scalars())
 
 
 def detach_from_indexes(connection: Connection, repository_id: int, manifest_id: int, digest: str) -> None:

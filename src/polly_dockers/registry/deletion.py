@@ -199,10 +199,16 @@ def _move_manifest(connection: Connection, permitted: Permitted, digest: Digest)
     if manifest_id is None:
         msg = f"{permitted.name} has no manifest {digest}."
         raise ManifestUnknown(msg, detail={"name": permitted.name, "reference": digest})
-    indexes = db.trash.indexes_of(connection, manifest_id)
+    indexes = db.trash.indexes_of(connection, manifest_id, db.sparse.WAITING + 1)
     if indexes and not permitted.sparse_indexes:
         msg = (
             f"{digest} is part of the index {indexes[0]}, which could not be pulled without it. Delete the index first."
+        )
+        raise Denied(msg, detail={"indexes": indexes[:20]})
+    if len(indexes) > db.sparse.WAITING:
+        msg = (
+            f"{digest} is part of more than {db.sparse.WAITING} indexes. At most so many can wait for it to come back: "
+            "delete some of them first."
         )
         raise Denied(msg, detail={"indexes": indexes[:20]})
     if indexes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from polly_dockers.oci.manifest import Manifest
 
 LARGE: Final = 1 << 16
-"""Manifests of this many bytes or more are parsed on a thread."""
+"""Manifests of this many bytes or more are parsed on a thread, and stored one at a time in each process."""
 
 PLATFORMS: Final = 50
 """Platforms that are stored for one index, at most."""
@@ -71,17 +72,15 @@ async def manifest(
     if digest is not None and digest != computed:
         msg = f"The manifest does not match its digest: it has {computed}, not {digest}. Nothing was stored."
         raise DigestInvalid(msg, detail={"computed": computed, "given": digest})
-    if len(body) < LARGE:
-        parsed = parse(body, content_type)
-    else:
-        async with context.parsing:
-            parsed = await asyncio.to_thread(parse, body, content_type)
-    held = (
-        repository_id is not None
-        and await context.database.read(db.manifests.find_whole, repository_id, computed) is not None
-    )
-    platform = None if held else await _platform(context, repository_id, parsed)
-    await context.database.write(_store, context, actor, name, computed, parsed, body, platform, tags)
+    large = len(body) >= LARGE
+    async with context.large_manifest if large else contextlib.nullcontext():
+        parsed = await asyncio.to_thread(parse, body, content_type) if large else parse(body, content_type)
+        held = (
+            repository_id is not None
+            and await context.database.read(db.manifests.find_whole, repository_id, computed) is not None
+        )
+        platform = None if held else await _platform(context, repository_id, parsed)
+        await context.database.write(_store, context, actor, name, computed, parsed, body, platform, tags)
     return Pushed(computed, parsed.subject, tuple(tags))
 
 
@@ -154,17 +153,19 @@ def _insert(
     references = named(connection, permitted, parsed)
     if platform is not None:
         references = replace(references, platforms=(platform,))
-    manifest_id = db.manifests.find_id(connection, permitted.repository_id, digest)
-    if manifest_id is None:
-        manifest_id = db.manifests.add(
-            connection,
-            repository_id=permitted.repository_id,
-            user_id=permitted.user_id,
-            digest=digest,
-            manifest=parsed,
-            body=body,
-            platforms=references.platforms,
-        )
+    known = db.manifests.find_id(connection, permitted.repository_id, digest)
+    crowded = db.sparse.crowded(connection, permitted.repository_id, known, references.missing)
+    if crowded is not None:
+        raise _crowded(permitted.name, crowded)
+    manifest_id = known or db.manifests.add(
+        connection,
+        repository_id=permitted.repository_id,
+        user_id=permitted.user_id,
+        digest=digest,
+        manifest=parsed,
+        body=body,
+        platforms=references.platforms,
+    )
     db.manifests.refer(
         connection,
         repository_id=permitted.repository_id,
@@ -173,6 +174,8 @@ def _insert(
         child_ids=references.children,
         missing=references.missing,
     )
+    if known is None:
+        db.manifests.link_waiting(connection, permitted.repository_id, digest, manifest_id)
     return manifest_id
 
 
@@ -236,3 +239,11 @@ def _unknown(missing: Sequence[str]) -> ManifestBlobUnknown:
     named = ", ".join(missing[:NAMED])
     msg = f"The manifest names content that the repository does not have: {named}{rest}. Push that first."
     return ManifestBlobUnknown(msg, detail={"missing": missing[:NAMED]})
+
+
+def _crowded(name: str, digest: str) -> ManifestBlobUnknown:
+    msg = (
+        f"{db.sparse.WAITING} manifests of {name} name {digest}, which the repository does not have, and no more may. "
+        "Push that first."
+    )
+    return ManifestBlobUnknown(msg, detail={"missing": [digest]})

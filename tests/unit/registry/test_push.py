@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from polly_dockers import db
 from polly_dockers.auth import members
 from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid, NameUnknown
 from polly_dockers.model import RepositoryName
-from polly_dockers.registry import repositories
+from polly_dockers.registry import push, repositories
 from support.use_cases import (
     ADMIN,
     NAME,
@@ -130,6 +131,29 @@ async def test_an_index_needs_its_images(context: Context) -> None:
     await push_image(context, made)
     await push_manifest(context, index, "all", media_type=OCI_INDEX)
     assert await pull_manifest(context, "all") == index
+
+
+async def test_large_manifests_are_stored_one_at_a_time(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them takes the writer long, so a process has at most one waiting there."""
+    waiting, most = [0], [0]
+    write = context.database.write
+
+    async def counted(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - those of the database
+        waiting[0] += 1
+        most[0] = max(most[0], waiting[0])
+        try:
+            return await write(*args, **kwargs)
+        finally:
+            waiting[0] -= 1
+
+    made = [image(annotations={"note": f"{number}" + "x" * push.LARGE}) for number in range(4)]
+    for each in made:
+        for blob in each.blobs:
+            await push_blob(context, blob)
+    monkeypatch.setattr(context.database, "write", counted)
+    await asyncio.gather(*(push_manifest(context, each.manifest, f"v{at}") for at, each in enumerate(made)))
+    assert most == [1]
+    assert len(await commits(context)) == len(made)
 
 
 async def test_a_sparse_index_may_lack_images(context: Context) -> None:

@@ -1,0 +1,196 @@
+"""What one request costs the writer, which all organisations share: it does not grow with what was pushed before."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from polly_dockers import db
+from polly_dockers.db import total_sizes
+from polly_dockers.errors import Denied, ManifestBlobUnknown
+from polly_dockers.registry import repositories
+from support.use_cases import (
+    ADMIN,
+    NAME,
+    ORG,
+    commits,
+    create,
+    delete,
+    push_blob,
+    push_image,
+    push_manifest,
+    restore,
+)
+from support.wire_client import OCI_INDEX, descriptor, dumps, image
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from polly_dockers.context import Context
+
+pytestmark = pytest.mark.usefixtures("repository")
+
+PART = 100
+"""Instructions of SQLite's machine that are counted as one."""
+
+
+class Work:
+    """How many instructions of SQLite the writer did in the block, in parts."""
+
+    parts = 0
+
+
+@contextlib.asynccontextmanager
+async def work(context: Context) -> AsyncIterator[Work]:
+    """Count the writer's work in the block."""
+    found = Work()
+
+    def count() -> int:
+        found.parts += 1
+        return 0
+
+    def watch(connection: Connection, handler: Any) -> None:  # noqa: ANN401 - a function or None
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(handler, PART)
+
+    await context.database.write(watch, count)
+    yield found
+    await context.database.write(watch, None)
+
+
+def index(*bodies: bytes, note: object = "") -> bytes:
+    """The bytes of an index of indexes, different for each note."""
+    items = [descriptor(body, OCI_INDEX) for body in bodies]
+    made = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": items, "annotations": {"note": str(note)}}
+    return dumps(made)
+
+
+async def push_index(context: Context, *bodies: bytes, note: object = "", tags: Sequence[str] = ()) -> bytes:
+    """Push an index of indexes; its bytes."""
+    made = index(*bodies, note=note)
+    await push_manifest(context, made, *tags, media_type=OCI_INDEX)
+    return made
+
+
+async def allow_sparse(context: Context, name: str = NAME.name) -> None:
+    """Let indexes name what the repository does not have."""
+    await repositories.update(context, ADMIN, ORG, name, description=None, wanted_access=None, sparse_indexes="allow")
+
+
+async def size_of(context: Context, tag: str) -> int:
+    """The total size of the image of a tag."""
+    [commit] = await commits(context, tag)
+    return commit.size
+
+
+async def test_everything_in_a_nest_counts_once(context: Context) -> None:
+    """The size of an index is that of all that it leads to, each thing once."""
+    shared, other = image(), image()
+    for made in (shared, other):
+        await push_image(context, made)
+    inner = [await push_index(context, note=number) for number in range(2)]
+    outer = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [
+            *(descriptor(each, OCI_INDEX) for each in inner),
+            descriptor(shared.manifest, shared.media_type),
+            descriptor(other.manifest, other.media_type),
+        ],
+    }
+    await push_manifest(context, dumps(outer), "middle", media_type=OCI_INDEX)
+    top = await push_index(context, dumps(outer), *inner, tags=["top"])
+    parts = {top, dumps(outer), *inner, shared.manifest, other.manifest, *shared.blobs, *other.blobs}
+    assert await size_of(context, "top") == sum(map(len, parts))
+
+
+async def test_a_sparse_index_grows_by_all_of_what_arrives(context: Context) -> None:
+    """An image that arrives counts in the indexes that named it before, with its layers."""
+    await allow_sparse(context)
+    made = image()
+    top = dumps({"schemaVersion": 2, "manifests": [descriptor(made.manifest, made.media_type)]})
+    await push_manifest(context, top, "top", media_type=OCI_INDEX)
+    await push_image(context, made)
+    assert await size_of(context, "top") == sum(map(len, (top, made.manifest, *made.blobs)))
+
+
+async def test_a_layer_that_arrives_counts(context: Context) -> None:
+    """A layer that arrives counts in each image that named it before."""
+    await allow_sparse(context)
+    made = image()
+    await push_blob(context, made.blobs[0])
+    await push_manifest(context, made.manifest, "v1", media_type=made.media_type)
+    assert await size_of(context, "v1") == len(made.manifest) + len(made.blobs[0])
+    await push_blob(context, made.blobs[1])
+    assert await size_of(context, "v1") == sum(map(len, (made.manifest, *made.blobs)))
+
+
+@pytest.fixture
+def small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure at most so much in one transaction."""
+    monkeypatch.setattr(total_sizes._Budget, "__init__", _small)
+
+
+def _small(budget: Any) -> None:  # noqa: ANN401 - the class is private
+    budget.nested, budget.manifests, budget.blobs = 4, 30, 30
+
+
+async def nest(context: Context, wide: int, deep: int) -> list[bytes]:
+    """Push ``wide`` empty indexes, and ``deep`` that each hold them all; the latter."""
+    leaves = [await push_index(context, note=number) for number in range(wide)]
+    return [await push_index(context, *leaves, note=f"deep {number}") for number in range(deep)]
+
+
+@pytest.mark.usefixtures("small_budget")
+async def test_measuring_is_bounded(context: Context) -> None:
+    """An index over a large nest costs as much as one over a smaller nest, and its size is a lower bound."""
+    small = await nest(context, 30, 4)
+    async with work(context) as first:
+        await push_index(context, *small, note="a")
+    large = await nest(context, 90, 4)
+    async with work(context) as second:
+        top = await push_index(context, *large, note="b", tags=["top"])
+    assert second.parts < first.parts * 1.5
+    assert len(top) + len(large[0]) < await size_of(context, "top") < sum(map(len, large)) + 90 * len(top)
+
+
+@pytest.mark.usefixtures("small_budget")
+async def test_an_arrival_is_bounded(context: Context) -> None:
+    """What many indexes over a large nest wait for costs little more than what one waits for."""
+    await allow_sparse(context)
+    deep = await nest(context, 60, 4)
+    rare, common = index(note="rare"), index(note="common")
+    await push_index(context, *deep, rare, note="one")
+    for number in range(40):
+        await push_index(context, *deep, common, note=number)
+    async with work(context) as first:
+        await push_manifest(context, rare, media_type=OCI_INDEX)
+    async with work(context) as second:
+        await push_manifest(context, common, media_type=OCI_INDEX)
+    assert second.parts < first.parts + 40 * 3
+    async with work(context) as third:
+        await delete(context, commit=(await push_manifest(context, common, "v1", media_type=OCI_INDEX)))
+        await restore(context, tag="v1")
+    assert third.parts < first.parts + 40 * 12
+
+
+async def test_few_manifests_wait_for_one_digest(context: Context) -> None:
+    """So many sparse indexes may name a missing image; the next is refused until the image arrives."""
+    await allow_sparse(context)
+    missing = index(note="missing")
+    waiting = [await push_index(context, missing, note=number) for number in range(db.sparse.WAITING)]
+    with pytest.raises(ManifestBlobUnknown, match="Push that first"):
+        await push_index(context, missing, note="more")
+    other = await create(context, "other")
+    await allow_sparse(context, other.name)
+    await push_manifest(context, index(missing), name=other, media_type=OCI_INDEX)
+    await push_manifest(context, waiting[0], "again", media_type=OCI_INDEX)
+    digest = await push_manifest(context, missing, media_type=OCI_INDEX)
+    await push_index(context, missing, note="more")
+    assert await size_of(context, "again") == len(waiting[0]) + len(missing)
+    with pytest.raises(Denied, match="more than 100 indexes"):
+        await delete(context, commit=digest)
