@@ -3,9 +3,10 @@
 A read takes 20 to 70 µs. So it runs on the event loop, on a connection that stays open and inside one snapshot.
 
 All writes of a process go to one thread. It takes everything that waits and runs it in one ``BEGIN IMMEDIATE``, with a
-savepoint for each caller. After TRANSACTION_SECONDS the rest goes into the next transaction. It appends their records to the journal (``journal.frames``) and answers after the
-transaction: two syncs for many pushes. Processes that share the file queue on an ``flock`` before they begin. The
-kernel then wakes the next one at once, where SQLite's busy handler polls.
+savepoint for each caller. After TRANSACTION_SECONDS of work, the rest goes into the next transaction. It appends their
+records to the journal (``journal.frames``) and answers after the transaction: two syncs for many pushes. Processes that
+share the file queue on an ``flock`` before they begin. The kernel then wakes the next one at once, where SQLite's busy
+handler polls.
 
 A writer that cannot go on has a broken connection and can open no other, or cannot release its lock. It answers all
 who wait, refuses all who come later, and calls ``Database.broken`` once: the process must end then.

@@ -70,7 +70,7 @@ class _Budget:
 
 
 def measure(connection: Connection, manifest_ids: Iterable[int]) -> None:
-    """Update the total sizes of some manifests. They share what may be read; where it is not enough, sizes only grow."""
+    """Update the total sizes of some manifests. They share what may be read; beyond that, sizes only grow."""
     left = _Budget()
     for manifest_id in manifest_ids:
         row = _OWN.first(connection, {"id": manifest_id})
