@@ -6,13 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, LargeBinary, bindparam, cast, func, insert, select, update
+from sqlalchemy import LargeBinary, bindparam, cast, insert, select, update
 
 from polly_dockers.db import paging, repositories, sparse, total_sizes
 from polly_dockers.db import tags as of_tags
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
-    blobs,
     commits,
     manifest_blobs,
     manifest_children,
@@ -28,7 +27,7 @@ from polly_dockers.db.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import Connection, Row
 
     from polly_dockers.model import Commit, Digest
     from polly_dockers.oci.manifest import Manifest
