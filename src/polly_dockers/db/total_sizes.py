@@ -85,7 +85,9 @@ def measure(connection: Connection, manifest_ids: Iterable[int]) -> None:
 
 def _below(connection: Connection, manifest_id: int, left: _Budget, *, index: bool) -> int:
     """The bytes of what a manifest names, level by level, as far as the budget allows."""
-    content = {row.id: row.size for row in _BLOBS.all(connection, {"id": manifest_id, "limit": left.blobs + 1})}
+    content: dict[int, int] = {
+        row.id: row.size for row in _BLOBS.all(connection, {"id": manifest_id, "limit": left.blobs + 1})
+    }
     left.blobs -= len(content)
     within: dict[int, int] = {manifest_id: 0}
     waiting = deque([manifest_id] if index else [])
