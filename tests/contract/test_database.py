@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import shutil
 import subprocess
@@ -156,13 +157,7 @@ async def test_a_transaction_ends_after_some_work(folder: Path) -> None:
 
 async def test_a_transaction_runs_at_least_one_call(folder: Path) -> None:
     """A call that works for long is a transaction of its own, and all calls get their turn."""
-    seconds = [0.0]
-
-    def timer() -> float:
-        seconds[0] += db.sqlite.TRANSACTION_SECONDS
-        return seconds[0]
-
-    database = Database(folder, timer=timer)
+    database = Database(folder, timer=itertools.count(step=db.sqlite.TRANSACTION_SECONDS).__next__)
     calls = (database.write(add, f"{number}") for number in range(5))
     assert await asyncio.gather(*calls) == list("01234")
     database.close()
