@@ -71,10 +71,11 @@ def test_no_entry_matches(ann: User) -> None:
 
 
 def test_impossible_filters_are_refused(server: Server, ann: User) -> None:
-    """Refused are a --by that is not an email, and --since later than --until; polly-server refuses them too."""
+    """Refused are a --by that is no email, --since in the future or later than --until; polly-server does it too."""
     for wrong, words in (
         (("--by", "bob"), "--by takes an email"),
         (("--since", "yesterday", "--until", "7d"), "later than"),
+        (("--since", "tomorrow"), "--since is in the future"),
     ):
         done = ann.polly("audit", "list", *wrong)
         assert (done.code, words in done.err) == (2, True)

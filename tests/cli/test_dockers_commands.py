@@ -61,6 +61,8 @@ def test_create_names_what_is_missing(ann: User) -> None:
     assert (done.code, done.err) == (2, "Error: --name is missing.\n")
     done = ann.polly("dockers", "create", "--name", "x")
     assert (done.code, done.err) == (2, "Error: --description is missing.\n")
+    done = ann.polly("dockers", "create")
+    assert (done.code, done.err) == (2, "Error: --name is missing. --description is missing.\n")
     done = ann.polly("dockers", "create", "--name", "x", "--description", "  ")
     assert (done.code, "--description is empty" in done.err) == (2, True)
 
@@ -123,6 +125,8 @@ def test_list_counts_from_either_end(ann: User, server: Server) -> None:
     assert names("--oldest", "2") == ["r0", "r1"]
     assert names() == ["r0", *newest[:19]]
     assert names("--search", "number 21") == ["r21"]
+    assert "has 'zzz' in its name or description.\n" in ann.ok("dockers", "list", "--search", "zzz").err
+    assert "Did you mean --search zzz?" in ann.polly("dockers", "list", "zzz").err
     assert "20 of 22 docker repositories; --all lists all" in ann.ok("dockers", "list").err
     for wrong in (["--all", "--latest", "2"], ["--latest", "0"], ["--latest", "two"]):
         assert ann.polly("dockers", "list", *wrong).code == 2

@@ -79,6 +79,7 @@ def test_a_server_that_does_not_answer(nobody: User) -> None:
     [
         (200, "<html>Welcome</html>"),
         (404, "not here"),
+        (404, '{"errors": [{"code": "NOT_FOUND", "message": "There is nothing at /api/v1."}]}'),
         (200, "{}"),
         (200, '{"product": "x", "version": "1", "registry": "r", "url": "u"}'),
         (200, INFO % "host; rm -rf ~"),

@@ -133,12 +133,14 @@ def test_refusals_reach_the_person(person: Callable[..., User]) -> None:
 def test_what_is_missing_is_named(ann: User) -> None:
     """On a pipe the command asks nothing, and names what is missing."""
     for arguments, missing in (
-        (["add", "--role", "reader"], "--email"),
-        (["add", "--email", "x@members.example"], "--role"),
-        (["remove"], "--email"),
+        (["add", "--role", "reader"], "--email is missing."),
+        (["add", "--email", "x@members.example"], "--role is missing. It is reader, writer or admin."),
+        (["add"], "--email is missing. --role is missing. It is reader, writer or admin."),
+        (["set-role"], "--email is missing. --role is missing. It is reader, writer or admin."),
+        (["remove"], "--email is missing."),
     ):
         done = ann.polly("members", *arguments)
-        assert (done.code, done.err) == (2, f"Error: {missing} is missing.\n")
+        assert (done.code, done.err) == (2, f"Error: {missing}\n")
 
 
 def test_a_removal_is_confirmed(person: Callable[..., User]) -> None:
@@ -178,7 +180,7 @@ def test_an_invitation_is_revoked_in_words_of_its_own(person: Callable[..., User
 def test_a_code_that_is_missing_on_a_pipe_names_the_way_that_nobody_sees(nobody: User, server: Server) -> None:
     """--code-stdin, not --code, which is in the list of processes."""
     done = nobody.polly("members", "accept", "--server", server.url, "--email", "x@members.example")
-    assert (done.code, done.err) == (2, "Error: --code-stdin is missing: it reads the code from stdin.\n")
+    assert (done.code, done.err) == (2, "Error: --code-stdin is missing. It reads the code from stdin.\n")
 
 
 def test_accepting_makes_the_profile_that_is_named(ann: User, nobody: User, server: Server) -> None:

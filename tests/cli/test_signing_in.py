@@ -69,6 +69,8 @@ def test_login_on_a_pipe_names_what_is_missing(nobody: User, server: Server) -> 
     """Without a server, an email or a password the command does not wait: exit code 2 and the option's name."""
     steps = [([], "--server"), (["--server", server.url], "--email")]
     steps.append((["--server", server.url, "--email", "ann@acme.example"], "--password-stdin"))
+    everything = "--server is missing. --email is missing. --password-stdin is missing."
+    assert nobody.polly("login").err == f"Error: {everything} It reads the password from stdin.\n"
     for arguments, missing in steps:
         done = nobody.polly("login", *arguments)
         assert done.code == 2
@@ -172,7 +174,18 @@ def test_auto_takes_the_environment(ann: User, nobody: User, server: Server) -> 
     assert nobody.token() != ann.token()
     assert nobody.ok("whoami", "--output", "json").json()["email"] == ann.email
     done = nobody.polly("login", "--auto", POLLY_SERVER=server.url)
-    assert (done.code, "POLLY_TOKEN is missing" in done.err) == (2, True)
+    needed = "--auto needs an account. Set POLLY_TOKEN, or POLLY_EMAIL and POLLY_PASSWORD."
+    assert (done.code, done.err) == (2, f"Error: {needed}\n")
+    done = nobody.polly("login", "--auto", HOME=str(nobody.home / "other"))
+    assert (done.code, done.err) == (2, "Error: --auto needs a server. Give --server, or set POLLY_SERVER.\n")
+
+
+def test_what_is_not_an_email_is_refused(nobody: User, server: Server) -> None:
+    """Before the password is read or the server is asked; the message names the option or the variable."""
+    done = nobody.polly("login", "--server", server.url, "--email", "admin", "--password-stdin", stdin="x\n")
+    assert (done.code, done.err) == (2, "Error: --email 'admin' is not an email address.\n")
+    done = nobody.polly("login", "--auto", POLLY_SERVER=server.url, POLLY_EMAIL="admin", POLLY_PASSWORD="x")
+    assert (done.code, done.err) == (2, "Error: POLLY_EMAIL 'admin' is not an email address.\n")
 
 
 def test_several_organisations_can_be_chosen_from(ann: User, server: Server) -> None:

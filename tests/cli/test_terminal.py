@@ -77,9 +77,9 @@ def test_polly_alone_asks_its_way_to_a_new_repository(ann: User, server: Server,
     terminal.type(DOWN * 4 + ENTER)
     terminal.see("What would you like to do with Polly dockers?")
     terminal.type(ENTER)
-    terminal.see(f"Enter the name of the docker repository? {server.registry}/{ann.env['TEST_ORG']}/")
+    terminal.see(f"Enter the name of the docker repository {server.registry}/{ann.env['TEST_ORG']}/")
     terminal.type("new_repo" + ENTER)
-    terminal.see("Enter the description of the docker repository?")
+    terminal.see("Enter the description of the docker repository")
     terminal.type("it's new" + ENTER)
     terminal.see("Should the docker repository be public?")
     terminal.type("n")
@@ -106,7 +106,7 @@ def test_a_wrong_name_is_refused_while_typing(ann: User) -> None:
 def test_names_that_exist_are_offered(ann: User, images: list[str]) -> None:
     """A few letters are enough to choose an existing name."""
     terminal = ann.terminal("dockers", "commit-list")
-    terminal.see("Enter the name of the docker repository?")
+    terminal.see("Enter the name of the docker repository")
     terminal.type("gp")
     terminal.see("team/gpu")
     terminal.type(TAB + ENTER)
@@ -338,7 +338,7 @@ def test_public_is_not_asked_for_where_the_server_denies_it(tmp_path: Path, tool
 
 
 def test_a_long_wait_is_announced(nobody: User) -> None:
-    """After five seconds, on a terminal only; Ctrl-C ends it."""
+    """After five seconds; Ctrl-C ends it."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = "{}:{}".format(*silent.getsockname())
         env = {"POLLY_SERVER": address, "POLLY_TOKEN": "polly_x"}

@@ -48,6 +48,13 @@ def test_the_secret_goes_where_a_script_wants_it(ann: User) -> None:
     done = ann.ok("tokens", "create", "--label", "a", "--file", str(path), "--output", "json")
     assert (mode(path), "token" in done.json()) == (0o600, False)
     assert path.read_text().startswith("polly_")
+    kept = path.read_text()
+    done = ann.polly("tokens", "create", "--label", "a", "--file", str(path))
+    assert (done.code, path.read_text()) == (2, kept)
+    assert f"--file '{path}' exists and is not empty. Name a new file" in done.err
+    path.write_text("")
+    ann.ok("tokens", "create", "--label", "a", "--file", str(path))
+    assert (mode(path), path.read_text()[:6]) == (0o600, "polly_")
     done = ann.ok("tokens", "create", "--label", "b", "--file", "-")
     assert done.out.startswith("polly_")
     assert len(done.out.splitlines()) == 1
@@ -57,6 +64,8 @@ def test_the_secret_goes_where_a_script_wants_it(ann: User) -> None:
 def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
     """If the folder of the file is missing, the exit code is 1, and no token is left on the server."""
     before = ann.ok("tokens", "list", "--output", "json").json()
+    done = ann.polly("tokens", "create", "d", "--scope", "full", "--password-stdin", stdin="wrong\n")
+    assert (done.code, done.err) == (1, "Error: The password is wrong. No token was created.\n")
     done = ann.polly("tokens", "create", "d", "--file", "none/token")
     assert (done.code, "none/token can't be written" in done.err) == (1, True)
     after = ann.ok("tokens", "list", "--output", "json").json()
@@ -66,7 +75,7 @@ def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
 def test_a_full_token_takes_the_password(ann: User, nobody: User, server: Server) -> None:
     """With the two variables it then works for every command."""
     done = ann.polly("tokens", "create", "ci", "--scope", "full", "--no-input")
-    assert (done.code, done.err) == (2, "Error: --password-stdin is missing: it reads the password from stdin.\n")
+    assert (done.code, done.err) == (2, "Error: --password-stdin is missing. It reads the password from stdin.\n")
     assert ann.polly("tokens", "create", "ci", "--scope", "full", "--password-stdin", stdin="wrong\n").code == 1
     arguments = ["tokens", "create", "ci", "--scope", "full", "--password-stdin", "--file", "-"]
     token = ann.ok(*arguments, stdin=ann.password).out.strip()

@@ -65,7 +65,7 @@ def test_secrets_of_the_environment_go_to_their_server_alone(
         done = nobody.polly("login", "--auto", "--server", other, POLLY_SERVER=server.url, **env)
         assert (done.code, server.url in done.err, other in done.err) == (2, True, True)
         done = ann.polly("login", "--auto", **env)
-        assert (done.code, "--server is missing" in done.err) == (2, True)
+        assert (done.code, "--auto needs a server" in done.err) == (2, True)
         nobody.ok("login", "--auto", "--server", server.url, **env)
 
 

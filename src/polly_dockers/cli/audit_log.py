@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from polly_dockers.cli import tables
 from polly_dockers.cli.tables import Column
@@ -29,10 +29,15 @@ def row(item: AuditItem) -> tables.Row:
     return (tables.date(item.at), item.event, item.by or "-", item.address or "-", item.subject or "-", item.detail)
 
 
-def problem(by: str | None, since: dt.datetime | int | None, until: dt.datetime | int | None) -> str:
-    """Return what is wrong with the options; empty if nothing is. Both times must have the same type."""
+T = TypeVar("T", "dt.datetime", int)
+
+
+def problem(by: str | None, since: T | None, until: T | None, now: T) -> str:
+    """Return what is wrong with the options; empty if nothing is."""
     if by is not None and "@" not in by and by.lower() not in _NO_PEOPLE:
         return f"--by takes an email, or one of {', '.join(_NO_PEOPLE)}; {by!r} is neither."
-    if since is not None and until is not None and since > until:  # type: ignore[operator]
+    if since is not None and since > now:
+        return "--since is in the future, so no entry can match."
+    if since is not None and until is not None and since > until:
         return "--since is later than --until, so no entry can match. Did you swap them?"
     return ""

@@ -46,13 +46,22 @@ class Call:
     def need(self, option: str, question: Callable[[], str], reason: str = "") -> str:
         """Ask for a missing option and return the answer. Raises UsageError if the command may not ask.
 
-        ``reason`` explains the option in that error, where its name does not.
+        ``reason`` is a sentence that explains the option in that error, where its name does not.
         """
-        if not self.may_ask():
-            msg = f"{option} is missing{reason and f': {reason}'}."
-            raise UsageError(msg)
+        self.need_all({option: (None, reason)})
         self.asked = True
         return question()
+
+    def need_all(self, options: dict[str, tuple[object, str]]) -> None:
+        """Raise UsageError that names all options that are missing, if the command may not ask for them.
+
+        ``options`` has for each its value and a sentence that explains it; the value of a missing one is false.
+        """
+        missing = [
+            f"{name} is missing.{reason and f' {reason}'}" for name, (value, reason) in options.items() if not value
+        ]
+        if missing and not self.may_ask():
+            raise UsageError(" ".join(missing))
 
     def confirm(self, question: str, nothing: str, action: str) -> None:
         """Ask a yes-or-no question. Raises DeclinedError if the answer is no, UsageError if the command may not ask.

@@ -40,6 +40,7 @@ _LONGEST = 32 << 20
 """The most bytes of a response; the longest page of a list has less."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _UNAUTHORIZED = 401
+_NOT_FOUND = 404
 _TOO_MANY = 429
 _PROXY_SIGN_IN = 407
 _PROXY_ASKS = (
@@ -99,7 +100,7 @@ class Client:
         try:
             info = self._ask("GET", "", api_types.ServerInfo)
         except RequestError as error:
-            if error.codes or error.status not in _REFUSALS:
+            if error.status != _NOT_FOUND and (error.codes or error.status not in _REFUSALS):
                 raise
             raise no_polly from error
         except _UnexpectedError as error:

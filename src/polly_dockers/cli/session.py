@@ -265,6 +265,9 @@ def _name(known: profiles.Profiles, wanted: Meant) -> str:
             way = f"Run: polly login --server {wanted.server}"
             if host in known.by_name:
                 way = f"For the profile of that name: --profile {host}"
+            same = [each.server for each in known.by_name.values() if server_url.host(each.server) == host]
+            if same:
+                way = f"You are signed in to {same[0]}: use --server {same[0]}"
             msg = f"You are not signed in to {wanted.server}. {way}"
             raise CommandError(msg)
         return name

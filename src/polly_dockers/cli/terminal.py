@@ -37,12 +37,12 @@ def colours(stream: TextIO) -> bool:
 
 @contextlib.contextmanager
 def patience(what: str) -> Iterator[None]:
-    """Say after five seconds what the command is waiting for. An inner wait says nothing."""
-    if _waiting or not sys.stderr.isatty():
+    """Say after five seconds what the command is waiting for, once in a command. An inner wait says nothing."""
+    if _waiting:
         yield
         return
     _waiting.append(what)
-    timer = threading.Timer(PATIENCE, say, (f"Still waiting for {what}. Press Ctrl-C to stop.",))
+    timer = threading.Timer(PATIENCE, _say_waiting, (what,))
     timer.daemon = True
     timer.start()
     try:
@@ -53,6 +53,13 @@ def patience(what: str) -> Iterator[None]:
 
 
 _waiting: list[str] = []
+_said: list[str] = []
+
+
+def _say_waiting(what: str) -> None:
+    if not _said:
+        _said.append(what)
+        say(f"Still waiting for {what}.{' Press Ctrl-C to stop.' if sys.stderr.isatty() else ''}")
 
 
 def clean(text: str) -> str:

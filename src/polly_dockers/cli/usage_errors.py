@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 from polly_dockers.cli import server_url
@@ -57,6 +58,11 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
     path = context.command_path if context else "polly"
     if unknown := re.match(r"There is no command '(.+?)'\.", text):
         text = f"{unknown[0]}{_meant(unknown[1], context, path) or text[unknown.end() :]}"
+    if extra := re.match(r"There are too many arguments: (\S+)\.$", text):
+        options = (
+            {name for each in getattr(context, "command", context).params for name in each.opts} if context else ()
+        )
+        text += f" Did you mean --search {shlex.quote(extra[1])}?" if "--search" in options else ""
     return f"{text} See {path} --help."
 
 

@@ -126,7 +126,9 @@ def test_an_invitation_that_cannot_be_shown_takes_nobody_out(monkeypatch: pytest
         remove_member=lambda *_: asked.append("member"),
     )
     current: Any = SimpleNamespace(client=client, organisation="acme", server=A)
-    call: Any = SimpleNamespace(may_ask=lambda: False, session=current, remember=lambda *_, **__: None)
+    call: Any = SimpleNamespace(
+        may_ask=lambda: False, need_all=lambda _: None, session=current, remember=lambda *_, **__: None
+    )
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -135,3 +137,13 @@ def test_an_invitation_that_cannot_be_shown_takes_nobody_out(monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         invitations.add(call, "bob@x.example", "reader", "table")
     assert asked == ["invitation"]
+
+
+def test_the_same_host_under_another_scheme_is_named() -> None:
+    """A person who is signed in to https://…, and names the host alone or http://…, learns which address to give."""
+    with pytest.raises(CommandError) as caught:
+        session.resolve(None, "http://b.example", None)
+    assert caught.value.message == (
+        "You are not signed in to http://b.example. You are signed in to https://b.example: use --server "
+        "https://b.example"
+    )

@@ -6,7 +6,7 @@ import contextlib
 import os
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from polly_dockers.cli import credentials, profiles, prompts, server_url, session, tables, terminal, times
 from polly_dockers.cli.client import Client
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Create: TypeAlias = Callable[[str | None], contextlib.AbstractContextManager[api_types.TokenCreated]]
 
-STDIN = "it reads the password from stdin"
+STDIN = "It reads the password from stdin."
 """What --password-stdin does, for the error that it is missing."""
 _UNAUTHORIZED = 401
 _USER = tuple(tables.Column(title) for title in ("user", "organisation", "role", "server", "expires"))
@@ -50,6 +50,12 @@ def login(
     if token and expires:
         msg = "--expires has no effect with POLLY_TOKEN, whose expiry is already set. Leave it out."
         raise UsageError(msg)
+    if email is not None:
+        check_email(email)
+    if not auto and password is None:
+        known = profiles.load()
+        server = _named_server(call, known) or known.current
+        call.need_all({"--server": (server, ""), "--email": (email, ""), "--password-stdin": (password_stdin, STDIN)})
     server = address(call, auto=auto)
     if server_url.is_plain(server):
         terminal.say(f"Warning: {server} is not encrypted. Others on the network can read your password and images.")
@@ -157,7 +163,8 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
             msg = "The two new passwords are different. Nothing was changed."
             raise UsageError(msg)
     else:
-        _missing("--password-stdin", "it reads the current password and the new one from stdin, a line each")
+        reason = "It reads the current password and the new one from stdin, a line each."
+        call.need_all({"--password-stdin": (None, reason)})
     if session.stored is not None:
         profiles.check_writable()
     ca_file = session.stored.ca_file if session.stored else ""
@@ -306,7 +313,8 @@ def address(call: Call, *, auto: bool = False) -> str:
     if url:
         return url
     if auto:
-        _missing("--server", "or POLLY_SERVER in the environment")
+        msg = "--auto needs a server. Give --server, or set POLLY_SERVER."
+        raise UsageError(msg)
     stored = known.by_name.get(known.current)
     if stored and not call.may_ask():
         return stored.server
@@ -346,21 +354,26 @@ def _credentials(call: Call, server: str, email: str | None, *, password_stdin: 
     if auto:
         email, password = email or os.environ.get("POLLY_EMAIL"), os.environ.get("POLLY_PASSWORD")
         if not email or not password:
-            _missing("POLLY_TOKEN", "or POLLY_EMAIL and POLLY_PASSWORD, in the environment")
+            msg = "--auto needs an account. Set POLLY_TOKEN, or POLLY_EMAIL and POLLY_PASSWORD."
+            raise UsageError(msg)
+        check_email(email, "POLLY_EMAIL")
         return email, prompts.of_environment(password, "POLLY_PASSWORD")
     if call.may_ask() and not password_stdin:
         terminal.say(f"Sign in to {server}")
     known = next((each.email for each in profiles.load().by_name.values() if profiles.same(each.server, server)), "")
     if not email:
-        email = call.need("--email", lambda: prompts.text("Enter your email", suggested=known))
+        email = call.need("--email", lambda: prompts.text("Enter your email", suggested=known, check=_email_problem))
     if password_stdin:
         return email, prompts.line_of_stdin("the password")
-    if not call.may_ask():
-        _missing("--password-stdin", STDIN)
-    call.asked = True
-    return email, prompts.password("Enter your password")
+    return email, call.need("--password-stdin", lambda: prompts.password("Enter your password"), STDIN)
 
 
-def _missing(option: str, what: str) -> NoReturn:
-    msg = f"{option} is missing: {what}."
-    raise UsageError(msg)
+def check_email(email: str, option: str = "--email") -> None:
+    """Raise UsageError for a text that can't be an email address. The server has the last word."""
+    if "@" not in email:
+        msg = f"{option} {email!r} is not an email address."
+        raise UsageError(msg)
+
+
+def _email_problem(text: str) -> str | None:
+    return None if "@" in text else "That is not an email address."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from polly_dockers.cli import audit_log, tables, terminal, times
@@ -32,12 +33,14 @@ class Wanted:
         given = {"event": self.event, "by": self.by}
         if self.event is None and not self.all_events:
             given["token_events"] = "hide"  # noqa: S105 - not a password
+        timed = self.since is not None or self.until is not None
+        now = call.session.client.now() if timed else datetime.now().astimezone()
         limits = {
-            option: times.moment(text, f"--{option}", call.session.client.now(), end=end)
+            option: times.moment(text, f"--{option}", now, end=end)
             for option, text, end in (("since", self.since, False), ("until", self.until, True))
             if text is not None
         }
-        if problem := audit_log.problem(self.by, limits.get("since"), limits.get("until")):
+        if problem := audit_log.problem(self.by, limits.get("since"), limits.get("until"), now):
             raise UsageError(problem)
         given |= {option: at.isoformat() for option, at in limits.items()}
         return {name: text for name, text in given.items() if text is not None}

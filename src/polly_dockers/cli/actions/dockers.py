@@ -51,18 +51,19 @@ _TAG = (
 def create(call: Call, name: str | None, description: str | None, *, public: bool | None, output: str) -> None:
     """Create a docker repository, and print it. Raises UsageError if something is missing or invalid."""
     session = call.session
+    call.need_all({"--name": (name, ""), "--description": (description, "")})
     asking = name is None or description is None or call.guided
     if asking and call.may_ask():
         session.require("writer")
     if name is None:
         prefix = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
-        question = "Enter the name of the docker repository?"
+        question = "Enter the name of the docker repository"
         name = call.need(
             "--name", lambda: prompts.text(question, prefix=prefix, check=lambda text: _name_problem(call, text))
         )
     given, (organisation, name) = name, session.repository(name)
     if description is None:
-        question = "Enter the description of the docker repository?"
+        question = "Enter the description of the docker repository"
         description = call.need("--description", lambda: prompts.text(question))
     _check_description(description)
     if public is None and asking and call.may_ask() and session.may_publish(organisation):
@@ -91,7 +92,10 @@ def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
         tables.document(page.items)
     elif page.items:
         tables.show(_REPOSITORY, [_repository_row(each) for each in page.items])
-    elif not search:
+    elif search:
+        terminal.say(f"No docker repository of {organisation} has {search!r} in its name or description.")
+        return
+    else:
         way = "To create one: polly dockers create --name NAME --description TEXT"
         if not session.may_create(organisation):
             way = "Writers and admins can create one."
@@ -191,7 +195,7 @@ def ask_name(call: Call, least: api_types.Role = "reader") -> str:
                 return error.message
             return None if there else f"There is no docker repository {name} in {organisation}."
 
-        answer = prompts.one_of("Enter the name of the docker repository?", known, prefix=prefix, check=missing)
+        answer = prompts.one_of("Enter the name of the docker repository", known, prefix=prefix, check=missing)
         return f"{prefix}{answer}" if answer in known else answer
 
     return call.need("--name", question)
@@ -206,7 +210,7 @@ def _ask_changes(call: Call, organisation: str, item: api_types.RepositoryItem) 
     may = session.may_publish(organisation) if other == "public" else session.may_change_access(organisation)
     public = (other == "public") if may and prompts.yes(f"{path} is {item.access}. Make it {other}?") else None
     old = terminal.clean(item.description)
-    description = prompts.text("Enter the description of the docker repository?", default=old)
+    description = prompts.text("Enter the description of the docker repository", default=old)
     return (None if description == old else description), public
 
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
+_CODE = "It reads the code from stdin."
 _MADE = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
 _INVITATION = (Column("email"), Column("role"), Column("valid until"))
 
 
 def add(call: Call, email: str | None, role: api_types.Role | None, output: str) -> None:
     """Invite somebody, and print the code, which is never shown again."""
+    call.need_all({"--email": (email, ""), "--role": (role, members.ROLES)})
     if call.may_ask() and (email is None or role is None):
         call.session.require("admin")
     email = email or call.need("--email", lambda: prompts.text("What is the email of the new member?"))
@@ -70,13 +72,21 @@ def accept(
         msg = f"You are already signed in to {session.server}, so no password is needed. Leave out --password-stdin."
         raise UsageError(msg)
     server = session.server if session else account.address(call)
+    new = session is None
+    call.need_all(
+        {
+            "--email": (email or not new, ""),
+            "--code-stdin": (code or code_stdin, _CODE),
+            "--password-stdin": (password_stdin or not new, account.STDIN),
+        }
+    )
     if session is None:
         email = email or call.need("--email", lambda: prompts.text("Enter the email address that was invited"))
+        account.check_email(email)
     if code_stdin:
         code = prompts.line_of_stdin("the code")
     if not code:
-        reason = "it reads the code from stdin"
-        code = call.need("--code-stdin", lambda: prompts.text("Enter the code of the invitation"), reason)
+        code = call.need("--code-stdin", lambda: prompts.text("Enter the code of the invitation"), _CODE)
     if session is not None:
         joined = session.client.accept_invitation(api_types.InvitationAccept(code))
     else:

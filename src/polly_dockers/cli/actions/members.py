@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
+ROLES = "It is reader, writer or admin."
+"""The values of --role, for the error that it is missing."""
 _MEMBER = (Column("email"), Column("role"), Column("joined at"))
 
 
@@ -34,6 +36,7 @@ def list_(call: Call, output: str) -> None:
 
 def set_role(call: Call, email: str | None, role: api_types.Role | None, output: str) -> None:
     """Change the role of a member, and print the member."""
+    call.need_all({"--email": (email, ""), "--role": (role, ROLES)})
     email = email or _ask_member(call)
     if role is None and call.may_ask():
         call.session.require("admin")
@@ -123,7 +126,7 @@ def _ask_member(call: Call, *, invited: bool = False) -> str:
 def ask_role(call: Call, question: str = "Which role?", current: api_types.Role | None = None) -> api_types.Role:
     """Ask for a role, with the current one selected, and return it. Raises UsageError if nobody can be asked."""
     roles: tuple[api_types.Role, ...] = get_args(api_types.Role)
-    answer = call.need("--role", lambda: prompts.choose(question, roles[::-1], current))
+    answer = call.need("--role", lambda: prompts.choose(question, roles[::-1], current), ROLES)
     return next(each for each in roles if each == answer)
 
 

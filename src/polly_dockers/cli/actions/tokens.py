@@ -12,7 +12,7 @@ import msgspec
 from polly_dockers.cli import credentials, files, profiles, prompts, tables, terminal, times
 from polly_dockers.cli.actions import account
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.errors import CommandError, UsageError
+from polly_dockers.cli.errors import CommandError, RequestError, UsageError
 from polly_dockers.cli.new_token import new_token
 from polly_dockers.cli.tables import Column
 from polly_dockers.system import process
@@ -32,6 +32,7 @@ _TOKEN = (
 )
 _CREATED = (Column("id"), Column("scope"), Column("expires"), Column("token", own_line=True))
 _STDOUT = "-"
+_UNAUTHORIZED = 401
 _SLACK = 60
 """Seconds by which a token may expire too early before the command says so."""
 
@@ -72,6 +73,12 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
     if wanted.file == _STDOUT and output == "json":
         msg = "--file - and --output json can't be together: both write to stdout."
         raise UsageError(msg)
+    if wanted.file not in {None, _STDOUT}:
+        _check_free(Path(str(wanted.file)))
+    needed: dict[str, tuple[object, str]] = {"--label": (wanted.label, "")}
+    if wanted.scope == "full":
+        needed["--password-stdin"] = (wanted.password_stdin, account.STDIN)
+    call.need_all(needed)
     label = wanted.label or call.need("--label", lambda: prompts.text("What is the token for?"))
     client = _client(call, wanted)
     call.remember("polly tokens create", label=label, scope=wanted.scope, expires=wanted.expires, file=wanted.file)
@@ -79,6 +86,11 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
         with new_token(client, wanted.scope, lifetime, label) as created:
             _hand_out(created, wanted.file, output)
             sys.stdout.flush()
+    except RequestError as error:
+        if error.status != _UNAUTHORIZED or wanted.scope != "full":
+            raise
+        msg = "The password is wrong. No token was created."
+        raise CommandError(msg) from error
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -93,6 +105,17 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
     terminal.say(
         f"It works until {tables.date(created.expires_at)}. To end it sooner: polly tokens revoke {created.id}"
     )
+
+
+def _check_free(path: Path) -> None:
+    """Raise UsageError for a file that has content, because writing the token would lose it."""
+    try:
+        taken = path.is_file() and path.stat().st_size > 0
+    except OSError:
+        return  # writing the token reports it
+    if taken:
+        msg = f"--file {str(path)!r} exists and is not empty. Name a new file, or delete this one first."
+        raise UsageError(msg)
 
 
 def _client(call: Call, wanted: Wanted) -> Client:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polly_dockers.cli.session import Session
 
 _VERSIONS = ("--tag", "--commit")
+_AT_ONCE = "This server keeps nothing in the trash: the next collection of garbage deletes it for good."
 _ITEM = (
     Column("kind"),
     Column("deleted", own_line=True),
@@ -43,13 +44,16 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
     if commit is not None:  # the whole digest, so that a later push can't make it ambiguous
         what["commit"] = commit = item.name
     if not yes:
-        terminal.say(_consequences(item))
+        terminal.say(_consequences(item) + (f" {_AT_ONCE}" if _is_purged(item) else ""))
         call.confirm("Delete it?", "Nothing was deleted.", "delete")
     item = session.client.delete(organisation, name, preview=False, **what)
     call.remember("polly dockers delete", (organisation, name), tag=tag, commit=commit, yes=True)
     terminal.success(f"{_named(item)} is in the trash")
     way_back = _way_back(session.spelled(organisation, name), tag, commit)
-    terminal.say(f"To restore it until {tables.date(item.restorable_until)}: {way_back}")
+    if _is_purged(item):
+        terminal.say(_AT_ONCE)
+    else:
+        terminal.say(f"To restore it until {tables.date(item.restorable_until)}: {way_back}")
     if output == "json":
         tables.document(item)
 
@@ -144,7 +148,7 @@ def _ask_deleted_name(call: Call) -> str:
     items = session.client.trash(session.organisation, 1000).items
     known = sorted({each.repository.partition("/")[2].partition("/")[2] for each in items})
     prefix = f"{session.registry}/{session.organisation}/"
-    answer = prompts.one_of("Enter the name of the docker repository?", known, prefix=prefix)
+    answer = prompts.one_of("Enter the name of the docker repository", known, prefix=prefix)
     return f"{prefix}{answer}" if answer in known else answer
 
 
@@ -171,9 +175,16 @@ def _consequences(item: api_types.TrashItem) -> str:
         return f"This deletes {_named(item)}. Its commits stay, as inactive commits, and can be pulled by their digest."
     if item.kind == "repository":
         held = f"its {commits}" if item.commits == 1 else f"all {commits} in it"
-        return f"This deletes {_named(item)} with {held}, {size(item.size)}."
+        return f"This deletes {_named(item)}" + (
+            f" with {held}, {size(item.size)}." if item.commits else ". It is empty."
+        )
     tags = f", and its tags: {', '.join(map(terminal.clean, item.tags))}" if item.tags else ""
     return f"This deletes {_named(item)}, {size(item.size)}: {commits}{tags}."
+
+
+def _is_purged(item: api_types.TrashItem) -> bool:
+    """Return whether the server keeps nothing in its trash: its setting ``trash_days`` is 0."""
+    return item.restorable_until == item.deleted_at
 
 
 def _way_back(name: str, tag: str | None, commit: str | None) -> str:

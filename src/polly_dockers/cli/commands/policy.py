@@ -26,7 +26,7 @@ def policy_(
     *,
     name: Name = None,
     newest: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Keep the newest N commits of each tag.")
+        int | None, typer.Option(metavar="N", min=1, max=1000, help="Keep the newest N commits of each tag.")
     ] = None,
     younger_than: Annotated[
         str | None, typer.Option(metavar="TIME", help="Keep what was pushed within this time: 90d.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -73,7 +74,7 @@ def run_audit(
         since=_moment(since, "--since", end=False),
         until=_moment(until, "--until", end=True),
     )
-    if problem := audit_log.problem(by, wanted.since, wanted.until):
+    if problem := audit_log.problem(by, wanted.since, wanted.until, int(time.time() * SECOND)):
         raise BadRequest(problem)
     found = folder.run(data, lambda context: _read(context, org, wanted, latest))
     entries = [

@@ -71,8 +71,8 @@ def run_rotate(
         print(f"Key {kid} signs from now on. All others are deleted, and tokens that they signed are refused.")
     else:
         print(
-            f"Key {kid} will sign in {db.keys.AHEAD} seconds. Older keys are deleted when everything that they signed "
-            "has expired."
+            f"Key {kid} begins to sign {db.keys.AHEAD} seconds from now. Older keys are deleted when everything that "
+            "they signed has expired."
         )
 
 

@@ -104,6 +104,11 @@ def run_delete(
             raise SystemExit(2)
         typer.confirm("Delete it?", abort=True, err=True)
     item = folder.transaction(data, lambda connection: deletion.delete_organisation(connection, org))
+    if _until(item, data) == moment(item.deleted_at):
+        print(
+            f"Organisation {org} is in the trash. trash_days is 0: the next collection of garbage deletes it for good."
+        )
+        return
     until = tables.date(_until(item, data))
     print(
         f"Organisation {org} is in the trash. To bring it back until {until}: "
