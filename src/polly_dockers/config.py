@@ -7,6 +7,8 @@ environment variable, that over the TOML file, that over the default.
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -361,6 +363,31 @@ def find_data_folder(environment: Mapping[str, str], file: Path | None = None) -
     return _path(str(values["data"]).strip(), f"{file}: data") if "data" in values else Config().data
 
 
+_OF_COMMANDS: Final = ("CA_FILE", "CONFIG", "DEBUG", "DOCKER", "EMAIL", "ORG", "PASSWORD", "PROFILE", "SERVER", "TOKEN")
+"""Variables of the commands, without ``POLLY_``; docs/commands.md describes them."""
+_OF_KUBERNETES: Final = re.compile(r"POLLY_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?)")
+"""Variables that Kubernetes sets in a pod for a Service called polly or polly-…"""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """The variables that begin with ``POLLY_`` and that nothing reads, each with the one that may be meant."""
+    known = [*map(str.upper, SETTINGS), *_OF_COMMANDS]
+    unknown = [
+        name.removeprefix("POLLY_")
+        for name, value in sorted(environment.items())
+        if name.startswith("POLLY_")
+        and name.removeprefix("POLLY_") not in known
+        and not _OF_KUBERNETES.fullmatch(name)
+        and not (name.endswith("_PORT") and "://" in value)
+    ]
+    nearest = {name: _nearest(name, known) for name in unknown}
+    return [f"POLLY_{name}{near and f' (did you mean POLLY_{near}?)'}" for name, near in nearest.items()]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    return "".join(difflib.get_close_matches(name, known, n=1, cutoff=0.75))
+
+
 def _settings_file(environment: Mapping[str, str], file: Path | None) -> Path | None:
     named = environment.get("POLLY_CONFIG")
     return file or (Path(named) if named else None)
@@ -383,6 +410,8 @@ def _toml(file: Path, known: Sequence[str]) -> dict[str, Any]:
         raise BadRequest(msg) from error
     for name in values:
         if name not in known:
-            msg = f"{file} sets {name!r}, which is not a setting; the settings are {', '.join(sorted(known))}."
+            near = _nearest(name, known)
+            meant = f"did you mean {near}?" if near else f"the settings are {', '.join(sorted(known))}."
+            msg = f"{file} sets {name!r}, which is not a setting; {meant}"
             raise BadRequest(msg)
     return values

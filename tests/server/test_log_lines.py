@@ -66,3 +66,16 @@ def test_whatever_is_logged_as_text(capfd: pytest.CaptureFixture[str]) -> None:
     assert "ValueError: invalid literal" in written
     assert "Traceback" in written.split("\n")[1]
     assert all(line.isprintable() for line in written.split("\n"))
+
+
+def test_a_misspelt_variable_is_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One warning names it, because a setting that is lost silently is found late."""
+    monkeypatch.setenv("POLLY_WORKRES", "1")
+    server = Server(tmp_path / "data", free_port(), ("--workers", "1"))
+    server.init()
+    server.start()
+    server.stop()
+    lines = [line for line in server.log.read_text(encoding="utf-8").splitlines() if "POLLY_WORKRES" in line]
+    assert len(lines) == 1
+    assert '"level":"warning"' in lines[0]
+    assert "POLLY_WORKRES (did you mean POLLY_WORKERS?)" in lines[0]

@@ -64,9 +64,9 @@ def test_the_folder_of_the_settings_file(data: Path, tmp_path: Path) -> None:
     assert run(tmp_path, "gc", "--dry-run", "--config", str(settings)).returncode == 0
     assert run(tmp_path, "check", "--config", str(settings)).returncode == 0
     done = run(tmp_path, "org", "list", **config, POLLY_DATA="elsewhere")
-    assert "There is no registry in elsewhere" in done.stderr
+    assert f"There is no registry in {tmp_path}/elsewhere" in done.stderr
     done = run(tmp_path, "org", "list", "--data", "given", **config, POLLY_DATA="elsewhere")
-    assert "There is no registry in given" in done.stderr
+    assert f"There is no registry in {tmp_path}/given" in done.stderr
     done = run(tmp_path, "org", "list", POLLY_CONFIG="none.toml")
     assert (done.returncode, done.stdout) == (2, "")
     assert "The settings file none.toml can't be read: No such file" in done.stderr
@@ -77,7 +77,7 @@ def test_no_folder_was_given(tmp_path: Path) -> None:
     """The error says how to name a folder, and how to create a registry in ./data."""
     done = run(tmp_path, "org", "list")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "There is no registry in data yet" in done.stderr
+    assert f"There is no registry in {tmp_path}/data yet" in done.stderr
     assert "--data DIR" in done.stderr
     assert "POLLY_CONFIG" in done.stderr
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from polly_dockers.config import SETTINGS, Config, load, split_address
+from polly_dockers.config import SETTINGS, Config, load, split_address, unknown_variables
 from polly_dockers.errors import BadRequest
 
 OTHER = {
@@ -108,7 +108,8 @@ def test_a_wrong_file(tmp_path: Path) -> None:
     for content, words in (
         (b"workers", "is not valid TOML"),
         (b"\xff\xfe", "is not valid TOML"),
-        (b"worker = 2", "sets 'worker', which is not a setting; the settings are .*workers"),
+        (b"worker = 2", r"sets 'worker', which is not a setting; did you mean workers\?"),
+        (b"colour = 2", "sets 'colour', which is not a setting; the settings are .*workers"),
         (b"[server]\nworkers = 2", "sets 'server', which is not a setting"),
         (b"workers = true", "workers is 'True'"),
         (b"workers = [2]", "give a whole number"),
@@ -158,3 +159,24 @@ def test_a_public_url_is_written_one_way() -> None:
 def test_addresses(text: str, parts: tuple[str, int]) -> None:
     """HOST:PORT, with brackets around IPv6."""
     assert split_address(text) == parts
+
+
+def test_a_misspelt_variable_is_named() -> None:
+    """With the one that may be meant; variables of the commands and of Kubernetes are not named."""
+    environment = {
+        "POLLY_WORKRES": "1",
+        "POLLY_COLOUR": "red",
+        "POLLY_PORT": "5000",
+        "POLLY_WORKERS": "2",
+        "POLLY_TOKEN": "polly_x",
+        "POLLY_CONFIG": "polly.toml",
+        "POLLY_SERVICE_HOST": "10.0.0.1",
+        "POLLY_PORT_5000_TCP_ADDR": "10.0.0.1",
+        "POLLY_WEB_PORT": "tcp://10.0.0.1:5000",
+        "HOME": "/",
+    }
+    assert unknown_variables(environment) == [
+        "POLLY_COLOUR",
+        "POLLY_PORT",
+        "POLLY_WORKRES (did you mean POLLY_WORKERS?)",
+    ]

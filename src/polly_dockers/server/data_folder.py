@@ -122,8 +122,10 @@ def require(folder: Path, *, upgrades: bool = False) -> None:
 
         if rebuild.is_lost(folder):
             raise _lost(folder)
-        place = quote(str(folder))
-        msg = f"There is no registry in {folder} yet. Make one: polly-server init --data {place} --org … --email …"
+        msg = (
+            f"There is no registry in {folder.absolute()} yet. Make one: polly-server init --data "
+            f"{quote(str(folder))} --org … --email …"
+        )
         if folder == Config().data:
             msg += " If it is elsewhere, say where: --data DIR, or POLLY_CONFIG with the server's settings file."
         raise Unavailable(msg)

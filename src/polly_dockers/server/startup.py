@@ -28,7 +28,7 @@ from polly_dockers.server.worker import PollyWorker, block_stop_signals
 from polly_dockers.system import durable, locks, ownership, process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 log: Final = structlog.get_logger("polly.server")
 
@@ -64,8 +64,10 @@ def check_address(config: Config) -> None:
         listener.close()
 
 
-def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
+def run(config: Config, on_ready: Callable[[], None], unknown: Sequence[str] = ()) -> NoReturn:
     """Serve until SIGTERM, then exit the process. ``on_ready`` is called once the workers are started.
+
+    ``unknown`` are variables of the environment that look like settings and are none; the log names them.
 
     Raises Unavailable for an address, a certificate or a data folder that can't be used.
     """
@@ -77,6 +79,8 @@ def run(config: Config, on_ready: Callable[[], None]) -> NoReturn:
         listeners = _listen_all(config)
     data_folder.try_writes(config.data)
     set_up(config)
+    if unknown:
+        log.warning("variables that are not settings are ignored", variables=", ".join(unknown))
     write_running(config)
     _raise_limit()
     shared, parent, code = _shared_folder(config.data), os.getpid(), 0

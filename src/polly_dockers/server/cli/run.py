@@ -79,7 +79,7 @@ def run_server(
     if demo:
         startup.check_address(settings)
         password = make(settings)
-    startup.run(settings, lambda: say_ready(settings, password))
+    startup.run(settings, lambda: say_ready(settings, password), config.unknown_variables(os.environ))
 
 
 def first_organisation(connection: Connection, slug: str, email: str, hashed: str) -> None:
