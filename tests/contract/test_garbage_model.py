@@ -192,6 +192,7 @@ class Collecting(RuleBasedStateMachine):
                 manifest=manifest.parse(body, ""),
                 body=body,
                 platforms=[],
+                missing=[],
             )
         db.manifests.refer(
             self.connection,

@@ -112,7 +112,7 @@ def test_a_registry_of_the_first_version(tmp_path: Path) -> None:
         assert held(server.data) == before
         assert shape(server.data) == shape(tmp_path / "new")
         with contextlib.closing(sqlite.connect(server.data / FILE)) as connection:
-            assert connection.execute("SELECT since, stale FROM journal").fetchall() == [(0, 0)]
+            assert connection.execute("SELECT since, stale FROM journal").fetchall() == [(0, 1)]
             assert connection.execute("SELECT DISTINCT purging_at FROM trash").fetchall() == [(None,)]
             for table in ("audit_start", "clock", "clock_jumps", "invitations", "readiness"):
                 assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608

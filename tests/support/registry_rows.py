@@ -24,6 +24,7 @@ _HELD: Final = (
         "total_size, pushed_by, trash_id, body FROM manifests"
     ),
     "SELECT manifest_id, child_id FROM manifest_children",
+    "SELECT manifest_id, repository_id, digest FROM manifest_missing",
     "SELECT m.manifest_id, m.repository_id, b.digest FROM manifest_blobs AS m JOIN blobs AS b ON b.id = m.blob_id",
     "SELECT id, repository_id, tag, manifest_id, pushed_by, pushed_at FROM commits",
     "SELECT repository_id, name, manifest_id, commit_id FROM tags",

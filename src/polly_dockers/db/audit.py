@@ -167,6 +167,16 @@ def append_for_account(
         )
 
 
+def may_have_set(connection: Connection, organisation_id: int, setting: str) -> bool:
+    """Whether a repository of the organisation may ever have had a setting, such as ``access: public``.
+
+    True if an update to it is in the log, and if entries of the log were dropped.
+    """
+    mine = (audit.c.organisation_id == organisation_id) & (audit.c.event == Event.repository_update.value)
+    query = select(audit.c.id).where(mine, audit.c.detail.contains(setting, autoescape=True)).limit(1)
+    return start(connection).position > 0 or connection.execute(query).first() is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A filter for entries; the default matches all."""

@@ -125,6 +125,7 @@ def link(connection: Connection, *, repository_id: int, blob_id: int, digest: st
         return
     until = now() + lease * SECOND
     _RENEW.run(connection, {"of_repository": repository_id, "of_blob": blob_id, "leased_until": until})
+    complete(connection, repository_id, blob_id, digest, size)  # it may have been hidden or lost
     if known.leased_until == HIDDEN:
         repositories.add_delta(connection, repository_id, size=size)
 
@@ -132,10 +133,16 @@ def link(connection: Connection, *, repository_id: int, blob_id: int, digest: st
 def _link(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int, lease: int) -> None:
     until = now() + lease * SECOND
     _LINK.run(connection, {"repository_id": repository_id, "blob_id": blob_id, "leased_until": until})
-    for manifest_id in sparse.pop(connection, repository_id, digest):
-        _HOLD.run(connection, {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id})
-        _GROW.run(connection, {"manifest": manifest_id, "more": size})
+    complete(connection, repository_id, blob_id, digest, size)
     repositories.add_delta(connection, repository_id, size=size)
+
+
+def complete(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int) -> None:
+    """Link a blob of the repository with the manifests there that name it and lacked it."""
+    for manifest_id in sparse.pop(connection, repository_id, digest):
+        if blob_id not in ids_of_manifest(connection, manifest_id):
+            _HOLD.run(connection, {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id})
+            _GROW.run(connection, {"manifest": manifest_id, "more": size})
 
 
 def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> LinkedBlob | None:

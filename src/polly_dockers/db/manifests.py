@@ -95,8 +95,13 @@ def add(
     manifest: Manifest,
     body: bytes,
     platforms: Sequence[str],
+    child_ids: Sequence[int] = (),
+    missing: Sequence[str],
 ) -> int:
-    """Insert a manifest; returns its id. ``refer`` links what it names, then ``link_waiting`` links it to others."""
+    """Insert a manifest; returns its id. ``refer`` links what it names, then ``link_waiting`` links it to others.
+
+    ``child_ids`` and ``missing`` are for the journal, and as for ``refer``.
+    """
     made: dict[str, Any] = {
         "repository_id": repository_id,
         "digest": digest,
@@ -123,6 +128,8 @@ def add(
             user_id,
             made["pushed_at"],
             body,
+            sorted(missing),
+            sorted(child_ids),
         ),
     )
     repositories.add_delta(connection, repository_id, size=manifest.size)
@@ -137,6 +144,11 @@ _WITHIN: Final = Statement(
     select(manifest_children.c.child_id).where(manifest_children.c.manifest_id == bindparam("manifest_id"))
 )
 _TAKE_IN: Final = Statement(insert(manifest_children), "manifest_id", "child_id")
+
+
+def children(connection: Connection, manifest_id: int) -> list[int]:
+    """Ids of the manifests that an index holds, in order."""
+    return sorted(row.child_id for row in _WITHIN.all(connection, {"manifest_id": manifest_id}))
 
 
 def refer(

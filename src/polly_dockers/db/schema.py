@@ -43,7 +43,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The newest migration; a test compares the tables that all migrations make with those of this file."""
 
 metadata: Final = MetaData(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, bindparam, delete, exists, insert, literal, select
 
+from polly_dockers.db.journal import records
 from polly_dockers.db.schema import manifest_missing
 from polly_dockers.db.statement import Statement
 
@@ -36,6 +37,14 @@ _LAST_ALLOWED: Final = Statement(
     .offset(WAITING - 1)
 )
 _POP: Final = Statement(delete(manifest_missing).where(_SAME).returning(manifest_missing.c.manifest_id))
+_LACKED: Final = Statement(
+    select(manifest_missing.c.digest).where(manifest_missing.c.manifest_id == bindparam("manifest_id"))
+)
+
+
+def lacked(connection: Connection, manifest_id: int) -> list[str]:
+    """The digests that the manifest names and its repository lacks, in order."""
+    return sorted(row.digest for row in _LACKED.all(connection, {"manifest_id": manifest_id}))
 
 
 def record(connection: Connection, repository_id: int, manifest_id: int, digests: Iterable[str]) -> None:
@@ -52,5 +61,11 @@ def crowded(connection: Connection, repository_id: int, manifest_id: int | None,
 
 
 def pop(connection: Connection, repository_id: int, digest: str) -> list[int]:
-    """Delete the rows of a digest that has arrived; returns the ids of the manifests that name it."""
-    return [row.manifest_id for row in _POP.all(connection, {"repository_id": repository_id, "digest": digest})]
+    """Delete the rows of a digest that has arrived; returns the ids of the manifests that the caller must link with it.
+
+    The journal records it, because a rebuild may link them only for that reason.
+    """
+    found = [row.manifest_id for row in _POP.all(connection, {"repository_id": repository_id, "digest": digest})]
+    if found:
+        records.add(connection, records.Arrived(repository_id, digest))
+    return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 from polly_dockers import db
 from polly_dockers.auth.passwords import UNSET
 from polly_dockers.blobs.filesystem import FileBlobStore
-from polly_dockers.db.journal import compaction, frames, older, records, references, state
+from polly_dockers.db.journal import compaction, frames, older, records, references, state, totals
 from polly_dockers.db.journal.replay import Replay
 from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, exclusive
 from polly_dockers.errors import Unavailable
@@ -42,8 +42,10 @@ class Rebuilt:
     """Manifests whose rows were made again."""
     blobs: int = 0
     """Blobs of the store whose rows were made again."""
-    lost: list[tuple[str, str, str]] = field(default_factory=list)
-    """Repository, manifest and digest of each blob that a manifest names and the store lacks."""
+    lost: list[references.Unlinked] = field(default_factory=list)
+    """Blobs that a manifest had and the store lacks."""
+    unproven: list[references.Unlinked] = field(default_factory=list)
+    """What manifests name, and an older version did not record whether their repository had it."""
 
 
 def is_lost(folder: Path) -> bool:
@@ -129,14 +131,19 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
         older.finish(connection)
         collector.stop()
         result.blobs = references.add_blobs(connection, _keys(folder))
-    result.lost = references.refer(connection, replay.manifests)
-    if last and result.lost:  # blobs that were pushed after the backup of the database
+
+    def add_rows() -> None:  # of blobs that were pushed after the backup of the database
         collector.stop()
-        result.blobs = references.add_blobs(connection, _keys(folder))
-        result.lost = references.refer(connection, replay.manifests)
+        result.blobs += references.add_blobs(connection, _keys(folder))
+
+    links = references.Links(connection, add_rows)
+    totals.measure(connection, links.make(replay.to_link))
+    result.lost, result.unproven = links.lost, links.unproven
+    if replay.to_link.older:
+        state.add_stale(connection, 1)  # the next compaction writes what a record of an older version lacks
     if result.blobs:
         result.blobs -= db.garbage.delete_unlinked(connection, KEEP_SECONDS)
-    references.count(connection)
+    totals.count(connection)
     if frames.last(folder) - last > HOUR:
         db.last_pulls.record_all(connection)
     result.repositories, result.commits = db.repositories.count_all(connection)

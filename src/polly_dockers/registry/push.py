@@ -157,6 +157,9 @@ def _insert(
     crowded = db.sparse.crowded(connection, permitted.repository_id, known, references.missing)
     if crowded is not None:
         raise _crowded(permitted.name, crowded)
+    for blob in references.blobs if known is not None else ():
+        # the manifest may still wait for a blob that was lost when it was pushed, and was repaired since
+        db.blobs.complete(connection, permitted.repository_id, blob.id, blob.digest, blob.size)
     manifest_id = known or db.manifests.add(
         connection,
         repository_id=permitted.repository_id,
@@ -165,12 +168,14 @@ def _insert(
         manifest=parsed,
         body=body,
         platforms=references.platforms,
+        child_ids=references.children,
+        missing=references.missing,
     )
     db.manifests.refer(
         connection,
         repository_id=permitted.repository_id,
         manifest_id=manifest_id,
-        blob_ids=references.blobs,
+        blob_ids=[blob.id for blob in references.blobs],
         child_ids=references.children,
         missing=references.missing,
     )
@@ -181,9 +186,9 @@ def _insert(
 
 @dataclass(frozen=True, slots=True)
 class _References:
-    """What a manifest names: ids of what the repository has, and digests of what may be missing."""
+    """What a manifest names: blobs and ids of manifests that the repository has, and digests of what may be missing."""
 
-    blobs: Sequence[int]
+    blobs: Sequence[LinkedBlob]
     children: Sequence[int]
     missing: Sequence[str]
     platforms: Sequence[str]
@@ -201,7 +206,7 @@ def _image_references(connection: Connection, permitted: Permitted, parsed: Mani
     for item in named:
         if item.digest in found:
             _same_size(item.digest, item.size, found[item.digest].size)
-    return _References([blob.id for blob in found.values()], [], missing, [])
+    return _References(list(found.values()), [], missing, [])
 
 
 def _index_references(connection: Connection, permitted: Permitted, parsed: Manifest) -> _References:
@@ -221,7 +226,7 @@ def _index_references(connection: Connection, permitted: Permitted, parsed: Mani
     if not platforms:
         platforms = [platform for child in children.values() for platform in child.platforms.split()]
     return _References(
-        [blob.id for blob in found.values()],
+        list(found.values()),
         [child.id for child in children.values()],
         missing,
         list(dict.fromkeys(platforms))[:PLATFORMS],

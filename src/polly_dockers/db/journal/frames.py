@@ -39,6 +39,8 @@ FULL: Final = 64 << 20
 """Size of a file in bytes from which on the next file begins."""
 SNAPSHOT: Final = ".snapshot.log"
 """How the name of a snapshot ends. It sorts after a file of the same batch, and before the files of later batches."""
+FIRST: Final = 1 << 40
+"""Ids of batches are times and greater than this. In a snapshot all but the last are numbers from 1 on."""
 _BLOCK: Final = 1 << 20
 
 

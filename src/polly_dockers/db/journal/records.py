@@ -60,7 +60,11 @@ class RepositoryChanged(Record, frozen=True, tag="repository-changed"):
 
 
 class Manifest(Record, frozen=True, tag="manifest"):
-    """A manifest was pushed."""
+    """A manifest was pushed.
+
+    It was linked with everything that it names, except what was missing. A rebuild must link nothing else: that a
+    manifest names a digest does not prove that its repository had the content.
+    """
 
     id: int
     repository_id: int
@@ -70,6 +74,17 @@ class Manifest(Record, frozen=True, tag="manifest"):
     pushed_by: int
     pushed_at: int
     body: bytes
+    missing: list[str] | None = None
+    """Digests that it names and its repository lacked; None if an older version wrote the record."""
+    children: list[int] = msgspec.field(default_factory=list)
+    """Ids of the manifests that an index holds. In a snapshot their records may come later."""
+
+
+class Arrived(Record, frozen=True, tag="arrived"):
+    """A repository got a blob or manifest that manifests in it lacked; they are linked with it."""
+
+    repository_id: int
+    digest: str
 
 
 class Commit(Record, frozen=True, tag="commit"):
@@ -172,6 +187,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
         | Repository
         | RepositoryChanged
         | Manifest
+        | Arrived
         | Commit
         | MovedToTrash
         | Restored

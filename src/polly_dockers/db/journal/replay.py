@@ -1,18 +1,20 @@
 """Applying the journal to a database that lacks its changes: one that was lost, or that comes from a backup.
 
 Rows of organisations, users, repositories, manifests, commits, tags and the trash are made again with their ids and
-times. The rest of a rebuild is in ``references``: links, rows of blobs, and totals.
+times. What indexes hold, and what manifests lack, is at each step as it was then. The rest of a rebuild is in
+``references``: rows of blobs, links to them, and totals.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import asdict
 from sqlalchemy import delete, func, insert, select, update
 
-from polly_dockers.db import audit, garbage, manifests, restore, schema, trash
-from polly_dockers.db.journal import records, state
+from polly_dockers.db import audit, garbage, manifests, restore, schema, sparse, trash
+from polly_dockers.db.journal import frames, records, references, state
 from polly_dockers.db.schema import MARK, commits, organisations, repositories, tags, users
 from polly_dockers.oci import manifest
 
@@ -30,19 +32,26 @@ class Replay:
         self._connection = connection
         self._nobody = nobody
         self.manifests: list[int] = []
-        """Ids of manifests whose rows were made; ``references`` links what they name."""
+        """Ids of manifests whose rows were made."""
         self.batches = 0
+        self.to_link = references.ToLink()
+        self._in_snapshot = False
+        self._awaited: defaultdict[int, list[int]] = defaultdict(list)
+        """Ids of manifests that have no row yet, each with the indexes that hold it."""
 
     def apply(self, found: Iterable[records.Batch]) -> None:
         """Apply batches in their order, and set the last batch of the database."""
         last = 0
         for batch in found:
+            self._in_snapshot = batch.previous < frames.FIRST
             for record in batch.records:
                 _HOW[type(record)](self, record)
             self.batches += 1
             last = batch.id
         if last:
             state.advance(self._connection, last)
+        for parents in self._awaited.values():  # children without a record: it is not known what else is no blob
+            self.to_link.older |= dict.fromkeys(parents, True)
         records.pending(self._connection).clear()
 
     def _put(self, table: Table, values: dict[str, Any]) -> bool:
@@ -71,10 +80,12 @@ class Replay:
 
     def _manifest(self, record: records.Manifest) -> None:
         parsed = manifest.parse(record.body, record.media_type, stored=True)
+        columns = asdict(record)
+        missing, children = columns.pop("missing"), columns.pop("children")
         made = self._put(
             schema.manifests,
             {
-                **asdict(record),
+                **columns,
                 "media_type": parsed.media_type,
                 "artifact_type": parsed.artifact_type,
                 "subject": parsed.subject,
@@ -83,8 +94,37 @@ class Replay:
                 "total_size": parsed.size,
             },
         )
-        if made:
-            self.manifests.append(record.id)
+        if not made:
+            return
+        self.manifests.append(record.id)
+        self.to_link.manifests[record.id] = None
+        for parent in self._awaited.pop(record.id, ()):
+            self._hold(parent, [record.id])
+        if missing is not None:
+            sparse.record(self._connection, record.repository_id, record.id, missing)
+            known = references.existing(self._connection, children)
+            self._hold(record.id, [child for child in children if child in known])
+            for child in children:
+                if child not in known:
+                    self._awaited[child].append(record.id)
+        else:
+            self.to_link.older[record.id] = None if self._in_snapshot else self._accepts_sparse(record.repository_id)
+            for parent in sparse.pop(self._connection, record.repository_id, record.digest):
+                self._hold(parent, [record.id])
+
+    def _hold(self, parent: int, children: list[int]) -> None:
+        references.hold(self._connection, parent, children)
+        self.to_link.manifests[parent] = None
+
+    def _accepts_sparse(self, repository_id: int) -> bool:
+        mine = select(repositories.c.sparse_indexes).where(repositories.c.id == repository_id)
+        return self._connection.execute(mine).scalar_one_or_none() == "allow"
+
+    def _arrived(self, record: records.Arrived) -> None:
+        self.to_link.arrived.add((record.repository_id, record.digest))
+        child = manifests.find_id(self._connection, record.repository_id, record.digest)
+        for parent in sparse.pop(self._connection, record.repository_id, record.digest):
+            self._hold(parent, [child] if child is not None else [])  # a blob is linked at the end
 
     def _commit(self, record: records.Commit) -> None:
         values = asdict(record)
@@ -118,6 +158,7 @@ class Replay:
         if found is None:
             return
         self._connection.execute(delete(tags).where(tags.c.manifest_id == found))
+        trash.detach_from_indexes(self._connection, record.repository_id or 0, found, record.name)
         mark = f"{MARK}{found}"
         marked = {
             "digest": schema.manifests.c.digest + mark,
@@ -196,6 +237,7 @@ _HOW: Final[dict[type, Callable[[Replay, Any], None]]] = {
     records.Repository: Replay._repository,  # noqa: SLF001
     records.RepositoryChanged: Replay._changed,  # noqa: SLF001
     records.Manifest: Replay._manifest,  # noqa: SLF001
+    records.Arrived: Replay._arrived,  # noqa: SLF001
     records.Commit: Replay._commit,  # noqa: SLF001
     records.MovedToTrash: Replay._moved_to_trash,  # noqa: SLF001
     records.Restored: Replay._restored,  # noqa: SLF001

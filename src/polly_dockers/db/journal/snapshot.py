@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, select
 
-from polly_dockers.db import audit, schema, trash
+from polly_dockers.db import audit, schema, sparse, trash
+from polly_dockers.db import manifests as of_manifests
 from polly_dockers.db.journal import records, state
 from polly_dockers.db.schema import MARK, commits, manifests, organisations, repositories, tags, users
 
@@ -91,15 +92,20 @@ def _repositories(connection: Connection, organisation_id: int) -> Iterator[reco
 def _content(connection: Connection, repository_id: int) -> Iterator[records.Record]:
     mine = manifests.c.repository_id == repository_id
     for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_not(None))):
-        yield _record(records.Manifest, row, digest=_plain(row.digest))
+        yield _manifest(connection, row)
         yield from _commits(connection, commits.c.manifest_id == row.id)
         yield from _in_trash(connection, schema.trash.c.id == row.trash_id)
     for row in connection.execute(select(manifests).where(mine, manifests.c.trash_id.is_(None))):
-        yield _record(records.Manifest, row)
+        yield _manifest(connection, row)
     gone = (schema.trash.c.repository_id == repository_id) & (schema.trash.c.kind == trash.TAG)
     yield from _in_trash(connection, gone)
     alive = select(manifests.c.id).where(mine, manifests.c.trash_id.is_(None))
     yield from _commits(connection, (commits.c.repository_id == repository_id) & commits.c.manifest_id.in_(alive))
+
+
+def _manifest(connection: Connection, row: Row[*tuple[Any, ...]]) -> records.Manifest:
+    missing, children = sparse.lacked(connection, row.id), of_manifests.children(connection, row.id)
+    return _record(records.Manifest, row, digest=_plain(row.digest), missing=missing, children=children)
 
 
 def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator[records.Commit]:

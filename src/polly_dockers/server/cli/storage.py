@@ -247,8 +247,16 @@ def run_rebuild(data: Data = Path("data")) -> None:
             "Give a new password and role to accounts that have none: polly-server user add "
             f"--data {quote(str(data))} --org ORG --email EMAIL --role admin"
         )
-    for repository, manifest, digest in done.lost[:NAMED]:
-        print(f"lost: {digest}, which {repository}@{manifest} names", file=sys.stderr)
+    for each in done.unproven[:NAMED]:
+        print(f"left out: {each.digest}, which {each.manifest} names", file=sys.stderr)
+    if done.unproven:
+        print(
+            f"{len(done.unproven)} of the things that images name are left out: an older version of polly-server did "
+            "not record whether the repository had them. Push these images again. polly-server check names them.",
+            file=sys.stderr,
+        )
+    for each in done.lost[:NAMED]:
+        print(f"lost: {each.digest}, which {each.manifest} names", file=sys.stderr)
     if done.lost:
         verb = "is" if len(done.lost) == 1 else "are"
         print(f"{counted(len(done.lost), 'blob')} {verb} lost. Push the images again to repair them.", file=sys.stderr)
