@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from pysqlite3 import dbapi2 as sqlite
 
 from polly_dockers.db.journal import compaction, frames, records
 from polly_dockers.maintenance import rebuild
+from support.registry_rows import fill
 from support.server import Server, polly_server
 from support.wire_client import (
     LAYER,
@@ -190,6 +192,12 @@ def links(folder: Path) -> list[list[Any]]:
         return [sorted(connection.execute(query).fetchall()) for query in queries]
 
 
+def trash(server: Server) -> list[tuple[Any, ...]]:
+    """The items in the trash, with their totals."""
+    with contextlib.closing(sqlite.connect(server.data / "polly.db")) as connection:
+        return list(connection.execute("SELECT kind, id, name, commits, size FROM trash ORDER BY id"))
+
+
 def lacking(ann: Person) -> None:
     """Manifests that lack something, that got it later, and that lost it again."""
     repo, other = ann.new_repo(), ann.new_repo()
@@ -259,3 +267,67 @@ def test_what_arrives_after_the_copy(server: Server, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "old.db", server.data / "polly.db")
     assert rebuild.rebuild(server.data).lost == []
     assert links(server.data) == before
+
+
+def test_sparse_children_are_not_lost(server: Server) -> None:
+    """A rebuild does not report what a sparse index lacked. Only what the repository had is lost with its file."""
+    ann = admin(server)
+    repo, made = ann.new_repo(), image()
+    sparse_indexes(ann, repo, "allow")
+    put_index(repo, descriptor(b"never pushed", OCI_MANIFEST))
+    gone = put_index(repo, descriptor(b"nor this", OCI_MANIFEST))
+    repo.push(made, "v1")
+    for digest in (sha256(gone), made.digest):
+        assert repo.delete(f"manifests/{digest}").status == 202
+    server.stop()
+    server.lose_database()
+    assert rebuild.rebuild(server.data).lost == []
+    server.lose_database()
+    layer = sha256(made.blobs[1])
+    [file] = (server.data / "blobs").glob(f"*/*/{layer.partition(':')[2]}*")
+    file.unlink()
+    with pytest.raises(AssertionError) as failed:
+        polly_server("rebuild", "--data", str(server.data))
+    assert f"lost: {layer}, which {repo.name}@{made.digest} names\n1 blob is lost." in str(failed.value)
+
+
+def test_an_older_journal_of_a_sparse_repository(server: Server) -> None:
+    """Only what is certain is linked; the rest is named, also by a check, until it is pushed again."""
+    ann = admin(server)
+    repo, sparse, certain = ann.new_repo(), image("layer"), image("of both")
+    repo.push(certain, "both")
+    sparse_indexes(ann, repo, "allow")
+    repo.push(sparse, "v1")
+    put_image(repo, certain.blobs[0], descriptor(b"of both"))
+    server.stop()
+    as_older(server)
+    server.lose_database()
+    done = rebuild.rebuild(server.data)
+    layer = sha256(b"layer")
+    assert [(each.manifest, each.digest) for each in done.unproven] == [(f"{repo.name}@{sparse.digest}", layer)]
+    assert done.lost == []
+    checked = json.loads(polly_server("check", "--data", str(server.data), "--output", "json"))
+    assert (checked["incomplete"], checked["damages"]) == ([f"{repo.name}@{sparse.digest}"], [])
+    server.start()
+    give_back(server, ann)
+    again = signed_in_again(ann).at(repo.name)
+    assert again.blob(sha256(b"of both")).status == 200
+    assert again.blob(layer).status == 404
+    again.push_blob(b"layer")
+    server.stop()
+    assert json.loads(polly_server("check", "--data", str(server.data), "--output", "json"))["incomplete"] == []
+
+
+def test_the_trash_has_its_totals(server: Server) -> None:
+    """A deleted repository, and all that an organisation had when it was deleted, has its commits and bytes again."""
+    ann, eve = admin(server), new_admin(server)
+    fill(ann)
+    eve.new_repo().push(image(), "v1", "v2")
+    assert eve.api.get(f"{eve.base}/repositories").status == 200  # which brings totals up to date
+    server.stop()
+    polly_server("org", "delete", "--data", str(server.data), "--org", eve.org, "--yes")
+    before = trash(server)
+    assert {kind for kind, *_ in before} == {"tag", "commit", "repository", "organisation"}
+    server.lose_database()
+    polly_server("rebuild", "--data", str(server.data))
+    assert trash(server) == before

@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, literal, select, update
 
-from polly_dockers.db.schema import blobs, commits, manifest_blobs, manifests, organisations, repositories, tags
+from polly_dockers.db.schema import (
+    blobs,
+    commits,
+    manifest_blobs,
+    manifest_missing,
+    manifests,
+    organisations,
+    repositories,
+    tags,
+)
 from polly_dockers.db.sqlite import now
 
 if TYPE_CHECKING:
@@ -69,6 +78,22 @@ def manifests_after(connection: Connection, after: int) -> list[Row[*tuple[Any, 
         .join(repositories, repositories.c.id == manifests.c.repository_id)
         .join(organisations, organisations.c.id == repositories.c.organisation_id)
         .where(manifests.c.id > after)
+        .order_by(manifests.c.id)
+        .limit(PAGE)
+    )
+    return list(connection.execute(query).all())
+
+
+def lacking_after(connection: Connection, after: int) -> list[Row[*tuple[Any, ...]]]:
+    """The next manifests outside the trash that lack something: rows (id, digest, media_type, body, path)."""
+    lacks = exists(select(literal(1)).where(manifest_missing.c.manifest_id == manifests.c.id))
+    alive = manifests.c.trash_id.is_(None), repositories.c.deleted_at.is_(None), organisations.c.deleted_at.is_(None)
+    path = organisations.c.slug + "/" + repositories.c.name
+    query = (
+        select(manifests.c.id, manifests.c.digest, manifests.c.media_type, manifests.c.body, path.label("path"))
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .join(organisations, organisations.c.id == repositories.c.organisation_id)
+        .where(manifests.c.id > after, lacks, *alive)
         .order_by(manifests.c.id)
         .limit(PAGE)
     )

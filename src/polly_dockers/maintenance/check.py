@@ -23,6 +23,7 @@ from polly_dockers.db.journal import frames, state
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import DigestInvalid, PollyError
 from polly_dockers.model import Digest
+from polly_dockers.oci import manifest
 from polly_dockers.registry import audit
 from polly_dockers.system import ownership
 from polly_dockers.system.ownership import AccessDenied
@@ -67,6 +68,8 @@ class Checked:
     """Files that no row names; the garbage collector deletes them later."""
     audit: Sealed | None = None
     """The newest seal of the audit log, if its chain is complete."""
+    incomplete: list[str] = field(default_factory=list)
+    """Images, as ``organisation/name@digest``, whose repository lacks something that they name: not foreign layers."""
     damages: list[Damage] = field(default_factory=list)
 
 
@@ -94,6 +97,7 @@ class Check:
         await self._journal()
         await self._audit()
         await self._manifests()
+        await self._incomplete()
         await self._blobs()
         await self._keys()
         return self.seen
@@ -162,6 +166,17 @@ class Check:
                 algorithm, _, known = row.digest.partition("~")[0].partition(":")
                 if hashlib.new(algorithm, row.body).hexdigest() != known:
                     self._add(Damage(f"The manifest {row.path}@{row.digest} does not match its digest."))
+            after = rows[-1].id
+            await asyncio.sleep(0)
+
+    async def _incomplete(self) -> None:
+        """Find what may have to be pushed again, or is a sparse index. It is no damage: no file is wrong."""
+        database, after = self.context.database, 0
+        while rows := await database.read(db.checks.lacking_after, after):
+            for row in rows:
+                foreign = manifest.parse(row.body, row.media_type, stored=True).foreign
+                if not foreign.issuperset(await database.read(db.sparse.lacked, row.id)):
+                    self.seen.incomplete.append(f"{row.path}@{row.digest}")
             after = rows[-1].id
             await asyncio.sleep(0)
 

@@ -187,6 +187,12 @@ def _print_checked(seen: Checked) -> None:
         print(f"{found.what}{f' It is {found.repaired}.' if found.repaired else ''}", file=sys.stderr)
         for image in found.images:
             print(f"  {image}", file=sys.stderr)
+    if seen.incomplete:
+        print(
+            "These images lack something that they name. That is right for sparse indexes; push others again: "
+            f"{', '.join(seen.incomplete[:NAMED])}{'' if len(seen.incomplete) <= NAMED else ' and more'}.",
+            file=sys.stderr,
+        )
     print(
         f"Checked {counted(seen.blobs, 'blob')}, {seen.hashed} of them read ({size(seen.size)}), and "
         f"{counted(seen.manifests, 'manifest')}. Files that no image uses, which are deleted later: {seen.orphans}. "
