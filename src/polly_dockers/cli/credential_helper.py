@@ -141,7 +141,10 @@ def _host(text: str) -> str:
 
 
 def _signed_in(host: str) -> credentials.SignIn:
-    """Return the sign-in for the host of an image. Raises CommandError with NOT_FOUND if there is none."""
+    """Return the sign-in for the host of an image. Raises CommandError with NOT_FOUND if there is none.
+
+    A server that is itself at the host comes before one that only says so, which may be false.
+    """
     token, address = credentials.token_of_environment(), os.environ.get("POLLY_SERVER")
     variables: credentials.SignIn | None = None
     if token and address:
@@ -151,8 +154,8 @@ def _signed_in(host: str) -> credentials.SignIn:
         if profiles.same(host, server_url.host(variables.server)):
             return variables
     known = profiles.load()
-    names = [os.environ.get("POLLY_PROFILE", ""), known.current, *known.by_name]
-    for name in names:
+    names = sorted([known.current, *known.by_name], key=lambda name: not _is_at(known.by_name.get(name), host))
+    for name in [os.environ.get("POLLY_PROFILE", ""), *names]:
         profile = known.by_name.get(name)
         if profile and profiles.same(profile.registry, host):
             if variables and profiles.same(profile.server, variables.server):
@@ -161,6 +164,11 @@ def _signed_in(host: str) -> credentials.SignIn:
     if variables and profiles.same(host, _registry(variables.server)):
         return variables
     raise CommandError(NOT_FOUND)
+
+
+def _is_at(profile: profiles.Profile | None, host: str) -> bool:
+    """Return whether the server of the profile has this host in its own address."""
+    return profile is not None and profiles.same(profile.server.rpartition("://")[2], host)
 
 
 def _registry(server: str) -> str:

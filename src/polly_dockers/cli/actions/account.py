@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import ssl
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from polly_dockers.cli import credentials, profiles, prompts, server_url, session, tables, terminal, times
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.errors import CommandError, RequestError, UsageError
+from polly_dockers.cli.errors import CommandError, DeclinedError, RequestError, UsageError
 from polly_dockers.cli.new_token import new_token, on_this_machine
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ def login(
     password_stdin: bool,
     auto: bool,
     password: str | None = None,
+    replaces: str | None = None,
 ) -> None:
-    """Sign in, and save the access token in a profile; the profile's previous token is revoked.
+    """Sign in, and save the access token in a profile; its previous token, if it is of the same server, is revoked.
 
-    With ``password``, the command does not ask for it. Raises UsageError if something is missing and nobody can be
-    asked, and CommandError if the server refuses.
+    With ``password``, the command does not ask for it. ``replaces`` is what ``check_profile`` returned; None if it was
+    not called. Raises UsageError if something is missing and nobody can be asked, and CommandError if the server
+    refuses.
     """
     lifetime = times.seconds(expires or "90d")
     token = credentials.token_of_environment() if auto else ""
@@ -60,14 +63,15 @@ def login(
     if server_url.is_plain(server):
         terminal.say(f"Warning: {server} is not encrypted. Others on the network can read your password and images.")
     ca_file = certificates(server, ca_file)
-    info = Client(server, ca_file=ca_file).info()
-    profile = profiles.Profile(server, info.registry, email or "", token, "", {}, ca_file=ca_file, borrowed=bool(token))
+    profile = _new_profile(server, ca_file)._replace(email=email or "", token=token, borrowed=bool(token))
+    if replaces is None:
+        replaces = _confirm_profile(call, profile)
     if token:
         me = Client(server, token=token, ca_file=ca_file, variable=True).me()
         if email and email.strip().lower() != me.email:
             msg = f"POLLY_TOKEN is a token of {terminal.clean(me.email)}, not of {email}. Leave --email out."
             raise UsageError(msg)
-        profile = _keep(call, profile._replace(email=me.email, expires_at=me.token.expires_at), None)
+        profile = _keep(call, profile._replace(email=me.email, expires_at=me.token.expires_at), None, replaces)
     else:
         if email is None or password is None:
             email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
@@ -75,7 +79,8 @@ def login(
         label = on_this_machine("polly login")
         create = partial(new_token, client, "full", lifetime, label)
         profiles.check_writable()
-        profile = _keep(call, profile._replace(email=email.strip().lower()), create)  # as the server normalizes it
+        profile = profile._replace(email=email.strip().lower())  # as the server normalizes it
+        profile = _keep(call, profile, create, replaces)
     call.remember("polly login", server=server, email=None if token else profile.email)
     terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
     terminal.say("Use the command polly --help to learn how to use the CLI")
@@ -197,11 +202,64 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     terminal.say("You are signed out everywhere else.")
 
 
-def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profiles.Profile:
+def confirm_host(call: Call, server: str, host: str, consequence: str) -> None:
+    """Ask before something is done for another host than the server's; only warn if nobody can be asked.
+
+    The server says which host has its images, and it could name somebody else's registry. Raises DeclinedError.
+    """
+    if profiles.same(server_url.host(server), host):
+        return
+    text = f"{server} says that its images are at {host}, which is another host. {consequence}."
+    if not call.may_ask():
+        terminal.say(f"Warning: {text}")
+        return
+    terminal.say(text)
+    call.asked = True
+    if not prompts.yes(f"Does {host} belong to this server?"):
+        msg = "Nothing was changed."
+        raise DeclinedError(msg)
+
+
+def check_profile(call: Call, server: str, ca_file: str) -> str:
+    """Ask before a sign-in to the server replaces the profile of another one; return that one, empty for none.
+
+    Raises DeclinedError, and UsageError if nobody can be asked.
+    """
+    return _confirm_profile(call, _new_profile(server, ca_file))
+
+
+def _new_profile(server: str, ca_file: str) -> profiles.Profile:
+    info = Client(server, ca_file=ca_file).info()
+    return profiles.Profile(server, info.registry, "", "", "", {}, ca_file=ca_file)
+
+
+def _confirm_profile(call: Call, profile: profiles.Profile) -> str:
+    confirm_host(call, profile.server, profile.registry, "polly will give Docker this server's tokens for that host")
+    known = profiles.load()
+    name = _name(call, known, profile)
+    before = known.by_name.get(name)
+    if before is None or profiles.same(before.server, profile.server):
+        return ""
+    belongs = f"The profile {terminal.clean(name)} belongs to {before.server}, not to {profile.server}."
+    other = f"polly login --server {profile.server} --profile NAME"
+    if not call.may_ask():
+        remove = f"polly profiles remove {shlex.quote(terminal.clean(name))}"
+        msg = f"{belongs} Nothing was changed. To keep both, choose another name: {other}. Or first run: {remove}"
+        raise UsageError(msg)
+    terminal.say(f"{belongs} Its access token works until {tables.date(before.expires_at)}, also if you replace it.")
+    call.asked = True
+    if not prompts.yes("Replace it?"):
+        msg = f"Nothing was changed. To keep both, choose another name: {other}"
+        raise DeclinedError(msg)
+    return before.server
+
+
+def _keep(call: Call, profile: profiles.Profile, create: Create | None, replaces: str) -> profiles.Profile:
     """Save the profile as the current one, and return it. ``_name`` chooses its name.
 
     ``create`` creates a token that replaces the profile's previous one; None if the profile already has its token.
-    If the profile can't be saved, the new token is revoked.
+    ``replaces`` is another server whose profile may be replaced. If the profile can't be saved, the new token is
+    revoked.
     """
     organisation = call.org or os.environ.get("POLLY_ORG") or ""
     if organisation:
@@ -216,6 +274,9 @@ def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profi
         with profiles.edit() as known:
             name = _name(call, known, profile)
             before = known.by_name.get(name)
+            if before and before.server != replaces and not profiles.same(before.server, profile.server):
+                msg = f"The profile {name} was changed at the same time. Run the command again."
+                raise CommandError(msg)
             if before and _is_same(before, profile):
                 stays = before.token == profile.token or (create and before.token == replaced)
                 docker_tokens = before.docker_tokens if stays else {}
@@ -224,7 +285,8 @@ def _keep(call: Call, profile: profiles.Profile, create: Create | None) -> profi
             known.current = name
     if before and before.token != profile.token:
         cached = credentials.delete_cached(before.server, before.token)
-        if not (create and before.token == replaced):
+        is_revoked = create and before.token == replaced
+        if not is_revoked and profiles.same(before.server, profile.server):
             _revoke_all(before, cached)
     return profile
 

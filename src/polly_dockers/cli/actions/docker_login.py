@@ -15,15 +15,15 @@ from polly_dockers.cli import (
     credentials,
     docker_config,
     profiles,
-    prompts,
     server_url,
     session,
     tables,
     terminal,
     times,
 )
+from polly_dockers.cli.actions import account
 from polly_dockers.cli.client import Client
-from polly_dockers.cli.errors import CommandError, DeclinedError, UnreachableError, UsageError
+from polly_dockers.cli.errors import CommandError, UnreachableError, UsageError
 from polly_dockers.cli.new_token import new_token, on_this_machine
 from polly_dockers.system import process
 
@@ -129,22 +129,8 @@ def shell_command(shell: str, registry: str, token: str) -> str:
 
 
 def _confirm_host(call: Call, consequence: str) -> None:
-    """Ask before changing Docker's login for another host than the server's; only warn if nobody can be asked.
-
-    The server says which host has its images, and it could name somebody else's registry. Raises DeclinedError.
-    """
-    server, host = call.session.server, call.session.registry
-    if profiles.same(server_url.host(server), host):
-        return
-    text = f"{server} says that its images are at {host}, which is another host. {consequence}."
-    if not call.may_ask():
-        terminal.say(f"Warning: {text}")
-        return
-    terminal.say(text)
-    call.asked = True
-    if not prompts.yes(f"Does {host} belong to this server?"):
-        msg = "Nothing was changed."
-        raise DeclinedError(msg)
+    """Ask before changing Docker's login for another host than the server's, as ``account.confirm_host``."""
+    account.confirm_host(call, call.session.server, call.session.registry, consequence)
 
 
 def _made_here(session: Session) -> list[str]:

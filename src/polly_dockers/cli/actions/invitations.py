@@ -91,10 +91,10 @@ def accept(
         joined = session.client.accept_invitation(api_types.InvitationAccept(code))
     else:
         password = _password(call, password_stdin=password_stdin)
-        profiles.check_writable()  # before the code is redeemed, because it works once
-        joined = Client(server, ca_file=account.certificates(server, ca_file)).accept_invitation(
-            api_types.InvitationAccept(code, email, password)
-        )
+        trusted = account.certificates(server, ca_file)
+        replaces = account.check_profile(call, server, trusted)  # before the code is redeemed, because it works once
+        profiles.check_writable()
+        joined = Client(server, ca_file=trusted).accept_invitation(api_types.InvitationAccept(code, email, password))
     terminal.success(f"{terminal.clean(joined.email)} is {joined.role} of {terminal.clean(joined.organisation)}")
     if session is not None and session.default != joined.organisation:
         joined_one = terminal.clean(joined.organisation)
@@ -104,7 +104,13 @@ def accept(
         )
     if session is None:
         call.server, call.org = server, None
-        account.login(call, joined.email, "90d", ca_file, password_stdin=False, auto=False, password=password)
+        account.login(
+            *(call, joined.email, "90d", ca_file),
+            password_stdin=False,
+            auto=False,
+            password=password,
+            replaces=replaces,
+        )
     call.remember("polly members accept", server=server if session is None else None, email=email, ca_file=ca_file)
 
 
