@@ -53,7 +53,7 @@ def cells(table: str) -> list[list[str]]:
     if not table:
         return []
     heading, *lines = table.splitlines()
-    assert heading.split() == ["time", "event", "by", "from", "subject", "detail"]
+    assert heading.split() == ["at", "event", "by", "from", "subject", "detail"]
     return [re.split(" {2,}", line) for line in lines]
 
 
