@@ -176,3 +176,9 @@ def test_a_writer_sets_nothing(person: Callable[..., User], ann: User) -> None:
     assert (done.code, "admin" in done.err) == (1, True)
     assert "everything" in bob.ok("dockers", "policy").out
     assert holds(ann)["keep"] == "everything"
+
+
+def test_too_many_to_keep(ann: User) -> None:
+    """The error names the option, as the person typed it."""
+    done = ann.polly("dockers", "policy", "--newest", "2000")
+    assert (done.code, done.err.startswith("Error: --newest takes a number"), "1000" in done.err) == (2, True, True)
