@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import LargeBinary, bindparam, cast, insert, select, update
+from sqlalchemy import LargeBinary, bindparam, cast, exists, func, insert, literal, select, update
 
 from polly_dockers.db import paging, repositories, sparse, total_sizes
 from polly_dockers.db import tags as of_tags
@@ -241,6 +241,19 @@ def set_tag(connection: Connection, *, repository_id: int, tag: str, manifest_id
     return True
 
 
+MAX_TAGS: Final = 10_000
+"""The most tags that one manifest may have: all of them are deleted and restored with it, in one transaction."""
+
+_ONE_MORE: Final = Statement(
+    select(tags.c.name).where(tags.c.manifest_id == bindparam("manifest_id")).limit(1).offset(bindparam("before"))
+)
+
+
+def has_too_many_tags(connection: Connection, manifest_id: int) -> bool:
+    """Whether the manifest has more than MAX_TAGS tags."""
+    return _ONE_MORE.first(connection, {"manifest_id": manifest_id, "before": MAX_TAGS}) is not None
+
+
 _ADD_TO_TOTAL: Final = Statement(
     update(tag_totals)
     .where(tag_totals.c.repository_id == bindparam("of_repository"), tag_totals.c.tag == bindparam("of_tag"))
@@ -253,6 +266,34 @@ def add_to_total(connection: Connection, repository_id: int, tag: str, more: int
     """Add to the number of commits of a tag; ``more`` may be negative."""
     if not _ADD_TO_TOTAL.run(connection, {"of_repository": repository_id, "of_tag": tag, "more": more}):
         _BEGIN_TOTAL.run(connection, {"repository_id": repository_id, "tag": tag, "commits": more})
+
+
+def _totals_of_manifest() -> tuple[Statement, Statement]:
+    """Statements that insert missing totals of the tags of a manifest, and that change them by its commits."""
+    mine = commits.c.manifest_id == bindparam("of_manifest")
+    known = exists(
+        select(literal(1)).where(
+            tag_totals.c.repository_id == bindparam("of_repository"), tag_totals.c.tag == commits.c.tag
+        )
+    )
+    begun = select(bindparam("of_repository"), commits.c.tag, literal(0)).where(mine, ~known).distinct()
+    counted = select(commits.c.tag, func.count().label("number")).where(mine).group_by(commits.c.tag).subquery()
+    changed = (
+        update(tag_totals)
+        .where(tag_totals.c.repository_id == bindparam("of_repository"), tag_totals.c.tag == counted.c.tag)
+        .values(commits=tag_totals.c.commits + bindparam("sign") * counted.c.number)
+    )
+    return Statement(insert(tag_totals).from_select(["repository_id", "tag", "commits"], begun)), Statement(changed)
+
+
+_BEGIN_TOTALS, _ADD_TO_TOTALS = _totals_of_manifest()
+
+
+def add_to_totals(connection: Connection, repository_id: int, manifest_id: int, sign: int) -> None:
+    """Add the commits of a manifest to the totals of their tags (``sign`` 1), or subtract them (-1)."""
+    of = {"of_repository": repository_id, "of_manifest": manifest_id}
+    _BEGIN_TOTALS.run(connection, of)
+    _ADD_TO_TOTALS.run(connection, of | {"sign": sign})
 
 
 def tag_names(connection: Connection, repository_id: int, last: str, limit: int) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, select, update
 
 from polly_dockers.db import last_pulls, manifests, repositories, schema, trash
 from polly_dockers.db.schema import (
@@ -20,8 +20,11 @@ from polly_dockers.db.schema import (
     tags,
 )
 from polly_dockers.db.sqlite import now
+from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import Connection
 
     from polly_dockers.db.trash import Item
@@ -43,23 +46,34 @@ def restore_tag_with_commit(connection: Connection, item: Item) -> None:
 
 def activate(connection: Connection, repository_id: int, tag: str) -> bool:
     """Set a missing tag to its newest commit; False if the tag exists, or has no commit."""
-    taken = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.name == tag)
-    if connection.execute(taken).first() is not None:
-        return False
+    return _activate_all(connection, repository_id, [tag]) == 1
+
+
+def _activation() -> Statement:
+    """The statement that sets a missing tag to its newest commit."""
+    here = (commits.c.repository_id == bindparam("repository_id")) & (commits.c.tag == bindparam("tag"))
+    taken = exists(
+        select(literal(1)).where(tags.c.repository_id == bindparam("repository_id"), tags.c.name == bindparam("tag"))
+    )
     newest = (
-        select(commits.c.id, commits.c.manifest_id)
+        select(commits.c.repository_id, commits.c.tag, commits.c.manifest_id, commits.c.id)
         .join(schema.manifests, schema.manifests.c.id == commits.c.manifest_id)
-        .where(commits.c.repository_id == repository_id, commits.c.tag == tag, schema.manifests.c.trash_id.is_(None))
+        .where(here, schema.manifests.c.trash_id.is_(None), ~taken)
         .order_by(commits.c.id.desc())
         .limit(1)
     )
-    found = connection.execute(newest).first()
-    if found is None:
-        return False
-    place = {"repository_id": repository_id, "name": tag, "manifest_id": found.manifest_id, "commit_id": found.id}
-    connection.execute(insert(tags), place)
-    repositories.add_delta(connection, repository_id, tags=1)
-    return True
+    return Statement(insert(tags).from_select(["repository_id", "name", "manifest_id", "commit_id"], newest))
+
+
+_ACTIVATE: Final = _activation()
+
+
+def _activate_all(connection: Connection, repository_id: int, names: Iterable[str]) -> int:
+    """Set missing tags to their newest commits; returns how many were set."""
+    count = sum(_ACTIVATE.run(connection, {"repository_id": repository_id, "tag": tag}) for tag in names)
+    if count:
+        repositories.add_delta(connection, repository_id, tags=count)
+    return count
 
 
 def restore_manifest(connection: Connection, item: Item) -> list[str]:
@@ -77,8 +91,7 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
         left += _revive(connection, again)
         back.append(again.name)
         names.update(again.tags)
-    for tag in sorted(names):
-        activate(connection, item.repository_id or 0, tag)
+    _activate_all(connection, item.repository_id or 0, sorted(names))
     return back
 
 
@@ -90,7 +103,8 @@ def _revive(connection: Connection, item: Item) -> list[int]:
             schema.manifests.c.trash_id == item.id
         )
     ).one()
-    by_tag = trash.commits_by_tag(connection, row.id)
+    count = trash.count_commits(connection, row.id)
+    manifests.add_to_totals(connection, repository_id, row.id, 1)
     live = manifests.find_id(connection, repository_id, item.name)
     with_it: list[int] = []
     if live is not None:
@@ -114,9 +128,7 @@ def _revive(connection: Connection, item: Item) -> list[int]:
         )
         with_it = [*connection.execute(inside).scalars(), *_taken_referrers(connection, repository_id, item.name)]
     last_pulls.record_restored(connection, row.id if live is None else live)
-    for tag, count in by_tag.items():
-        manifests.add_to_total(connection, repository_id, tag, count)
-    repositories.add_delta(connection, repository_id, commits=sum(by_tag.values()), size=size)
+    repositories.add_delta(connection, repository_id, commits=count, size=size)
     return with_it
 
 

@@ -31,6 +31,8 @@ from polly_dockers.errors import NotInTrash
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
+    from polly_dockers.model import RepositoryName
+
 TAG: Final = "tag"
 COMMIT: Final = "commit"
 REPOSITORY: Final = "repository"
@@ -57,6 +59,15 @@ class Item:
     deleted_at: int
     purging: bool
     """Whether the garbage collector has claimed it, so that it can no longer be restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What moves to the trash with something."""
+
+    tags: tuple[str, ...] = ()
+    commits: int = 0
+    size: int = 0
 
 
 _ITEMS: Final = select(
@@ -197,9 +208,7 @@ def _add(
     organisation_id: int,
     repository_id: int | None,
     user_id: int | None,
-    tag_names: tuple[str, ...] = (),
-    commit_count: int = 0,
-    size: int = 0,
+    contents: Contents,
     by_policy: bool = False,
 ) -> Item:
     at = now()
@@ -208,17 +217,45 @@ def _add(
         repository_id=repository_id,
         kind=kind,
         name=name,
-        tags=" ".join(tag_names),
-        commits=commit_count,
-        size=size,
+        tags=" ".join(contents.tags),
+        commits=contents.commits,
+        size=contents.size,
         deleted_by=user_id,
         by_policy=int(by_policy),
         deleted_at=at,
     )
     number = int(connection.execute(made.returning(trash.c.id)).scalar_one())
-    moved = (number, organisation_id, repository_id, kind, name, " ".join(tag_names), user_id, at, by_policy)
+    moved = (number, organisation_id, repository_id, kind, name, " ".join(contents.tags), user_id, at, by_policy)
     records.add(connection, records.MovedToTrash(*moved))
     return _item(connection.execute(_ITEMS.where(trash.c.id == number)).one())
+
+
+def preview(
+    connection: Connection,
+    kind: str,
+    name: str,
+    repository: RepositoryName,
+    ids: tuple[int, int, int],
+    contents: Contents,
+) -> Item:
+    """The item that moving something to the trash now would add. ``ids`` are of organisation, repository and user."""
+    organisation_id, repository_id, user_id = ids
+    email = connection.execute(select(users.c.email).where(users.c.id == user_id)).scalar_one_or_none()
+    return Item(
+        id=0,
+        organisation_id=organisation_id,
+        repository_id=repository_id,
+        repository=repository.name,
+        kind=kind,
+        name=name,
+        tags=contents.tags,
+        commits=contents.commits,
+        size=contents.size,
+        deleted_by=email,
+        by_policy=False,
+        deleted_at=now(),
+        purging=False,
+    )
 
 
 def get(connection: Connection, item_id: int) -> Item | None:
@@ -290,7 +327,7 @@ def move_tag(connection: Connection, organisation_id: int, repository_id: int, t
         return None
     repositories.add_delta(connection, repository_id, tags=-1)
     own: dict[str, Any] = {"organisation_id": organisation_id, "repository_id": repository_id, "user_id": user_id}
-    return _add(connection, TAG, tag, tag_names=(tag,), **own)
+    return _add(connection, TAG, tag, contents=Contents((tag,)), **own)
 
 
 # --- manifests and their commits -------------------------------------------------------------------------------
@@ -315,14 +352,18 @@ def detach_from_indexes(connection: Connection, repository_id: int, manifest_id:
         sparse.record(connection, repository_id, parent, [digest])
 
 
-def commits_by_tag(connection: Connection, manifest_id: int) -> dict[str, int]:
-    """The number of commits of the manifest for each tag."""
-    query = (
-        select(commits.c.tag, func.count().label("number"))
-        .where(commits.c.manifest_id == manifest_id)
-        .group_by(commits.c.tag)
-    )
-    return {row.tag: row.number for row in connection.execute(query.order_by(commits.c.tag))}
+def count_commits(connection: Connection, manifest_id: int) -> int:
+    """The number of commits of a manifest."""
+    query = select(func.count()).select_from(commits).where(commits.c.manifest_id == manifest_id)
+    return connection.execute(query).scalar_one()
+
+
+def contents_of_manifest(connection: Connection, manifest_id: int) -> Contents:
+    """The tags and commits of a manifest, and its total size."""
+    names = connection.execute(select(tags.c.name).where(tags.c.manifest_id == manifest_id)).scalars().all()
+    total = select(schema.manifests.c.total_size).where(schema.manifests.c.id == manifest_id)
+    size = connection.execute(total).scalar_one()
+    return Contents(tuple(sorted(names)), count_commits(connection, manifest_id), size)
 
 
 def move_manifest(
@@ -336,15 +377,11 @@ def move_manifest(
     by_policy: bool = False,
 ) -> Item:
     """Move a manifest to the trash, with its tags and commits. What it names is kept while it is in the trash."""
-    by_tag = commits_by_tag(connection, manifest_id)
-    gone = tuple(
-        connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id).returning(tags.c.name)).scalars()
-    )
-    for tag, count in by_tag.items():
-        manifests.add_to_total(connection, repository_id, tag, -count)
-    size, total = connection.execute(
-        select(schema.manifests.c.size, schema.manifests.c.total_size).where(schema.manifests.c.id == manifest_id)
-    ).one()
+    contents = contents_of_manifest(connection, manifest_id)
+    connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id))
+    manifests.add_to_totals(connection, repository_id, manifest_id, -1)
+    own = select(schema.manifests.c.size).where(schema.manifests.c.id == manifest_id)
+    size = connection.execute(own).scalar_one()
     item = _add(
         connection,
         COMMIT,
@@ -352,9 +389,7 @@ def move_manifest(
         organisation_id=organisation_id,
         repository_id=repository_id,
         user_id=user_id,
-        tag_names=tuple(sorted(gone)),
-        commit_count=sum(by_tag.values()),
-        size=total,
+        contents=contents,
         by_policy=by_policy,
     )
     mark = f"{MARK}{manifest_id}"
@@ -363,7 +398,7 @@ def move_manifest(
         .where(schema.manifests.c.id == manifest_id)
         .values(trash_id=item.id, digest=schema.manifests.c.digest + mark, subject=schema.manifests.c.subject + mark)
     )
-    repositories.add_delta(connection, repository_id, tags=-len(gone), commits=-sum(by_tag.values()), size=-size)
+    repositories.add_delta(connection, repository_id, tags=-len(contents.tags), commits=-contents.commits, size=-size)
     return item
 
 
@@ -380,15 +415,17 @@ def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: in
 # --- repositories and organisations ----------------------------------------------------------------------------
 
 
+def contents_of_repository(connection: Connection, repository_id: int) -> Contents:
+    """The commits of a repository, and its size."""
+    totals = select(schema.repositories.c.commits, schema.repositories.c.size)
+    row = connection.execute(totals.where(schema.repositories.c.id == repository_id)).one()
+    return Contents(commits=row.commits, size=row.size)
+
+
 def move_repository(
     connection: Connection, organisation_id: int, repository_id: int, name: str, user_id: int | None
 ) -> Item:
     """Move a repository to the trash with all its contents. Its name can be used again."""
-    row = connection.execute(
-        select(schema.repositories.c.commits, schema.repositories.c.size).where(
-            schema.repositories.c.id == repository_id
-        )
-    ).one()
     item = _add(
         connection,
         REPOSITORY,
@@ -396,8 +433,7 @@ def move_repository(
         organisation_id=organisation_id,
         repository_id=repository_id,
         user_id=user_id,
-        commit_count=row.commits,
-        size=row.size,
+        contents=contents_of_repository(connection, repository_id),
     )
     connection.execute(
         update(schema.repositories)
@@ -422,8 +458,7 @@ def move_organisation(connection: Connection, organisation_id: int, slug: str) -
         organisation_id=organisation_id,
         repository_id=None,
         user_id=None,
-        commit_count=totals[0],
-        size=totals[1],
+        contents=Contents(commits=totals[0], size=totals[1]),
     )
     connection.execute(
         update(organisations)

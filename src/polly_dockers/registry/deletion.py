@@ -92,13 +92,6 @@ async def delete_blob(context: Context, actor: Actor, name: RepositoryName, dige
 # --- deleting by the commands ----------------------------------------------------------------------------------------
 
 
-class _Preview(Exception):
-    """Rolls the transaction of a preview back."""
-
-    def __init__(self, item: Item) -> None:
-        self.item = item
-
-
 async def delete(
     context: Context,
     actor: Actor,
@@ -117,26 +110,44 @@ async def delete(
     full = RepositoryName.of(organisation, name)
     reference = _reference(tag, commit)
 
-    def change(connection: Connection) -> Item:
-        organisation_id, _ = permissions.require_role(connection, actor, organisation, ROLE_FOR[Action.delete])
+    def find(connection: Connection) -> tuple[Permitted, Tag | Digest | None]:
+        permissions.require_role(connection, actor, organisation, ROLE_FOR[Action.delete])
         permitted = permissions.require_permission(connection, actor, full, Action.delete)
-        if reference is not None:
-            whole = _find_digest(connection, permitted, reference) if isinstance(reference, DigestPrefix) else reference
-            item = move_to_trash(connection, actor, permitted, whole)
-        else:
-            item = db.trash.move_repository(
-                connection, organisation_id, permitted.repository_id, full.name, actor.user_id or 0
-            )
-            db.audit.append(connection, Event.delete, full, organisation_id=organisation_id, by=actor)
-        if preview:
-            raise _Preview(item)
+        if isinstance(reference, DigestPrefix):
+            return permitted, _find_digest(connection, permitted, reference)
+        return permitted, reference
+
+    def look(connection: Connection) -> Item:
+        permitted, whole = find(connection)
+        return _preview(connection, permitted, full, whole)
+
+    def change(connection: Connection) -> Item:
+        permitted, whole = find(connection)
+        if whole is not None:
+            return move_to_trash(connection, actor, permitted, whole)
+        ids = permitted.organisation_id, permitted.repository_id
+        item = db.trash.move_repository(connection, *ids, full.name, permitted.user_id)
+        db.audit.append(connection, Event.delete, full, organisation_id=permitted.organisation_id, by=actor)
         return item
 
     await fold(context)
-    try:
-        return await context.database.write(change)
-    except _Preview as rolled_back:
-        return rolled_back.item
+    return await (context.database.read(look) if preview else context.database.write(change))
+
+
+def _preview(
+    connection: Connection, permitted: Permitted, full: RepositoryName, reference: Tag | Digest | None
+) -> Item:
+    """The item that a deletion would return; changes nothing. Raises ManifestUnknown and Denied as it does."""
+    ids = (permitted.organisation_id, permitted.repository_id, permitted.user_id)
+    if reference is None:
+        contents = db.trash.contents_of_repository(connection, permitted.repository_id)
+        return db.trash.preview(connection, db.trash.REPOSITORY, full.name, full, ids, contents)
+    if isinstance(reference, Digest):
+        contents = db.trash.contents_of_manifest(connection, _find_deletable(connection, permitted, reference)[0])
+        return db.trash.preview(connection, db.trash.COMMIT, reference, full, ids, contents)
+    if db.manifests.body_of_tag(connection, permitted.repository_id, reference) is None:
+        raise _no_tag(permitted, reference)
+    return db.trash.preview(connection, db.trash.TAG, reference, full, ids, db.trash.Contents((reference,)))
 
 
 def _reference(tag: str | None, commit: str | None) -> Tag | Digest | DigestPrefix | None:
@@ -188,14 +199,28 @@ def move_to_trash(connection: Connection, actor: Actor, permitted: Permitted, re
 def _move_tag(connection: Connection, permitted: Permitted, tag: Tag) -> Item:
     item = db.trash.move_tag(connection, permitted.organisation_id, permitted.repository_id, tag, permitted.user_id)
     if item is None:
-        msg = f"{permitted.name} has no tag {tag}."
-        raise ManifestUnknown(msg, detail={"name": permitted.name, "reference": tag})
+        raise _no_tag(permitted, tag)
     return item
+
+
+def _no_tag(permitted: Permitted, tag: Tag) -> ManifestUnknown:
+    msg = f"{permitted.name} has no tag {tag}."
+    return ManifestUnknown(msg, detail={"name": permitted.name, "reference": tag})
 
 
 def _move_manifest(connection: Connection, permitted: Permitted, digest: Digest) -> Item:
     repository_id = permitted.repository_id
-    manifest_id = db.manifests.find_id(connection, repository_id, digest)
+    manifest_id, held = _find_deletable(connection, permitted, digest)
+    if held:
+        db.trash.detach_from_indexes(connection, repository_id, manifest_id, digest)
+    return db.trash.move_manifest(
+        connection, permitted.organisation_id, repository_id, manifest_id, digest, permitted.user_id
+    )
+
+
+def _find_deletable(connection: Connection, permitted: Permitted, digest: Digest) -> tuple[int, bool]:
+    """The id of a manifest, and whether indexes hold it. Raises ManifestUnknown, and Denied if they must keep it."""
+    manifest_id = db.manifests.find_id(connection, permitted.repository_id, digest)
     if manifest_id is None:
         msg = f"{permitted.name} has no manifest {digest}."
         raise ManifestUnknown(msg, detail={"name": permitted.name, "reference": digest})
@@ -211,11 +236,7 @@ def _move_manifest(connection: Connection, permitted: Permitted, digest: Digest)
             "delete some of them first."
         )
         raise Denied(msg, detail={"indexes": indexes[:20]})
-    if indexes:
-        db.trash.detach_from_indexes(connection, repository_id, manifest_id, digest)
-    return db.trash.move_manifest(
-        connection, permitted.organisation_id, repository_id, manifest_id, digest, permitted.user_id
-    )
+    return manifest_id, bool(indexes)
 
 
 # --- what the trash holds --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers import db
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db.audit import Event
-from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid
+from polly_dockers.errors import Denied, DigestInvalid, ManifestBlobUnknown, ManifestInvalid
 from polly_dockers.model import Digest
 from polly_dockers.oci.manifest import CONFIGS, MAX_CONFIG, parse, platform_of_config
 from polly_dockers.registry.uploads import require_or_create, require_push
@@ -136,6 +136,8 @@ def _store(
             user_id=permitted.user_id,
         )
     ]
+    if changed and db.manifests.has_too_many_tags(connection, manifest_id):
+        raise _too_many_tags(digest)
     if not changed:
         db.last_pulls.record_if_stale(connection, manifest_id)
     paths = [f"{name}:{tag}" for tag in changed] or ([name] if new else [])
@@ -252,3 +254,8 @@ def _crowded(name: str, digest: str) -> ManifestBlobUnknown:
         "Push that first."
     )
     return ManifestBlobUnknown(msg, detail={"missing": [digest]})
+
+
+def _too_many_tags(digest: Digest) -> Denied:
+    msg = f"An image has at most {db.manifests.MAX_TAGS} tags, and {digest} would have more. Delete some of them first."
+    return Denied(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from polly_dockers.errors import (
     Unsupported,
 )
 from polly_dockers.model import Digest, RepositoryName, Tag
-from polly_dockers.registry import deletion, pull
+from polly_dockers.registry import deletion, history, pull
 from support.memory_blob_store import MemoryBlobStore
 from support.use_cases import (
     ADMIN,
@@ -110,6 +111,25 @@ async def test_a_preview_deletes_nothing(context: Context) -> None:
     assert (item.name, item.tags) == (made.digest, ("v1",))
     assert await pull_manifest(context, "v1") == made.manifest
     assert (await deletion.page(context, READER, ORG, limit=10, after=None))[0] == []
+
+
+@pytest.mark.parametrize("what", ["tag", "commit", "repository"])
+async def test_a_preview_only_reads(context: Context, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """A preview shows what the deletion then returns, and does not need the writer, which others wait for."""
+    made = image()
+    await push_image(context, made, "v1", "latest")
+    await push_image(context, image(), "v1")
+    tag, commit = ("v1" if what == "tag" else None), (made.digest[:20] if what == "commit" else None)
+    await history.fold(context)
+    with monkeypatch.context() as patched:
+        patched.setattr(context.database, "write", None)
+        seen = await delete(context, tag=tag, commit=commit, preview=True)
+        with pytest.raises(ManifestUnknown):
+            await delete(context, tag="other", preview=True)
+        with pytest.raises(Denied):
+            await delete(context, WRITER, tag=tag, commit=commit, preview=True)
+    item = await delete(context, tag=tag, commit=commit)
+    assert replace(seen, id=item.id, deleted_at=item.deleted_at, repository=item.repository) == item
 
 
 async def test_a_part_of_an_index_is_kept(context: Context) -> None:

@@ -10,11 +10,12 @@ import pytest
 from polly_dockers import db
 from polly_dockers.db import total_sizes
 from polly_dockers.errors import Denied, ManifestBlobUnknown
-from polly_dockers.registry import repositories
+from polly_dockers.registry import history, repositories
 from support.use_cases import (
     ADMIN,
     NAME,
     ORG,
+    READER,
     commits,
     create,
     delete,
@@ -42,6 +43,20 @@ class Work:
     """How many instructions of SQLite the writer did in the block, in parts."""
 
     parts = 0
+
+
+@contextlib.asynccontextmanager
+async def statements(context: Context) -> AsyncIterator[list[str]]:
+    """The statements of the writer in the block."""
+    found: list[str] = []
+
+    def watch(connection: Connection, handler: Any) -> None:  # noqa: ANN401 - a function or None
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(handler)
+
+    await context.database.write(watch, found.append)
+    yield found
+    await context.database.write(watch, None)
 
 
 @contextlib.asynccontextmanager
@@ -194,3 +209,44 @@ async def test_few_manifests_wait_for_one_digest(context: Context) -> None:
     assert await size_of(context, "again") == len(waiting[0]) + len(missing)
     with pytest.raises(Denied, match="more than 100 indexes"):
         await delete(context, commit=digest)
+
+
+TAGS = 40
+
+
+async def test_a_deletion_takes_no_more_statements_for_many_tags(context: Context) -> None:
+    """An image with many tags is deleted by no more statements than one with a single tag, and totals are right."""
+    few, many = await push_index(context, note="few", tags=["only"]), await push_index(context, note="many")
+    names = [f"t{number}" for number in range(TAGS)]
+    await push_manifest(context, many, *names, media_type=OCI_INDEX)
+    await push_manifest(context, few, names[0], media_type=OCI_INDEX)
+    await push_manifest(context, many, names[0], media_type=OCI_INDEX)
+    digests = [await push_manifest(context, each, media_type=OCI_INDEX) for each in (few, many)]
+    async with statements(context) as first:
+        await delete(context, commit=digests[0])
+    async with statements(context) as second:
+        item = await delete(context, commit=digests[1])
+    assert len(second) <= len(first)
+    assert (item.commits, set(item.tags)) == (TAGS + 1, set(names))
+    assert [await total(context, tag) for tag in ("only", names[0], names[1])] == [0, 0, 0]
+    async with statements(context) as third:
+        await restore(context, commit=digests[1])
+    assert len(third) < len(second) + TAGS + 10
+    assert [await total(context, tag) for tag in ("only", names[0], names[1])] == [0, 2, 1]
+    assert {each.tag for each in await commits(context) if each.active} == set(names)
+
+
+async def total(context: Context, tag: str) -> int:
+    """The number of commits of a tag."""
+    _, number, _ = await history.commits(context, READER, NAME, tag=tag, newest_first=True, limit=1, after=None)
+    return number
+
+
+async def test_an_image_has_a_limited_number_of_tags(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tag more is refused; those that it has can be pushed again."""
+    monkeypatch.setattr(db.manifests, "MAX_TAGS", 2)
+    made = await push_index(context, tags=["a", "b"])
+    with pytest.raises(Denied, match="at most 2 tags"):
+        await push_manifest(context, made, "c", media_type=OCI_INDEX)
+    await push_manifest(context, made, "b", media_type=OCI_INDEX)
+    assert {each.tag for each in await commits(context)} == {"a", "b"}
