@@ -6,16 +6,16 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import select
 
 from polly_dockers import db
-from polly_dockers.db import total_sizes
+from polly_dockers.db import schema, total_sizes
 from polly_dockers.errors import Denied, ManifestBlobUnknown
-from polly_dockers.registry import history, repositories
+from polly_dockers.registry import repositories
 from support.use_cases import (
     ADMIN,
     NAME,
     ORG,
-    READER,
     commits,
     create,
     delete,
@@ -238,8 +238,12 @@ async def test_a_deletion_takes_no_more_statements_for_many_tags(context: Contex
 
 async def total(context: Context, tag: str) -> int:
     """The number of commits of a tag."""
-    _, number, _ = await history.commits(context, READER, NAME, tag=tag, newest_first=True, limit=1, after=None)
-    return number
+
+    def query(connection: Connection) -> int:
+        [number] = connection.execute(select(schema.repositories.c.id)).scalars()
+        return db.manifests.count_commits(connection, number, tag)
+
+    return await context.database.read(query)
 
 
 async def test_an_image_has_a_limited_number_of_tags(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
