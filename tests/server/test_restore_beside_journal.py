@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polly_dockers.db.journal import frames
-from polly_dockers.maintenance import backup
+from polly_dockers.maintenance import backup, restoring
 from polly_dockers.server import data_folder
 from support.registry_rows import held
 from support.server import BIN, polly_server
@@ -54,7 +54,7 @@ def test_a_newer_journal_stays(data: Path, tmp_path: Path) -> None:
     assert (done.returncode, "polly-server rebuild --data" in done.stderr, "mv " in done.stderr) == (1, True, True)
     assert {path: path.read_bytes() for path in (data / frames.FOLDER).iterdir()} == files
     assert not list(data.glob("polly.db*"))
-    assert not (data / backup.RESTORING).exists()
+    assert not (data / restoring.MARK).exists()
     polly_server("rebuild", "--data", str(data))
     assert held(data) == before
 
@@ -100,7 +100,7 @@ def test_it_goes_on_after_it_was_stopped(data: Path, tmp_path: Path, monkeypatch
     shutil.copytree(new, again)
     shutil.copytree(new, rebuilt)
     done = restore(tmp_path / "b1", again)
-    assert (done.returncode, (again / backup.RESTORING).exists()) == (0, False), done.stderr
+    assert (done.returncode, (again / restoring.MARK).exists()) == (0, False), done.stderr
     assert len(held(again)[1]) == 1
     if at != "_copy_blobs":
         polly_server("rebuild", "--data", str(rebuilt))

@@ -25,20 +25,19 @@ from polly_dockers import db
 from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE
 from polly_dockers.errors import Unavailable
-from polly_dockers.maintenance import garbage
+from polly_dockers.maintenance import garbage, restoring
+from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import durable, locks, ownership
 from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PART: Final = ".part"
-"""How the name of a file ends while it is being copied."""
 PIECE: Final = 1 << 20
-RESTORING: Final = "restoring"
-"""A file in a data folder while a backup is restored to it. It holds the last batch of that backup's journal."""
+LOCK: Final = "backup.lock"
+"""A lock file in the folder of a backup: a backup locks it exclusively, and those who restore from it share it."""
 
-_OWN: Final = {"blobs", frames.FOLDER, FILE, FILE + PART, "lost+found"}
+_OWN: Final = {"blobs", frames.FOLDER, FILE, FILE + PART, LOCK, "lost+found"}
 """Names in the folder of a backup. The last one is there if the folder is the root of a disk."""
 
 
@@ -65,16 +64,16 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
         try:
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
             ownership.tighten(target, inside_only=True)
-            with _collector_rests(data):
+            with _alone(target), _collector_rests(data):
                 db.copies.write(data / FILE, target / (FILE + PART))
                 _check_same(target)
                 copied = _copy_blobs(data, target, start)
                 last, keys = db.copies.read(target / (FILE + PART))
                 kept = _copy_journal(data, target, last)
-            _compare(target, keys)
-            (target / (FILE + PART)).rename(target / FILE)
-            durable.sync(target)
-            _drop_journal(target, kept)
+                _compare(target, keys)
+                (target / (FILE + PART)).rename(target / FILE)
+                durable.sync(target)
+                _drop_journal(target, kept)
         except ERRORS as error:
             raise _failed(target, error) from error
     return copied
@@ -106,36 +105,48 @@ def require_backup(source: Path) -> None:
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     """Create a data folder from a backup. ``start`` and root are as in ``backup``.
 
-    Raises Unavailable if ``source`` is not a backup, if ``data`` holds a registry, if it holds a journal with changes
-    that the backup lacks, or if a copy does not match its digest.
+    Raises Unavailable if ``source`` is not a backup or is being written, if ``data`` holds a registry or is in use, if
+    it holds a journal with changes that the backup lacks, or if a copy does not match its digest.
     """
     require_backup(source)
     ownership.become(data)
+    _check_empty(data)
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with restoring.alone(data), db.version.no_server(data), _not_written(source):
+            return _restore(source, data, start)
+    except ERRORS as error:
+        raise _failed(data, error) from error
+
+
+def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
+    _check_empty(data)  # again: it may have been made before the lock was taken
+    with ownership.acting(source):
+        reading = (source / FILE).open("rb")
+    with reading, _writing(data / (FILE + PART)) as writing:
+        shutil.copyfileobj(reading, writing, PIECE)
+    durable.sync(data / (FILE + PART))
+    last, keys = db.copies.read(data / (FILE + PART))
+    _check_journal(source, data, last)
+    _mark(data, last)
+    copied = _copy_blobs(source, data, start)
+    _drop_journal(data, _copy_journal(source, data, last))
+    _compare(data, keys)
+    _check_empty(data)  # again: a program that knows nothing of the lock may have made it
+    for left in ("-wal", "-shm"):  # of the lost database: SQLite would apply them to this one
+        (data / (FILE + left)).unlink(missing_ok=True)
+    durable.sync(data)
+    (data / (FILE + PART)).rename(data / FILE)
+    durable.sync(data)
+    (data / restoring.MARK).unlink()
+    return copied
+
+
+def _check_empty(data: Path) -> None:
+    """Raise Unavailable if the folder has a database."""
     if (data / FILE).exists():
         msg = f"{data} holds a registry already. Give another folder, or move it away first: nothing is overwritten."
         raise Unavailable(msg)
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with ownership.acting(source):
-            reading = (source / FILE).open("rb")
-        with reading, _writing(data / (FILE + PART)) as writing:
-            shutil.copyfileobj(reading, writing, PIECE)
-        durable.sync(data / (FILE + PART))
-        last, keys = db.copies.read(data / (FILE + PART))
-        _check_journal(source, data, last)
-        _mark(data, last)
-        copied = _copy_blobs(source, data, start)
-        _drop_journal(data, _copy_journal(source, data, last))
-        _compare(data, keys)
-        for left in ("-wal", "-shm"):  # of the lost database: SQLite would apply them to this one
-            (data / (FILE + left)).unlink(missing_ok=True)
-        durable.sync(data)
-        (data / (FILE + PART)).rename(data / FILE)
-        durable.sync(data)
-        (data / RESTORING).unlink()
-    except ERRORS as error:
-        raise _failed(data, error) from error
-    return copied
 
 
 def _check_journal(source: Path, data: Path, last: int) -> None:
@@ -146,7 +157,7 @@ def _check_journal(source: Path, data: Path, last: int) -> None:
     """
     newest = frames.last(data)
     with contextlib.suppress(OSError, ValueError):
-        if newest <= int((data / RESTORING).read_text()):
+        if newest <= int((data / restoring.MARK).read_text()):
             return
     if newest == 0:
         return
@@ -171,10 +182,10 @@ def _when(batch: int) -> str:
 
 def _mark(data: Path, last: int) -> None:
     """Write to the data folder that a restore up to this batch is under way, before the journal is touched."""
-    with _writing(data / (RESTORING + PART)) as writing:
+    with _writing(data / (restoring.MARK + PART)) as writing:
         writing.write(str(last).encode())
-    durable.sync(data / (RESTORING + PART))
-    (data / (RESTORING + PART)).rename(data / RESTORING)
+    durable.sync(data / (restoring.MARK + PART))
+    (data / (restoring.MARK + PART)).rename(data / restoring.MARK)
     durable.sync(data)
 
 
@@ -185,6 +196,32 @@ def _failed(target: Path, error: BaseException) -> Unavailable:
     return Unavailable(
         f"Copying to {target} failed: {reason}. What was there before is unchanged. Run the command again to continue."
     )
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Keep other backups to the folder, and restores from it, away. Raises Unavailable if there is one."""
+    with locks.tried(target / LOCK) as is_free:
+        if not is_free:
+            msg = f"Another backup to {target} is running, or a restore from it. Run this again when it has ended."
+            raise Unavailable(msg)
+        yield
+
+
+@contextmanager
+def _not_written(source: Path) -> Iterator[None]:
+    """Keep backups to the folder away while it is read. Raises Unavailable if there is one.
+
+    The folder may be read-only, or older than the lock.
+    """
+    with contextlib.ExitStack() as stack:
+        with ownership.acting(source), contextlib.suppress(FileNotFoundError):
+            fd = os.open(source / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            if not locks.try_acquire(fd, shared=True):
+                msg = f"A backup is being written to {source}. Run this again when it has ended."
+                raise Unavailable(msg)
+        yield
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from polly_dockers.db.journal.replay import Replay
 from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, exclusive
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted
-from polly_dockers.maintenance import garbage
+from polly_dockers.maintenance import garbage, restoring
 from polly_dockers.system import locks, ownership
 from polly_dockers.system.durations import HOUR, SECONDS_PER_DAY
 
@@ -59,8 +59,8 @@ def rebuild(folder: Path) -> Rebuilt:
     """Make a lost database again, or bring one from a backup up to the end of the journal.
 
     All of it is one transaction, so a rebuild that was interrupted is just run again. Root acts as the owner of the
-    folder from then on. Raises Unavailable if there is no journal, or if the database and the journal have different
-    histories.
+    folder from then on. It also ends a restore that was left unfinished. Raises Unavailable if a restore runs, if there
+    is no journal, or if the database and the journal have different histories.
     """
     from polly_dockers.db import migrate  # noqa: PLC0415 - Alembic takes longer to import than most commands run
 
@@ -71,12 +71,15 @@ def rebuild(folder: Path) -> Rebuilt:
         msg = f"{folder} has no journal to rebuild the database from. Restore a backup: polly-server restore"
         raise Unavailable(msg)
     try:
-        migrate.upgrade(folder)
-        with _CollectorRests(folder) as collector, exclusive(folder) as connection:
-            collector.stop()
-            if _has_all(connection, folder):
-                compaction.rewrite(connection, folder)
-            return _catch_up(connection, folder, collector)
+        with restoring.kept_away(folder):
+            migrate.upgrade(folder)
+            with _CollectorRests(folder) as collector, exclusive(folder) as connection:
+                collector.stop()
+                if _has_all(connection, folder):
+                    compaction.rewrite(connection, folder)
+                done = _catch_up(connection, folder, collector)
+            restoring.end(folder)
+            return done
     except ERRORS as error:
         if why := ownership.obstacle(folder) or disk_trouble(folder, error):
             raise Unavailable(why) from error

@@ -40,16 +40,20 @@ def prepare(folder: Path) -> None:
     """
     ownership.become(folder)
     from polly_dockers.db import migrate  # noqa: PLC0415
-    from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - Alembic takes longer to import than most commands run
+    from polly_dockers.maintenance import rebuild, restoring  # noqa: PLC0415 - Alembic takes longer to import than most
 
     try:
-        if rebuild.is_lost(folder):
-            raise _lost(folder)
-        for made in (folder, folder / "blobs", folder / "uploads"):
-            made.mkdir(mode=0o700, parents=True, exist_ok=True)
-        migrate.upgrade(folder)
-        _tighten(folder)
-        rebuild.catch_up(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with restoring.kept_away(folder):
+            restoring.check(folder)
+            if rebuild.is_lost(folder):
+                raise _lost(folder)
+            for made in (folder / "blobs", folder / "uploads"):
+                made.mkdir(mode=0o700, exist_ok=True)
+            migrate.upgrade(folder)
+            _tighten(folder)
+            rebuild.catch_up(folder)
+            restoring.end(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
     _write(folder, _before_start)
@@ -118,8 +122,9 @@ def require(folder: Path, *, upgrades: bool = False) -> None:
     except ERRORS as error:
         raise _unusable(folder, error) from error
     if not found:
-        from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - only for a folder with a problem
+        from polly_dockers.maintenance import rebuild, restoring  # noqa: PLC0415 - only for a folder with a problem
 
+        restoring.check(folder)
         if rebuild.is_lost(folder):
             raise _lost(folder)
         msg = (

@@ -41,6 +41,16 @@ def release(fd: int) -> None:
 
 
 @contextlib.contextmanager
+def tried(path: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Hold the lock of a file during the block, if that needs no waiting; yields whether it is held."""
+    fd = open_file(path)
+    try:
+        yield try_acquire(fd, shared=shared)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold the lock of a file from the start of the block to its end; waits for it."""
     fd = open_file(path)

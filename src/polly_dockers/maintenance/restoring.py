@@ -1,0 +1,76 @@
+"""A restore that runs, or that was left unfinished: nothing else may make a database in its data folder meanwhile."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from shlex import quote
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers.db.sqlite import FILE
+from polly_dockers.errors import Unavailable
+from polly_dockers.system import locks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOCK: Final = "restore.lock"
+"""The lock file that a restore locks exclusively, and that everything else that makes a database shares."""
+MARK: Final = "restoring"
+"""A file in a data folder while a backup is restored to it. It holds the last batch of that backup's journal."""
+PART: Final = ".part"
+"""How the name of a file ends while it is being copied."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep everything else that would make a database out of an existing folder, for a restore.
+
+    Raises Unavailable if a restore runs, or a command that makes a database.
+    """
+    with locks.tried(folder / LOCK) as is_free:
+        if not is_free:
+            msg = f"Another restore to {folder} is running, or a command that makes its database. Wait until it ends."
+            raise Unavailable(msg)
+        yield
+
+
+@contextmanager
+def kept_away(folder: Path) -> Iterator[None]:
+    """Keep a restore away from an existing folder while a database is made. Raises Unavailable if one runs."""
+    with locks.tried(folder / LOCK, shared=True) as is_free:
+        if not is_free:
+            raise _running(folder)
+        yield
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a restore runs, or was left unfinished."""
+    place = folder / FILE
+    if place.exists() and place.stat().st_size:
+        return False
+    return (folder / MARK).exists() or (folder / (FILE + PART)).exists()
+
+
+def check(folder: Path) -> None:
+    """Raise Unavailable if a restore to the folder runs, or was left unfinished."""
+    if not is_unfinished(folder):
+        return
+    with kept_away(folder):
+        place = quote(str(folder))
+        msg = (
+            f"A restore to {folder} was not finished. To continue it: polly-server restore --data {place} --from … "
+            f"If the backup is gone, make a database of what was restored: polly-server rebuild --data {place}. To "
+            f"begin with an empty folder, move this one away: mv {place} {quote(str(folder) + '.before')}"
+        )
+        raise Unavailable(msg)
+
+
+def end(folder: Path) -> None:
+    """Delete what a restore left, now that the folder has a database. It is called within ``kept_away``."""
+    (folder / MARK).unlink(missing_ok=True)
+    (folder / (FILE + PART)).unlink(missing_ok=True)
+
+
+def _running(folder: Path) -> Unavailable:
+    return Unavailable(f"A restore to {folder} is running. Wait until it ends, then run this again.")
