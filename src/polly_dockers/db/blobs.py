@@ -110,6 +110,11 @@ _RENEW: Final = Statement(
 )
 _LINK: Final = Statement(insert(repository_blobs), "repository_id", "blob_id", "leased_until")
 _HOLD: Final = Statement(insert(manifest_blobs), "manifest_id", "repository_id", "blob_id")
+_IS_HELD: Final = Statement(
+    select(manifest_blobs.c.blob_id).where(
+        manifest_blobs.c.manifest_id == bindparam("manifest_id"), manifest_blobs.c.blob_id == bindparam("blob_id")
+    )
+)
 _GROW: Final = Statement(
     update(manifests)
     .where(manifests.c.id == bindparam("manifest"))
@@ -139,8 +144,8 @@ def _link(connection: Connection, repository_id: int, blob_id: int, digest: str,
 
 def complete(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int) -> None:
     """Link a blob of the repository with the manifests there that name it and lacked it."""
-    for manifest_id in sparse.pop(connection, repository_id, digest):
-        if blob_id not in ids_of_manifest(connection, manifest_id):
+    for manifest_id in sparse.pop(connection, repository_id, digest, sparse.AT_ONCE):
+        if _IS_HELD.first(connection, {"manifest_id": manifest_id, "blob_id": blob_id}) is None:
             _HOLD.run(connection, {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id})
             _GROW.run(connection, {"manifest": manifest_id, "more": size})
 

@@ -192,7 +192,7 @@ _IS_WITHIN: Final = Statement(
 
 def link_waiting(connection: Connection, repository_id: int, digest: str, manifest_id: int) -> None:
     """Link a manifest that has arrived, with all that it names, to the sparse indexes that name it."""
-    waiting = sparse.pop(connection, repository_id, digest)
+    waiting = sparse.pop(connection, repository_id, digest, sparse.AT_ONCE)
     for parent in waiting:
         link = {"manifest_id": parent, "child_id": manifest_id}
         if _IS_WITHIN.first(connection, link) is None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 WAITING: Final = 100
-"""The most manifests that may wait for one digest in a repository: all are linked when it arrives."""
+"""The most manifests that may wait for one digest in a repository, except for layers that need not be pushed."""
+AT_ONCE: Final = 1_000
+"""The most manifests that one request links with what it pushes."""
+ALL: Final = 1 << 62
 
 _SAME: Final = and_(
     manifest_missing.c.repository_id == bindparam("repository_id"), manifest_missing.c.digest == bindparam("digest")
@@ -36,7 +39,19 @@ _LAST_ALLOWED: Final = Statement(
     .limit(1)
     .offset(WAITING - 1)
 )
-_POP: Final = Statement(delete(manifest_missing).where(_SAME).returning(manifest_missing.c.manifest_id))
+_POP: Final = Statement(
+    delete(manifest_missing)
+    .where(
+        _SAME,
+        manifest_missing.c.manifest_id.in_(
+            select(manifest_missing.c.manifest_id)
+            .where(_SAME)
+            .order_by(manifest_missing.c.manifest_id)
+            .limit(bindparam("limit"))
+        ),
+    )
+    .returning(manifest_missing.c.manifest_id)
+)
 _LACKED: Final = Statement(
     select(manifest_missing.c.digest).where(manifest_missing.c.manifest_id == bindparam("manifest_id"))
 )
@@ -60,12 +75,14 @@ def crowded(connection: Connection, repository_id: int, manifest_id: int | None,
     return next(full, None)
 
 
-def pop(connection: Connection, repository_id: int, digest: str) -> list[int]:
-    """Delete the rows of a digest that has arrived; returns the ids of the manifests that the caller must link with it.
+def pop(connection: Connection, repository_id: int, digest: str, limit: int = ALL) -> list[int]:
+    """Delete rows of a digest that has arrived; returns the ids of the manifests that the caller must link with it.
 
-    The journal records it, because a rebuild may link them only for that reason.
+    If more wait than ``limit``, the rest waits until the digest is pushed again. The journal records the arrival,
+    because a rebuild may link them only for that reason.
     """
-    found = [row.manifest_id for row in _POP.all(connection, {"repository_id": repository_id, "digest": digest})]
+    rows = _POP.all(connection, {"repository_id": repository_id, "digest": digest, "limit": limit})
+    found = [row.manifest_id for row in rows]
     if found:
         records.add(connection, records.Arrived(repository_id, digest))
     return found

@@ -156,7 +156,8 @@ def _insert(
     if platform is not None:
         references = replace(references, platforms=(platform,))
     known = db.manifests.find_id(connection, permitted.repository_id, digest)
-    crowded = db.sparse.crowded(connection, permitted.repository_id, known, references.missing)
+    wanted = sorted(set(references.missing) - parsed.foreign)
+    crowded = db.sparse.crowded(connection, permitted.repository_id, known, wanted)
     if crowded is not None:
         raise _crowded(permitted.name, crowded)
     for blob in references.blobs if known is not None else ():

@@ -24,7 +24,7 @@ from support.use_cases import (
     push_manifest,
     restore,
 )
-from support.wire_client import OCI_INDEX, descriptor, dumps, image
+from support.wire_client import CONFIG, OCI_INDEX, descriptor, dumps, image
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -100,6 +100,11 @@ async def size_of(context: Context, tag: str) -> int:
     """The total size of the image of a tag."""
     [commit] = await commits(context, tag)
     return commit.size
+
+
+def all_sizes(connection: Connection) -> list[int]:
+    """The total sizes of all manifests."""
+    return list(connection.execute(select(schema.manifests.c.total_size)).scalars())
 
 
 async def test_everything_in_a_nest_counts_once(context: Context) -> None:
@@ -209,6 +214,24 @@ async def test_few_manifests_wait_for_one_digest(context: Context) -> None:
     assert await size_of(context, "again") == len(waiting[0]) + len(missing)
     with pytest.raises(Denied, match="more than 100 indexes"):
         await delete(context, commit=digest)
+
+
+async def test_a_layer_from_elsewhere_may_be_missing_everywhere(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any number of images may name it, as those of Windows do. If it is pushed, so many are linked at a time."""
+    monkeypatch.setattr(db.sparse, "AT_ONCE", db.sparse.WAITING)
+    layer, config = b"of Windows", b"{}"
+    await push_blob(context, config)
+    foreign = descriptor(layer, "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")
+    for number in range(db.sparse.WAITING + 1):
+        body = image(config=descriptor(config, CONFIG), layers=[foreign], annotations={"n": f"{number:03}"}).manifest
+        await push_manifest(context, body, f"v{number}")
+    before = len(body) + len(config)
+    for linked in (db.sparse.WAITING, db.sparse.WAITING + 1):
+        await push_blob(context, layer)
+        found = await context.database.read(all_sizes)
+        assert found.count(before + len(layer)) == linked
 
 
 TAGS = 40
