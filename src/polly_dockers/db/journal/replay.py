@@ -2,7 +2,7 @@
 
 Rows of organisations, users, repositories, manifests, commits, tags and the trash are made again with their ids and
 times. What indexes hold, and what manifests lack, is at each step as it was then. The rest of a rebuild is in
-``references``: rows of blobs, links to them, and totals.
+``references`` (rows of blobs, and links to them) and ``totals``.
 """
 
 from __future__ import annotations
