@@ -177,9 +177,8 @@ def fill(connection: Connection, found: list[Node], untagged: dict[str, bool]) -
             connection.execute(insert(manifest_children).values(manifest_id=number + 1, child_id=child + 1))
     places = {}
     for number, tag, pushed_at in pushes(found):
-        made = insert(commits).values(
-            repository_id=at, tag=tag, manifest_id=number + 1, pushed_by=1, pushed_at=pushed_at
-        )
+        row = {"repository_id": at, "tag": tag, "manifest_id": number + 1, "pushed_by": 1, "pushed_at": pushed_at}
+        made = insert(commits).values(row | {"in_trash": int(found[number].thrown)})
         place = connection.execute(made.returning(commits.c.id)).scalar_one()
         places[tag, number] = place
     for tag in (tag for tag, in_trash in untagged.items() if in_trash):

@@ -26,12 +26,13 @@ _HELD: Final = (
     "SELECT manifest_id, child_id FROM manifest_children",
     "SELECT manifest_id, repository_id, digest FROM manifest_missing",
     "SELECT m.manifest_id, m.repository_id, b.digest FROM manifest_blobs AS m JOIN blobs AS b ON b.id = m.blob_id",
-    "SELECT id, repository_id, tag, manifest_id, pushed_by, pushed_at FROM commits",
+    "SELECT id, repository_id, tag, manifest_id, pushed_by, pushed_at, in_trash FROM commits",
     "SELECT repository_id, name, manifest_id, commit_id FROM tags",
     (
         "SELECT id, organisation_id, repository_id, kind, name, tags, deleted_by, by_policy, deleted_at, "
         "purging_at IS NULL FROM trash"
     ),
+    "SELECT repository_id, tag, trash_id FROM trash_tags",
     "SELECT id, at, organisation_id, event, by, address, subject, detail FROM audit",
     "SELECT position, hash FROM audit_start",
 )

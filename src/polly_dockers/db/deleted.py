@@ -1,23 +1,20 @@
-"""Queries that find a manifest by the beginning of its digest, and the item of the trash that holds a tag."""
+"""Queries that find a manifest by the beginning of its digest, and what the trash holds of a name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, or_, select
 
 from polly_dockers.db import schema, trash
-from polly_dockers.db.schema import commits, manifests
+from polly_dockers.db.schema import commits, manifests, trash_tags, users
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Select
+    from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select
 
-    from polly_dockers.db.trash import Item
     from polly_dockers.model import DigestPrefix
-
-WALK: Final = 200
-"""How many of the newest commits of a tag are searched at most."""
 
 
 def _within(column: ColumnElement[str], prefix: DigestPrefix) -> ColumnElement[bool]:
@@ -42,42 +39,94 @@ def commits_from(connection: Connection, repository_id: int, prefix: DigestPrefi
     return list(connection.execute(query.order_by(schema.trash.c.name).limit(limit)).scalars())
 
 
-def _commits_of_tag() -> Select[tuple[int, str, int]]:
-    """Rows (id, tags, commit_id) of restorable items that hold one of the newest commits of a tag."""
-    newest = (
-        select(commits.c.id, commits.c.manifest_id)
-        .where(commits.c.repository_id == bindparam("repository_id"), commits.c.tag == bindparam("tag"))
-        .order_by(commits.c.id.desc())
-        .limit(WALK)
-        .subquery()
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """An item of the trash without its tags, which may be many: a refused pull reads it on the event loop."""
+
+    id: int
+    name: str
+    deleted_by: str | None
+    by_policy: bool
+    deleted_at: int
+    purging: bool
+
+
+_COLUMNS: Final = (
+    schema.trash.c.id,
+    schema.trash.c.name,
+    users.c.email,
+    schema.trash.c.by_policy,
+    schema.trash.c.deleted_at,
+    schema.trash.c.purging_at,
+)
+
+
+def _from(source: FromClause) -> Select[*tuple[Any, ...]]:
+    return select(*_COLUMNS).select_from(source.outerjoin(users, users.c.id == schema.trash.c.deleted_by)).limit(1)
+
+
+def _best(same: Column[Any]) -> Statement:
+    """The query of the item of a kind and name whose column ``same`` is ``place``, in the order of ``trash.BEST``."""
+    named = (schema.trash.c.kind == bindparam("kind"), schema.trash.c.name == bindparam("name"))
+    return Statement(_from(schema.trash).where(*named, same == bindparam("place")).order_by(*trash.BEST))
+
+
+_IN_REPOSITORY: Final = _best(schema.trash.c.repository_id)
+_IN_ORGANISATION: Final = _best(schema.trash.c.organisation_id)
+_WITH_COMMIT: Final = Statement(
+    _from(trash_tags.join(schema.trash, schema.trash.c.id == trash_tags.c.trash_id))
+    .where(
+        trash_tags.c.repository_id == bindparam("repository_id"),
+        trash_tags.c.tag == bindparam("tag"),
+        schema.trash.c.purging_at.is_(None),
     )
-    return (
-        select(schema.trash.c.id, schema.trash.c.tags, newest.c.id.label("commit_id"))
-        .join(manifests, manifests.c.trash_id == schema.trash.c.id)
-        .join(newest, newest.c.manifest_id == manifests.c.id)
-        .where(schema.trash.c.purging_at.is_(None))
+    .order_by(trash_tags.c.trash_id.desc())
+)
+_NEWEST_COMMIT: Final = Statement(
+    _from(
+        commits.join(manifests, manifests.c.id == commits.c.manifest_id).join(
+            schema.trash, schema.trash.c.id == manifests.c.trash_id
+        )
     )
+    .where(
+        commits.c.repository_id == bindparam("repository_id"),
+        commits.c.tag == bindparam("tag"),
+        commits.c.in_trash == 1,
+        schema.trash.c.purging_at.is_(None),
+    )
+    .order_by(commits.c.id.desc())
+)
 
 
-_COMMITS: Final = _commits_of_tag()
-_NEWEST: Final = Statement(_COMMITS.order_by(_COMMITS.selected_columns.commit_id.desc()).limit(1))
-_WITH_TAGS: Final = Statement(_COMMITS.where(schema.trash.c.tags != "").order_by(schema.trash.c.id.desc()))
+def _deletion(row: Any) -> Deletion | None:  # noqa: ANN401 - a named tuple
+    if row is None:
+        return None
+    return Deletion(row.id, row.name, row.email, bool(row.by_policy), row.deleted_at, row.purging_at is not None)
 
 
-def find_tag(connection: Connection, repository_id: int, tag: str) -> Item | None:
+def find_repository(connection: Connection, organisation_id: int, name: str) -> Deletion | None:
+    """The newest item of a repository; one that is being purged only if there is no other."""
+    named = {"kind": trash.REPOSITORY, "name": name, "place": organisation_id}
+    return _deletion(_IN_ORGANISATION.first(connection, named))
+
+
+def find_commit(connection: Connection, repository_id: int, digest: str) -> Deletion | None:
+    """The newest item of a commit; one that is being purged only if there is no other."""
+    return _deletion(_IN_REPOSITORY.first(connection, {"kind": trash.COMMIT, "name": digest, "place": repository_id}))
+
+
+def find_tag(connection: Connection, repository_id: int, tag: str) -> Deletion | None:
     """The item of the last deletion of the tag: the tag itself, or the commit that was deleted with it.
 
     An item that is being purged is returned only if there is no other.
     """
-    own = trash.find(connection, trash.TAG, tag, repository_id=repository_id)
-    rows = _WITH_TAGS.all(connection, {"repository_id": repository_id, "tag": tag})
-    last = next((row.id for row in rows if tag in row.tags.split()), 0)
-    if own is not None and (last == 0 or (own.id > last and not own.purging)):
+    own = _deletion(_IN_REPOSITORY.first(connection, {"kind": trash.TAG, "name": tag, "place": repository_id}))
+    last = _deletion(_WITH_COMMIT.first(connection, {"repository_id": repository_id, "tag": tag}))
+    if own is not None and (last is None or (own.id > last.id and not own.purging)):
         return own
-    return trash.get(connection, last) if last else None
+    return last
 
 
-def newest_commit(connection: Connection, repository_id: int, tag: str) -> Item | None:
-    """The item in the trash that holds the newest commit of a tag; None if there is none."""
-    row = _NEWEST.first(connection, {"repository_id": repository_id, "tag": tag})
-    return trash.get(connection, row.id) if row is not None else None
+def newest_commit(connection: Connection, repository_id: int, tag: str) -> Deletion | None:
+    """The item that holds the newest commit of a tag in the trash; None if there is none."""
+    return _deletion(_NEWEST_COMMIT.first(connection, {"repository_id": repository_id, "tag": tag}))

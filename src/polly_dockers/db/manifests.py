@@ -368,7 +368,7 @@ def commit_page(
         .join(manifests, manifests.c.id == commits.c.manifest_id)
         .join(users, users.c.id == commits.c.pushed_by)
         .outerjoin(tags, (tags.c.repository_id == commits.c.repository_id) & (tags.c.commit_id == commits.c.id))
-        .where(commits.c.repository_id == repository_id, manifests.c.trash_id.is_(None))
+        .where(commits.c.repository_id == repository_id, commits.c.in_trash == 0)
     )
     if tag is not None:
         query = query.where(commits.c.tag == tag)

@@ -41,8 +41,6 @@ LOOKS: Final = 300
 """How many manifests are examined in one turn of the event loop, until the group is complete: some 20 ms."""
 GROUP: Final = 300
 """The most manifests that are examined to judge one. If more are connected with it, it is kept."""
-WALK: Final = 10_000
-"""The most commits of a tag that are read to find its newest ones. If more are in the trash, all are kept."""
 SLACK: Final = 2 * HOUR
 """How much later than recorded a pull may have been: the hour of ``last_pulls``, and what a crash loses."""
 
@@ -219,18 +217,16 @@ _TAG_IN_TRASH: Final = Statement(
     .limit(1)
 )
 _NEWEST: Final = Statement(
-    select(commits.c.id, manifests.c.trash_id)
-    .join(manifests, manifests.c.id == commits.c.manifest_id)
+    select(commits.c.id)
     .where(
         commits.c.repository_id == bindparam("repository_id"),
         commits.c.tag == bindparam("tag"),
-        commits.c.id < bindparam("before"),
+        commits.c.in_trash == 0,
     )
     .order_by(commits.c.id.desc())
-    .limit(bindparam("count"))
+    .limit(1)
+    .offset(bindparam("newer"))
 )
-_LAST: Final = 1 << 62
-"""Greater than the id of every commit."""
 
 
 class Judge:
@@ -335,22 +331,10 @@ class Judge:
     def _newest_since(self, connection: Connection, tag: str, depth: int) -> int:
         """The id of the oldest of the ``depth`` newest commits of a tag outside the trash; 0 if it has fewer."""
         if tag not in self._newest:
-            self._newest[tag] = self._walk(connection, tag, depth)
+            bound = {"repository_id": self.repository_id, "tag": tag, "newer": depth - 1}
+            oldest = _NEWEST.first(connection, bound)
+            self._newest[tag] = oldest.id if oldest is not None else 0
         return self._newest[tag]
-
-    def _walk(self, connection: Connection, tag: str, depth: int) -> int:
-        key, count = _LAST, max(depth, SCAN)
-        for _ in range(0, WALK, count):
-            bound = {"repository_id": self.repository_id, "tag": tag, "before": key}
-            rows = _NEWEST.all(connection, bound | {"count": count})
-            for row in rows:
-                depth -= row.trash_id is None
-                if depth == 0:
-                    return int(row.id)
-            if len(rows) < count:
-                return 0
-            key = rows[-1].id
-        return 0
 
 
 _SCAN: Final = Statement(

@@ -13,10 +13,10 @@ row was deleted never matches another row.
           ├─< manifests ─┴< manifest_blobs             what keeps a link
           │       ├─< manifest_children                an index and its manifests
           │       └── manifest_pulls                   its last pull
-          ├─< commits                                  appended, never changed
+          ├─< commits                                  appended; only in_trash changes
           ├─< tags                                     the active commit of each tag
           ├─< repository_deltas                        changes of totals that are not folded yet
-          └─< trash                                    what was deleted, until it is purged
+          └─< trash ─< trash_tags                      what was deleted, until it is purged; the tags of commits there
 
     tombstones                                         storage keys of blobs without a row
     audit                                              what was done by whom; appended, never changed
@@ -43,7 +43,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The newest migration; a test compares the tables that all migrations make with those of this file."""
 
 metadata: Final = MetaData(
@@ -291,11 +291,13 @@ commits: Final = Table(
     Column("manifest_id", ForeignKey("manifests.id", ondelete="RESTRICT"), nullable=False),
     Column("pushed_by", ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
     Column("pushed_at", BigInteger, nullable=False),
-    Index(None, "repository_id", "id"),
-    Index(None, "repository_id", "tag", "id"),
+    Column("in_trash", Integer, nullable=False, server_default="0"),
+    Index(None, "repository_id", "in_trash", "id"),
+    Index(None, "repository_id", "tag", "in_trash", "id"),
     Index(None, "manifest_id"),
     **_AUTO,
 )
+"""``in_trash`` is 1 if the manifest is in the trash. So a page of commits is found without stepping over those."""
 
 tags: Final = Table(
     "tags",
@@ -352,6 +354,17 @@ trash: Final = Table(
 that no request can have: its own name, MARK, and its id. ``purging_at`` is when the collector claimed the item. From
 then on it is deleted step by step, and can't be restored.
 """
+
+trash_tags: Final = Table(
+    "trash_tags",
+    metadata,
+    Column("repository_id", BigInteger, nullable=False),
+    Column("tag", _bytewise(128), nullable=False),
+    Column("trash_id", ForeignKey("trash.id", ondelete="CASCADE"), nullable=False),
+    PrimaryKeyConstraint("repository_id", "tag", "trash_id"),
+    Index(None, "trash_id"),
+)
+"""The tags that were deleted with a commit. So the item of a tag is found without reading others."""
 
 MARK: Final = "~"
 """A character that no name and no digest contains."""

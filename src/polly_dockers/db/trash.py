@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Column, and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Column, and_, bindparam, delete, func, insert, literal, select, tuple_, update
 
 from polly_dockers.db import audit, manifests, paging, repositories, schema, sparse
 from polly_dockers.db.journal import records, state
@@ -22,6 +22,7 @@ from polly_dockers.db.schema import (
     repository_blobs,
     tags,
     trash,
+    trash_tags,
     users,
 )
 from polly_dockers.db.sqlite import now
@@ -109,14 +110,14 @@ def _item(row: Row[*tuple[Any, ...]]) -> Item:
     )
 
 
-_BEST: Final = (trash.c.purging_at.is_not(None), trash.c.id.desc())
+BEST: Final = (trash.c.purging_at.is_not(None), trash.c.id.desc())
 """The order of items of one name: those that can be restored first, then the newest first."""
 
 
 def _best(column: str, same: Column[Any]) -> Statement:
     """The query of the best item of a kind and name whose column ``same`` equals the parameter ``column``."""
     named = (trash.c.kind == bindparam("kind"), trash.c.name == bindparam("name"), same == bindparam(column))
-    return Statement(_ITEMS.where(*named).order_by(*_BEST).limit(1))
+    return Statement(_ITEMS.where(*named).order_by(*BEST).limit(1))
 
 
 _IN_REPOSITORY: Final = _best("repository_id", trash.c.repository_id)
@@ -378,7 +379,6 @@ def move_manifest(
 ) -> Item:
     """Move a manifest to the trash, with its tags and commits. What it names is kept while it is in the trash."""
     contents = contents_of_manifest(connection, manifest_id)
-    connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id))
     manifests.add_to_totals(connection, repository_id, manifest_id, -1)
     own = select(schema.manifests.c.size).where(schema.manifests.c.id == manifest_id)
     size = connection.execute(own).scalar_one()
@@ -392,7 +392,11 @@ def move_manifest(
         contents=contents,
         by_policy=by_policy,
     )
+    names = select(tags.c.repository_id, tags.c.name, literal(item.id)).where(tags.c.manifest_id == manifest_id)
+    connection.execute(insert(trash_tags).from_select(["repository_id", "tag", "trash_id"], names))
+    connection.execute(delete(tags).where(tags.c.manifest_id == manifest_id))
     mark = f"{MARK}{manifest_id}"
+    connection.execute(update(commits).where(commits.c.manifest_id == manifest_id).values(in_trash=1))
     connection.execute(
         update(schema.manifests)
         .where(schema.manifests.c.id == manifest_id)

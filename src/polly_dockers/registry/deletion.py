@@ -264,10 +264,10 @@ def explain_missing(
     """
     organisation_id, repository_id = ids
     if repository_id is None:
-        item = db.trash.find_in_organisation(connection, organisation_id, db.trash.REPOSITORY, name.name)
+        item = db.deleted.find_repository(connection, organisation_id, name.name)
         what, options = f"The docker repository {name}", ""
     elif isinstance(reference, Digest):
-        item = db.trash.find(connection, db.trash.COMMIT, reference, repository_id=repository_id)
+        item = db.deleted.find_commit(connection, repository_id, reference)
         what, options = f"{name}@{reference}", f" --commit {reference}"
     else:
         item = db.deleted.find_tag(connection, repository_id, reference)
@@ -309,37 +309,22 @@ async def restore(
     target = RepositoryName.of(organisation, new_name if new_name is not None else name)
     check_length(context.config.registry, target)
 
-    def change(connection: Connection) -> tuple[Item, list[Item]]:
+    def change(connection: Connection) -> Item:
         organisation_id, _ = permissions.require_role(connection, actor, organisation, ROLE_FOR[Action.delete])
         path, detail = str(full), f"as {target.name}" if target != full else ""
-        parts: list[Item] = []
         if reference is None:
             item = _restore_repository(connection, organisation_id, full, target)
         else:
             repository_id = permissions.require_permission(connection, actor, full, Action.delete).repository_id
             if isinstance(reference, Tag):
-                path = f"{full}:{reference}"
-                item, parts = _restore_tag(connection, full, repository_id, reference)
+                path, item = f"{full}:{reference}", _restore_tag(connection, full, repository_id, reference)
             else:
-                item, parts = _restore_commit(connection, full, repository_id, reference)
+                item = _restore_commit(connection, full, repository_id, reference)
                 path = f"{full}@{item.name}"
-        done = [(f"{full}@{each.name}", f"with {path}") for each in parts] or [(path, detail)]
-        for each, how in done:
-            db.audit.append(connection, Event.restore, each, organisation_id=organisation_id, by=actor, detail=how)
-        return item, parts
+        db.audit.append(connection, Event.restore, path, organisation_id=organisation_id, by=actor, detail=detail)
+        return item
 
-    while True:  # other writes go between the portions of a large restore
-        item, parts = await context.database.write(change)
-        if not parts:
-            return item
-
-
-def _restore_manifest(connection: Connection, item: Item, tag: str | None = None) -> list[Item]:
-    """Restore a manifest, or some parts of it if it has very many; returns these parts."""
-    parts = db.restore.restore_parts(connection, item, tag)
-    if not parts:
-        db.restore.restore_manifest(connection, item)
-    return parts
+    return await context.database.write(change)
 
 
 def _restore_repository(
@@ -357,36 +342,38 @@ def _restore_repository(
 
 def _restore_commit(
     connection: Connection, full: RepositoryName, repository_id: int, commit: Digest | DigestPrefix
-) -> tuple[Item, list[Item]]:
-    """Restore a commit; returns its item, and parts as ``_restore_manifest``."""
+) -> Item:
     if isinstance(commit, DigestPrefix):
         found = db.deleted.commits_from(connection, repository_id, commit, MAX_CANDIDATES + 1)
         commit = _only(full, commit, found, _not_in_trash(full, commit))
     item = db.trash.find(connection, db.trash.COMMIT, commit, repository_id=repository_id)
     if item is None:
         raise _not_in_trash(full, commit)
-    return item, _restore_manifest(connection, item)
+    db.restore.restore_manifest(connection, item)
+    return item
 
 
-def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> tuple[Item, list[Item]]:
-    """Restore a tag, and its newest commit if that is in the trash too; returns as ``_restore_commit``."""
-    item = db.deleted.find_tag(connection, repository_id, tag)
+def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> Item:
+    """Restore a tag, and its newest commit if that is in the trash too."""
+    found = db.deleted.find_tag(connection, repository_id, tag)
+    item = db.trash.get(connection, found.id) if found is not None else None
     if item is None:
         raise _not_in_trash(full, tag)
     if db.manifests.body_of_tag(connection, repository_id, tag) is not None:
         raise _tag_exists(full, tag, item)
     if item.kind == db.trash.COMMIT:
-        return item, _restore_manifest(connection, item, tag)
+        db.restore.restore_manifest(connection, item)
+        return item
     if db.restore.restore_tag(connection, item):
-        return item, []
-    commit = db.deleted.newest_commit(connection, repository_id, tag)
+        return item
+    newest = db.deleted.newest_commit(connection, repository_id, tag)
+    commit = db.trash.get(connection, newest.id) if newest is not None else None
     if commit is None:
         msg = f"All commits of {full}:{tag} were purged, so the tag cannot be restored."
         raise NotInTrash(msg)
-    parts = _restore_manifest(connection, commit, tag)
-    if not parts:
-        db.restore.restore_tag_with_commit(connection, item)
-    return item, parts
+    db.restore.restore_manifest(connection, commit)
+    db.restore.restore_tag_with_commit(connection, item)
+    return item
 
 
 def _tag_exists(full: RepositoryName, tag: Tag, item: Item) -> TagExists:

@@ -137,7 +137,7 @@ async def commits(
 ) -> tuple[list[Commit], int | None, int]:
     """A page of commits, the cursor of the next page, and the total number. For members.
 
-    Raises OrganisationUnknown, NameUnknown, TagInvalid, and TagUnknown if the tag never had a commit.
+    Raises OrganisationUnknown, NameUnknown, TagInvalid, and TagUnknown if the tag has no commit outside the trash.
     """
     if tag is not None:
         tag = Tag.parse(tag)
@@ -151,13 +151,25 @@ async def commits(
             return found, following, db.repositories.one(connection, repository_id).commits
         total = db.manifests.count_commits(connection, repository_id, tag)
         if total == 0:
-            way = f"polly dockers commit-list --name {name.name} shows its tags."
-            msg = f"Nothing was ever pushed to {name}:{tag}. {way}"
-            raise TagUnknown(msg)
+            raise TagUnknown(_no_commits(connection, repository_id, name, tag))
         return found, following, total
 
     await fold(context)
     return await context.database.read(query)
+
+
+def _no_commits(connection: Connection, repository_id: int, name: RepositoryName, tag: str) -> str:
+    """The message that a tag has no commits outside the trash."""
+    commit = db.deleted.newest_commit(connection, repository_id, tag)
+    if commit is None:
+        way = f"polly dockers commit-list --name {name.name} shows its tags."
+        return f"{name}:{tag} has no commits: nothing was pushed to it, or all of it was purged. {way}"
+    deletion = db.deleted.find_tag(connection, repository_id, tag)
+    option = f"--tag {tag}" if deletion is not None and not deletion.purging else f"--commit {commit.name}"
+    return (
+        f"All commits of {name}:{tag} are in the trash. An admin can restore the last one: "
+        f"polly dockers restore --name {name.name} {option}"
+    )
 
 
 async def active_commits(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from polly_dockers import db
 from polly_dockers.errors import TagInvalid, TagUnknown, Unauthorized
 from polly_dockers.model import Digest, RepositoryName
 from polly_dockers.registry import history
@@ -19,9 +20,11 @@ from support.use_cases import (
     READER,
     commits,
     create,
+    delete,
     index_of,
     push_image,
     push_manifest,
+    restore,
 )
 from support.wire_client import OCI_INDEX, OCI_MANIFEST, descriptor, dumps, image
 
@@ -62,6 +65,29 @@ async def test_commits_of_a_tag_that_never_was(context: Context) -> None:
         await commits(context, "v1")
     with pytest.raises(TagInvalid):
         await commits(context, "no tag")
+
+
+async def test_commits_of_a_tag_that_are_in_the_trash(context: Context) -> None:
+    """The error says that they are there, and which command restores the last one."""
+    made = image()
+    await push_image(context, made, "v1")
+    await delete(context, commit=made.digest)
+    with pytest.raises(TagUnknown, match=r"in the trash.*polly dockers restore --name team/app --tag v1$"):
+        await commits(context, "v1")
+    await restore(context, tag="v1")
+    assert [each.digest for each in await commits(context, "v1")] == [made.digest]
+
+
+async def test_commits_in_the_trash_that_no_tag_had(context: Context) -> None:
+    """If the tag has moved to another manifest and was purged, the command has the digest."""
+    made, later = image(), image()
+    await push_image(context, made, "v1")
+    await push_image(context, later, "v1")
+    await delete(context, commit=made.digest)
+    item = await delete(context, commit=later.digest)
+    await context.database.write(db.trash.claim, item)
+    with pytest.raises(TagUnknown, match=rf"in the trash.*restore --name team/app --commit {made.digest}$"):
+        await commits(context, "v1")
 
 
 async def test_a_commit_names_the_platform(context: Context) -> None:

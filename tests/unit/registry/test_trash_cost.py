@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import event, func, insert, select, update
 
 from polly_dockers import db
 from polly_dockers.config import Config
-from polly_dockers.db import migrate
+from polly_dockers.db import migrate, schema
 from polly_dockers.db.schema import trash
 from polly_dockers.model import Digest, RepositoryName, Tag
 from polly_dockers.registry import deletion
@@ -62,6 +62,69 @@ def cost(connection: Connection, ask: Callable[[], object]) -> int:
     ask()
     driver.set_progress_handler(None, 0)
     return parts
+
+
+def fill(connection: Connection) -> int:
+    """Fill a repository: 2000 commits of a tag in the trash, and one that is not there; returns its id."""
+    organisation_id = connection.execute(select(trash.c.organisation_id).limit(1)).scalar_one()
+    user_id = db.accounts.add_user(connection, "ann@acme.example", "!")
+    repository = {"organisation_id": organisation_id, "name": "hello", "description": "", "access": "private"}
+    by = {"created_by": user_id, "created_at": 1, "active_at": 1}
+    made = connection.execute(insert(schema.repositories).values(repository | by).returning(schema.repositories.c.id))
+    repository_id = int(made.scalar_one())
+    for number in range(ITEMS + 1):
+        manifest = {"repository_id": repository_id, "digest": f"sha256:{number:064}", "media_type": "", "body": b""}
+        manifest |= {"platforms": "", "size": 1, "total_size": 1, "pushed_by": user_id, "pushed_at": 1}
+        row = connection.execute(insert(schema.manifests).values(manifest).returning(schema.manifests.c.id))
+        manifest_id = int(row.scalar_one())
+        db.manifests.set_tag(
+            connection, repository_id=repository_id, tag="v1", manifest_id=manifest_id, user_id=user_id
+        )
+        if number:
+            digest = f"sha256:{number:064}"
+            db.trash.move_manifest(connection, organisation_id, repository_id, manifest_id, digest, user_id)
+    return repository_id
+
+
+@pytest.mark.parametrize("tag", [None, "v1"])
+def test_a_page_of_commits_does_not_read_the_trash(connection: Connection, tag: str | None) -> None:
+    """42: it costs what it shows, however many commits lie in the trash: it is read on the event loop."""
+    place = fill(connection)
+
+    def ask() -> None:
+        found, _ = db.manifests.commit_page(connection, place, tag=tag, newest_first=True, limit=1, after=None)
+        assert len(found) == 1
+
+    ask()
+    assert cost(connection, ask) < ITEMS // PART
+
+
+def test_what_a_tag_was_deleted_with_is_found_at_once(connection: Connection) -> None:
+    """42: the texts of the tags of other items, which may be long, are not read."""
+    place = fill(connection)
+    connection.execute(update(trash).values(tags="other " * 1000))
+    last = connection.execute(select(func.max(trash.c.id))).scalar_one()
+
+    def ask() -> None:
+        found = db.deleted.find_tag(connection, place, "v1")
+        assert found is not None
+        assert found.id == last
+
+    ask()
+    assert cost(connection, ask) < ITEMS // PART
+
+
+@pytest.mark.parametrize("reference", [Tag("v1"), Digest(f"sha256:{ITEMS:064}")])
+def test_a_refused_pull_reads_no_list_of_tags(connection: Connection, reference: Tag | Digest) -> None:
+    """42: an item may have thousands of tags, and the message names none of them."""
+    place = fill(connection)
+    read: list[str] = []
+    driver: Any = connection.connection.driver_connection
+    driver.set_trace_callback(read.append)
+    assert deletion.explain_missing(connection, Config(), NAME, (1, place), reference) is not None
+    driver.set_trace_callback(None)
+    assert read
+    assert not [query for query in read if "trash.tags" in query]
 
 
 @pytest.mark.parametrize("place", [None, 1])

@@ -2,7 +2,7 @@
 
 Rows of organisations, users, repositories, manifests, commits, tags and the trash are made again with their ids and
 times. What indexes hold, and what manifests lack, is at each step as it was then. The rest of a rebuild is in
-``references`` (rows of blobs, and links to them) and ``totals``.
+``references``: rows of blobs, links to them, and totals.
 """
 
 from __future__ import annotations
@@ -166,6 +166,10 @@ class Replay:
             "trash_id": record.id,
         }
         self._connection.execute(update(schema.manifests).where(schema.manifests.c.id == found).values(marked))
+        self._connection.execute(update(commits).where(commits.c.manifest_id == found).values(in_trash=1))
+        place = {"repository_id": record.repository_id, "trash_id": record.id}
+        for tag in record.tags.split():
+            self._connection.execute(insert(schema.trash_tags).values(place | {"tag": tag}))
         count = select(func.count()).where(commits.c.manifest_id == found).scalar_subquery()
         self._connection.execute(update(schema.trash).where(schema.trash.c.id == record.id).values(commits=count))
 

@@ -99,8 +99,7 @@ def _content(connection: Connection, repository_id: int) -> Iterator[records.Rec
         yield _manifest(connection, row)
     gone = (schema.trash.c.repository_id == repository_id) & (schema.trash.c.kind == trash.TAG)
     yield from _in_trash(connection, gone)
-    alive = select(manifests.c.id).where(mine, manifests.c.trash_id.is_(None))
-    yield from _commits(connection, (commits.c.repository_id == repository_id) & commits.c.manifest_id.in_(alive))
+    yield from _commits(connection, (commits.c.repository_id == repository_id) & (commits.c.in_trash == 0))
 
 
 def _manifest(connection: Connection, row: Row[*tuple[Any, ...]]) -> records.Manifest:
