@@ -84,10 +84,10 @@ def run_add(
         ),
     ] = False,
 ) -> None:
-    """Make a user a member of an organisation, and create the account with a password.
+    """Make a user a member of an organisation.
 
-    An email that already has an account is refused: somebody else may have created it. Add --keep-password if you know
-    that the account is theirs, or else --reset-password.
+    The account is created with a password. An email that already has an account is refused: somebody else may have
+    created it. Add --keep-password if you know that the account is theirs, or else --reset-password.
     """
     email, wanted = parse_email(email), Role.parse(role)
     if keep_password and (password_stdin or reset_password):
