@@ -25,7 +25,7 @@ from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -312,16 +312,18 @@ def referrers(
     repository_id: int,
     subject: str,
     *,
-    artifact_types: Sequence[str],
+    artifact_types: Collection[str],
     after: int,
     limit: int,
     room: int,
 ) -> tuple[list[Row[*tuple[Any, ...]]], int | None]:
     """Rows (id, digest, media_type, size, artifact_type, annotations) of manifests whose subject is the digest.
 
-    In the order of their ids, after the id ``after``; only those of ``artifact_types``, if any are given. A page has at
-    most ``limit`` rows and ``room`` bytes of annotations, but at least one row. Also returns the id for the next page.
+    In the order of their ids, after the id ``after``; only those of ``artifact_types``, if any are given. At most
+    ``limit`` referrers are looked at for a page. It has at most ``room`` bytes of annotations, or a single row. Also
+    returns the id for the next page.
     """
+    here = (manifests.c.repository_id == repository_id, manifests.c.subject == subject, manifests.c.id > after)
     query = (
         select(
             manifests.c.id,
@@ -331,21 +333,31 @@ def referrers(
             manifests.c.artifact_type,
             cast(manifests.c.annotations, LargeBinary).label("annotations"),
         )
-        .where(manifests.c.repository_id == repository_id, manifests.c.subject == subject, manifests.c.id > after)
+        .where(*here)
         .order_by(manifests.c.id)
     )
+    rest = None
     if artifact_types:
-        query = query.where(manifests.c.artifact_type.in_(artifact_types))
+        types = select(manifests.c.id, manifests.c.artifact_type).where(*here).order_by(manifests.c.id)
+        seen = connection.execute(types.limit(limit + 1)).all()
+        rest = seen[limit - 1].id if len(seen) > limit else None
+        wanted = [row.id for row in seen[:limit] if row.artifact_type in artifact_types]
+        query = query.where(manifests.c.id.in_(wanted))
     found, more = paging.fetch(connection, query, limit, lambda row: len(row.annotations or b""), room)
-    return found, found[-1].id if more else None
+    return found, found[-1].id if more else rest
 
 
-def body_of_tag(connection: Connection, repository_id: int, tag: str) -> bytes | None:
-    """The bytes of the manifest of a tag; None if there is no such tag."""
+def has_tag(connection: Connection, repository_id: int, tag: str) -> bool:
+    """Whether the repository has the tag."""
+    return _TAGGED.first(connection, {"repository_id": repository_id, "tag": tag}) is not None
+
+
+def body_of_tag(connection: Connection, repository_id: int, tag: str, largest: int) -> bytes | None:
+    """The bytes of the manifest of a tag; None if there is no such tag, or if they are more than ``largest``."""
     query = (
         select(manifests.c.body)
         .join(tags, tags.c.manifest_id == manifests.c.id)
-        .where(tags.c.repository_id == repository_id, tags.c.name == tag)
+        .where(tags.c.repository_id == repository_id, tags.c.name == tag, manifests.c.size <= largest)
     )
     return connection.execute(query).scalar_one_or_none()
 

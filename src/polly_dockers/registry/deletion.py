@@ -145,7 +145,7 @@ def _preview(
     if isinstance(reference, Digest):
         contents = db.trash.contents_of_manifest(connection, _find_deletable(connection, permitted, reference)[0])
         return db.trash.preview(connection, db.trash.COMMIT, reference, full, ids, contents)
-    if db.manifests.body_of_tag(connection, permitted.repository_id, reference) is None:
+    if not db.manifests.has_tag(connection, permitted.repository_id, reference):
         raise _no_tag(permitted, reference)
     return db.trash.preview(connection, db.trash.TAG, reference, full, ids, db.trash.Contents((reference,)))
 
@@ -359,7 +359,7 @@ def _restore_tag(connection: Connection, full: RepositoryName, repository_id: in
     item = db.trash.get(connection, found.id) if found is not None else None
     if item is None:
         raise _not_in_trash(full, tag)
-    if db.manifests.body_of_tag(connection, repository_id, tag) is not None:
+    if db.manifests.has_tag(connection, repository_id, tag):
         raise _tag_exists(full, tag, item)
     if item.kind == db.trash.COMMIT:
         db.restore.restore_manifest(connection, item)

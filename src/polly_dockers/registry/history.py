@@ -14,7 +14,7 @@ from polly_dockers.model import Action, Commit, Digest, RepositoryName, Tag
 from polly_dockers.oci.manifest import INDEXES, OCI_INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
     from sqlalchemy import Connection
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 REFERRERS: Final = 500
-"""Descriptors on a page of referrers, at most."""
+"""Referrers that a page is made of, at most. With a filter it has fewer descriptors, or none."""
+FALLBACK: Final = 64 << 10
+"""Bytes of the index under a fallback tag, at most; a larger one is not read. All pages are made on the event loop."""
 ANNOTATIONS: Final = 4 << 20
 """Bytes of annotations on a page of referrers, at most. A page always has one descriptor, whatever its size."""
 
@@ -61,13 +63,14 @@ async def referrers(
     name: RepositoryName,
     digest: Digest,
     *,
-    artifact_types: Sequence[str],
+    artifact_types: Collection[str],
     after: int,
 ) -> tuple[list[bytes], int | None]:
     """A page of JSON descriptors of manifests whose subject is the digest, and the cursor of the next page.
 
-    If ``artifact_types`` are given, only descriptors of one of them. The first page also has those of the fallback tag:
-    "If the registry supports the referrers API … MUST include".
+    If ``artifact_types`` are given, only descriptors of one of them. A page may then be empty although another follows.
+    The first page also has those of a small fallback tag. The specification wants only those that have a subject, and
+    these are found by it.
     """
 
     def query(connection: Connection) -> tuple[list[bytes], int | None]:
@@ -76,7 +79,7 @@ async def referrers(
         except NameUnknown:
             return [], None
         repository_id, fallback_tag = permitted.repository_id, digest.replace(":", "-")
-        body = db.manifests.body_of_tag(connection, repository_id, fallback_tag) if after == 0 else None
+        body = db.manifests.body_of_tag(connection, repository_id, fallback_tag, FALLBACK) if after == 0 else None
         fallback = _fallback_entries(body)
         room = ANNOTATIONS - sum(len(item) for _, _, item in fallback)
         page, following = db.manifests.referrers(

@@ -143,6 +143,42 @@ async def test_referrers_are_found_by_their_subject(context: Context) -> None:
     assert await found("application/x.other") == set()
 
 
+async def test_a_page_of_referrers_looks_at_few(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a filter a page may be empty although another follows: others choose how many have another type."""
+    monkeypatch.setattr(history, "REFERRERS", 2)
+    made = image()
+    await push_image(context, made, "v1")
+    subject = descriptor(made.manifest, OCI_MANIFEST)
+    pushed = [image(subject=subject, artifactType=f"application/x.{kind}") for kind in "aaaaab"]
+    for each in pushed:
+        await push_image(context, each)
+    pages: list[list[str]] = []
+    after: int | None = 0
+    while after is not None:
+        found, after = await history.referrers(
+            context, READER, NAME, Digest(made.digest), artifact_types=["application/x.b"], after=after
+        )
+        pages.append([json.loads(item)["digest"] for item in found])
+    assert pages == [[], [], [pushed[-1].digest]]
+
+
+async def test_a_large_fallback_tag_is_not_read(context: Context) -> None:
+    """It would be parsed for each list. What names the digest as its subject is listed anyway."""
+    made, other = image(), image()
+    await push_image(context, made, "v1")
+    signature = image(subject=descriptor(made.manifest, OCI_MANIFEST))
+    for each in (other, signature):
+        await push_image(context, each)
+    small = index_of(other, signature)
+    large = small | {"annotations": {"a": "x" * history.FALLBACK}}
+    listed = []
+    for document in (small, large):
+        await push_manifest(context, dumps(document), made.digest.replace(":", "-"), media_type=OCI_INDEX)
+        found, _ = await history.referrers(context, READER, NAME, Digest(made.digest), artifact_types=[], after=0)
+        listed.append({json.loads(item)["digest"] for item in found})
+    assert listed == [{other.digest, signature.digest}, {signature.digest}]
+
+
 async def test_referrers_of_the_fallback_tag(context: Context) -> None:
     """An entry that an older client keeps under the tag of a digest counts as a referrer."""
     made, signature = image(), image()

@@ -64,7 +64,8 @@ async def catalog(request: Request, actor: Actor) -> Response:
 async def referrers(request: Request, name: RepositoryName, reference: str) -> Response:
     """GET of ``referrers/<digest>``: an index of the referrers, empty if there are none."""
     digest = Digest.parse(reference)
-    wanted = [value.replace(" ", "+") for key, value in request.queries() if key == "artifactType"]
+    given = (value.replace(" ", "+") for key, value in request.queries() if key == "artifactType")
+    wanted = dict.fromkeys(given)
     last = request.query("last") or "0"
     if not _ID.match(last):
         msg = f"last is {last[:50]!r}, which is not from the Link of a previous page."
