@@ -1,4 +1,7 @@
-"""Servers for the tests that need one: each has its own data folder, its own port and real processes."""
+"""Servers for the tests that need one: each has its own data folder, its own port and real processes.
+
+``tests/server/conftest.py`` overrides ``server`` and ``ann``: there, each test has a server of its own.
+"""
 
 from __future__ import annotations
 
