@@ -14,6 +14,7 @@ import typer
 
 from polly_dockers import __version__, config, db
 from polly_dockers.auth import members
+from polly_dockers.auth.members import Existing
 from polly_dockers.auth.passwords import hash_now
 from polly_dockers.model import Role
 from polly_dockers.server import data_folder
@@ -82,10 +83,12 @@ def run_server(
     startup.run(settings, lambda: say_ready(settings, password), config.unknown_variables(os.environ))
 
 
-def first_organisation(connection: Connection, slug: str, email: str, hashed: str) -> None:
+def first_organisation(
+    connection: Connection, slug: str, email: str, hashed: str, existing: Existing = Existing.refuse
+) -> None:
     """Make an organisation and its first admin; ``hashed`` is the hash of the password."""
     made = members.create_organisation(connection, slug)
-    members.add(connection, made, slug, email, Role.admin, hashed)
+    members.add(connection, made, slug, email, Role.admin, hashed, existing)
 
 
 def make(settings: config.Config) -> str | None:
@@ -96,7 +99,7 @@ def make(settings: config.Config) -> str | None:
     def fill(connection: Connection) -> bool:
         if db.accounts.organisation_list(connection):
             return False
-        first_organisation(connection, DEMO_ORG, DEMO_EMAIL, hash_now(password))
+        first_organisation(connection, DEMO_ORG, DEMO_EMAIL, hash_now(password), Existing.reset_password)
         return True
 
     return password if data_folder.transaction(settings.data, fill) else None
