@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 import uvloop
-from aiohttp import web
 from gunicorn.workers import base
 from gunicorn.workers.base import Worker
 from gunicorn.workers.workertmp import WorkerTmp
@@ -29,7 +28,7 @@ from polly_dockers.server.data_folder import delete_outlived_keys, open_context
 from polly_dockers.system import process
 from polly_dockers.system.log_writer import STDERR
 from polly_dockers.web.app import App, MetricsApp
-from polly_dockers.web.connection import HttpServer, bound_unread
+from polly_dockers.web.connection import HttpServer
 from polly_dockers.web.metrics import CollectorTotals, Counts, Times
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         counts = Counts(self.app.metrics_folder, config.data)
         context.database.on_transaction = counts.transactions.record
         apps = App(context, counts), MetricsApp(context, counts)
-        servers, runners = await self._listen(apps)
+        servers = await self._listen(apps)
         self.booted = True
         regular: list[tuple[float, str, Callable[[], Awaitable[None] | None]]] = [
             (FOLD_EVERY, "totals", functools.partial(fold, context)),
@@ -156,7 +155,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
                 task.cancel()
             for app in apps:
                 app.draining = True
-            await self._drain(servers, runners)
+            await self._drain(servers)
             for app in apps:
                 app.flush()
             with contextlib.suppress(PollyError):
@@ -168,25 +167,17 @@ class PollyWorker(Worker):  # type: ignore[misc]
             with contextlib.suppress(*(ERRORS if self.fault else ())):
                 context.close()
 
-    async def _listen(self, apps: Sequence[App]) -> tuple[list[HttpServer], list[web.ServerRunner]]:
+    async def _listen(self, apps: Sequence[App]) -> list[HttpServer]:
         """Serve the first app on the main socket and the second on the metrics socket, if there is one."""
         servers = [HttpServer(app) for app in apps]
-        runners = [web.ServerRunner(server, shutdown_timeout=1.0) for server in servers]
-        for runner in runners:
-            await runner.setup()
         for listener in self.sockets:
             metrics = listener.sock.getsockname() == self.app.metrics_name
             certificates = self.app.certificates if not metrics else None
-            context = certificates.context() if certificates is not None else None
-            bound_unread(listener.sock, self.app.settings.stalled_seconds)
-            await web.SockSite(runners[metrics], listener.sock, ssl_context=context, backlog=4096).start()
-        return servers, runners
+            await servers[metrics].listen(listener.sock, certificates.context() if certificates is not None else None)
+        return servers
 
-    async def _drain(self, servers: Sequence[HttpServer], runners: Sequence[web.ServerRunner]) -> None:
+    async def _drain(self, servers: Sequence[HttpServer]) -> None:
         """Stop listening, and wait for the requests in flight, for ``graceful_seconds`` at most."""
-        for runner in runners:
-            for listening in list(runner.sites):
-                await listening.stop()
         seconds = self.app.settings.graceful_seconds
         seconds = min(FAULT_SECONDS, seconds) if self.fault else seconds
         drained = asyncio.gather(*(server.drain(seconds) for server in servers))
@@ -194,8 +185,8 @@ class PollyWorker(Worker):  # type: ignore[misc]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for each in waiting:
             each.cancel()
-        for runner in runners:
-            await runner.cleanup()
+        for server in servers:
+            await server.stop()
 
     async def _wait(self, seconds: float, stop: asyncio.Event) -> bool:
         """Wait before serving, after earlier workers crashed. False if the server shuts down meanwhile."""

@@ -14,9 +14,8 @@ from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError
 from polly_dockers.registry.readiness import Readiness
 from polly_dockers.system import addresses
-from polly_dockers.web import blob_response, errors, memory, metrics
+from polly_dockers.web import errors, memory, metrics
 from polly_dockers.web.api import routes
-from polly_dockers.web.fast_path import FastRequest
 from polly_dockers.web.request import COMMON, Request, dump
 from polly_dockers.web.request_log import RequestLine, RequestLog
 from polly_dockers.web.response import Response
@@ -25,12 +24,14 @@ from polly_dockers.web.v2 import router, token
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aiohttp import web
+    from multidict import CIMultiDictProxy
 
     from polly_dockers.context import Context
+    from polly_dockers.web.body import Body
+    from polly_dockers.web.connection import Connection
     from polly_dockers.web.metrics import Counts
 
-    Handler = Callable[[Request], Awaitable[Response | web.StreamResponse]]
+    Handler = Callable[[Request], Awaitable[Response]]
 
 log: Final = structlog.get_logger("polly.request")
 
@@ -66,70 +67,37 @@ class App:
         self._plain = not (config.metrics_listen or config.public_url or config.trusted_proxies)
         """Whether no setting suggests a proxy before the server. Then clients on this machine may read /metrics."""
 
-    async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
-        """Handle a request that aiohttp has parsed."""
-        request = self._request(raw)
-        try:
-            response = await self._serve(request)
-            assert response is not None  # noqa: S101 - None is for a FastRequest only
-            if not isinstance(response, Response):
-                return response
-            refused = "Expect" in request.headers and not request.body_wanted
-            # A client that got no 100 Continue may send its body or not, so the connection can't be used again.
-            return await blob_response.respond(request, response, close=self.draining or refused)
-        finally:
-            request.release()
+    def request(
+        self, connection: Connection, method: str, target: str, headers: CIMultiDictProxy[str], body: Body | None
+    ) -> Request:
+        """A request that a connection has read."""
+        request_id = f"{self._ids}{next(self._numbers):08x}"
+        return Request(connection, method, target, headers, body, self._context, self.room, request_id)
 
-    @property
-    def fast_path(self) -> bool:
-        """Whether the connection may call ``respond_at_once``."""
-        return not self.draining
+    async def respond(self, request: Request) -> None:
+        """Call the handler, send its response, and record the result. Errors become error responses.
 
-    def respond_at_once(self, raw: FastRequest) -> bytes | None:
-        """Return the whole response to a request whose handler never waits, because it only reads the database.
-
-        Returns None, and records nothing, where the response is too large to be written to the connection at once.
-        """
-        request = self._request(raw)
-        serving = self._serve(request)
-        try:
-            serving.send(None)
-        except StopIteration as done:
-            response: Response | None = done.value
-            if response is None:
-                return None
-            return response.to_bytes(f"{_COMMON}X-Request-Id: {request.id}\r\n", head=request.method == "HEAD")
-        serving.close()
-        msg = f"The handler of {raw.raw_path} waits for something, so the fast path can't be used for it."
-        raise RuntimeError(msg)
-
-    def _request(self, raw: web.BaseRequest | FastRequest) -> Request:
-        return Request(raw, self._context, self.room, f"{self._ids}{next(self._numbers):08x}")
-
-    async def _serve(self, request: Request) -> Response | web.StreamResponse | None:
-        """Call the handler and record the result. Errors become error responses.
-
-        Returns None, and records nothing, for a FastRequest with a large response.
+        Raises ClientGone or ConnectionError if the client left.
         """
         started = time.perf_counter()
         request.kind, handler = self._route(request)
         self._counts.in_flight += 1
+        status, sent, content = CLIENT_GONE, 0, None
         try:
             response = await self._handle(request, handler)
-        except BaseException as error:
-            status = CANCELLED if isinstance(error, asyncio.CancelledError) else CLIENT_GONE
-            self._record(request, status, 0, time.perf_counter() - started)
+            content = response.content
+            close = self.draining or (request.body is not None and request.body.withheld)
+            await request.connection.send(request, response, f"{_COMMON}X-Request-Id: {request.id}\r\n", close=close)
+            status, sent = response.status, response.length
+        except asyncio.CancelledError:
+            status = CANCELLED
             raise
         finally:
             self._counts.in_flight -= 1
-        if isinstance(response, Response):
-            sent = response.length
-            if sent > memory.SMALL and isinstance(request.raw, FastRequest) and request.method != "HEAD":
-                return None
-        else:
-            sent = response.content_length or 0
-        self._record(request, response.status, sent, time.perf_counter() - started)
-        return response
+            if content is not None:
+                content.close()
+            request.release()
+            self._record(request, status, sent, time.perf_counter() - started)
 
     def _route(self, request: Request) -> tuple[str, Handler]:
         """The kind of the request, as metrics name it, and its handler."""
@@ -155,10 +123,10 @@ class App:
         return Response(self._counts.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     @staticmethod
-    async def _handle(request: Request, handler: Handler) -> Response | web.StreamResponse:
+    async def _handle(request: Request, handler: Handler) -> Response:
         try:
             response = await handler(request)
-            if isinstance(response, Response) and response.length > memory.SMALL:
+            if len(response.body) > memory.SMALL:
                 request.keep(response)
         except PollyError as error:
             return errors.response(request, error)
@@ -178,7 +146,7 @@ class App:
     def _record(self, request: Request, status: int, sent: int, seconds: float) -> None:
         """Count a request, and add it to the log."""
         method = request.method if request.method in _METHODS else "OTHER"
-        received = 0 if isinstance(request.raw, FastRequest) else request.raw.content.total_bytes
+        received = request.body.received if request.body is not None else 0
         if method == "HEAD":
             sent = 0
         self._counts.record(request.kind, method, status, seconds, received, sent)
@@ -244,7 +212,7 @@ async def _alive(request: Request) -> Response:
 
 def _is_local(request: Request) -> bool:
     """Whether the client is on this machine, and no proxy passed the request on."""
-    transport = request.raw.transport
+    transport = request.connection.transport
     peer = transport.get_extra_info("peername") if transport is not None else None
     local = isinstance(peer, tuple) and addresses.is_loopback(peer[0])
     return local and not any(header in request.headers for header in _FORWARDED)

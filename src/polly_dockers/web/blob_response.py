@@ -1,4 +1,4 @@
-"""Sends responses: small ones at once, large ones and blobs in pieces.
+"""Sends blobs: small ones at once, large ones in pieces.
 
 On a connection without TLS, a blob that is a file is sent by the kernel (sendfile); otherwise in pieces of 1 MiB.
 """
@@ -10,16 +10,16 @@ import os
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiohttp import web
-from multidict import CIMultiDict
 
 from polly_dockers.blobs.store import BlobMissing
+from polly_dockers.errors import ClientGone
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from polly_dockers.blobs.store import Blob
+    from polly_dockers.web.connection import Connection
     from polly_dockers.web.ranges import Part, Parts
     from polly_dockers.web.request import Request
 
@@ -28,8 +28,6 @@ log: Final = structlog.get_logger("polly.request")
 PIECE: Final = 1 << 20
 SMALL: Final = 1 << 16
 """Bytes up to which a blob is read and sent as a whole."""
-PORTION: Final = 128 << 10
-"""Bytes of a large response that are written to its connection at once: more than aiohttp writes without waiting."""
 
 TURN: Final = 50
 """Reads for a response of many parts, after which other requests have a turn."""
@@ -37,68 +35,62 @@ TURN: Final = 50
 _SHORT: Final = "the file is shorter than the database says"
 
 
-async def respond(request: Request, response: Response, *, close: bool) -> web.StreamResponse:
-    """Return a small response for aiohttp to send; send a large one in pieces, and return it too.
-
-    ``close``: close the connection afterwards. Raises ClientGone if the client left, or others needed its memory.
-    """
-    held = request.held
-    large = held is not None and held.size == response.length and not response.body
-    sending = _without_body(response) if large else response.to_aiohttp()
-    sending.headers.update(request.response_headers)
-    if close:
-        sending.force_close()
-    if held is not None and large:
-        await sending.prepare(request.raw)
-        for at in range(0, response.length, PORTION):
-            await sending.write(held.part(at, PORTION))
-        await sending.write_eof()
-    return sending
-
-
-def _without_body(response: Response) -> web.StreamResponse:
-    sending = web.StreamResponse(status=response.status, headers=CIMultiDict(response.headers))
-    sending.content_length = response.length
-    return sending
-
-
-async def send(
-    request: Request, blob: Blob, wanted: Parts, *, status: int, headers: dict[str, str]
-) -> Response | web.StreamResponse:
-    """Send parts of a blob, or the whole of it as one part."""
+async def respond(request: Request, blob: Blob, wanted: Parts, *, status: int, headers: dict[str, str]) -> Response:
+    """The response with parts of a blob, or the whole of it as one part. It closes the blob."""
     headers |= wanted.headers
-    if wanted.length <= SMALL:
-        pieces = [await _read(blob, group) async for group in in_turn(wanted.parts)]
-        return Response(b"".join((*pieces, wanted.end)), status=status, headers=headers)
-    response = web.StreamResponse(status=status, headers=headers | request.response_headers)
-    response.content_length = wanted.length
-    await response.prepare(request.raw)
-    transport = request.raw.transport
-    if transport is None:
-        raise ConnectionResetError
-    fd = blob.fileno() if transport.get_extra_info("sslcontext") is None else None
-    stalled = request.context.config.stalled_seconds
+    content = BlobContent(request, blob, wanted)
+    if wanted.length > SMALL:
+        return Response(status=status, headers=headers, length=wanted.length, content=content)
     try:
-        async for group in in_turn(wanted.parts):
+        pieces = [await _read(blob, group) async for group in in_turn(wanted.parts)]
+    finally:
+        content.close()
+    return Response(b"".join((*pieces, wanted.end)), status=status, headers=headers)
+
+
+class BlobContent:
+    """Parts of a blob as the body of a response."""
+
+    def __init__(self, request: Request, blob: Blob, wanted: Parts) -> None:
+        self._request = request
+        self._blob = blob
+        self._wanted = wanted
+
+    async def send(self, connection: Connection) -> None:
+        """Send the parts. Raises ClientGone if the client left, and after a failure, which is logged."""
+        try:
+            await self._send(connection)
+        except (ClientGone, ConnectionError, asyncio.CancelledError):
+            raise
+        except TimeoutError as error:  # the client does not read
+            raise ClientGone from error
+        except Exception as error:
+            log.exception("a blob was not sent to its end", request_id=self._request.id)
+            raise ClientGone from error
+
+    async def _send(self, connection: Connection) -> None:
+        transport, blob = connection.transport, self._blob
+        if transport is None:
+            raise ClientGone
+        fd = blob.fileno() if transport.get_extra_info("sslcontext") is None else None
+        stalled = self._request.context.config.stalled_seconds
+        async for group in in_turn(self._wanted.parts):
             part = group[0]
             if part.count <= SMALL:
-                await response.write(await _read(blob, group))
+                connection.write(await _read(blob, group))
+                await connection.drain()
                 continue
             if part.head:
-                await response.write(part.head)
+                connection.write(part.head)
             if fd is not None:
                 await by_kernel(transport, blob, fd, part.offset, part.count, stalled)
             else:
-                await _by_pieces(response, blob, part.offset, part.count)
-        await response.write_eof(wanted.end)
-    except BaseException as error:
-        transport.abort()  # the headers are sent already: anything more would be taken for the blob
-        if not isinstance(error, Exception) or isinstance(error, (asyncio.CancelledError, ConnectionError)):
-            raise
-        if not isinstance(error, TimeoutError):  # a timeout is the client's fault; anything else is an internal error
-            log.exception("a blob was not sent to its end", request_id=request.id)
-        raise ConnectionResetError from error
-    return response
+                await _by_pieces(connection, blob, part.offset, part.count)
+        connection.write(self._wanted.end)
+
+    def close(self) -> None:
+        """Close the blob."""
+        self._blob.close()
 
 
 def together(parts: Iterable[Part]) -> Iterator[list[Part]]:
@@ -134,12 +126,13 @@ async def _read(blob: Blob, group: Sequence[Part]) -> bytes:
     return b"".join(piece for part in group for piece in (part.head, data[part.offset - first : _end(part) - first]))
 
 
-async def _by_pieces(response: web.StreamResponse, blob: Blob, offset: int, count: int) -> None:
+async def _by_pieces(connection: Connection, blob: Blob, offset: int, count: int) -> None:
     while count:
         piece = await blob.read(offset, min(PIECE, count))
         if not piece:
             raise BlobMissing(_SHORT)
-        await response.write(piece)
+        connection.write(piece)
+        await connection.drain()
         offset += len(piece)
         count -= len(piece)
 

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from polly_dockers.web.connection import Connection
+
 SMALL: Final = 64 << 10
 """Bytes of a response or body that each connection may use uncounted. Larger ones count and are sent in pieces."""
+PORTION: Final = 128 << 10
+"""Bytes of a large response that are written to its connection at once."""
 ROOM: Final = 64 << 20
 """Bytes that a process uses for its clients, without the SMALL bytes that each connection may use."""
 LARGEST: Final = 5
@@ -37,8 +41,10 @@ STALLED: Final = 1.0
 """Seconds without progress, after which a client's memory may be freed for others."""
 
 
-def hang_up(transport: asyncio.Transport) -> None:
-    """Close a connection now, and drop the data that the system has not sent yet."""
+def hang_up(transport: asyncio.Transport | None) -> None:
+    """Close a connection now, and drop the data that the system has not sent yet. None: it is closed already."""
+    if transport is None:
+        return
     connection = transport.get_extra_info("socket")
     if connection is not None:
         with contextlib.suppress(OSError):  # it is closed already
@@ -99,6 +105,24 @@ class Held:
         """Free the memory for others, and close the connection."""
         self.release()
         self._close()
+
+
+class HeldContent:
+    """A large response in memory, which is sent in pieces."""
+
+    def __init__(self, held: Held, length: int) -> None:
+        self._held = held
+        self._length = length
+
+    async def send(self, connection: Connection) -> None:
+        """Write PORTION bytes at a time. Raises ClientGone if the client left, or others needed the memory."""
+        for at in range(0, self._length, PORTION):
+            connection.write(self._held.part(at, PORTION))
+            await connection.drain()
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._held.release()
 
 
 def limit_for(max_manifest_bytes: int) -> int:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
-from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import HttpProcessingError
 
-from polly_dockers.errors import BadRequest, ClientGone, NameInvalid, RequestTimeout, SizeInvalid, TooLarge
+from polly_dockers.errors import BadRequest, NameInvalid, SizeInvalid, TooLarge
 from polly_dockers.system import addresses
-from polly_dockers.web.fast_path import FastRequest
-from polly_dockers.web.memory import SMALL, hang_up
+from polly_dockers.web.body import Body, too_slow
+from polly_dockers.web.memory import SMALL, HeldContent, hang_up
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from multidict import CIMultiDictProxy
 
     from polly_dockers.context import Context
+    from polly_dockers.web.connection import Connection
     from polly_dockers.web.memory import Held, Room
     from polly_dockers.web.response import Response
 
@@ -37,15 +35,8 @@ COMMON: Final = {
 
 BODY_LIMIT: Final = SMALL
 """Largest JSON or form body, in bytes. Anybody may send one, so it is what each connection may use uncounted."""
-PROGRESS_SECONDS: Final = 60.0
-PROGRESS_BYTES: Final = 64 << 10
-"""At least this many bytes of a body, or its end, must arrive in every PROGRESS_SECONDS."""
 SMALL_BODY_SECONDS: Final = 30.0
 """Seconds within which a whole small body must arrive; a larger one has this time for each MiB of its limit."""
-MIN_PIECE: Final = 8 << 10
-"""Smallest piece of a body, in bytes; smaller ones are joined. Each piece costs time and memory, and a client may send
-arbitrarily small ones. The last piece may be smaller."""
-
 _ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 """What a client sends before the path to a proxy. A server must accept it too (RFC 9112, section 3.2.2)."""
 
@@ -60,29 +51,39 @@ class Request:
     """A request, and what is known about it before a handler runs."""
 
     __slots__ = (
-        *("_queries", "_room", "body_wanted", "context", "headers", "held", "id", "kind", "method", "path"),
-        *("query_string", "raw", "schemes", "user_id"),
+        *("_queries", "_room", "body", "connection", "context", "headers", "held", "id", "kind", "method", "old"),
+        *("path", "query_string", "schemes", "user_id"),
     )
 
-    def __init__(self, raw: web.BaseRequest | FastRequest, context: Context, room: Room, request_id: str) -> None:
-        self.raw = cast("web.BaseRequest", raw)
-        """The request as the connection parsed it. A FastRequest has only the fields that its class declares."""
-        self.method = raw.method
-        self.headers = raw.headers
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        target: str,
+        headers: CIMultiDictProxy[str],
+        body: Body | None,
+        context: Context,
+        room: Room,
+        request_id: str,
+    ) -> None:
+        """``target`` and ``headers`` are as the client sent them; ``body`` is None if the request has none."""
+        self.connection = connection
+        self.method = method
+        self.headers = headers
+        self.body = body
         self.context = context
+        self.old = False
+        """Whether the client speaks HTTP/1.0."""
         self._room = room
         self.held: Held | None = None
         """The memory that the request uses. The caller of the handler releases it."""
         self.id = request_id
-        self.body_wanted = False
-        """Whether the body is wanted. A client may wait for that before it sends it (RFC 9110, section 10.1.1)."""
         self.kind = "other"
         """How metrics name the request."""
         self.schemes: tuple[str, ...] = ("Bearer",)
         """The authentication schemes that this address of /api/v1 accepts."""
         self.user_id: int | None = None
         """The signed-in user, for the log."""
-        target = raw.raw_path
         if target[:1] != "/" or not target.isascii():
             target = _ABSOLUTE.sub("", _text(target))
         self.path, _, self.query_string = target.partition("?")
@@ -90,15 +91,8 @@ class Request:
 
     @property
     def largest(self) -> int:
-        """Largest response body that is of use, in bytes: none for HEAD, and a small one on the fast path."""
-        if self.method == "HEAD":
-            return 0
-        return SMALL if isinstance(self.raw, FastRequest) else sys.maxsize
-
-    @property
-    def response_headers(self) -> dict[str, str]:
-        """COMMON, and the id of this request."""
-        return COMMON | {"X-Request-Id": self.id}
+        """Largest response body that is of use, in bytes: none for HEAD."""
+        return 0 if self.method == "HEAD" else sys.maxsize
 
     def check_path(self) -> None:
         """Decode the path. Raises NameInvalid for one that two programs could decode differently.
@@ -143,7 +137,7 @@ class Request:
         """The client's address: that of the peer, or what a trusted proxy reports."""
         proxies = self.context.config.trusted_proxies
         forwarded = self.headers.getall("X-Forwarded-For", ()) if proxies else ()
-        return addresses.client(self.raw.remote, forwarded, proxies)
+        return addresses.client(self.connection.remote, forwarded, proxies)
 
     @property
     def base(self) -> str:
@@ -158,23 +152,24 @@ class Request:
         """Whether If-None-Match names the digest, so that the client has the content already."""
         return matches(self.headers.get("If-None-Match"), digest)
 
-    def body(self) -> RequestBody:
-        """The body as a stream of pieces."""
-        return RequestBody(self)
+    def stream(self) -> Body:
+        """The body as a stream of pieces. It may be empty."""
+        if self.body is None:
+            self.body = Body(self.connection, 0)
+            self.body.end()
+        return self.body
 
     def hold(self) -> Held:
         """Start to count the memory that this request uses."""
-        transport = self.raw.transport
-        close = _nothing if transport is None else functools.partial(hang_up, transport)
-        self.held = self._room.hold(self.address, close)
+        self.held = self._room.hold(self.address, lambda: hang_up(self.connection.transport))
         return self.held
 
     def keep(self, response: Response) -> None:
         """Count the body of a large response until it is sent. Raises Unavailable if there is no memory for it."""
-        if isinstance(self.raw, web.BaseRequest) and self.method != "HEAD":
-            self.release()
-            self.hold().add(response.body)
-            response.body = b""
+        self.release()
+        held = self.hold()
+        held.add(response.body)
+        response.body, response.content = b"", HeldContent(held, response.length)
 
     def release(self) -> None:
         """Free the memory that the request uses."""
@@ -186,7 +181,7 @@ class Request:
 
         Raises TooLarge, ClientGone if the body is cut short, RequestTimeout, and Unavailable if there is no memory.
         """
-        stream = self.body()
+        stream = self.stream()
         if stream.length is not None and stream.length > limit:
             raise _too_large(limit)
         held = self.hold()
@@ -197,12 +192,12 @@ class Request:
                         raise _too_large(limit)
                     held.add(piece)
         except TimeoutError as error:
-            raise _too_slow() from error
+            raise too_slow() from error
         return held.whole()
 
     async def json(self, kind: type[T]) -> T:
         """Decode the body as a type of ``api_types``. Raises BadRequest, which names the wrong field."""
-        if self.raw.content_type != "application/json":
+        if self.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
             msg = "Send the body as JSON, with Content-Type: application/json."
             raise BadRequest(msg)
         try:
@@ -232,65 +227,6 @@ class Request:
         return int(match[1]), int(match[2])
 
 
-class RequestBody:
-    """The body of a request while it arrives, as ``registry.uploads.Body`` wants it."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self.length: int | None = request.raw.content_length
-        if self.length is None and request.headers.get("Transfer-Encoding") is None:
-            self.length = 0
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield pieces of at least MIN_PIECE bytes; the last may be smaller.
-
-        Raises ClientGone or RequestTimeout for a body that is cut short, after all that arrived was yielded.
-        """
-        small = bytearray()
-        failure: RequestTimeout | ClientGone | None = None
-        self._request.body_wanted = True
-        try:
-            async for piece in self._arriving():
-                if len(piece) >= MIN_PIECE and not small:
-                    yield piece
-                    continue
-                small += piece
-                if len(small) >= MIN_PIECE:
-                    joined, small = bytes(small), bytearray()
-                    yield joined
-        except (RequestTimeout, ClientGone) as error:
-            failure = error
-        if small:
-            yield bytes(small)
-        if failure is not None:
-            raise failure
-
-    async def _arriving(self) -> AsyncIterator[bytes]:
-        """Yield what has arrived, whenever something has."""
-        raw = self._request.raw
-        if self.length == 0:
-            return
-        try:
-            if raw.headers.get("Expect", "").lower() == "100-continue" and not raw.content.total_bytes:
-                await raw._payload_writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # noqa: SLF001
-                raw._payload_writer.output_size = 0  # noqa: SLF001
-            clock = asyncio.get_running_loop().time
-            until, came = clock() + PROGRESS_SECONDS, 0
-            while True:
-                async with asyncio.timeout_at(until):
-                    piece = await raw.content.readany()
-                if not piece:
-                    break
-                came += len(piece)
-                if came >= PROGRESS_BYTES:
-                    until, came = clock() + PROGRESS_SECONDS, 0
-                yield piece
-        except TimeoutError as error:
-            raise _too_slow() from error
-        except (ConnectionError, ClientPayloadError, HttpProcessingError, EOFError) as error:
-            raise ClientGone from error
-
-
 def matches(header: str | None, digest: str) -> bool:
     """Whether a value of If-None-Match names the digest, by the weak comparison (RFC 9110, section 13.1.2)."""
     if header is None:
@@ -302,14 +238,6 @@ def matches(header: str | None, digest: str) -> bool:
 def _text(raw: str) -> str:
     """Replace bytes that are not valid UTF-8 by escapes, so that the text can be encoded again."""
     return raw if raw.isascii() else raw.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _nothing() -> None:
-    """The connection is closed already."""
-
-
-def _too_slow() -> RequestTimeout:
-    return RequestTimeout("The body of the request arrived too slowly. Send it again on a faster connection.")
 
 
 def _too_large(limit: int) -> TooLarge:

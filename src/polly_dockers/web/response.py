@@ -1,17 +1,16 @@
-"""The response that handlers return. Only those that send a blob write to the connection themselves."""
+"""The response that handlers return, and its bytes on the connection."""
 
 from __future__ import annotations
 
 import time
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
-
-from aiohttp import web
-from multidict import CIMultiDict
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from polly_dockers.web.connection import Connection
 
 PLAIN: Final = "application/octet-stream"
 
@@ -20,10 +19,22 @@ _EMPTY: Final = frozenset({204, 304})
 """Statuses of responses without body and Content-Length (RFC 9110, section 8.6)."""
 
 
+class Content(Protocol):
+    """A body that is not in memory."""
+
+    async def send(self, connection: Connection) -> None:
+        """Write it to the connection. Raises ClientGone if the client left."""
+        ...
+
+    def close(self) -> None:
+        """Free what it needs, whether it was sent or not."""
+        ...
+
+
 class Response:
     """Status, headers and body."""
 
-    __slots__ = ("body", "headers", "length", "status")
+    __slots__ = ("body", "content", "headers", "length", "status")
 
     def __init__(
         self,
@@ -34,32 +45,26 @@ class Response:
         headers: Mapping[str, str] | None = None,
         repeatable: Sequence[tuple[str, str]] = (),
         length: int | None = None,
+        content: Content | None = None,
     ) -> None:
-        """``repeatable``: headers whose names may occur several times. ``length``: bytes of a body that is left out."""
+        """``repeatable``: headers whose names may occur several times.
+
+        ``length``: bytes of a body that is left out, for HEAD, or that is ``content``.
+        """
         self.status = status
         self.body = body
+        self.content = content
         self.length = len(body) if length is None else length
-        """Bytes of the body, also if ``body`` is left empty: for HEAD, or because ``Request.held`` has the body."""
+        """Bytes of the body."""
         self.headers = [*(headers or {}).items(), *repeatable]
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
 
-    def to_aiohttp(self) -> web.Response:
-        """The same response as an object of aiohttp."""
-        headers = CIMultiDict(self.headers)
-        if self.length > len(self.body):
-            headers["Content-Length"] = str(self.length)
-        return web.Response(status=self.status, headers=headers, body=self.body or None)
-
-    def to_bytes(self, common: str, *, head: bool) -> bytes:
-        """The bytes to send on a connection that stays open. ``head``: leave out the body, for HEAD.
-
-        ``common``: header lines that every response has.
-        """
+    def head(self, more: str) -> bytes:
+        """Status line and headers. ``more``: further header lines."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
         length = "" if self.status in _EMPTY else f"Content-Length: {self.length}\r\n"
-        text = f"{_LINES[self.status]}{lines}{length}{common}Date: {_date()}\r\n\r\n"
-        return text.encode("latin-1") if head else text.encode("latin-1") + self.body
+        return f"{_LINES[self.status]}{lines}{length}{more}Date: {_date()}\r\n\r\n".encode("latin-1")
 
 
 _now: tuple[int, str] = (0, "")

@@ -13,12 +13,10 @@ from polly_dockers.web.errors import upload_headers
 from polly_dockers.web.response import PLAIN, Response
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from polly_dockers.web.request import Request
 
 
-async def get(request: Request, name: RepositoryName, reference: str) -> Response | web.StreamResponse:
+async def get(request: Request, name: RepositoryName, reference: str) -> Response:
     """GET and HEAD of a blob, with Range and If-None-Match."""
     actor = await registry_actor(request)
     digest = Digest.parse(reference)
@@ -32,15 +30,12 @@ async def get(request: Request, name: RepositoryName, reference: str) -> Respons
     if request.has_etag(digest):
         return Response(status=304, headers=headers)
     if request.method == "HEAD":
-        return Response(headers=headers | {"Content-Length": str(found.size)})
+        return Response(headers=headers, length=found.size)
     changed = request.headers.get("If-Range") not in {None, headers["ETag"]}
     requested = None if changed else ranges.parse(request.headers.get("Range"), found.size)
     parts = ranges.whole(found.size) if requested is None else ranges.multipart(requested, found.size)
     blob = await pull.open_blob(request.context, found)
-    try:
-        return await blob_response.send(request, blob, parts, status=200 if requested is None else 206, headers=headers)
-    finally:
-        blob.close()
+    return await blob_response.respond(request, blob, parts, status=200 if requested is None else 206, headers=headers)
 
 
 async def start(request: Request, name: RepositoryName, _reference: str) -> Response:
@@ -49,7 +44,7 @@ async def start(request: Request, name: RepositoryName, _reference: str) -> Resp
     given, mount = request.query("digest"), request.query("mount")
     if given is not None:
         digest = Digest.parse(given)
-        await uploads.push(context, actor, name, digest, request.body())
+        await uploads.push(context, actor, name, digest, request.stream())
         return _created(name, digest)
     if mount is not None:
         mounted = await uploads.mount(context, actor, name, mount, request.query("from"))
@@ -68,7 +63,7 @@ async def status(request: Request, name: RepositoryName, reference: str) -> Resp
 async def append(request: Request, name: RepositoryName, reference: str) -> Response:
     """PATCH: append the body to an upload."""
     actor = await registry_actor(request)
-    upload = await uploads.append(request.context, actor, name, reference, request.body(), request.content_range())
+    upload = await uploads.append(request.context, actor, name, reference, request.stream(), request.content_range())
     return Response(status=202, headers=upload_headers(name, upload.id, upload.size))
 
 
@@ -80,7 +75,7 @@ async def finish(request: Request, name: RepositoryName, reference: str) -> Resp
         msg = "The PUT that finishes an upload needs the digest of the blob: ?digest=sha256:…"
         raise DigestInvalid(msg)
     digest = Digest.parse(given)
-    await uploads.finish(request.context, actor, name, reference, digest, request.body(), request.content_range())
+    await uploads.finish(request.context, actor, name, reference, digest, request.stream(), request.content_range())
     return _created(name, digest)
 
 

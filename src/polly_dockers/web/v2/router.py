@@ -14,11 +14,9 @@ from polly_dockers.web.v2 import blobs, listings, manifests
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from aiohttp import web
-
     from polly_dockers.web.request import Request
 
-    Handler = Callable[[Request, RepositoryName, str], Awaitable[Response | web.StreamResponse]]
+    Handler = Callable[[Request, RepositoryName, str], Awaitable[Response]]
 
 _BLOB: Mapping[str, Handler] = {"GET": blobs.get, "HEAD": blobs.get, "DELETE": blobs.delete}
 _MANIFEST: Mapping[str, Handler] = {
@@ -46,7 +44,7 @@ _ACTIONS: Mapping[str, Action] = {
 }
 
 
-async def respond(request: Request) -> Response | web.StreamResponse:
+async def respond(request: Request) -> Response:
     """Respond to a request under /v2. Raises the errors of the handlers, NotFound and Unsupported."""
     request.check_path()
     parts = request.path.split("/")

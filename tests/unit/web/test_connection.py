@@ -1,0 +1,344 @@
+"""Where requests end on a connection: each is answered once, in order, whatever pieces its bytes arrive in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polly_dockers.errors import ClientGone
+from polly_dockers.web import connection as module
+from polly_dockers.web.connection import Connection, HttpServer
+from polly_dockers.web.memory import Room
+from polly_dockers.web.request import Request
+from polly_dockers.web.response import Response
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
+
+    from polly_dockers.context import Context
+    from polly_dockers.web.app import App
+    from polly_dockers.web.body import Body
+
+
+class Echo:
+    """An app that answers each request with its method, its target and the digest of its body."""
+
+    stalled_seconds = 60.0
+
+    def __init__(self) -> None:
+        self.reads = True
+        self.seen: list[Request] = []
+        self._room = Room(1 << 20)
+
+    def request(
+        self, made: Connection, method: str, target: str, headers: CIMultiDictProxy[str], body: Body | None
+    ) -> Request:
+        """A request of no registry."""
+        return Request(made, method, target, headers, body, cast("Context", None), self._room, "1")
+
+    async def respond(self, request: Request) -> None:
+        """Answer it."""
+        self.seen.append(request)
+        content = b""
+        if self.reads:
+            async for piece in request.stream():
+                content += piece
+        answer = f"{request.method} {request.path} {hashlib.sha256(content).hexdigest()}\n"
+        await request.connection.send(request, Response(answer.encode()), "", close=False)
+
+
+class Wire(asyncio.Transport):
+    """The other end of a connection: what was written to it, and whether it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = self.ended = self.reading = False
+        self.reading = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep the bytes."""
+        self.written += bytes(data)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is ever left unsent."""
+
+    def can_write_eof(self) -> bool:
+        """Yes, as TCP can."""
+        return True
+
+    def write_eof(self) -> None:
+        """Nothing more is written."""
+        self.ended = True
+
+    def is_closing(self) -> bool:
+        """Whether it is closed."""
+        return self.closed
+
+    def close(self) -> None:
+        """Close it."""
+        self.closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        """Nothing is to be received until further notice."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        self.reading = True
+
+
+class Client:
+    """A client whose bytes arrive in pieces that the test chooses."""
+
+    def __init__(self) -> None:
+        self.app = Echo()
+        self.wire = Wire()
+        self.connection = Connection(HttpServer(cast("App", self.app)))
+        self.connection.connection_made(self.wire)
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """Send pieces, as fast as the server takes them; returns all that it has written."""
+        for piece in pieces:
+            while not self.wire.reading and not self.wire.closed:
+                await asyncio.sleep(0)
+            if self.wire.closed:
+                break
+            self.connection.data_received(piece)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return self.wire.written
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self.connection.connection_lost(None)
+
+    def answers(self) -> list[bytes]:
+        """The lines of the app, in order."""
+        return [part.split(b"\n")[0] for part in self.wire.written.split(b"\r\n\r\n")[1:]]
+
+
+GET = b"GET /a HTTP/1.1\r\nHost: polly\r\n\r\n"
+EMPTY = hashlib.sha256(b"").hexdigest().encode()
+
+
+def put(body: bytes, *headers: bytes) -> bytes:
+    """A request whose body has a length."""
+    fields = b"".join(b"%s\r\n" % header for header in headers)
+    return b"PUT /b HTTP/1.1\r\nHost: polly\r\n%sContent-Length: %d\r\n\r\n%s" % (fields, len(body), body)
+
+
+def patch(*chunks: bytes) -> bytes:
+    """A request whose body comes in chunks, with an extension and a trailer."""
+    head = b"PATCH /c HTTP/1.1\r\nHost: polly\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x;e=1\r\n%s\r\n" % (len(each), each) for each in chunks) + b"0\r\nTrailer: x\r\n\r\n"
+
+
+def answer(request: bytes) -> bytes:
+    """What the app answers."""
+    if request == GET:
+        return b"GET /a " + EMPTY
+    method, rest = request.split(b" ", 1)
+    body = rest.split(b"\r\n\r\n", 1)[1]
+    if method == b"PATCH":
+        parts, body = body.split(b"\r\n"), b""
+        body = b"".join(parts[1:-4:2])
+    return b"%s %s %s" % (method, rest[:2], hashlib.sha256(body).hexdigest().encode())
+
+
+SMALL = st.binary(min_size=1, max_size=40).filter(lambda chunk: b"\r\n" not in chunk)
+STREAM = st.lists(
+    st.one_of(
+        st.just(GET),
+        st.binary(max_size=40).map(put),
+        st.just(put(GET)),
+        st.just(put(GET + put(b"x"))),
+        st.lists(SMALL, max_size=4).map(lambda chunks: patch(*chunks)),
+    ),
+    max_size=6,
+)
+
+
+@given(requests=STREAM, cuts=st.sets(st.integers(0, 2000)), blank=st.booleans())
+async def test_each_request_is_answered_once(requests: list[bytes], cuts: set[int], blank: bool) -> None:  # noqa: FBT001 - drawn
+    """Any requests, one after another, cut anywhere: the answers are those to each of them, in their order.
+
+    What follows a chunked body in the same piece may be left unanswered, and then the connection closes.
+    """
+    client = Client()
+    stream = (b"\r\n" if blank else b"") + b"".join(requests)
+    ends = sorted({cut for cut in cuts if 0 < cut < len(stream)} | {len(stream)})
+    pieces = [stream[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    await client.send(*pieces)
+    wanted = [answer(request) for request in requests]
+    got = client.answers()
+    assert got == wanted[: len(got)]
+    if len(got) < len(wanted):
+        assert client.wire.closed
+        assert requests[len(got) - 1].startswith(b"PATCH")
+    client.leave()
+
+
+async def test_a_request_inside_of_a_body() -> None:
+    """A body that is itself a request, in a piece of its own, is a body and nothing else."""
+    client = Client()
+    whole = put(GET)
+    await client.send(whole[: -len(GET)], GET, GET)
+    assert client.answers() == [answer(whole), answer(GET)]
+    client.leave()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /a HTTP/1.1\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /a HTTP/1.1\nHost: a\n\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\nhello",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /a HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"NONSENSE /a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"GET /" + b"a" * module.HEAD_LIMIT + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\n" + b"X: b\r\n" * (module.HEAD_LIMIT // 6) + b"\r\n",
+    ],
+)
+async def test_what_readers_could_understand_differently(request_: bytes) -> None:
+    """It gets one error, no app sees it, and nothing that follows is answered (request smuggling)."""
+    for pieces in ([request_ + GET], [request_, GET], [request_[:9], request_[9:], GET]):
+        client = Client()
+        written = await client.send(*pieces)
+        assert written.startswith((b"HTTP/1.1 400 Bad Request\r\n", b"HTTP/1.1 431 Request Header"))
+        assert b"\r\nConnection: close\r\n" in written
+        assert written.count(b"\r\n\r\n") == 1
+        assert client.app.seen == []
+        assert client.wire.ended
+        client.leave()
+
+
+async def test_an_upgrade_is_ignored() -> None:
+    """The request is answered as HTTP/1.1, with its body, and so is the next one (RFC 9110, section 7.8)."""
+    client = Client()
+    for whole in (put(GET, b"Connection: Upgrade", b"Upgrade: h2c"), put(b"", b"Connection: Upgrade", b"Upgrade: h2c")):
+        await client.send(whole, GET)
+        assert client.answers()[-2:] == [b"PUT /b " + answer(whole).split()[-1], answer(GET)]
+    client.leave()
+
+
+async def test_the_rest_of_a_refused_body_is_dropped() -> None:
+    """The response comes at once; the next request is answered when the body is over."""
+    client = Client()
+    client.app.reads = False
+    whole = put(b"x" * 100_000)
+    assert (await client.send(whole[:50_000])).count(b"HTTP/1.1 200") == 1
+    assert client.connection.transport is not None
+    await client.send(whole[50_000:], GET)
+    assert client.answers() == [b"PUT /b " + EMPTY, answer(GET)]
+    client.leave()
+
+
+async def test_only_a_wanted_body_is_asked_for() -> None:
+    """A client that waits for 100 Continue gets it if the handler reads; otherwise the connection closes."""
+    head = put(b"hello", b"Expect: 100-continue")[:-5]
+    client = Client()
+    assert await client.send(head) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert (await client.send(b"hello")).count(b"HTTP/1.1") == 2
+    client.leave()
+    client = Client()
+    client.app.reads = False
+    assert (await client.send(head)).startswith(b"HTTP/1.1 200")
+    assert client.app.seen[0].body is not None
+    assert client.app.seen[0].body.withheld
+    client.leave()
+
+
+@pytest.mark.parametrize(("more", "kept"), [(b"", False), (b"Connection: keep-alive\r\n", True)])
+async def test_http_1_0(more: bytes, kept: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A connection of HTTP/1.0 closes after the response, unless the client asks to keep it."""
+    client = Client()
+    written = await client.send(b"GET /a HTTP/1.0\r\n" + more + b"\r\n")
+    assert (b"\r\nConnection: keep-alive\r\n" in written, client.wire.closed) == (kept, not kept)
+    client.leave()
+
+
+async def test_a_client_that_sends_no_more_gets_its_response() -> None:
+    """Half of the connection is closed: what was asked is answered, and then the connection closes."""
+    client = Client()
+    client.connection.data_received(GET)
+    assert client.connection.eof_received()
+    await client.send()
+    assert client.answers() == [answer(GET)]
+    assert client.wire.closed
+    client.leave()
+
+
+async def test_pieces_without_content_are_bounded() -> None:
+    """Extensions of a chunk and trailers without end are not read for ever."""
+    head = b"PATCH /c HTTP/1.1\r\nHost: polly\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for endless in (b"1;", b"0\r\nTrailer: "):
+        client = Client()
+        await client.send(head, endless, *[b"x" * 1000] * (module.HEAD_LIMIT // 1000 + 2))
+        assert client.wire.ended
+        assert client.answers()[-1].startswith(b'{"errors"')
+        client.leave()
+
+
+async def test_requests_that_wait_are_bounded() -> None:
+    """While a request is answered, the connection reads no more than one piece of what follows."""
+    client = Client()
+    go = asyncio.Event()
+
+    async def respond(request: Request) -> None:
+        await go.wait()
+        await Echo.respond(client.app, request)
+
+    cast("Any", client.app).respond = respond
+    client.connection.data_received(GET * 1000)
+    assert not client.wire.reading
+    assert client.app.seen == []
+    go.set()
+    while len(client.answers()) < 1000:
+        await asyncio.sleep(0)
+    assert client.wire.reading
+    client.leave()
+
+
+async def test_a_body_that_is_cut_short() -> None:
+    """The app is told, whether the client left or sends what is not a body."""
+    for end in (b"", b"Z"):
+        client = Client()
+        failures: list[BaseException] = []
+
+        async def respond(request: Request, failures: list[BaseException] = failures) -> None:
+            try:
+                async for _ in request.stream():
+                    pass
+            except ClientGone as error:
+                failures.append(error)
+                raise
+
+        cast("Any", client.app).respond = respond
+        await client.send(patch(b"x" * 20_000)[:10_000])
+        if end:
+            written = await client.send(b"x" * 20_000)
+            assert written.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        else:
+            client.leave()
+            await client.send()
+        assert len(failures) == 1
+        client.leave()
