@@ -1,4 +1,4 @@
-"""What is answered past aiohttp says the same as what goes through it, and nothing is answered that was not asked."""
+"""A connection that carries many requests: each is answered once, in order, and nothing that was not asked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from support.wire_client import EMPTY, OCI_MANIFEST, Person, Repo, connected, im
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
-
-    from support.wire_client import Answer
 
 
 @pytest.fixture(scope="module")
@@ -34,52 +32,12 @@ def request(repo: Repo, method: str, rest: str, body: bytes = b"", headers: Mapp
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
-    """What an answer says, without what differs from one to the next."""
-    headers = {name.title(): value for name, value in answer.headers.items()}
-    for own in ("X-Request-Id", "Date", "Connection"):
-        headers.pop(own, None)
-    return answer.status, headers, answer.body
-
-
 def ask(connection: socket.socket, wanted: bytes) -> http.client.HTTPResponse:
     """One request and its answer, with what HEAD and GET have in common."""
     connection.sendall(wanted)
     answer = http.client.HTTPResponse(connection, method=wanted.split()[0].decode())
     answer.begin()
     return answer
-
-
-@pytest.mark.parametrize(
-    ("rest", "headers"),
-    [
-        ("manifests/v1", {}),
-        ("manifests/v1", {"Accept": "text/plain"}),
-        ("manifests/v1", {"If-None-Match": "*"}),
-        ("manifests/v1", {"If-None-Match": '"sha256:0"'}),
-        ("manifests/none", {}),
-        ("manifests/.wrong", {}),
-        ("manifests/sha256:0", {}),
-        ("manifests/v1", {"Authorization": ""}),
-        ("manifests/v1", {"Authorization": "Bearer x"}),
-        ("manifests/%76%31", {}),
-        ("manifests/..", {}),
-        ("tags/list", {}),
-        ("tags/list?n=1", {}),
-        ("tags/list?n=1&last=v1", {}),
-        ("tags/list?n=x", {}),
-    ],
-)
-def test_both_ways_say_the_same(repo: Repo, rest: str, headers: dict[str, str]) -> None:
-    """Status, headers and body do not depend on which way a request took; Connection takes it through aiohttp."""
-    answers = []
-    for more in ({}, {"Connection": "keep-alive"}):
-        with connected(repo.port) as connection:
-            connection.sendall(request(repo, "GET", rest, headers={**headers, **more}))
-            answer = told(receive(connection))
-            body = answer[2].split(b'"request_id"')[0]
-            answers.append((answer[0], answer[1], body))
-    assert answers[0] == answers[1]
 
 
 def test_head_says_what_get_says_without_a_body(repo: Repo) -> None:

@@ -128,7 +128,7 @@ ENDS: dict[str, tuple[Callable[[Server, Person, Person], None], int]] = {
 
 
 def asked(repo: Repo, upload: str) -> list[tuple[str, str]]:
-    """One request of every kind; a manifest and a page of tags are answered past aiohttp, the rest by it."""
+    """One request of every kind; blobs, uploads, lists and tokens."""
     digest = image("of the workers").digest
     return [
         ("GET", repo.path("manifests/v1")),

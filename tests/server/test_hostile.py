@@ -96,8 +96,8 @@ def test_bodies_that_do_not_come(server: Server) -> None:
 
 IMPATIENT = """
 from polly_dockers.server.cli import entry
-from polly_dockers.web import connection, request
-request.PROGRESS_SECONDS = request.SMALL_BODY_SECONDS = connection.HEADERS_SECONDS = 0.5
+from polly_dockers.web import body, connection, request
+body.PROGRESS_SECONDS = request.SMALL_BODY_SECONDS = connection.HEADERS_SECONDS = 0.5
 entry.run()
 """
 """The server with time limits of half a second instead of 30 to 75; for readers there is a setting."""

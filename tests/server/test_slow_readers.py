@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers.web.blob_response import PORTION
-from polly_dockers.web.memory import ROOM
+from polly_dockers.web.memory import PORTION, ROOM
 from support.crowd import Crowd, comes_back, head, held_open, memory, works
 from support.server import Server, running_server
 from support.wire_client import CONFIG, OCI_INDEX, OCI_MANIFEST, admin, descriptor, dumps, receive, sha256

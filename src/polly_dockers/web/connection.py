@@ -286,32 +286,33 @@ class Connection(asyncio.Protocol):
 
     def _start(self) -> None:
         """Start to work on the request whose head is complete."""
-        fields, version = self._fields, self._version
+        fields = self._fields
         if fields != self._known:
             decoded = [(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in fields]
             self._known, self._headers = fields, CIMultiDictProxy(CIMultiDict(decoded))
         headers = self._headers
-        if version not in {"1.1", "1.0"}:
-            self._refuse(HTTPStatus.BAD_REQUEST, "The server speaks HTTP/1.1.")
+        if problem := self._problem(headers):
+            self._refuse(HTTPStatus.BAD_REQUEST, problem)
             return
-        if version == "1.1" and len(headers.getall("Host", ())) != 1:
-            self._refuse(HTTPStatus.BAD_REQUEST, "A request of HTTP/1.1 must have one header Host.")
-            return
-        coding = headers.get("Transfer-Encoding")
-        if coding is not None and coding.strip().lower() != "chunked":
-            self._refuse(HTTPStatus.BAD_REQUEST, "The only Transfer-Encoding that the server takes is chunked.")
-            return
-        length = headers.get("Content-Length")
         body = None
         if not self._complete:
+            length = headers.get("Content-Length")
             self._left = int(length) if length is not None else None
-            expected = version == "1.1" and headers.get("Expect", "").lower() == "100-continue"
+            expected = self._version == "1.1" and headers.get("Expect", "").lower() == "100-continue"
             body = self._body = Body(self, self._left, expected=expected)
-        method = self._method.decode()
         target = self._target.decode("utf-8", "surrogateescape")
-        self._request = self._app.request(self, method, target, headers, body)
-        self._request.old = version == "1.0"
-        self._task = self._loop.create_task(self._serve(self._request))
+        self._request = request = self._app.request(self, self._method.decode(), target, headers, body)
+        self._task = self._loop.create_task(self._serve(request))
+
+    def _problem(self, headers: CIMultiDictProxy[str]) -> str | None:
+        """What is wrong with a head that the parser takes, if anything."""
+        if self._version not in {"1.1", "1.0"}:
+            return "The server speaks HTTP/1.1."
+        if self._version == "1.1" and len(headers.getall("Host", ())) != 1:
+            return "A request of HTTP/1.1 must have one header Host."
+        if not self._complete and headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            return "The only Transfer-Encoding that the server takes is chunked."
+        return None
 
     def _feed_body(self, body: Body, data: bytes) -> bytes:
         """Parse a piece of the body. Returns what follows the body."""
@@ -388,7 +389,7 @@ class Connection(asyncio.Protocol):
         self._close = close = close or self._close
         if close:
             headers += "Connection: close\r\n"
-        elif request.old:
+        elif self._version == "1.0":
             headers += "Connection: keep-alive\r\n"
         head = response.head(headers)
         if request.method == "HEAD":

@@ -51,7 +51,7 @@ class Request:
     """A request, and what is known about it before a handler runs."""
 
     __slots__ = (
-        *("_queries", "_room", "body", "connection", "context", "headers", "held", "id", "kind", "method", "old"),
+        *("_queries", "_room", "body", "connection", "context", "headers", "held", "id", "kind", "method"),
         *("path", "query_string", "schemes", "user_id"),
     )
 
@@ -72,8 +72,6 @@ class Request:
         self.headers = headers
         self.body = body
         self.context = context
-        self.old = False
-        """Whether the client speaks HTTP/1.0."""
         self._room = room
         self.held: Held | None = None
         """The memory that the request uses. The caller of the handler releases it."""

@@ -3,66 +3,75 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
 
 import pytest
-from aiohttp import ClientPayloadError, StreamReader
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.test_utils import make_mocked_request
 
-from polly_dockers.errors import ClientGone
-from polly_dockers.web.memory import Room
-from polly_dockers.web.request import MIN_PIECE, Request
-
-if TYPE_CHECKING:
-    from polly_dockers.context import Context
-
-TOGETHER = 1000
-"""Chunks that come in one packet."""
+from polly_dockers.errors import ClientGone, RequestTimeout
+from polly_dockers.web import body as module
+from polly_dockers.web.body import CONTINUE, MIN_PIECE, READ_BUFFER, Body
 
 
 class Sender:
-    """A client that sends a chunked body, and what has been taken of it."""
+    """A client that sends a body, and what has been taken of it."""
 
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        protocol = BaseProtocol(loop)
-        protocol.transport = asyncio.Transport()
-        self._reader = StreamReader(protocol, 1 << 22, loop=loop)
-        request = make_mocked_request("PUT", "/v2/", {"Transfer-Encoding": "chunked"}, payload=self._reader)
-        self._body = Request(request, cast("Context", None), Room(1 << 20), "1").body()
+    def __init__(self, *, expected: bool = False) -> None:
+        self.body = Body(self, None, expected=expected)
         self.pieces: list[bytes] = []
-        self._task = loop.create_task(self._take())
+        self.written = b""
+        self.calls = ["resume"]
+        self.task: asyncio.Task[None] | None = None
+
+    def write(self, data: bytes) -> None:
+        """What the server sends."""
+        self.written += data
+
+    def pause(self) -> None:
+        """The server takes no more for now."""
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        """The server takes more."""
+        self.calls.append("resume")
+
+    def paused(self) -> bool:
+        """Whether the server takes no more for now."""
+        return self.calls[-1] == "pause"
 
     async def _take(self) -> None:
-        async for piece in self._body:
+        async for piece in self.body:
             self.pieces.append(piece)
 
     async def send(self, *chunks: bytes) -> None:
-        """Send a packet, and wait until it is taken."""
+        """Send chunks in one packet, and let the handler run."""
+        self.task = self.task or asyncio.create_task(self._take())
         for chunk in chunks:
-            self._reader.begin_http_chunk_receiving()
-            self._reader.feed_data(chunk)
-            self._reader.end_http_chunk_receiving()
-        while self._reader._buffer:  # noqa: ASYNC110 - nothing tells of it
+            self.body.feed(chunk)
+        for _ in range(3):
             await asyncio.sleep(0)
 
-    async def end(self, error: Exception | None = None) -> None:
-        """End the body, or cut it short; raises what its reader then raises."""
-        if error is None:
-            self._reader.feed_eof()
+    async def end(self, failure: ClientGone | None = None) -> None:
+        """End the body, or cut it short; raises what its handler then gets."""
+        if failure is None:
+            self.body.end()
         else:
-            self._reader.set_exception(error)
-        await self._task
+            self.body.fail(failure)
+        assert self.task is not None
+        await self.task
 
 
-@pytest.mark.parametrize("together", [1, TOGETHER])
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that wants progress in each hundredth of a second."""
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.01)
+
+
+@pytest.mark.parametrize("together", [1, 1000])
 @pytest.mark.parametrize("size", [1, 100, MIN_PIECE + 1])
 async def test_small_chunks_are_joined(size: int, together: int) -> None:
     """13: whatever chunks and packets a body comes in, each of its pieces but the last has at least MIN_PIECE bytes."""
     sender = Sender()
     chunk = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
-    count = 3 * TOGETHER if size < MIN_PIECE else TOGETHER // 100
+    count = 3000 if size < MIN_PIECE else 10
     for _ in range(count // min(together, count)):
         await sender.send(*[chunk] * min(together, count))
     await sender.end()
@@ -76,5 +85,70 @@ async def test_what_came_before_a_body_was_cut_short() -> None:
     await sender.send(b"abc")
     await sender.send(b"de")
     with pytest.raises(ClientGone):
-        await sender.end(ClientPayloadError())
+        await sender.end(ClientGone())
     assert sender.pieces == [b"abcde"]
+
+
+async def test_what_waits_is_bounded() -> None:
+    """More than READ_BUFFER bytes stop the connection, until the handler takes them."""
+    sender = Sender()
+    sender.body.feed(bytes(READ_BUFFER))
+    assert not sender.paused()
+    sender.body.feed(b"x")
+    assert sender.paused()
+    await sender.send()
+    assert not sender.paused()
+    await sender.end()
+    assert sum(map(len, sender.pieces)) == READ_BUFFER + 1
+
+
+async def test_a_body_that_nobody_wants_takes_no_memory() -> None:
+    """What has arrived and what will is dropped, and the connection goes on reading."""
+    sender = Sender()
+    sender.body.feed(bytes(READ_BUFFER + 1))
+    sender.body.drop()
+    assert not sender.paused()
+    sender.body.feed(bytes(READ_BUFFER + 1))
+    assert not sender.paused()
+    assert sender.body.received == 2 * READ_BUFFER + 2
+
+
+async def test_continue_is_sent_once_and_only_if_needed() -> None:
+    """A client that waits for it gets it when the handler reads, unless its body comes already."""
+    sender = Sender(expected=True)
+    assert sender.body.withheld
+    await sender.send()
+    await sender.send(b"a")
+    await sender.end()
+    assert (sender.written, sender.body.withheld) == (CONTINUE, False)
+    sender = Sender(expected=True)
+    await sender.send(b"a")
+    await sender.end()
+    assert sender.written == b""
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_body_that_drips() -> None:
+    """26: too few bytes in the time are a RequestTimeout, and what came is given."""
+    sender = Sender()
+    await sender.send(b"a")
+    assert sender.task is not None
+    with pytest.raises(RequestTimeout):
+        await sender.task
+    assert sender.pieces == [b"a"]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_time_in_which_the_server_does_not_read_does_not_count() -> None:
+    """26: a client is not slow while the handler works on what it has sent."""
+    sender = Sender()
+    pieces = aiter(sender.body)
+    waiting = asyncio.ensure_future(anext(pieces))
+    await asyncio.sleep(0)
+    sender.body.feed(bytes(MIN_PIECE))
+    assert len(await waiting) == MIN_PIECE
+    checked = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, checked.set)
+    await checked.wait()
+    sender.body.end()
+    assert [piece async for piece in pieces] == []
