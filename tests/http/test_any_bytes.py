@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.server import Server, running_server
 from support.wire_client import OCI_MANIFEST, Image, Person, Repo, image, sha256, stranger
 
 if TYPE_CHECKING:
-    from support.server import Server
+    from collections.abc import Iterator
 
 PIECES = [
     *(b"\r\n", b"\n", b"\r", b" ", b"\t", b"\0", b":", b"%", b"%2f", b"..", b"/", b"?", b"#", b"\xff", b"HTTP/1.1"),
@@ -92,6 +93,13 @@ def converse(port: int, data: bytes) -> bytes:
         except (ConnectionError, TimeoutError):
             pass  # it may end it while bytes are on their way
     return answers
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of its own: it may still be at work for clients that left when the next test looks at its rows."""
+    with running_server(tmp_path_factory.mktemp("any"), "--collect-seconds", "0") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
