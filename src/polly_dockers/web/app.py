@@ -24,8 +24,6 @@ from polly_dockers.web.v2 import router, token
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from multidict import CIMultiDictProxy
-
     from polly_dockers.context import Context
     from polly_dockers.web.body import Body
     from polly_dockers.web.connection import Connection
@@ -43,7 +41,7 @@ CLIENT_GONE: Final = 499
 CANCELLED: Final = 503
 """The status in the log of a request that was cancelled because the server stops."""
 
-_FORWARDED: Final = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
+_FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "via")
 """A request with one of these headers came through a proxy, so the address of its peer is not the client's."""
 
 
@@ -68,7 +66,7 @@ class App:
         """Whether no setting suggests a proxy before the server. Then clients on this machine may read /metrics."""
 
     def request(
-        self, connection: Connection, method: str, target: str, headers: CIMultiDictProxy[str], body: Body | None
+        self, connection: Connection, method: str, target: str, headers: dict[str, str], body: Body | None
     ) -> Request:
         """A request that a connection has read."""
         request_id = f"{self._ids}{next(self._numbers):08x}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 async def registry_actor(request: Request) -> Actor:
     """The user of the registry token of a request under /v2; ANYBODY without one. Raises Unauthorized for a bad one."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return ANYBODY
     actor = await _read(request.context, token.strip())
@@ -43,7 +43,7 @@ async def _read(context: Context, token: str) -> Actor:
 
 def basic(request: Request) -> tuple[str, str] | None:
     """User and password of a Basic header (RFC 7617), or None. Raises Unauthorized for a malformed one."""
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
@@ -68,7 +68,7 @@ async def by_basic(request: Request) -> SignedIn | None:
 
 async def by_full_token(request: Request) -> SignedIn:
     """Sign in by an access token of scope full, as /api/v1 requires. Raises Unauthorized."""
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         msg = "Sign in first: polly login. A program sends Authorization: Bearer with an access token."
         raise Unauthorized(msg)
@@ -85,7 +85,7 @@ async def by_full_token(request: Request) -> SignedIn:
 
 async def by_optional_token(request: Request) -> SignedIn | None:
     """Sign in by an access token of scope full; None without credentials. Raises Unauthorized."""
-    return await by_full_token(request) if "Authorization" in request.headers else None
+    return await by_full_token(request) if "authorization" in request.headers else None
 
 
 async def by_either(request: Request) -> SignedIn:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 import structlog
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from polly_dockers.api_types import ErrorItem, Errors, encode
 from polly_dockers.errors import BadRequest, ClientGone
@@ -77,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._method, self._version = b"", ""
         self._fields: list[tuple[bytes, bytes]] = []
         self._known: list[tuple[bytes, bytes]] | None = None
-        self._headers: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+        self._headers: dict[str, str] = {}
         """The headers of ``_known``. Most clients send the same ones each time."""
         self._begun = self._headers_done = self._complete = False
         """How far the parser is with the current request."""
@@ -288,29 +287,28 @@ class Connection(asyncio.Protocol):
         """Start to work on the request whose head is complete."""
         fields = self._fields
         if fields != self._known:
-            decoded = [(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in fields]
-            self._known, self._headers = fields, CIMultiDictProxy(CIMultiDict(decoded))
+            self._known, self._headers = fields, _headers(fields)
         headers = self._headers
         if problem := self._problem(headers):
             self._refuse(HTTPStatus.BAD_REQUEST, problem)
             return
         body = None
         if not self._complete:
-            length = headers.get("Content-Length")
+            length = headers.get("content-length")
             self._left = int(length) if length is not None else None
-            expected = self._version == "1.1" and headers.get("Expect", "").lower() == "100-continue"
+            expected = self._version == "1.1" and headers.get("expect", "").lower() == "100-continue"
             body = self._body = Body(self, self._left, expected=expected)
         target = self._target.decode("utf-8", "surrogateescape")
         self._request = request = self._app.request(self, self._method.decode(), target, headers, body)
         self._task = self._loop.create_task(self._serve(request))
 
-    def _problem(self, headers: CIMultiDictProxy[str]) -> str | None:
+    def _problem(self, headers: dict[str, str]) -> str | None:
         """What is wrong with a head that the parser takes, if anything."""
         if self._version not in {"1.1", "1.0"}:
             return "The server speaks HTTP/1.1."
-        if self._version == "1.1" and len(headers.getall("Host", ())) != 1:
+        if self._version == "1.1" and "," in headers.get("host", ","):
             return "A request of HTTP/1.1 must have one header Host."
-        if not self._complete and headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        if not self._complete and headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
             return "The only Transfer-Encoding that the server takes is chunked."
         return None
 
@@ -453,6 +451,15 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
             await asyncio.wait([self._task])
         self._abort()
+
+
+def _headers(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by their names in lower case. Values of one name are joined (RFC 9110, section 5.3)."""
+    headers: dict[str, str] = {}
+    for raw, value in fields:
+        name, text = raw.decode().lower(), value.decode("utf-8", "surrogateescape")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
 
 
 class HttpServer:

@@ -17,8 +17,6 @@ from polly_dockers.web.body import Body, too_slow
 from polly_dockers.web.memory import SMALL, HeldContent, hang_up
 
 if TYPE_CHECKING:
-    from multidict import CIMultiDictProxy
-
     from polly_dockers.context import Context
     from polly_dockers.web.connection import Connection
     from polly_dockers.web.memory import Held, Room
@@ -60,13 +58,13 @@ class Request:
         connection: Connection,
         method: str,
         target: str,
-        headers: CIMultiDictProxy[str],
+        headers: dict[str, str],
         body: Body | None,
         context: Context,
         room: Room,
         request_id: str,
     ) -> None:
-        """``target`` and ``headers`` are as the client sent them; ``body`` is None if the request has none."""
+        """``target`` is as the client sent it; names in ``headers`` are in lower case; ``body`` is None for none."""
         self.connection = connection
         self.method = method
         self.headers = headers
@@ -134,21 +132,21 @@ class Request:
     def address(self) -> str:
         """The client's address: that of the peer, or what a trusted proxy reports."""
         proxies = self.context.config.trusted_proxies
-        forwarded = self.headers.getall("X-Forwarded-For", ()) if proxies else ()
+        forwarded = (self.headers.get("x-forwarded-for", ""),) if proxies else ()
         return addresses.client(self.connection.remote, forwarded, proxies)
 
     @property
     def base(self) -> str:
         """``https://HOST[:PORT]`` of this server for the client: the public URL, else from the Host header."""
         config = self.context.config
-        host = self.headers.get("Host", "")
+        host = self.headers.get("host", "")
         if config.public_url or not _HOST.match(host):
             return config.url
         return f"{'https' if config.tls else 'http'}://{host}"
 
     def has_etag(self, digest: str) -> bool:
         """Whether If-None-Match names the digest, so that the client has the content already."""
-        return matches(self.headers.get("If-None-Match"), digest)
+        return matches(self.headers.get("if-none-match"), digest)
 
     def stream(self) -> Body:
         """The body as a stream of pieces. It may be empty."""
@@ -195,7 +193,7 @@ class Request:
 
     async def json(self, kind: type[T]) -> T:
         """Decode the body as a type of ``api_types``. Raises BadRequest, which names the wrong field."""
-        if self.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        if self.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             msg = "Send the body as JSON, with Content-Type: application/json."
             raise BadRequest(msg)
         try:
@@ -215,7 +213,7 @@ class Request:
 
     def content_range(self) -> tuple[int, int] | None:
         """First and last byte of the chunk in the body, or None. Raises SizeInvalid for a malformed header."""
-        header = self.headers.get("Content-Range")
+        header = self.headers.get("content-range")
         if header is None:
             return None
         match = _CHUNK.match(header.strip())

@@ -18,8 +18,6 @@ from polly_dockers.web.request import Request
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
-    from multidict import CIMultiDictProxy
-
     from polly_dockers.context import Context
     from polly_dockers.web.app import App
     from polly_dockers.web.body import Body
@@ -36,7 +34,7 @@ class Echo:
         self._room = Room(1 << 20)
 
     def request(
-        self, made: Connection, method: str, target: str, headers: CIMultiDictProxy[str], body: Body | None
+        self, made: Connection, method: str, target: str, headers: dict[str, str], body: Body | None
     ) -> Request:
         """A request of no registry."""
         return Request(made, method, target, headers, body, cast("Context", None), self._room, "1")

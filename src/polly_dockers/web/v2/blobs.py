@@ -31,8 +31,8 @@ async def get(request: Request, name: RepositoryName, reference: str) -> Respons
         return Response(status=304, headers=headers)
     if request.method == "HEAD":
         return Response(headers=headers, length=found.size)
-    changed = request.headers.get("If-Range") not in {None, headers["ETag"]}
-    requested = None if changed else ranges.parse(request.headers.get("Range"), found.size)
+    changed = request.headers.get("if-range") not in {None, headers["ETag"]}
+    requested = None if changed else ranges.parse(request.headers.get("range"), found.size)
     parts = ranges.whole(found.size) if requested is None else ranges.multipart(requested, found.size)
     blob = await pull.open_blob(request.context, found)
     return await blob_response.respond(request, blob, parts, status=200 if requested is None else 206, headers=headers)

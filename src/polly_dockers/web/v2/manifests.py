@@ -55,7 +55,7 @@ async def put(request: Request, name: RepositoryName, reference: str) -> Respons
         actor,
         name,
         read=lambda: request.read(limit),
-        content_type=request.headers.get("Content-Type", ""),
+        content_type=request.headers.get("content-type", ""),
         digest=digest,
         tags=list(dict.fromkeys(tags)),
     )
