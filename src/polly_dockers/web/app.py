@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from polly_dockers.web.body import Body
     from polly_dockers.web.connection import Connection
     from polly_dockers.web.metrics import Counts
+    from polly_dockers.web.reader import Head
 
     Handler = Callable[[Request], Awaitable[Response]]
 
@@ -65,12 +66,9 @@ class App:
         self._plain = not (config.metrics_listen or config.public_url or config.trusted_proxies)
         """Whether no setting suggests a proxy before the server. Then clients on this machine may read /metrics."""
 
-    def request(
-        self, connection: Connection, method: str, target: str, headers: dict[str, str], body: Body | None
-    ) -> Request:
+    def request(self, connection: Connection, head: Head, body: Body | None) -> Request:
         """A request that a connection has read."""
-        request_id = f"{self._ids}{next(self._numbers):08x}"
-        return Request(connection, method, target, headers, body, self._context, self.room, request_id)
+        return Request(connection, head, body, self._context, self.room, f"{self._ids}{next(self._numbers):08x}")
 
     async def respond(self, request: Request) -> None:
         """Call the handler, send its response, and record the result. Errors become error responses.
@@ -84,8 +82,7 @@ class App:
         try:
             response = await self._handle(request, handler)
             content = response.content
-            close = self.draining or (request.body is not None and request.body.withheld)
-            await request.connection.send(request, response, f"{_COMMON}X-Request-Id: {request.id}\r\n", close=close)
+            await request.connection.send(request, response, f"{_COMMON}X-Request-Id: {request.id}\r\n")
             status, sent = response.status, response.length
         except asyncio.CancelledError:
             status = CANCELLED

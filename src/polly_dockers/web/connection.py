@@ -1,114 +1,75 @@
-"""The connections of clients: one reader for all requests (llhttp, by httptools), and responses in the same order.
-
-A connection reads one request at a time. ``_feed_head`` and ``_feed_body`` cut what arrives at the end of each head and
-of each body, so the parser never sees bytes of a second request before the first one has its response. Where the parser
-and these cuts do not agree on the end of a request, the connection is closed: nothing can be smuggled past either.
-"""
+"""The connections of clients: requests are read one at a time, and get their responses in the same order."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
-import httptools
 import structlog
 
 from polly_dockers.api_types import ErrorItem, Errors, encode
 from polly_dockers.errors import BadRequest, ClientGone
 from polly_dockers.web.body import PROGRESS_BYTES, Body
 from polly_dockers.web.memory import hang_up
+from polly_dockers.web.reader import Malformed, Reader
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     import ssl
 
     from polly_dockers.web.app import App
+    from polly_dockers.web.reader import Head
     from polly_dockers.web.request import Request
 
 log: Final = structlog.get_logger("polly.request")
 
-HEAD_LIMIT: Final = 64 << 10
-"""Largest head of a request in bytes, and the most that may arrive of a body without a byte of content."""
 HEADERS_SECONDS: Final = 75.0
 """Seconds that a connection may be idle, and seconds within which a head must arrive once it has begun."""
 LINGER_SECONDS: Final = 10.0
-"""Seconds in which the rest of a refused body is read and dropped, so that the client sees the response."""
+"""Seconds in which what a client still sends is read and dropped, so that it sees the response."""
 TLS_CLOSE_SECONDS: Final = 3.0
 """Seconds that a client has to finish its TLS connection when the server closes it."""
 BACKLOG: Final = 4096
-_END: Final = b"\r\n\r\n"
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Connection(asyncio.Protocol):
-    """One connection. Methods named ``on_…`` are called by the parser, within ``feed_data``."""
+    """One connection.
 
-    __slots__ = (
-        *("_app", "_begun", "_body", "_chunked", "_close", "_complete", "_deadline", "_fields", "_fruitless", "_half"),
-        *(
-            "_head",
-            "_headers",
-            "_headers_done",
-            "_known",
-            "_left",
-            "_loop",
-            "_malformed",
-            "_method",
-            "_parser",
-            "_paused",
-        ),
-        *("_pending", "_request", "_server", "_surplus", "_tail", "_target", "_task", "_timer", "_unsent", "_version"),
-        *("_watching", "_written", "remote", "transport"),
-    )
+    It reads a head, gives the request to the app in a task, reads the body for it, and only then the next head.
+    """
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._app = server.app
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = Reader()
         self.transport: asyncio.Transport | None = None
         """The connection; None after it was lost."""
         self.remote: str | None = None
         """The address of the peer."""
-        self._target = b""
-        self._method, self._version = b"", ""
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._known: list[tuple[bytes, bytes]] | None = None
-        self._headers: dict[str, str] = {}
-        """The headers of ``_known``. Most clients send the same ones each time."""
-        self._begun = self._headers_done = self._complete = False
-        """How far the parser is with the current request."""
-        self._surplus = False
-        """Whether bytes of another request came with the end of a chunked body."""
-        self._head = 0
-        """Bytes of the current head so far."""
-        self._tail = b""
-        """The last bytes of an unfinished head, in which its end may begin."""
-        self._left: int | None = None
-        """Bytes of the current body that are missing; None for chunks."""
-        self._fruitless = 0
-        """Bytes of a chunked body since the last content: endless extensions and trailers are refused."""
+        self._head: Head | None = None
+        """The head of the request that has no complete response yet, or whose body is still arriving."""
         self._body: Body | None = None
-        """The body that is arriving."""
-        self._request: Request | None = None
-        """The request that has no complete response yet."""
+        """Its body, until all of it has arrived."""
         self._task: asyncio.Task[None] | None = None
+        """What makes its response."""
         self._pending = b""
-        """Bytes that arrived after the current request."""
+        """Bytes that arrived after it."""
+        self._malformed: Malformed | None = None
+        """Why nothing is read any more."""
         self._close = False
-        """Whether the connection closes after the current response."""
+        """Whether the connection closes after the response."""
         self._half = False
         """Whether the client has sent its last byte."""
-        self._malformed = False
         self._paused = False
         """Whether reading is paused."""
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._written: asyncio.Future[None] | None = None
+        """Set while the system has not taken everything that was written."""
         self._unsent = 0
         self._watching: asyncio.TimerHandle | None = None
-        self._written: asyncio.Future[None] | None = None
 
     # --- the transport ---------------------------------------------------------------------------------------------
 
@@ -140,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._half = True
         if self._body is not None:
             self._body.fail(ClientGone())
-        return self._request is not None
+        return self._head is not None
 
     def pause_writing(self) -> None:
         """The client has not read everything yet: start to watch it."""
@@ -175,8 +136,7 @@ class Connection(asyncio.Protocol):
 
     def _check_deadline(self) -> None:
         """Close the connection if its deadline has passed while it waited for the client."""
-        busy = self._request is not None and self._task is not None
-        left = HEADERS_SECONDS if busy else self._deadline - self._loop.time()
+        left = HEADERS_SECONDS if self._task is not None else self._deadline - self._loop.time()
         if left <= 0:
             self._shut()
         if self.transport is not None:
@@ -198,148 +158,51 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read requests, as far as the connection may."""
-        while data and not self._malformed:
-            if self._body is not None:
-                data = self._feed_body(self._body, data)
-            elif self._request is not None:
-                self._pending += data
-                self.pause()
-                return
-            else:
-                data = self._feed_head(data)
+        while data and self._malformed is None:
+            try:
+                if self._body is not None:
+                    data = self._read_body(self._body, data)
+                elif self._head is None:
+                    data = self._read_head(data)
+                else:
+                    self._pending += data
+                    self.pause()
+                    return
+            except Malformed as error:
+                self._malformed, self._close = error, True
+                if self._body is not None:
+                    self._body.fail(ClientGone())
+                if self._task is None:
+                    self._refuse(error)
 
-    def _feed_head(self, data: bytes) -> bytes:
-        """Parse the head of a request, or a piece of it. Returns what follows it."""
-        known = len(self._tail)
-        joined = self._tail + data if known else data
-        at = joined.find(_END)
-        if at < 0:
-            if not self._head:
-                self._wait(HEADERS_SECONDS)
-            self._tail, piece = joined[-3:], data
-        else:
-            self._tail, piece = b"", data[: at + len(_END) - known]
-        self._head += len(piece)
-        if self._head > HEAD_LIMIT:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"The head has more than {HEAD_LIMIT} bytes.")
-        elif self._parse(piece) and at >= 0:
-            if self._headers_done:
-                self._start()
-            elif self._begun:
-                self._refuse(HTTPStatus.BAD_REQUEST, "The head of the request is malformed.")
-            else:  # empty lines before a request, which are ignored (RFC 9112, section 2.2)
-                self._head = 0
-        return data[len(piece) :]
+    def _read_head(self, data: bytes) -> bytes:
+        begun = self._reader.begun
+        head, data = self._reader.head(data)
+        if head is not None:
+            self._start(head)
+        elif not begun:
+            self._wait(HEADERS_SECONDS)
+        return data
 
-    def _parse(self, piece: bytes) -> bool:
-        """Give bytes to the parser; False if they are not HTTP."""
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:  # "A server MAY ignore a received Upgrade" (RFC 9110, section 7.8)
-            self._ignore_upgrade()
-        except httptools.HttpParserError as error:
-            if not self._complete:  # else the error is in what follows a chunked body
-                self._refuse(HTTPStatus.BAD_REQUEST, f"This is not an HTTP request: {str(error)[:100]}.")
-            self._surplus = True
-        return not self._malformed
+    def _start(self, head: Head) -> None:
+        """Give a request to the app, in a task of its own."""
+        self._head, self._close = head, not head.keep_alive
+        if head.has_body:
+            expected = head.version == "1.1" and head.headers.get("expect", "").lower() == "100-continue"
+            self._body = Body(self, head.length, expected=expected)
+        self._task = self._loop.create_task(self._serve(self._app.request(self, head, self._body)))
 
-    def _ignore_upgrade(self) -> None:
-        """Go on with HTTP/1.1. The parser took the body, if there is one, for another protocol."""
-        self._parser = httptools.HttpRequestParser(self)
-        framing = [f"{n.decode()}: {v.decode()}\r\n" for n, v in self._fields if n.lower() in _FRAMING]
-        if framing and self._left is None:
-            self._complete = False
-            self._parser.feed_data(f"POST / HTTP/1.1\r\n{''.join(framing)}\r\n".encode())
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._surplus = self._complete
-        self._begun = True
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the target."""
-        if not self._headers_done:
-            self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; a trailer is dropped."""
-        if not self._headers_done:
-            self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """The end of the head."""
-        if not self._headers_done:
-            self._headers_done = True
-            parser = self._parser
-            self._method, self._version = parser.get_method(), parser.get_http_version()
-            self._close = not parser.should_keep_alive()
-
-    def on_body(self, data: bytes) -> None:
-        """Content of the body."""
-        if self._body is not None and not self._complete:
-            self._body.feed(data)
-
-    def on_message_complete(self) -> None:
-        """The end of the request."""
-        self._complete = True
-
-    def _start(self) -> None:
-        """Start to work on the request whose head is complete."""
-        fields = self._fields
-        if fields != self._known:
-            self._known, self._headers = fields, _headers(fields)
-        headers = self._headers
-        if problem := self._problem(headers):
-            self._refuse(HTTPStatus.BAD_REQUEST, problem)
-            return
-        body = None
-        if not self._complete:
-            length = headers.get("content-length")
-            self._left = int(length) if length is not None else None
-            expected = self._version == "1.1" and headers.get("expect", "").lower() == "100-continue"
-            body = self._body = Body(self, self._left, expected=expected)
-        target = self._target.decode("utf-8", "surrogateescape")
-        self._request = request = self._app.request(self, self._method.decode(), target, headers, body)
-        self._task = self._loop.create_task(self._serve(request))
-
-    def _problem(self, headers: dict[str, str]) -> str | None:
-        """What is wrong with a head that the parser takes, if anything."""
-        if self._version not in {"1.1", "1.0"}:
-            return "The server speaks HTTP/1.1."
-        if self._version == "1.1" and "," in headers.get("host", ","):
-            return "A request of HTTP/1.1 must have one header Host."
-        if not self._complete and headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
-            return "The only Transfer-Encoding that the server takes is chunked."
-        return None
-
-    def _feed_body(self, body: Body, data: bytes) -> bytes:
-        """Parse a piece of the body. Returns what follows the body."""
-        received = body.received
-        if self._left is None:
-            piece, rest = data, b""
-        else:
-            piece, rest = data[: self._left], data[self._left :]
-            self._left -= len(piece)
-        if not self._parse(piece):
-            body.fail(ClientGone())
-            return b""
-        if self._complete:
+    def _read_body(self, body: Body, data: bytes) -> bytes:
+        content, complete, data = self._reader.body(data)
+        for piece in content:
+            body.feed(piece)
+        if complete:
             self._body = None
-            self._close = self._close or self._surplus
+            self._close = self._close or self._reader.surplus
             body.end()
             if self._task is None:
                 self._next()
-        elif self._left == 0:
-            self._refuse(HTTPStatus.BAD_REQUEST, "The end of the body is unclear.")
-            body.fail(ClientGone())
-        elif body.received == received:
-            self._fruitless += len(piece)
-            if self._fruitless > HEAD_LIMIT:
-                self._refuse(HTTPStatus.BAD_REQUEST, "The chunks have too little content.")
-                body.fail(ClientGone())
-        else:
-            self._fruitless = 0
-        return rest
+        return data
 
     # --- responding ------------------------------------------------------------------------------------------------
 
@@ -349,9 +212,8 @@ class Connection(asyncio.Protocol):
             await self._app.respond(request)
         except (ClientGone, ConnectionError):
             self._close = True
-            if self._malformed:
-                self._request = None
-                self._refuse(HTTPStatus.BAD_REQUEST, "The body of the request is malformed.")
+            if self._malformed is not None:
+                self._refuse(self._malformed)
         except asyncio.CancelledError:
             self._abort()
             raise
@@ -359,43 +221,41 @@ class Connection(asyncio.Protocol):
             log.exception("internal error")
             self._abort()
         self._task = None
-        if self._body is not None and not self._half:  # the rest of what was refused, or is not HTTP
+        if self._body is None or self._half:
+            self._next()
+        else:  # the rest of what was refused
             self._body.drop()
             self._linger()
-        else:
-            self._next()
 
     def _next(self) -> None:
         """Go on to the next request, or close the connection."""
-        self._request = None
-        self._begun = self._headers_done = self._complete = False
-        self._fields, self._target = [], b""
-        self._head = self._fruitless = 0
+        self._head = None
         if self._close or (self._half and not self._pending):
             self._shut()
             return
         self._wait(HEADERS_SECONDS)
-        pending, self._pending = self._pending, b""
-        self.data_received(pending)
+        if self._pending:
+            pending, self._pending = self._pending, b""
+            self.data_received(pending)
         if not self._pending:
             self.resume()
 
-    async def send(self, request: Request, response: Response, headers: str, *, close: bool) -> None:
+    async def send(self, request: Request, response: Response, headers: str) -> None:
         """Send a response; ``headers`` are lines for its head. Raises ClientGone if the client left."""
-        if self.transport is None:
+        if self.transport is None or self._head is None:
             raise ClientGone
-        self._close = close = close or self._close
-        if close:
+        # A client that got no 100 Continue may send its body or not, so the connection can't be used again.
+        self._close = self._close or self._app.draining or (request.body is not None and request.body.withheld)
+        if self._close:
             headers += "Connection: close\r\n"
-        elif self._version == "1.0":
+        elif self._head.version == "1.0":
             headers += "Connection: keep-alive\r\n"
         head = response.head(headers)
         if request.method == "HEAD":
             self.transport.write(head)
-        elif response.content is None:
-            self.transport.write(head + response.body)
-        else:
-            self.transport.write(head)
+            return
+        self.transport.write(head + response.body)
+        if response.content is not None:
             try:
                 await response.content.send(self)
             except BaseException:
@@ -414,20 +274,18 @@ class Connection(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             raise ClientGone
 
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answer what is not HTTP, and read nothing more."""
-        self._malformed = True
-        if self._request is None and self.transport is not None:
-            body = encode(Errors([ErrorItem(BadRequest.code, message)]))
-            response = Response(body, status=status, content_type="application/json")
+    def _refuse(self, error: Malformed) -> None:
+        """Respond to what is not a request, and read nothing more."""
+        if self.transport is not None and not self.transport.is_closing():
+            body = encode(Errors([ErrorItem(BadRequest.code, error.message)]))
+            response = Response(body, status=error.status, content_type="application/json")
             self.transport.write(response.head("Server: polly\r\nConnection: close\r\n") + body)
             self._linger()
-        self._close = True
 
     def _linger(self) -> None:
         """Drop what the client still sends: closing the connection meanwhile could lose the response."""
         self._wait(LINGER_SECONDS)
-        if (self._close or self._malformed) and self.transport is not None and self.transport.can_write_eof():
+        if self._close and self.transport is not None and self.transport.can_write_eof():
             self.transport.write_eof()
 
     def _shut(self) -> None:
@@ -442,7 +300,7 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close the connection if no request is in progress."""
-        if self._request is None:
+        if self._head is None:
             self._shut()
 
     async def stop(self) -> None:
@@ -451,15 +309,6 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
             await asyncio.wait([self._task])
         self._abort()
-
-
-def _headers(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by their names in lower case. Values of one name are joined (RFC 9110, section 5.3)."""
-    headers: dict[str, str] = {}
-    for raw, value in fields:
-        name, text = raw.decode().lower(), value.decode("utf-8", "surrogateescape")
-        headers[name] = f"{headers[name]}, {text}" if name in headers else text
-    return headers
 
 
 class HttpServer:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from polly_dockers.context import Context
     from polly_dockers.web.connection import Connection
     from polly_dockers.web.memory import Held, Room
+    from polly_dockers.web.reader import Head
     from polly_dockers.web.response import Response
 
 T = TypeVar("T")
@@ -54,20 +55,13 @@ class Request:
     )
 
     def __init__(
-        self,
-        connection: Connection,
-        method: str,
-        target: str,
-        headers: dict[str, str],
-        body: Body | None,
-        context: Context,
-        room: Room,
-        request_id: str,
+        self, connection: Connection, head: Head, body: Body | None, context: Context, room: Room, request_id: str
     ) -> None:
-        """``target`` is as the client sent it; names in ``headers`` are in lower case; ``body`` is None for none."""
+        """``body`` is None if the request has none."""
         self.connection = connection
-        self.method = method
-        self.headers = headers
+        self.method = head.method
+        self.headers = head.headers
+        """By their names in lower case."""
         self.body = body
         self.context = context
         self._room = room
@@ -80,6 +74,7 @@ class Request:
         """The authentication schemes that this address of /api/v1 accepts."""
         self.user_id: int | None = None
         """The signed-in user, for the log."""
+        target = head.target
         if target[:1] != "/" or not target.isascii():
             target = _ABSOLUTE.sub("", _text(target))
         self.path, _, self.query_string = target.partition("?")

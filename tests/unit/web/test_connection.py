@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polly_dockers.errors import ClientGone
-from polly_dockers.web import connection as module
 from polly_dockers.web.connection import Connection, HttpServer
 from polly_dockers.web.memory import Room
+from polly_dockers.web.reader import HEAD_LIMIT
 from polly_dockers.web.request import Request
 from polly_dockers.web.response import Response
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from polly_dockers.context import Context
     from polly_dockers.web.app import App
     from polly_dockers.web.body import Body
+    from polly_dockers.web.reader import Head
 
 
 class Echo:
     """An app that answers each request with its method, its target and the digest of its body."""
 
     stalled_seconds = 60.0
+    draining = False
 
     def __init__(self) -> None:
         self.reads = True
         self.seen: list[Request] = []
         self._room = Room(1 << 20)
 
-    def request(
-        self, made: Connection, method: str, target: str, headers: dict[str, str], body: Body | None
-    ) -> Request:
+    def request(self, made: Connection, head: Head, body: Body | None) -> Request:
         """A request of no registry."""
-        return Request(made, method, target, headers, body, cast("Context", None), self._room, "1")
+        return Request(made, head, body, cast("Context", None), self._room, "1")
 
     async def respond(self, request: Request) -> None:
         """Answer it."""
@@ -47,7 +47,7 @@ class Echo:
             async for piece in request.stream():
                 content += piece
         answer = f"{request.method} {request.path} {hashlib.sha256(content).hexdigest()}\n"
-        await request.connection.send(request, Response(answer.encode()), "", close=False)
+        await request.connection.send(request, Response(answer.encode()), "")
 
 
 class Wire(asyncio.Transport):
@@ -212,8 +212,8 @@ async def test_a_request_inside_of_a_body() -> None:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"NONSENSE /a HTTP/1.1\r\nHost: a\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
-        b"GET /" + b"a" * module.HEAD_LIMIT + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET /a HTTP/1.1\r\nHost: a\r\n" + b"X: b\r\n" * (module.HEAD_LIMIT // 6) + b"\r\n",
+        b"GET /" + b"a" * HEAD_LIMIT + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\n" + b"X: b\r\n" * (HEAD_LIMIT // 6) + b"\r\n",
     ],
 )
 async def test_what_readers_could_understand_differently(request_: bytes) -> None:
@@ -290,7 +290,7 @@ async def test_pieces_without_content_are_bounded() -> None:
     head = b"PATCH /c HTTP/1.1\r\nHost: polly\r\nTransfer-Encoding: chunked\r\n\r\n"
     for endless in (b"1;", b"0\r\nTrailer: "):
         client = Client()
-        await client.send(head, endless, *[b"x" * 1000] * (module.HEAD_LIMIT // 1000 + 2))
+        await client.send(head, endless, *[b"x" * 1000] * (HEAD_LIMIT // 1000 + 2))
         assert client.wire.ended
         assert client.answers()[-1].startswith(b'{"errors"')
         client.leave()
