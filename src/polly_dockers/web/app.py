@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
     from polly_dockers.context import Context
     from polly_dockers.web.body import Body
-    from polly_dockers.web.connection import Connection
+    from polly_dockers.web.client import Client
     from polly_dockers.web.metrics import Counts
     from polly_dockers.web.reader import Head
 
     Handler = Callable[[Request], Awaitable[Response]]
+    Send = Callable[[Request, Response, str], Awaitable[None]]
 
 log: Final = structlog.get_logger("polly.request")
 
@@ -66,12 +67,14 @@ class App:
         self._plain = not (config.metrics_listen or config.public_url or config.trusted_proxies)
         """Whether no setting suggests a proxy before the server. Then clients on this machine may read /metrics."""
 
-    def request(self, connection: Connection, head: Head, body: Body | None) -> Request:
+    def request(self, client: Client, head: Head, body: Body | None) -> Request:
         """A request that a connection has read."""
-        return Request(connection, head, body, self._context, self.room, f"{self._ids}{next(self._numbers):08x}")
+        return Request(client, head, body, self._context, self.room, f"{self._ids}{next(self._numbers):08x}")
 
-    async def respond(self, request: Request) -> None:
-        """Call the handler, send its response, and record the result. Errors become error responses.
+    async def respond(self, request: Request, send: Send) -> None:
+        """Call the handler, have its response sent with more header lines, and record the result.
+
+        Errors become error responses.
 
         Raises ClientGone or ConnectionError if the client left.
         """
@@ -82,7 +85,7 @@ class App:
         try:
             response = await self._handle(request, handler)
             content = response.content
-            await request.connection.send(request, response, f"{_COMMON}X-Request-Id: {request.id}\r\n")
+            await send(request, response, f"{_COMMON}X-Request-Id: {request.id}\r\n")
             status, sent = response.status, response.length
         except asyncio.CancelledError:
             status = CANCELLED
@@ -207,7 +210,7 @@ async def _alive(request: Request) -> Response:
 
 def _is_local(request: Request) -> bool:
     """Whether the client is on this machine, and no proxy passed the request on."""
-    transport = request.connection.transport
+    transport = request.client.transport
     peer = transport.get_extra_info("peername") if transport is not None else None
     local = isinstance(peer, tuple) and addresses.is_loopback(peer[0])
     return local and not any(header in request.headers for header in _FORWARDED)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from polly_dockers.blobs.store import Blob
-    from polly_dockers.web.connection import Connection
+    from polly_dockers.web.client import Client
     from polly_dockers.web.ranges import Part, Parts
     from polly_dockers.web.request import Request
 
@@ -56,10 +56,10 @@ class BlobContent:
         self._blob = blob
         self._wanted = wanted
 
-    async def send(self, connection: Connection) -> None:
+    async def send(self, client: Client) -> None:
         """Send the parts. Raises ClientGone if the client left, and after a failure, which is logged."""
         try:
-            await self._send(connection)
+            await self._send(client)
         except (ClientGone, ConnectionError, asyncio.CancelledError):
             raise
         except TimeoutError as error:  # the client does not read
@@ -68,8 +68,8 @@ class BlobContent:
             log.exception("a blob was not sent to its end", request_id=self._request.id)
             raise ClientGone from error
 
-    async def _send(self, connection: Connection) -> None:
-        transport, blob = connection.transport, self._blob
+    async def _send(self, client: Client) -> None:
+        transport, blob = client.transport, self._blob
         if transport is None:
             raise ClientGone
         fd = blob.fileno() if transport.get_extra_info("sslcontext") is None else None
@@ -77,16 +77,16 @@ class BlobContent:
         async for group in in_turn(self._wanted.parts):
             part = group[0]
             if part.count <= SMALL:
-                connection.write(await _read(blob, group))
-                await connection.drain()
+                client.write(await _read(blob, group))
+                await client.drain()
                 continue
             if part.head:
-                connection.write(part.head)
+                client.write(part.head)
             if fd is not None:
                 await by_kernel(transport, blob, fd, part.offset, part.count, stalled)
             else:
-                await _by_pieces(connection, blob, part.offset, part.count)
-        connection.write(self._wanted.end)
+                await _by_pieces(client, blob, part.offset, part.count)
+        client.write(self._wanted.end)
 
     def close(self) -> None:
         """Close the blob."""
@@ -126,13 +126,13 @@ async def _read(blob: Blob, group: Sequence[Part]) -> bytes:
     return b"".join(piece for part in group for piece in (part.head, data[part.offset - first : _end(part) - first]))
 
 
-async def _by_pieces(connection: Connection, blob: Blob, offset: int, count: int) -> None:
+async def _by_pieces(client: Client, blob: Blob, offset: int, count: int) -> None:
     while count:
         piece = await blob.read(offset, min(PIECE, count))
         if not piece:
             raise BlobMissing(_SHORT)
-        connection.write(piece)
-        await connection.drain()
+        client.write(piece)
+        await client.drain()
         offset += len(piece)
         count -= len(piece)
 

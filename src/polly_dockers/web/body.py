@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from polly_dockers.errors import ClientGone, RequestTimeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from polly_dockers.web.client import Client
 
 READ_BUFFER: Final = 256 << 10
 """Bytes of a body that wait in memory before the connection stops reading."""
@@ -21,22 +23,6 @@ PROGRESS_BYTES: Final = 64 << 10
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Source(Protocol):
-    """The connection that a body arrives on."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
-        ...
-
-    def pause(self) -> None:
-        """Stop reading from the client."""
-        ...
-
-    def resume(self) -> None:
-        """Go on reading from the client."""
-        ...
-
-
 class Body:
     """The body of one request, as ``registry.uploads.Body`` wants it.
 
@@ -44,13 +30,13 @@ class Body:
     """
 
     __slots__ = (
-        *("_checked", "_expected", "_failure", "_large", "_loop", "_small", "_source", "_timer", "_waiter", "_waiting"),
+        *("_checked", "_expected", "_failure", "_large", "_loop", "_small", "_client", "_timer", "_waiter", "_waiting"),
         *("complete", "dropped", "length", "received", "wanted"),
     )
 
-    def __init__(self, source: Source, length: int | None, *, expected: bool = False) -> None:
+    def __init__(self, client: Client, length: int | None, *, expected: bool = False) -> None:
         """``length``: of Content-Length; None for chunks. ``expected``: the client waits for 100 Continue."""
-        self._source = source
+        self._client = client
         self._loop = asyncio.get_running_loop()
         self._expected = expected
         self.length = length
@@ -85,7 +71,7 @@ class Body:
                 self._large.append(bytes(self._small))
                 self._small = bytearray()
         if self._waiting > READ_BUFFER:
-            self._source.pause()
+            self._client.pause()
         if self._large:
             self._wake()
 
@@ -104,7 +90,7 @@ class Body:
         self.dropped = True
         self._large, self._small, self._waiting = [], bytearray(), 0
         self._stop_timer()
-        self._source.resume()
+        self._client.resume()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -122,13 +108,13 @@ class Body:
         """
         self.wanted = True
         if self._expected and not self.received:
-            self._source.write(CONTINUE)
+            self._client.write(CONTINUE)
         try:
             while True:
                 while self._large:
                     pieces, self._large = self._large, []
                     self._waiting -= sum(map(len, pieces))
-                    self._source.resume()
+                    self._client.resume()
                     for piece in pieces:
                         yield piece
                 if self.complete or self._failure is not None:

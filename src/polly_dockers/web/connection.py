@@ -209,7 +209,7 @@ class Connection(asyncio.Protocol):
     async def _serve(self, request: Request) -> None:
         """Have the request answered, and go on to the next one."""
         try:
-            await self._app.respond(request)
+            await self._app.respond(request, self.send)
         except (ClientGone, ConnectionError):
             self._close = True
             if self._malformed is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from polly_dockers.web.connection import Connection
+    from polly_dockers.web.client import Client
 
 SMALL: Final = 64 << 10
 """Bytes of a response or body that each connection may use uncounted. Larger ones count and are sent in pieces."""
@@ -114,11 +114,11 @@ class HeldContent:
         self._held = held
         self._length = length
 
-    async def send(self, connection: Connection) -> None:
+    async def send(self, client: Client) -> None:
         """Write PORTION bytes at a time. Raises ClientGone if the client left, or others needed the memory."""
         for at in range(0, self._length, PORTION):
-            connection.write(self._held.part(at, PORTION))
-            await connection.drain()
+            client.write(self._held.part(at, PORTION))
+            await client.drain()
 
     def close(self) -> None:
         """Free the memory."""

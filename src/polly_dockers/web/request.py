@@ -18,7 +18,7 @@ from polly_dockers.web.memory import SMALL, HeldContent, hang_up
 
 if TYPE_CHECKING:
     from polly_dockers.context import Context
-    from polly_dockers.web.connection import Connection
+    from polly_dockers.web.client import Client
     from polly_dockers.web.memory import Held, Room
     from polly_dockers.web.reader import Head
     from polly_dockers.web.response import Response
@@ -50,15 +50,15 @@ class Request:
     """A request, and what is known about it before a handler runs."""
 
     __slots__ = (
-        *("_queries", "_room", "body", "connection", "context", "headers", "held", "id", "kind", "method"),
+        *("_queries", "_room", "body", "client", "context", "headers", "held", "id", "kind", "method"),
         *("path", "query_string", "schemes", "user_id"),
     )
 
     def __init__(
-        self, connection: Connection, head: Head, body: Body | None, context: Context, room: Room, request_id: str
+        self, client: Client, head: Head, body: Body | None, context: Context, room: Room, request_id: str
     ) -> None:
         """``body`` is None if the request has none."""
-        self.connection = connection
+        self.client = client
         self.method = head.method
         self.headers = head.headers
         """By their names in lower case."""
@@ -128,7 +128,7 @@ class Request:
         """The client's address: that of the peer, or what a trusted proxy reports."""
         proxies = self.context.config.trusted_proxies
         forwarded = (self.headers.get("x-forwarded-for", ""),) if proxies else ()
-        return addresses.client(self.connection.remote, forwarded, proxies)
+        return addresses.client(self.client.remote, forwarded, proxies)
 
     @property
     def base(self) -> str:
@@ -146,13 +146,13 @@ class Request:
     def stream(self) -> Body:
         """The body as a stream of pieces. It may be empty."""
         if self.body is None:
-            self.body = Body(self.connection, 0)
+            self.body = Body(self.client, 0)
             self.body.end()
         return self.body
 
     def hold(self) -> Held:
         """Start to count the memory that this request uses."""
-        self.held = self._room.hold(self.address, lambda: hang_up(self.connection.transport))
+        self.held = self._room.hold(self.address, lambda: hang_up(self.client.transport))
         return self.held
 
     def keep(self, response: Response) -> None:

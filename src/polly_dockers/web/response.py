@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from polly_dockers.web.connection import Connection
+    from polly_dockers.web.client import Client
 
 PLAIN: Final = "application/octet-stream"
 
@@ -22,8 +22,8 @@ _EMPTY: Final = frozenset({204, 304})
 class Content(Protocol):
     """A body that is not in memory."""
 
-    async def send(self, connection: Connection) -> None:
-        """Write it to the connection. Raises ClientGone if the client left."""
+    async def send(self, client: Client) -> None:
+        """Write it to the client. Raises ClientGone if the client left."""
         ...
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ class Sender:
     """A client that sends a body, and what has been taken of it."""
 
     def __init__(self, *, expected: bool = False) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.remote: str | None = None
         self.body = Body(self, None, expected=expected)
         self.pieces: list[bytes] = []
         self.written = b""
@@ -24,6 +26,9 @@ class Sender:
     def write(self, data: bytes) -> None:
         """What the server sends."""
         self.written += data
+
+    async def drain(self) -> None:
+        """Everything is taken at once."""
 
     def pause(self) -> None:
         """The server takes no more for now."""

@@ -19,7 +19,7 @@ from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     from polly_dockers.context import Context
-    from polly_dockers.web.app import App
+    from polly_dockers.web.app import App, Send
     from polly_dockers.web.body import Body
     from polly_dockers.web.reader import Head
 
@@ -39,7 +39,7 @@ class Echo:
         """A request of no registry."""
         return Request(made, head, body, cast("Context", None), self._room, "1")
 
-    async def respond(self, request: Request) -> None:
+    async def respond(self, request: Request, send: Send) -> None:
         """Answer it."""
         self.seen.append(request)
         content = b""
@@ -47,7 +47,7 @@ class Echo:
             async for piece in request.stream():
                 content += piece
         answer = f"{request.method} {request.path} {hashlib.sha256(content).hexdigest()}\n"
-        await request.connection.send(request, Response(answer.encode()), "")
+        await send(request, Response(answer.encode()), "")
 
 
 class Wire(asyncio.Transport):
@@ -301,9 +301,9 @@ async def test_requests_that_wait_are_bounded() -> None:
     client = Client()
     go = asyncio.Event()
 
-    async def respond(request: Request) -> None:
+    async def respond(request: Request, send: Send) -> None:
         await go.wait()
-        await Echo.respond(client.app, request)
+        await Echo.respond(client.app, request, send)
 
     cast("Any", client.app).respond = respond
     client.connection.data_received(GET * 1000)
@@ -323,7 +323,7 @@ async def test_a_body_that_is_cut_short() -> None:
         client = Client()
         failures: list[BaseException] = []
 
-        async def respond(request: Request, failures: list[BaseException] = failures) -> None:
+        async def respond(request: Request, _send: Send, failures: list[BaseException] = failures) -> None:
             try:
                 async for _ in request.stream():
                     pass

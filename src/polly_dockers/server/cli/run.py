@@ -74,7 +74,7 @@ def run_server(
     variable, the variable over the file.
     """
     settings = config.load(options, os.environ, config_file)
-    from polly_dockers.server import startup  # noqa: PLC0415 - gunicorn and aiohttp are for this command alone
+    from polly_dockers.server import startup  # noqa: PLC0415 - gunicorn and uvloop are for this command alone
 
     password = None
     if demo:
