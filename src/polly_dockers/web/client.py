@@ -13,8 +13,8 @@ class Client(Protocol):
 
     transport: asyncio.Transport | None
     """The connection; None after it was lost."""
-    remote: str | None
-    """The address of the peer."""
+    remote: str
+    """The address of the peer, as ``addresses.client`` writes it."""
 
     def write(self, data: bytes) -> None:
         """Send bytes; they wait in memory until the client reads them."""

@@ -10,6 +10,7 @@ import structlog
 
 from polly_dockers.api_types import ErrorItem, Errors, encode
 from polly_dockers.errors import BadRequest, ClientGone
+from polly_dockers.system import addresses
 from polly_dockers.web.body import PROGRESS_BYTES, Body
 from polly_dockers.web.memory import hang_up
 from polly_dockers.web.reader import Malformed, Reader
@@ -46,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._reader = Reader()
         self.transport: asyncio.Transport | None = None
         """The connection; None after it was lost."""
-        self.remote: str | None = None
+        self.remote = addresses.UNKNOWN
         """The address of the peer."""
         self._head: Head | None = None
         """The head of the request that has no complete response yet, or whose body is still arriving."""
@@ -78,7 +79,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=1, low=0)  # writing is paused while anything is left unsent
         peer = transport.get_extra_info("peername")
-        self.remote = str(peer[0]) if isinstance(peer, tuple) else None
+        self.remote = addresses.client(str(peer[0]) if isinstance(peer, tuple) else None, (), ())
         self._server.connections.add(self)
         self._wait(HEADERS_SECONDS)
         self._timer = self._loop.call_later(HEADERS_SECONDS, self._check_deadline)

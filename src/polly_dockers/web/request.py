@@ -127,8 +127,9 @@ class Request:
     def address(self) -> str:
         """The client's address: that of the peer, or what a trusted proxy reports."""
         proxies = self.context.config.trusted_proxies
-        forwarded = (self.headers.get("x-forwarded-for", ""),) if proxies else ()
-        return addresses.client(self.client.remote, forwarded, proxies)
+        if not proxies:
+            return self.client.remote
+        return addresses.client(self.client.remote, (self.headers.get("x-forwarded-for", ""),), proxies)
 
     @property
     def base(self) -> str:

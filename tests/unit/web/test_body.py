@@ -16,7 +16,7 @@ class Sender:
 
     def __init__(self, *, expected: bool = False) -> None:
         self.transport: asyncio.Transport | None = None
-        self.remote: str | None = None
+        self.remote = "203.0.113.1"
         self.body = Body(self, None, expected=expected)
         self.pieces: list[bytes] = []
         self.written = b""
