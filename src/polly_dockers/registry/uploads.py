@@ -82,7 +82,9 @@ def _find_for_push(connection: Connection, context: Context, actor: Actor, name:
 def require_or_create(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted:
     """The repository, if the caller may push to it. It is created if the organisation has create-on-push."""
     found = _find_for_push(connection, context, actor, name)
-    if isinstance(found, Absent) and found.create_on_push:
+    if isinstance(found, Permitted):
+        return found
+    if found.create_on_push:
         check_length(context.config.registry, name)
         db.repositories.add(
             connection,
