@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 MAX_CANDIDATES: Final = 10
 """Digests that an error lists if they all begin with the digits that were given."""
 
+NAMED: Final = 20
+"""Tags of a deleted commit that its entry in the audit log names, at most: pages of the log must stay small."""
+
 
 # --- deleting over the registry protocol -----------------------------------------------------------------------------
 
@@ -188,7 +191,8 @@ def move_to_trash(connection: Connection, actor: Actor, permitted: Permitted, re
     if isinstance(reference, Digest):
         item = _move_manifest(connection, permitted, reference)
         path = f"{permitted.name}@{reference}"
-        detail = f"with the tags {' '.join(item.tags)}" if item.tags else ""
+        rest = f" and {len(item.tags) - NAMED} more" if len(item.tags) > NAMED else ""
+        detail = f"with the tags {' '.join(item.tags[:NAMED])}{rest}" if item.tags else ""
     else:
         item = _move_tag(connection, permitted, reference)
         path, detail = f"{permitted.name}:{reference}", ""

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy
 
+from polly_dockers.db import schema
 from polly_dockers.errors import (
     BlobUnknown,
     Denied,
@@ -271,6 +273,16 @@ async def test_only_an_admin_deletes(context: Context, actor: Actor) -> None:
     await delete(context, tag="v1")
     with pytest.raises(Denied):
         await restore(context, actor, tag="v1")
+
+
+async def test_the_audit_log_names_few_tags(context: Context) -> None:
+    """An image may have thousands of tags, and a page of the log is read on the event loop."""
+    names = [f"t{number:02}" for number in range(deletion.NAMED + 5)]
+    await push_image(context, made := image(), *names)
+    assert (await delete(context, commit=made.digest)).tags == tuple(names)
+    query = sqlalchemy.select(schema.audit.c.detail).where(schema.audit.c.event == "delete")
+    detail = await context.database.read(lambda connection: connection.execute(query).scalar_one())
+    assert detail == f"with the tags {' '.join(names[: deletion.NAMED])} and 5 more"
 
 
 async def test_a_server_may_forbid_deleting(open_context: Callable[..., Awaitable[Context]]) -> None:
