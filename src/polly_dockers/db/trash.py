@@ -38,6 +38,8 @@ TAG: Final = "tag"
 COMMIT: Final = "commit"
 REPOSITORY: Final = "repository"
 ORGANISATION: Final = "organisation"
+TAGS_ROOM: Final = 256 << 10
+"""Bytes of tags on a page of the trash, at most, unless its only item has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,9 @@ def page(
     query = _ITEMS.where(mine, trash.c.purging_at.is_(None))
     if after is not None:
         query = query.where(trash.c.id < after)
-    rows, more = paging.fetch(connection, query.order_by(trash.c.id.desc()), limit, lambda row: len(row.tags))
+    rows, more = paging.fetch(
+        connection, query.order_by(trash.c.id.desc()), limit, lambda row: len(row.tags), TAGS_ROOM
+    )
     # An index answers each of these two queries; a single query would read every row of the trash.
     total = connection.execute(select(func.count()).select_from(trash).where(mine)).scalar_one()
     purging = connection.execute(select(trash.c.organisation_id).where(trash.c.purging_at.is_not(None)))

@@ -140,6 +140,15 @@ def test_a_refused_pull_reads_few_rows(connection: Connection, place: int | None
     assert cost(connection, ask) < ITEMS // PART
 
 
+def test_a_page_of_the_trash_has_few_tags(connection: Connection) -> None:
+    """A page ends where its tags have 256 KiB, because all of them are read on the event loop; none is left out."""
+    connection.execute(update(trash).values(tags="other " * 20_000))
+    number = connection.execute(select(trash.c.organisation_id).limit(1)).scalar_one()
+    found, after, total = db.trash.page(connection, number, limit=100, after=None)
+    assert (len(found), total) == (2, ITEMS)
+    assert after == found[-1].id
+
+
 def test_what_is_being_purged_is_found_at_once(connection: Connection) -> None:
     """Each run of the collector asks for it, on the event loop: only these rows are read."""
     claimed = list(connection.execute(select(trash.c.id).order_by(trash.c.id.desc()).limit(3)).scalars())
