@@ -20,6 +20,7 @@ from polly_dockers.db.schema import (
     commits,
     manifest_blobs,
     manifest_children,
+    manifest_missing,
     manifests,
     organisations,
     repository_blobs,
@@ -257,21 +258,28 @@ def purge_repository(connection: Connection, item: Item, repository_id: int, gra
     """Delete a part of a repository that is claimed, or whose organisation is; None when all of it is deleted."""
     if not _may_purge(connection, item, repository_id):
         return None
-    for table in (tags, commits, tag_totals, repository_deltas):
-        if _some(connection, table, table.c.repository_id == repository_id):
-            return Collected(BATCH)
     mine = select(manifests.c.id).where(manifests.c.repository_id == repository_id)
-    if _some(connection, manifest_children, manifest_children.c.manifest_id.in_(mine)):
-        return Collected(BATCH)
-    if _some(connection, manifests, manifests.c.repository_id == repository_id):
+    parts = (
+        *((table, table.c.repository_id == repository_id) for table in (tags, commits, tag_totals, repository_deltas)),
+        *((table, table.c.manifest_id.in_(mine)) for table in (manifest_children, manifest_blobs, manifest_missing)),
+        (manifests, manifests.c.repository_id == repository_id),
+    )
+    if any(_some(connection, table, condition) for table, condition in parts):
         return Collected(BATCH)
     query = select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
     rows = connection.execute(query.where(repository_blobs.c.repository_id == repository_id).limit(BATCH)).all()
     if rows:
         return _collect(connection, BATCH, [(row.repository_id, row.blob_id) for row in rows], grace)
-    in_trash = select(schema.trash.c.id).where(schema.trash.c.repository_id == repository_id)
-    for own in connection.execute(in_trash).scalars().all():
+    in_trash = select(schema.trash.c.id).where(
+        schema.trash.c.repository_id == repository_id, schema.trash.c.id != item.id
+    )
+    inside = connection.execute(in_trash.limit(BATCH)).scalars().all()
+    for own in inside:
         trash.delete_item(connection, own)
+    if inside:
+        return Collected(BATCH)
+    if item.repository_id == repository_id:
+        trash.delete_item(connection, item.id)
     connection.execute(delete(schema.repositories).where(schema.repositories.c.id == repository_id))
     return None
 

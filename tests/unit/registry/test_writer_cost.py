@@ -6,25 +6,28 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from polly_dockers import db
 from polly_dockers.db import schema, total_sizes
 from polly_dockers.errors import Denied, ManifestBlobUnknown
-from polly_dockers.registry import repositories
+from polly_dockers.registry import deletion, repositories
 from support.use_cases import (
     ADMIN,
     NAME,
     ORG,
+    READER,
+    collect,
     commits,
     create,
     delete,
+    pull_manifest,
     push_blob,
     push_image,
     push_manifest,
     restore,
 )
-from support.wire_client import CONFIG, OCI_INDEX, descriptor, dumps, image
+from support.wire_client import CONFIG, OCI_INDEX, descriptor, dumps, image, sha256
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from polly_dockers.context import Context
+    from support.use_cases import Clock
 
 pytestmark = pytest.mark.usefixtures("repository")
 
@@ -277,3 +281,103 @@ async def test_an_image_has_a_limited_number_of_tags(context: Context, monkeypat
         await push_manifest(context, made, "c", media_type=OCI_INDEX)
     await push_manifest(context, made, "b", media_type=OCI_INDEX)
     assert {each.tag for each in await commits(context)} == {"a", "b"}
+
+
+PARTS = 7
+
+
+@pytest.mark.parametrize("by", ["tag", "commit"])
+async def test_a_large_restore_takes_several_transactions(
+    context: Context, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """An index comes back with all of its images and their tags, a few in each transaction, others' writes between."""
+    monkeypatch.setattr(db.restore, "PORTION", 3)
+    await allow_sparse(context)
+    leaves = [await push_index(context, note=number, tags=[f"t{number}"]) for number in range(PARTS)]
+    inner = await push_index(context, *leaves[:5], note="inner")
+    top = await push_index(context, inner, *leaves, note="top", tags=["top"])
+    await push_manifest(context, leaves[0], "v1", media_type=OCI_INDEX)
+    await delete(context, commit=sha256(top))
+    for each in (inner, *leaves):
+        await delete(context, commit=sha256(each))
+    async with statements(context) as found:
+        if by == "tag":
+            await restore(context, tag="top")
+        else:
+            await restore(context, commit=sha256(top))
+    transactions = "\n".join(found).split("BEGIN IMMEDIATE")
+    assert [each.count("DELETE FROM trash") for each in transactions if "DELETE FROM trash" in each] == [3, 3, 3]
+    items, _, _ = await deletion.page(context, READER, ORG, limit=10, after=None)
+    assert items == []
+    for each in (top, inner, *leaves):
+        assert await pull_manifest(context, sha256(each)) == each
+    active = {each.tag for each in await commits(context) if each.active}
+    assert active == {"top", "v1", *(f"t{number}" for number in range(PARTS))}
+
+
+async def test_a_group_that_names_itself_is_restored(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A referrer that also holds its subject, taken by a policy, comes back with it once."""
+    monkeypatch.setattr(db.restore, "PORTION", 1)
+    await allow_sparse(context)
+    subject = await push_index(context, note="subject")
+    both = dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [descriptor(subject, OCI_INDEX)],
+            "subject": descriptor(subject, OCI_INDEX),
+        }
+    )
+    await push_manifest(context, both, media_type=OCI_INDEX)
+    for each in (both, subject):
+        await delete(context, commit=sha256(each))
+
+    def taken(connection: Connection) -> None:
+        connection.execute(update(schema.trash).values(by_policy=1))
+
+    await context.database.write(taken)
+    await restore(context, commit=sha256(subject))
+    for each in (subject, both):
+        assert await pull_manifest(context, sha256(each)) == each
+
+
+async def test_a_repository_is_purged_in_small_steps(
+    context: Context, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No transaction of its purge deletes many rows: not of what manifests name, and not of the trash."""
+    monkeypatch.setattr(db.garbage, "BATCH", 5)
+    await allow_sparse(context)
+    missing = [index(note=f"missing {number}") for number in range(20)]
+    leaves = [await push_index(context, note=number, tags=[f"t{number}"]) for number in range(20)]
+    await push_index(context, *leaves, *missing)
+    layers = [await push_layer(context, number) for number in range(20)]
+    made = image(layers=[descriptor(each) for each in layers])
+    await push_image(context, made)
+    for number in range(20):
+        await delete(context, tag=f"t{number}")
+    await delete(context)
+    clock.advance(days=31)
+    changes: list[int] = []
+
+    def watch(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        before = [driver.total_changes]
+
+        def count(statement: str) -> None:
+            if statement == "COMMIT":
+                changes.append(driver.total_changes - before[0])
+                before[0] = driver.total_changes
+
+        driver.set_trace_callback(count)
+
+    await context.database.write(watch)
+    await collect(context)
+    assert len(await context.database.read(all_sizes)) == 0
+    assert max(changes) < 30
+
+
+async def push_layer(context: Context, number: int) -> bytes:
+    """Push a small layer; its bytes."""
+    layer = f"layer {number}".encode()
+    await push_blob(context, layer)
+    return layer
