@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
+from polly_dockers.db import total_sizes
 from polly_dockers.db.journal import compaction, frames, records
 from polly_dockers.maintenance import rebuild
-from support.registry_rows import fill
+from support.registry_rows import fill, held
 from support.server import Server, polly_server
 from support.wire_client import (
     LAYER,
@@ -32,6 +33,8 @@ from support.wire_client import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
 pytestmark = pytest.mark.server_options("--collect-seconds", "0")
 
@@ -331,3 +334,28 @@ def test_the_trash_has_its_totals(server: Server) -> None:
     server.lose_database()
     polly_server("rebuild", "--data", str(server.data))
     assert trash(server) == before
+
+
+def test_each_manifest_is_measured_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild computes the size of a manifest once, however many indexes hold it."""
+    ann = admin(server)
+    repo, made = ann.new_repo(), [image() for _ in range(3)]
+    for each in made:
+        repo.push(each)
+    children = [descriptor(each.manifest, OCI_MANIFEST) for each in made]
+    for number in range(3):
+        put_index(repo, *children, annotations={"number": str(number)})
+    server.stop()
+    before = held(server.data)
+    measured: list[int] = []
+    measure = total_sizes.measure
+
+    def counted(connection: Connection, manifest_ids: list[int]) -> None:
+        measured.extend(manifest_ids)
+        measure(connection, manifest_ids)
+
+    monkeypatch.setattr(total_sizes, "measure", counted)
+    server.lose_database()
+    rebuild.rebuild(server.data)
+    assert held(server.data) == before
+    assert len(measured) == len(set(measured)) == 6

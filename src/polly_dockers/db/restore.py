@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, select, update
 
-from polly_dockers.db import last_pulls, manifests, repositories, schema, trash
+from polly_dockers.db import last_pulls, manifests, repositories, schema, sparse, trash
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from polly_dockers.db.trash import Item
+
+
+PORTION: Final = 50
+"""The most items of the trash that one transaction restores, some milliseconds of the writer's time each."""
 
 
 def restore_tag(connection: Connection, item: Item) -> bool:
@@ -94,6 +100,53 @@ def restore_manifest(connection: Connection, item: Item) -> list[str]:
     return back
 
 
+def restore_parts(connection: Connection, item: Item, tag: str | None) -> list[Item]:
+    """Restore some of what belongs to a manifest that has more than PORTION parts; returns these items.
+
+    It is called in one transaction after another, until it returns none. Then ``restore_manifest`` restores the rest.
+    A part is restored after its own parts, with its tags, as if it was restored for itself. So if the server is
+    stopped, what is left can be restored later. The tags of the manifest, and ``tag``, are left to it.
+    """
+    if not _is_large(connection, item):
+        return []
+    back: list[Item] = []
+    path, seen = [(item, deque(_parts_of(connection, item)))], {item.id}
+    while len(back) < PORTION:
+        part, inside = path[-1]
+        if inside:
+            found = trash.get(connection, inside.popleft())
+            if found is not None and found.id not in seen:
+                seen.add(found.id)
+                path.append((found, deque(_parts_of(connection, found))))
+            continue
+        path.pop()
+        if not path:  # only the manifest itself is left
+            break
+        trash.delete_restored(connection, part, part.name)
+        _revive(connection, part)
+        _activate_all(connection, item.repository_id or 0, set(part.tags).difference(item.tags, [tag]))
+        back.append(part)
+    return back
+
+
+def _is_large(connection: Connection, item: Item) -> bool:
+    """Whether more than PORTION items belong to a manifest."""
+    seen, left = {item.id}, [item]
+    while left and len(seen) <= PORTION:
+        found = [each for each in _parts_of(connection, left.pop()) if each not in seen]
+        seen.update(found)
+        left += [each for each in map(partial(trash.get, connection), found) if each is not None]
+    return len(seen) > PORTION
+
+
+def _parts_of(connection: Connection, item: Item) -> list[int]:
+    """Some of the items that are restored with one in the trash: all, or more than PORTION."""
+    if manifests.find_id(connection, item.repository_id or 0, item.name) is not None:
+        return []  # it was pushed again
+    row = connection.execute(select(schema.manifests.c.id).where(schema.manifests.c.trash_id == item.id)).first()
+    return _parts(connection, item, row.id, 2 * PORTION) if row is not None else []
+
+
 def _revive(connection: Connection, item: Item) -> list[int]:
     """Remove the mark of a manifest; returns the ids of the items to restore with it."""
     repository_id = item.repository_id or 0
@@ -121,24 +174,30 @@ def _revive(connection: Connection, item: Item) -> list[int]:
             .values(trash_id=None, digest=item.name, subject=subject)
         )
         manifests.link_waiting(connection, repository_id, item.name, row.id)
-        inside = (
-            select(schema.manifests.c.trash_id)
-            .join(manifest_children, manifest_children.c.child_id == schema.manifests.c.id)
-            .where(manifest_children.c.manifest_id == row.id, schema.manifests.c.trash_id.is_not(None))
-        )
-        with_it = [*connection.execute(inside).scalars(), *_taken_referrers(connection, repository_id, item.name)]
+        with_it = _parts(connection, item, row.id, sparse.ALL)
     last_pulls.record_restored(connection, row.id if live is None else live)
     repositories.add_delta(connection, repository_id, commits=count, size=size)
     return with_it
 
 
-def _taken_referrers(connection: Connection, repository_id: int, digest: str) -> list[int]:
+def _parts(connection: Connection, item: Item, manifest_id: int, limit: int) -> list[int]:
+    """Items that are restored with a manifest: its children and taken referrers, at most ``limit`` of each."""
+    inside = (
+        select(schema.manifests.c.trash_id)
+        .join(manifest_children, manifest_children.c.child_id == schema.manifests.c.id)
+        .where(manifest_children.c.manifest_id == manifest_id, schema.manifests.c.trash_id.is_not(None))
+    )
+    children = connection.execute(inside.limit(limit)).scalars()
+    return [*children, *_taken_referrers(connection, item.repository_id or 0, item.name, limit)]
+
+
+def _taken_referrers(connection: Connection, repository_id: int, digest: str, limit: int) -> list[int]:
     """Items of referrers of the digest that a policy deleted with it and that are not being purged."""
     marked = and_(schema.manifests.c.subject > digest + MARK, schema.manifests.c.subject < digest + chr(ord(MARK) + 1))
     query = select(schema.trash.c.id).join(schema.manifests, schema.manifests.c.trash_id == schema.trash.c.id)
     whole = (schema.trash.c.by_policy == 1) & schema.trash.c.purging_at.is_(None)
     mine = query.where(schema.manifests.c.repository_id == repository_id, marked, whole)
-    return list(connection.execute(mine).scalars())
+    return list(connection.execute(mine.limit(limit)).scalars())
 
 
 def _hold_instead(connection: Connection, manifest_id: int, other: int) -> None:

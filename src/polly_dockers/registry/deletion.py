@@ -313,22 +313,37 @@ async def restore(
     target = RepositoryName.of(organisation, new_name if new_name is not None else name)
     check_length(context.config.registry, target)
 
-    def change(connection: Connection) -> Item:
+    def change(connection: Connection) -> tuple[Item, list[Item]]:
         organisation_id, _ = permissions.require_role(connection, actor, organisation, ROLE_FOR[Action.delete])
         path, detail = str(full), f"as {target.name}" if target != full else ""
+        parts: list[Item] = []
         if reference is None:
             item = _restore_repository(connection, organisation_id, full, target)
         else:
             repository_id = permissions.require_permission(connection, actor, full, Action.delete).repository_id
             if isinstance(reference, Tag):
-                path, item = f"{full}:{reference}", _restore_tag(connection, full, repository_id, reference)
+                path = f"{full}:{reference}"
+                item, parts = _restore_tag(connection, full, repository_id, reference)
             else:
-                item = _restore_commit(connection, full, repository_id, reference)
+                item, parts = _restore_commit(connection, full, repository_id, reference)
                 path = f"{full}@{item.name}"
-        db.audit.append(connection, Event.restore, path, organisation_id=organisation_id, by=actor, detail=detail)
-        return item
+        done = [(f"{full}@{each.name}", f"with {path}") for each in parts] or [(path, detail)]
+        for each, how in done:
+            db.audit.append(connection, Event.restore, each, organisation_id=organisation_id, by=actor, detail=how)
+        return item, parts
 
-    return await context.database.write(change)
+    while True:  # other writes go between the portions of a large restore
+        item, parts = await context.database.write(change)
+        if not parts:
+            return item
+
+
+def _restore_manifest(connection: Connection, item: Item, tag: str | None = None) -> list[Item]:
+    """Restore a manifest, or some parts of it if it has very many; returns these parts."""
+    parts = db.restore.restore_parts(connection, item, tag)
+    if not parts:
+        db.restore.restore_manifest(connection, item)
+    return parts
 
 
 def _restore_repository(
@@ -346,19 +361,19 @@ def _restore_repository(
 
 def _restore_commit(
     connection: Connection, full: RepositoryName, repository_id: int, commit: Digest | DigestPrefix
-) -> Item:
+) -> tuple[Item, list[Item]]:
+    """Restore a commit; returns its item, and parts as ``_restore_manifest``."""
     if isinstance(commit, DigestPrefix):
         found = db.deleted.commits_from(connection, repository_id, commit, MAX_CANDIDATES + 1)
         commit = _only(full, commit, found, _not_in_trash(full, commit))
     item = db.trash.find(connection, db.trash.COMMIT, commit, repository_id=repository_id)
     if item is None:
         raise _not_in_trash(full, commit)
-    db.restore.restore_manifest(connection, item)
-    return item
+    return item, _restore_manifest(connection, item)
 
 
-def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> Item:
-    """Restore a tag, and its newest commit if that is in the trash too."""
+def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> tuple[Item, list[Item]]:
+    """Restore a tag, and its newest commit if that is in the trash too; returns as ``_restore_commit``."""
     found = db.deleted.find_tag(connection, repository_id, tag)
     item = db.trash.get(connection, found.id) if found is not None else None
     if item is None:
@@ -366,18 +381,18 @@ def _restore_tag(connection: Connection, full: RepositoryName, repository_id: in
     if db.manifests.has_tag(connection, repository_id, tag):
         raise _tag_exists(full, tag, item)
     if item.kind == db.trash.COMMIT:
-        db.restore.restore_manifest(connection, item)
-        return item
+        return item, _restore_manifest(connection, item, tag)
     if db.restore.restore_tag(connection, item):
-        return item
+        return item, []
     newest = db.deleted.newest_commit(connection, repository_id, tag)
     commit = db.trash.get(connection, newest.id) if newest is not None else None
     if commit is None:
         msg = f"All commits of {full}:{tag} were purged, so the tag cannot be restored."
         raise NotInTrash(msg)
-    db.restore.restore_manifest(connection, commit)
-    db.restore.restore_tag_with_commit(connection, item)
-    return item
+    parts = _restore_manifest(connection, commit, tag)
+    if not parts:
+        db.restore.restore_tag_with_commit(connection, item)
+    return item, parts
 
 
 def _tag_exists(full: RepositoryName, tag: Tag, item: Item) -> TagExists:
