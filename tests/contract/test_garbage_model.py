@@ -182,22 +182,16 @@ class Collecting(RuleBasedStateMachine):
         }
         body = json.dumps(document).encode()
         digest = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
-        manifest_id = db.manifests.find_id(self.connection, repository, digest)
-        if manifest_id is None:
-            manifest_id = db.manifests.add(
-                self.connection,
-                repository_id=repository,
-                user_id=self.user,
-                digest=digest,
-                manifest=manifest.parse(body, ""),
-                body=body,
-                platforms=[],
-                missing=[],
-            )
-        db.manifests.refer(
+        known = db.manifests.find_id(self.connection, repository, digest)
+        db.manifests.put(
             self.connection,
+            known,
             repository_id=repository,
-            manifest_id=manifest_id,
+            user_id=self.user,
+            digest=digest,
+            manifest=manifest.parse(body, ""),
+            body=body,
+            platforms=[],
             blob_ids=[blob.id for blob in found.values()],
         )
         self.named[at, digest] = contents

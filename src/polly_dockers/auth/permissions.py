@@ -121,7 +121,7 @@ def require_role(connection: Connection, actor: Actor, organisation: str, least:
     Raises Unauthorized if the caller's credential is no longer valid, OrganisationUnknown if they are not a member,
     and Denied if their role is lower than ``least``.
     """
-    row = db.permissions.find(connection, actor, RepositoryName(f"{organisation}/"))
+    row = db.permissions.find_in_organisation(connection, actor, organisation)
     if row is not None and not row.alive:
         raise credential_ended()
     if row is None or row.role is None:

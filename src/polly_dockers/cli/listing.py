@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from polly_dockers.cli import prompts, terminal
 from polly_dockers.cli.errors import UsageError
+from polly_dockers.formatting import counted
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -57,16 +58,15 @@ class Range:
             "oldest": str(self.oldest) if self.oldest else None,
         }
 
-    def print_total(self, shown: int, total: int, nouns: str, output: str) -> None:
-        """Print how many of the ``total`` items are shown, unless that is obvious. ``nouns`` is their plural.
+    def print_total(self, shown: int, total: int, noun: str, output: str) -> None:
+        """Print how many of the ``total`` items are shown, unless that is obvious.
 
         With JSON output, print it only if items are missing that the caller did not ask to leave out.
         """
-        noun = nouns.replace("repositories", "repository").removesuffix("s")
         cut = shown < total
         if (cut and not self.given) if output == "json" else (cut or not self.given):
             more = "; --all lists all of them" if cut else ""
-            terminal.say(f"{shown} of {total} {noun if total == 1 else nouns}{more}.")
+            terminal.say(f"{shown} of {counted(total, noun)}{more}.")
 
 
 def _number_problem(text: str) -> str | None:

@@ -11,6 +11,7 @@ from polly_dockers.db import (  # noqa: F401 - what callers reach through ``db``
     blobs,
     checks,
     clock,
+    commits,
     copies,
     deleted,
     garbage,

@@ -109,8 +109,8 @@ _RENEW: Final = Statement(
     "leased_until",
 )
 _LINK: Final = Statement(insert(repository_blobs), "repository_id", "blob_id", "leased_until")
-_HOLD: Final = Statement(insert(manifest_blobs), "manifest_id", "repository_id", "blob_id")
-_IS_HELD: Final = Statement(
+_LINK_TO_MANIFEST: Final = Statement(insert(manifest_blobs), "manifest_id", "repository_id", "blob_id")
+_IS_LINKED: Final = Statement(
     select(manifest_blobs.c.blob_id).where(
         manifest_blobs.c.manifest_id == bindparam("manifest_id"), manifest_blobs.c.blob_id == bindparam("blob_id")
     )
@@ -145,9 +145,14 @@ def _link(connection: Connection, repository_id: int, blob_id: int, digest: str,
 def complete(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int) -> None:
     """Link a blob of the repository with the manifests there that name it and lacked it."""
     for manifest_id in sparse.pop(connection, repository_id, digest, sparse.AT_ONCE):
-        if _IS_HELD.first(connection, {"manifest_id": manifest_id, "blob_id": blob_id}) is None:
-            _HOLD.run(connection, {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id})
+        if _IS_LINKED.first(connection, {"manifest_id": manifest_id, "blob_id": blob_id}) is None:
+            link_to_manifest(connection, repository_id, manifest_id, blob_id)
             _GROW.run(connection, {"manifest": manifest_id, "more": size})
+
+
+def link_to_manifest(connection: Connection, repository_id: int, manifest_id: int, blob_id: int) -> None:
+    """Link a manifest with a blob that it names. It must not be linked yet."""
+    _LINK_TO_MANIFEST.run(connection, {"manifest_id": manifest_id, "repository_id": repository_id, "blob_id": blob_id})
 
 
 def find_anywhere(connection: Connection, user_id: int, digest: Digest) -> LinkedBlob | None:
@@ -175,7 +180,7 @@ _OF_MANIFEST: Final = Statement(
 
 
 def ids_of_manifest(connection: Connection, manifest_id: int) -> set[int]:
-    """The ids of the blobs that a manifest names."""
+    """The ids of the blobs that a manifest is linked with."""
     return {row.blob_id for row in _OF_MANIFEST.all(connection, {"manifest_id": manifest_id})}
 
 

@@ -108,6 +108,11 @@ def find(connection: Connection, actor: Actor, name: RepositoryName) -> Any:  # 
     return _RIGHTS.first(connection, parameters(actor, name))
 
 
+def find_in_organisation(connection: Connection, actor: Actor, organisation: str) -> Any:  # noqa: ANN401
+    """As ``find``, for no repository: the row has the organisation and the caller's role in it."""
+    return _RIGHTS.first(connection, {"organisation": organisation, "name": "", **_credential(actor)})
+
+
 def alive(connection: Connection, actor: Actor) -> bool:
     """Whether the caller's credential is still valid."""
     row = _ALIVE.first(connection, _credential(actor))

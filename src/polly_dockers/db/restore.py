@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, select, update
 
 from polly_dockers.db import last_pulls, manifests, repositories, schema, sparse, trash
+from polly_dockers.db.commits import add_to_totals
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -156,7 +157,7 @@ def _revive(connection: Connection, item: Item) -> list[int]:
         )
     ).one()
     count = trash.count_commits(connection, row.id)
-    manifests.add_to_totals(connection, repository_id, row.id, 1)
+    add_to_totals(connection, repository_id, row.id, 1)
     live = manifests.find_id(connection, repository_id, item.name)
     with_it: list[int] = []
     back = {"in_trash": 0, "manifest_id": row.id if live is None else live}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Column, and_, bindparam, delete, func, insert, literal, select, tuple_, update
 
-from polly_dockers.db import audit, manifests, paging, repositories, schema, sparse
+from polly_dockers.db import audit, paging, repositories, schema, sparse
+from polly_dockers.db.commits import add_to_totals
 from polly_dockers.db.journal import records, state
 from polly_dockers.db.schema import (
     HIDDEN,
@@ -383,7 +384,7 @@ def move_manifest(
 ) -> Item:
     """Move a manifest to the trash, with its tags and commits. What it names is kept while it is in the trash."""
     contents = contents_of_manifest(connection, manifest_id)
-    manifests.add_to_totals(connection, repository_id, manifest_id, -1)
+    add_to_totals(connection, repository_id, manifest_id, -1)
     own = select(schema.manifests.c.size).where(schema.manifests.c.id == manifest_id)
     size = connection.execute(own).scalar_one()
     item = _add(

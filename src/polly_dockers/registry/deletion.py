@@ -148,7 +148,7 @@ def _preview(
     if isinstance(reference, Digest):
         contents = db.trash.contents_of_manifest(connection, _find_deletable(connection, permitted, reference)[0])
         return db.trash.preview(connection, db.trash.COMMIT, reference, full, ids, contents)
-    if not db.manifests.has_tag(connection, permitted.repository_id, reference):
+    if not db.tags.exists(connection, permitted.repository_id, reference):
         raise _no_tag(permitted, reference)
     return db.trash.preview(connection, db.trash.TAG, reference, full, ids, db.trash.Contents((reference,)))
 
@@ -378,7 +378,7 @@ def _restore_tag(connection: Connection, full: RepositoryName, repository_id: in
     item = db.trash.get(connection, found.id) if found is not None else None
     if item is None:
         raise _not_in_trash(full, tag)
-    if db.manifests.has_tag(connection, repository_id, tag):
+    if db.tags.exists(connection, repository_id, tag):
         raise _tag_exists(full, tag, item)
     if item.kind == db.trash.COMMIT:
         return item, _restore_manifest(connection, item, tag)

@@ -35,7 +35,7 @@ async def tags(context: Context, actor: Actor, name: RepositoryName, *, last: st
 
     def query(connection: Connection) -> list[str]:
         permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
-        return db.manifests.tag_names(connection, permitted.repository_id, last, limit)
+        return db.tags.names(connection, permitted.repository_id, last, limit)
 
     return await context.database.read(query)
 
@@ -79,7 +79,7 @@ async def referrers(
         except NameUnknown:
             return [], None
         repository_id, fallback_tag = permitted.repository_id, digest.replace(":", "-")
-        body = db.manifests.body_of_tag(connection, repository_id, fallback_tag, FALLBACK) if after == 0 else None
+        body = db.tags.manifest_body(connection, repository_id, fallback_tag, FALLBACK) if after == 0 else None
         fallback = _fallback_entries(body)
         room = ANNOTATIONS - sum(len(item) for _, _, item in fallback)
         page, following = db.manifests.referrers(
@@ -147,12 +147,12 @@ async def commits(
 
     def query(connection: Connection) -> tuple[list[Commit], int | None, int]:
         repository_id = permissions.require_member(connection, actor, name)
-        found, following = db.manifests.commit_page(
+        found, following = db.commits.page(
             connection, repository_id, tag=tag, newest_first=newest_first, limit=limit, after=after
         )
         if tag is None:
             return found, following, db.repositories.one(connection, repository_id).commits
-        total = db.manifests.count_commits(connection, repository_id, tag)
+        total = db.commits.count(connection, repository_id, tag)
         if total == 0:
             raise TagUnknown(_no_commits(connection, repository_id, name, tag))
         return found, following, total

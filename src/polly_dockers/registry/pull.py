@@ -12,6 +12,7 @@ from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from polly_dockers.model import Action, Digest
 from polly_dockers.registry import deletion
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from polly_dockers.blobs.store import Blob
@@ -88,7 +89,7 @@ async def blob(context: Context, actor: Actor, name: RepositoryName, digest: Dig
         raise BlobUnknown(msg, detail={"name": name, "digest": digest})
     found = db.blobs.LinkedBlob(row.blob_id, row.digest, row.size, row.storage_key, row.leased_until)
     lease = context.config.lease_seconds
-    if permitted.user_id and not found.held and found.leased_until < now() + lease * 500_000:
+    if permitted.user_id and not found.held and found.leased_until < now() + lease * SECOND // 2:
         await context.write_aside(
             "the lease of a blob",
             db.blobs.link,

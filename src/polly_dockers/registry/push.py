@@ -75,11 +75,11 @@ async def manifest(
     large = len(body) >= LARGE
     async with context.large_manifest if large else contextlib.nullcontext():
         parsed = await asyncio.to_thread(parse, body, content_type) if large else parse(body, content_type)
-        held = (
+        complete = (
             repository_id is not None
-            and await context.database.read(db.manifests.find_whole, repository_id, computed) is not None
+            and await context.database.read(db.manifests.find_complete, repository_id, computed) is not None
         )
-        platform = None if held else await _platform(context, repository_id, parsed)
+        platform = None if complete else await _platform(context, repository_id, parsed)
         await context.database.write(_store, context, actor, name, computed, parsed, body, platform, tags)
     return Pushed(computed, parsed.subject, tuple(tags))
 
@@ -115,20 +115,20 @@ def _store(
     platform: str | None,
     tags: Sequence[Tag],
 ) -> None:
-    """Check what the manifest names, insert it if it is new, and commit the tags, in one transaction.
+    """Check what the manifest names, insert or complete it, and commit the tags, in one transaction.
 
-    If the repository has the manifest already, foreign keys hold all that it names, so only the tags are set. If no tag
-    changes, the push counts as a pull: an index that names the manifest may be about to follow.
+    If the repository has the manifest and all that it names, foreign keys keep that, so only the tags are set. If no
+    tag changes, the push counts as a pull: an index that names the manifest may be about to follow.
     """
     permitted = require_or_create(connection, context, actor, name)
-    manifest_id = db.manifests.find_whole(connection, permitted.repository_id, digest)
-    new = manifest_id is None
+    manifest_id = db.manifests.find_complete(connection, permitted.repository_id, digest)
+    new_or_incomplete = manifest_id is None
     if manifest_id is None:
-        manifest_id = _insert(connection, permitted, digest, parsed, body, platform)
+        manifest_id = _insert_or_complete(connection, permitted, digest, parsed, body, platform)
     changed = [
         tag
         for tag in tags
-        if db.manifests.set_tag(
+        if db.tags.put(
             connection,
             repository_id=permitted.repository_id,
             tag=tag,
@@ -136,18 +136,18 @@ def _store(
             user_id=permitted.user_id,
         )
     ]
-    if changed and db.manifests.has_too_many_tags(connection, manifest_id):
+    if changed and db.tags.has_too_many(connection, manifest_id):
         raise _too_many_tags(digest)
     if not changed:
         db.last_pulls.record_if_stale(connection, manifest_id)
-    paths = [f"{name}:{tag}" for tag in changed] or ([name] if new else [])
+    paths = [f"{name}:{tag}" for tag in changed] or ([name] if new_or_incomplete else [])
     for path in paths:
         db.audit.append(
             connection, Event.push, path, organisation_id=permitted.organisation_id, by=actor, detail=digest
         )
 
 
-def _insert(
+def _insert_or_complete(
     connection: Connection, permitted: Permitted, digest: Digest, parsed: Manifest, body: bytes, platform: str | None
 ) -> int:
     """Insert the manifest, or complete an incomplete one, with references to what it names. Returns its id."""
@@ -163,28 +163,19 @@ def _insert(
     for blob in references.blobs if known is not None else ():
         # the manifest may still wait for a blob that was lost when it was pushed, and was repaired since
         db.blobs.complete(connection, permitted.repository_id, blob.id, blob.digest, blob.size)
-    manifest_id = known or db.manifests.add(
+    return db.manifests.put(
         connection,
+        known,
         repository_id=permitted.repository_id,
         user_id=permitted.user_id,
         digest=digest,
         manifest=parsed,
         body=body,
         platforms=references.platforms,
-        child_ids=references.children,
-        missing=references.missing,
-    )
-    db.manifests.refer(
-        connection,
-        repository_id=permitted.repository_id,
-        manifest_id=manifest_id,
         blob_ids=[blob.id for blob in references.blobs],
         child_ids=references.children,
         missing=references.missing,
     )
-    if known is None:
-        db.manifests.link_waiting(connection, permitted.repository_id, digest, manifest_id)
-    return manifest_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,5 +249,5 @@ def _crowded(name: str, digest: str) -> ManifestBlobUnknown:
 
 
 def _too_many_tags(digest: Digest) -> Denied:
-    msg = f"An image has at most {db.manifests.MAX_TAGS} tags, and {digest} would have more. Delete some of them first."
+    msg = f"An image has at most {db.tags.MAX_TAGS} tags, and {digest} would have more. Delete some of them first."
     return Denied(msg)

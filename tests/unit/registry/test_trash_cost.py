@@ -77,9 +77,7 @@ def fill(connection: Connection) -> int:
         manifest |= {"platforms": "", "size": 1, "total_size": 1, "pushed_by": user_id, "pushed_at": 1}
         row = connection.execute(insert(schema.manifests).values(manifest).returning(schema.manifests.c.id))
         manifest_id = int(row.scalar_one())
-        db.manifests.set_tag(
-            connection, repository_id=repository_id, tag="v1", manifest_id=manifest_id, user_id=user_id
-        )
+        db.tags.put(connection, repository_id=repository_id, tag="v1", manifest_id=manifest_id, user_id=user_id)
         if number:
             digest = f"sha256:{number:064}"
             db.trash.move_manifest(connection, organisation_id, repository_id, manifest_id, digest, user_id)
@@ -92,7 +90,7 @@ def test_a_page_of_commits_does_not_read_the_trash(connection: Connection, tag: 
     place = fill(connection)
 
     def ask() -> None:
-        found, _ = db.manifests.commit_page(connection, place, tag=tag, newest_first=True, limit=1, after=None)
+        found, _ = db.commits.page(connection, place, tag=tag, newest_first=True, limit=1, after=None)
         assert len(found) == 1
 
     ask()

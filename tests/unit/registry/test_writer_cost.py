@@ -268,14 +268,14 @@ async def total(context: Context, tag: str) -> int:
 
     def query(connection: Connection) -> int:
         [number] = connection.execute(select(schema.repositories.c.id)).scalars()
-        return db.manifests.count_commits(connection, number, tag)
+        return db.commits.count(connection, number, tag)
 
     return await context.database.read(query)
 
 
 async def test_an_image_has_a_limited_number_of_tags(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """One tag more is refused; those that it has can be pushed again."""
-    monkeypatch.setattr(db.manifests, "MAX_TAGS", 2)
+    monkeypatch.setattr(db.tags, "MAX_TAGS", 2)
     made = await push_index(context, tags=["a", "b"])
     with pytest.raises(Denied, match="at most 2 tags"):
         await push_manifest(context, made, "c", media_type=OCI_INDEX)

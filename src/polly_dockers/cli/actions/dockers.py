@@ -101,7 +101,7 @@ def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
             way = "Writers and admins can create one."
         terminal.say(f"{organisation} has no docker repository yet. {way}")
         return
-    wanted.print_total(len(page.items), page.total, "docker repositories", output)
+    wanted.print_total(len(page.items), page.total, "docker repository", output)
 
 
 def commit_list(call: Call, name: str | None, tag: str | None, wanted: Range, output: str) -> None:
@@ -124,7 +124,7 @@ def commit_list(call: Call, name: str | None, tag: str | None, wanted: Range, ou
     else:
         terminal.say(f"{path} has no commit yet. To create one: docker push {path}:TAG")
         return
-    wanted.print_total(len(page.items), page.total, "commits", output)
+    wanted.print_total(len(page.items), page.total, "commit", output)
 
 
 def tags(call: Call, name: str | None, wanted: Range, output: str) -> None:
@@ -143,7 +143,7 @@ def tags(call: Call, name: str | None, wanted: Range, output: str) -> None:
     else:
         terminal.say(f"{path} has no tag. To create one: docker push {path}:TAG")
         return
-    wanted.print_total(len(page.items), page.total, "tags", output)
+    wanted.print_total(len(page.items), page.total, "tag", output)
 
 
 def update(

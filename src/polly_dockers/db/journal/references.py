@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, insert, select, update
 
 from polly_dockers.db import audit, manifests, schema, sparse
+from polly_dockers.db.blobs import ids_of_manifest, link_to_manifest
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
     MARK,
     blobs,
-    manifest_blobs,
     manifest_children,
     organisations,
     repositories,
@@ -111,10 +111,6 @@ _SHOW: Final = Statement(
     .where(repository_blobs.c.repository_id == bindparam("of"), repository_blobs.c.blob_id == bindparam("blob"))
     .values(leased_until=HELD)
 )
-_HELD: Final = Statement(
-    select(manifest_blobs.c.blob_id).where(manifest_blobs.c.manifest_id == bindparam("manifest_id"))
-)
-_HOLD: Final = Statement(insert(manifest_blobs), "manifest_id", "repository_id", "blob_id")
 _CHILDREN: Final = Statement(
     select(schema.manifests.c.digest)
     .join(manifest_children, manifest_children.c.child_id == schema.manifests.c.id)
@@ -169,12 +165,12 @@ class Links:
             if doubtful:
                 self._doubts.append((row.id, doubtful, parsed.foreign))
             named = [digest for digest in named if digest in certain]
-        held = {blob.blob_id for blob in _HELD.all(self._connection, {"manifest_id": row.id})} if named else set()
+        linked = ids_of_manifest(self._connection, row.id) if named else set()
         for digest in named:
             blob_id = self._find(digest)
             if blob_id is None:
                 self._miss(row, digest, self.lost)
-            elif blob_id not in held and self._hold(row, blob_id) and older:
+            elif blob_id not in linked and self._hold(row, blob_id) and older:
                 self._fresh.append((row.repository_id, digest, blob_id))
 
     def _find(self, digest: str) -> int | None:
@@ -193,8 +189,7 @@ class Links:
             _ADD_LINK.run(self._connection, key | {"leased_until": HELD})
         elif link.leased_until == HIDDEN and row.trash_id is None:
             _SHOW.run(self._connection, {"of": row.repository_id, "blob": blob_id})
-        key = {"manifest_id": row.id, "repository_id": row.repository_id, "blob_id": blob_id}
-        _HOLD.run(self._connection, key)
+        link_to_manifest(self._connection, row.repository_id, row.id, blob_id)
         return link is None
 
     def _miss(self, row: Row[*tuple[Any, ...]], digest: str, where: list[Unlinked]) -> None:

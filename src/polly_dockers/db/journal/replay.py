@@ -8,7 +8,7 @@ times. What indexes hold, and what manifests lack, is at each step as it was the
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 from sqlalchemy import delete, func, insert, select, update
@@ -38,6 +38,23 @@ class Replay:
         self._in_snapshot = False
         self._awaited: defaultdict[int, list[int]] = defaultdict(list)
         """Ids of manifests that have no row yet, each with the indexes that hold it."""
+        self._how: dict[type, Callable[[Any], None]] = {
+            records.Organisation: self._organisation,
+            records.User: self._user,
+            records.Repository: self._repository,
+            records.RepositoryChanged: self._changed,
+            records.Manifest: self._manifest,
+            records.Arrived: self._arrived,
+            records.Commit: self._commit,
+            records.MovedToTrash: self._moved_to_trash,
+            records.Restored: self._restored,
+            records.Claimed: self._claimed,
+            records.Purged: self._purged,
+            records.Audited: self._audited,
+            records.Sealed: self._sealed,
+            records.AuditStart: self._audit_start,
+            records.LastId: self._last_id,
+        }
 
     def apply(self, found: Iterable[records.Batch]) -> None:
         """Apply batches in their order, and set the last batch of the database."""
@@ -45,7 +62,7 @@ class Replay:
         for batch in found:
             self._in_snapshot = batch.previous < frames.FIRST
             for record in batch.records:
-                _HOW[type(record)](self, record)
+                self._how[type(record)](record)
             self.batches += 1
             last = batch.id
         if last:
@@ -132,8 +149,8 @@ class Replay:
         if not self._put(commits, values) or not record.active:
             return
         place = {"manifest_id": record.manifest_id, "commit_id": record.id}
-        held = (tags.c.repository_id == record.repository_id) & (tags.c.name == record.tag)
-        if self._connection.execute(update(tags).where(held).values(place)).rowcount == 0:
+        this_tag = (tags.c.repository_id == record.repository_id) & (tags.c.name == record.tag)
+        if self._connection.execute(update(tags).where(this_tag).values(place)).rowcount == 0:
             row = {"repository_id": record.repository_id, "name": record.tag, **place}
             self._connection.execute(insert(tags).values(row))
 
@@ -149,8 +166,8 @@ class Replay:
         hide[record.kind](record)
 
     def _move_tag(self, record: records.MovedToTrash) -> None:
-        held = (tags.c.repository_id == record.repository_id) & (tags.c.name == record.name)
-        self._connection.execute(delete(tags).where(held))
+        this_tag = (tags.c.repository_id == record.repository_id) & (tags.c.name == record.name)
+        self._connection.execute(delete(tags).where(this_tag))
 
     def _move_commit(self, record: records.MovedToTrash) -> None:
         mine = (schema.manifests.c.repository_id == record.repository_id) & (schema.manifests.c.digest == record.name)
@@ -233,22 +250,3 @@ class Replay:
     def _purge_repository(self, item: trash.Item, repository_id: int) -> None:
         while garbage.purge_repository(self._connection, item, repository_id, 0) is not None:
             pass
-
-
-_HOW: Final[dict[type, Callable[[Replay, Any], None]]] = {
-    records.Organisation: Replay._organisation,  # noqa: SLF001 - the table of this class
-    records.User: Replay._user,  # noqa: SLF001
-    records.Repository: Replay._repository,  # noqa: SLF001
-    records.RepositoryChanged: Replay._changed,  # noqa: SLF001
-    records.Manifest: Replay._manifest,  # noqa: SLF001
-    records.Arrived: Replay._arrived,  # noqa: SLF001
-    records.Commit: Replay._commit,  # noqa: SLF001
-    records.MovedToTrash: Replay._moved_to_trash,  # noqa: SLF001
-    records.Restored: Replay._restored,  # noqa: SLF001
-    records.Claimed: Replay._claimed,  # noqa: SLF001
-    records.Purged: Replay._purged,  # noqa: SLF001
-    records.Audited: Replay._audited,  # noqa: SLF001
-    records.Sealed: Replay._sealed,  # noqa: SLF001
-    records.AuditStart: Replay._audit_start,  # noqa: SLF001
-    records.LastId: Replay._last_id,  # noqa: SLF001
-}

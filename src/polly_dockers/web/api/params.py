@@ -223,7 +223,7 @@ def next_cursor(*parts: object) -> str:
 
 def next_id(last: int | None) -> str | None:
     """The cursor of the next page for a list by ID; None if this page is the last one."""
-    return next_cursor(0, last) if last else None
+    return next_cursor(0, last) if last else None  # 0: such a list has no other key before the ID
 
 
 def cut(found: Sequence[T], limit: int, parts: Callable[[T], Sequence[object]]) -> tuple[Sequence[T], str | None]:

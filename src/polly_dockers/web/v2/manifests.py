@@ -44,8 +44,10 @@ async def put(request: Request, name: RepositoryName, reference: str) -> Respons
     if len(tags) > MAX_TAGS:
         msg = f"One PUT may set at most {MAX_TAGS} tags, and the query has {len(tags)}."
         raise BadRequest(msg)
-    digest = target if isinstance(target, Digest) else None
-    if isinstance(target, Tag):
+    digest: Digest | None
+    if isinstance(target, Digest):
+        digest = target
+    else:
         tags.insert(0, target)
         given = request.query("digest")
         digest = Digest.parse(given) if given is not None else None
