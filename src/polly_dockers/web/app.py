@@ -97,6 +97,13 @@ class App:
             request.release()
             self._record(request, status, sent, time.perf_counter() - started)
 
+    def record_refused(self, address: str, status: int) -> None:
+        """Count what is not a request, and add it to the log."""
+        self._counts.record("other", "OTHER", status, 0.0, 0, 0)
+        if self._requests.on:
+            request_id = f"{self._ids}{next(self._numbers):08x}"
+            self._requests.append(RequestLine(request_id, "", "", status, 0.0, 0, 0, None, address))
+
     def _route(self, request: Request) -> tuple[str, Handler]:
         """The kind of the request, as metrics name it, and its handler."""
         path = request.path

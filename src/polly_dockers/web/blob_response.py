@@ -80,6 +80,8 @@ class BlobContent:
                 client.write(await _read(blob, group))
                 await client.drain()
                 continue
+            if transport.is_closing():
+                raise ClientGone
             if part.head:
                 client.write(part.head)
             if fd is not None:

@@ -122,10 +122,15 @@ class Body:
                 await self._arrival()
             if self._small:
                 yield bytes(self._small)
-            if not self.complete and self._failure is not None:
-                raise self._failure
+            if not self.complete:
+                raise self._take_failure()
         finally:
             self._stop_timer()
+
+    def _take_failure(self) -> ClientGone | RequestTimeout:
+        """The failure, which is not kept: its traceback would keep this body in memory."""
+        failure, self._failure = self._failure, None
+        return failure or ClientGone()
 
     async def _arrival(self) -> None:
         """Wait until there is a piece, the end or a failure."""

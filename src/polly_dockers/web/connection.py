@@ -31,6 +31,8 @@ LINGER_SECONDS: Final = 10.0
 """Seconds in which what a client still sends is read and dropped, so that it sees the response."""
 TLS_CLOSE_SECONDS: Final = 3.0
 """Seconds that a client has to finish its TLS connection when the server closes it."""
+STOP_SECONDS: Final = 1.0
+"""Seconds that a cancelled request has to end when the server stops."""
 BACKLOG: Final = 4096
 
 
@@ -58,7 +60,11 @@ class Connection(asyncio.Protocol):
         self._pending = b""
         """Bytes that arrived after it."""
         self._malformed: Malformed | None = None
-        """Why nothing is read any more."""
+        """What was wrong with what arrived."""
+        self._deaf = False
+        """Whether what arrives is dropped, because the connection is about to close."""
+        self._sent = False
+        """Whether the response has begun."""
         self._close = False
         """Whether the connection closes after the response."""
         self._half = False
@@ -81,12 +87,15 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.remote = addresses.client(str(peer[0]) if isinstance(peer, tuple) else None, (), ())
         self._server.connections.add(self)
+        if self._app.draining:  # its TLS handshake took until now
+            self._shut()
         self._wait(HEADERS_SECONDS)
         self._timer = self._loop.call_later(HEADERS_SECONDS, self._check_deadline)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - why does not matter
         """The connection is closed. A request whose body was complete is still worked on: it may be a push."""
         self.transport = None
+        self._reader.close()
         self._server.remove(self)
         for timer in (self._timer, self._watching):
             if timer is not None:
@@ -94,15 +103,15 @@ class Connection(asyncio.Protocol):
         if self._body is not None:
             self._body.fail(ClientGone())
         if self._written is not None and not self._written.done():
-            self._written.set_exception(ClientGone())
+            self._written.set_result(None)  # ``drain`` sees that there is no transport
         self._pending = b""
 
     def eof_received(self) -> bool:
-        """The client sends no more. A complete request still gets its response."""
+        """The client sends no more. A complete request still gets its response, except over TLS."""
         self._half = True
         if self._body is not None:
             self._body.fail(ClientGone())
-        return self._head is not None
+        return self._task is not None and self.transport is not None and self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
         """The client has not read everything yet: start to watch it."""
@@ -153,13 +162,13 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Go on reading from the client."""
-        if self._paused and self.transport is not None:
+        if self._paused and not self._pending and self.transport is not None:
             self._paused = False
             self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Read requests, as far as the connection may."""
-        while data and self._malformed is None:
+        while data and not self._deaf:
             try:
                 if self._body is not None:
                     data = self._read_body(self._body, data)
@@ -170,7 +179,8 @@ class Connection(asyncio.Protocol):
                     self.pause()
                     return
             except Malformed as error:
-                self._malformed, self._close = error, True
+                self._malformed, self._close, self._deaf = error, True, True
+                self._reader.close()
                 if self._body is not None:
                     self._body.fail(ClientGone())
                 if self._task is None:
@@ -181,13 +191,13 @@ class Connection(asyncio.Protocol):
         head, data = self._reader.head(data)
         if head is not None:
             self._start(head)
-        elif not begun:
+        elif self._reader.begun and not begun:
             self._wait(HEADERS_SECONDS)
         return data
 
     def _start(self, head: Head) -> None:
         """Give a request to the app, in a task of its own."""
-        self._head, self._close = head, not head.keep_alive
+        self._head, self._close, self._sent = head, not head.keep_alive, False
         if head.has_body:
             expected = head.version == "1.1" and head.headers.get("expect", "").lower() == "100-continue"
             self._body = Body(self, head.length, expected=expected)
@@ -211,6 +221,8 @@ class Connection(asyncio.Protocol):
         """Have the request answered, and go on to the next one."""
         try:
             await self._app.respond(request, self.send)
+            if self._written is not None:  # no more than one response waits for a client that does not read
+                await self.drain()
         except (ClientGone, ConnectionError):
             self._close = True
             if self._malformed is not None:
@@ -231,20 +243,19 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         """Go on to the next request, or close the connection."""
         self._head = None
-        if self._close or (self._half and not self._pending):
+        if self._close or self._app.draining or (self._half and not self._pending):
             self._shut()
             return
         self._wait(HEADERS_SECONDS)
-        if self._pending:
-            pending, self._pending = self._pending, b""
-            self.data_received(pending)
-        if not self._pending:
-            self.resume()
+        pending, self._pending = self._pending, b""
+        self.data_received(pending)
+        self.resume()
 
     async def send(self, request: Request, response: Response, headers: str) -> None:
         """Send a response; ``headers`` are lines for its head. Raises ClientGone if the client left."""
         if self.transport is None or self._head is None:
             raise ClientGone
+        self._sent = True
         # A client that got no 100 Continue may send its body or not, so the connection can't be used again.
         self._close = self._close or self._app.draining or (request.body is not None and request.body.withheld)
         if self._close:
@@ -276,21 +287,27 @@ class Connection(asyncio.Protocol):
             raise ClientGone
 
     def _refuse(self, error: Malformed) -> None:
-        """Respond to what is not a request, and read nothing more."""
-        if self.transport is not None and not self.transport.is_closing():
+        """Respond to what is not a request, unless the response to it has begun already."""
+        if not (self._sent and self._head is not None) and self.transport is not None:
             body = encode(Errors([ErrorItem(BadRequest.code, error.message)]))
             response = Response(body, status=error.status, content_type="application/json")
             self.transport.write(response.head("Server: polly\r\nConnection: close\r\n") + body)
-            self._linger()
+            self._app.record_refused(self.remote, error.status)
+        self._linger()
 
     def _linger(self) -> None:
         """Drop what the client still sends: closing the connection meanwhile could lose the response."""
         self._wait(LINGER_SECONDS)
-        if self._close and self.transport is not None and self.transport.can_write_eof():
-            self.transport.write_eof()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.transport is not None:
+            self._timer = self._loop.call_later(LINGER_SECONDS, self._check_deadline)
+            if self._close and self.transport.can_write_eof() and not self.transport.is_closing():
+                self.transport.write_eof()
 
     def _shut(self) -> None:
         """Close the connection once everything is sent."""
+        self._deaf = True
         if self.transport is not None:
             self.transport.close()
 
@@ -308,7 +325,7 @@ class Connection(asyncio.Protocol):
         """Cancel the request in progress, and close the connection."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=STOP_SECONDS)
         self._abort()
 
 

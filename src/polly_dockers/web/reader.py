@@ -14,6 +14,8 @@ import httptools
 
 HEAD_LIMIT: Final = 64 << 10
 """Largest head of a request in bytes, and the most that may arrive of a chunked body without a byte of content."""
+FIELDS: Final = 128
+"""Most headers of a request: each takes many times its bytes in memory."""
 _END: Final = b"\r\n\r\n"
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -55,7 +57,7 @@ class Reader:
     )
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser = httptools.HttpRequestParser(self)
         self._known: list[tuple[bytes, bytes]] | None = None
         self._headers: dict[str, str] = {}
         """The headers of ``_known``. Most clients send the same ones each time."""
@@ -77,6 +79,12 @@ class Reader:
         self._head = self._fruitless = 0
         """Bytes of the head so far, and of a chunked body since its last content."""
 
+    def close(self) -> None:
+        """Free the memory: the parser and this object hold each other. Nothing can be read any more."""
+        if hasattr(self, "_parser"):
+            del self._parser
+        self._fields, self._known, self._headers = [], None, {}
+
     @property
     def begun(self) -> bool:
         """Whether a part of a head has arrived."""
@@ -96,6 +104,9 @@ class Reader:
             msg = f"The head has more than {HEAD_LIMIT} bytes."
             raise Malformed(msg, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self._parse(piece)
+        if len(self._fields) > FIELDS:
+            msg = f"The head has more than {FIELDS} headers."
+            raise Malformed(msg, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         rest = data[len(piece) :]
         if at < 0:
             return None, rest
@@ -130,6 +141,8 @@ class Reader:
             return "A request of HTTP/1.1 must have one header Host."
         if headers.get("transfer-encoding", "chunked").lower() != "chunked":
             return "The only Transfer-Encoding that the server takes is chunked."
+        if self._version == "1.0" and "transfer-encoding" in headers:
+            return "HTTP/1.0 has no Transfer-Encoding."
         return None
 
     def body(self, data: bytes) -> tuple[list[bytes], bool, bytes]:
@@ -150,9 +163,11 @@ class Reader:
 
     def _parse(self, piece: bytes) -> None:
         try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:  # "A server MAY ignore a received Upgrade" (RFC 9110, section 7.8)
-            self._ignore_upgrade()
+            try:
+                self._parser.feed_data(piece)
+            except httptools.HttpParserUpgrade:  # "A server MAY ignore a received Upgrade" (RFC 9110, section 7.8)
+                if not self.surplus:
+                    self._ignore_upgrade()
         except httptools.HttpParserError as error:
             self.surplus = self._complete  # then the error is in what follows a chunked body
             if not self._complete:
@@ -162,10 +177,10 @@ class Reader:
     def _ignore_upgrade(self) -> None:
         """Go on with HTTP/1.1. The parser took the body, if there is one, for another protocol."""
         self._parser = httptools.HttpRequestParser(self)
-        framing = [f"{n.decode()}: {v.decode()}\r\n" for n, v in self._fields if n.lower() in _FRAMING]
+        framing = [b"%s: %s\r\n" % field for field in self._fields if field[0].lower() in _FRAMING]
         if framing:
             self._complete = False
-            self._parser.feed_data(f"POST / HTTP/1.1\r\n{''.join(framing)}\r\n".encode())
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
 
     def on_message_begin(self) -> None:
         """A request begins."""

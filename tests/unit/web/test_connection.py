@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from polly_dockers.errors import ClientGone
 from polly_dockers.web.connection import Connection, HttpServer
 from polly_dockers.web.memory import Room
-from polly_dockers.web.reader import HEAD_LIMIT
+from polly_dockers.web.reader import FIELDS, HEAD_LIMIT
 from polly_dockers.web.request import Request
 from polly_dockers.web.response import Response
 
@@ -32,12 +34,17 @@ class Echo:
 
     def __init__(self) -> None:
         self.reads = True
+        self.refused: list[int] = []
         self.seen: list[Request] = []
         self._room = Room(1 << 20)
 
     def request(self, made: Connection, head: Head, body: Body | None) -> Request:
         """A request of no registry."""
         return Request(made, head, body, cast("Context", None), self._room, "1")
+
+    def record_refused(self, _address: str, status: int) -> None:
+        """Remember what was refused."""
+        self.refused.append(status)
 
     async def respond(self, request: Request, send: Send) -> None:
         """Answer it."""
@@ -65,6 +72,10 @@ class Wire(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is ever left unsent."""
+
+    def get_write_buffer_size(self) -> int:
+        """Something, while writing is paused."""
+        return 1
 
     def can_write_eof(self) -> bool:
         """Yes, as TCP can."""
@@ -225,6 +236,7 @@ async def test_what_readers_could_understand_differently(request_: bytes) -> Non
         assert b"\r\nConnection: close\r\n" in written
         assert written.count(b"\r\n\r\n") == 1
         assert client.app.seen == []
+        assert len(client.app.refused) == 1
         assert client.wire.ended
         client.leave()
 
@@ -341,3 +353,115 @@ async def test_a_body_that_is_cut_short() -> None:
             await client.send()
         assert len(failures) == 1
         client.leave()
+
+
+async def test_responses_that_are_not_read_are_bounded() -> None:
+    """A client that sends requests and reads nothing gets no second response before it has read the first."""
+    client = Client()
+    client.connection.data_received(GET * 100)
+    client.connection.pause_writing()
+    await client.send()
+    assert len(client.answers()) == 1
+    client.connection.resume_writing()
+    while len(client.answers()) < 100:  # noqa: ASYNC110 - one turn of the loop at a time
+        await asyncio.sleep(0)
+    client.leave()
+
+
+async def test_a_connection_that_is_closed_takes_no_memory() -> None:
+    """It is freed at once, not when the interpreter looks for cycles: a head may be large."""
+    gc.collect()
+    gc.disable()
+    try:
+        for sent in (b"", GET, GET[:-2], put(b"abc")[:-1], b"nonsense\r\n\r\n"):
+            client = Client()
+            await client.send(sent)
+            client.leave()
+            client.app.seen.clear()
+            await client.send()
+            reader = weakref.ref(client.connection)
+            del client
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert reader() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_nothing_is_done_after_a_response_that_closes(draining: bool) -> None:  # noqa: FBT001 - a parameter
+    """What follows the rest of a refused body that nobody asked for, or comes while the server stops."""
+    client = Client()
+    client.app.reads = False
+    client.app.draining = draining
+    await client.send(put(b"hello", b"Expect: 100-continue")[:-5])
+    await client.send(b"hello" + GET)
+    assert [request.method for request in client.app.seen] == ["PUT"]
+    assert client.wire.closed
+    client.leave()
+
+
+@pytest.mark.parametrize("line", [b"GET /a HTTP/1.1", b"CONNECT a:1 HTTP/1.1"])
+async def test_an_upgrade_after_a_body_changes_nothing(line: bytes) -> None:
+    """The body of the request before it is over, whatever comes then."""
+    client = Client()
+    upgrade = line + b"\r\nHost: polly\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    await client.send(patch(b"abc") + upgrade, b"3\r\nEVI\r\n0\r\n\r\n")
+    assert client.answers() == [answer(patch(b"abc"))]
+    assert client.wire.closed
+    client.leave()
+
+
+@pytest.mark.parametrize("coding", [b"\xff", b"x", b"gzip, chunked"])
+@pytest.mark.parametrize("line", [b"GET /a HTTP/1.1", b"CONNECT a:1 HTTP/1.1"])
+async def test_an_upgrade_with_a_wrong_body(line: bytes, coding: bytes) -> None:
+    """It is refused like any other."""
+    client = Client()
+    fields = b"Host: polly\r\nConnection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: " + coding
+    written = await client.send(line + b"\r\n" + fields + b"\r\n\r\n" + GET)
+    assert written.startswith(b"HTTP/1.1 400 ")
+    assert written.count(b"\r\n\r\n") == 1
+    client.leave()
+
+
+async def test_one_response_for_a_request_whose_body_breaks_later() -> None:
+    """A refused body that turns out to be malformed is dropped like any other rest."""
+    client = Client()
+    client.app.reads = False
+    await client.send(patch(b"x" * 100)[:100])
+    written = await client.send(b"Z" * 100, b"ZZ\r\n", GET)
+    assert written.count(b"HTTP/1.1 ") == 1
+    assert client.wire.ended
+    client.leave()
+
+
+async def test_too_many_headers() -> None:
+    """Each takes many times its bytes in memory."""
+    client = Client()
+    written = await client.send(b"GET /a HTTP/1.1\r\nHost: polly\r\n" + b"a: b\r\n" * (FIELDS + 1))
+    assert written.startswith(b"HTTP/1.1 431 ")
+    client.leave()
+
+
+async def test_a_server_that_stops_closes_what_is_over() -> None:
+    """A connection whose request ends while the server stops closes then, and one that begins then is closed."""
+    client = Client()
+    client.connection.data_received(GET)
+    client.app.draining = True
+    await client.send()
+    assert client.wire.closed
+    client.leave()
+    late = Wire()
+    connection = Connection(HttpServer(cast("App", client.app)))
+    connection.connection_made(late)
+    assert late.closed
+    connection.connection_lost(None)
+
+
+async def test_a_refused_client_that_leaves() -> None:
+    """Its connection is not kept for the rest that never comes."""
+    client = Client()
+    client.app.reads = False
+    await client.send(put(b"x" * 1000)[:500])
+    assert not client.connection.eof_received()
+    client.leave()
