@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         if self._body is not None:
             self._body.fail(ClientGone())
+            self._body = None
         if self._written is not None and not self._written.done():
             self._written.set_result(None)  # ``drain`` sees that there is no transport
         self._pending = b""
