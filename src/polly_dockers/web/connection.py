@@ -18,6 +18,7 @@ from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     import ssl
+    from http import HTTPStatus
 
     from polly_dockers.web.app import App
     from polly_dockers.web.reader import Head
@@ -59,8 +60,8 @@ class Connection(asyncio.Protocol):
         """What makes its response."""
         self._pending = b""
         """Bytes that arrived after it."""
-        self._malformed: Malformed | None = None
-        """What was wrong with what arrived."""
+        self._malformed: tuple[HTTPStatus, str] | None = None
+        """What was wrong with what arrived; not the exception, whose traceback would keep it in memory."""
         self._deaf = False
         """Whether what arrives is dropped, because the connection is about to close."""
         self._sent = False
@@ -180,12 +181,12 @@ class Connection(asyncio.Protocol):
                     self.pause()
                     return
             except Malformed as error:
-                self._malformed, self._close, self._deaf = error, True, True
+                self._malformed, self._close, self._deaf = (error.status, error.message), True, True
                 self._reader.close()
                 if self._body is not None:
                     self._body.fail(ClientGone())
                 if self._task is None:
-                    self._refuse(error)
+                    self._refuse(*self._malformed)
 
     def _read_head(self, data: bytes) -> bytes:
         begun = self._reader.begun
@@ -227,7 +228,7 @@ class Connection(asyncio.Protocol):
         except (ClientGone, ConnectionError):
             self._close = True
             if self._malformed is not None:
-                self._refuse(self._malformed)
+                self._refuse(*self._malformed)
         except asyncio.CancelledError:
             self._abort()
             raise
@@ -287,13 +288,13 @@ class Connection(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             raise ClientGone
 
-    def _refuse(self, error: Malformed) -> None:
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
         """Respond to what is not a request, unless the response to it has begun already."""
         if not (self._sent and self._head is not None) and self.transport is not None:
-            body = encode(Errors([ErrorItem(BadRequest.code, error.message)]))
-            response = Response(body, status=error.status, content_type="application/json")
+            body = encode(Errors([ErrorItem(BadRequest.code, message)]))
+            response = Response(body, status=status, content_type="application/json")
             self.transport.write(response.head("Server: polly\r\nConnection: close\r\n") + body)
-            self._app.record_refused(self.remote, error.status)
+            self._app.record_refused(self.remote, status)
         self._linger()
 
     def _linger(self) -> None:
