@@ -93,7 +93,7 @@ def test_wrong_choices_are_explained(ann: User, server: Server, other: str) -> N
 def test_an_organisation_that_the_person_left(ann: User, server: Server, other: str) -> None:
     """The choice stays; after the person was removed, the message names polly org use."""
     ann.ok("org", "use", other)
-    polly_server("user", "remove", "--data", str(server.data), "--org", other, "--email", ann.email)
+    polly_server("user", "remove", "--data", str(server.data), "--org", other, "--email", ann.email, "--yes")
     done = ann.polly("dockers", "list")
     assert done.code == 1
     assert "polly org use NAME" in done.err

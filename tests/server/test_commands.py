@@ -127,7 +127,7 @@ def test_users_are_listed(data: Path) -> None:
     of_bob = {"email": "bob@acme.example", "roles": [{"organisation": "biolab", "role": "admin"}], "has_password": True}
     assert json.loads(polly_server("user", "list", *there, "--org", "biolab", "--output", "json")) == [of_bob]
     assert "polly-server org list" in refused("user", "list", *there, "--org", "nobody")
-    polly_server("user", "remove", *there, "--email", "bob@acme.example", "--org", "acme")
+    polly_server("user", "remove", *there, "--email", "bob@acme.example", "--org", "acme", "--yes")
     polly_server("org", "delete", *there, "--org", "biolab", "--yes")
     assert polly_server("user", "list", *there).splitlines()[1:] == [
         "ann@acme.example  acme admin",
@@ -143,10 +143,16 @@ def test_users_are_added_changed_and_removed(data: Path) -> None:
     polly_server("user", "set-role", *to, "--role", "writer")
     assert ("bob@acme.example", 2) in rows(data, "SELECT email, role FROM members JOIN users ON users.id = user_id")
     assert "choose reader, writer or admin" in refused("user", "set-role", *to, "--role", "king", code=2)
-    polly_server("user", "remove", *to)
+    unasked = refused("user", "remove", *to, code=2)
+    assert "removes bob@acme.example from acme" in unasked
+    assert "Nobody was removed. To remove without a question, add --yes." in unasked
+    assert ("bob@acme.example", 2) in rows(data, "SELECT email, role FROM members JOIN users ON users.id = user_id")
+    assert "bob@acme.example is not a member of acme any more." in polly_server("user", "remove", *to, "--yes")
     assert "not a member" in refused("user", "remove", *to)
+    assert "not a member" in refused("user", "remove", *to, "--yes")
     ann = ("--data", str(data), "--org", "acme", "--email", "ann@acme.example")
     assert "only admin" in refused("user", "remove", *ann)
+    assert "only admin" in refused("user", "remove", *ann, "--yes")
     assert "only admin" in refused("user", "set-role", *ann, "--role", "reader")
 
 

@@ -92,7 +92,7 @@ def test_a_name_needs_no_option(data: str) -> None:
     polly_server("user", "add", "bob@b.example", *new, *place, stdin=new_password())
     polly_server("user", "add", "eve@b.example", *new, *place, stdin=new_password())
     polly_server("user", "set-role", "bob@b.example", "--org", "biolab", "--role", "reader", *place)
-    polly_server("user", "remove", "bob@b.example", "--org", "biolab", *place)
+    polly_server("user", "remove", "bob@b.example", "--org", "biolab", "--yes", *place)
     polly_server("user", "reset-password", "bob@b.example", "--password-stdin", *place, stdin=new_password())
     polly_server("org", "delete", "biolab", "--yes", *place)
     polly_server("org", "restore", "biolab", *place)

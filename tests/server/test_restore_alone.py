@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers.db import version
+from polly_dockers.db.sqlite import SERVER_LOCK
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import backup, restoring
 from polly_dockers.server import data_folder
@@ -141,7 +141,7 @@ def test_a_database_that_appears_is_not_overwritten(
 
 def test_a_server_that_lost_its_database(data: Path, tmp_path: Path) -> None:
     """It has to be stopped first: its workers would still write to the lost one."""
-    lock = locks.open_file(data / version.LOCK)
+    lock = locks.open_file(data / SERVER_LOCK)
     locks.try_acquire(lock, shared=True)
     for file in data.glob("polly.db*"):
         file.unlink()

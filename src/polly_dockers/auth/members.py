@@ -111,6 +111,19 @@ def delete(connection: Connection, organisation_id: int, organisation: str, emai
     _revoke_invitations_of(connection, organisation_id, member, by=by)
 
 
+def require_removable(
+    connection: Connection, organisation_id: int, organisation: str, email: str, *, by: Actor | None
+) -> bool:
+    """Whether ``delete`` would remove a member; False if it would revoke an invitation. Raises what it raises."""
+    email = email.strip().lower()
+    member = db.accounts.member(connection, organisation_id, email)
+    if member is not None:
+        _check_admins(connection, organisation_id, organisation, member)
+    elif db.invitations.find(connection, organisation_id, email) is None:
+        raise _not_a_member(connection, organisation_id, organisation, email, by=by)
+    return member is not None
+
+
 def revoke_invitation(connection: Connection, organisation_id: int, email: str, *, by: Actor | None) -> bool:
     """Revoke the invitation of an email; returns False if there is none."""
     if not db.invitations.delete_for(connection, organisation_id, email):

@@ -391,6 +391,8 @@ class FileBlobStore:
 
     def _abandoned(self, seconds: float, delete: bool) -> tuple[int, int]:  # noqa: FBT001 - handed through by run
         count = size = 0
+        if not self._uploads.exists():  # in a backup
+            return count, size
         with _disk(), os.scandir(self._uploads) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):

@@ -11,6 +11,8 @@ from polly_dockers.system import durable, ownership
 if TYPE_CHECKING:
     from pathlib import Path
 
+BESIDE: Final = ("-wal", "-shm", "-journal")
+"""How the names of the files end that SQLite makes beside a database while it is open."""
 _SHARED: Final = [
     f"SELECT count(*), count(mine.id), coalesce(sum(mine.{created} = theirs.{created}), 0)"  # noqa: S608 - our own names
     f" FROM (SELECT id, {created} FROM earlier.{table} ORDER BY id DESC LIMIT 1000) AS theirs"
@@ -26,7 +28,8 @@ def write(source: Path, copy: Path) -> None:
 
     Root reads and writes as the owner of the folders. Raises what ``sqlite.ERRORS`` lists.
     """
-    copy.unlink(missing_ok=True)
+    for left in ("", *BESIDE):  # by a copy that was interrupted
+        copy.with_name(copy.name + left).unlink(missing_ok=True)
     ownership.create(copy)
     with ownership.acting(source.parent), connect(source) as connection:
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()  # it opens the WAL

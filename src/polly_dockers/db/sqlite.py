@@ -22,6 +22,7 @@ import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite
 from sqlalchemy import URL, create_engine, event
@@ -47,6 +48,8 @@ T = TypeVar("T")
 FILE: Final = "polly.db"
 WRITER_LOCK: Final = "writer.lock"
 """The lock file of a data folder that the writers of all processes queue on."""
+SERVER_LOCK: Final = "server.lock"
+"""The lock file of a data folder that each server shares, and that an upgrade of the tables locks exclusively."""
 
 ERRORS: Final = (OSError, DBAPIError, sqlite.Error)
 """What opening and using the file may raise if the file or its disk has a problem."""
@@ -115,10 +118,38 @@ def open_engine(path: Path) -> Engine:
     return engine
 
 
+def is_backup(folder: Path) -> bool:
+    """Whether the folder is a backup: its database needs no WAL, and it has no lock file of a data folder.
+
+    A backup that an older version of polly-server looked at does not count as one until the next backup to it.
+    """
+    try:
+        with (folder / FILE).open("rb") as file:
+            head = file.read(20)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    is_without_wal = head[18:] == b"\x01\x01"  # sqlite.org/fileformat.html, 1.3.3
+    return is_without_wal and not any((folder / lock).exists() for lock in (WRITER_LOCK, SERVER_LOCK))
+
+
+def open_unchanged(path: Path) -> Engine:
+    """An engine that only reads a file that nobody writes to. It makes no file beside it, also on a read-only disk."""
+    check_library()
+    name = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro&immutable=1"
+    return create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: sqlite.connect(name, uri=True, check_same_thread=False, cached_statements=512),
+        module=sqlite,
+        poolclass=NullPool,
+        hide_parameters=True,
+        isolation_level="AUTOCOMMIT",
+    )
+
+
 @contextlib.contextmanager
 def connect(path: Path) -> Iterator[Connection]:
     """A connection to the file, for the block. The last one that is closed writes the WAL to the file."""
-    engine = open_engine(path)
+    engine = (open_unchanged if path.name == FILE and is_backup(path.parent) else open_engine)(path)
     try:
         with engine.connect() as connection:
             yield connection
@@ -201,6 +232,9 @@ class _Work:
 
 class Database:
     """The database of a data folder. Each process opens its own after the fork, and closes it at its end."""
+
+    only_read: bool = False
+    """Whether ``write`` always raises."""
 
     def __init__(
         self, folder: Path, *, write_seconds: float = WRITE_SECONDS, timer: Callable[[], float] = time.perf_counter

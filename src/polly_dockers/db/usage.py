@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import ScalarSelect, Select, and_, func, select
 
 from polly_dockers.db.schema import (
     MARK,
@@ -16,6 +16,7 @@ from polly_dockers.db.schema import (
     organisations,
     repositories,
     repository_blobs,
+    repository_deltas,
     tags,
 )
 
@@ -56,7 +57,7 @@ def page(connection: Connection, after: int) -> list[Usage]:
             repositories.c.name,
             repositories.c.deleted_at,
             organisations.c.deleted_at.label("organisation_deleted_at"),
-            repositories.c.commits,
+            (repositories.c.commits + _unfolded()).label("commits"),
         )
         .join(organisations, organisations.c.id == repositories.c.organisation_id)
         .where(repositories.c.id > after)
@@ -83,6 +84,12 @@ def page(connection: Connection, after: int) -> list[Usage]:
             )
         )
     return found
+
+
+def _unfolded() -> ScalarSelect[int]:
+    """The commits of a repository that are not in its total yet."""
+    deltas = select(func.coalesce(func.sum(repository_deltas.c.commits), 0))
+    return deltas.where(repository_deltas.c.repository_id == repositories.c.id).scalar_subquery()
 
 
 def _needed(repository_id: int) -> Select[tuple[int]]:

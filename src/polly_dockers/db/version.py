@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from shlex import quote
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from polly_dockers.db.schema import REVISION
-from polly_dockers.db.sqlite import FILE, connect
+from polly_dockers.db.sqlite import FILE, SERVER_LOCK, connect, is_backup
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import locks
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Connection
-
-LOCK: Final = "server.lock"
-"""The lock file that each server shares, and that an upgrade of the tables locks exclusively."""
 
 
 def read(folder: Path) -> str:
@@ -46,12 +43,17 @@ def check(folder: Path, found: str) -> None:
         raise Unavailable(msg)
 
 
+def mark(folder: Path) -> None:
+    """Make the lock file of servers: a folder that has it is a data folder, and never taken for a backup."""
+    os.close(locks.open_file(folder / SERVER_LOCK))
+
+
 def serve(folder: Path) -> int:
     """Take the shared lock of a server, so that nobody upgrades the tables; returns the descriptor that holds it.
 
     Workers inherit the descriptor. Raises Unavailable if the tables are being upgraded, or are of another version.
     """
-    fd = locks.open_file(folder / LOCK)
+    fd = locks.open_file(folder / SERVER_LOCK)
     try:
         is_free = locks.try_acquire(fd, shared=True)
         if is_free:
@@ -69,7 +71,7 @@ def serve(folder: Path) -> int:
 @contextmanager
 def no_server(folder: Path) -> Iterator[None]:
     """Keep servers from starting while the tables change. Raises Unavailable if one runs."""
-    fd = locks.open_file(folder / LOCK)
+    fd = locks.open_file(folder / SERVER_LOCK)
     try:
         if not locks.try_acquire(fd):
             msg = (
@@ -85,6 +87,12 @@ def no_server(folder: Path) -> Iterator[None]:
 def current(folder: Path, found: str) -> None:
     """Raise Unavailable if a revision is not that of this version."""
     check(folder, found)
+    if found < REVISION and is_backup(folder):
+        msg = (
+            f"The backup {folder} was made by an older version of polly-server. Restore it to a folder of its own, "
+            f"where it is upgraded: polly-server restore --from {quote(str(folder))} --data …"
+        )
+        raise Unavailable(msg)
     if found < REVISION:
         msg = (
             f"The data folder {folder} is of an older version of polly-server, whose server may be running. Stop that "

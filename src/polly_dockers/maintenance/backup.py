@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from polly_dockers import db
 from polly_dockers.db.journal import frames
-from polly_dockers.db.sqlite import ERRORS, FILE
+from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, WRITER_LOCK, is_backup
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import garbage, restoring
 from polly_dockers.maintenance.restoring import PART
@@ -37,8 +37,16 @@ PIECE: Final = 1 << 20
 LOCK: Final = "backup.lock"
 """A lock file in the folder of a backup: a backup locks it exclusively, and those who restore from it share it."""
 
-_OWN: Final = {"blobs", frames.FOLDER, FILE, FILE + PART, LOCK, "lost+found"}
-"""Names in the folder of a backup. The last one is there if the folder is the root of a disk."""
+_LEFT: Final = (
+    *(name + end for name in (FILE, FILE + PART) for end in db.copies.BESIDE),
+    WRITER_LOCK,
+    garbage.LOCK,
+)
+"""Names of files that an interrupted backup leaves, and older versions that looked at a backup."""
+_UPLOADS: Final = "uploads"
+"""A folder that such a version left too, empty."""
+_OWN: Final = {"blobs", frames.FOLDER, FILE, FILE + PART, LOCK, "lost+found", *_LEFT, _UPLOADS}
+"""Names in the folder of a backup. lost+found is there if the folder is the root of a disk."""
 
 
 @dataclass(slots=True)
@@ -71,6 +79,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 last, keys = db.copies.read(target / (FILE + PART))
                 kept = _copy_journal(data, target, last)
                 _compare(target, keys)
+                _delete_left(target)
                 (target / (FILE + PART)).rename(target / FILE)
                 durable.sync(target)
                 _drop_journal(target, kept)
@@ -84,13 +93,22 @@ def _check_target(data: Path, target: Path) -> None:
     if target.resolve().is_relative_to(data.resolve()):
         msg = f"The backup can't lie in the data folder itself: {target}. Give a folder of another disk."
         raise Unavailable(msg)
-    if (target / "writer.lock").exists():
+    uploads = target / _UPLOADS
+    if (target / SERVER_LOCK).exists() or (uploads.is_dir() and any(uploads.iterdir())):
         msg = f"{target} is the data folder of a server, not a backup. Give another folder."
         raise Unavailable(msg)
     others = sorted(path.name for path in target.iterdir() if path.name not in _OWN) if target.is_dir() else []
     if others:
         msg = f"{target} holds {others[0]}, which is not part of a backup. Give an empty folder or an earlier backup."
         raise Unavailable(msg)
+
+
+def _delete_left(target: Path) -> None:
+    """Delete what the folder has besides a backup. SQLite would apply an older WAL to the new database."""
+    for name in _LEFT:
+        (target / name).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        (target / _UPLOADS).rmdir()
 
 
 def require_backup(source: Path) -> None:
@@ -226,7 +244,16 @@ def _not_written(source: Path) -> Iterator[None]:
 
 @contextmanager
 def _collector_rests(data: Path) -> Iterator[None]:
-    """Hold the collector's lock, so that nothing that the copied database names is deleted before it is copied."""
+    """Hold the collector's lock, so that nothing that the copied database names is deleted before it is copied.
+
+    A backup that is copied has no collector, and gets no lock file. It must not change meanwhile either.
+    """
+    with ownership.acting(data):
+        copies_backup = is_backup(data)
+    if copies_backup:
+        with _not_written(data):
+            yield
+        return
     with ownership.acting(data):
         fd = locks.open_file(data / garbage.LOCK)
     try:

@@ -106,18 +106,25 @@ class Check:
         """The size of all blobs in bytes, for the progress bar."""
         return await self.context.database.read(db.checks.size_of_blobs)
 
+    @property
+    def _in_backup(self) -> bool:
+        """Whether a backup is checked."""
+        return self.context.database.only_read
+
     async def _database(self) -> None:
         for problem in await self.context.database.read(db.checks.of_database):
             place = quote(str(self.context.config.data))
-            self._add(Damage(f"The database is damaged: {problem}. Rebuild it: polly-server rebuild --data {place}"))
+            rebuild = f"Rebuild it: polly-server rebuild --data {place}"
+            what = "The next backup to this folder replaces it." if self._in_backup else rebuild
+            self._add(Damage(f"The database is damaged: {problem}. {what}"))
 
     async def _journal(self) -> None:
         folder, last = self.context.config.data, await self.context.database.read(state.last_batch)
         while last and not await asyncio.to_thread(frames.has, folder, last):
             before, last = last, await self.context.database.read(state.last_batch)
             if last == before:  # it was not compacted meanwhile
-                what = "The journal lacks changes of the database. The next start of the server writes it again."
-                self._add(Damage(what))
+                after = "The next backup copies it" if self._in_backup else "The next start of the server writes it"
+                self._add(Damage(f"The journal lacks changes of the database. {after} again."))
                 return
 
     async def _audit(self) -> None:
@@ -199,7 +206,12 @@ class Check:
             return  # it was deleted or repaired meanwhile
         images = tuple(await self.context.database.read(db.checks.images_of, row.id))
         repaired, whole = await self._repair(again) if self.repair else ("", False)
-        self._add(Damage(f"The blob {row.digest} {problem}.", images, repaired, whole))
+        what = f"The blob {row.digest} {problem}."
+        if self._in_backup:
+            place = self.context.config.data / "blobs" / row.storage_key
+            remove = f"delete {quote(str(place))}, and make" if place.exists() else "make"
+            what += f" To repair the backup, {remove} another backup to this folder."
+        self._add(Damage(what, images, repaired, whole))
 
     async def _problem(self, row: BlobRow, *, whole: bool) -> str | None:
         """What is wrong with the file of a blob, as the end of a sentence; None for nothing."""

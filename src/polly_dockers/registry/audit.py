@@ -47,8 +47,10 @@ async def page(
 async def settle(context: Context, *, everything: bool = False) -> None:
     """Write the refused sign-ins that are remembered, and seal the entries that are not in the chain yet.
 
-    ``everything`` as in ``refusals.write``.
+    ``everything`` as in ``refusals.write``. In a backup nothing is written: its last entries may be without a seal.
     """
+    if context.database.only_read:
+        return
     await refusals.write(context, everything=everything)
     await seal(context)
 

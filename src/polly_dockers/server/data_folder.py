@@ -18,8 +18,9 @@ from polly_dockers.auth.throttles import Throttles
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.config import Config
 from polly_dockers.context import Context
+from polly_dockers.db.backups import BackupDatabase
 from polly_dockers.db.journal import frames
-from polly_dockers.db.sqlite import ERRORS, FILE, Database, disk_trouble
+from polly_dockers.db.sqlite import ERRORS, FILE, Database, disk_trouble, is_backup
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.system import ownership
 
@@ -50,6 +51,7 @@ def prepare(folder: Path) -> None:
                 raise _lost(folder)
             for made in (folder / "blobs", folder / "uploads"):
                 made.mkdir(mode=0o700, exist_ok=True)
+            db.version.mark(folder)
             migrate.upgrade(folder)
             _tighten(folder)
             rebuild.catch_up(folder)
@@ -105,20 +107,25 @@ async def delete_outlived_keys(context: Context) -> None:
         await context.database.write(db.keys.remove_outlived)
 
 
-def require(folder: Path, *, upgrades: bool = False) -> None:
+def require(folder: Path, *, upgrades: bool = False, reads: bool = False) -> None:
     """Raise Unavailable if the folder has no registry, one of another version, or files that this user can't use.
 
     With ``upgrades`` an older version is accepted: the caller is a server that upgrades it. No other command may
     upgrade, because a server of the older version may be running, and would not know the new tables.
 
+    A backup is accepted from a server, which makes it a data folder, and with ``reads`` from a command that does not
+    change it.
+
     If root calls it, the process then acts as the owner of the folder.
     """
     ownership.become(folder)
     try:
-        found = ""
+        found, backup = "", False
         if (folder / FILE).exists() and (folder / FILE).stat().st_size:
+            backup = is_backup(folder) and not upgrades
             found = db.version.read(folder)
-            _tighten(folder)
+            if not backup:
+                _tighten(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
     if not found:
@@ -135,8 +142,22 @@ def require(folder: Path, *, upgrades: bool = False) -> None:
             msg += " If it is elsewhere, say where: --data DIR, or POLLY_CONFIG with the server's settings file."
         raise Unavailable(msg)
     (db.version.check if upgrades else db.version.current)(folder, found)
-    if why := ownership.obstacle(folder):
+    if backup and not reads:
+        refuse_backup(folder)
+    if not backup and (why := ownership.obstacle(folder)):
         raise Unavailable(why)
+
+
+def refuse_backup(folder: Path) -> None:
+    """Raise Unavailable if the folder is a backup: the change would be lost with the next backup to it."""
+    with explained(folder):
+        backup = is_backup(folder)
+    if backup:
+        msg = (
+            f"{folder} is a backup, and a backup is only read. To change the registry in it, restore it to a folder of "
+            f"its own: polly-server restore --from {quote(str(folder))} --data …"
+        )
+        raise Unavailable(msg)
 
 
 def hold_version(folder: Path) -> None:
@@ -173,6 +194,19 @@ def _write(folder: Path, fn: Callable[[Connection], T]) -> T:
 
     with explained(folder):
         return asyncio.run(write())
+
+
+def read_backup(folder: Path, fn: Callable[[Connection], T]) -> T:
+    """Call ``fn`` on the database of a backup, and return its result. Nothing in the folder changes."""
+
+    async def read() -> T:
+        database = BackupDatabase(folder)
+        try:
+            return await database.read(fn)
+        finally:
+            database.close()
+
+    return asyncio.run(read())
 
 
 @contextlib.contextmanager
@@ -212,14 +246,18 @@ def try_writes(folder: Path) -> None:
 
 
 async def open_context(config: Config) -> Context:
-    """The context of use cases on the data folder, for this process and its running loop. The caller closes it."""
-    database = Database(config.data)
+    """The context of use cases on the data folder, for this process and its running loop. The caller closes it.
+
+    The folder may be a backup. Its database raises Unavailable for every write.
+    """
+    backup = is_backup(config.data)
+    database = (BackupDatabase if backup else Database)(config.data)
     found = await database.read(db.keys.every)
     return Context(
         config=config,
         database=database,
         throttles=Throttles(),
-        blobs=FileBlobStore(config.data),
+        blobs=FileBlobStore(config.data, make=not backup),
         signer=Signer(found, config.registry),
         passwords=Passwords(),
     )

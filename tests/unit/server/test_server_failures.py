@@ -88,6 +88,7 @@ def test_a_database_without_tables(tmp_path: Path, command: str) -> None:
 def test_a_folder_of_a_newer_version(tmp_path: Path, template: bytes, command: str) -> None:
     """No command writes into a data folder of a newer version, or copies it as if it knew it."""
     (tmp_path / "polly.db").write_bytes(template)
+    (tmp_path / "server.lock").touch()  # else it is a backup
     with contextlib.closing(sqlite.connect(tmp_path / "polly.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
@@ -118,6 +119,7 @@ def dump(folder: Path) -> list[object]:
 def test_passwords_that_are_none(tmp_path: Path, template: bytes, command: str, password: bytes, code: int) -> None:
     """A password that is not text, too short or empty is refused in one line, and nothing is changed."""
     (tmp_path / "polly.db").write_bytes(template)
+    (tmp_path / "server.lock").touch()  # else it is a backup
     before = dump(tmp_path)
     assert "password" in one_line(run(command, tmp_path, password), code).lower()
     assert dump(tmp_path) == before
@@ -151,6 +153,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 def test_settings_that_are_none(tmp_path: Path, template: bytes, environment: dict[str, str], said: str) -> None:
     """A setting that can't be used: run names it and where it came from, and ends."""
     (tmp_path / "polly.db").write_bytes(template)
+    (tmp_path / "server.lock").touch()  # else it is a backup
     code = 1 if "POLLY_METRICS_LISTEN" in environment else 2
     assert said in one_line(run("run", tmp_path, environment=environment), code)
 

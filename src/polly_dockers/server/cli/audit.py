@@ -76,7 +76,7 @@ def run_audit(
     )
     if problem := audit_log.problem(by, wanted.since, wanted.until, int(time.time() * SECOND)):
         raise BadRequest(problem)
-    found = folder.run(data, lambda context: _read(context, org, wanted, latest))
+    found = folder.run(data, lambda context: _read(context, org, wanted, latest), reads=True)
     entries = [
         AuditItem(moment(each.at), each.event, each.by, each.address, each.subject, each.detail) for each in found
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 
 from polly_dockers import config
+from polly_dockers.db.sqlite import is_backup
 from polly_dockers.server import data_folder
 from polly_dockers.system import ownership
 
@@ -92,12 +94,21 @@ def transaction(data: Path, fn: Callable[[Connection], T]) -> T:
     return data_folder.transaction(data, fn)
 
 
-def run(data: Path, work: Callable[[Context], Awaitable[T]], config_file: Path | None = None) -> T:
+def read(data: Path, fn: Callable[[Connection], T]) -> T:
+    """As ``transaction``, for a function that only reads. The folder may be a backup, and is not changed then."""
+    data_folder.require(data, reads=True)
+    return (data_folder.read_backup if is_backup(data) else data_folder.transaction)(data, fn)
+
+
+def run(
+    data: Path, work: Callable[[Context], Awaitable[T]], config_file: Path | None = None, *, reads: bool = False
+) -> T:
     """Open the registry in the folder, and return what ``work`` returns. A server may be running.
 
-    Raises Unavailable as ``transaction``, and BadRequest for settings that are wrong.
+    With ``reads``, ``work`` only reads, and the folder may be a backup. Raises Unavailable as ``transaction``, and
+    BadRequest for settings that are wrong.
     """
-    data_folder.require(data)
+    data_folder.require(data, reads=reads)
     found = settings(data, config_file)
 
     async def run() -> T:
@@ -107,5 +118,5 @@ def run(data: Path, work: Callable[[Context], Awaitable[T]], config_file: Path |
         finally:
             context.close()
 
-    with data_folder.explained(data):
+    with contextlib.nullcontext() if is_backup(data) else data_folder.explained(data):
         return asyncio.run(run())

@@ -18,6 +18,8 @@ from polly_dockers.system.durations import SECOND
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
 CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
 
 
@@ -84,6 +86,18 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
         return named
 
     return decorate
+
+
+def confirm(what: str, question: str, nothing: str, action: str) -> None:
+    """Say on stderr what the command does, and ask. Raises SystemExit if there is no terminal, and Abort for a no.
+
+    ``nothing`` says that nothing was done; ``action`` completes "To … without a question, add --yes".
+    """
+    print(what, file=sys.stderr)
+    if not sys.stdin.isatty():
+        print(f"Error: {nothing} To {action} without a question, add --yes.", file=sys.stderr)
+        raise SystemExit(2)
+    typer.confirm(question, abort=True, err=True)
 
 
 def moment(microseconds: int) -> str:

@@ -31,7 +31,7 @@ app: Final = group("Keys that sign registry tokens.")
 @app.command("list", cls=HelpedCommand, epilog="polly-server key list --data data")
 def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     """List the signing keys, newest first. For each: id, when it was made, and its use."""
-    found = folder.transaction(data, db.keys.every)
+    found = folder.read(data, db.keys.every)
     signing = db.keys.signing(found)
     at = moment if output == "json" else _date
     lines = [(key.kid, at(key.created_at), _use(key, signing, found, at)) for key in reversed(found)]

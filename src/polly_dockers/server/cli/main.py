@@ -87,6 +87,7 @@ def _main(
 def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: PasswordStdin = False) -> None:
     """Create the database, an organisation and its first admin."""
     parse_slug(org)
+    data_folder.refuse_backup(data)
     email = parse_email(email)
     hashed = hash_now(users.read_password(email, from_stdin=password_stdin))
     data_folder.prepare(data)

@@ -20,7 +20,7 @@ from polly_dockers.model import parse_slug
 from polly_dockers.registry import deletion
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import Data
-from polly_dockers.server.cli.help import group, moment, named_by
+from polly_dockers.server.cli.help import Yes, confirm, group, moment, named_by
 from polly_dockers.system.durations import DAY
 
 if TYPE_CHECKING:
@@ -92,17 +92,12 @@ def run_update(
 
 @app.command("delete", cls=HelpedCommand, epilog="polly-server org delete biolab --yes")
 @named_by("org")
-def run_delete(
-    org: Org, data: Data = Path("data"), *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
+def run_delete(org: Org, data: Data = Path("data"), *, yes: Yes = False) -> None:
     """Move an organisation with all its repositories to the trash. Nobody reaches it until it is restored."""
     if not yes:
         found = folder.transaction(data, lambda connection: members.describe_contents(connection, org))
-        print(f"This moves the organisation {org} to the trash, with {found}.", file=sys.stderr)
-        if not sys.stdin.isatty():
-            print("Error: Nothing was deleted. To delete without a question, add --yes.", file=sys.stderr)
-            raise SystemExit(2)
-        typer.confirm("Delete it?", abort=True, err=True)
+        what = f"This moves the organisation {org} to the trash, with {found}."
+        confirm(what, "Delete it?", "Nothing was deleted.", "delete")
     item = folder.transaction(data, lambda connection: deletion.delete_organisation(connection, org))
     if _until(item, data) == moment(item.deleted_at):
         print(
@@ -185,11 +180,11 @@ def run_list(
     output: Output = "table",
 ) -> None:
     """List the organisations. For each: members, when it was made, and whether a push creates repositories."""
-    in_trash = [each for each in folder.transaction(data, db.trash.organisations_in) if not each.purging]
+    in_trash = [each for each in folder.read(data, db.trash.organisations_in) if not each.purging]
     if deleted:
         _list_deleted(data, in_trash, output)
         return
-    found = folder.transaction(data, db.accounts.organisation_list)
+    found = folder.read(data, db.accounts.organisation_list)
     if output == "json":
         keys = ("slug", "members", "created_at", "create_on_push")
         items = [dict(zip(keys, (row.slug, row.members, moment(row.created_at), bool(row.create_on_push)), strict=True))
@@ -225,7 +220,7 @@ def _list_deleted(data: Path, in_trash: list[Item], output: str) -> None:
             "deleted_at": moment(each.deleted_at),
             "restorable_until": _until(each, data),
         }
-        for each, held in zip(in_trash, folder.transaction(data, totals), strict=True)
+        for each, held in zip(in_trash, folder.read(data, totals), strict=True)
     ]
     if output == "json":
         tables.document(items)

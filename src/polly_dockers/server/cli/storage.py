@@ -25,7 +25,6 @@ from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.formatting import counted, size
 from polly_dockers.maintenance import backup
-from polly_dockers.registry.history import fold
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import ConfigFile, Data
@@ -68,7 +67,7 @@ def run_backup(
     output: Output = "table",
 ) -> None:
     """Copy the registry to a folder while the server runs. The copy is read again and checked."""
-    data_folder.require(data)
+    data_folder.require(data, reads=True)
     with _bar("copying") as start:
         done = backup.backup(data, to, start)
     if output == "json":
@@ -171,7 +170,7 @@ def run_check(
         bar.end()
         return seen
 
-    seen = folder.run(data, run, config_file)
+    seen = folder.run(data, run, config_file, reads=not repair)
     if output == "json":
         head = None if seen.audit is None else str(seen.audit)
         tables.document({**{key: value for key, value in asdict(seen).items() if key != "audit"}, "audit_head": head})
@@ -241,6 +240,7 @@ def run_rebuild(data: Data = Path("data")) -> None:
     """
     from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - only what a command needs is imported
 
+    data_folder.refuse_backup(data)
     done = rebuild.rebuild(data)
     data_folder.prepare(data)
     print(
@@ -283,7 +283,6 @@ def run_usage(
     """
 
     async def measure(context: Context) -> tuple[list[db.usage.Usage], tuple[int, int]]:
-        await fold(context)
         found: list[db.usage.Usage] = []
         while rows := await context.database.read(db.usage.page, found[-1].id if found else 0):
             found += rows
@@ -291,7 +290,7 @@ def run_usage(
             await context.database.read(members.find_organisation, org)  # raises for an unknown organisation
         return found, await context.database.read(db.usage.stored)
 
-    found, (count, total) = folder.run(data, measure)
+    found, (count, total) = folder.run(data, measure, reads=True)
     chosen = [each for each in found if org is None or each.organisation == org]
     chosen.sort(key=lambda each: (*_holder(each), -(each.active + each.inactive + each.trash + each.unnamed)))
     free = shutil.disk_usage(data).free
@@ -367,7 +366,7 @@ def run_gc(
             raise Unavailable(msg)
         return report
 
-    report = folder.run(data, preview if dry_run else collect, config_file)
+    report = folder.run(data, preview if dry_run else collect, config_file, reads=dry_run)
     counter.end()
     if output == "json":
         tables.document({"dry_run": dry_run, **asdict(report)})

@@ -22,7 +22,7 @@ from polly_dockers.formatting import counted
 from polly_dockers.model import Role, parse_email
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import Data
-from polly_dockers.server.cli.help import group, named_by
+from polly_dockers.server.cli.help import Yes, confirm, group, named_by
 from polly_dockers.server.cli.organisations import Org
 from polly_dockers.system import secret_input
 
@@ -133,7 +133,7 @@ def run_list(
         )
 
     items: list[dict[str, Any]] = []
-    for email, of_user in itertools.groupby(folder.transaction(data, find), key=lambda row: row.email):
+    for email, of_user in itertools.groupby(folder.read(data, find), key=lambda row: row.email):
         each = list(of_user)
         roles = [{"organisation": row.slug, "role": Role(row.role).name} for row in each if row.slug]
         items.append({"email": email, "roles": roles, "has_password": each[0].password_hash != UNSET})
@@ -170,10 +170,33 @@ def run_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("da
     print(f"{email.strip().lower()} is {wanted.name} in {org}.")
 
 
-@app.command("remove", cls=HelpedCommand, epilog="polly-server user remove bob@acme.example --org acme")
+@app.command(
+    "remove",
+    cls=HelpedCommand,
+    epilog="polly-server user remove bob@acme.example --org acme\n"
+    "polly-server user remove bob@acme.example --org acme --yes",
+)
 @named_by("email")
-def run_remove(org: Org, email: Email, data: Data = Path("data")) -> None:
-    """Remove a user from an organisation. It takes effect on the next request; what they pushed stays."""
+def run_remove(org: Org, email: Email, data: Data = Path("data"), *, yes: Yes = False) -> None:
+    """Remove a user from an organisation. It takes effect on the next request; what they pushed stays.
+
+    On a terminal it asks first. Elsewhere it needs --yes.
+    """
+
+    def check(connection: Connection) -> bool:
+        return members.require_removable(connection, members.find_organisation(connection, org), org, email, by=None)
+
+    if not yes:
+        who = email.strip().lower()
+        if folder.transaction(data, check):
+            what = (
+                f"This removes {who} from {org}. From the next request on they can't pull, push or run commands there. "
+                "What they pushed stays."
+            )
+            confirm(what, "Remove them?", "Nobody was removed.", "remove")
+        else:
+            what = f"{who} was invited to {org} and has not joined. This revokes the invitation."
+            confirm(what, "Revoke the invitation?", "Nobody was removed.", "remove")
 
     def remove(connection: Connection) -> None:
         members.delete(connection, members.find_organisation(connection, org), org, email, by=None)

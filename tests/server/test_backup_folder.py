@@ -1,0 +1,202 @@
+"""Commands on the folder of a backup: looking at it changes nothing, and the next backup to it works."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pysqlite3.dbapi2 as sqlite
+import pytest
+
+from polly_dockers.db.sqlite import is_backup, open_engine
+from support.server import BIN, Server, free_port, new_password, polly_server
+from support.wire_client import Image, Repo, admin, image, sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+READING = [
+    ("check",),
+    ("check", "--sample", "0"),
+    ("usage",),
+    ("user", "list"),
+    ("org", "list"),
+    ("org", "list", "--deleted"),
+    ("key", "list"),
+    ("audit",),
+    ("gc", "--dry-run"),
+]
+WRITING = [
+    ("check", "--repair"),
+    ("gc",),
+    ("init", "--org", "more", "--email", "eve@more.example", "--password-stdin"),
+    ("rebuild",),
+    ("org", "create", "more"),
+    ("org", "update", "acme", "--create-on-push"),
+    ("org", "delete", "acme", "--yes"),
+    ("org", "restore", "acme"),
+    ("user", "add", "eve@acme.example", "--org", "acme", "--role", "reader", "--password-stdin"),
+    ("user", "set-role", "ann@acme.example", "--org", "acme", "--role", "reader"),
+    ("user", "remove", "ann@acme.example", "--org", "acme", "--yes"),
+    ("user", "reset-password", "ann@acme.example", "--password-stdin"),
+    ("user", "revoke-tokens", "--all"),
+    ("key", "rotate"),
+]
+
+
+def state(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """All files and folders with their modes and bytes."""
+    return {
+        path: (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+def command(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command of polly-server on the folder."""
+    whole = [str(BIN / "polly-server"), *words, "--data", str(folder)]
+    return subprocess.run(whole, input=stdin, capture_output=True, text=True, check=False)
+
+
+def back_up(server: Server, folder: Path) -> str:
+    """Make a backup, or bring it up to date."""
+    return polly_server("backup", "--data", str(server.data), "--to", str(folder))
+
+
+@pytest.fixture
+def pushed() -> Image:
+    """An image of the backup."""
+    return image()
+
+
+@pytest.fixture
+def repo(server: Server, pushed: Image) -> Repo:
+    """A repository that holds it."""
+    there = admin(server).new_repo()
+    there.push(pushed, "v1")
+    return there
+
+
+@pytest.fixture
+def backup(server: Server, repo: Repo, tmp_path: Path) -> Path:
+    """A backup of the server that has that repository."""
+    assert repo.manifest("v1").status == 200
+    back_up(server, tmp_path / "backup")
+    return tmp_path / "backup"
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_looking_changes_nothing(backup: Path, words: tuple[str, ...]) -> None:
+    """Whatever only reads works on a backup, as its owner left it, and leaves nothing there."""
+    backup.chmod(0o755)  # a data folder would be closed to others, with a warning
+    before = state(backup)
+    done = command(backup, *words)
+    assert (done.returncode, "Traceback" in done.stderr, "Warning" in done.stderr) == (0, False, False), done.stderr
+    assert state(backup) == before
+
+
+def test_the_next_backup_works(server: Server, repo: Repo, backup: Path) -> None:
+    """After all that, a backup copies what is new, and the backup can be restored."""
+    for words in READING:
+        assert command(backup, *words).returncode == 0
+    repo.push(image(), "v2")
+    assert back_up(server, backup).startswith("Copied 2 blobs")
+    assert "Nothing is wrong." in command(backup, "check").stdout
+
+
+def test_usage_counts_all_commits(server: Server, repo: Repo, backup: Path) -> None:
+    """Also those that were not added to the total yet when the backup was made."""
+    done = command(backup, "usage", "--output", "json")
+    found = {each["name"]: each["commits"] for each in json.loads(done.stdout)["repositories"]}
+    assert found[repo.name.partition("/")[2]] == 1
+    assert server.org in command(backup, "org", "list").stdout
+
+
+def test_a_backup_of_a_backup(backup: Path, tmp_path: Path) -> None:
+    """It is copied as a data folder is, and nothing is left there."""
+    before = state(backup)
+    done = command(backup, "backup", "--to", str(tmp_path / "second"))
+    assert (done.returncode, done.stdout.startswith("Copied 2 blobs")) == (0, True), done.stderr
+    assert state(backup) == before
+    assert "Nothing is wrong." in command(tmp_path / "second", "check").stdout
+
+
+def test_a_disk_that_is_mounted_read_only(backup: Path) -> None:
+    """A check needs no writing."""
+    script = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; exec "$@"'
+    for words in READING:
+        inside = [str(BIN / "polly-server"), *words, "--data", str(backup)]
+        whole = ["unshare", "--mount", "sh", "-ec", script, "sh", str(backup), *inside]
+        done = subprocess.run(whole, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_a_change_is_refused(backup: Path, words: tuple[str, ...]) -> None:
+    """The message says how to change the registry elsewhere; nothing in the backup changes."""
+    before = state(backup)
+    done = command(backup, *words, stdin=new_password())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"polly-server restore --from {backup} --data …" in done.stderr
+    assert state(backup) == before
+
+
+def test_a_damaged_backup_is_repaired_by_the_next_one(server: Server, pushed: Image, backup: Path) -> None:
+    """The check names the file to delete."""
+    digest = sha256(pushed.blobs[0])[7:]
+    file = next((backup / "blobs" / "sha256" / digest[:2]).glob(f"{digest}.*"))
+    file.write_bytes(bytes(len(pushed.blobs[0])))
+    done = command(backup, "check")
+    assert done.returncode == 1
+    assert f"delete {file}, and make another backup to this folder" in done.stderr
+    file.unlink()
+    assert "make another backup to this folder" in command(backup, "check").stderr
+    assert back_up(server, backup).startswith("Copied 1 blob ")
+    assert "Nothing is wrong." in command(backup, "check").stdout
+
+
+def test_what_older_versions_left(server: Server, repo: Repo, backup: Path) -> None:
+    """They opened the database for writing, and left lock files and an empty folder. The next backup removes these."""
+    before = {path.name for path in backup.iterdir()}
+    open_engine(backup / "polly.db").dispose()
+    for name in ("writer.lock", "collector.lock", "polly.db-shm", "polly.db.part-wal", "polly.db.part-shm"):
+        (backup / name).touch()
+    (backup / "uploads").mkdir()
+    repo.push(image(), "v2")
+    assert back_up(server, backup).startswith("Copied 2 blobs")
+    assert {path.name for path in backup.iterdir()} == before
+    assert "Nothing is wrong." in command(backup, "check").stdout
+
+
+def test_a_backup_of_an_older_version(backup: Path) -> None:
+    """It is not upgraded in place."""
+    with contextlib.closing(sqlite.connect(backup / "polly.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.commit()
+    before = state(backup)
+    done = command(backup, "check")
+    assert done.returncode == 1
+    assert f"where it is upgraded: polly-server restore --from {backup} --data …" in done.stderr
+    assert state(backup) == before
+
+
+def test_a_folder_that_was_restored_is_no_backup(server: Server, backup: Path, tmp_path: Path) -> None:
+    """Whether a server ran there or not: no backup is written to it, and commands change it."""
+    restored = tmp_path / "restored"
+    polly_server("restore", "--from", str(backup), "--data", str(restored))
+    done = command(server.data, "backup", "--to", str(restored))
+    assert "is the data folder of a server" in done.stderr
+    assert command(restored, "key", "rotate", "--revoke").returncode == 0
+    assert command(restored, "org", "create", "more").returncode == 0
+
+
+def test_a_copy_of_a_data_folder_is_no_backup(tmp_path: Path) -> None:
+    """Nor is one that lost its lock files: commands change it as before."""
+    made = Server(tmp_path / "data", free_port())
+    made.init()
+    shutil.copytree(made.data, tmp_path / "copy", ignore=shutil.ignore_patterns("*.lock"))
+    assert not is_backup(tmp_path / "copy")
+    assert command(tmp_path / "copy", "org", "create", "more").returncode == 0
