@@ -83,6 +83,7 @@ def test_a_preview_alone_is_of_the_policy_that_is_set(ann: User, digests: list[s
         assert f"one@{digests[0]}" in done.out
         assert digests[1] not in done.out
         assert "if nothing is pushed or pulled before: 1 image with 1 commit" in done.err
+        assert name or "/one, by its own policy: what was pushed in the last 400d." in done.err
         assert done.err.endswith("Nothing was changed.\n")
     assert digests[0] not in ann.ok("dockers", "policy", "--younger-than", "500d", "--as-of", "+40d").out
     seen = ann.ok("dockers", "policy", "--name", "one", "--as-of", "+40d", "--output", "json").json()

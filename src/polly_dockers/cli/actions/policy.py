@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from polly_dockers import api_types
@@ -12,6 +13,8 @@ from polly_dockers.cli.tables import Column
 from polly_dockers.formatting import counted, size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
@@ -125,8 +128,8 @@ def _preview(call: Call, name: str | None, as_of: str | None, output: str, *, ev
         tables.document(seen)
         return
     if name is None:
-        found = session.client.policies(organisation).items
-        _tell(seen, _organisation_words(organisation, own=bool(found)), every=every, later=bool(when))
+        own = {each.repository: each.policy for each in session.client.policies(organisation).items}
+        _tell(seen, _organisation_words(organisation, own=bool(own)), every=every, later=bool(when), own=own)
     else:
         _tell(seen, f"the docker repository {name}", every=every, later=bool(when))
     terminal.say("Nothing was changed.")
@@ -207,8 +210,19 @@ def _words(policy: api_types.Policy) -> str:
     return " and ".join(filter(None, (", ".join(rules[:-1]), rules[-1])))
 
 
-def _tell(seen: api_types.PolicyChange, what: str, *, every: bool, later: bool, aside: bool = False) -> None:
-    """Print what would be deleted. ``later``: at the time of --as-of. ``aside``: on stderr, if stdout is for JSON."""
+def _tell(
+    seen: api_types.PolicyChange,
+    what: str,
+    *,
+    every: bool,
+    later: bool,
+    aside: bool = False,
+    own: Mapping[str, api_types.Policy] = MappingProxyType({}),
+) -> None:
+    """Print what would be deleted. ``later``: at the time of --as-of. ``aside``: on stderr, if stdout is for JSON.
+
+    ``own``: the policies of docker repositories that have their own, to name those of the repositories that are listed.
+    """
     when = f"by {tables.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
     items = seen.preview.items if every else seen.preview.items[: listing.SHORT]
     if items:
@@ -216,6 +230,9 @@ def _tell(seen: api_types.PolicyChange, what: str, *, every: bool, later: bool, 
             (each.path, tables.date(each.pushed_at), ", ".join(each.tags) or "-", size(each.size)) for each in items
         ]
         tables.show(_GOING, rows, aside=aside)
+    for path in dict.fromkeys(each.path.partition("@")[0] for each in items):
+        if path in own:
+            terminal.say(f"Kept in {path}, by its own policy: {_words(own[path])}.")
     terminal.say(f"Kept in {what}: {_words(seen.policy)}.")
     if seen.preview.manifests == 0:
         terminal.say(
