@@ -78,8 +78,8 @@ class Context:
     hashers: Hashers = field(default_factory=Hashers)
     begun: Counter[int] = field(default_factory=Counter)
     """Uploads that each user has started in this process."""
-    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Refused sign-ins by email and address, until they are written to the audit log."""
+    refused: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
+    """Refused sign-ins by email and address, until they are written to the audit log: how many, the first, the last."""
     refused_at: dict[tuple[str, str], float] = field(default_factory=dict)
     """When each was last written, if that was less than ``refusals.EVERY`` ago."""
     previews: Gate = field(
