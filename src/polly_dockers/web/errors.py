@@ -39,8 +39,8 @@ def _message(request: Request, error: PollyError) -> str:
         return error.message
     config = request.context.config
     sign_in = f"To sign in: polly login --server {config.url}, then polly dockers configure."
-    diagnose = f"If you have, this shows what is wrong: echo {config.registry} | docker-credential-polly get"
-    return f"{error.message} {sign_in} {diagnose}"
+    again = "If you have: polly dockers configure replaces a token of Docker that was revoked, or says what is wrong."
+    return f"{error.message} {sign_in} {again}"
 
 
 def _headers(request: Request, error: PollyError) -> dict[str, str]:
