@@ -26,7 +26,7 @@ from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from sqlalchemy import Connection
 
@@ -123,11 +123,26 @@ def restore_parts(connection: Connection, item: Item, tag: str | None) -> list[I
         path.pop()
         if not path:  # only the manifest itself is left
             break
-        trash.delete_restored(connection, part, part.name)
-        _revive(connection, part)
-        _activate_all(connection, item.repository_id or 0, set(part.tags).difference(item.tags, [tag]))
+        left = set(part.tags).difference(item.tags, [tag])
+        restore_part(connection, part, sorted(left - _taken(connection, item.repository_id or 0, left)))
         back.append(part)
     return back
+
+
+def restore_part(connection: Connection, item: Item, names: list[str]) -> None:
+    """Restore a manifest without its children and referrers, and set these tags to their newest commits.
+
+    Raises NotInTrash if it is being purged.
+    """
+    trash.delete_restored(connection, item, item.name, names)
+    _revive(connection, item)
+    _activate_all(connection, item.repository_id or 0, names)
+
+
+def _taken(connection: Connection, repository_id: int, names: Collection[str]) -> set[str]:
+    """The names that are tags already."""
+    query = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.name.in_(names))
+    return set(connection.execute(query).scalars())
 
 
 def _is_large(connection: Connection, item: Item) -> bool:

@@ -290,15 +290,16 @@ def being_purged(item: Item) -> NotInTrash:
     )
 
 
-def delete_restored(connection: Connection, item: Item, name: str) -> None:
+def delete_restored(connection: Connection, item: Item, name: str, tags: list[str] | None = None) -> None:
     """Delete an item that was restored under a name, and record that in the journal.
 
-    Raises NotInTrash if it was purged or is being purged.
+    ``tags`` are those that are set with a commit that is restored without all that belongs to it. Raises NotInTrash if
+    it was purged or is being purged.
     """
     whole = and_(trash.c.id == item.id, trash.c.purging_at.is_(None))
     if connection.execute(delete(trash).where(whole)).rowcount == 0:
         raise being_purged(item)
-    records.add(connection, records.Restored(item.id, name))
+    records.add(connection, records.Restored(item.id, name, tags))
 
 
 def is_there(connection: Connection, item: Item) -> bool:

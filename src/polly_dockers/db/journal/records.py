@@ -114,10 +114,15 @@ class MovedToTrash(Record, frozen=True, tag="thrown"):
 
 
 class Restored(Record, frozen=True, tag="restored"):
-    """An item of the trash was restored, a repository or an organisation under this name."""
+    """An item of the trash was restored, a repository or an organisation under this name.
+
+    A commit was restored with all that belongs to it, unless the record has ``tags``.
+    """
 
     id: int
     name: str
+    tags: list[str] | None = None
+    """The tags that were set, if the commit was restored for itself as a part of a large restore."""
 
 
 class Claimed(Record, frozen=True, tag="claimed"):

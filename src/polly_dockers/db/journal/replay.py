@@ -205,6 +205,8 @@ class Replay:
             return
         if item.kind == trash.TAG:
             restore.restore_tag_with_commit(self._connection, item)
+        elif item.kind == trash.COMMIT and record.tags is not None:
+            restore.restore_part(self._connection, item, record.tags)
         elif item.kind == trash.COMMIT:
             restore.restore_manifest(self._connection, item)
         elif item.kind == trash.REPOSITORY:
