@@ -22,7 +22,7 @@ from polly_dockers.db.schema import (
     repository_blobs,
 )
 from polly_dockers.db.sqlite import now
-from polly_dockers.db.statement import Statement
+from polly_dockers.db.statement import VALUES, Statement, as_json
 from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
@@ -49,12 +49,17 @@ class LinkedBlob:
         return self.leased_until == HELD
 
 
-_LINKED: Final = (
+_ALL_LINKED: Final = (
     select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.storage_key, repository_blobs.c.leased_until)
-    .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
-    .where(blobs.c.digest == bindparam("digest"), repository_blobs.c.leased_until > HIDDEN, blobs.c.lost_at.is_(None))
+    .join(
+        repository_blobs, repository_blobs.c.blob_id == blobs.c.id + 0
+    )  # + 0: never begin with the repository's blobs
+    .where(repository_blobs.c.leased_until > HIDDEN, blobs.c.lost_at.is_(None))
 )
-_FIND: Final = Statement(_LINKED.where(repository_blobs.c.repository_id == bindparam("repository_id")))
+_LINKED: Final = _ALL_LINKED.where(blobs.c.digest == bindparam("digest"))
+_HERE: Final = repository_blobs.c.repository_id == bindparam("repository_id")
+_FIND: Final = Statement(_LINKED.where(_HERE))
+_FIND_ALL: Final = Statement(_ALL_LINKED.where(_HERE, blobs.c.digest.in_(select(VALUES.c.value))))
 
 
 def find(connection: Connection, repository_id: int, digest: str) -> LinkedBlob | None:
@@ -64,9 +69,11 @@ def find(connection: Connection, repository_id: int, digest: str) -> LinkedBlob 
 
 
 def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, LinkedBlob]:
-    """The blobs that the repository has, by digest."""
-    found = {digest: find(connection, repository_id, digest) for digest in digests}
-    return {digest: blob for digest, blob in found.items() if blob is not None}
+    """The blobs that the repository has, by digest, in the same order."""
+    wanted = dict.fromkeys(digests)
+    rows = _FIND_ALL.all(connection, {"repository_id": repository_id, "values": as_json(wanted)}) if wanted else []
+    found = {row.digest: LinkedBlob(*row) for row in rows}
+    return {digest: found[digest] for digest in wanted if digest in found}
 
 
 _KNOWN: Final = Statement(select(blobs.c.id, blobs.c.lost_at).where(blobs.c.digest == bindparam("digest")))
@@ -143,7 +150,7 @@ def _link(connection: Connection, repository_id: int, blob_id: int, digest: str,
 
 
 def complete(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int) -> None:
-    """Link a blob of the repository with the manifests there that name it and lacked it."""
+    """Link a blob of the repository with manifests there that name it and lacked it, at most AT_ONCE."""
     for manifest_id in sparse.pop(connection, repository_id, digest, sparse.AT_ONCE):
         if _IS_LINKED.first(connection, {"manifest_id": manifest_id, "blob_id": blob_id}) is None:
             link_to_manifest(connection, repository_id, manifest_id, blob_id)

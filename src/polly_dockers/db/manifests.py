@@ -12,7 +12,7 @@ from polly_dockers.db import blobs, paging, repositories, sparse, total_sizes
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import manifest_blobs, manifest_children, manifest_missing, manifests
 from polly_dockers.db.sqlite import now
-from polly_dockers.db.statement import Statement
+from polly_dockers.db.statement import VALUES, Statement, as_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _FIND: Final = Statement(
     select(manifests.c.id, manifests.c.digest, manifests.c.size, manifests.c.platforms).where(
         manifests.c.repository_id == bindparam("repository_id"), manifests.c.digest == bindparam("digest")
+    )
+)
+
+
+_FIND_ALL: Final = Statement(
+    select(manifests.c.id, manifests.c.digest, manifests.c.size, manifests.c.platforms).where(
+        manifests.c.repository_id == bindparam("repository_id"), manifests.c.digest.in_(select(VALUES.c.value))
     )
 )
 
@@ -54,9 +61,11 @@ def find_complete(connection: Connection, repository_id: int, digest: str) -> in
 
 
 def find_all(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Any]:
-    """Rows (id, digest, size, platforms) of the manifests that the repository has, by digest."""
-    found = {digest: _FIND.first(connection, {"repository_id": repository_id, "digest": digest}) for digest in digests}
-    return {digest: row for digest, row in found.items() if row is not None}
+    """Rows (id, digest, size, platforms) of the manifests that the repository has, by digest, in the same order."""
+    wanted = dict.fromkeys(digests)
+    rows = _FIND_ALL.all(connection, {"repository_id": repository_id, "values": as_json(wanted)}) if wanted else []
+    found = {row.digest: row for row in rows}
+    return {digest: found[digest] for digest in wanted if digest in found}
 
 
 _ADD: Final = Statement(
@@ -93,14 +102,14 @@ def put(
     """Insert a manifest with links to what it names, or complete the one with the id ``known``; returns its id.
 
     Links that exist already do not change. What is missing is linked when it arrives. A new manifest is linked to the
-    sparse indexes that wait for it.
+    sparse indexes that wait for it, as ``link_more`` does.
     """
     manifest_id = known or _add(
         connection, repository_id, user_id, digest, manifest, body, platforms, child_ids, missing
     )
     _refer(connection, repository_id, manifest_id, blob_ids, child_ids, missing)
     if known is None:
-        link_waiting(connection, repository_id, digest, manifest_id)
+        link_waiting(connection, repository_id, digest, manifest_id, sparse.AT_ONCE)
     return manifest_id
 
 
@@ -190,14 +199,31 @@ _IS_WITHIN: Final = Statement(
 )
 
 
-def link_waiting(connection: Connection, repository_id: int, digest: str, manifest_id: int) -> None:
-    """Link a manifest that has arrived, with all that it names, to the sparse indexes that name it."""
-    waiting = sparse.pop(connection, repository_id, digest, sparse.AT_ONCE)
+def link_waiting(connection: Connection, repository_id: int, digest: str, manifest_id: int, limit: int) -> None:
+    """Link a manifest that has arrived, with all that it names, to some of the sparse indexes that name it."""
+    waiting = sparse.pop(connection, repository_id, digest, limit)
     for parent in waiting:
         link = {"manifest_id": parent, "child_id": manifest_id}
         if _IS_WITHIN.first(connection, link) is None:
             _TAKE_IN.run(connection, link)
     total_sizes.measure(connection, waiting)
+
+
+def link_more(connection: Connection, repository_id: int, digest: str) -> bool:
+    """Link more of the manifests that wait for a digest that has arrived; returns whether others still do.
+
+    It is called in one transaction after another, so that a push and a restore hold the writer only for a short time.
+    If the server is stopped between them, the next push of the digest goes on.
+    """
+    manifest_id = find_id(connection, repository_id, digest)
+    if manifest_id is not None:
+        link_waiting(connection, repository_id, digest, manifest_id, sparse.AT_ONCE)
+    else:
+        blob = blobs.find(connection, repository_id, digest)
+        if blob is None:  # it was deleted meanwhile
+            return False
+        blobs.complete(connection, repository_id, blob.id, digest, blob.size)
+    return sparse.is_awaited(connection, repository_id, digest)
 
 
 def referrers(

@@ -189,7 +189,7 @@ def _revive(connection: Connection, item: Item) -> list[int]:
             .where(schema.manifests.c.id == row.id)
             .values(trash_id=None, digest=item.name, subject=subject)
         )
-        manifests.link_waiting(connection, repository_id, item.name, row.id)
+        manifests.link_waiting(connection, repository_id, item.name, row.id, sparse.AT_ONCE // PORTION or 1)
         with_it = _parts(connection, item, row.id, sparse.ALL)
     last_pulls.record_restored(connection, row.id if live is None else live)
     repositories.add_delta(connection, repository_id, commits=count, size=size)

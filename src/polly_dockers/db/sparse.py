@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, bindparam, delete, exists, insert, literal, select
+from sqlalchemy import and_, bindparam, delete, insert, select
 
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import manifest_missing
-from polly_dockers.db.statement import Statement
+from polly_dockers.db.statement import VALUES, Statement, as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,29 +16,22 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-WAITING: Final = 100
-"""The most manifests that may wait for one digest in a repository, except for layers that need not be pushed."""
 AT_ONCE: Final = 1_000
-"""The most manifests that one request links with what it pushes."""
+"""The most manifests that one transaction links with a digest that has arrived."""
 ALL: Final = 1 << 62
 
 _SAME: Final = and_(
     manifest_missing.c.repository_id == bindparam("repository_id"), manifest_missing.c.digest == bindparam("digest")
 )
 _INSERT: Final = Statement(
-    insert(manifest_missing).from_select(
+    insert(manifest_missing)
+    .prefix_with("OR IGNORE")
+    .from_select(
         ["repository_id", "digest", "manifest_id"],
-        select(bindparam("repository_id"), bindparam("digest"), bindparam("manifest_id")).where(
-            ~exists(select(literal(1)).where(_SAME, manifest_missing.c.manifest_id == bindparam("manifest_id")))
-        ),
+        select(bindparam("repository_id"), VALUES.c.value, bindparam("manifest_id")).select_from(VALUES),
     )
 )
-_LAST_ALLOWED: Final = Statement(
-    select(manifest_missing.c.manifest_id)
-    .where(_SAME, manifest_missing.c.manifest_id != bindparam("manifest_id"))
-    .limit(1)
-    .offset(WAITING - 1)
-)
+_WAITS: Final = Statement(select(manifest_missing.c.manifest_id).where(_SAME).limit(1))
 _POP: Final = Statement(
     delete(manifest_missing)
     .where(
@@ -64,21 +57,20 @@ def lacked(connection: Connection, manifest_id: int) -> list[str]:
 
 def record(connection: Connection, repository_id: int, manifest_id: int, digests: Iterable[str]) -> None:
     """Record the digests that the manifest names and the repository lacks."""
-    for digest in sorted(set(digests)):
-        _INSERT.run(connection, {"repository_id": repository_id, "digest": digest, "manifest_id": manifest_id})
+    wanted = sorted(set(digests))
+    if wanted:
+        _INSERT.run(connection, {"repository_id": repository_id, "manifest_id": manifest_id, "values": as_json(wanted)})
 
 
-def crowded(connection: Connection, repository_id: int, manifest_id: int | None, digests: Iterable[str]) -> str | None:
-    """The first of the digests that WAITING manifests other than this one wait for; None if there is none."""
-    own = {"repository_id": repository_id, "manifest_id": manifest_id or 0}
-    full = (each for each in digests if _LAST_ALLOWED.first(connection, own | {"digest": each}) is not None)
-    return next(full, None)
+def is_awaited(connection: Connection, repository_id: int, digest: str) -> bool:
+    """Whether a manifest of the repository is recorded as one that lacks the digest."""
+    return _WAITS.first(connection, {"repository_id": repository_id, "digest": digest}) is not None
 
 
 def pop(connection: Connection, repository_id: int, digest: str, limit: int = ALL) -> list[int]:
     """Delete rows of a digest that has arrived; returns the ids of the manifests that the caller must link with it.
 
-    If more wait than ``limit``, the rest waits until the digest is pushed again. The journal records the arrival,
+    If more wait than ``limit``, another transaction must link the rest. The journal records the arrival,
     because a rebuild may link them only for that reason.
     """
     rows = _POP.all(connection, {"repository_id": repository_id, "digest": digest, "limit": limit})

@@ -6,6 +6,7 @@ Clients of the registry protocol, the commands and the server's operator all del
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
@@ -25,6 +26,7 @@ from polly_dockers.errors import (
 )
 from polly_dockers.model import ROLE_FOR, Action, Digest, DigestPrefix, RepositoryName, Role, Tag, check_length
 from polly_dockers.registry.history import fold
+from polly_dockers.registry.uploads import link_rest
 from polly_dockers.system.durations import DAY, SECOND
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from polly_dockers.db.trash import Item
     from polly_dockers.errors import PollyError
     from polly_dockers.model import Actor
+
+MAX_INDEXES: Final = 100
+"""Indexes that may hold a manifest that is deleted: one transaction removes it from all of them."""
 
 MAX_CANDIDATES: Final = 10
 """Digests that an error lists if they all begin with the digits that were given."""
@@ -228,17 +233,14 @@ def _find_deletable(connection: Connection, permitted: Permitted, digest: Digest
     if manifest_id is None:
         msg = f"{permitted.name} has no manifest {digest}."
         raise ManifestUnknown(msg, detail={"name": permitted.name, "reference": digest})
-    indexes = db.trash.indexes_of(connection, manifest_id, db.sparse.WAITING + 1)
+    indexes = db.trash.indexes_of(connection, manifest_id, MAX_INDEXES + 1)
     if indexes and not permitted.sparse_indexes:
         msg = (
             f"{digest} is part of the index {indexes[0]}, which could not be pulled without it. Delete the index first."
         )
         raise Denied(msg, detail={"indexes": indexes[:20]})
-    if len(indexes) > db.sparse.WAITING:
-        msg = (
-            f"{digest} is part of more than {db.sparse.WAITING} indexes. At most so many can wait for it to come back: "
-            "delete some of them first."
-        )
+    if len(indexes) > MAX_INDEXES:
+        msg = f"{digest} is part of more than {MAX_INDEXES} indexes. Delete some of them first."
         raise Denied(msg, detail={"indexes": indexes[:20]})
     return manifest_id, bool(indexes)
 
@@ -293,6 +295,16 @@ def _minute(microseconds: int) -> str:
 # --- restoring -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """What a transaction restored of an item: parts of it only, if it has very many, or else all."""
+
+    item: Item
+    parts: list[Item]
+    manifests: list[str]
+    """Digests of the manifests that it restored. Indexes may still wait for them."""
+
+
 async def restore(
     context: Context,
     actor: Actor,
@@ -313,37 +325,38 @@ async def restore(
     target = RepositoryName.of(organisation, new_name if new_name is not None else name)
     check_length(context.config.registry, target)
 
-    def change(connection: Connection) -> tuple[Item, list[Item]]:
+    def change(connection: Connection) -> tuple[_Restored, list[tuple[int, str]]]:
         organisation_id, _ = permissions.require_role(connection, actor, organisation, ROLE_FOR[Action.delete])
         path, detail = str(full), f"as {target.name}" if target != full else ""
-        parts: list[Item] = []
         if reference is None:
-            item = _restore_repository(connection, organisation_id, full, target)
+            back = _Restored(_restore_repository(connection, organisation_id, full, target), [], [])
         else:
             repository_id = permissions.require_permission(connection, actor, full, Action.delete).repository_id
             if isinstance(reference, Tag):
                 path = f"{full}:{reference}"
-                item, parts = _restore_tag(connection, full, repository_id, reference)
+                back = _restore_tag(connection, full, repository_id, reference)
             else:
-                item, parts = _restore_commit(connection, full, repository_id, reference)
-                path = f"{full}@{item.name}"
-        done = [(f"{full}@{each.name}", f"with {path}") for each in parts] or [(path, detail)]
+                back = _restore_commit(connection, full, repository_id, reference)
+                path = f"{full}@{back.item.name}"
+        done = [(f"{full}@{each.name}", f"with {path}") for each in back.parts] or [(path, detail)]
         for each, how in done:
             db.audit.append(connection, Event.restore, each, organisation_id=organisation_id, by=actor, detail=how)
-        return item, parts
+        places = [(back.item.repository_id or 0, digest) for digest in back.manifests]
+        return back, [place for place in places if db.sparse.is_awaited(connection, *place)]
 
     while True:  # other writes go between the portions of a large restore
-        item, parts = await context.database.write(change)
-        if not parts:
-            return item
+        back, awaited = await context.database.write(change)
+        for repository_id, digest in awaited:
+            await link_rest(context, repository_id, digest)
+        if not back.parts:
+            return back.item
 
 
-def _restore_manifest(connection: Connection, item: Item, tag: str | None = None) -> list[Item]:
-    """Restore a manifest, or some parts of it if it has very many; returns these parts."""
+def _restore_manifest(connection: Connection, item: Item, tag: str | None = None) -> _Restored:
+    """Restore a manifest, or some parts of it if it has very many."""
     parts = db.restore.restore_parts(connection, item, tag)
-    if not parts:
-        db.restore.restore_manifest(connection, item)
-    return parts
+    manifests = [each.name for each in parts] or db.restore.restore_manifest(connection, item)
+    return _Restored(item, parts, manifests)
 
 
 def _restore_repository(
@@ -361,19 +374,19 @@ def _restore_repository(
 
 def _restore_commit(
     connection: Connection, full: RepositoryName, repository_id: int, commit: Digest | DigestPrefix
-) -> tuple[Item, list[Item]]:
-    """Restore a commit; returns its item, and parts as ``_restore_manifest``."""
+) -> _Restored:
+    """Restore a commit, or some parts of it, as ``_restore_manifest``."""
     if isinstance(commit, DigestPrefix):
         found = db.deleted.commits_from(connection, repository_id, commit, MAX_CANDIDATES + 1)
         commit = _only(full, commit, found, _not_in_trash(full, commit))
     item = db.trash.find(connection, db.trash.COMMIT, commit, repository_id=repository_id)
     if item is None:
         raise _not_in_trash(full, commit)
-    return item, _restore_manifest(connection, item)
+    return _restore_manifest(connection, item)
 
 
-def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> tuple[Item, list[Item]]:
-    """Restore a tag, and its newest commit if that is in the trash too; returns as ``_restore_commit``."""
+def _restore_tag(connection: Connection, full: RepositoryName, repository_id: int, tag: Tag) -> _Restored:
+    """Restore a tag, and its newest commit, or some parts of that, if that is in the trash too."""
     found = db.deleted.find_tag(connection, repository_id, tag)
     item = db.trash.get(connection, found.id) if found is not None else None
     if item is None:
@@ -381,18 +394,18 @@ def _restore_tag(connection: Connection, full: RepositoryName, repository_id: in
     if db.tags.exists(connection, repository_id, tag):
         raise _tag_exists(full, tag, item)
     if item.kind == db.trash.COMMIT:
-        return item, _restore_manifest(connection, item, tag)
+        return _restore_manifest(connection, item, tag)
     if db.restore.restore_tag(connection, item):
-        return item, []
+        return _Restored(item, [], [])
     newest = db.deleted.newest_commit(connection, repository_id, tag)
     commit = db.trash.get(connection, newest.id) if newest is not None else None
     if commit is None:
         msg = f"All commits of {full}:{tag} were purged, so the tag cannot be restored."
         raise NotInTrash(msg)
-    parts = _restore_manifest(connection, commit, tag)
-    if not parts:
+    back = _restore_manifest(connection, commit, tag)
+    if not back.parts:
         db.restore.restore_tag_with_commit(connection, item)
-    return item, parts
+    return replace(back, item=item)
 
 
 def _tag_exists(full: RepositoryName, tag: Tag, item: Item) -> TagExists:

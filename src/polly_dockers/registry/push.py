@@ -14,7 +14,7 @@ from polly_dockers.db.audit import Event
 from polly_dockers.errors import Denied, DigestInvalid, ManifestBlobUnknown, ManifestInvalid
 from polly_dockers.model import Digest
 from polly_dockers.oci.manifest import CONFIGS, MAX_CONFIG, parse, platform_of_config
-from polly_dockers.registry.uploads import require_or_create, require_push
+from polly_dockers.registry.uploads import link_rest, require_or_create, require_push
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -80,7 +80,8 @@ async def manifest(
             and await context.database.read(db.manifests.find_complete, repository_id, computed) is not None
         )
         platform = None if complete else await _platform(context, repository_id, parsed)
-        await context.database.write(_store, context, actor, name, computed, parsed, body, platform, tags)
+        stored = await context.database.write(_store, context, actor, name, computed, parsed, body, platform, tags)
+    await link_rest(context, stored, computed)
     return Pushed(computed, parsed.subject, tuple(tags))
 
 
@@ -114,8 +115,10 @@ def _store(
     body: bytes,
     platform: str | None,
     tags: Sequence[Tag],
-) -> None:
+) -> int | None:
     """Check what the manifest names, insert or complete it, and commit the tags, in one transaction.
+
+    Returns the id of the repository if more manifests wait for this one than one transaction links; else None.
 
     If the repository has the manifest and all that it names, foreign keys keep that, so only the tags are set. If no
     tag changes, the push counts as a pull: an index that names the manifest may be about to follow.
@@ -145,6 +148,7 @@ def _store(
         db.audit.append(
             connection, Event.push, path, organisation_id=permitted.organisation_id, by=actor, detail=digest
         )
+    return permitted.repository_id if db.sparse.is_awaited(connection, permitted.repository_id, digest) else None
 
 
 def _insert_or_complete(
@@ -156,10 +160,6 @@ def _insert_or_complete(
     if platform is not None:
         references = replace(references, platforms=(platform,))
     known = db.manifests.find_id(connection, permitted.repository_id, digest)
-    wanted = sorted(set(references.missing) - parsed.foreign)
-    crowded = db.sparse.crowded(connection, permitted.repository_id, known, wanted)
-    if crowded is not None:
-        raise _crowded(permitted.name, crowded)
     for blob in references.blobs if known is not None else ():
         # the manifest may still wait for a blob that was lost when it was pushed, and was repaired since
         db.blobs.complete(connection, permitted.repository_id, blob.id, blob.digest, blob.size)
@@ -238,14 +238,6 @@ def _unknown(missing: Sequence[str]) -> ManifestBlobUnknown:
     named = ", ".join(missing[:NAMED])
     msg = f"The manifest names content that the repository does not have: {named}{rest}. Push that first."
     return ManifestBlobUnknown(msg, detail={"missing": missing[:NAMED]})
-
-
-def _crowded(name: str, digest: str) -> ManifestBlobUnknown:
-    msg = (
-        f"{db.sparse.WAITING} manifests of {name} name {digest}, which the repository does not have, and no more may. "
-        "Push that first."
-    )
-    return ManifestBlobUnknown(msg, detail={"missing": [digest]})
 
 
 def _too_many_tags(digest: Digest) -> Denied:

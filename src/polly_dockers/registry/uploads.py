@@ -243,18 +243,29 @@ async def mount(
         repository_id = permissions.find_pullable(connection, actor, source, public=context.public)
         return db.blobs.find(connection, repository_id, digest) if repository_id is not None else None
 
-    def change(connection: Connection) -> Digest | None:
+    def change(connection: Connection) -> tuple[bool, int | None]:
         target = require_or_create(connection, context, actor, name).repository_id
         blob = find(connection)
         if blob is None:
-            return None
+            return False, None
         db.blobs.link(connection, repository_id=target, blob_id=blob.id, digest=digest, size=blob.size, lease=lease)
-        return digest
+        return True, target if db.sparse.is_awaited(connection, target, digest) else None
 
     await require_push(context, actor, name)
     if await context.database.read(find) is None:
         return None
-    return await context.database.write(change)
+    mounted, awaited_in = await context.database.write(change)
+    await link_rest(context, awaited_in, digest)
+    return digest if mounted else None
+
+
+async def link_rest(context: Context, repository_id: int | None, digest: str) -> None:
+    """Link what still waits for a digest that has arrived. Nothing does if the id of the repository is None.
+
+    Other writes go between the transactions.
+    """
+    while repository_id is not None and await context.database.write(db.manifests.link_more, repository_id, digest):
+        pass
 
 
 def _check_range(name: RepositoryName, upload: Upload, content_range: tuple[int, int] | None, body: Body) -> None:
@@ -351,17 +362,19 @@ async def _record(
     """
     lease = context.config.lease_seconds
 
-    def add(connection: Connection) -> str | None:
+    def add(connection: Connection) -> tuple[str | None, int | None]:
         if boot.running() - began > MAX_SECONDS_TO_ROW * SECOND:
             msg = "The server was stopped for too long between storing the blob and recording it. Push it again."
             raise Unavailable(msg)
         target = require_or_create(connection, context, actor, name).repository_id
-        return db.blobs.add(connection, repository_id=target, digest=digest, size=size, storage_key=key, lease=lease)
+        unused = db.blobs.add(connection, repository_id=target, digest=digest, size=size, storage_key=key, lease=lease)
+        return unused, target if db.sparse.is_awaited(connection, target, digest) else None
 
     try:
-        unused = await context.database.write(add)
+        unused, awaited_in = await context.database.write(add)
     except (Unauthorized, NameUnknown):
         await context.blobs.delete(key)
         raise
     if unused is not None:
         await context.blobs.delete(unused)
+    await link_rest(context, awaited_in, digest)

@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 
 from polly_dockers import db
 from polly_dockers.db import schema, total_sizes
-from polly_dockers.errors import Denied, ManifestBlobUnknown
-from polly_dockers.registry import deletion, repositories
+from polly_dockers.errors import Denied
+from polly_dockers.registry import deletion, repositories, uploads
 from support.use_cases import (
     ADMIN,
     NAME,
@@ -202,40 +202,115 @@ async def test_an_arrival_is_bounded(context: Context) -> None:
     assert third.parts < first.parts + 40 * 12
 
 
-async def test_few_manifests_wait_for_one_digest(context: Context) -> None:
-    """So many sparse indexes may name a missing image; the next is refused until the image arrives."""
+async def test_any_number_of_manifests_waits_for_one_digest(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build without one of its images goes on. When that arrives, one transaction after another links a few."""
+    monkeypatch.setattr(db.sparse, "AT_ONCE", 30)
     await allow_sparse(context)
     missing = index(note="missing")
-    waiting = [await push_index(context, missing, note=number) for number in range(db.sparse.WAITING)]
-    with pytest.raises(ManifestBlobUnknown, match="Push that first"):
-        await push_index(context, missing, note="more")
-    other = await create(context, "other")
-    await allow_sparse(context, other.name)
-    await push_manifest(context, index(missing), name=other, media_type=OCI_INDEX)
-    await push_manifest(context, waiting[0], "again", media_type=OCI_INDEX)
-    digest = await push_manifest(context, missing, media_type=OCI_INDEX)
-    await push_index(context, missing, note="more")
-    assert await size_of(context, "again") == len(waiting[0]) + len(missing)
+    waiting = [await push_index(context, missing, note=number) for number in range(101)]
+    await delete(context, commit=sha256(waiting[0]))
+    waiting.append(await push_index(context, missing, note="more"))
+    async with statements(context) as found:
+        digest = await push_manifest(context, missing, media_type=OCI_INDEX)
+    assert links(found) == [30, 30, 30, 12]
+    await restore(context, commit=sha256(waiting[0]))
+    whole = {len(each) + len(missing) for each in waiting}
+    assert {len(missing), *whole} == set(await context.database.read(all_sizes))
     with pytest.raises(Denied, match="more than 100 indexes"):
         await delete(context, commit=digest)
+
+
+def links(found: list[str]) -> list[int]:
+    """How many links from indexes to their images each transaction made, except for those without any."""
+    transactions = "\n".join(found).split("BEGIN IMMEDIATE")
+    counts = [each.count("INSERT INTO manifest_children") for each in transactions]
+    return [each for each in counts if each]
+
+
+async def test_a_push_goes_on_where_the_server_was_stopped(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes that were not linked when the image arrived are linked when it is pushed again."""
+    monkeypatch.setattr(db.sparse, "AT_ONCE", 2)
+    await allow_sparse(context)
+    missing = index(note="missing")
+    waiting = [await push_index(context, missing, note=number) for number in range(5)]
+    with monkeypatch.context() as stopped:
+        stopped.setattr(db.manifests, "link_more", lambda *_: False)
+        await push_manifest(context, missing, media_type=OCI_INDEX)
+    async with statements(context) as found:
+        await push_manifest(context, missing, media_type=OCI_INDEX)
+    assert links(found) == [2, 1]
+    sizes = await context.database.read(all_sizes)
+    assert sizes[:-1] == [len(each) + len(missing) for each in waiting]
+
+
+async def test_a_restore_links_all_that_waits(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restored image is linked with the indexes that were pushed meanwhile, a few in each transaction."""
+    monkeypatch.setattr(db.sparse, "AT_ONCE", 2)
+    await allow_sparse(context)
+    part = index(note="part")
+    whole = await push_index(context, part)
+    await push_manifest(context, part, "v1", media_type=OCI_INDEX)
+    await delete(context, commit=sha256(whole))
+    await delete(context, commit=sha256(part))
+    for number in range(5):
+        await push_index(context, part, whole, note=number)
+    async with statements(context) as found:
+        await restore(context, commit=sha256(whole))
+    assert sum(links(found)) == 10
+    assert max(links(found)) <= 4
 
 
 async def test_a_layer_from_elsewhere_may_be_missing_everywhere(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Any number of images may name it, as those of Windows do. If it is pushed, so many are linked at a time."""
-    monkeypatch.setattr(db.sparse, "AT_ONCE", db.sparse.WAITING)
+    """Any number of images may name it, as those of Windows do. If it is pushed or mounted, all of them are linked."""
+    monkeypatch.setattr(db.sparse, "AT_ONCE", 2)
     layer, config = b"of Windows", b"{}"
-    await push_blob(context, config)
+    other = await create(context, "other")
     foreign = descriptor(layer, "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")
-    for number in range(db.sparse.WAITING + 1):
-        body = image(config=descriptor(config, CONFIG), layers=[foreign], annotations={"n": f"{number:03}"}).manifest
-        await push_manifest(context, body, f"v{number}")
-    before = len(body) + len(config)
-    for linked in (db.sparse.WAITING, db.sparse.WAITING + 1):
-        await push_blob(context, layer)
-        found = await context.database.read(all_sizes)
-        assert found.count(before + len(layer)) == linked
+    for name in (NAME, other):
+        await push_blob(context, config, name=name)
+        for number in range(5):
+            annotations = {"n": f"{name.name} {number}"}
+            body = image(config=descriptor(config, CONFIG), layers=[foreign], annotations=annotations).manifest
+            await push_manifest(context, body, f"v{number}", name=name)
+    await push_blob(context, layer)
+    mounted = await uploads.mount(context, ADMIN, other, sha256(layer), str(NAME))
+    assert mounted == sha256(layer)
+    lacking = await context.database.read(lambda connection: connection.execute(select(schema.manifest_missing)).all())
+    assert lacking == []
+    named = await context.database.read(lambda connection: connection.execute(select(schema.manifest_blobs)).all())
+    assert len(named) == 20
+
+
+async def test_an_index_takes_no_more_statements_for_many_missing(context: Context) -> None:
+    """What an index lacks is looked up and recorded by a few statements, however much that is."""
+    await allow_sparse(context)
+    counts = []
+    for number in (1, 200):
+        missing = [index(note=f"missing {each}") for each in range(number)]
+        async with statements(context) as found:
+            await push_index(context, *missing, note=number)
+        counts.append(len(found))
+    assert counts[0] == counts[1]
+
+
+async def test_a_push_does_not_look_at_other_blobs(context: Context) -> None:
+    """What an image or an index names is found by its digests, however much the repository has."""
+    await allow_sparse(context)
+    costs = []
+    for number in range(2):
+        layers = [f"{number} {each}".encode() for each in range(2)]
+        made = image(layers=[descriptor(each) for each in layers])
+        for blob in (*layers, *made.blobs):
+            await push_blob(context, blob)
+        async with work(context) as found:
+            await push_manifest(context, made.manifest, media_type=made.media_type)
+            await push_index(context, made.manifest, layers[0], b"missing", note=number)
+        costs.append(found.parts)
+        for each in range(400):
+            await push_layer(context, each)
+    assert costs[1] < costs[0] + 10
 
 
 TAGS = 40
