@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import ssl
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from failures.test_signals import certificate, until
 from support.server import BIN, Server, ending, free_port
@@ -55,6 +58,21 @@ def test_connections_that_are_idle(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         for connection in idle:
             assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("days", "event", "field"), [(0, "certificate has expired", "expired"), (5, "certificate expires soon", "expires")]
+)
+def test_the_first_line_of_the_log(tmp_path: Path, days: int, event: str, field: str) -> None:
+    """Every line is JSON if the settings say so, also the warning of a certificate that ends."""
+    certificate(tmp_path, days)
+    files = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    server = Server(tmp_path / "data", free_port(), ("--log-format", "json", *files))
+    server.init()
+    server.start()
+    server.stop()
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert (lines[0]["event"], lines[0]["level"], field in lines[0]) == (event, "warning", True)
 
 
 def test_an_idle_client_that_does_not_say_goodbye(tmp_path: Path) -> None:

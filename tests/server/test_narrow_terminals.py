@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,15 @@ def test_the_audit_log_is_a_table(server: Server, columns: int) -> None:
     assert f"  acme/{LONG}:v1" in lines
     assert lines[-1].startswith("  sha256:")
     assert "" not in seen(server, "audit", columns=columns)
+
+
+def test_dates_of_keys_become_short(server: Server) -> None:
+    """Also one that has words before it; a row stays one line."""
+    polly_server("key", "rotate", "--data", str(server.data))
+    title, _, *rows = seen(server, "key", "list", columns=80)
+    assert title.split("  ")[0] == "key"
+    assert len(rows) == 2
+    assert re.search(r"  signs from \d{4}-\d\d-\d\d \d\d:\d\d$", rows[0])
 
 
 def test_users_are_a_table(server: Server) -> None:

@@ -103,8 +103,10 @@ class Certificates:
         with self._locked(fcntl.LOCK_EX):
             for fd, content in zip(self._shared, contents, strict=True):
                 _fill(fd, content)
-        if self.expires < time.time() + SOON:
-            log.warning("certificate expires soon or has expired", expires=_date(self.expires))
+        if self.expires < time.time():
+            log.warning("certificate has expired", expired=_date(self.expires))
+        elif self.expires < time.time() + SOON:
+            log.warning("certificate expires soon", expires=_date(self.expires))
 
     def _try(self, contents: list[bytes]) -> float:
         """When the certificate expires; raises Unavailable if certificate and key can't be used together."""

@@ -74,11 +74,11 @@ def run(config: Config, on_ready: Callable[[], None], unknown: Sequence[str] = (
     data_folder.require(config.data, upgrades=True)
     data_folder.prepare(config.data)
     data_folder.hold_version(config.data)
+    set_up(config)  # before the certificate is read, which may log a warning
     certificates = Certificates(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
     with ownership.acting(None):  # only root may be allowed to use a port below 1024
         listeners = _listen_all(config)
     data_folder.try_writes(config.data)
-    set_up(config)
     if unknown:
         log.warning("variables that are not settings are ignored", variables=", ".join(unknown))
     write_running(config)

@@ -33,24 +33,28 @@ def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     """List the signing keys, newest first. For each: id, when it was made, and its use."""
     found = folder.read(data, db.keys.every)
     signing = db.keys.signing(found)
-    at = moment if output == "json" else _date
-    lines = [(key.kid, at(key.created_at), _use(key, signing, found, at)) for key in reversed(found)]
+    at = _text if output == "json" else _date
+    lines = [(key.kid, at("", key.created_at), _use(key, signing, found, at)) for key in reversed(found)]
     items = [dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines]
     tables.display(output, items, _KEY, lines)
 
 
-def _use(key: Key, signing: Key, found: Sequence[Key], at: Callable[[int], str]) -> str:
-    """The use of a key, in words; ``at`` formats a time."""
+def _use(key: Key, signing: Key, found: Sequence[Key], at: Callable[[str, int], str]) -> str:
+    """The use of a key, in words; ``at`` formats a time with words before it."""
     if key == signing:
         return "signs"
     if key.created_at > signing.created_at:
-        return f"signs from {at(key.signs_from)}"
+        return at("signs from ", key.signs_from)
     until = db.keys.kept_until(key, found)
-    return f"verifies until {at(until)}" if until is not None else "verifies"
+    return at("verifies until ", until) if until is not None else "verifies"
 
 
-def _date(microseconds: int) -> str:
-    return tables.date(moment(microseconds))
+def _text(before: str, microseconds: int) -> str:
+    return before + moment(microseconds)
+
+
+def _date(before: str, microseconds: int) -> str:
+    return tables.date(moment(microseconds), before)
 
 
 @app.command("rotate", cls=HelpedCommand, epilog="polly-server key rotate --data data")
