@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -156,6 +157,91 @@ def test_a_damaged_backup_is_repaired_by_the_next_one(server: Server, pushed: Im
     assert "make another backup to this folder" in command(backup, "check").stderr
     assert back_up(server, backup).startswith("Copied 1 blob ")
     assert "Nothing is wrong." in command(backup, "check").stdout
+
+
+def file_of(folder: Path, content: bytes) -> Path:
+    """The file of a blob in a backup or a data folder."""
+    digest = sha256(content)[7:]
+    return next((folder / "blobs" / "sha256" / digest[:2]).glob(f"{digest}.*"))
+
+
+@pytest.mark.parametrize("change", [-3, None, 5], ids=["shorter", "empty", "longer"])
+def test_a_file_of_another_size_is_copied_again(
+    server: Server, pushed: Image, backup: Path, change: int | None
+) -> None:
+    """One damaged file in the backup does not stop later backups; the result says that it was copied again."""
+    file = file_of(backup, pushed.blobs[0])
+    os.truncate(file, 0 if change is None else file.stat().st_size + change)
+    said = back_up(server, backup)
+    assert said.startswith("Copied 1 blob ")
+    assert "1 blob of the earlier backup had a wrong size and was copied again." in said
+    assert file.read_bytes() == pushed.blobs[0]
+    assert "had a wrong size" not in back_up(server, backup)
+    assert "Nothing is wrong." in command(backup, "check").stdout
+
+
+def test_a_damaged_data_folder_is_named(server: Server, pushed: Image, backup: Path, tmp_path: Path) -> None:
+    """A new backup of it fails, and says how to repair it from an earlier one. Following that works."""
+    file_of(server.data, pushed.blobs[0]).write_bytes(b"damaged")
+    done = command(server.data, "backup", "--to", str(tmp_path / "second"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"is missing or damaged in {server.data}." in done.stderr
+    assert f"polly-server check --data {server.data} --repair --from …" in done.stderr
+    assert command(server.data, "check", "--repair", "--from", str(backup)).returncode == 0
+    assert command(server.data, "backup", "--to", str(tmp_path / "second")).returncode == 0
+
+
+def test_a_damaged_file_without_a_row_is_left_out(server: Server, backup: Path, tmp_path: Path) -> None:
+    """The garbage collector deletes it later; a check would not find it, so it must not stop backups."""
+    folder = server.data / "blobs" / "sha256" / "00"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{'0' * 64}.left").write_bytes(b"damaged")
+    assert back_up(server, backup).startswith("Copied 0 blobs")
+    back_up(server, tmp_path / "second")
+    assert not list((tmp_path / "second").rglob("*.left"))
+
+
+def test_a_lost_blob_that_a_backup_repairs(server: Server, pushed: Image, backup: Path) -> None:
+    """What a check prints about it does not ask to push it and say that it is repaired."""
+    file_of(server.data, pushed.blobs[0]).unlink()
+    assert command(server.data, "check", "--repair").returncode == 1
+    said = command(server.data, "check").stderr
+    assert "was lost before this check. Push it again to repair it, or give --repair and --from" in said
+    assert "It is still lost; push it again" in command(server.data, "check", "--repair").stderr
+    done = command(server.data, "check", "--repair", "--from", str(backup))
+    assert (done.returncode, "ush it again" in done.stderr) == (0, False)
+    assert "was lost before this check. It is repaired from the backup" in done.stderr
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
+def test_a_restore_leaves_out_what_is_damaged(
+    server: Server, repo: Repo, pushed: Image, backup: Path, tmp_path: Path, how: str
+) -> None:
+    """All else is restored, the images are named, and another backup or a push brings the blob back."""
+    whole, restored = tmp_path / "whole", tmp_path / "restored"
+    shutil.copytree(backup, whole)
+    file = file_of(backup, pushed.blobs[0])
+    content = file.read_bytes()
+    if how == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-1] if how == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    done = command(restored, "restore", "--from", str(backup))
+    digest = sha256(pushed.blobs[0])
+    assert (done.returncode, "Restored 1 blob " in done.stdout) == (1, True), done.stderr
+    assert f"The blob {digest} is missing or damaged in the backup, and was not restored.\n" in done.stderr
+    assert f"  {repo.name}:v1@{pushed.digest}\n" in done.stderr
+    assert f"polly-server check --data {restored} --repair --from …" in done.stderr
+    server.stop()
+    first, server.data = server.data, restored
+    server.start()
+    assert (repo.manifest("v1").status, repo.blob(digest).status) == (200, 404)
+    again = command(restored, "check", "--repair", "--from", str(whole))
+    assert again.returncode == 0, again.stderr
+    assert repo.blob(digest).body == content
+    server.stop()
+    server.data = first
+    server.start()
 
 
 def test_what_older_versions_left(server: Server, repo: Repo, backup: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_rebuild_ends_one_that_was_left_unfinished(
     def stop() -> None:
         raise Stopped
 
-    at(monkeypatch, "_compare", stop)
+    at(monkeypatch, "_mark_lost", stop)
     with pytest.raises(Stopped):
         restore(tmp_path / "b1", new)
     polly_server("rebuild", "--data", str(new))
@@ -133,7 +133,7 @@ def test_a_database_that_appears_is_not_overwritten(
         for name in ("polly.db", "polly.db-wal"):
             (new / name).write_bytes(b"x")
 
-    at(monkeypatch, "_compare", make)
+    at(monkeypatch, "_mark_lost", make)
     with pytest.raises(Unavailable, match="holds a registry already"):
         restore(tmp_path / "b1", new)
     assert (new / "polly.db").read_bytes() == (new / "polly.db-wal").read_bytes() == b"x"

@@ -70,6 +70,12 @@ def blob(connection: Connection, blob_id: int) -> BlobRow | None:
     return BlobRow(*row) if row is not None else None
 
 
+def blob_of(connection: Connection, storage_key: str) -> BlobRow | None:
+    """The blob that has its bytes under this storage key; None if there is none."""
+    row = connection.execute(_BLOBS.where(blobs.c.storage_key == storage_key)).first()
+    return BlobRow(*row) if row is not None else None
+
+
 def manifests_after(connection: Connection, after: int) -> list[Row[*tuple[Any, ...]]]:
     """The next manifests in the order of their ids: rows (id, digest, body, path)."""
     path = organisations.c.slug + "/" + repositories.c.name

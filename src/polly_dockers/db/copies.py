@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.db.sqlite import connect
+from polly_dockers.db.sqlite import connect, now
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import durable, ownership
 
@@ -65,3 +65,13 @@ def read(copy: Path) -> tuple[int, list[tuple[str, int]]]:
         keys = connection.exec_driver_sql("SELECT storage_key, size FROM blobs WHERE lost_at IS NULL").all()
         connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
     return (row[0] if row is not None else 0), [(row[0], row[1]) for row in keys]
+
+
+def mark_lost(copy: Path, keys: list[str]) -> None:
+    """Mark the blobs with these storage keys as lost, and sync the copy. It may be of an older version."""
+    with connect(copy) as connection:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("UPDATE blobs SET lost_at = ? WHERE storage_key = ?", [(now(), key) for key in keys])
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+    durable.sync(copy)

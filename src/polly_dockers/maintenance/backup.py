@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
@@ -57,6 +57,10 @@ class Copied:
     size: int = 0
     kept: int = 0
     """Blobs that were there from an earlier backup."""
+    replaced: int = 0
+    """Blobs, of those copied, whose file from an earlier backup had another size."""
+    lost: list[str] = field(default_factory=list)
+    """Storage keys of blobs that a restore marked as lost, because the backup holds no undamaged copy."""
 
 
 def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
@@ -65,7 +69,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
     ``start`` is called with the number of bytes to copy. It returns a function that is called with the bytes that were
     copied since. Root acts in each of the two folders as its owner.
 
-    Raises Unavailable if the folder can't be written, or if a copy does not match its digest.
+    Raises Unavailable if the folder can't be written, or if a blob is missing or damaged in ``data``.
     """
     with ownership.acting(target):
         _check_target(data, target)
@@ -75,10 +79,11 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
             with _alone(target), _collector_rests(data):
                 db.copies.write(data / FILE, target / (FILE + PART))
                 _check_same(target)
-                copied = _copy_blobs(data, target, start)
                 last, keys = db.copies.read(target / (FILE + PART))
+                copied = _copy_blobs(data, target, keys, start)
                 kept = _copy_journal(data, target, last)
-                _compare(target, keys)
+                if lacked := _lacked(target, keys):
+                    raise _damaged(data, lacked)
                 _delete_left(target)
                 (target / (FILE + PART)).rename(target / FILE)
                 durable.sync(target)
@@ -123,8 +128,10 @@ def require_backup(source: Path) -> None:
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     """Create a data folder from a backup. ``start`` and root are as in ``backup``.
 
-    Raises Unavailable if ``source`` is not a backup or is being written, if ``data`` holds a registry or is in use, if
-    it holds a journal with changes that the backup lacks, or if a copy does not match its digest.
+    Blobs that are missing or damaged in the backup are marked as lost; everything else is restored.
+
+    Raises Unavailable if ``source`` is not a backup or is being written, if ``data`` holds a registry or is in use, or
+    if it holds a journal with changes that the backup lacks.
     """
     require_backup(source)
     ownership.become(data)
@@ -147,9 +154,9 @@ def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], No
     last, keys = db.copies.read(data / (FILE + PART))
     _check_journal(source, data, last)
     _mark(data, last)
-    copied = _copy_blobs(source, data, start)
+    copied = _copy_blobs(source, data, keys, start)
     _drop_journal(data, _copy_journal(source, data, last))
-    _compare(data, keys)
+    copied.lost = _mark_lost(data, keys)
     _check_empty(data)  # again: a program that knows nothing of the lock may have made it
     for left in ("-wal", "-shm"):  # of the lost database: SQLite would apply them to this one
         (data / (FILE + left)).unlink(missing_ok=True)
@@ -275,13 +282,18 @@ def _check_same(target: Path) -> None:
     raise Unavailable(msg)
 
 
-def _copy_blobs(source: Path, target: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
+def _copy_blobs(
+    source: Path, target: Path, keys: list[tuple[str, int]], start: Callable[[int], Callable[[int], None]]
+) -> Copied:
+    """Copy the blobs that the target lacks, or has in another size than ``keys`` says. Damaged ones are left out."""
     copied, new = Copied(), []
+    wrong = set(_lacked(target, keys))
     with ownership.acting(source):
         found = sorted((source / "blobs").glob("*/*/*"))
     for path in found:
-        place = target / path.relative_to(source)
-        if place.exists():
+        key = path.relative_to(source / "blobs")
+        place = target / "blobs" / key
+        if place.exists() and str(key) not in wrong:
             copied.kept += 1
         elif not path.name.endswith(PART):
             new.append((path, place))
@@ -292,17 +304,22 @@ def _copy_blobs(source: Path, target: Path, start: Callable[[int], Callable[[int
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ownership.acting(source):
             reading = path.open("rb")
+        was_there = place.exists()
         with reading:
-            _copy(path, reading, place, progress)
+            if not _copy(reading, place, progress):
+                continue
+        copied.replaced += was_there
         copied.blobs += 1
         copied.size += size
     return copied
 
 
-def _copy(source: Path, reading: BinaryIO, place: Path, progress: Callable[[int], None]) -> None:
-    """Copy a blob completely or not at all. Raises Unavailable if it does not match the digest in its name."""
+def _copy(reading: BinaryIO, place: Path, progress: Callable[[int], None]) -> bool:
+    """Copy a blob completely or not at all. Returns False if it does not match the digest in its name.
+
+    Raises Unavailable if it does, but its copy does not.
+    """
     part = place.with_name(place.name + PART)
-    algorithm, wanted = place.parent.parent.name, place.name.partition(".")[0]
     with _writing(part) as writing:
         while piece := reading.read(PIECE):
             writing.write(piece)
@@ -312,19 +329,26 @@ def _copy(source: Path, reading: BinaryIO, place: Path, progress: Callable[[int]
         os.posix_fadvise(
             writing.fileno(), 0, 0, os.POSIX_FADV_DONTNEED
         )  # so that the bytes are read from the disk below
-    hasher = hashlib.new(algorithm)
     with part.open("rb") as again:
-        while piece := again.read(PIECE):
-            hasher.update(piece)
-    if hasher.hexdigest() != wanted:
+        is_right = _matches(again, place)
+    if not is_right:
         part.unlink()
-        msg = (
-            f"{source} does not match its digest, or was copied wrongly. To find and repair damage: polly-server "
-            "check --repair"
-        )
-        raise Unavailable(msg)
+        reading.seek(0)
+        if _matches(reading, place):
+            msg = f"{place} was copied wrongly: the disk does not keep what is written to it. Use another disk."
+            raise Unavailable(msg)
+        return False
     part.rename(place)
     durable.sync(place.parent)
+    return True
+
+
+def _matches(reading: BinaryIO, place: Path) -> bool:
+    """Whether the bytes of a blob match the digest in its name."""
+    hasher = hashlib.new(place.parent.parent.name)
+    while piece := reading.read(PIECE):
+        hasher.update(piece)
+    return hasher.hexdigest() == place.name.partition(".")[0]
 
 
 def _writing(part: Path) -> BinaryIO:
@@ -368,10 +392,33 @@ def _drop_journal(target: Path, kept: set[str]) -> None:
             path.unlink()
 
 
-def _compare(target: Path, keys: list[tuple[str, int]]) -> None:
-    """Raise Unavailable if a blob that the database names is missing or has another size."""
+def _lacked(target: Path, keys: list[tuple[str, int]]) -> list[str]:
+    """Storage keys of the blobs that the database names and that are missing in the target or have another size."""
+    lacked = []
     for key, size in keys:
         place = target / "blobs" / key
         if not place.exists() or place.stat().st_size != size:
-            msg = f"The blob {key} is missing or cut short. Find what is damaged with polly-server check --repair."
-            raise Unavailable(msg)
+            lacked.append(key)
+    return lacked
+
+
+def _mark_lost(data: Path, keys: list[tuple[str, int]]) -> list[str]:
+    """Mark blobs that a restore could not copy as lost, before its database is used; returns their storage keys."""
+    lacked = _lacked(data, keys)
+    if lacked:
+        db.copies.mark_lost(data / (FILE + PART), lacked)
+    return lacked
+
+
+def _damaged(data: Path, lacked: list[str]) -> Unavailable:
+    """What to do about blobs of the data folder that could not be copied."""
+    more = f", and {len(lacked) - 1} more," if len(lacked) > 1 else ""
+    check = f"polly-server check --data {quote(str(data))}"
+    with ownership.acting(data):
+        repair = (
+            f"See what is wrong: {check}"
+            if is_backup(data)
+            else f"If an earlier backup holds it, repair it from there: {check} --repair --from … Otherwise leave out "
+            "--from, and push its images again"
+        )
+    return Unavailable(f"The blob {lacked[0]}{more} is missing or damaged in {data}. {repair}.")

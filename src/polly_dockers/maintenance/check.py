@@ -207,6 +207,8 @@ class Check:
         images = tuple(await self.context.database.read(db.checks.images_of, row.id))
         repaired, whole = await self._repair(again) if self.repair else ("", False)
         what = f"The blob {row.digest} {problem}."
+        if row.lost and not repaired:
+            what += " Push it again to repair it, or give --repair and --from with a backup that holds it."
         if self._in_backup:
             place = self.context.config.data / "blobs" / row.storage_key
             remove = f"delete {quote(str(place))}, and make" if place.exists() else "make"
@@ -216,7 +218,7 @@ class Check:
     async def _problem(self, row: BlobRow, *, whole: bool) -> str | None:
         """What is wrong with the file of a blob, as the end of a sentence; None for nothing."""
         if row.lost:
-            return "was lost before an earlier check; push it again to repair it"
+            return "was lost before this check"
         try:
             with contextlib.closing(await self.context.blobs.open(row.storage_key)) as blob:
                 return await self._problem_of(blob, row, whole=whole)
@@ -264,6 +266,8 @@ class Check:
             await database.write(db.checks.set_storage_key, row, copied)
             return f"repaired from the backup {self.backup}", True
         await blobs.set_aside(row.storage_key)
+        if row.lost:
+            return "still lost; push it again to repair it", False
         await database.write(db.checks.mark_lost, row)
         return "set aside; push it again to repair it", False
 

@@ -35,6 +35,8 @@ from polly_dockers.system import process
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sqlalchemy import Connection
+
     from polly_dockers.context import Context
     from polly_dockers.db.usage import Usage
     from polly_dockers.maintenance.check import Checked
@@ -71,12 +73,17 @@ def run_backup(
     with _bar("copying") as start:
         done = backup.backup(data, to, start)
     if output == "json":
-        tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept})
+        tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept, "replaced": done.replaced})
         return
     print(
         f"Copied {counted(done.blobs, 'blob')} ({size(done.size)}) to {to}; {done.kept} were there already. The backup "
         "holds the registry as it was when this command began."
     )
+    if done.replaced:
+        print(
+            f"{counted(done.replaced, 'blob')} of the earlier backup had a wrong size and {_was(done.replaced)} copied "
+            "again."
+        )
 
 
 @app.command("restore", cls=HelpedCommand, epilog="polly-server restore --from /mnt/backup/polly --data data")
@@ -86,7 +93,10 @@ def run_restore(
     ],
     data: Data = Path("data"),
 ) -> None:
-    """Create a data folder from a backup. The registry is as it was at the time of the backup."""
+    """Create a data folder from a backup. The registry is as it was at the time of the backup.
+
+    Blobs that are damaged in the backup are named, with their images, and the exit code is 1. All else is restored.
+    """
     with _bar("restoring") as start:
         done = backup.restore(from_, data, start)
     data_folder.prepare(data)
@@ -96,11 +106,34 @@ def run_restore(
         f"polly-server run --data {quote(str(data))}"
     )
     option = f"--data {quote(str(data))}"
+    if done.lost:
+        _print_lost(data, done.lost)
     print(
         "Passwords, roles, access tokens and signing keys are those of the backup. What was changed or revoked since "
         "then is valid again.\n"
         f"To end access tokens: polly-server user revoke-tokens --all {option}\n"
         f"To end what older signing keys signed: polly-server key rotate --revoke {option}"
+    )
+    if done.lost:
+        raise SystemExit(1)
+
+
+def _print_lost(data: Path, lost: list[str]) -> None:
+    """Print on stderr which blobs a restore could not restore, with their images, and what to do."""
+
+    def find(connection: Connection) -> list[tuple[str, list[str]]]:
+        rows = [row for key in lost[:NAMED] if (row := db.checks.blob_of(connection, key)) is not None]
+        return [(row.digest, db.checks.images_of(connection, row.id)) for row in rows]
+
+    for digest, images in data_folder.transaction(data, find):
+        print(f"The blob {digest} is missing or damaged in the backup, and was not restored.", file=sys.stderr)
+        for image in images:
+            print(f"  {image}", file=sys.stderr)
+    print(
+        f"{counted(len(lost), 'blob')} {_was(len(lost))} not restored. If another backup holds "
+        f"{'it' if len(lost) == 1 else 'them'}: polly-server check --data {quote(str(data))} --repair --from … "
+        "Otherwise push the images again.",
+        file=sys.stderr,
     )
 
 
