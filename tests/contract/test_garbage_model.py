@@ -233,7 +233,7 @@ class Collecting(RuleBasedStateMachine):
             return
         found = db.blobs.find(self.connection, self.at(at), digest_of(content))
         if found is not None and not db.manifests.blob_is_named(self.connection, self.at(at), found.id):
-            db.trash.hide_blob(self.connection, self.at(at), found.id, 1)
+            db.trash.hide_blob(self.connection, self.at(at), found.id, found.digest, 1)
             self.leased.discard((at, content))
 
     @rule(at=REPOSITORIES)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, func, insert, select, update
 
 from polly_dockers.db import repositories, schema, sparse
+from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -139,6 +140,7 @@ def link(connection: Connection, *, repository_id: int, blob_id: int, digest: st
     _RENEW.run(connection, {"of_repository": repository_id, "of_blob": blob_id, "leased_until": until})
     complete(connection, repository_id, blob_id, digest, size)  # it may have been hidden or lost
     if known.leased_until == HIDDEN:
+        records.add(connection, records.BlobHidden(repository_id, digest, hidden=False))
         repositories.add_delta(connection, repository_id, size=size)
 
 

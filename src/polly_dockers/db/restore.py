@@ -6,10 +6,11 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, select, update
+from sqlalchemy import and_, bindparam, delete, exists, insert, literal, select, update
 
 from polly_dockers.db import last_pulls, manifests, repositories, schema, sparse, trash
 from polly_dockers.db.commits import add_to_totals
+from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -239,8 +240,10 @@ def _show_blobs(connection: Connection, repository_id: int, manifest_id: int) ->
         .returning(repository_blobs.c.blob_id)
     )
     found = list(shown.scalars())
-    sizes = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.id.in_(found))
-    return int(connection.execute(sizes).scalar_one())
+    rows = connection.execute(select(blobs.c.digest, blobs.c.size).where(blobs.c.id.in_(found))).all() if found else []
+    for row in rows:
+        records.add(connection, records.BlobHidden(repository_id, row.digest, hidden=False))
+    return sum(row.size for row in rows)
 
 
 def restore_repository(connection: Connection, item: Item, name: str) -> bool:

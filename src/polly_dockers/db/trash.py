@@ -412,13 +412,14 @@ def move_manifest(
     return item
 
 
-def hide_blob(connection: Connection, repository_id: int, blob_id: int, size: int) -> None:
+def hide_blob(connection: Connection, repository_id: int, blob_id: int, digest: str, size: int) -> None:
     """Hide a blob. The collector deletes its link, unless a manifest in the trash names the blob."""
     connection.execute(
         update(repository_blobs)
         .where(repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob_id)
         .values(leased_until=HIDDEN)
     )
+    records.add(connection, records.BlobHidden(repository_id, digest))
     repositories.add_delta(connection, repository_id, size=-size)
 
 

@@ -89,7 +89,7 @@ async def delete_blob(context: Context, actor: Actor, name: RepositoryName, dige
         if db.manifests.blob_is_named(connection, permitted.repository_id, blob.id):
             msg = f"A manifest of {name} uses {digest}. Delete that manifest first; its commits are deleted with it."
             raise Denied(msg)
-        db.trash.hide_blob(connection, permitted.repository_id, blob.id, blob.size)
+        db.trash.hide_blob(connection, permitted.repository_id, blob.id, digest, blob.size)
         organisation_id = permitted.organisation_id
         path = f"{name}@{digest}"
         db.audit.append(connection, Event.delete, path, organisation_id=organisation_id, by=actor, detail="a blob")

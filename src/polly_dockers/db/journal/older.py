@@ -14,6 +14,7 @@ from sqlalchemy import String, cast, delete, func, select, update
 
 from polly_dockers.db.journal import records
 from polly_dockers.db.schema import (
+    HIDDEN,
     MARK,
     audit,
     audit_start,
@@ -118,7 +119,7 @@ def _is_there(connection: Connection, record: object) -> bool:
         return True  # parts of others, or of the log
     known = _KNOWN.get(type(record))
     if known is None:
-        return False
+        return isinstance(record, records.BlobHidden) and _is_hidden(connection, record) == record.hidden
     row = connection.execute(select(known).where(known.c.id == record.id)).first()  # type: ignore[attr-defined]
     if row is None or not _fits(connection, record):
         return False
@@ -130,6 +131,13 @@ def _is_there(connection: Connection, record: object) -> bool:
         found = [row.name.partition(MARK)[0], row.organisation_id, row.description, row.access, row.sparse_indexes]
         return [*found, row.policy] == [*wanted, record.policy]
     return True
+
+
+def _is_hidden(connection: Connection, record: records.BlobHidden) -> bool:
+    """Whether the repository has the blob and hides it."""
+    links = select(blobs.c.id).join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+    here = (repository_blobs.c.repository_id == record.repository_id) & (repository_blobs.c.leased_until == HIDDEN)
+    return connection.execute(links.where(here, blobs.c.digest == record.digest)).first() is not None
 
 
 def _fits(connection: Connection, record: object) -> bool:

@@ -125,6 +125,14 @@ class Restored(Record, frozen=True, tag="restored"):
     """The tags that were set, if the commit was restored for itself as a part of a large restore."""
 
 
+class BlobHidden(Record, frozen=True, tag="blob-hidden"):
+    """A blob that only manifests in the trash name was hidden in a repository, or is visible there again."""
+
+    repository_id: int
+    digest: str
+    hidden: bool = True
+
+
 class Claimed(Record, frozen=True, tag="claimed"):
     """The collector began to purge an item of the trash, which can no longer be restored."""
 
@@ -196,6 +204,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
         | Commit
         | MovedToTrash
         | Restored
+        | BlobHidden
         | Claimed
         | Purged
         | Audited

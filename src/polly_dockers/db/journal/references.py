@@ -57,6 +57,8 @@ class ToLink:
     """
     arrived: set[tuple[int, str]] = field(default_factory=set)
     """(id of the repository, digest) of what arrived after a manifest that named it."""
+    hidden: dict[tuple[int, str], bool] = field(default_factory=dict)
+    """Whether a blob was hidden last, or shown, by (id of the repository, digest); not if it was pushed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,11 @@ _LINK: Final = Statement(
     )
 )
 _ADD_LINK: Final = Statement(insert(repository_blobs), "repository_id", "blob_id", "leased_until")
-_SHOW: Final = Statement(
-    update(repository_blobs)
-    .where(repository_blobs.c.repository_id == bindparam("of"), repository_blobs.c.blob_id == bindparam("blob"))
-    .values(leased_until=HELD)
+_SET: Final = Statement(
+    update(repository_blobs).where(
+        repository_blobs.c.repository_id == bindparam("of"), repository_blobs.c.blob_id == bindparam("blob")
+    ),
+    "leased_until",
 )
 _CHILDREN: Final = Statement(
     select(schema.manifests.c.digest)
@@ -146,6 +149,8 @@ class Links:
         for manifest_id, digests, foreign in self._doubts:
             if (row := _row(self._connection, manifest_id)) is not None:
                 self._settle(row, digests, foreign, wanted.arrived)
+        for (repository_id, digest), hidden in wanted.hidden.items():
+            self._hide(repository_id, digest, hidden=hidden)
         records.pending(self._connection).clear()
         return changed
 
@@ -188,9 +193,20 @@ class Links:
             key = {"repository_id": row.repository_id, "blob_id": blob_id}
             _ADD_LINK.run(self._connection, key | {"leased_until": HELD})
         elif link.leased_until == HIDDEN and row.trash_id is None:
-            _SHOW.run(self._connection, {"of": row.repository_id, "blob": blob_id})
+            _SET.run(self._connection, {"of": row.repository_id, "blob": blob_id, "leased_until": HELD})
         link_to_manifest(self._connection, row.repository_id, row.id, blob_id)
         return link is None
+
+    def _hide(self, repository_id: int, digest: str, *, hidden: bool) -> None:
+        """Hide a blob that the repository has, or show it. One that a manifest outside the trash names is shown."""
+        blob = _BLOB.first(self._connection, {"digest": digest})
+        key = {"repository_id": repository_id, "blob_id": blob.id} if blob is not None else {}
+        link = _LINK.first(self._connection, key) if blob is not None else None
+        if blob is None or link is None or (link.leased_until == HIDDEN) == hidden:
+            return
+        if not hidden or not manifests.blob_is_named(self._connection, repository_id, blob.id):
+            until = HIDDEN if hidden else HELD
+            _SET.run(self._connection, {"of": repository_id, "blob": blob.id, "leased_until": until})
 
     def _miss(self, row: Row[*tuple[Any, ...]], digest: str, where: list[Unlinked]) -> None:
         """Record that the manifest lacks the digest; it is linked when it is pushed again."""
@@ -252,6 +268,11 @@ def _row(connection: Connection, manifest_id: int) -> Row[*tuple[Any, ...]] | No
         .where(schema.manifests.c.id == manifest_id)
     )
     return connection.execute(query).first()
+
+
+def named_by(parsed: Manifest) -> set[str]:
+    """The digests that a manifest names as its content."""
+    return set(_named(parsed))
 
 
 def _named(parsed: Manifest) -> list[str]:

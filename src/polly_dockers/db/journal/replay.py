@@ -48,6 +48,7 @@ class Replay:
             records.Commit: self._commit,
             records.MovedToTrash: self._moved_to_trash,
             records.Restored: self._restored,
+            records.BlobHidden: self._blob_hidden,
             records.Claimed: self._claimed,
             records.Purged: self._purged,
             records.Audited: self._audited,
@@ -115,6 +116,8 @@ class Replay:
             return
         self.manifests.append(record.id)
         self.to_link.manifests[record.id] = None
+        for digest in references.named_by(parsed).difference(missing or ()):
+            self.to_link.hidden.pop((record.repository_id, digest), None)
         for parent in self._awaited.pop(record.id, ()):
             self._hold(parent, [record.id])
         if missing is not None:
@@ -139,6 +142,7 @@ class Replay:
 
     def _arrived(self, record: records.Arrived) -> None:
         self.to_link.arrived.add((record.repository_id, record.digest))
+        self.to_link.hidden.pop((record.repository_id, record.digest), None)
         child = manifests.find_id(self._connection, record.repository_id, record.digest)
         for parent in sparse.pop(self._connection, record.repository_id, record.digest):
             self._hold(parent, [child] if child is not None else [])  # a blob is linked at the end
@@ -213,6 +217,9 @@ class Replay:
             restore.restore_repository(self._connection, item, record.name)
         else:
             restore.restore_organisation(self._connection, item, record.name)
+
+    def _blob_hidden(self, record: records.BlobHidden) -> None:
+        self.to_link.hidden[record.repository_id, record.digest] = record.hidden  # links are made at the end
 
     def _claimed(self, record: records.Claimed) -> None:
         item = trash.get(self._connection, record.id)

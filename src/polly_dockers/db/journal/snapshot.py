@@ -9,7 +9,18 @@ from sqlalchemy import ColumnElement, select
 from polly_dockers.db import audit, schema, sparse, trash
 from polly_dockers.db import manifests as of_manifests
 from polly_dockers.db.journal import records, state
-from polly_dockers.db.schema import MARK, commits, manifests, organisations, repositories, tags, users
+from polly_dockers.db.schema import (
+    HIDDEN,
+    MARK,
+    blobs,
+    commits,
+    manifests,
+    organisations,
+    repositories,
+    repository_blobs,
+    tags,
+    users,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +111,10 @@ def _content(connection: Connection, repository_id: int) -> Iterator[records.Rec
     gone = (schema.trash.c.repository_id == repository_id) & (schema.trash.c.kind == trash.TAG)
     yield from _in_trash(connection, gone)
     yield from _commits(connection, (commits.c.repository_id == repository_id) & (commits.c.in_trash == 0))
+    links = select(blobs.c.digest).join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+    here = (repository_blobs.c.repository_id == repository_id) & (repository_blobs.c.leased_until == HIDDEN)
+    for digest in connection.execute(links.where(here).order_by(blobs.c.id)).scalars():
+        yield records.BlobHidden(repository_id, digest)
 
 
 def _manifest(connection: Connection, row: Row[*tuple[Any, ...]]) -> records.Manifest:
