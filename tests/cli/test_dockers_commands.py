@@ -43,7 +43,7 @@ def test_create_takes_a_whole_path_and_slashes(ann: User, server: Server) -> Non
         ("a" * 256, "is too long"),
         ("repo:latest", "whole docker repository: --name repo."),
         ("repo@sha256:00", "whole docker repository: --name repo."),
-        ("quay.example/acme/repo", "is on another server"),
+        ("quay.example/acme/repo", "is on another server than"),
     ],
 )
 def test_wrong_names_get_a_correct_example(ann: User, name: str, told: str) -> None:

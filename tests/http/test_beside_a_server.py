@@ -107,8 +107,9 @@ def test_a_role_is_not_given_to_an_account_that_somebody_else_made(server: Serve
         said = add(server, taken.email, *more, stdin=stdin, code=1)
         assert f"already has an account, created on {datetime.now(UTC):%Y-%m-%d}" in said
         assert f"reader in {eve.org}" in said
-        assert "--keep-password" in said
-        assert "--reset-password" in said
+        for option in ("--keep-password", "--reset-password"):
+            typed = f"--data {server.data} {taken.email} --org acme --role admin {option}"
+            assert f"polly-server user add {typed}" in said
     assert roles(taken) == {eve.org: "reader"}
     for account in (eve, taken):
         assert account.api.get("/api/v1/organisations/acme/members").status == 404

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from polly_dockers import db
@@ -176,9 +177,17 @@ class Existing(enum.Enum):
 
 
 def check_account(
-    connection: Connection, organisation_id: int, organisation: str, email: str, existing: Existing
+    connection: Connection,
+    organisation_id: int,
+    organisation: str,
+    email: str,
+    existing: Existing,
+    role: Role | None = None,
 ) -> None:
-    """Raise MemberExists or AccountExists if ``add`` would, and MemberUnknown if no account can keep a password."""
+    """Raise MemberExists or AccountExists if ``add`` would, and MemberUnknown if no account can keep a password.
+
+    ``role`` is what the operator typed; the commands that the error suggests then are complete.
+    """
     if db.accounts.member(connection, organisation_id, email) is not None:
         raise already_member(email, organisation, operator=True)
     known = db.accounts.user(connection, email)
@@ -186,18 +195,20 @@ def check_account(
         msg = f"There is no account of {email}, so no password to keep. Leave out --keep-password to create it."
         raise MemberUnknown(msg)
     if known is not None and known.password_hash != UNSET and existing is Existing.refuse:
-        raise _account_exists(connection, known)
+        typed = f" {quote(email)} --org {organisation} --role {role.name}" if role is not None else ""
+        raise _account_exists(connection, known, typed)
 
 
-def _account_exists(connection: Connection, known: User) -> AccountExists:
+def _account_exists(connection: Connection, known: User, typed: str) -> AccountExists:
     at = datetime.fromtimestamp(known.created_at / SECOND, UTC)
     roles = ", ".join(f"{role.name} in {slug}" for slug, role, _ in db.accounts.memberships(connection, known.id))
     msg = (
         f"{known.email} already has an account, created on {at:%Y-%m-%d}, which is {roles or 'in no organisation'}. "
         "Whoever created it knows its password, and that may be somebody else: the server sends no mail, so it can't "
-        "check who an email belongs to. If you know that the account is theirs: polly-server user add --keep-password. "
-        "If not, set a new password, which ends all its sign-ins and access tokens: polly-server user add "
-        "--reset-password"
+        "check who an email belongs to. If you know that the account is theirs: polly-server user add"
+        f"{typed} --keep-password. "
+        "If not, set a new password, which ends all its sign-ins and access tokens: polly-server user add"
+        f"{typed} --reset-password"
     )
     return AccountExists(msg)
 

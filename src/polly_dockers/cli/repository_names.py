@@ -24,7 +24,10 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
             raise UsageError(msg)
         return organisation, _checked(name, registry, organisation, option)
     if rest and re.fullmatch(r".+:[0-9]+|.+\.[a-z]{2,}|localhost", first):
-        msg = f"{option} {text!r} is on another server than {registry}. See `polly dockers list`."
+        msg = (
+            f"{option} {text!r} is on another server than {registry}. To work there, give --server {first} or "
+            "--profile with a sign-in of that server. `polly profiles list` shows yours."
+        )
         raise UsageError(msg)
     return None, _checked(bare, registry, "", option)
 

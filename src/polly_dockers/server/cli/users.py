@@ -99,7 +99,7 @@ def run_add(
         existing = Existing.keep_password
 
     def check(connection: Connection) -> None:
-        members.check_account(connection, members.find_organisation(connection, org), org, email, existing)
+        members.check_account(connection, members.find_organisation(connection, org), org, email, existing, wanted)
 
     def add(connection: Connection) -> bool:
         is_known = db.accounts.user(connection, email) is not None
