@@ -47,7 +47,7 @@ def test_a_removal(server: Server, bob: Person, repo: Repo) -> None:
     """remove: neither the registry nor the interface lets them in again, and what they pushed stays."""
     there = bob.at(repo.name)
     pushed = there.push(image(), "of-bob")
-    assert "is not a member" in user(server, "remove", bob.email, "--org", "acme")
+    assert "is not a member" in user(server, "remove", bob.email, "--org", "acme", "--yes")
     assert there.manifest("of-bob").status == 401
     assert bob.api.get(f"{bob.base}/repositories").status == 404
     assert repo.manifest("of-bob").header("Docker-Content-Digest") == pushed
