@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from polly_dockers.server import data_folder
+from support.server import polly_server
 from support.wire_client import Person, admin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.server import Server
 
 
@@ -22,3 +26,13 @@ def server(own_server: Server) -> Server:
 def ann(server: Server) -> Person:
     """The admin of its organisation."""
     return admin(server)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder, of which ``b1`` is a backup."""
+    folder = tmp_path / "data"
+    data_folder.prepare(folder)
+    polly_server("org", "create", "--data", str(folder), "--org", "first")
+    polly_server("backup", "--data", str(folder), "--to", str(tmp_path / "b1"))
+    return folder

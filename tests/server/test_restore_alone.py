@@ -11,7 +11,6 @@ import pytest
 from polly_dockers.db.sqlite import SERVER_LOCK
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import backup, restoring
-from polly_dockers.server import data_folder
 from polly_dockers.system import locks
 from support.registry_rows import held
 from support.server import BIN, new_password, polly_server
@@ -28,16 +27,6 @@ USES = [("org", "list"), ("key", "rotate"), ("gc",), ("check",)]
 
 class Stopped(BaseException):
     """A restore that is stopped in the middle."""
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A data folder, of which ``b1`` is a backup."""
-    folder = tmp_path / "data"
-    data_folder.prepare(folder)
-    polly_server("org", "create", "--data", str(folder), "--org", "first")
-    polly_server("backup", "--data", str(folder), "--to", str(tmp_path / "b1"))
-    return folder
 
 
 def refused(folder: Path, *command: str) -> str:

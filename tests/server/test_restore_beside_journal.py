@@ -22,16 +22,6 @@ class Stopped(BaseException):
     """A restore that is stopped in the middle."""
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A data folder, of which ``b1`` is a backup."""
-    folder = tmp_path / "data"
-    data_folder.prepare(folder)
-    polly_server("org", "create", "--data", str(folder), "--org", "first")
-    polly_server("backup", "--data", str(folder), "--to", str(tmp_path / "b1"))
-    return folder
-
-
 def lose(data: Path) -> None:
     """Delete the database."""
     for file in data.glob("polly.db*"):
