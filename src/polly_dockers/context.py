@@ -122,7 +122,7 @@ class Context:
                 log.warning("a side write failed", what=what, reason=error.message)
 
     @property
-    def public(self) -> bool:
+    def allow_public(self) -> bool:
         """Whether repositories may be public on this server."""
         return self.config.public_repositories == "allow"
 

@@ -296,7 +296,7 @@ class Collecting(RuleBasedStateMachine):
     @rule()
     def take_expired(self) -> None:
         """One transaction."""
-        while db.garbage.collect_expired(self.connection, LEASE).seen == db.garbage.BATCH:
+        while db.garbage.collect_expired(self.connection, LEASE).seen == db.garbage.AT_ONCE:
             pass
 
     @rule()
@@ -322,7 +322,7 @@ class Collecting(RuleBasedStateMachine):
     @rule(target=seen)
     def look_into_the_trash(self) -> Any:  # noqa: ANN401 - hypothesis' own
         """What it finds is claimed by another step, later."""
-        found = db.trash.older(self.connection, FAR, after=(0, 0), limit=db.garbage.BATCH)
+        found = db.trash.older(self.connection, FAR, after=(0, 0), limit=db.garbage.AT_ONCE)
         return multiple(*(item for item in found if item.kind in {db.trash.REPOSITORY, db.trash.ORGANISATION}))
 
     @rule(item=seen)
@@ -370,7 +370,7 @@ class Collecting(RuleBasedStateMachine):
 
     def look_for_graves_now(self) -> list[str]:
         """Keys that may go."""
-        return db.garbage.due(self.connection, db.garbage.BATCH)
+        return db.garbage.due(self.connection, db.garbage.AT_ONCE)
 
     @rule(keys=due)
     def delete_files(self, keys: list[str]) -> None:

@@ -227,7 +227,7 @@ def test_small_steps(
     untagged: dict[str, bool],
 ) -> None:
     """However few go in a transaction, the same go in the end, and after each no index that stays lacks an image."""
-    monkeypatch.setattr(db.retention, "BATCH", 2)
+    monkeypatch.setattr(db.retention, "AT_ONCE", 2)
     with undone(connection):
         at = fill(connection, found, untagged)
         db.repositories.change(connection, at, policy=policy.text)

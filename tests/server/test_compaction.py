@@ -345,7 +345,7 @@ def test_a_check_while_it_is_compacted(server: Server, monkeypatch: pytest.Monke
     def compacted(look: Any) -> Any:  # noqa: ANN401 - either of the two
         def look_late(folder: Path, batch: int) -> Any:  # noqa: ANN401
             monkeypatch.undo()
-            user = records.User(1, "a@b.example", 1)
+            user = records.UserMade(1, "a@b.example", 1)
             data_folder.transaction(folder, lambda connection: records.add(connection, user))
             compact(server)
             return look(folder, batch)

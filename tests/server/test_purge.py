@@ -109,7 +109,7 @@ class Organisation(Repository):
         """Move it to the trash."""
 
         def throw(connection: Connection) -> None:
-            db.trash.move_organisation(connection, members.find_organisation(connection, self.name), self.name)
+            db.trash.move_organisation(connection, members.require_organisation(connection, self.name), self.name)
 
         data_folder.transaction(self.server.data, throw)
 

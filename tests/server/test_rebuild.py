@@ -220,13 +220,13 @@ def test_a_torn_end_is_passed_over(tmp_path: Path) -> None:
     """A crash in the middle of an append leaves half a frame; what comes after it is read."""
     folder = tmp_path
     journal_ = frames.Journal(folder)
-    journal_.append(1, 0, [records.User(1, "ann@acme.example", 1)])
+    journal_.append(1, 0, [records.UserMade(1, "ann@acme.example", 1)])
     file = next((folder / frames.FOLDER).glob("*.log"))
     whole = file.read_bytes()
     for cut in range(1, len(whole)):
         file.write_bytes(whole + whole[:cut])
         assert [batch.id for batch in frames.read(folder)] == [1]
-        journal_.append(2, 1, [records.User(2, "bob@acme.example", 2)])
+        journal_.append(2, 1, [records.UserMade(2, "bob@acme.example", 2)])
         assert [batch.id for batch in frames.read(folder)] == [1, 2]
         assert frames.last(folder) == 2
         file.write_bytes(whole)

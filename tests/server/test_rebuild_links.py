@@ -98,13 +98,13 @@ def compact(server: Server) -> None:
 
 def as_older(server: Server) -> None:
     """Write the journal as an older version did: it does not say what a repository lacked, nor what arrived later."""
-    fields = len(records.Manifest.__struct_fields__) - 2
+    fields = len(records.ManifestPushed.__struct_fields__) - 2
     for path in frames.files(server.data):
         whole = b""
         for batch in frames.read_file(path):
             changes: list[Any] = []
             for record in batch.records:
-                if isinstance(record, records.Manifest):
+                if isinstance(record, records.ManifestPushed):
                     changes.append(msgspec.to_builtins(record, builtin_types=(bytes,))[: 1 + fields])
                 elif not isinstance(record, records.Arrived):
                     changes.append(record)

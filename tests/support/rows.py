@@ -15,7 +15,7 @@ ON_THE_SIDE = {
 }
 """Tables that a refused request, or the server on its own, may change: counts of attempts, times of uses."""
 
-FOLDED = {("repositories", column) for column in ("tags", "commits", "size", "pushed_at", "active_at")}
+TOTALS = {("repositories", column) for column in ("tags", "commits", "size", "pushed_at", "active_at")}
 """Columns that the server updates automatically, some seconds after a push."""
 
 
@@ -28,7 +28,7 @@ def rows(server: Server) -> dict[str, list[Any]]:
         )
         columns: dict[str, list[str]] = {}
         for table, column in found:
-            if table not in ON_THE_SIDE and (table, column) not in FOLDED:
+            if table not in ON_THE_SIDE and (table, column) not in TOTALS:
                 columns.setdefault(table, []).append(column)
         return {
             table: list(connection.execute(f"SELECT {', '.join(names)} FROM {table}"))  # noqa: S608 - names of the schema

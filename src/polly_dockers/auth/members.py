@@ -260,11 +260,11 @@ def create_organisation(connection: Connection, slug: str, *, create_on_push: bo
 
 def describe_contents(connection: Connection, slug: str) -> str:
     """How many repositories and members an organisation has, in words. Raises OrganisationUnknown."""
-    row = db.accounts.organisation_totals(connection, find_organisation(connection, slug))
+    row = db.accounts.organisation_totals(connection, require_organisation(connection, slug))
     return f"{counted(row.repositories, 'repository')} and {counted(row.members, 'member')}"
 
 
-def find_organisation(connection: Connection, slug: str) -> int:
+def require_organisation(connection: Connection, slug: str) -> int:
     """The id of an organisation. Raises OrganisationUnknown."""
     known = db.accounts.organisation_id(connection, slug)
     if known is None:

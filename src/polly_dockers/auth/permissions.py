@@ -39,30 +39,30 @@ class Absent:
 
 
 def require_permission(
-    connection: Connection, actor: Actor, name: RepositoryName, action: Action, *, public: bool = False
+    connection: Connection, actor: Actor, name: RepositoryName, action: Action, *, allow_public: bool = False
 ) -> Permitted:
-    """The repository, if the caller may do the action in it. ``public``: whether public repositories may be pulled.
+    """The repository, if the caller may do the action in it. With ``allow_public``, anyone may pull public ones.
 
     Raises Unauthorized both for what is forbidden and for what does not exist, and NameUnknown for a member.
     """
-    return require_in_row(db.permissions.find(connection, actor, name), actor, name, action, public=public)
+    return require_in_row(db.permissions.find(connection, actor, name), actor, name, action, allow_public=allow_public)
 
 
-def require_in_row(row: Any, actor: Actor, name: RepositoryName, action: Action, *, public: bool) -> Permitted:  # noqa: ANN401 - a named tuple
+def require_in_row(row: Any, actor: Actor, name: RepositoryName, action: Action, *, allow_public: bool) -> Permitted:  # noqa: ANN401 - a named tuple
     """As ``require_permission``, for a row that has the columns of ``db.permissions``."""
-    permitted = find_in_row(row, actor, name, action, public=public)
+    permitted = require_or_absent_in_row(row, actor, name, action, allow_public=allow_public)
     if isinstance(permitted, Absent):
         raise repository_missing(name, action)
     return permitted
 
 
-def find_in_row(
+def require_or_absent_in_row(
     row: Any,  # noqa: ANN401 - a named tuple
     actor: Actor,
     name: RepositoryName,
     action: Action,
     *,
-    public: bool,
+    allow_public: bool = False,
 ) -> Permitted | Absent:
     """Permitted if the caller may do the action, Absent if a member asks for a repository that does not exist.
 
@@ -76,7 +76,7 @@ def find_in_row(
             raise forbidden(name, action, row.role if granted and row is not None and row.alive else None)
     if row is not None and not row.alive:
         raise credential_ended()
-    if row is None or not _may(row, action, public=public):
+    if row is None or not _may(row, action, allow_public=allow_public):
         raise forbidden(name, action, row.role if row is not None else None)
     if row.repository_id is None:
         return Absent(row.organisation_id, actor.user_id or 0, bool(row.create_on_push))
@@ -85,33 +85,31 @@ def find_in_row(
     )
 
 
-def _may(row: Any, action: Action, *, public: bool) -> bool:  # noqa: ANN401 - a named tuple
+def _may(row: Any, action: Action, *, allow_public: bool) -> bool:  # noqa: ANN401 - a named tuple
     if row.role is not None and row.role >= ROLE_FOR[action]:
         return True
-    return public and action is Action.pull and row.access == "public"
+    return allow_public and action is Action.pull and row.access == "public"
 
 
-def find_repository(
-    connection: Connection, actor: Actor, name: RepositoryName, action: Action, *, public: bool
-) -> Permitted | Absent:
+def require_or_absent(connection: Connection, actor: Actor, name: RepositoryName, action: Action) -> Permitted | Absent:
     """As ``require_permission``, but returns Absent where a member asks for a repository that does not exist."""
-    return find_in_row(db.permissions.find(connection, actor, name), actor, name, action, public=public)
+    return require_or_absent_in_row(db.permissions.find(connection, actor, name), actor, name, action)
 
 
 def find_actions(
-    connection: Connection, actor: Actor, name: RepositoryName, *, public: bool
+    connection: Connection, actor: Actor, name: RepositoryName, *, allow_public: bool
 ) -> tuple[int | None, frozenset[str]]:
     """The repository's id (None: it does not exist) and the actions that a registry token may allow the user."""
     row = db.permissions.find(connection, actor, name)
     if row is None or not row.alive:
         return None, frozenset()
-    actions = frozenset(action.value for action in Action if _may(row, action, public=public))
+    actions = frozenset(action.value for action in Action if _may(row, action, allow_public=allow_public))
     return row.repository_id, actions
 
 
-def find_pullable(connection: Connection, actor: Actor, name: RepositoryName, *, public: bool) -> int | None:
+def find_pullable(connection: Connection, actor: Actor, name: RepositoryName, *, allow_public: bool) -> int | None:
     """The id of a repository, if it exists and the user may pull from it, whatever their token names; else None."""
-    repository_id, actions = find_actions(connection, actor, name, public=public)
+    repository_id, actions = find_actions(connection, actor, name, allow_public=allow_public)
     return repository_id if Action.pull in actions else None
 
 

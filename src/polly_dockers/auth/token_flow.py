@@ -90,7 +90,7 @@ def _intersect(
     """The grants, and the signing keys at the same moment, so that no deleted key signs the token."""
     grants: dict[RepositoryName, tuple[int | None, frozenset[str]]] = {}
     for name, wanted in asked.items():
-        repository_id, allowed = permissions.find_actions(connection, actor, name, public=context.public)
+        repository_id, allowed = permissions.find_actions(connection, actor, name, allow_public=context.allow_public)
         given = allowed if "*" in wanted else allowed & wanted
         if given:
             grants[name] = (repository_id, frozenset(given))

@@ -60,7 +60,7 @@ def add_organisation(connection: Connection, slug: str) -> int:
     at = now()
     made = insert(organisations).values(slug=slug, created_at=at).returning(organisations.c.id)
     number = int(connection.execute(made).scalar_one())
-    records.add(connection, records.Organisation(number, slug, create_on_push=False, created_at=at))
+    records.add(connection, records.OrganisationSet(number, slug, create_on_push=False, created_at=at))
     return number
 
 
@@ -89,7 +89,7 @@ def _change_organisation(connection: Connection, organisation: int, **values: in
     row = connection.execute(changed.returning(organisations)).one()
     records.add(
         connection,
-        records.Organisation(row.id, row.slug, bool(row.create_on_push), row.created_at, row.policy),
+        records.OrganisationSet(row.id, row.slug, bool(row.create_on_push), row.created_at, row.policy),
     )
 
 
@@ -136,7 +136,7 @@ def add_user(connection: Connection, email: str, password_hash: str) -> int:
     at = now()
     made = insert(users).values(email=email, password_hash=password_hash, created_at=at).returning(users.c.id)
     number = int(connection.execute(made).scalar_one())
-    records.add(connection, records.User(number, email, at))
+    records.add(connection, records.UserMade(number, email, at))
     return number
 
 

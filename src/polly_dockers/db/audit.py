@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SCANNED: Final = 2000
 """The most entries that are read for one page: some milliseconds."""
-BATCH: Final = 500
+AT_ONCE: Final = 500
 """The most entries that one transaction seals."""
 DROPPED: Final = 2000
 """The most entries that one transaction drops."""
@@ -281,9 +281,9 @@ def unsealed(connection: Connection) -> bool:
 
 
 def seal(connection: Connection) -> int:
-    """Sealed up to BATCH entries; returns how many."""
+    """Sealed up to AT_ONCE entries; returns how many."""
     rows = connection.execute(
-        select(*_COLUMNS).where(audit.c.position.is_(None)).order_by(audit.c.id).limit(BATCH)
+        select(*_COLUMNS).where(audit.c.position.is_(None)).order_by(audit.c.id).limit(AT_ONCE)
     ).all()
     last = head(connection)
     position, before = (last.position, last.hash) if last is not None else (0, START)
@@ -347,7 +347,7 @@ def put_start(connection: Connection, begin: records.AuditStart) -> None:
     records.add(connection, begin)
 
 
-def broken(connection: Connection, after: Sealed, limit: int = BATCH) -> tuple[Sealed | None, int | None]:
+def broken(connection: Connection, after: Sealed, limit: int = AT_ONCE) -> tuple[Sealed | None, int | None]:
     """Verify the next ``limit`` entries after a seal; returns (last verified seal, first broken position).
 
     The seal is None at the end of the chain, and the position is None if nothing is broken. Entries that were dropped

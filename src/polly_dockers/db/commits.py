@@ -59,7 +59,7 @@ def add(connection: Connection, repository_id: int, tag: str, manifest_id: int, 
         "pushed_at": at,
     }
     commit_id: int = _ADD.first(connection, row).id
-    records.add(connection, records.Commit(commit_id, repository_id, tag, manifest_id, user_id, at))
+    records.add(connection, records.Committed(commit_id, repository_id, tag, manifest_id, user_id, at))
     _add_to_total(connection, repository_id, tag, 1)
     return commit_id
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from polly_dockers.db.trash import Item
 
-BATCH: Final = 200
+AT_ONCE: Final = 200
 """The most rows of one transaction: some milliseconds of the writer's time."""
 
 _NAMED: Final = exists(
@@ -56,7 +56,7 @@ class Collected:
     """What one transaction deleted."""
 
     seen: int
-    """Rows that were examined; if fewer than BATCH, there are no more."""
+    """Rows that were examined; if fewer than AT_ONCE, there are no more."""
     links: int = 0
     blobs: int = 0
     size: int = 0
@@ -74,7 +74,7 @@ def collect_expired(connection: Connection, grace: int) -> Collected:
         .join(blobs, blobs.c.id == repository_blobs.c.blob_id)
         .where(_ended())
         .order_by(repository_blobs.c.leased_until)
-        .limit(BATCH)
+        .limit(AT_ONCE)
     )
     rows = connection.execute(query).all()
     held = [(repository_id, blob_id) for repository_id, blob_id, _, named in rows if named]
@@ -92,7 +92,7 @@ def collect_hidden(connection: Connection, grace: int) -> Collected:
     query = (
         select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
         .where(repository_blobs.c.leased_until == HIDDEN, ~_NAMED)
-        .limit(BATCH)
+        .limit(AT_ONCE)
     )
     rows = [(row.repository_id, row.blob_id) for row in connection.execute(query)]
     return _collect(connection, len(rows), rows, grace)
@@ -134,8 +134,8 @@ def delete_unlinked(connection: Connection, grace: int) -> int:
     """Delete the rows of all blobs that no repository has; returns how many. ``grace`` is as in ``_collect``."""
     linked = exists(select(literal(1)).where(repository_blobs.c.blob_id == blobs.c.id))
     keys = connection.execute(delete(blobs).where(~linked).returning(blobs.c.storage_key)).scalars().all()
-    for at in range(0, len(keys), BATCH):
-        add_tombstones(connection, keys[at : at + BATCH], grace)
+    for at in range(0, len(keys), AT_ONCE):
+        add_tombstones(connection, keys[at : at + AT_ONCE], grace)
     return len(keys)
 
 
@@ -200,7 +200,7 @@ _HELD_BY_INDEX: Final = Statement(
 )
 _SOME_COMMITS: Final = Statement(
     delete(commits).where(
-        commits.c.id.in_(select(commits.c.id).where(commits.c.manifest_id == bindparam("manifest_id")).limit(BATCH))
+        commits.c.id.in_(select(commits.c.id).where(commits.c.manifest_id == bindparam("manifest_id")).limit(AT_ONCE))
     )
 )
 _LEASE_ITS_BLOBS: Final = Statement(
@@ -231,7 +231,7 @@ def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
     own = {"manifest_id": row.id}
     if _HELD_BY_INDEX.first(connection, own) is not None:
         return True
-    if _SOME_COMMITS.run(connection, own) == BATCH:
+    if _SOME_COMMITS.run(connection, own) == AT_ONCE:
         trash.claim(connection, item)
         return False
     _LEASE_ITS_BLOBS.run(connection, own | {"until": now() + lease * SECOND})
@@ -265,19 +265,19 @@ def purge_repository(connection: Connection, item: Item, repository_id: int, gra
         (manifests, manifests.c.repository_id == repository_id),
     )
     if any(_some(connection, table, condition) for table, condition in parts):
-        return Collected(BATCH)
+        return Collected(AT_ONCE)
     query = select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
-    rows = connection.execute(query.where(repository_blobs.c.repository_id == repository_id).limit(BATCH)).all()
+    rows = connection.execute(query.where(repository_blobs.c.repository_id == repository_id).limit(AT_ONCE)).all()
     if rows:
-        return _collect(connection, BATCH, [(row.repository_id, row.blob_id) for row in rows], grace)
+        return _collect(connection, AT_ONCE, [(row.repository_id, row.blob_id) for row in rows], grace)
     in_trash = select(schema.trash.c.id).where(
         schema.trash.c.repository_id == repository_id, schema.trash.c.id != item.id
     )
-    inside = connection.execute(in_trash.limit(BATCH)).scalars().all()
+    inside = connection.execute(in_trash.limit(AT_ONCE)).scalars().all()
     for own in inside:
         trash.delete_item(connection, own)
     if inside:
-        return Collected(BATCH)
+        return Collected(AT_ONCE)
     if item.repository_id == repository_id:
         trash.delete_item(connection, item.id)
     connection.execute(delete(schema.repositories).where(schema.repositories.c.id == repository_id))
@@ -285,9 +285,9 @@ def purge_repository(connection: Connection, item: Item, repository_id: int, gra
 
 
 def _some(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
-    """Delete up to BATCH rows of a table; returns how many."""
+    """Delete up to AT_ONCE rows of a table; returns how many."""
     key = tuple_(*table.primary_key.columns) if len(table.primary_key) > 1 else next(iter(table.primary_key.columns))
-    some = select(*table.primary_key.columns).where(condition).limit(BATCH)
+    some = select(*table.primary_key.columns).where(condition).limit(AT_ONCE)
     return connection.execute(delete(table).where(key.in_(some))).rowcount
 
 

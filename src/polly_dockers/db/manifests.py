@@ -142,7 +142,7 @@ def _add(
     manifest_id: int = _ADD.first(connection, made).id
     records.add(
         connection,
-        records.Manifest(
+        records.ManifestPushed(
             manifest_id,
             repository_id,
             digest,

@@ -20,8 +20,8 @@ from polly_dockers.model import Repository, RepositoryName
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
 
-FOLD: Final = 2000
-"""The most deltas that one transaction folds."""
+AT_ONCE: Final = 2000
+"""The most deltas that one transaction applies."""
 
 
 def add(
@@ -46,7 +46,7 @@ def add(
     number = int(connection.execute(row.returning(repositories.c.id)).scalar_one())
     records.add(
         connection,
-        records.Repository(number, organisation_id, name, description, access, "deny", user_id, at),
+        records.RepositoryMade(number, organisation_id, name, description, access, "deny", user_id, at),
     )
     return number
 
@@ -92,13 +92,13 @@ _PENDING: Final = select(exists(select(literal(1)).select_from(repository_deltas
 
 
 def deltas_wait(connection: Connection) -> bool:
-    """Whether there are deltas to fold."""
+    """Whether there are deltas to apply."""
     return bool(connection.execute(_PENDING).scalar_one())
 
 
-def fold_deltas(connection: Connection) -> int:
-    """Add up to FOLD deltas to the totals of their repositories; returns how many."""
-    oldest = select(repository_deltas.c.id).order_by(repository_deltas.c.id).limit(FOLD).scalar_subquery()
+def apply_deltas(connection: Connection) -> int:
+    """Add up to AT_ONCE deltas to the totals of their repositories; returns how many."""
+    oldest = select(repository_deltas.c.id).order_by(repository_deltas.c.id).limit(AT_ONCE).scalar_subquery()
     taken = connection.execute(
         delete(repository_deltas)
         .where(repository_deltas.c.id.in_(oldest))
@@ -114,8 +114,8 @@ def fold_deltas(connection: Connection) -> int:
     sums: dict[int, list[int]] = {}
     for row in sorted(taken, key=lambda row: row.id):
         total = sums.setdefault(row.repository_id, [0, 0, 0, 0])
-        for at, more in enumerate((row.tags, row.commits, row.size)):
-            total[at] += more
+        for index, more in enumerate((row.tags, row.commits, row.size)):
+            total[index] += more
         if row.pushed_at:  # the last one, which is not the greatest if the clock was set back
             total[3] = row.pushed_at
             sums[row.repository_id] = sums.pop(row.repository_id)  # keeps the order of their last pushes
@@ -189,15 +189,16 @@ def page(
 
     In the order of creation, or of the last push with ``by_push``. A clock that was set back does not change the order.
     """
-    at = repositories.c.active_at if by_push else repositories.c.id
+    sort_column = repositories.c.active_at if by_push else repositories.c.id
     matching = and_(
         repositories.c.organisation_id == organisation_id, repositories.c.deleted_at.is_(None), _matches(search)
     )
     query = _LISTED.where(matching)
+    columns = (sort_column, repositories.c.id)
     if after is not None:
-        key = tuple_(at, repositories.c.id)
+        key = tuple_(*columns)
         query = query.where(key < tuple_(*after) if newest_first else key > tuple_(*after))
-    order = (at.desc(), repositories.c.id.desc()) if newest_first else (at, repositories.c.id)
+    order = [each.desc() for each in columns] if newest_first else columns
     rows = connection.execute(query.order_by(*order).limit(limit + 1)).all()
     total = connection.execute(select(func.count()).select_from(repositories).where(matching)).scalar_one()
     more = len(rows) > limit

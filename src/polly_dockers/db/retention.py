@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-BATCH: Final = 20
+AT_ONCE: Final = 20
 """The most manifests that one transaction moves to the trash."""
 SCAN: Final = 20
 """The most manifests that are judged in one turn of the event loop; fewer if LOOKS are used up before."""
@@ -381,9 +381,9 @@ def move_to_trash(
     moved = 0
     for place, manifest_id in enumerate(manifest_ids):
         group = judge.group(connection, manifest_id)
-        if moved and moved + len(group) > BATCH:
+        if moved and moved + len(group) > AT_ONCE:
             return moved, manifest_ids[place:]
-        for row in _in_order(connection, group)[:BATCH]:
+        for row in _in_order(connection, group)[:AT_ONCE]:
             item = trash.move_manifest(
                 connection, organisation_id, repository_id, row.id, row.digest, None, by_policy=True
             )
@@ -397,7 +397,7 @@ def move_to_trash(
                 detail=counted(item.commits, "commit"),
             )
             moved += 1
-        if len(group) > BATCH:
+        if len(group) > AT_ONCE:
             return moved, manifest_ids[place:]
     return moved, []
 

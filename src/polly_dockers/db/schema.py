@@ -15,7 +15,7 @@ row was deleted never matches another row.
           │       └── manifest_pulls                   its last pull
           ├─< commits                                  appended; only in_trash changes
           ├─< tags                                     the active commit of each tag
-          ├─< repository_deltas                        changes of totals that are not folded yet
+          ├─< repository_deltas                        changes of totals that are not applied yet
           └─< trash ─< trash_tags                      what was deleted, until it is purged; the tags of commits there
 
     tombstones                                         storage keys of blobs without a row

@@ -57,7 +57,7 @@ def page(connection: Connection, after: int) -> list[Usage]:
             repositories.c.name,
             repositories.c.deleted_at,
             organisations.c.deleted_at.label("organisation_deleted_at"),
-            (repositories.c.commits + _unfolded()).label("commits"),
+            (repositories.c.commits + _waiting_commits()).label("commits"),
         )
         .join(organisations, organisations.c.id == repositories.c.organisation_id)
         .where(repositories.c.id > after)
@@ -86,7 +86,7 @@ def page(connection: Connection, after: int) -> list[Usage]:
     return found
 
 
-def _unfolded() -> ScalarSelect[int]:
+def _waiting_commits() -> ScalarSelect[int]:
     """The commits of a repository that are not in its total yet."""
     deltas = select(func.coalesce(func.sum(repository_deltas.c.commits), 0))
     return deltas.where(repository_deltas.c.repository_id == repositories.c.id).scalar_subquery()

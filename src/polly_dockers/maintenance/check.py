@@ -312,9 +312,9 @@ class Check:
         """Count the files that no row names."""
         for part in self.context.blobs.parts():
             keys = [each.key for each in await self.context.blobs.keys(part)]
-            for at in range(0, len(keys), db.garbage.BATCH):
+            for at in range(0, len(keys), db.garbage.AT_ONCE):
                 self.seen.orphans += len(
-                    await self.context.database.read(db.garbage.orphans, keys[at : at + db.garbage.BATCH])
+                    await self.context.database.read(db.garbage.orphans, keys[at : at + db.garbage.AT_ONCE])
                 )
 
     def _add(self, damage: Damage) -> None:

@@ -209,7 +209,7 @@ class Collector:
         """Purge old items of the trash, first those that an earlier run has begun to purge."""
         await self._purge_all(await self.context.database.read(db.trash.claimed))
         after, before = (0, 0), await self._deadline()  # the next run purges what is deleted meanwhile
-        while items := await self.context.database.read(db.trash.older, before, after=after, limit=db.garbage.BATCH):
+        while items := await self.context.database.read(db.trash.older, before, after=after, limit=db.garbage.AT_ONCE):
             await self._purge_all(items)
             after = items[-1].deleted_at, items[-1].id
 
@@ -299,7 +299,7 @@ class Collector:
         """Delete links that nothing needs, and the rows of blobs that have none left."""
         for step in (db.garbage.collect_hidden, db.garbage.collect_expired):
             collected = None
-            while collected is None or collected.seen == db.garbage.BATCH:
+            while collected is None or collected.seen == db.garbage.AT_ONCE:
                 began = asyncio.get_running_loop().time()
                 collected = await self.context.database.write(_with_clock, step, self.context.config.grace_seconds)
                 self._count(collected)

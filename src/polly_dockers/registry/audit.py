@@ -85,5 +85,5 @@ def _drop(connection: Connection, before: int) -> int:
 async def seal(context: Context) -> None:
     """Add all unsealed entries to the chain."""
     if await context.database.read(db.audit.unsealed):
-        while await context.database.write(db.audit.seal) == db.audit.BATCH:
+        while await context.database.write(db.audit.seal) == db.audit.AT_ONCE:
             pass

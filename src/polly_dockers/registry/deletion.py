@@ -25,7 +25,7 @@ from polly_dockers.errors import (
     Unsupported,
 )
 from polly_dockers.model import ROLE_FOR, Action, Digest, DigestPrefix, RepositoryName, Role, Tag, check_length
-from polly_dockers.registry.history import fold
+from polly_dockers.registry.history import update_totals
 from polly_dockers.registry.uploads import link_rest
 from polly_dockers.system.durations import DAY, SECOND
 
@@ -65,7 +65,7 @@ async def delete_manifest(context: Context, actor: Actor, name: RepositoryName, 
         raise Unsupported(msg)
 
     def change(connection: Connection) -> None:
-        permitted = permissions.require_permission(connection, actor, name, Action.delete, public=context.public)
+        permitted = permissions.require_permission(connection, actor, name, Action.delete)
         move_to_trash(connection, actor, permitted, reference)
 
     await context.database.write(change)
@@ -81,7 +81,7 @@ async def delete_blob(context: Context, actor: Actor, name: RepositoryName, dige
         raise Unsupported(msg)
 
     def change(connection: Connection) -> None:
-        permitted = permissions.require_permission(connection, actor, name, Action.delete, public=context.public)
+        permitted = permissions.require_permission(connection, actor, name, Action.delete)
         blob = db.blobs.find(connection, permitted.repository_id, digest)
         if blob is None:
             msg = f"{name} has no blob {digest}."
@@ -138,7 +138,7 @@ async def delete(
         db.audit.append(connection, Event.delete, full, organisation_id=permitted.organisation_id, by=actor)
         return item
 
-    await fold(context)
+    await update_totals(context)
     return await (context.database.read(look) if preview else context.database.write(change))
 
 
@@ -431,12 +431,12 @@ def _not_in_trash(full: RepositoryName, reference: Tag | Digest | DigestPrefix |
 
 def delete_organisation(connection: Connection, slug: str) -> Item:
     """Move an organisation with all its repositories to the trash; returns the item. Raises OrganisationUnknown."""
-    organisation_id = members.find_organisation(connection, slug)
+    organisation_id = members.require_organisation(connection, slug)
     db.audit.append(connection, Event.delete, slug, organisation_id=organisation_id, by=None)
     return db.trash.move_organisation(connection, organisation_id, slug)
 
 
-def find_organisations(connection: Connection, slug: str, number: int | None) -> list[Item]:
+def require_deleted_organisations(connection: Connection, slug: str, number: int | None) -> list[Item]:
     """The deleted organisations of that slug, or the one with that number in the trash. Raises NotInTrash.
 
     Those being purged are among them only if there are no others.

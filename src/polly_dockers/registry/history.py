@@ -34,7 +34,9 @@ async def tags(context: Context, actor: Actor, name: RepositoryName, *, last: st
     """Up to ``limit`` tags after ``last``, in the order of their bytes."""
 
     def query(connection: Connection) -> list[str]:
-        permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
+        permitted = permissions.require_permission(
+            connection, actor, name, Action.pull, allow_public=context.allow_public
+        )
         return db.tags.names(connection, permitted.repository_id, last, limit)
 
     return await context.database.read(query)
@@ -75,7 +77,9 @@ async def referrers(
 
     def query(connection: Connection) -> tuple[list[bytes], int | None]:
         try:
-            permitted = permissions.require_permission(connection, actor, name, Action.pull, public=context.public)
+            permitted = permissions.require_permission(
+                connection, actor, name, Action.pull, allow_public=context.allow_public
+            )
         except NameUnknown:
             return [], None
         repository_id, fallback_tag = permitted.repository_id, digest.replace(":", "-")
@@ -157,7 +161,7 @@ async def commits(
             raise TagUnknown(_no_commits(connection, repository_id, name, tag))
         return found, following, total
 
-    await fold(context)
+    await update_totals(context)
     return await context.database.read(query)
 
 
@@ -188,17 +192,17 @@ async def active_commits(
         found, following = db.tags.page(connection, repository_id, newest_first=newest_first, limit=limit, after=after)
         return found, following, db.repositories.one(connection, repository_id).tags
 
-    await fold(context)
+    await update_totals(context)
     return await context.database.read(query)
 
 
-async def fold(context: Context) -> None:
+async def update_totals(context: Context) -> None:
     """Update the totals and the times of last pushes of repositories. If the disk is full, they stay as they are."""
     if await context.database.read(db.repositories.deltas_wait):
-        folded: list[int] = []
-        while await context.write_aside("totals", _fold, folded) and folded[-1] == db.repositories.FOLD:
+        applied: list[int] = []
+        while await context.write_aside("totals", _apply_deltas, applied) and applied[-1] == db.repositories.AT_ONCE:
             pass
 
 
-def _fold(connection: Connection, folded: list[int]) -> None:
-    folded.append(db.repositories.fold_deltas(connection))
+def _apply_deltas(connection: Connection, applied: list[int]) -> None:
+    applied.append(db.repositories.apply_deltas(connection))

@@ -45,7 +45,7 @@ async def manifest(
     The body is included if it has at most ``largest`` bytes. Raises ManifestUnknown, Unauthorized and NameUnknown.
     """
     row = await context.database.read(db.pull.find_manifest, actor, name, reference, largest)
-    permitted = permissions.find_in_row(row, actor, name, Action.pull, public=context.public)
+    permitted = permissions.require_or_absent_in_row(row, actor, name, Action.pull, allow_public=context.allow_public)
     if row is None or row.digest is None:
         raise await _missing(context, row, name, reference, whole=isinstance(permitted, permissions.Absent))
     if len(context.pulled) < PULLED:
@@ -83,7 +83,7 @@ async def blob(context: Context, actor: Actor, name: RepositoryName, digest: Dig
     A client that sends HEAD may be about to push a manifest that names the blob, so the blob must stay until then.
     """
     row = await context.database.read(db.pull.find_blob, actor, name, digest)
-    permitted = permissions.require_in_row(row, actor, name, Action.pull, public=context.public)
+    permitted = permissions.require_in_row(row, actor, name, Action.pull, allow_public=context.allow_public)
     if row is None or row.leased_until is None:
         msg = f"{name} has no blob {digest}."
         raise BlobUnknown(msg, detail={"name": name, "digest": digest})

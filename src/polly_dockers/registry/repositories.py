@@ -9,7 +9,7 @@ from polly_dockers.auth import permissions
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest, Denied, NameExists
 from polly_dockers.model import Action, Actor, Repository, RepositoryName, Role, check_length
-from polly_dockers.registry.history import fold
+from polly_dockers.registry.history import update_totals
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -32,7 +32,7 @@ def _check_public(context: Context, wanted: str | None, role: Role) -> None:
     """Raise Denied if ``wanted`` is public, and the caller is not an admin or the server does not allow it."""
     if wanted != "public":
         return
-    if not context.public:
+    if not context.allow_public:
         msg = "Repositories cannot be public on this server: its setting public_repositories is deny."
         raise Denied(msg)
     if role < Role.admin:
@@ -119,7 +119,7 @@ async def update(
         )
         return db.repositories.one(connection, permitted.repository_id)
 
-    await fold(context)
+    await update_totals(context)
     return await context.database.write(change)
 
 
@@ -130,7 +130,7 @@ async def one(context: Context, actor: Actor, organisation: str, name: str) -> R
     def query(connection: Connection) -> Repository:
         return db.repositories.one(connection, permissions.require_member(connection, actor, full))
 
-    await fold(context)
+    await update_totals(context)
     return await context.database.read(query)
 
 
@@ -159,5 +159,5 @@ async def page(
             search=search,
         )
 
-    await fold(context)
+    await update_totals(context)
     return await context.database.read(query)

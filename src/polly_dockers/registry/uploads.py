@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from polly_dockers.context import Context
     from polly_dockers.model import Actor
 
-BATCH: Final = 1 << 20
-"""Bytes that are hashed and written at a time, at least; the last batch may be smaller."""
+PORTION: Final = 1 << 20
+"""Bytes that are hashed and written at a time, at least; the last portion may be smaller."""
 MAX_WAITING: Final = 2 << 20
-"""Bytes that may wait in memory while a batch is hashed and written, for each upload."""
+"""Bytes that may wait in memory while a portion is hashed and written, for each upload."""
 MAX_SECONDS_TO_ROW: Final = 1800
 """Seconds between the bytes of a blob and their row, at most. Soon after, the collector deletes bytes without a row."""
 MAX_OPEN: Final = 1000
@@ -67,7 +67,7 @@ class Body(Protocol):
 
 async def require_push(context: Context, actor: Actor, name: RepositoryName) -> int | None:
     """The id of the repository, if the caller may push to it; None if the push will create it."""
-    found = await context.database.read(_find_for_push, context, actor, name)
+    found = await context.database.read(permissions.require_or_absent, actor, name, Action.push)
     if isinstance(found, Permitted):
         return found.repository_id
     if found.create_on_push:
@@ -75,13 +75,9 @@ async def require_push(context: Context, actor: Actor, name: RepositoryName) -> 
     raise permissions.repository_missing(name, Action.push)
 
 
-def _find_for_push(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted | Absent:
-    return permissions.find_repository(connection, actor, name, Action.push, public=context.public)
-
-
 def require_or_create(connection: Connection, context: Context, actor: Actor, name: RepositoryName) -> Permitted:
     """The repository, if the caller may push to it. It is created if the organisation has create-on-push."""
-    found = _find_for_push(connection, context, actor, name)
+    found = permissions.require_or_absent(connection, actor, name, Action.push)
     if isinstance(found, Permitted):
         return found
     if found.create_on_push:
@@ -102,7 +98,7 @@ def require_or_create(connection: Connection, context: Context, actor: Actor, na
             by=actor,
             detail="by its first push",
         )
-    return permissions.require_permission(connection, actor, name, Action.push, public=context.public)
+    return permissions.require_permission(connection, actor, name, Action.push)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +111,7 @@ class Upload:
 
 async def start(context: Context, actor: Actor, name: RepositoryName) -> Upload:
     """Start an upload."""
-    permitted = await context.database.read(_find_for_push, context, actor, name)
+    permitted = await context.database.read(permissions.require_or_absent, actor, name, Action.push)
     if isinstance(permitted, Absent):
         permitted = await context.database.write(require_or_create, context, actor, name)
     context.begun[permitted.user_id] += 1
@@ -138,9 +134,7 @@ def _stored_of(user_id: int) -> str:
 
 async def _find(context: Context, actor: Actor, name: RepositoryName, upload_id: str) -> str:
     """The store's name of an upload of this user in this repository."""
-    permitted = await context.database.read(
-        permissions.require_permission, actor, name, Action.push, public=context.public
-    )
+    permitted = await context.database.read(permissions.require_permission, actor, name, Action.push)
     if not _ID.fullmatch(upload_id):
         raise upload_missing()
     return _stored(permitted, upload_id)
@@ -240,7 +234,7 @@ async def mount(
     def find(connection: Connection) -> db.blobs.LinkedBlob | None:
         if source is None:
             return db.blobs.find_anywhere(connection, actor.user_id or 0, digest)
-        repository_id = permissions.find_pullable(connection, actor, source, public=context.public)
+        repository_id = permissions.find_pullable(connection, actor, source, allow_public=context.allow_public)
         return db.blobs.find(connection, repository_id, digest) if repository_id is not None else None
 
     def change(connection: Connection) -> tuple[bool, int | None]:
@@ -314,35 +308,35 @@ async def _receive(
 async def _write(
     segment: Segment, body: Body, hasher: Hasher | None, length: int | None
 ) -> tuple[Sequence[bytes], ClientGone | RequestTimeout | None]:
-    """Write each batch while the next arrives. Returns the last batch, unwritten, and the error that ended the body.
+    """Write each portion while the next arrives. Returns the last one, unwritten, and the error that ended the body.
 
     Raises SizeInvalid if the body does not have ``length`` bytes.
     """
-    batch: list[bytes] = []
+    portion: list[bytes] = []
     waiting, came = 0, 0
     under_way: asyncio.Task[None] | None = None
     try:
         async for piece in body:
-            batch.append(piece)
+            portion.append(piece)
             waiting += len(piece)
             came += len(piece)
             if length is not None and came > length:
                 msg = f"The body has more bytes than the {length} of Content-Range."
                 raise SizeInvalid(msg)
-            if waiting >= MAX_WAITING or (waiting >= BATCH and (under_way is None or under_way.done())):
+            if waiting >= MAX_WAITING or (waiting >= PORTION and (under_way is None or under_way.done())):
                 if under_way is not None:
                     await under_way
-                under_way = asyncio.create_task(segment.write(batch, hasher))
-                batch, waiting = [], 0
+                under_way = asyncio.create_task(segment.write(portion, hasher))
+                portion, waiting = [], 0
     except (ClientGone, RequestTimeout) as error:
-        return batch, error
+        return portion, error
     finally:
         if under_way is not None:
             await under_way
     if length is not None and came != length:
         msg = f"Content-Range is of {length} bytes, but the body has {came}."
         raise SizeInvalid(msg)
-    return batch, None
+    return portion, None
 
 
 async def _keep(context: Context, stored: str, segment: Segment, hasher: Hasher | None, last: Sequence[bytes]) -> int:

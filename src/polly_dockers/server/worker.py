@@ -23,7 +23,7 @@ from polly_dockers.db.sqlite import ERRORS
 from polly_dockers.errors import PollyError, StorageFull, Unavailable
 from polly_dockers.maintenance.garbage import Collector
 from polly_dockers.registry import audit, retention
-from polly_dockers.registry.history import fold
+from polly_dockers.registry.history import update_totals
 from polly_dockers.server.data_folder import delete_outlived_keys, open_context
 from polly_dockers.system import process
 from polly_dockers.system.log_writer import STDERR
@@ -50,7 +50,7 @@ FAULT_SECONDS: Final = 10
 """Seconds that requests may take to finish in a process that can't write any more: its replacement waits for it."""
 RETIRE_EVERY: Final = 600.0
 """Seconds between two deletions of signing keys that nothing needs any more."""
-FOLD_EVERY: Final = 5.0
+TOTALS_EVERY: Final = 5.0
 """Seconds between two additions of recent pushes to the totals."""
 
 _PDEATHSIG: Final = 1
@@ -136,7 +136,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         servers = await self._listen(apps)
         self.booted = True
         regular: list[tuple[float, str, Callable[[], Awaitable[None] | None]]] = [
-            (FOLD_EVERY, "totals", functools.partial(fold, context)),
+            (TOTALS_EVERY, "totals", functools.partial(update_totals, context)),
             (COUNT_EVERY, "counts for /metrics", counts.write),
             (SETTLE_EVERY, "the audit log", functools.partial(audit.settle, context)),
             (RETIRE_EVERY, "signing keys", functools.partial(delete_outlived_keys, context)),

@@ -240,8 +240,8 @@ class _Sum(Collector):
         ):
             yield CounterMetricFamily(f"polly_gc_{name}", text, sum(values))
         last = max(every, key=lambda each: each.at, default=CollectorTotals())
-        at, waiting = "polly_gc_last_run_timestamp_seconds", "polly_gc_waiting_blobs"
-        yield GaugeMetricFamily(at, "When the last collection ended; 0 if none has.", last.at)
+        ended, waiting = "polly_gc_last_run_timestamp_seconds", "polly_gc_waiting_blobs"
+        yield GaugeMetricFamily(ended, "When the last collection ended; 0 if none has.", last.at)
         yield GaugeMetricFamily(waiting, "Deleted blobs whose bytes wait for a later run.", last.waiting)
 
 

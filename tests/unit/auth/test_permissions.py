@@ -40,7 +40,9 @@ async def may(context: Context, actor: Actor, name: RepositoryName = NAME) -> se
     allowed = set()
     for action in Action:
         try:
-            await context.database.read(permissions.require_permission, actor, name, action, public=context.public)
+            await context.database.read(
+                permissions.require_permission, actor, name, action, allow_public=context.allow_public
+            )
         except PollyError:
             continue
         allowed.add(action.value)

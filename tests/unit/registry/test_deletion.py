@@ -122,7 +122,7 @@ async def test_a_preview_only_reads(context: Context, monkeypatch: pytest.Monkey
     await push_image(context, made, "v1", "latest")
     await push_image(context, image(), "v1")
     tag, commit = ("v1" if what == "tag" else None), (made.digest[:20] if what == "commit" else None)
-    await history.fold(context)
+    await history.update_totals(context)
     with monkeypatch.context() as patched:
         patched.setattr(context.database, "write", None)
         seen = await delete(context, tag=tag, commit=commit, preview=True)

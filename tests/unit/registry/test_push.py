@@ -182,4 +182,4 @@ async def test_create_on_push(context: Context) -> None:
 
 
 def _allow_create_on_push(connection: Connection) -> None:
-    db.accounts.set_create_on_push(connection, members.find_organisation(connection, ORG), on=True)
+    db.accounts.set_create_on_push(connection, members.require_organisation(connection, ORG), on=True)

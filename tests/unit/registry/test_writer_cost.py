@@ -421,7 +421,7 @@ async def test_a_repository_is_purged_in_small_steps(
     context: Context, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No transaction of its purge deletes many rows: not of what manifests name, and not of the trash."""
-    monkeypatch.setattr(db.garbage, "BATCH", 5)
+    monkeypatch.setattr(db.garbage, "AT_ONCE", 5)
     await allow_sparse(context)
     missing = [index(note=f"missing {number}") for number in range(20)]
     leaves = [await push_index(context, note=number, tags=[f"t{number}"]) for number in range(20)]

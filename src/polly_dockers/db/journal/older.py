@@ -47,22 +47,22 @@ _CLEARED: Final = (
 )
 """Tables that are made again from the journal and the blobs; each is before those that it refers to."""
 _COUNTED: Final[dict[type, tuple[str, Table]]] = {
-    records.User: ("user", users),
-    records.Organisation: ("organisation", organisations),
-    records.Repository: ("docker repository", repositories),
-    records.Commit: ("commit", commits),
+    records.UserMade: ("user", users),
+    records.OrganisationSet: ("organisation", organisations),
+    records.RepositoryMade: ("docker repository", repositories),
+    records.Committed: ("commit", commits),
 }
 _KNOWN: Final[dict[type, Table]] = {
     **{kind: rows for kind, (_, rows) in _COUNTED.items()},
-    records.Manifest: manifests,
+    records.ManifestPushed: manifests,
     records.MovedToTrash: trash,
     records.Audited: audit,
 }
 _SAME: Final[dict[type, tuple[str, ...]]] = {
-    records.User: ("email", "created_at"),
-    records.Organisation: ("created_at",),
-    records.Manifest: ("repository_id", "digest"),
-    records.Commit: ("repository_id", "tag", "pushed_at"),
+    records.UserMade: ("email", "created_at"),
+    records.OrganisationSet: ("created_at",),
+    records.ManifestPushed: ("repository_id", "digest"),
+    records.Committed: ("repository_id", "tag", "pushed_at"),
 }
 """Columns in which a row and a record with the same id must agree, if they are the same thing."""
 _HIDDEN: Final = cast(organisations.c.id, String).concat(MARK)
@@ -76,7 +76,7 @@ def is_ancestor(connection: Connection, snapshot: Iterable[records.Batch]) -> bo
     people: set[int] = set()
     for batch in snapshot:
         for record in batch.records:
-            if isinstance(record, records.User):
+            if isinstance(record, records.UserMade):
                 people.add(record.id)
             if not _fits(connection, record):
                 return False
@@ -123,10 +123,10 @@ def _is_there(connection: Connection, record: object) -> bool:
     row = connection.execute(select(known).where(known.c.id == record.id)).first()  # type: ignore[attr-defined]
     if row is None or not _fits(connection, record):
         return False
-    if isinstance(record, records.Organisation):
+    if isinstance(record, records.OrganisationSet):
         settings = (record.slug, int(record.create_on_push), record.policy)
         return (row.slug.partition(MARK)[0], row.create_on_push, row.policy) == settings
-    if isinstance(record, records.Repository):
+    if isinstance(record, records.RepositoryMade):
         wanted = [record.name, record.organisation_id, record.description, record.access, record.sparse_indexes]
         found = [row.name.partition(MARK)[0], row.organisation_id, row.description, row.access, row.sparse_indexes]
         return [*found, row.policy] == [*wanted, record.policy]

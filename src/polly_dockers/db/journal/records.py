@@ -20,7 +20,7 @@ class Record(msgspec.Struct, array_like=True, frozen=True, tag=True):
     """One change. Ids are those of the rows; times are microseconds since 1970."""
 
 
-class Organisation(Record, frozen=True, tag="organisation"):
+class OrganisationSet(Record, frozen=True, tag="organisation"):
     """An organisation was made, or its settings were changed."""
 
     id: int
@@ -30,7 +30,7 @@ class Organisation(Record, frozen=True, tag="organisation"):
     policy: str | None = None
 
 
-class User(Record, frozen=True, tag="user"):
+class UserMade(Record, frozen=True, tag="user"):
     """An account was made. No password, and no role, is ever here."""
 
     id: int
@@ -38,7 +38,7 @@ class User(Record, frozen=True, tag="user"):
     created_at: int
 
 
-class Repository(Record, frozen=True, tag="repository"):
+class RepositoryMade(Record, frozen=True, tag="repository"):
     """A repository was made."""
 
     id: int
@@ -59,7 +59,7 @@ class RepositoryChanged(Record, frozen=True, tag="repository-changed"):
     values: dict[str, str | None]
 
 
-class Manifest(Record, frozen=True, tag="manifest"):
+class ManifestPushed(Record, frozen=True, tag="manifest"):
     """A manifest was pushed.
 
     It was linked with everything that it names, except what was missing. A rebuild must link nothing else: that a
@@ -87,7 +87,7 @@ class Arrived(Record, frozen=True, tag="arrived"):
     digest: str
 
 
-class Commit(Record, frozen=True, tag="commit"):
+class Committed(Record, frozen=True, tag="commit"):
     """A tag was set to a manifest."""
 
     id: int
@@ -195,13 +195,13 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     previous: int
     """The id of the batch before it in the database; 0 if this one holds all rows of that time."""
     records: list[
-        Organisation
-        | User
-        | Repository
+        OrganisationSet
+        | UserMade
+        | RepositoryMade
         | RepositoryChanged
-        | Manifest
+        | ManifestPushed
         | Arrived
-        | Commit
+        | Committed
         | MovedToTrash
         | Restored
         | BlobHidden

@@ -39,13 +39,13 @@ class Replay:
         self._awaited: defaultdict[int, list[int]] = defaultdict(list)
         """Ids of manifests that have no row yet, each with the indexes that hold it."""
         self._how: dict[type, Callable[[Any], None]] = {
-            records.Organisation: self._organisation,
-            records.User: self._user,
-            records.Repository: self._repository,
+            records.OrganisationSet: self._organisation,
+            records.UserMade: self._user,
+            records.RepositoryMade: self._repository,
             records.RepositoryChanged: self._changed,
-            records.Manifest: self._manifest,
+            records.ManifestPushed: self._manifest,
             records.Arrived: self._arrived,
-            records.Commit: self._commit,
+            records.Committed: self._commit,
             records.MovedToTrash: self._moved_to_trash,
             records.Restored: self._restored,
             records.BlobHidden: self._blob_hidden,
@@ -80,15 +80,15 @@ class Replay:
         self._connection.execute(insert(table).values(values))
         return True
 
-    def _organisation(self, record: records.Organisation) -> None:
+    def _organisation(self, record: records.OrganisationSet) -> None:
         if not self._put(organisations, asdict(record)):
             settings = {"slug": record.slug, "create_on_push": int(record.create_on_push), "policy": record.policy}
             self._connection.execute(update(organisations).where(organisations.c.id == record.id).values(settings))
 
-    def _user(self, record: records.User) -> None:
+    def _user(self, record: records.UserMade) -> None:
         self._put(users, asdict(record) | {"password_hash": self._nobody})
 
-    def _repository(self, record: records.Repository) -> None:
+    def _repository(self, record: records.RepositoryMade) -> None:
         self._put(repositories, asdict(record) | {"active_at": record.created_at})
 
     def _changed(self, record: records.RepositoryChanged) -> None:
@@ -96,7 +96,7 @@ class Replay:
         values = {key: value for key, value in record.values.items() if key in allowed}
         self._connection.execute(update(repositories).where(repositories.c.id == record.id).values(values))
 
-    def _manifest(self, record: records.Manifest) -> None:
+    def _manifest(self, record: records.ManifestPushed) -> None:
         parsed = manifest.parse(record.body, record.media_type, stored=True)
         columns = asdict(record)
         missing, children = columns.pop("missing"), columns.pop("children")
@@ -147,7 +147,7 @@ class Replay:
         for parent in sparse.pop(self._connection, record.repository_id, record.digest):
             self._hold(parent, [child] if child is not None else [])  # a blob is linked at the end
 
-    def _commit(self, record: records.Commit) -> None:
+    def _commit(self, record: records.Committed) -> None:
         values = asdict(record)
         del values["active"]  # its tag has that row
         if not self._put(commits, values) or not record.active:

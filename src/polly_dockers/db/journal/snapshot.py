@@ -52,7 +52,7 @@ def _chunks(connection: Connection) -> Iterator[list[records.Record]]:
     size = 0
     for record in _records(connection):
         chunk.append(record)
-        size += len(record.body) if isinstance(record, records.Manifest) else 0
+        size += len(record.body) if isinstance(record, records.ManifestPushed) else 0
         if len(chunk) == CHUNK or size > SIZE:
             yield chunk
             chunk, size = [], 0
@@ -63,10 +63,10 @@ def _chunks(connection: Connection) -> Iterator[list[records.Record]]:
 def _records(connection: Connection) -> Iterator[records.Record]:
     """Yield all records in an order that can be applied: the trash comes before what has the same names now."""
     for user in connection.execute(select(users.c.id, users.c.email, users.c.created_at).order_by(users.c.id)):
-        yield _record(records.User, user)
+        yield _record(records.UserMade, user)
     order = (organisations.c.deleted_at.is_(None), organisations.c.id)
     for row in connection.execute(select(organisations).order_by(*order)).all():
-        yield _record(records.Organisation, row, slug=_plain(row.slug), create_on_push=bool(row.create_on_push))
+        yield _record(records.OrganisationSet, row, slug=_plain(row.slug), create_on_push=bool(row.create_on_push))
         yield from _repositories(connection, row.id)
         if row.deleted_at is not None:
             mine = (schema.trash.c.kind == trash.ORGANISATION) & (schema.trash.c.organisation_id == row.id)
@@ -93,7 +93,7 @@ def _repositories(connection: Connection, organisation_id: int) -> Iterator[reco
     mine = repositories.c.organisation_id == organisation_id
     order = (repositories.c.name.not_like(f"%{MARK}%"), repositories.c.id)  # those with a mark are deleted
     for row in connection.execute(select(repositories).where(mine).order_by(*order)).all():
-        yield _record(records.Repository, row, name=_plain(row.name))
+        yield _record(records.RepositoryMade, row, name=_plain(row.name))
         yield from _content(connection, row.id)
         if row.deleted_at is not None:
             item = (schema.trash.c.kind == trash.REPOSITORY) & (schema.trash.c.repository_id == row.id)
@@ -117,15 +117,15 @@ def _content(connection: Connection, repository_id: int) -> Iterator[records.Rec
         yield records.BlobHidden(repository_id, digest)
 
 
-def _manifest(connection: Connection, row: Row[*tuple[Any, ...]]) -> records.Manifest:
+def _manifest(connection: Connection, row: Row[*tuple[Any, ...]]) -> records.ManifestPushed:
     missing, children = sparse.lacked(connection, row.id), of_manifests.children(connection, row.id)
-    return _record(records.Manifest, row, digest=_plain(row.digest), missing=missing, children=children)
+    return _record(records.ManifestPushed, row, digest=_plain(row.digest), missing=missing, children=children)
 
 
-def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator[records.Commit]:
+def _commits(connection: Connection, condition: ColumnElement[bool]) -> Iterator[records.Committed]:
     query = select(commits, tags.c.commit_id).outerjoin(tags, tags.c.commit_id == commits.c.id).where(condition)
     for row in connection.execute(query.order_by(commits.c.id)):
-        yield _record(records.Commit, row, active=row.commit_id is not None)
+        yield _record(records.Committed, row, active=row.commit_id is not None)
 
 
 def _in_trash(

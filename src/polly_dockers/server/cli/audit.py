@@ -113,7 +113,7 @@ async def _read(context: Context, org: str | None, wanted: Wanted, latest: int) 
 def _entries(
     connection: Connection, org: str | None, wanted: Wanted, after: int | None, limit: int
 ) -> tuple[list[Audited], int | None]:
-    found = members.find_organisation(connection, org) if org is not None else None
+    found = members.require_organisation(connection, org) if org is not None else None
     return db.audit.page(connection, found, wanted=wanted, after=after, limit=limit)
 
 

@@ -33,20 +33,20 @@ def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     """List the signing keys, newest first. For each: id, when it was made, and its use."""
     found = folder.read(data, db.keys.every)
     signing = db.keys.signing(found)
-    at = _text if output == "json" else _date
-    lines = [(key.kid, at("", key.created_at), _use(key, signing, found, at)) for key in reversed(found)]
+    in_words = _text if output == "json" else _date
+    lines = [(key.kid, in_words("", key.created_at), _use(key, signing, found, in_words)) for key in reversed(found)]
     items = [dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines]
     tables.display(output, items, _KEY, lines)
 
 
-def _use(key: Key, signing: Key, found: Sequence[Key], at: Callable[[str, int], str]) -> str:
-    """The use of a key, in words; ``at`` formats a time with words before it."""
+def _use(key: Key, signing: Key, found: Sequence[Key], in_words: Callable[[str, int], str]) -> str:
+    """The use of a key, in words; ``in_words`` formats a time with words before it."""
     if key == signing:
         return "signs"
     if key.created_at > signing.created_at:
-        return at("signs from ", key.signs_from)
+        return in_words("signs from ", key.signs_from)
     until = db.keys.kept_until(key, found)
-    return at("verifies until ", until) if until is not None else "verifies"
+    return in_words("verifies until ", until) if until is not None else "verifies"
 
 
 def _text(before: str, microseconds: int) -> str:

@@ -81,7 +81,7 @@ def run_update(
     """Change the settings of an organisation."""
 
     def update(connection: Connection) -> None:
-        found = members.find_organisation(connection, org)
+        found = members.require_organisation(connection, org)
         db.accounts.set_create_on_push(connection, found, on=create_on_push)
         detail = f"create-on-push {'on' if create_on_push else 'off'}"
         db.audit.append(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
@@ -140,7 +140,7 @@ def run_restore(
     target = parse_slug(as_) if as_ is not None else org
 
     def restore(connection: Connection) -> None:
-        found = _choose(connection, deletion.find_organisations(connection, org, item))
+        found = _choose(connection, deletion.require_deleted_organisations(connection, org, item))
         command = f"polly-server org restore{folder.option()} {org} --item {found.id} --as NEW_NAME"
         deletion.restore_organisation(connection, found, target, command)
 

@@ -320,7 +320,7 @@ def run_usage(
         while rows := await context.database.read(db.usage.page, found[-1].id if found else 0):
             found += rows
         if org is not None and all(each.organisation != org for each in found):
-            await context.database.read(members.find_organisation, org)  # raises for an unknown organisation
+            await context.database.read(members.require_organisation, org)  # raises for an unknown organisation
         return found, await context.database.read(db.usage.stored)
 
     found, (count, total) = folder.run(data, measure, reads=True)

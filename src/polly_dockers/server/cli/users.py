@@ -99,11 +99,11 @@ def run_add(
         existing = Existing.keep_password
 
     def check(connection: Connection) -> None:
-        members.check_account(connection, members.find_organisation(connection, org), org, email, existing, wanted)
+        members.check_account(connection, members.require_organisation(connection, org), org, email, existing, wanted)
 
     def add(connection: Connection) -> bool:
         is_known = db.accounts.user(connection, email) is not None
-        organisation = members.find_organisation(connection, org)
+        organisation = members.require_organisation(connection, org)
         members.add(connection, organisation, org, email, wanted, hashed, existing)
         return is_known
 
@@ -129,7 +129,7 @@ def run_list(
 
     def find(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
         return db.accounts.user_list(
-            connection, members.find_organisation(connection, org) if org is not None else None
+            connection, members.require_organisation(connection, org) if org is not None else None
         )
 
     items: list[dict[str, Any]] = []
@@ -164,7 +164,7 @@ def run_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("da
     wanted = Role.parse(role)
 
     def change(connection: Connection) -> None:
-        members.change_role(connection, members.find_organisation(connection, org), org, email, wanted, by=None)
+        members.change_role(connection, members.require_organisation(connection, org), org, email, wanted, by=None)
 
     folder.transaction(data, change)
     print(f"{email.strip().lower()} is {wanted.name} in {org}.")
@@ -184,7 +184,7 @@ def run_remove(org: Org, email: Email, data: Data = Path("data"), *, yes: Yes = 
     """
 
     def check(connection: Connection) -> bool:
-        return members.require_removable(connection, members.find_organisation(connection, org), org, email, by=None)
+        return members.require_removable(connection, members.require_organisation(connection, org), org, email, by=None)
 
     if not yes:
         who = email.strip().lower()
@@ -199,7 +199,7 @@ def run_remove(org: Org, email: Email, data: Data = Path("data"), *, yes: Yes = 
             confirm(what, "Revoke the invitation?", "Nobody was removed.", "remove")
 
     def remove(connection: Connection) -> None:
-        members.delete(connection, members.find_organisation(connection, org), org, email, by=None)
+        members.delete(connection, members.require_organisation(connection, org), org, email, by=None)
 
     folder.transaction(data, remove)
     print(f"{email.strip().lower()} is not a member of {org} any more.")

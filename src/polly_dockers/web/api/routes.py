@@ -31,8 +31,9 @@ async def respond(request: Request) -> Response:
 async def server(request: Request) -> Response:
     """GET /api/v1."""
     config = request.context.config
-    public: Literal["allow", "deny"] = "allow" if config.public_repositories == "allow" else "deny"
-    return params.json_response(api_types.ServerInfo(PRODUCT, __version__, config.registry, config.url, public))
+    public_repositories: Literal["allow", "deny"] = "allow" if config.public_repositories == "allow" else "deny"
+    info = api_types.ServerInfo(PRODUCT, __version__, config.registry, config.url, public_repositories)
+    return params.json_response(info)
 
 
 async def document(_request: Request) -> Response:
