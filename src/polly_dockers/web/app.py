@@ -16,9 +16,9 @@ from polly_dockers.registry.readiness import Readiness
 from polly_dockers.system import addresses
 from polly_dockers.web import errors, memory, metrics
 from polly_dockers.web.api import routes
-from polly_dockers.web.request import COMMON, Request, dump
+from polly_dockers.web.request import Request, dump
 from polly_dockers.web.request_log import RequestLine, RequestLog
-from polly_dockers.web.response import Response
+from polly_dockers.web.response import COMMON, Response
 from polly_dockers.web.v2 import router, token
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     Send = Callable[[Request, Response, str], Awaitable[None]]
 
 log: Final = structlog.get_logger("polly.request")
-
-_COMMON: Final = "".join(f"{name}: {value}\r\n" for name, value in COMMON.items())
 
 CLIENT_GONE: Final = 499
 """The status in the log of a request whose client disconnected before the response."""
@@ -85,7 +83,7 @@ class App:
         try:
             response = await self._handle(request, handler)
             content = response.content
-            await send(request, response, f"{_COMMON}X-Request-Id: {request.id}\r\n")
+            await send(request, response, f"{COMMON}X-Request-Id: {request.id}\r\n")
             status, sent = response.status, response.length
         except asyncio.CancelledError:
             status = CANCELLED

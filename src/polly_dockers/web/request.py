@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-COMMON: Final = {
-    "Server": "polly",
-    "X-Content-Type-Options": "nosniff",
-    "Docker-Distribution-Api-Version": "registry/2.0",
-}
-"""Headers of every response."""
-
 BODY_LIMIT: Final = SMALL
 """Largest JSON or form body, in bytes. Anybody may send one, so it is what each connection may use uncounted."""
 SMALL_BODY_SECONDS: Final = 30.0

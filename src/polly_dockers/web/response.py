@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PLAIN: Final = "application/octet-stream"
 
+COMMON: Final = "Server: polly\r\nX-Content-Type-Options: nosniff\r\nDocker-Distribution-Api-Version: registry/2.0\r\n"
+"""Header lines of every response."""
+
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _EMPTY: Final = frozenset({204, 304})
 """Statuses of responses without body and Content-Length (RFC 9110, section 8.6)."""
