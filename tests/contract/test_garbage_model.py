@@ -183,9 +183,7 @@ class Collecting(RuleBasedStateMachine):
         body = json.dumps(document).encode()
         digest = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
         known = db.manifests.find_id(self.connection, repository, digest)
-        db.manifests.put(
-            self.connection,
-            known,
+        pushed = db.manifests.Pushed(
             repository_id=repository,
             user_id=self.user,
             digest=digest,
@@ -194,6 +192,7 @@ class Collecting(RuleBasedStateMachine):
             platforms=[],
             blob_ids=[blob.id for blob in found.values()],
         )
+        db.manifests.put(self.connection, known, pushed)
         self.named[at, digest] = contents
 
     @rule(contents=st.sets(CONTENTS, min_size=1, max_size=3), at=REPOSITORIES)

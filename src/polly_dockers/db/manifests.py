@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import LargeBinary, bindparam, cast, insert, select
@@ -85,77 +85,70 @@ def text_of(annotations: dict[str, str]) -> str | None:
         return json.dumps(annotations)
 
 
-def put(
-    connection: Connection,
-    known: int | None,
-    *,
-    repository_id: int,
-    user_id: int,
-    digest: Digest,
-    manifest: Manifest,
-    body: bytes,
-    platforms: Sequence[str],
-    blob_ids: Iterable[int],
-    child_ids: Sequence[int] = (),
-    missing: Sequence[str] = (),
-) -> int:
+class Pushed(NamedTuple):
+    """A manifest that a user pushes to a repository."""
+
+    repository_id: int
+    user_id: int
+    digest: Digest
+    manifest: Manifest
+    body: bytes
+    platforms: Sequence[str]
+    blob_ids: Iterable[int]
+    """Blobs that it names and the repository has."""
+    child_ids: Sequence[int] = ()
+    """Manifests that it names and the repository has."""
+    missing: Sequence[str] = ()
+    """Digests that it names and the repository lacks."""
+
+
+def put(connection: Connection, known: int | None, pushed: Pushed) -> int:
     """Insert a manifest with links to what it names, or complete the one with the id ``known``; returns its id.
 
     Links that exist already do not change. What is missing is linked when it arrives. A new manifest is linked to the
     sparse indexes that wait for it, as ``link_more`` does.
     """
-    manifest_id = known or _add(
-        connection, repository_id, user_id, digest, manifest, body, platforms, child_ids, missing
-    )
-    _refer(connection, repository_id, manifest_id, blob_ids, child_ids, missing)
+    manifest_id = known or _add(connection, pushed)
+    _refer(connection, manifest_id, pushed)
     if known is None:
-        link_waiting(connection, repository_id, digest, manifest_id, sparse.AT_ONCE)
+        link_waiting(connection, pushed.repository_id, pushed.digest, manifest_id, sparse.AT_ONCE)
     return manifest_id
 
 
-def _add(
-    connection: Connection,
-    repository_id: int,
-    user_id: int,
-    digest: Digest,
-    manifest: Manifest,
-    body: bytes,
-    platforms: Sequence[str],
-    child_ids: Sequence[int],
-    missing: Sequence[str],
-) -> int:
-    """Insert the row, and describe it in the journal with ``child_ids`` and ``missing``."""
+def _add(connection: Connection, pushed: Pushed) -> int:
+    """Insert the row, and describe it in the journal with the links and what is missing."""
+    manifest = pushed.manifest
     made: dict[str, Any] = {
-        "repository_id": repository_id,
-        "digest": digest,
+        "repository_id": pushed.repository_id,
+        "digest": pushed.digest,
         "media_type": manifest.media_type,
         "artifact_type": manifest.artifact_type,
         "subject": manifest.subject,
         "annotations": text_of(manifest.annotations),
-        "platforms": " ".join(platforms),
+        "platforms": " ".join(pushed.platforms),
         "size": manifest.size,
         "total_size": manifest.size,
-        "pushed_by": user_id,
+        "pushed_by": pushed.user_id,
         "pushed_at": now(),
-        "body": body,
+        "body": pushed.body,
     }
     manifest_id: int = _ADD.first(connection, made).id
     records.add(
         connection,
         records.ManifestPushed(
             manifest_id,
-            repository_id,
-            digest,
+            pushed.repository_id,
+            pushed.digest,
             manifest.media_type,
             made["platforms"],
-            user_id,
+            pushed.user_id,
             made["pushed_at"],
-            body,
-            sorted(missing),
-            sorted(child_ids),
+            pushed.body,
+            sorted(pushed.missing),
+            sorted(pushed.child_ids),
         ),
     )
-    repositories.add_delta(connection, repository_id, size=manifest.size)
+    repositories.add_delta(connection, pushed.repository_id, size=manifest.size)
     return manifest_id
 
 
@@ -170,24 +163,16 @@ def children(connection: Connection, manifest_id: int) -> list[int]:
     return sorted(row.child_id for row in _WITHIN.all(connection, {"manifest_id": manifest_id}))
 
 
-def _refer(
-    connection: Connection,
-    repository_id: int,
-    manifest_id: int,
-    blob_ids: Iterable[int],
-    child_ids: Iterable[int],
-    missing: Iterable[str],
-) -> None:
+def _refer(connection: Connection, manifest_id: int, pushed: Pushed) -> None:
     """Link a manifest with what it names, record what is missing, and update its total size."""
-    named = sorted(set(blob_ids) - blobs.ids_of_manifest(connection, manifest_id))
+    named = sorted(set(pushed.blob_ids) - blobs.ids_of_manifest(connection, manifest_id))
     for blob_id in named:
-        blobs.link_to_manifest(connection, repository_id, manifest_id, blob_id)
-    within = {row.child_id for row in _WITHIN.all(connection, {"manifest_id": manifest_id})}
-    children = sorted(set(child_ids) - within)
-    for child_id in children:
+        blobs.link_to_manifest(connection, pushed.repository_id, manifest_id, blob_id)
+    new_children = sorted(set(pushed.child_ids).difference(children(connection, manifest_id)))
+    for child_id in new_children:
         _TAKE_IN.run(connection, {"manifest_id": manifest_id, "child_id": child_id})
-    sparse.record(connection, repository_id, manifest_id, missing)
-    if named or children:
+    sparse.record(connection, pushed.repository_id, manifest_id, pushed.missing)
+    if named or new_children:
         total_sizes.measure(connection, [manifest_id])
 
 

@@ -163,9 +163,7 @@ def _insert_or_complete(
     for blob in references.blobs if known is not None else ():
         # the manifest may still wait for a blob that was lost when it was pushed, and was repaired since
         db.blobs.complete(connection, permitted.repository_id, blob.id, blob.digest, blob.size)
-    return db.manifests.put(
-        connection,
-        known,
+    pushed = db.manifests.Pushed(
         repository_id=permitted.repository_id,
         user_id=permitted.user_id,
         digest=digest,
@@ -176,6 +174,7 @@ def _insert_or_complete(
         child_ids=references.children,
         missing=references.missing,
     )
+    return db.manifests.put(connection, known, pushed)
 
 
 @dataclass(frozen=True, slots=True)
