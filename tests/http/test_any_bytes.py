@@ -1,4 +1,4 @@
-"""Connections that bring any bytes, of requests that were cut, doubled, mixed up: no fault, and nothing by halves."""
+"""Connections with damaged requests (cut, repeated, changed): no internal error, and nothing is half done."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ PIECES = [
 
 
 def request(repo: Repo, method: str, rest: str, body: bytes = b"", *more: str) -> bytes:
-    """A request as it stands on a connection."""
+    """Return the bytes of a request."""
     lines = [f"{method} {repo.path(rest)} HTTP/1.1", "Host: x", f"Authorization: {repo.authorization}", *more]
     lines += [f"Content-Length: {len(body)}"] if body or method in {"POST", "PUT", "PATCH"} else []
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def requests(repo: Repo, made: Image) -> list[bytes]:
-    """One of every kind; none of them changes anything that is there."""
+    """Return one request of each kind; none of them changes anything that exists."""
     blob = made.blobs[0]
     typed = f"Content-Type: {OCI_MANIFEST}"
     return [
@@ -82,7 +82,7 @@ PATIENCE = 0.3
 
 
 def converse(port: int, data: bytes) -> bytes:
-    """Send the bytes, and a last request; all that comes back until the server ends it."""
+    """Send the bytes and a last request; return all that comes back until the server closes the connection."""
     answers = b""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         try:
@@ -91,13 +91,13 @@ def converse(port: int, data: bytes) -> bytes:
             while piece := connection.recv(65_536):
                 answers += piece
         except (ConnectionError, TimeoutError):
-            pass  # it may end it while bytes are on their way
+            pass  # the server may close the connection while bytes are still on their way
     return answers
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of its own: it may still be at work for clients that left when the next test looks at its rows."""
+    """A server for this test alone: it may still work for clients that left when another test reads its rows."""
     with running_server(tmp_path_factory.mktemp("any"), "--collect-seconds", "0") as running:
         yield running
 
@@ -109,7 +109,7 @@ def person(server: Server) -> Person:
 
 
 def test_any_bytes(server: Server, person: Person) -> None:
-    """Whatever comes, no answer is a 5xx, what was there is there, and what was taken is whole."""
+    """Whatever arrives, no response is a 5xx, existing data stays, and what was accepted is complete."""
     repo = person.new_repo()
     made = image()
     repo.push(made, "v1")

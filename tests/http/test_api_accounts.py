@@ -1,4 +1,4 @@
-"""docs/api.md: tokens, the caller, members; and what belongs to every address."""
+"""docs/api.md: access tokens, the signed-in user and members; and what holds for every address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_what_the_server_is(server: Server) -> None:
 
 
 def test_a_token_by_password(bob: Person) -> None:
-    """POST /api/v1/tokens: 201, the secret shown once, the end as asked for, and it is listed without the secret."""
+    """POST /api/v1/tokens: 201 with the secret, which no list shows again, and the expiry that was asked for."""
     wanted = {"scope": "full", "expires_in": 600, "label": "laptop"}
     answer = bob.by_password.json("POST", "/api/v1/tokens", wanted)
     made = answer.json()
@@ -50,7 +50,7 @@ def test_a_token_by_password(bob: Person) -> None:
 
 
 def test_a_token_by_a_full_token(bob: Person) -> None:
-    """A full token makes tokens for the registry only, which end when it does at the latest."""
+    """A full token makes tokens for the registry only, and they expire no later than it does."""
     full = bob.access_token("full", expires_in=300)
     client = bearer(bob.port, full)
     made = client.json("POST", "/api/v1/tokens", {"expires_in": 86_400}).json()
@@ -86,7 +86,7 @@ def test_tokens_that_are_none(bob: Person, body: dict[str, Any]) -> None:
 
 
 def test_tokens_are_revoked(bob: Person) -> None:
-    """DELETE /api/v1/tokens/{id}: 204; those made with it end too; one that is gone is unknown."""
+    """DELETE /api/v1/tokens/{id}: 204, and tokens made with it are revoked too; an unknown id is an error."""
     parent = bearer(bob.port, bob.access_token("full"))
     child = parent.json("POST", "/api/v1/tokens", {}).json()["token"]
     parent_id = parent.get("/api/v1/me").json()["token"]["id"]
@@ -102,7 +102,7 @@ def test_tokens_are_revoked(bob: Person) -> None:
 
 
 def test_a_token_takes_the_place_of_another(bob: Person, ann: Person) -> None:
-    """``replaces`` ends a token of the same user; what was made with it goes on, and ends with the new one."""
+    """``replaces`` revokes a token of the same user; tokens made with that one stay until the new one is revoked."""
     old = bob.access_token("full", expires_in=3600)
     child = bearer(bob.port, old).json("POST", "/api/v1/tokens", {"expires_in": 3000}).json()["token"]
     wanted = {"scope": "full", "expires_in": 600, "replaces": old}
@@ -132,7 +132,7 @@ def test_the_current_token_is_revoked(bob: Person) -> None:
 
 
 def test_pages_of_tokens(bob: Person, server: Server) -> None:
-    """Each token once, newest first, also those of one moment; the page has at most ``limit``, 100 without it."""
+    """Pages list each token once, newest first; a page has at most ``limit`` tokens, 100 by default."""
     give_tokens(server, bob, 250)
     wanted = [item["id"] for item in bob.api.get("/api/v1/tokens?limit=1000").json()["items"]]
     assert len(set(wanted)) == 251
@@ -151,7 +151,7 @@ def test_pages_of_tokens(bob: Person, server: Server) -> None:
 
 
 def test_so_many_tokens_and_no_more(bob: Person, ann: Person, server: Server) -> None:
-    """409 TOKEN_LIMIT names the commands; expired ones don't count, one may be replaced, and others make theirs."""
+    """409 TOKEN_LIMIT names the commands. Expired tokens do not count, replacing one works, others are not affected."""
     give_tokens(server, bob, 999, expired=1)
     assert bob.by_password.json("POST", "/api/v1/tokens", {}).status == 201
     assert len(bob.api.get("/api/v1/tokens?limit=1000").json()["items"]) == 1000
@@ -166,7 +166,7 @@ def test_so_many_tokens_and_no_more(bob: Person, ann: Person, server: Server) ->
 
 
 def give_tokens(server: Server, bob: Person, count: int, *, expired: int = 0) -> None:
-    """So many more access tokens of one moment beside that of the person; some of them have expired just now."""
+    """Add so many access tokens of the same time to that of the person; some of them have just expired."""
     assert bob.secret
     now = time.time_ns() // 1000
     own = "SELECT ?, id, 'registry', ?, '', ?, ? FROM users WHERE email = ?"
@@ -180,7 +180,7 @@ def give_tokens(server: Server, bob: Person, count: int, *, expired: int = 0) ->
 
 
 def test_a_token_of_another_user(ann: Person, bob: Person) -> None:
-    """404 TOKEN_UNKNOWN, and it goes on."""
+    """Revoking a token of another user is 404 TOKEN_UNKNOWN, and the token stays valid."""
     token_id = ann.api.get("/api/v1/me").json()["token"]["id"]
     answer = bob.api.send("DELETE", f"/api/v1/tokens/{token_id}")
     assert (answer.status, answer.code) == (404, "TOKEN_UNKNOWN")
@@ -204,7 +204,7 @@ def test_me(server: Server, bob: Person) -> None:
 
 
 def test_a_password_is_changed(bob: Person) -> None:
-    """PUT /api/v1/me/password: 204; the old one is wrong from then on and the new one right."""
+    """PUT /api/v1/me/password: 204; from then on only the new password is right."""
     new = secrets.token_urlsafe(10)
     answer = bob.by_password.json("PUT", "/api/v1/me/password", {"password": new})
     assert (answer.status, answer.body) == (204, b"")
@@ -223,7 +223,7 @@ def test_passwords_that_are_none(bob: Person, body: dict[str, Any]) -> None:
 
 
 def test_a_password_that_takes_long_to_normalise(bob: Person) -> None:
-    """Sixty thousand bytes of accents in the wrong order are refused at once: to sort them would hold up a process."""
+    """60,000 bytes of accents in the wrong order are refused at once: sorting them would block a process."""
     body = '{"password": "a' + "\u0301\u0316" * 15_000 + '"}'
     answer = bob.by_password.send("PUT", "/api/v1/me/password", body.encode(), {"Content-Type": "application/json"})
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
@@ -231,7 +231,7 @@ def test_a_password_that_takes_long_to_normalise(bob: Person) -> None:
 
 
 def test_a_password_takes_the_password(bob: Person) -> None:
-    """An access token changes no password, in whatever header it comes."""
+    """An access token cannot change a password, whichever header carries it."""
     for client in (bob.api, basic(bob.port, bob.email, bob.secret), Client(bob.port), basic(bob.port, bob.email, "no")):
         answer = client.json("PUT", "/api/v1/me/password", {"password": "stolen by a token"})
         assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
@@ -282,7 +282,7 @@ def test_members_are_for_admins(server: Server, ann: Person, role: str) -> None:
 
 
 def test_the_last_admin_stays(server: Server) -> None:
-    """409 LAST_ADMIN for taking the only admin out or down; with a second one either may."""
+    """409 LAST_ADMIN for removing the only admin or lowering their role; with a second admin both work."""
     first = new_admin(server)
     path = f"{first.base}/members?email={first.email}"
     for answer in (

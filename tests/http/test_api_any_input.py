@@ -1,4 +1,4 @@
-"""/api/v1 under input of any kind, made from its own description: no fault, and what is refused changes nothing."""
+"""/api/v1 with random input made from its OpenAPI document: no internal error, and a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TYPES = {"string": TEXT, "integer": st.integers(-1, 1 << 70), "boolean": st.bool
 
 
 def value(document: dict[str, Any], schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Mostly what the schema wants, and anything else now and then."""
+    """Draw a value: usually one that the schema allows, now and then anything else."""
     if "$ref" in schema:
         return value(document, resolve(document, schema["$ref"]))
     if "anyOf" in schema:
@@ -56,7 +56,7 @@ def query(parameter: dict[str, Any]) -> st.SearchStrategy[str]:
 
 @st.composite
 def requests(draw: st.DrawFn, document: dict[str, Any], org: str) -> tuple[str, str, str, bytes | None]:
-    """An operation of the description: its path there, the method, the address, and a body."""
+    """Draw an operation of the document: its path there, the method, the address and a body."""
     path = draw(st.sampled_from(sorted(document["paths"])))
     method = draw(st.sampled_from(sorted(document["paths"][path])))
     operation = document["paths"][path][method]
@@ -88,13 +88,13 @@ def person(server: Server) -> Person:
 
 @pytest.fixture(scope="module")
 def document(server: Server) -> dict[str, Any]:
-    """The description."""
+    """The OpenAPI document of the server."""
     found: dict[str, Any] = Client(server.port).get("/api/v1/openapi.json").json()
     return found
 
 
 def test_any_request(server: Server, person: Person, document: dict[str, Any]) -> None:
-    """Each is answered with a status and a body that the description has; after a refusal all rows are as before."""
+    """The document describes each response, status and body; a refused request changes no row."""
 
     @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(requests(document, person.org))

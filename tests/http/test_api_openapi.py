@@ -1,4 +1,4 @@
-"""The description of /api/v1: a valid OpenAPI 3.1 in structure, of exactly the routes that are there."""
+"""The description of /api/v1: a valid OpenAPI 3.1 document of exactly the routes that exist."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def document(server: Server) -> dict[str, Any]:
 
 
 def walk(part: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any JSON
-    """Every object within."""
+    """Yield every object in the document."""
     if isinstance(part, dict):
         yield part
         for value in part.values():
@@ -57,7 +57,7 @@ def walk(part: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any JSON
 
 
 def test_its_structure(document: dict[str, Any]) -> None:
-    """openapi, info, paths and components are there, each answer is described, each id of a path is a parameter."""
+    """It has openapi, info, paths and components; each response has a description, each id in a path a parameter."""
     assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
     assert document["info"]["title"]
     assert document["info"]["version"]
@@ -87,7 +87,7 @@ def test_its_references(document: dict[str, Any]) -> None:
 
 
 def test_its_routes(document: dict[str, Any]) -> None:
-    """It names the rows of docs/api.md and no others."""
+    """It has the addresses in the tables of docs/api.md and no others."""
     assert {path: set(item) for path, item in document["paths"].items()} == TABLE
 
 
@@ -101,7 +101,7 @@ def test_its_routes_are_the_servers(document: dict[str, Any], ann: Person) -> No
 
 
 def check(document: dict[str, Any], method: str, path: str, answer: Answer) -> None:
-    """The answer is one that the description has, of the schema that it gives."""
+    """Fail unless the document has such a response, with a schema that the body follows."""
     responses = document["paths"][path][method]["responses"]
     assert str(answer.status) in responses, (method, path, answer.status, answer.body)
     content = responses[str(answer.status)].get("content")
@@ -131,7 +131,7 @@ def test_the_checker_finds_faults(document: dict[str, Any]) -> None:
 
 
 def test_the_answers_of_the_server(document: dict[str, Any], server: Server) -> None:
-    """What the server answers, refusals among it, is of the schemas that the description gives."""
+    """Responses of the server, errors included, follow the schemas in the document."""
     ann = new_admin(server)
     name = ann.create()
     ann.repo(name).push(image(), "v1")

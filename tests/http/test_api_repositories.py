@@ -22,7 +22,7 @@ def eve(server: Server) -> Person:
 
 
 def pages(person: Person, path: str, **query: object) -> Iterator[dict[str, Any]]:
-    """The pages of a list to its end."""
+    """Yield the pages of a list until its end."""
     cursor: str | None = ""
     seen: set[str] = set()
     while cursor is not None:
@@ -87,7 +87,7 @@ def test_a_repository_is_made(server: Server) -> None:
     ],
 )
 def test_names_that_are_none(ann: Person, name: str) -> None:
-    """400 NAME_INVALID with what would be right, and nothing made."""
+    """400 NAME_INVALID with a message that says what would be right; nothing is created."""
     before = names(ann)
     answer = ann.api.json("POST", f"{ann.base}/repositories", {"name": name, "description": "x"})
     assert (answer.status, answer.code) == (400, "NAME_INVALID")
@@ -103,14 +103,14 @@ def test_a_name_that_docker_takes_no_more(ann: Person) -> None:
 
 
 def test_a_name_that_would_be_right(ann: Person) -> None:
-    """The message of a wrong name has one that would be right."""
+    """The message about an invalid name gives a valid one."""
     answer = ann.api.json("POST", f"{ann.base}/repositories", {"name": "My Image", "description": "x"})
     assert "'my-image'" in answer.message
 
 
 @pytest.mark.parametrize("description", ["", "   ", "\n", "d" * 1001])
 def test_descriptions_that_are_none(ann: Person, description: str) -> None:
-    """An empty description, and one of more than 1000 characters, make nothing and change nothing."""
+    """A description that is empty or longer than 1000 characters is refused, and nothing changes."""
     name = ann.create()
     for method, path, body in (
         ("POST", "repositories", {"name": "no-description", "description": description}),
@@ -156,7 +156,7 @@ def test_bodies_that_are_no_json(ann: Person, body: bytes) -> None:
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_another_content_type(ann: Person, content_type: str) -> None:
-    """400 BAD_REQUEST for a body without the media type of JSON, which a form of another site cannot have."""
+    """400 BAD_REQUEST unless the Content-Type is JSON, which a form on another site cannot send."""
     body = b'{"name":"by-a-form","description":"x"}'
     answer = ann.api.send("POST", f"{ann.base}/repositories", body, {"Content-Type": content_type})
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
@@ -173,7 +173,7 @@ def test_a_body_that_is_too_large(ann: Person, chunked: bool) -> None:  # noqa: 
 
 
 def test_a_name_that_is_there(ann: Person) -> None:
-    """409 NAME_EXISTS, and the one that is there stays as it is."""
+    """409 NAME_EXISTS, and the existing repository does not change."""
     name = ann.create()
     answer = ann.api.json("POST", f"{ann.base}/repositories", {"name": name, "description": "another"})
     assert (answer.status, answer.code) == (409, "NAME_EXISTS")
@@ -181,7 +181,7 @@ def test_a_name_that_is_there(ann: Person) -> None:
 
 
 def test_roles(server: Server, ann: Person) -> None:
-    """A reader makes and changes nothing; a writer describes but opens nothing; an admin does."""
+    """A reader creates and changes nothing, a writer may change the description, an admin also the access."""
     name = ann.create()
     reader, writer = member(server, "reader"), member(server, "writer")
     path = f"{ann.base}/repository?name={name}"
@@ -254,7 +254,7 @@ def test_pages_of_repositories(eve: Person) -> None:
 
 
 def test_a_page_while_the_list_grows(eve: Person) -> None:
-    """A cursor goes on where it was, whatever was made since: nothing twice, nothing left out."""
+    """A cursor continues where its page ended, whatever was created since: none twice, none left out."""
     before = names(eve, limit=1000)
     found = []
     for page in pages(eve, "repositories", limit=2):
@@ -266,7 +266,7 @@ def test_a_page_while_the_list_grows(eve: Person) -> None:
 
 
 def test_search(eve: Person) -> None:
-    """Part of the name or of the description in any case; %, _ and quotes are themselves; total counts matches."""
+    """Search finds part of a name or description in any case; %, _ and quotes are literal; total counts matches."""
     eve.create("needle-one", description="a Thing")
     eve.create("other-two", description="holds a NEEDLE, 100%_sure 'quoted'")
     for search, found in (
@@ -284,7 +284,7 @@ def test_search(eve: Person) -> None:
 
 
 def test_sorted_by_the_last_push(eve: Person) -> None:
-    """sort=pushed: by the last push; one without a push by its creation."""
+    """sort=pushed sorts by the last push, and a repository without a push by its creation."""
     first, second, third = eve.create(), eve.create(), eve.create()
     eve.repo(first).push(image(), "v1")
     assert names(eve, sort="pushed")[:3] == [first, third, second]
@@ -316,7 +316,7 @@ def test_queries_that_are_none(ann: Person, query: str) -> None:
 
 
 def test_the_total_of_a_tag_after_a_deletion(ann: Person) -> None:
-    """A page of a tag's commits has their total, also after a digest was deleted with its commits."""
+    """The total on a page of a tag's commits is right, also after a manifest was deleted with its commits."""
     repo = ann.new_repo()
     name = repo.name.partition("/")[2]
     first, second = image(), image()
@@ -399,7 +399,7 @@ def test_pages_of_commits(ann: Person) -> None:
 
 
 def test_commits_of_what_is_no_tag(ann: Person) -> None:
-    """TAG_UNKNOWN for a tag without pushes, TAG_INVALID for an invalid one; a deleted tag has its commits."""
+    """TAG_UNKNOWN for a tag without pushes, TAG_INVALID for an invalid one; a deleted tag still has its commits."""
     name = ann.create()
     repo = ann.repo(name)
     repo.push(image(), "v1")

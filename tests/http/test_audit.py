@@ -1,4 +1,4 @@
-"""The audit log: who did what, from where; for the admins of the organisation that it was done in."""
+"""The audit log: who did what, and from where. Only admins of the organisation see it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def entries(person: Person, query: str = "") -> list[dict[str, Any]]:
 
 
 def newest(person: Person, event: str) -> tuple[str, str, str]:
-    """By whom, to what, and more, of the newest entry of an event; it came from this machine."""
+    """Return actor, subject and detail of the newest entry of an event; fails unless it came from this machine."""
     entry = entries(person, f"&event={event}")[0]
     assert entry["address"] == "127.0.0.1"
     return entry["by"], entry["subject"], entry["detail"]
@@ -68,7 +68,7 @@ def test_a_push_and_what_undoes_it(ann: Person) -> None:
 
 
 def test_a_push_that_changes_nothing_is_no_entry(ann: Person) -> None:
-    """The same image to the same tag again."""
+    """Pushing the same image to the same tag again adds no entry."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -78,7 +78,7 @@ def test_a_push_that_changes_nothing_is_no_entry(ann: Person) -> None:
 
 
 def test_what_was_refused_is_no_entry_of_what_was_asked_for(ann: Person, server: Server) -> None:
-    """A reader's deletion, an image that lacks its layer, a preview."""
+    """A refused deletion, a refused push and a preview add no entry of a deletion or a push."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -92,7 +92,7 @@ def test_what_was_refused_is_no_entry_of_what_was_asked_for(ann: Person, server:
 
 
 def test_rights(ann: Person) -> None:
-    """Inviting, joining, changing and removing a member, and revoking an invitation, by whom."""
+    """The entries say who invited, changed or removed a member, who joined, and who revoked an invitation."""
     bob = ann.add("reader")
     assert newest(ann, "member-invite") == (ann.email, bob.email, "reader")
     assert newest(ann, "member-accept") == (bob.email, bob.email, "reader")
@@ -106,7 +106,7 @@ def test_rights(ann: Person) -> None:
 
 
 def test_sign_ins_and_tokens(ann: Person) -> None:
-    """A password, a token made, used and revoked, another password."""
+    """A sign-in with a password, a token that is created, used and revoked, and a changed password."""
     bob = ann.add("writer")
     token = bob.by_password.json("POST", "/api/v1/tokens", {"scope": "full", "label": "laptop"}).json()
     assert newest(ann, "sign-in") == (bob.email, "", "")
@@ -163,7 +163,7 @@ def test_pages(ann: Person) -> None:
 
 
 def test_an_event_that_does_not_exist(ann: Person) -> None:
-    """The refusal names those that do."""
+    """The error names the events that exist."""
     answer = ann.api.get(f"{ann.base}/audit?event=explosion")
     assert (answer.status, "sign-in-refused" in answer.message) == (400, True)
 
@@ -183,7 +183,7 @@ def test_a_user_of_two_organisations(ann: Person, server: Server) -> None:
 
 
 def test_a_label_of_a_user_of_two_organisations_is_their_own(ann: Person, server: Server) -> None:
-    """What a token is called may tell of one organisation what the other is not to know; its id and address stay."""
+    """The label of a token may name something of the other organisation, so the log has the token's id instead."""
     other, bob = stranger(server), ann.add("writer")
     assert bob.api.json("POST", "/api/v1/invitation", {"code": other.invite(bob.email, "reader")}).status == 200
     wanted = {"scope": "full", "label": "deploy key of the secret project"}
@@ -195,7 +195,7 @@ def test_a_label_of_a_user_of_two_organisations_is_their_own(ann: Person, server
 
 
 def test_entries_are_narrowed(ann: Person, server: Server) -> None:
-    """By who did it, by the docker repository, by time, and without those about tokens; all at once too."""
+    """Filters by user, by docker repository, by time, and without entries about tokens; they can be combined."""
     bob, repo, other = ann.add("writer"), ann.new_repo(), ann.new_repo()
     before = dt.datetime.now(dt.UTC)
     bob.at(repo.name).push(image(), "v1")

@@ -1,4 +1,4 @@
-"""polly-server's commands beside a server that runs: what they change holds from the next request on."""
+"""polly-server's commands while a server runs: changes take effect on the next request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def user(server: Server, command: str, email: str, *more: str, stdin: str = "") 
 
 
 def test_a_role(server: Server, bob: Person, repo: Repo) -> None:
-    """set-role: a token of a writer who is a reader now pushes no more."""
+    """set-role: once a writer becomes a reader, their token cannot push any more."""
     there = bob.at(repo.name)
     assert there.send("POST", repo.path("blobs/uploads/")).status == 202
     assert "is reader in acme" in user(server, "set-role", bob.email.upper(), "--org", "acme", "--role", "reader")
@@ -44,7 +44,7 @@ def test_a_role(server: Server, bob: Person, repo: Repo) -> None:
 
 
 def test_a_removal(server: Server, bob: Person, repo: Repo) -> None:
-    """remove: neither the registry nor the interface lets them in again, and what they pushed stays."""
+    """remove: the registry and /api/v1 refuse the user from then on, and what they pushed stays."""
     there = bob.at(repo.name)
     pushed = there.push(image(), "of-bob")
     assert "is not a member" in user(server, "remove", bob.email, "--org", "acme", "--yes")
@@ -56,7 +56,7 @@ def test_a_removal(server: Server, bob: Person, repo: Repo) -> None:
 
 
 def test_a_password(server: Server, bob: Person, repo: Repo) -> None:
-    """reset-password: every sign-in ends, the new password is good at once, and wrong ones are forgiven."""
+    """reset-password: all sign-ins end, the new password works at once, and failed attempts no longer count."""
     there = bob.at(repo.name)
     user(server, "reset-password", bob.email, "--password-stdin", stdin="the next password\nand more\n")
     assert there.manifest("v1").status == 401
@@ -66,7 +66,7 @@ def test_a_password(server: Server, bob: Person, repo: Repo) -> None:
 
 
 def test_a_user_who_is_known(server: Server, bob: Person) -> None:
-    """add: with --keep-password, an account that exists is in both organisations, and keeps its password."""
+    """add: with --keep-password, an existing account joins another organisation and keeps its password."""
     org, _ = server.new_org()
     said = user(server, "add", bob.email, "--org", org, "--role", "admin", "--keep-password")
     assert "keeps its password" in said
@@ -96,7 +96,7 @@ def add(server: Server, email: str, *more: str, stdin: str = "", code: int = 0) 
 
 
 def roles(person: Person) -> dict[str, str]:
-    """The organisations and roles of an account, by its password."""
+    """Sign in with the password; return the account's organisations and roles."""
     answer = bearer(person.port, person.access_token()).get("/api/v1/me")
     return {item["organisation"]: item["role"] for item in answer.json()["organisations"]}
 
@@ -122,7 +122,7 @@ def test_a_role_is_not_given_to_an_account_that_somebody_else_made(server: Serve
 
 
 def test_a_role_and_a_new_password(server: Server, eve: Person, taken: Person) -> None:
-    """Security 21: with --reset-password, all sign-ins and tokens of whoever made the account end at once."""
+    """Security 21: with --reset-password, all sign-ins and tokens of the person who made the account end at once."""
     push = Person(taken.port, eve.org, taken.email, taken.password).registry_token("repository:acme/x:pull")
     session = taken.api
     own = new_password()
@@ -137,7 +137,7 @@ def test_a_role_and_a_new_password(server: Server, eve: Person, taken: Person) -
 
 
 def test_options_that_do_not_fit(server: Server, bob: Person) -> None:
-    """A password that is kept is not read; an account that does not exist keeps none."""
+    """--keep-password excludes options that set a password, and is an error if the account does not exist."""
     for more in (("--password-stdin",), ("--reset-password",)):
         assert "--keep-password" in add(server, bob.email, "--keep-password", *more, stdin=new_password(), code=2)
     assert "no account" in add(server, "nobody@guest.example", "--keep-password", code=1)

@@ -25,7 +25,7 @@ class DualStack(Server):
     """A server on [::], which IPv4 clients reach too: their addresses come as ::ffff:127.0.0.1."""
 
     def start(self) -> None:
-        """As any server, by another address."""
+        """Start it as any server, but listening on [::]."""
         self.options = (*self.options, "--listen", f"[::]:{self.port}")
         super().start()
 
@@ -60,7 +60,7 @@ def by_proxy(client: Client, forwarded: str) -> Answer:
 
 
 def test_a_proxy_is_known_on_a_dual_stack_socket(ann: Person) -> None:
-    """20: what the proxy says of its clients counts: one that guesses is refused, another one signs in."""
+    """20: the address that the proxy reports counts: a client that guesses is refused, another one signs in."""
     email = f"{secrets.token_hex(4)}@acme.example"
     assert [wrong(ann.port, email, "203.0.113.1") for _ in range(11)] == [401] * 10 + [429]
     assert wrong(ann.port, email, "203.0.113.1:50123") == 429
@@ -78,7 +78,7 @@ def test_an_ipv6_network_is_one_client(ann: Person) -> None:
 
 
 def test_the_audit_log_has_the_client(ann: Person) -> None:
-    """The address of the client, IPv4 as IPv4, and never what the client wrote left of it."""
+    """The audit log has the client's address, IPv4 in IPv4 form, and ignores addresses that the client sends."""
     label = secrets.token_hex(4)
     wanted = json.dumps({"label": label}).encode()
     headers = {"Content-Type": "application/json", "X-Forwarded-For": "1.1.1.1, 203.0.113.77:1"}
@@ -88,7 +88,7 @@ def test_the_audit_log_has_the_client(ann: Person) -> None:
 
 
 def test_ipv4_clients_of_a_dual_stack_socket(tmp_path: Path) -> None:
-    """Without a proxy the audit log has IPv4 addresses as such, and /metrics is there for this machine."""
+    """Without a proxy the audit log has IPv4 addresses in IPv4 form, and this machine can read /metrics."""
     with dual_stack(tmp_path) as ann:
         assert ann.by_password.get("/token").status == 200
         entries = ann.api.get(f"{ann.base}/audit?event=sign-in").json()["items"]

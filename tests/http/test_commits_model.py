@@ -1,4 +1,4 @@
-"""A repository against a model of it: whatever is pushed, overwritten, rolled back and deleted, in any order."""
+"""A repository compared with a model of it, after pushes, overwrites, rollbacks and deletions in any order."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Model(RuleBasedStateMachine):
         self.commits: list[Push] = []
 
     def committed(self, made: Image, tag: str) -> None:
-        """What a push of a tag changes: nothing where the tag has the digest already."""
+        """Update the model for a push of a tag; nothing changes if the tag has the digest already."""
         self.manifests[made.digest] = made
         if self.tags.get(tag) != made.digest:
             self.commits.append(Push(tag, made.digest))
@@ -66,7 +66,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(target=images, content=st.text("de", min_size=1, max_size=2))
     def push_by_digest(self, content: str) -> Image:
-        """Push an image without a tag: it is there and no commit."""
+        """Push an image without a tag: it can be pulled, and there is no commit."""
         made = image(content)
         self.repo.push(made)
         self.manifests[made.digest] = made
@@ -74,7 +74,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(made=images, tag=TAGS)
     def roll_back(self, made: Image, tag: str) -> None:
-        """Set a tag to what was pushed before: a commit, where it is there still and the tag has it not."""
+        """Set a tag back to an earlier image: a commit, if the image still exists and the tag does not have it."""
         self.repo.push(made, tag)
         self.committed(made, tag)
 
@@ -94,7 +94,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(target=images, children=st.lists(images, min_size=1, max_size=3), tag=TAGS)
     def push_index(self, children: list[Image], tag: str) -> object:
-        """An index of images (or of indexes): one commit, or refused where a child is not there any more."""
+        """Push an index of images or indexes: one commit, or refused if a child no longer exists."""
         entries = [descriptor(child.manifest, child.media_type) for child in children]
         body = dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
         made = Image(body, OCI_INDEX, ())
@@ -115,7 +115,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(made=images)
     def delete_manifest(self, made: Image) -> None:
-        """A deleted manifest takes its tags and commits along; a child of an index that is there is refused."""
+        """Delete a manifest with its tags and commits; refused while an index contains it."""
         status = self.repo.delete(f"manifests/{made.digest}").status
         held = any(made.digest in self.children[index] for index in self.manifests if index in self.children)
         if made.digest not in self.manifests:
@@ -128,7 +128,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def delete_index(self, data: st.DataObject) -> None:
-        """As for an image; its children stay."""
+        """Delete an index, as an image is deleted; its children stay."""
         indexes = sorted(index for index in self.children if index in self.manifests)
         if indexes:
             digest = data.draw(st.sampled_from(indexes))
@@ -136,7 +136,7 @@ class Model(RuleBasedStateMachine):
             self.forget(digest)
 
     def forget(self, digest: str) -> None:
-        """Take a manifest out of the model."""
+        """Remove a manifest from the model."""
         del self.manifests[digest]
         self.children.pop(digest, None)
         self.tags = {tag: held for tag, held in self.tags.items() if held != digest}
@@ -182,7 +182,7 @@ class Model(RuleBasedStateMachine):
         assert (shown["tags"], shown["commits"]) == (len(self.tags), len(self.commits))
 
     def active(self, push: Push, number: int, newest: dict[str, int]) -> bool:
-        """Whether a commit is the newest of a tag that is there."""
+        """Return whether a commit is the newest of a tag that exists."""
         return self.tags.get(push.tag) == push.digest and newest[push.tag] == number
 
 

@@ -1,4 +1,4 @@
-"""Finding what was deleted: what a refused pull says, tags that went with their commit, beginnings of digests."""
+"""Finding deleted content: what a refused pull says, tags deleted with their commit, beginnings of digests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def refused(repo: Repo, reference: str) -> tuple[str, str]:
 
 
 def test_a_pull_of_what_was_deleted_says_where_it_is(ann: Person) -> None:
-    """A tag, a commit, a tag that went with its commit: who deleted it, until when it is kept, and what restores it."""
+    """The error says who deleted a tag or commit, until when it is kept, and which command restores it."""
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1")
@@ -64,7 +64,7 @@ def test_a_pull_of_what_was_deleted_says_where_it_is(ann: Person) -> None:
 
 
 def test_nobody_but_members_learns_what_was_deleted(server: Server, ann: Person) -> None:
-    """From a public repository others get the answer for what was never there, and from a private one no answer."""
+    """In a public repository others get the error for content that never existed, in a private one a 401."""
     repo = ann.new_repo()
     ann.api.json("PATCH", f"{ann.base}/repository?name={short(repo)}", {"access": "public"})
     made = image()
@@ -95,7 +95,7 @@ def test_a_pull_from_a_repository_that_was_deleted(ann: Person) -> None:
 
 
 def test_restoring_a_tag_that_went_with_its_commit(ann: Person) -> None:
-    """Its commit comes back with it, though an older commit of the tag exists; the item names the commit."""
+    """The commit that had the tag comes back with it, though an older one exists; the item names the commit."""
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1")
@@ -108,7 +108,7 @@ def test_restoring_a_tag_that_went_with_its_commit(ann: Person) -> None:
 
 
 def test_restoring_a_tag_and_then_its_commit_deleted(ann: Person) -> None:
-    """A tag was deleted, and then its commit: the tag brings the commit back."""
+    """If a tag was deleted and then its commit, restoring the tag restores the commit too."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -122,7 +122,7 @@ def test_restoring_a_tag_and_then_its_commit_deleted(ann: Person) -> None:
 def test_the_trash_is_not_gone_through_for_what_never_was(
     server: Server, ann: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A push asks for each tag before it makes it; only what was there once may be in the trash."""
+    """The trash is searched only for a tag that existed once: clients ask for each tag before they push it."""
     repo = ann.new_repo()
     made, other = image(), image()
     repo.push(made, "tag-gone", "with-commit")
@@ -161,7 +161,7 @@ def test_the_trash_is_not_gone_through_for_what_never_was(
 
 
 def test_a_tag_that_its_commit_brings_back(server: Server, ann: Person, tmp_path: Path) -> None:
-    """A restored tag that had gone with an older commit, and later alone, leaves nothing of it in the trash."""
+    """If restoring a tag restores an older commit that had it, the item of the tag leaves the trash as well."""
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1")
@@ -183,7 +183,7 @@ def test_a_tag_that_its_commit_brings_back(server: Server, ann: Person, tmp_path
 
 
 def test_a_tag_that_is_there_again_is_not_moved(ann: Person) -> None:
-    """The commit that it had before comes back by its digest, which the refusal names."""
+    """The tag's previous commit is restored by its digest, which the error names."""
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1")
@@ -196,7 +196,7 @@ def test_a_tag_that_is_there_again_is_not_moved(ann: Person) -> None:
 
 
 def test_the_beginning_of_a_digest_names_a_commit(ann: Person) -> None:
-    """With sha256: before it or without, from 6 digits on; one that nothing begins with is not there."""
+    """From 6 digits on, with or without sha256:, a beginning names a commit; one that matches none is unknown."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -215,7 +215,7 @@ def test_the_beginning_of_a_digest_names_a_commit(ann: Person) -> None:
 
 
 def test_a_beginning_that_several_digests_have(ann: Person) -> None:
-    """Nothing goes and nothing comes back; the candidates are named."""
+    """Nothing is deleted or restored, and the error lists the candidates."""
     repo = ann.new_repo()
     several = alike()
     for number, made in enumerate(several):
@@ -234,7 +234,7 @@ def test_a_beginning_that_several_digests_have(ann: Person) -> None:
 
 
 def test_what_is_being_purged_is_gone(server: Server, ann: Person) -> None:
-    """It can't be restored any more, so no refusal promises it, and no beginning of its digest names it."""
+    """It cannot be restored any more, so no error offers that, and no beginning of its digest finds it."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")

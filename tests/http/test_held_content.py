@@ -1,4 +1,4 @@
-"""What a manifest names is held by it, however it came; damaged bytes never pass for the right ones."""
+"""What a manifest names cannot be deleted, however it arrived; damaged bytes are never served as good ones."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_foreign_layer_that_is_here_is_held(ann: Person) -> None:
 
 
 def test_more_bytes_than_the_range_says(ann: Person) -> None:
-    """A chunk that streams in without a length is held to its Content-Range; the upload is then as it was."""
+    """A chunk without a length that exceeds its Content-Range is refused, and the upload does not change."""
     repo = ann.new_repo()
     location = repo.start()
     for sent in (b"x" * 20, b"x" * 5):
@@ -121,7 +121,7 @@ def test_a_file_that_was_cut_is_no_blob(tmp_path: Path, size: int) -> None:
 
 
 def test_a_range_of_another_blob_gets_the_whole(ann: Person) -> None:
-    """If-Range that names something else makes Range void (RFC 9110, 13.1.5)."""
+    """If If-Range does not match the blob, Range is ignored (RFC 9110, 13.1.5)."""
     repo = ann.new_repo()
     digest = repo.push_blob(b"0123456789")
     part = {"Range": "bytes=2-4"}
@@ -138,7 +138,7 @@ def test_a_path_with_its_host(server: Server, ann: Person) -> None:
 
 
 def test_a_body_that_was_not_asked_for(ann: Person) -> None:
-    """Refused before its body was asked for, a connection is closed: nobody knows whether the body comes."""
+    """If a request is refused before 100 Continue, the connection closes: nobody knows whether the body follows."""
     with connected(ann.port) as connection:
         head = "POST /v2/acme/none/blobs/uploads/?digest=x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
         connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
@@ -148,7 +148,7 @@ def test_a_body_that_was_not_asked_for(ann: Person) -> None:
 
 
 def test_many_scopes_make_a_token_that_is_read(ann: Person) -> None:
-    """A token for as many scopes as one may have is taken, and short whatever their names are."""
+    """A token for as many scopes as allowed is accepted, and short however long their names are."""
     names = [ann.new_repo().name for _ in range(3)]
     scopes = [f"repository:{names[number % 3]}:pull" for number in range(100)]
     token = ann.registry_token(*scopes)
@@ -162,7 +162,7 @@ def test_many_scopes_make_a_token_that_is_read(ann: Person) -> None:
 
 
 def test_wrong_passwords_are_counted_by_address(tmp_path: Path) -> None:
-    """An address that tries many accounts is held back, though it signs in to one of its own now and then."""
+    """An address that tries many accounts is throttled, even if it signs in to its own now and then."""
     with running_server(tmp_path) as server:
         email, password = server.admin
         statuses = []
@@ -174,7 +174,7 @@ def test_wrong_passwords_are_counted_by_address(tmp_path: Path) -> None:
 
 
 def test_metrics_are_not_shown_through_a_proxy(tmp_path: Path) -> None:
-    """A server that has a public URL shows /metrics at an address of its own only."""
+    """A server with a public URL does not show /metrics at its main address."""
     with running_server(tmp_path, "--public-url", "https://registry.acme.example") as server:
         assert basic(server.port, "", "").get("/metrics").status == 404
 

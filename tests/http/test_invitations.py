@@ -1,4 +1,4 @@
-"""Invitations: a code for an email, redeemed once, by who has an account and by who has none."""
+"""Invitations: a code for an email, redeemed once, by a person with or without an account."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_new_person_joins_with_a_password_of_their_own(server: Server, ann: Pe
 
 
 def test_who_has_an_account_joins_signed_in_or_with_its_password(server: Server, ann: Person) -> None:
-    """The account keeps its password; another one redeems nothing."""
+    """A person with an account joins with its password, which does not change; a wrong password is refused."""
     other = new_admin(server)
     carl, dora = ann.add("reader"), ann.add("reader")
     assert redeem(carl, other.invite(carl.email, "reader")).status == 200
@@ -98,7 +98,7 @@ def test_a_code_is_for_one_email_and_one_use(server: Server, ann: Person, bob: P
 
 
 def test_a_code_that_many_redeem_at_once(ann: Person, bob: Person) -> None:
-    """One of them joins, and no other request is a fault of the server."""
+    """If many requests redeem a code at once, one of them joins, and none gets an internal error."""
     code = ann.invite(bob.email, "reader")
     with ThreadPoolExecutor(8) as crowd:
         seen = [answer.status for answer in crowd.map(lambda _: bob.accept(code), range(8))]
@@ -120,7 +120,7 @@ def test_an_invitation_is_revoked(ann: Person, bob: Person) -> None:
 
 
 def test_codes_are_kept_hashed(server: Server, ann: Person, bob: Person) -> None:
-    """No file of the data folder holds one."""
+    """No file of the data folder contains a code."""
     code = ann.invite(bob.email, "reader").encode()
     for path in (path for path in server.data.rglob("*") if path.is_file()):
         assert code not in path.read_bytes()
@@ -155,7 +155,7 @@ def test_the_admin_learns_nothing_of_accounts(server: Server, ann: Person, bob: 
 
 
 def test_a_weak_password_makes_no_account_and_spends_no_code(server: Server, ann: Person, bob: Person) -> None:
-    """The rules are those of every password; the code is good afterwards."""
+    """The usual rules for passwords apply; after a refusal there is no account, and the code stays valid."""
     code = ann.invite(bob.email, "reader")
     for weak in ("short", "p" * 1025, "polly_a token, it seems"):
         refused = bob.accept(code, weak)
@@ -215,7 +215,7 @@ def test_who_may_invite(server: Server, ann: Person, bob: Person) -> None:
 
 
 def test_an_organisation_that_is_deleted(server: Server, bob: Person) -> None:
-    """Nobody joins it by a code from before; restored, they do."""
+    """While an organisation is deleted, its codes are not valid; once it is restored, they are again."""
     org, (email, password) = server.new_org()
     code = Person(server.port, org, email, password).invite(bob.email, "reader")
     polly_server("org", "delete", "--data", str(server.data), "--org", org, "--yes")
@@ -225,7 +225,7 @@ def test_an_organisation_that_is_deleted(server: Server, bob: Person) -> None:
 
 
 def test_the_operator_adds_who_was_invited(server: Server, ann: Person, bob: Person) -> None:
-    """polly-server user add makes them a member, and the code is over."""
+    """polly-server user add makes an invited person a member, and their code ends."""
     code = ann.invite(bob.email, "reader")
     place = ("--data", str(server.data), "--org", ann.org, "--email", bob.email)
     polly_server("user", "add", *place, "--role", "writer", "--password-stdin", stdin=bob.password)
@@ -252,7 +252,7 @@ def test_pages_of_invitations(server: Server) -> None:
 
 @pytest.mark.parametrize("how", ["removed", "demoted"])
 def test_what_an_admin_has_invited_ends_with_their_role(server: Server, how: str) -> None:
-    """Security 2: no code of theirs lets a former admin come back; what others invited and who joined stays."""
+    """Security 2: the codes of a former admin let nobody in, not even them; other invitations and members stay."""
     ann = new_admin(server)
     bob = Person(ann.port, ann.org, f"bob-{secrets.token_hex(5)}@guest.example", new_password())
     mallory, carl = ann.add("admin"), f"carl-{how}@guest.example"

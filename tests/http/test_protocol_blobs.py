@@ -1,4 +1,4 @@
-"""protocol.md 1 and 25 to 33: blobs in one request and in many, and what clients on the way may see."""
+"""protocol.md 1 and 25 to 33: blobs pushed in one request and in many, and what clients see meanwhile."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def repo(ann: Person) -> Repo:
 
 
 def patch(repo: Repo, location: str, data: bytes, content_range: str | None = None) -> tuple[int, str, str]:
-    """PATCH; status, Range and Location."""
+    """Send PATCH; return status, Range and Location."""
     headers = {"Content-Type": "application/octet-stream"}
     if content_range is not None:
         headers["Content-Range"] = content_range
@@ -49,7 +49,7 @@ def patch(repo: Repo, location: str, data: bytes, content_range: str | None = No
 
 
 def finish(repo: Repo, location: str, digest: str, data: bytes = b"") -> int:
-    """PUT; its status, after a look at what it says and at the blob it made."""
+    """Send PUT, check its headers and the blob that it made, and return its status."""
     answer = repo.send("PUT", f"{location}?{urlencode({'digest': digest})}", data)
     if answer.status == 201:
         assert answer.header("Docker-Content-Digest") == digest
@@ -98,7 +98,7 @@ def test_an_upload_in_pieces(repo: Repo) -> None:
 
 
 def test_pieces_that_come_to_different_workers(repo: Repo) -> None:
-    """27: forty pieces over connections of their own reach more than one process, and make one blob."""
+    """27: forty pieces, each on a connection of its own, reach more than one process and make one blob."""
     location, whole = repo.start(), b""
     for number in range(40):
         piece = f"piece {number};".encode()
@@ -110,7 +110,7 @@ def test_pieces_that_come_to_different_workers(repo: Repo) -> None:
 
 @pytest.mark.parametrize("content_range", ["5-9", "3-8", "0-3", "99-104"])
 def test_a_piece_out_of_order(repo: Repo, content_range: str) -> None:
-    """29: 416 with Location and Range, from PATCH and PUT alike, and the upload lives on."""
+    """29: 416 with Location and Range, from PATCH and PUT alike, and the upload can go on."""
     location = repo.start()
     patch(repo, location, b"0123", "0-3")
     for method, address in (("PATCH", location), ("PUT", f"{location}?digest={sha256(b'x')}")):
@@ -175,7 +175,7 @@ def test_an_upload_is_over_after_its_put(repo: Repo) -> None:
     ("digest", "status"), [(sha256(b"other"), 400), ("sha256:abc", 400), ("md5:" + "0" * 32, 400), ("", 400)]
 )
 def test_a_wrong_digest_stores_nothing(repo: Repo, digest: str, status: int) -> None:
-    """31: 400 DIGEST_INVALID; the upload is as it was, and ends well with the right digest."""
+    """31: 400 DIGEST_INVALID; the upload does not change, and can be finished with the right digest."""
     location = repo.start()
     patch(repo, location, HELLO)
     answer = repo.send("PUT", f"{location}?{urlencode({'digest': digest})}", b"!")
@@ -207,7 +207,7 @@ def upload_file(server: Server, location: str) -> Path | None:
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 def test_a_body_cut_short_is_never_committed(server: Server, repo: Repo, method: str, chunked: bool) -> None:  # noqa: FBT001
-    """31: the bytes of a broken connection are no blob, even if they match the digest."""
+    """31: the bytes of a broken connection do not become a blob, even if they match the digest."""
     came = secrets.token_bytes(2 * MEBIBYTE)
     location = repo.start() if method == "PUT" else repo.path("blobs/uploads/")
     before = set((server.data / "uploads").iterdir()) - {upload_file(server, location)}
@@ -250,7 +250,7 @@ def test_an_upload_that_was_cut_short_goes_on(server: Server, repo: Repo, method
 
 @pytest.mark.parametrize("way", ["post", "put", "stream"])
 def test_sha512_without_a_hint(repo: Repo, way: str) -> None:
-    """32: the digest at the end is sha512, whatever came before; it is echoed, and pulls."""
+    """32: an upload can be finished with a sha512 digest without a hint before; the blob is pulled by that digest."""
     data = b"five twelve " + way.encode()
     query = urlencode({"digest": sha512(data)})
     if way == "post":
@@ -266,7 +266,7 @@ def test_sha512_without_a_hint(repo: Repo, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["post", "put", "patch", "chunked", "no length"])
 def test_empty_blobs(server: Server, repo: Repo, way: str) -> None:
-    """33: a blob of no bytes by every way."""
+    """33: an empty blob can be pushed in every way."""
     query = f"?digest={EMPTY}"
     if way == "post":
         assert repo.send("POST", repo.path(f"blobs/uploads/{query}"), b"").status == 201
@@ -322,7 +322,7 @@ def test_several_ranges(repo: Repo, wanted: list[tuple[int, int]]) -> None:
 
 
 def test_a_large_blob(repo: Repo) -> None:
-    """20: what is sent by the kernel arrives whole, and a range out of its middle too."""
+    """20: a blob that the kernel sends arrives complete, and so does a range from its middle."""
     data = bytes(range(256)) * (5 * MEBIBYTE // 256) + b"end"
     digest = repo.push_blob(data)
     assert repo.blob(digest).body == data
@@ -331,7 +331,7 @@ def test_a_large_blob(repo: Repo) -> None:
 
 
 def test_a_body_keeps_its_encoding(repo: Repo) -> None:
-    """1: a body that says gzip is stored as it came, and not unpacked."""
+    """1: a body with Content-Encoding: gzip is stored as it came, and not unpacked."""
     data = b"\x1f\x8b no gzip at all"
     headers = {"Content-Encoding": "gzip"}
     answer = repo.send("POST", repo.path(f"blobs/uploads/?digest={sha256(data)}"), data, headers)
@@ -376,7 +376,7 @@ def test_expect_100_continue_refused(server: Server, repo: Repo) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_refusal_while_a_body_is_on_its_way(server: Server, repo: Repo, chunked: bool) -> None:  # noqa: FBT001
-    """A client that sends 8 MiB without a right to sees the 401, and no broken pipe."""
+    """A client without rights that sends 8 MiB gets the 401, and no broken pipe."""
     data = b"x" * (8 * MEBIBYTE)
     path = repo.path(f"blobs/uploads/?digest={sha256(data)}")
     pieces = (data[at : at + MEBIBYTE] for at in range(0, len(data), MEBIBYTE))
@@ -397,7 +397,7 @@ def test_a_refusal_while_a_body_is_on_its_way(server: Server, repo: Repo, chunke
 def test_a_refused_client_that_was_not_told_to_go_on(
     server: Server, repo: Repo, request_line: str, status: int
 ) -> None:
-    """Whether it sends its body nobody knows, so what it sends next is never taken for one: the connection ends."""
+    """The server cannot know whether the body still comes, so it closes the connection and reads nothing more."""
     start = request_line.format(f"/v2/{repo.name}")
     kind = "Content-Type: application/x-www-form-urlencoded"
     head = f"{start} HTTP/1.1\r\nHost: x\r\n{kind}\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n"

@@ -1,4 +1,4 @@
-"""A connection that carries many requests: each is answered once, in order, and nothing that was not asked."""
+"""A connection with many requests: each gets one response, in order, and there are no other responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def request(repo: Repo, method: str, rest: str, body: bytes = b"", headers: Mapp
 
 
 def ask(connection: socket.socket, wanted: bytes) -> http.client.HTTPResponse:
-    """One request and its answer, with what HEAD and GET have in common."""
+    """Send a request; return its response, of which the headers are read."""
     connection.sendall(wanted)
     answer = http.client.HTTPResponse(connection, method=wanted.split()[0].decode())
     answer.begin()
@@ -64,7 +64,7 @@ def test_one_connection_for_everything(repo: Repo) -> None:
 
 
 def test_requests_that_come_together_are_answered_in_order(repo: Repo) -> None:
-    """Two requests in one packet, and one that comes in two packets."""
+    """Two requests in one packet, and one request in two packets, are answered in order."""
     first, second = request(repo, "GET", "manifests/v1"), request(repo, "GET", "tags/list")
     body = repo.manifest("v1").body
     with connected(repo.port) as connection:
@@ -80,7 +80,7 @@ def test_requests_that_come_together_are_answered_in_order(repo: Repo) -> None:
 
 
 def test_a_request_inside_of_a_body_is_not_answered(repo: Repo) -> None:
-    """A body that is itself a request, sent as a packet of its own, is a body and nothing else."""
+    """A body that looks like a request, sent as a packet of its own, is never answered as one."""
     hidden = request(repo, "GET", "manifests/v1")
     whole = request(repo, "PUT", "manifests/smuggled", hidden)
     with connected(repo.port) as connection:

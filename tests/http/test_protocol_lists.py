@@ -65,7 +65,7 @@ def follow(client: Client, path: str, key: str) -> list[list[str]]:
 
 
 def test_all_tags(tagged: Repo) -> None:
-    """47: without n everything, in the order of bytes, with the name and without a Link."""
+    """47: without n the list has all tags, in the order of their bytes, with the name and without a Link."""
     answer = tagged.get(tagged.path("tags/list"))
     assert answer.json() == {"name": tagged.name, "tags": TAGS}
     assert answer.headers["Link"] is None
@@ -92,14 +92,14 @@ def test_a_page_that_holds_all(tagged: Repo, n: int) -> None:
 
 
 def test_a_page_of_nothing(tagged: Repo) -> None:
-    """47: n=0 is empty, without a Link."""
+    """47: n=0 gives an empty page without a Link."""
     answer = tagged.get(tagged.path("tags/list?n=0"))
     assert (answer.json()["tags"], answer.headers["Link"]) == ([], None)
 
 
 @pytest.mark.parametrize("last", ["", "0", "A", "a", "a-", "v1", "v1.0", "v3", "z", "zz", "~", "ä"])
 def test_last_is_exclusive(tagged: Repo, last: str) -> None:
-    """47: what comes after last, whether there is such a tag or not."""
+    """47: a page begins after ``last``, whether a tag of that name exists or not."""
     found = tagged.get(tagged.path(f"tags/list?{urlencode({'last': last})}")).json()["tags"]
     assert found == [tag for tag in TAGS if tag.encode() > last.encode()]
 
@@ -133,7 +133,7 @@ def artifact(repo: Repo, subject: Image, kind: str | None = None, **more: object
 
 
 def referrers(repo: Repo, digest: str, *kinds: str) -> tuple[Answer, list[dict[str, Any]]]:
-    """The answer, and the entries of the index that it is."""
+    """Return the response, and the entries of the index in it."""
     query = urlencode([("artifactType", kind) for kind in kinds])
     answer = repo.get(repo.path(f"referrers/{digest}?{query}"))
     assert (answer.status, answer.header("Content-Type")) == (200, OCI_INDEX)
@@ -166,7 +166,7 @@ def test_referrers_that_are_indexes(repo: Repo) -> None:
 
 
 def test_referrers_filtered(repo: Repo) -> None:
-    """49: a filter is said to be applied, and a repeated one is an OR."""
+    """49: the response says that the filter was applied; if the filter is repeated, either type matches."""
     subject = image()
     made = {kind: artifact(repo, subject, f"application/vnd.{kind}") for kind in ("a", "b", "c")}
     for kinds in (["a"], ["b", "c"], ["a", "absent"], ["absent"]):
@@ -177,7 +177,7 @@ def test_referrers_filtered(repo: Repo) -> None:
 
 
 def test_referrers_that_are_deleted(repo: Repo) -> None:
-    """46, 48: what is deleted refers to nothing any more; the subject may go before it."""
+    """46, 48: a deleted referrer is not listed; the subject may be deleted before it."""
     subject = image()
     repo.push(subject, "v1")
     made = artifact(repo, subject)
@@ -206,20 +206,20 @@ def test_the_fallback_tag(repo: Repo) -> None:
 
 
 def test_a_fallback_tag_that_is_an_image(repo: Repo) -> None:
-    """50: an image under such a tag lists nothing and breaks nothing."""
+    """50: if an image has such a tag, it adds no referrers and causes no error."""
     subject, odd = image(), image()
     repo.push(odd, subject.digest.replace(":", "-"))
     assert referrers(repo, subject.digest)[1] == []
 
 
 def test_referrers_are_never_404(ann: Person) -> None:
-    """48: a member gets an empty index from a repository that is not there."""
+    """48: a member gets an empty index from a repository that does not exist."""
     missing = ann.repo("never-made")
     assert referrers(missing, EMPTY)[1] == []
 
 
 def test_pages_of_referrers_by_bytes(repo: Repo) -> None:
-    """42, 48, 49: a page ends where its annotations have 4 MiB, and its Link leads to the rest: all of it, once."""
+    """42, 48, 49: a page ends once its annotations reach 4 MiB; its Link leads to the rest, nothing twice."""
     subject = image()
     repo.push(subject)
     pushed = {}

@@ -100,7 +100,7 @@ def test_indexes(repo: Repo, media_type: str) -> None:
 
 
 def test_a_put_says_what_was_kept(repo: Repo) -> None:
-    """39: 201, Location that pulls, the digest, no body."""
+    """39: 201 with the digest, a Location that can be pulled, and no body."""
     made = image()
     repo.push(made)
     answer = repo.put("v1", made.manifest)
@@ -121,7 +121,7 @@ def test_a_manifest_in_chunks(repo: Repo) -> None:
 
 
 def test_a_refused_manifest_changes_nothing(repo: Repo) -> None:
-    """40, 43: after a refusal the tag has what it had, and no commit was made."""
+    """40, 43: a refused manifest leaves the tag where it was and makes no commit."""
     first, second = image(), image()
     repo.push(first, "v1")
     for body in (b"{", second.manifest, b""):
@@ -142,7 +142,7 @@ def test_lists_that_are_null(repo: Repo) -> None:
 
 
 def test_large_manifests(repo: Repo) -> None:
-    """41: 4 MiB and more are taken and come back."""
+    """41: manifests of 4 MiB and more are stored, and pulled unchanged."""
     body = padded(4 * MEBIBYTE + 400_000)
     assert repo.put("large", body, OCI_INDEX).status == 201
     assert repo.manifest("large").body == body
@@ -227,7 +227,7 @@ def test_the_most_tags_in_one_put(repo: Repo) -> None:
 
 
 def test_a_tag_remembers_sha512(repo: Repo) -> None:
-    """45: a manifest pushed by its sha512 with a tag is that digest by the tag too."""
+    """45: if a manifest is pushed by its sha512 digest with a tag, pulling the tag returns that digest."""
     made = image()
     repo.push(made)
     path = repo.path(f"manifests/{sha512(made.manifest)}?tag=five")
@@ -262,7 +262,7 @@ def test_a_deleted_digest_takes_its_tags_along(repo: Repo) -> None:
 
 
 def test_a_child_of_an_index_stays(repo: Repo) -> None:
-    """46: what an index could not be pulled without is not deleted before it."""
+    """46: an image of an index cannot be deleted before the index."""
     child = image()
     repo.push(child, "child")
     body = index_of(child.manifest)

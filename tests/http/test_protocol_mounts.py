@@ -1,4 +1,4 @@
-"""protocol.md 34 to 36: a blob that another repository has is mounted, from where its user may pull."""
+"""protocol.md 34 to 36: a blob is mounted from another repository from which the user may pull."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def repo(ann: Person) -> Repo:
 
 
 def mount(repo: Repo, digest: str, source: str | None = None) -> int:
-    """POST ?mount=; the status, after a look at what it says."""
+    """Send POST ?mount= and check the headers; return the status."""
     query = {"mount": digest} | ({"from": source} if source is not None else {})
     answer = repo.send("POST", repo.path(f"blobs/uploads/?{urlencode(query)}"))
     if answer.status == 201:
@@ -32,7 +32,7 @@ def mount(repo: Repo, digest: str, source: str | None = None) -> int:
 
 
 def test_a_mount(ann: Person, repo: Repo) -> None:
-    """34: 201, also with a token that names the target alone; the blob is there without a byte sent."""
+    """34: 201, also with a token that names only the target; the blob exists without any bytes sent."""
     source = ann.new_repo()
     digest = source.push_blob(b"mount me")
     assert mount(repo, digest, source.name) == 201
@@ -48,7 +48,7 @@ def test_a_mount_without_from(ann: Person, repo: Repo) -> None:
 
 
 def test_a_mount_that_is_not_to_be(server: Server, ann: Person, repo: Repo) -> None:
-    """34: an absent blob, repository or organisation, a forbidden one, and malformed words are 202, never 4xx."""
+    """34: a missing or forbidden blob, repository or organisation, and malformed parameters, are 202, never 4xx."""
     foreign = stranger(server).new_repo()
     secret = foreign.push_blob(b"not yours to mount")
     empty = ann.new_repo()
@@ -68,7 +68,7 @@ def test_a_mount_that_is_not_to_be(server: Server, ann: Person, repo: Repo) -> N
 
 
 def test_a_mount_by_a_writer_from_where_they_read(server: Server, ann: Person) -> None:
-    """36: the source's rights are those of who asks; a member of another organisation may lack them there."""
+    """36: a mount needs the user's right to pull from the source; without it the answer is 202."""
     source = ann.new_repo()
     digest = source.push_blob(b"rights of the asker")
     writer = member(server, "writer")

@@ -55,18 +55,18 @@ class Row:
 
     @property
     def id(self) -> str:
-        """The number and the words of the test."""
+        """The name of the test: number and description of the row."""
         return f"{self.number}-{self.what.replace(' ', '-')}"
 
 
 def document(**changes: object) -> bytes:
-    """The manifest of an image that the repository can keep, but for the changes."""
+    """Return an image manifest that the repository accepts, with the changes."""
     whole = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor(BLOB), "layers": [], **changes}
     return dumps({key: value for key, value in whole.items() if value is not None})
 
 
 def index(**changes: object) -> bytes:
-    """An index that the repository can keep, but for the changes."""
+    """Return an index that the repository accepts, with the changes."""
     return dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], **changes})
 
 
@@ -281,7 +281,7 @@ def clients(server: Server) -> dict[str, Client]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_scenario(row: Row, clients: dict[str, Client]) -> None:
-    """Each row: the status, the code of the envelope, the headers and the bytes that the line asks for."""
+    """Each row gets the status, error code, headers and bytes that it expects."""
     repo = clients["admin"]
     assert isinstance(repo, Repo)
     method, _, path = row.request.partition(" ")

@@ -53,7 +53,7 @@ def claims(token: str) -> dict[str, Any]:
 
 
 def granted(answer: Answer) -> dict[str, set[str]]:
-    """The actions that the token of an answer is good for, by repository."""
+    """Return the actions that the token in a response allows, by repository."""
     assert answer.status == 200, answer.body
     words = [word.split(":") for word in answer.json().get("scope", "").split()]
     found = {name: set(actions.split(",")) for _, name, actions in words}
@@ -64,7 +64,7 @@ def granted(answer: Answer) -> dict[str, set[str]]:
 
 
 def test_the_challenge_at_the_base(server: Server) -> None:
-    """8, 10, 11: realm absolute and without a query, a service, no scope, and nothing that looks like a scheme."""
+    """8, 10, 11: the realm is absolute and has no query; there is a service, no scope, and no second scheme."""
     answer = Client(server.port).get("/v2/")
     found = CHALLENGE.match(answer.header("WWW-Authenticate"))
     assert found is not None
@@ -106,7 +106,7 @@ def test_what_a_request_needs(server: Server, repo: Repo, method: str, rest: str
 
 
 def test_the_catalogue_needs_its_scope(server: Server, ann: Person) -> None:
-    """18: registry:catalog:*, for who is signed in without it and for who is not."""
+    """18: the challenge asks for registry:catalog:*, whether the client is signed in without it or not at all."""
     for client in (Client(server.port), bearer(server.port, ann.registry_token())):
         found = CHALLENGE.match(client.get("/v2/_catalog").header("WWW-Authenticate"))
         assert found is not None
@@ -114,7 +114,7 @@ def test_the_catalogue_needs_its_scope(server: Server, ann: Person) -> None:
 
 
 def test_a_login(server: Server, ann: Person) -> None:
-    """9, 12, 14: GET with Basic and no scope gives a token that opens the base, with all that clients read."""
+    """9, 12, 14: GET with Basic and no scope returns a token for /v2/, with all fields that clients read."""
     answer = ask(ann.by_password, account="ann", service=server.registry, client_id="docker", offline_token="true")
     body = answer.json()
     assert answer.status == 200
@@ -130,14 +130,14 @@ def test_a_login(server: Server, ann: Person) -> None:
 
 @pytest.mark.parametrize("user", ["POLLY", "ann@acme.example", "anything at all"])
 def test_a_login_by_an_access_token(server: Server, ann: Person, user: str) -> None:
-    """12: identity comes from the credentials, whatever user name stands before an access token."""
+    """12: an access token signs in its own user, whatever user name is sent with it."""
     answer = ask(basic(server.port, user, ann.secret), account="somebody@else.example")
     assert answer.status == 200
     assert bearer(server.port, answer.json()["token"]).get("/v2/").status == 200
 
 
 def test_scopes_repeated_and_apart_by_spaces(ann: Person, repo: Repo) -> None:
-    """12: both ways to ask for several scopes, mixed."""
+    """12: several scopes may be repeated, separated by spaces, or both."""
     second, third = ann.create(), ann.create()
     scopes = [f"repository:{name}:pull" for name in (repo.name, f"acme/{second}", f"acme/{third}")]
     wanted = {repo.name: {"pull"}, f"acme/{second}": {"pull"}, f"acme/{third}": {"pull"}}
@@ -165,7 +165,7 @@ def test_scopes_repeated_and_apart_by_spaces(ann: Person, repo: Repo) -> None:
     ],
 )
 def test_the_grammar_of_a_scope(ann: Person, repo: Repo, scope: str, actions: set[str]) -> None:
-    """17: what is known is granted, and what is not is ignored without an error."""
+    """17: scopes that are understood are granted, and others are ignored without an error."""
     assert granted(ask(ann.by_password, scope.format(repo.name))) == ({repo.name: actions} if actions else {})
 
 
@@ -201,7 +201,7 @@ def test_a_token_is_good_for_what_was_asked(server: Server, ann: Person, repo: R
 
 @pytest.mark.parametrize("secret", ["wrong", "", "polly_wrong", "p:a:s:s", "ä€😀"])
 def test_bad_credentials(server: Server, secret: str) -> None:
-    """13: 401 with a challenge, for an account that is there and for one that is not."""
+    """13: 401 with a challenge, whether the account exists or not."""
     for email in (member(server, "reader").email, "nobody@acme.example", "no email", ""):
         answer = ask(basic(server.port, email, secret))
         assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
@@ -327,7 +327,7 @@ def test_a_push_makes_the_repository_where_the_organisation_says_so(server: Serv
 
 
 def test_every_answer_has_its_headers(server: Server, ann: Person, repo: Repo) -> None:
-    """6: version and request id stand in each answer, below /v2, at the token endpoint, in /api/v1 and outside."""
+    """6: each response has version and request ID: below /v2, at the token endpoint, in /api/v1 and elsewhere."""
     for client, path in (
         (Client(server.port), "/v2/"),
         (repo, "/v2/"),

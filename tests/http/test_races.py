@@ -18,7 +18,7 @@ CLIENTS = 20
 
 
 def at_once(*works: Callable[[], Any]) -> list[Any]:
-    """Run all of them, begun together; what each returned."""
+    """Run all of them at the same time; return what each returned."""
     gate = threading.Barrier(len(works))
 
     def run(work: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it returns
@@ -30,7 +30,7 @@ def at_once(*works: Callable[[], Any]) -> list[Any]:
 
 
 def test_one_digest_from_many_clients(server: Server, ann: Person) -> None:
-    """6: twenty push it into four repositories; each has it, byte for byte, and the disk has it once."""
+    """6: twenty clients push a digest to four repositories; each has it, byte for byte, and the disk has it once."""
     repos = [ann.new_repo() for _ in range(4)]
     data = secrets.token_bytes(1 << 20)
     digest = sha256(data)
@@ -51,7 +51,7 @@ def test_one_digest_from_many_clients(server: Server, ann: Person) -> None:
 
 
 def test_one_tag_from_many_clients(ann: Person) -> None:
-    """7: every reader sees the pushes in one order, that of the commits; each loser is a commit that pulls."""
+    """7: every reader sees the pushes in the order of the commits; each overwritten commit can be pulled."""
     repo = ann.new_repo()
     made = [image() for _ in range(CLIENTS)]
     for each in made:
@@ -90,7 +90,7 @@ def test_one_tag_from_many_clients(ann: Person) -> None:
 
 
 def test_a_tag_is_deleted_while_it_is_pushed(ann: Person) -> None:
-    """8: it is there with its newest commit or it is not, and every push is a commit that pulls."""
+    """8: the tag has its newest commit, or does not exist; every push is a commit that can be pulled."""
     repo = ann.new_repo()
     made = [image() for _ in range(CLIENTS)]
     for each in made:
@@ -117,9 +117,9 @@ def test_a_tag_is_deleted_while_it_is_pushed(ann: Person) -> None:
 
 
 def test_a_repository_is_deleted_while_it_is_pushed_to(ann: Person) -> None:
-    """8: a push is stored, and comes back with the repository, or is refused; there is nothing between.
+    """8: a push is stored and comes back with the repository, or it is refused; there is nothing between.
 
-    401: a token names the repository that was there by its id, and opens nothing where that is gone.
+    A push may be a 401: a token names the repository by its id, and is worth nothing once that one is deleted.
     """
     repo = ann.new_repo()
     name = repo.name.partition("/")[2]

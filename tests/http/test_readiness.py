@@ -1,4 +1,4 @@
-"""/readyz and /metrics are true, however often they are asked, and cost other requests nothing."""
+"""/readyz and /metrics tell the truth however often they are asked, and do not slow down other requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def transactions(port: int) -> int:
 
 
 def test_a_flood_of_questions(tmp_path: Path) -> None:
-    """43: however many ask, of whatever process, a row is written once a second at most."""
+    """43: however many clients ask /readyz, in whichever process, it writes at most one row a second."""
     with running_server(tmp_path, "--workers", "2") as server:
         Client(server.port).get("/readyz")
         before, began = transactions(server.port), time.monotonic()
@@ -49,7 +49,7 @@ def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
         lock = os.open(server.data / "writer.lock", os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_EX)
         probe = Client(server.port)
-        while probe.get("/readyz").status == 200:  # what was found within the last second holds
+        while probe.get("/readyz").status == 200:  # the result of the last check is valid for a second
             pass
         answers: list[int] = []
         askers = [threading.Thread(target=lambda: answers.append(probe.get("/readyz").status)) for _ in range(20)]
@@ -67,7 +67,7 @@ def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_metrics_on_another_address_with_the_same_port(tmp_path: Path) -> None:
-    """The two listeners are told apart by address and port: each answers what is its own and nothing else."""
+    """Two listeners on one port are told apart by address: each serves its own paths and nothing else."""
     port = free_port()
     with running_server(tmp_path, "--metrics-listen", f"127.0.0.2:{port}", "--listen", f"127.0.0.1:{port}") as server:
         metrics = Client(port, host="127.0.0.2")

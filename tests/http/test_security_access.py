@@ -53,7 +53,7 @@ def repo(ann: Person) -> Repo:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_digest_opens_nothing(eve: Person, repo: Repo, method: str) -> None:
-    """1 (CVE-2024-39897): who knows the digest alone has no blob, neither there nor in a repository of theirs."""
+    """1 (CVE-2024-39897): a digest alone gives nobody the blob, neither there nor in a repository of theirs."""
     own = eve.new_repo()
     assert own.send(method, own.path(f"blobs/{sha256(SECRET)}")).status == 404
     assert own.send(method, own.path(f"manifests/{image('secret image').digest}")).status == 404
@@ -82,7 +82,7 @@ def test_an_upload_of_the_same_bytes_opens_only_itself(eve: Person, repo: Repo) 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
 def test_an_upload_belongs_to_its_user_and_repository(server: Server, ann: Person, repo: Repo, method: str) -> None:
-    """3 (CVE-2026-32589): to another writer, and in another repository of the same user, it is not there."""
+    """3 (CVE-2026-32589): an upload is unknown to another writer, and in another repository of the same user."""
     location = repo.start()
     repo.send("PATCH", location, b"12345")
     upload = location.rpartition("/")[2]
@@ -143,7 +143,7 @@ def test_a_member_who_is_removed(ann: Person, repo: Repo) -> None:
 
 
 def test_a_role_that_is_changed(ann: Person, repo: Repo) -> None:
-    """2: a token of a writer who is a reader now pushes no more; one of a reader who is a writer has to be renewed."""
+    """2: once a writer becomes a reader, their token cannot push; a reader who becomes a writer needs a new one."""
     bob = ann.add("writer")
     there = bob.at(repo.name)
     path = f"{ann.base}/members?email={bob.email}"
@@ -247,7 +247,7 @@ def test_a_token_that_outlives_its_repository(shared: Server) -> None:
 
 
 def test_a_token_that_was_made_before_its_repository(server: Server, ann: Person) -> None:
-    """8: it opens the repository where its own user makes it, and not where another does."""
+    """8: it works if its own user creates the repository, and not if another user does."""
     bob, name = ann.add("writer"), "to-be-made-by-bob"
     early_ann, early_bob = ann.repo(name), bob.repo(name)
     bob.create(name)
@@ -289,7 +289,7 @@ REQUESTS = [
 @pytest.mark.parametrize(("method", "rest"), REQUESTS)
 @pytest.mark.parametrize("who", ["nobody", "another"])
 def test_no_oracle_in_the_registry(server: Server, eve: Person, repo: Repo, who: str, method: str, rest: str) -> None:
-    """10 (GHSA-q9x4-q76f-5h5j): forbidden, missing, and of no organisation are one answer but for the name."""
+    """10 (GHSA-q9x4-q76f-5h5j): forbidden, missing or in no organisation: the errors differ only in the name."""
     answers = []
     for name in (repo.name, "acme/" + "x" * (len(repo.name) - 5), "none" + "/" + "x" * (len(repo.name) - 5)):
         client: Client = eve.at(name) if who == "another" else Client(server.port)
@@ -350,7 +350,7 @@ def test_no_oracle_for_accounts(server: Server, ann: Person) -> None:
 
 
 def test_a_manifest_makes_no_link(eve: Person, repo: Repo) -> None:
-    """11: one that names a digest of another repository is refused, and one that may lack it links nothing."""
+    """11: a manifest that names a digest of another repository is refused, and a sparse index gives no access to it."""
     own, config = eve.new_repo(), b"{}"
     own.push_blob(config)
     stolen = {"config": descriptor(config), "layers": [descriptor(SECRET)]}
@@ -374,7 +374,7 @@ def test_a_manifest_makes_no_link(eve: Person, repo: Repo) -> None:
 
 
 def test_nothing_is_fetched(repo: Repo, server: Server) -> None:
-    """15: the urls of a descriptor are kept as bytes, and nobody knocks at them."""
+    """15: the server stores the urls of a descriptor and never connects to them."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)  # noqa: FBT003 - the socket's own form
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/layer"

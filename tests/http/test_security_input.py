@@ -1,4 +1,4 @@
-"""security.md 12 to 14: what is too much, too deep, or reads as two things."""
+"""security.md 12 to 14: input that is too large, too deep or ambiguous."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def repo(ann: Person) -> Repo:
 
 
 def test_the_base_of_the_confusions(repo: Repo) -> None:
-    """13: what the documents below are made from is taken, so that it is the changes which are refused."""
+    """13: the unchanged documents are accepted, so it is the changes that the tests below see refused."""
     assert repo.put("m", MANIFEST.encode()).status == 201
     assert repo.put("i", INDEX.encode(), OCI_INDEX).status == 201
 
 
 def changed(document: str, old: str, new: str) -> str:
-    """The document with one change, which has to be one."""
+    """Return the document with one change; fails if the change changes nothing."""
     assert old in document
     return document.replace(old, new, 1)
 
@@ -147,7 +147,7 @@ def test_configs_that_are_none(ann: Person, repo: Repo, config: bytes) -> None:
 
 
 def test_annotations_of_any_text(repo: Repo) -> None:
-    """12: what an annotation says, half a character and NUL included, comes back in the referrers."""
+    """12: annotations come back in the referrers as they are, with NUL and lone surrogates."""
     subject = image()
     words = json.dumps({"a": "é\0", "half": "\ud800"})
     body = changed(
@@ -177,7 +177,7 @@ def test_too_many_scopes(ann: Person, count: int) -> None:
 
 @pytest.mark.parametrize("n", ["10001", "99999999", "9" * 4400, "0" * 4400 + "1"])
 def test_n_is_clamped(ann: Person, n: str) -> None:
-    """12 (CVE-2023-2253): an n of any length is answered, and allocates nothing."""
+    """12 (CVE-2023-2253): n may have any number of digits, and no memory is reserved for it."""
     repo = ann.new_repo()
     repo.push(image(), "v1")
     answer = repo.get(repo.path(f"tags/list?n={n}"))
@@ -186,7 +186,7 @@ def test_n_is_clamped(ann: Person, n: str) -> None:
 
 
 def test_a_parameter_twice(ann: Person) -> None:
-    """12: of two values one would be passed over: 400."""
+    """12: 400 for a parameter that is given twice, because one value would be ignored."""
     for path in ("repositories?limit=1&limit=2", "policy?limit=1&limit=1", "commits?repository=a&repository=b"):
         answer = ann.api.get(f"{ann.base}/{path}")
         assert (answer.status, answer.code) == (400, "BAD_REQUEST")
@@ -215,7 +215,7 @@ def test_limit_is_bounded(ann: Person, limit: str) -> None:
 
 
 def test_large_heads_are_refused(repo: Repo) -> None:
-    """12: a request line or a header without end is a 4xx with the envelope."""
+    """12: a request line or a header that is too long is a 4xx with an error body."""
     for answer in (
         repo.get("/v2/" + "a" * 70_000),
         repo.get(repo.path("tags/list?last=" + "a" * 70_000)),

@@ -1,4 +1,4 @@
-"""security.md 7: keys that sign registry tokens are changed while clients push and pull, and old ones go."""
+"""security.md 7: signing keys are replaced while clients push and pull, and old ones are deleted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def kid(repo: Repo) -> str:
-    """The key that signed the client's token."""
+    """Return the id of the key that signed the client's token."""
     return str(jwt.get_unverified_header(str(repo.authorization).removeprefix("Bearer "))["kid"])
 
 
@@ -72,9 +72,9 @@ class Crowd:
 
 
 def test_nobody_is_refused_by_rotations_under_load(server: Server) -> None:
-    """7: through rotations, and a flood of made-up keys, clients sign in, push and pull without a refusal.
+    """7: clients sign in, push and pull without a refusal, through rotations and a flood of made-up keys.
 
-    One worker signs all tokens; so the other knows of a new key by what it is shown alone.
+    One worker signs all tokens, so the other learns of a new key only from the tokens that it receives.
     """
     ann = admin(server)
     name = ann.new_repo().name
@@ -131,7 +131,7 @@ def lone_server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_retired_key_opens_nothing(lone_server: Server) -> None:
-    """7: a key is deleted once all that it signed has expired; a token of it that says otherwise is refused."""
+    """7: a key is deleted once all its tokens have expired; a token with a later expiry is refused."""
     server = lone_server
     ann = admin(server)
     repo = ann.new_repo()
@@ -149,7 +149,7 @@ def test_a_retired_key_opens_nothing(lone_server: Server) -> None:
     with each_worker(server) as workers:
         made = polly_server("key", "rotate", "--data", str(server.data)).split()[1]
         while kid(ann.at(repo.name)) != made:
-            pass  # a key signs once every worker may know of it
+            pass  # a key signs only when every worker can know it
         for worker in workers:
             assert worker.get(client, repo.path("manifests/v1")).status == 200
         with pytest.MonkeyPatch.context() as patched:

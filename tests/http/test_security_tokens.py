@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forge:
-    """The server's own key, which a forger lacks, and a token of its that is good."""
+    """The server's own key, which an attacker does not have, and a valid token."""
 
     kid: str
     key: Ed25519PrivateKey
@@ -38,7 +38,7 @@ class Forge:
     repo: Repo
 
     def claims(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
-        """What the good token says, but for the changes; None takes a claim away."""
+        """Return the claims of the valid token with the changes; None removes a claim."""
         payload = self.good.split(".")[1]
         found = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))) | changes
         return {key: value for key, value in found.items() if key not in changes or value is not None}
@@ -128,7 +128,7 @@ FORGERIES: dict[str, Callable[[Forge], str]] = {
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_forged_token(server: Server, forge: Forge, forgery: str) -> None:
-    """7 (CVE-2025-24976, CVE-2026-32597, CVE-2026-48526): 401 for all that the server did not sign for itself, now."""
+    """7 (CVE-2025-24976, CVE-2026-32597, CVE-2026-48526): 401 for a token that is forged, expired or for others."""
     _PASSWORDS[server.port] = server.admin
     forged = bearer(server.port, FORGERIES[forgery](forge))
     for path in ("/v2/", forge.repo.path("manifests/v1")):
@@ -137,14 +137,14 @@ def test_a_forged_token(server: Server, forge: Forge, forgery: str) -> None:
 
 
 def test_the_forge_is_right(server: Server, forge: Forge) -> None:
-    """7: the same token signed again without a change is good, so that it is the changes which are refused."""
+    """7: the same token signed again without a change is valid, so it is the changes that are refused."""
     assert bearer(server.port, forge.sign(jti="another")).get(forge.repo.path("manifests/v1")).status == 200
     assert bearer(server.port, forge.sign(headers={"jwk": jwk(OTHER)})).get("/v2/").status == 200
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_bytes_that_are_no_text(server: Server, scheme: str) -> None:
-    """7: a token of bytes that are no text is 401 in the registry and in the interface, and no fault."""
+    """7: a token that is not ASCII is 401 in the registry and in /api/v1, and not an internal error."""
     for path in ("/v2/", "/api/v1/me"):
         answer = raw(
             server.port, f"GET {path} HTTP/1.1\nHost: x\nConnection: close\nAuthorization: {scheme} \xff.\xfe.x"

@@ -1,4 +1,4 @@
-"""security.md 2 and 20, on every worker: what was revoked is refused by each at its next request; throttles add up."""
+"""security.md 2 and 20, on every worker: each refuses what was revoked; failed sign-ins are counted together."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def revoke(_server: Server, _boss: Person, bob: Person) -> None:
 
 
 def expire(server: Server, _boss: Person, bob: Person) -> None:
-    """Let the time of the access token be over."""
+    """Make the access token expire."""
     token_id = bob.api.get("/api/v1/me").json()["token"]["id"]
     execute(server, "UPDATE access_tokens SET expires_at = 1 WHERE id = ?", token_id)
 
@@ -102,7 +102,7 @@ def change_password(_server: Server, _boss: Person, bob: Person) -> None:
 
 
 def remove(_server: Server, boss: Person, bob: Person) -> None:
-    """Take the member out."""
+    """Remove the member."""
     assert boss.api.send("DELETE", f"{boss.base}/members?email={bob.email}").status == 204
 
 
@@ -146,7 +146,7 @@ def asked(repo: Repo, upload: str) -> list[tuple[str, str]]:
 def test_what_ended_is_refused_by_each_worker_at_its_next_request(
     server: Server, workers: list[Worker], boss: Person, repo: Repo, end: str
 ) -> None:
-    """2: each worker has verified the token before, and remembers it; whichever request comes first is refused."""
+    """2: each worker has verified the token before and remembers it, and still refuses the next request of any kind."""
     if ENDS[end][0] is delete_organisation:
         boss = new_admin(server)
         repo = new_repo(boss)
@@ -171,7 +171,7 @@ def test_what_ended_is_refused_by_each_worker_at_its_next_request(
 def test_a_role_that_is_lowered_ends_pushing_on_each_worker(
     server: Server, workers: list[Worker], boss: Person, repo: Repo
 ) -> None:
-    """2: a token of a writer who is a reader now starts no upload and goes on with none, and pulls as before."""
+    """2: once a writer becomes a reader, their token neither begins nor continues an upload, and pulls as before."""
     bob = boss.add("writer")
     theirs = bob.at(repo.name)
     uploads = [theirs.start() for _ in workers]
@@ -191,7 +191,7 @@ def test_a_role_that_is_lowered_ends_pushing_on_each_worker(
 
 
 def test_what_anybody_may_pull_needs_a_key_that_is_there(server: Server, workers: list[Worker], boss: Person) -> None:
-    """7: a token of nobody, for a public repository, ends with the key that signed it; the next one is good at once."""
+    """7: an anonymous token for a public repository ends with the key that signed it; a new one is valid at once."""
     repo = new_repo(boss, access="public")
 
     def nobody(worker: Worker) -> Client:
@@ -212,7 +212,7 @@ def test_what_anybody_may_pull_needs_a_key_that_is_there(server: Server, workers
 def test_no_worker_signs_by_a_key_that_is_revoked(
     server: Server, workers: list[Worker], boss: Person, repo: Repo
 ) -> None:
-    """7: right after a revocation each worker gives a token that is good, though nothing told it of the new key."""
+    """7: right after a key is revoked, each worker issues a valid token, though nobody told it of the new key."""
     for number in range(2):
         revoke_keys(server, boss, boss)
         for worker in workers[::-1] if number else workers:
@@ -255,7 +255,7 @@ def by_interface(person: Person, password: str) -> Attempt:
 
 
 def by_change(person: Person, password: str) -> Attempt:
-    """Another password, as polly password asks for it; it is the same again."""
+    """Set the password to what it is, as polly password sets a new one."""
     body = dumps({"password": person.password})
     return Attempt(basic(person.port, person.email, password), "PUT", "/api/v1/me/password", body, JSON, 204)
 
@@ -276,7 +276,7 @@ def attempt(worker: Worker, made: Attempt) -> int:
 def test_wrong_passwords_by_each_way_are_throttled_across_workers(
     workers: list[Worker], boss: Person, way: str
 ) -> None:
-    """20: ten by turns of the workers, then 429 from each for any password and by any way; other accounts go on."""
+    """20: ten wrong ones, spread over the workers; then each answers 429 to any password sent in any way."""
     victim, other = boss.add("reader"), boss.add("reader")
     turns = itertools.cycle(workers)
     wrong = [attempt(next(turns), WAYS[way](victim, "a wrong one")) for _ in range(10)]
@@ -290,7 +290,7 @@ def test_wrong_passwords_by_each_way_are_throttled_across_workers(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_right_passwords_are_not_throttled(workers: list[Worker], boss: Person, way: str) -> None:
-    """20: a dozen sign-ins that go well, after some that did not, are all let in, on each worker."""
+    """20: a dozen successful sign-ins after a few failures are all let in, on each worker."""
     person = boss.add("reader")
     turns = itertools.cycle(workers)
     assert [attempt(next(turns), WAYS[way](person, "a wrong one")) for _ in range(3)] == [401] * 3
@@ -307,7 +307,7 @@ def test_twenty_right_passwords_at_once(server: Server, boss: Person, way: str) 
     with ThreadPoolExecutor(20) as jobs:
         sent = [jobs.submit(good.client.send, good.method, good.path, good.body, headers) for _ in range(20)]
         seen = {each.result().status for each in sent}
-    if way == "by_change":  # each ends the sign-in of those that came in with it
+    if way == "by_change":  # each ends the sign-ins that are checked at the same time
         assert seen <= {good.good, 401}
     else:
         assert seen == {good.good}
@@ -321,7 +321,7 @@ def attempt_at(server: Server, made: Attempt) -> int:
 
 
 def test_a_burst_of_wrong_passwords_passes_the_limit_by_little(boss: Person) -> None:
-    """20: of eighty guesses at once, ten and what the workers check at the same moment are looked at, the rest refused.
+    """20: of eighty guesses at once, ten are checked, and as many as the workers check at the same moment.
 
     The bound is stated in throttles.py: places x workers - 1 above the limit.
     """
@@ -335,7 +335,7 @@ def test_a_burst_of_wrong_passwords_passes_the_limit_by_little(boss: Person) -> 
 
 
 def test_what_is_throttled_writes_nothing(server: Server, workers: list[Worker], boss: Person) -> None:
-    """20: it is answered while another process holds the writers' lock; so guesses hold up no push."""
+    """20: throttled requests are answered while another process holds the write lock, so guesses delay no push."""
     victim = boss.add("reader")
     turns = itertools.cycle(workers)
     assert [attempt(next(turns), by_basic(victim, "a wrong one")) for _ in range(10)] == [401] * 10

@@ -25,7 +25,7 @@ def page(person: Person, repo: Repo, query: str = "") -> dict[str, Any]:
 
 
 def test_each_tag_with_its_active_commit(server: Server, ann: Person) -> None:
-    """A tag that was overwritten is there once, with what a pull of it gets now; and is the newest again."""
+    """An overwritten tag is listed once, with the commit that a pull gets now, and is the newest again."""
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1", "v2")
@@ -42,7 +42,7 @@ def test_each_tag_with_its_active_commit(server: Server, ann: Person) -> None:
 
 
 def test_pages_hold_every_tag_once(ann: Person) -> None:
-    """From either end, whatever is pushed between two pages comes before or after, and nothing is left out."""
+    """Pages from either end list each tag once."""
     repo = ann.new_repo()
     made = image()
     names = [f"v{number}" for number in range(7)]
@@ -61,7 +61,7 @@ def test_pages_hold_every_tag_once(ann: Person) -> None:
 
 
 def test_a_tag_that_was_deleted(ann: Person) -> None:
-    """It is not on the list, and its commits are not either."""
+    """A deleted tag is not on the list, and not in its total."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1", "v2")
@@ -71,7 +71,7 @@ def test_a_tag_that_was_deleted(ann: Person) -> None:
 
 
 def test_only_members_see_tags(server: Server, ann: Person) -> None:
-    """A reader may; another organisation's admin gets OrganisationUnknown."""
+    """A reader sees them; the admin of another organisation gets OrganisationUnknown."""
     repo = ann.new_repo()
     assert page(member(server, "reader"), repo)["items"] == []
     answer = stranger(server).api.get(address(ann, repo))

@@ -1,4 +1,4 @@
-"""Deleting puts into the trash: gone from the wire at once, back with all that it had, for as long as it is kept."""
+"""Deleted content goes to the trash: it cannot be pulled, and can be restored whole as long as it is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.wire_client import (
 
 
 def test_a_commit_goes_and_comes_back(ann: Person) -> None:
-    """With its tags, its times and its authors; other commits are untouched meanwhile."""
+    """A restored commit has its tags, times and authors; meanwhile other commits do not change."""
     repo = ann.new_repo()
     first, second = image(), image()
     repo.push(first, "v1", "latest")
@@ -39,7 +39,7 @@ def test_a_commit_goes_and_comes_back(ann: Person) -> None:
 
 
 def test_a_tag_goes_and_comes_back(ann: Person) -> None:
-    """Its commits stay, inactive, meanwhile."""
+    """While a tag is in the trash, its commits stay, inactive."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -84,7 +84,7 @@ def test_a_name_that_is_taken_again(ann: Person) -> None:
 
 
 def test_a_commit_that_was_pushed_again_meanwhile(ann: Person) -> None:
-    """Its earlier commits join those of now; nothing is there twice."""
+    """Its earlier commits are added to those made since; no commit is there twice."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -115,7 +115,7 @@ def test_an_index_comes_back_with_its_images(ann: Person) -> None:
 
 
 def test_a_blob_of_a_deleted_commit(ann: Person) -> None:
-    """Deleting the blob too takes it off the wire; restoring the commit brings it back."""
+    """The blob can be deleted too, and is gone; restoring the commit brings it back."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -131,7 +131,7 @@ def test_a_blob_of_a_deleted_commit(ann: Person) -> None:
 
 
 def test_referrers_go_and_come_back(ann: Person) -> None:
-    """What is in the trash refers to nothing."""
+    """A referrer in the trash is not listed until it is restored."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -159,7 +159,7 @@ def test_a_preview_changes_nothing(ann: Person, what: str) -> None:
 
 
 def test_the_trash_is_listed(ann: Person) -> None:
-    """Newest first, by pages, for every member; what is restored is on it no more."""
+    """The trash is listed newest first, by pages, for every member; what was restored is not on it."""
     person = ann
     repo = person.new_repo()
     digests = []
@@ -178,7 +178,7 @@ def test_the_trash_is_listed(ann: Person) -> None:
 
 
 def test_a_deep_nest_comes_back(ann: Person) -> None:
-    """Of indexes that hold indexes, deeper than the stack of any language."""
+    """Indexes in indexes are restored, even if they are nested deeper than any call stack."""
     repo = ann.new_repo()
     repo.push(made := image())
     body, kind, digests = made.manifest, OCI_MANIFEST, [made.digest]
@@ -195,7 +195,7 @@ def test_a_deep_nest_comes_back(ann: Person) -> None:
 
 
 def test_only_admins_delete_and_restore(ann: Person) -> None:
-    """Members of lower roles are told; others learn nothing."""
+    """The error names the role for members of lower roles; others learn nothing."""
     repo = ann.new_repo()
     made = image()
     repo.push(made, "v1")
@@ -213,7 +213,7 @@ def test_only_admins_delete_and_restore(ann: Person) -> None:
     [({}, "NOT_IN_TRASH"), ({"tag": "v1"}, "NOT_IN_TRASH"), ({"commit": sha256(b"never")}, "NOT_IN_TRASH")],
 )
 def test_what_the_trash_does_not_hold(ann: Person, what: dict[str, str], code: str) -> None:
-    """404, and the way to see what it holds."""
+    """404 with the command that lists what the trash holds."""
     repo = ann.new_repo()
     answer = ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo), **what})
     assert (answer.status, answer.code) == (404, code)
@@ -221,7 +221,7 @@ def test_what_the_trash_does_not_hold(ann: Person, what: dict[str, str], code: s
 
 
 def test_a_tag_that_is_there_again(ann: Person) -> None:
-    """409; nothing is overwritten."""
+    """Restoring a tag that exists again is 409, and nothing is overwritten."""
     repo = ann.new_repo()
     repo.push(image(), "v1")
     move_to_trash(ann, repo, "&tag=v1")
