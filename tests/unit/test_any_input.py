@@ -1,4 +1,4 @@
-"""Parsers of what comes from elsewhere take any input: a result that holds, or a refusal of their own kind."""
+"""Parsers of outside input accept any bytes or text: they return a valid result or raise their own error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ JSON = st.recursive(
     st.integers(0, 1 << 50),
 )
 def test_a_range_lies_within_the_blob(header: str | None, size: int) -> None:
-    """Whatever the header says: at least a byte, and none behind the end; else a refusal."""
+    """Whatever the header says, each part has at least a byte and lies in the blob; otherwise it is refused."""
     try:
         found = ranges.parse(header, size)
     except RangeInvalid:
@@ -45,7 +45,7 @@ def test_a_range_lies_within_the_blob(header: str | None, size: int) -> None:
 
 
 def configured(text: str, *, undo: bool) -> tuple[str, bool | None]:
-    """The file after a change, and whether that changed it; None where it was refused."""
+    """The file after a change, and whether the change changed it; None if it was refused."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -62,7 +62,7 @@ def configured(text: str, *, undo: bool) -> tuple[str, bool | None]:
 @example({"auths": {}, "HttpHeaders": {"a": "\ud800"}})
 @example({"credHelpers": {"registry.acme.example": ["polly"]}})
 def test_a_docker_config_of_any_json(document: Any) -> None:  # noqa: ANN401 - any JSON
-    """It is refused and left as it is, or everything else in it stays, and undo takes out what was put in."""
+    """It is refused and not changed, or everything else in it stays, and undo removes what was added."""
     text = json.dumps(document)
     after, changed = configured(text, undo=False)
     if not changed:
@@ -105,7 +105,7 @@ def frame(payload: bytes) -> bytes:
     st.lists(st.binary(max_size=30) | st.just(frames.MAGIC), max_size=4), st.binary(min_size=1, max_size=30), st.data()
 )
 def test_a_whole_frame_is_found_behind_any_garbage(garbage: list[bytes], payload: bytes, data: st.DataObject) -> None:
-    """Torn frames, and bytes that are none, are passed over; a frame that was cut short is not read."""
+    """Torn frames and other bytes are skipped; a frame that was cut short is not read."""
     torn = frame(payload)
     torn = torn[: data.draw(st.integers(0, len(torn) - 1))]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The settings: where each comes from, which source wins, and the message for a wrong value."""
+"""The settings: their sources, which of them wins, and the message for a wrong value."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def values_of(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_which_source_wins(tmp_path: Path, name: str) -> None:
-    """The option over the environment, that over the TOML file, that over the default; for every setting."""
+    """The option wins over the environment, that over the TOML file, and that over the default, for every setting."""
     option, variable, line = values_of(name)
     file = tmp_path / "polly.toml"
     rest = {"tls_cert": "tls_key = '/k'\n", "tls_key": "tls_cert = '/c'\n"}.get(name, "")
@@ -87,7 +87,7 @@ def test_which_source_wins(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_wrong_value_names_where(tmp_path: Path, name: str, bad: str) -> None:
-    """The message has the option, the variable, or the file with its key."""
+    """The message names the option, the variable, or the file and its key."""
     file = tmp_path / "polly.toml"
     file.write_text(f"{name} = {bad!r}\n")
     for options, environment, path, where in (
@@ -146,12 +146,12 @@ def test_what_is_empty_is_not_given() -> None:
     ],
 )
 def test_where_the_server_is_reached(config: Config, url: str, registry: str) -> None:
-    """The public URL decides the host in every path, else the address that it listens on, if clients can use it."""
+    """The public URL gives the host in every path; without one, the listening address, if clients can use it."""
     assert (config.url, config.registry) == (url, registry)
 
 
 def test_a_public_url_is_written_one_way() -> None:
-    """In lower case and without a slash at its end."""
+    """It is changed to lower case, and a slash at its end is removed."""
     assert load({"public_url": "HTTPS://R.Example:443/"}, {}).public_url == "https://r.example:443"
 
 
@@ -162,7 +162,7 @@ def test_addresses(text: str, parts: tuple[str, int]) -> None:
 
 
 def test_a_misspelt_variable_is_named() -> None:
-    """With the one that may be meant; variables of the commands and of Kubernetes are not named."""
+    """The warning suggests the right name; variables of the commands and of Kubernetes cause none."""
     environment = {
         "POLLY_WORKRES": "1",
         "POLLY_COLOUR": "red",

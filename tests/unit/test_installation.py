@@ -1,4 +1,4 @@
-"""An installation from this repository: what a wheel brings, with the server and without it."""
+"""Installing from this repository: what the package contains, with the server and without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def needed() -> set[Path]:
-    """What the commands of clients import, as it is installed here: the requirements without extras, and theirs."""
+    """The packages that the client commands need, as installed here: those without an extra, and their own."""
     todo, seen, found = ["polly-dockers"], set[str](), set[Path]()
     while todo:
         name = todo.pop()
@@ -36,7 +36,7 @@ def needed() -> set[Path]:
 
 @pytest.fixture(scope="module")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the commands of ``pip install .`` in a new environment."""
+    """The folder of the commands after ``pip install .`` in a new environment."""
     folder = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(ROOT)]
@@ -53,7 +53,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", [("polly", "--version"), ("polly", "dockers", "list", "--help")], ids=" ".join)
 def test_the_commands_of_clients_work(clients: Path, command: tuple[str, ...]) -> None:
-    """Each answers without the server's libraries."""
+    """Each of them runs without the server's libraries."""
     program, *arguments = command
     done = subprocess.run([clients / program, *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -61,7 +61,7 @@ def test_the_commands_of_clients_work(clients: Path, command: tuple[str, ...]) -
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("run", "--demo")])
 def test_the_server_says_what_it_lacks(clients: Path, arguments: tuple[str, ...]) -> None:
-    """One line with the command that installs it."""
+    """The error is one line, with the command that installs what is missing."""
     done = subprocess.run(
         [clients / "polly-server", *arguments], capture_output=True, text=True, check=False, timeout=60
     )
@@ -72,7 +72,7 @@ def test_the_server_says_what_it_lacks(clients: Path, arguments: tuple[str, ...]
 
 
 def test_what_the_documents_install_is_this_repository() -> None:
-    """Every line with pip install names the repository: there is no package of that name elsewhere yet."""
+    """Every line with pip install names the repository, because no package of that name is published yet."""
     for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for wanted in re.findall(r"pip install ([^`#\n]*)", file.read_text()):
             what = [word for word in wanted.split() if not word.startswith("-")]

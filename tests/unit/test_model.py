@@ -33,7 +33,7 @@ def test_what_is_no_digest(text: str) -> None:
 
 
 def test_a_pasted_image_is_no_tag() -> None:
-    """The refusal shows what was given, and the tag in it."""
+    """The error shows the text, and the tag in it."""
     with pytest.raises(TagInvalid, match=r"'hello:v1' is not a valid tag.* Give only the tag: v1\."):
         Tag.parse("hello:v1")
 
@@ -62,7 +62,7 @@ def test_names(text: str) -> None:
 
 @given(ANY)
 def test_advice_is_good(text: str) -> None:
-    """A name that the message says would be right is right."""
+    """Each name that the message suggests is valid."""
     found = re.search(r" '([^']*)' would be right\.\Z", name_advice(text))
     if found:
         assert RepositoryName.of("acme", found[1])
@@ -88,7 +88,7 @@ def test_slugs(text: str) -> None:
     "text", ["ann@acme.example", " Ann@ACME.example\n", "a+b.c@x-y.example", "o'neil@x", "a@1.2.3.4"]
 )
 def test_emails(text: str) -> None:
-    """In lower case, without white space around."""
+    """Emails are changed to lower case and stripped of white space."""
     assert parse_email(text) == text.strip().lower()
 
 
@@ -111,14 +111,14 @@ def test_emails(text: str) -> None:
     ],
 )
 def test_what_is_no_email(text: str) -> None:
-    """Refused, with an example of one."""
+    """An invalid email is refused with an example of a valid one."""
     with pytest.raises(BadRequest, match=r"ann@acme\.example"):
         parse_email(text)
 
 
 @given(ANY)
 def test_an_email_is_safe_to_print(text: str) -> None:
-    """Whatever is taken has no white space, control character or more than 254 characters."""
+    """An accepted email has no white space or control character, and at most 254 characters."""
     try:
         email = parse_email(text)
     except BadRequest:

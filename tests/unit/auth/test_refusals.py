@@ -1,4 +1,4 @@
-"""Refused sign-ins in the audit log: what a flood of them may cost."""
+"""Refused sign-ins in the audit log, and how much a flood of them may cost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def entries(connection: Connection) -> dict[str, str]:
 
 
 async def test_a_flood_of_made_up_emails(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many an hour are written, in small transactions; those beyond cost none. Accounts that exist always are."""
+    """Few entries an hour are written for made-up emails, and the rest cost nothing. Accounts always get theirs."""
     monkeypatch.setattr(refusals, "UNKNOWN", 250)
     written: list[int] = []
     write = context.database.write
@@ -93,7 +93,7 @@ async def test_whoever_goes_on_guessing_fills_no_disk(context: Context, monkeypa
 
 
 async def test_what_was_not_looked_at_was_not_refused(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If too many sign-ins wait, nothing is checked, and the audit log has no refused sign-in."""
+    """If too many sign-ins wait, no password is checked, and the audit log has no refused sign-in."""
     gate = Gate(1, throttles.BUSY, waiting_each=0, waiting_all=0)
     monkeypatch.setattr(context.throttles, "_gate", gate)
     actor = Actor(user_id=1, password_version=1, grants=None, address="203.0.113.1")

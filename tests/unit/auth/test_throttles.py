@@ -1,4 +1,4 @@
-"""How many secrets are checked at once, in which order, and which failures count if the disk is full."""
+"""How many secrets are checked at once and in which order, and that failures count even if the disk is full."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECONDS = 30.0
 
 
 async def settle() -> None:
-    """Let all that can go on do so."""
+    """Let all tasks run that can."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -44,7 +44,7 @@ class Crowd:
         self.go_on = asyncio.Semaphore(0)
 
     def come(self, who: str, crowd: str = "") -> asyncio.Task[None]:
-        """One more, who leaves when it may."""
+        """One more attempt, which ends when it may."""
 
         async def attempt() -> None:
             async with self.gate.place(who, crowd):
@@ -55,7 +55,7 @@ class Crowd:
 
 
 async def test_addresses_take_turns() -> None:
-    """One attempt of another address waits for one of a crowd, and not for all of them."""
+    """An attempt from another address waits for one attempt of a crowd, and not for all of them."""
     crowd = Crowd(1)
     tasks = [crowd.come("many") for _ in range(10)]
     await settle()
@@ -70,7 +70,7 @@ async def test_addresses_take_turns() -> None:
 
 
 async def test_no_place_is_lost() -> None:
-    """Attempts that are cancelled, waiting or just called, leave their place to the next one."""
+    """Attempts that are cancelled, before or while they wait, leave their place to the next one."""
     crowd = Crowd(2)
     tasks = [crowd.come(str(number % 3)) for number in range(9)]
     await settle()
@@ -88,7 +88,7 @@ async def test_no_place_is_lost() -> None:
 
 
 async def test_patience_ends() -> None:
-    """Who waited too long is refused, and the place goes to the next one who comes."""
+    """An attempt that waited too long is refused, and its place goes to the next one."""
     crowd = Crowd(1, patience=0.0)
     first = crowd.come("a")
     await settle()
@@ -102,7 +102,7 @@ async def test_patience_ends() -> None:
 
 
 async def test_who_waits_is_bounded() -> None:
-    """Too many of one address, or of all, are told to come again, and others still wait."""
+    """If too many wait, from one address or in all, further attempts are refused, and those that wait stay."""
     crowd = Crowd(1, each=3, everybody=5)
     tasks = [crowd.come("many") for _ in range(4)]
     await settle()
@@ -118,7 +118,7 @@ async def test_who_waits_is_bounded() -> None:
 
 
 async def test_the_largest_crowd_makes_room() -> None:
-    """Where as many wait as may, one of a smaller crowd takes the place of the newest of it; crowds take turns."""
+    """If all places to wait are taken, one of a smaller crowd replaces the newest of the largest; crowds take turns."""
     crowd = Crowd(1, everybody=6)
     many = [crowd.come(str(number), "large") for number in range(7)]
     await settle()
@@ -142,7 +142,7 @@ async def test_the_largest_crowd_makes_room() -> None:
 
 
 async def test_who_is_sent_away_and_cancelled() -> None:
-    """Both at once: no place is lost, and none is made."""
+    """If an attempt is refused and cancelled at the same time, the number of places stays right."""
     crowd = Crowd(1)
     tasks = [crowd.come(str(number), "large") for number in range(3)]
     await settle()
@@ -165,7 +165,7 @@ async def test_who_is_sent_away_and_cancelled() -> None:
 
 
 async def test_sign_ins_of_one_network(database: Database) -> None:
-    """As many of one /48, or of one /24, as may wait refuse nobody of another network."""
+    """As many waiting attempts as one /48 or /24 may have do not keep out other networks."""
     for near, far in (("2001:db8:1:{:x}::1", "2001:db8:2::1"), ("203.0.113.{}", "198.51.100.7")):
         limits = Throttles()
         limits._gate = Gate(1, throttles.BUSY, waiting_each=200, waiting_all=5)
@@ -189,7 +189,7 @@ class FullDisk:
         self.read = database.read
 
     async def write(self, *_: object) -> None:
-        """Refuse."""
+        """Raise StorageFull."""
         msg = "The disk is full."
         raise StorageFull(msg)
 
@@ -198,7 +198,7 @@ class SilentDisk(FullDisk):
     """A database whose disk does not answer."""
 
     async def write(self, *_: object) -> None:
-        """Wait for ever."""
+        """Wait without an end."""
         await asyncio.Event().wait()
 
 
@@ -212,7 +212,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 async def fail(of_process: Throttles, disk: Database | FullDisk, times: int = 1, *, address: str = ADDRESS) -> None:
-    """Guess wrong; fails where a guess waits for the disk."""
+    """Make a wrong guess; fails if it waits for the disk."""
     async with asyncio.timeout(SECONDS):
         for _ in range(times):
             async with of_process.attempt(disk, EMAIL, address) as attempt:  # type: ignore[arg-type]
@@ -220,7 +220,7 @@ async def fail(of_process: Throttles, disk: Database | FullDisk, times: int = 1,
 
 
 async def test_failures_count_and_not_attempts(database: Database) -> None:
-    """20: any number of right secrets, one after another and at once; then ten wrong ones, and no more."""
+    """20: any number of right secrets, one after another and at once, are let in; then ten wrong ones, no more."""
     of_process = Throttles()
 
     async def succeed() -> None:
@@ -236,7 +236,7 @@ async def test_failures_count_and_not_attempts(database: Database) -> None:
 
 
 async def test_a_burst_of_guesses(database: Database) -> None:
-    """20: of many at once, no more are checked than ten and the one that had the other place."""
+    """20: of many guesses at once, ten are checked, and the one that holds the other place."""
     of_process, checked = Throttles(), 0
 
     async def guess() -> None:
@@ -251,7 +251,7 @@ async def test_a_burst_of_guesses(database: Database) -> None:
 
 
 async def test_a_right_secret_forgives(database: Database) -> None:
-    """20: the failures before it count no more, those that could be written and those that could not."""
+    """20: after a right secret earlier failures no longer count, whether they were written or not."""
     of_process, full = Throttles(), FullDisk(database)
     for _ in range(4):
         await fail(of_process, database, 5)
@@ -263,7 +263,7 @@ async def test_a_right_secret_forgives(database: Database) -> None:
 async def test_what_is_remembered_without_a_disk_is_bounded(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """42: in number, the oldest goes first; and in time."""
+    """42: what a process remembers is bounded in number, so that the oldest is dropped, and in time."""
     of_process, full = Throttles(), FullDisk(database)
     monkeypatch.setattr(throttles, "UNWRITTEN", 6)
     for number in (1, 2, 3):
@@ -281,7 +281,7 @@ async def test_what_is_remembered_without_a_disk_is_bounded(
 async def test_an_ill_disk_opens_no_way_to_guess(
     database: Database, kind: type[FullDisk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """18: failures that can't be written are counted by the process, and a right password forgives them."""
+    """18: failures that cannot be written are counted in memory, and a right password deletes them."""
     monkeypatch.setattr(throttles, "WRITE_SECONDS", 0.01)
     of_process, full = Throttles(), kind(database)
     await fail(of_process, full, FAILURES_PAIR)
@@ -299,7 +299,7 @@ async def test_an_ill_disk_opens_no_way_to_guess(
 async def test_a_clock_that_jumps_locks_nobody_out(
     database: Database, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    """39: failures from before a jump of a day count no more; new ones do."""
+    """39: failures from before a jump of a day no longer count; new ones do."""
     of_process = Throttles()
     await fail(of_process, database, FAILURES_PAIR)
     with pytest.raises(TooManyRequests):

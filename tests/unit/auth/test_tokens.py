@@ -1,4 +1,4 @@
-"""Registry tokens and scopes and throttles: small parts that decide about access."""
+"""Registry tokens, scopes, ETags and passwords."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACTOR = Actor(user_id=7, access_token="t", grants=Grants({3: 3}), catalog=True)
 
 
 def made(age: float = 60) -> Key:
-    """A key of so many seconds of age."""
+    """A key that is so many seconds old."""
     return Key(*new_key(), now() - round(age * SECOND))
 
 
@@ -58,7 +58,7 @@ def test_a_token_says_what_was_signed(signer: Signer, actor: Actor) -> None:
 
 @given(st.lists(st.sampled_from(["pull", "push", "delete"]), unique=True), st.booleans(), st.booleans())
 def test_a_grant_is_for_one_repository(actions: list[str], known: bool, mine: bool) -> None:  # noqa: FBT001
-    """By id it opens that id under any name; by name, nothing but what its own user made, and what is not there yet."""
+    """A grant by id opens that repository under any name. One by name opens what its user created, or a missing one."""
     grants = Grants()
     grants.allow(NAME, 3 if known else None, actions)
     allowed = sum(BITS[Action(each)] for each in actions)
@@ -72,7 +72,7 @@ def test_a_grant_is_for_one_repository(actions: list[str], known: bool, mine: bo
 
 @pytest.mark.parametrize("numbers", [range(10**9, 10**9 + MAX_SCOPES), [None] * MAX_SCOPES])
 def test_a_token_fits_into_a_header(signer: Signer, numbers: Sequence[int | None]) -> None:
-    """Below 4 kB for as many repositories as a token may be asked for, there already or not yet."""
+    """A token for the highest number of repositories has less than 4 kB, whether they exist or not."""
     grants = Grants()
     for at, number in enumerate(numbers):
         grants.allow(RepositoryName(f"acme/{'n' * 200}-{at}"), number, ["delete", "pull", "push"])
@@ -84,7 +84,7 @@ def test_a_token_fits_into_a_header(signer: Signer, numbers: Sequence[int | None
 
 
 def test_a_token_of_an_earlier_version(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One whose grants are a list is refused as one that has expired is, and the client gets another."""
+    """A token of an earlier version, whose grants are a list, is refused like an expired one; clients get a new one."""
     claims: dict[str, object] = {}
     encode = jwt.encode
     monkeypatch.setattr(jwt, "encode", lambda payload, *_, **__: claims.update(payload) or "")
@@ -100,7 +100,7 @@ def test_a_token_of_an_earlier_version(signer: Signer, monkeypatch: pytest.Monke
 
 
 def test_a_token_of_another_server(signer: Signer) -> None:
-    """Another key, or the same key for another audience, is refused."""
+    """A token with another key, or with the same key for another audience, is refused."""
     for other in (Signer([made()], "registry.example"), Signer(signer._known, "other.example")):
         with pytest.raises(Unauthorized) as caught:
             signer.read(other.sign(ACTOR, 60))
@@ -108,7 +108,7 @@ def test_a_token_of_another_server(signer: Signer) -> None:
 
 
 def test_the_newest_key_signs_and_all_verify() -> None:
-    """A new key takes over, and tokens of the old one go on until they expire."""
+    """The newest key signs, and tokens of the previous key stay valid until they expire."""
     old, new = made(), made(AHEAD + 1)
     before, after = Signer([old], "r"), Signer([old, new], "r")
     assert after.read(before.sign(ACTOR, 60)) == replace(ACTOR, kid=old.kid)
@@ -131,12 +131,12 @@ def test_a_key_signs_once_every_process_can_know_it(ages: list[float], signs: in
 
 
 def test_a_key_that_was_read_too_recently_can_not_have_signed() -> None:
-    """Rows that are not read again for LOOK_EVERY have each key that signs, with time for its commit to be seen."""
+    """A process that read the keys LOOK_EVERY ago has every key that can have signed, with two seconds to spare."""
     assert AHEAD >= LOOK_EVERY + 2
 
 
 def test_made_up_keys_cause_one_look_a_second(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many come, the rows are read for the first alone, and again a second later."""
+    """However many tokens with made-up keys come, the keys are read for the first one, and again after LOOK_EVERY."""
     clock = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     assert [signer.may_reload() for _ in range(5)] == [True, False, False, False, False]
@@ -145,7 +145,7 @@ def test_made_up_keys_cause_one_look_a_second(signer: Signer, monkeypatch: pytes
 
 
 def test_a_token_ends(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its time and the leeway it is refused, whether it was seen before or not."""
+    """After its expiry and the leeway a token is refused, whether it was verified before or not."""
     token = signer.sign(ACTOR, 60)
     other = Signer(signer._known, "registry.example")
     signer.read(token)
@@ -165,7 +165,7 @@ def test_a_token_ends(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_is_bounded(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """42: however many tokens are read, and however large they are, what is remembered of them is bounded in bytes."""
+    """42: however many tokens are read, and however large they are, those that are remembered are bounded in bytes."""
     small, large = signer.sign(ACTOR, 60), signer.sign(replace(ACTOR, access_token="t" * 4000), 60)
     monkeypatch.setattr("polly_dockers.auth.registry_tokens.REMEMBERED", 20_000)
     for token in (small, large, *(signer.sign(ACTOR, 60) for _ in range(20))):
@@ -179,7 +179,7 @@ def test_memory_is_bounded(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> N
 
 @given(st.text(max_size=100) | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"))
 def test_any_text_is_no_token(text: str) -> None:
-    """Whatever text there is, half characters too, is Unauthorized and no fault."""
+    """Any text that is not a token, with lone surrogates too, is Unauthorized and not an internal error."""
     signer = Signer([made()], "r")
     for token in (text, text + "\udcff", "e30." + text):
         with pytest.raises(Unauthorized):
@@ -188,7 +188,7 @@ def test_any_text_is_no_token(text: str) -> None:
 
 @given(st.lists(st.text("repositygs:/,*() ab0\n", max_size=60), max_size=20))
 def test_any_scopes(texts: list[str]) -> None:
-    """Whatever a client asks for, what is read are names that are ones."""
+    """Whatever scopes a client sends, those that are read have valid names."""
     try:
         asked, _ = parse_scopes(texts)
     except BadRequest:
@@ -198,7 +198,7 @@ def test_any_scopes(texts: list[str]) -> None:
 
 
 def test_scopes_add_up() -> None:
-    """The same repository twice is asked for with the actions of both."""
+    """If a repository is in several scopes, their actions are added."""
     asked, catalog = parse_scopes(["repository:acme/x:pull repository:acme/x:push", "registry:catalog:*"])
     assert (asked, catalog) == ({"acme/x": {"pull", "push"}}, True)
 

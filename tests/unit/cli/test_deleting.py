@@ -1,4 +1,4 @@
-"""What ``polly dockers delete`` says of what it deletes."""
+"""What ``polly dockers delete`` says about what it deletes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[[int, str], str]:
 
 
 def test_what_can_be_restored(said: Callable[[int, str], str]) -> None:
-    """It says what is in it, until when it can be restored, and how."""
+    """It says what the repository contains, until when it can be restored, and how."""
     text = said(2, LATER)
     assert "with all 2 commits in it, 10 B.\n" in text
     assert "To restore it until December" in text
@@ -40,7 +40,7 @@ def test_what_can_be_restored(said: Callable[[int, str], str]) -> None:
 
 
 def test_a_server_that_keeps_no_trash(said: Callable[[int, str], str]) -> None:
-    """With ``trash_days`` 0 no time is named that is over: it says that the next collection deletes it for good."""
+    """With ``trash_days`` 0 it names no time: it says that the next collection deletes it for good."""
     text = said(1, NOW)
     assert text.count("the next collection of garbage deletes it for good") == 2
     assert "To restore it" not in text

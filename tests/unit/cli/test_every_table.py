@@ -49,7 +49,7 @@ def shown(module: ModuleType) -> list[ast.expr]:
 
 
 def test_every_table_is_a_constant() -> None:
-    """So that the tests below find each of them."""
+    """The tests below find tables only if they are constants."""
     arguments = [(module, argument) for module in MODULES for argument in shown(module)]
     assert len(arguments) > 15
     for module, argument in arguments:
@@ -87,7 +87,7 @@ def test_no_width_leaves_a_column_out(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_wider_terminal_needs_no_more_lines(name: str) -> None:
-    """The form of a table only gets shorter as the terminal gets wider."""
+    """As the terminal gets wider, a table needs fewer lines for each row, or the same number."""
     rows = rows_of(EVERY[name])
     counts = [len(table(EVERY[name], rows, width, coloured=False)) for width in range(40, 201)]
     assert counts == sorted(counts, reverse=True)

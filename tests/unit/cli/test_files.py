@@ -46,12 +46,12 @@ def test_profiles_come_back_as_they_were_saved(home: Path) -> None:
 
 
 def test_without_a_file_there_are_none() -> None:
-    """A new user is nobody."""
+    """Without a file there are no profiles."""
     assert profiles.load().by_name == {}
 
 
 def test_the_one_that_is_left_is_the_current_one() -> None:
-    """Of two that are left none is."""
+    """If one profile is left, it becomes the current one; if two are left, neither does."""
     known = profiles.Profiles("a", {name: profile() for name in "abc"})
     known.remove("a")
     assert known.current == ""
@@ -74,7 +74,7 @@ def test_a_failure_in_between_changes_nothing(home: Path) -> None:
     "text", ["", "[]", "{", '{"profiles": []}', '{"profiles": {"a": {}}}', '{"profiles": {"a": {"server": 1}}}']
 )
 def test_a_broken_file_is_named(home: Path, text: str) -> None:
-    """Its path and the way out."""
+    """The error names the file and says what to do."""
     (home / "polly").mkdir()
     (home / "polly/profiles.json").write_text(text)
     with pytest.raises(CommandError, match=r"profiles.json is not a file of profiles.*polly login"):
@@ -82,7 +82,7 @@ def test_a_broken_file_is_named(home: Path, text: str) -> None:
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    """For the user alone, whatever the umask, and with nothing left beside it."""
+    """Only the user can read the new file, whatever the umask, and nothing is left beside it."""
     before = os.umask(0)
     try:
         files.replace(tmp_path / "file", "one")
@@ -95,7 +95,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_a_replacement_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is full: the error comes out, the old content stays, no temporary file."""
+    """If the disk is full, the error is raised, the old content stays, and there is no temporary file."""
     files.replace(tmp_path / "file", "one")
 
     def full(_: int) -> None:
@@ -109,7 +109,7 @@ def test_a_replacement_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatc
 
 
 def test_a_new_docker_config_is_private(tmp_path: Path) -> None:
-    """Docker would make it so."""
+    """It has the permissions that Docker would give it."""
     path = tmp_path / "new/config.json"
     assert docker_config.change(path, HOST, undo=False)
     assert json.loads(path.read_text()) == {"auths": {}, "credHelpers": {HOST: "polly"}}
@@ -119,7 +119,7 @@ def test_a_new_docker_config_is_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("indent", ["\t", "  ", "    "])
 def test_a_docker_config_comes_back_by_undo(tmp_path: Path, indent: str) -> None:
-    """Byte for byte, whatever the indentation; helpers of others stay."""
+    """Undo restores the file byte for byte, whatever its indentation, with the helpers of other registries."""
     path = tmp_path / "config.json"
     document = {"b": 1, "auths": {}, "credHelpers": {"gcr.io": "gcloud"}, "a": {"credsStore": "x"}}
     path.write_text(json.dumps(document, indent=indent))
@@ -131,7 +131,7 @@ def test_a_docker_config_comes_back_by_undo(tmp_path: Path, indent: str) -> None
 
 
 def test_undo_leaves_the_helper_of_another(tmp_path: Path) -> None:
-    """What polly did not write it does not remove."""
+    """Undo does not remove a helper that polly did not write."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"credHelpers": {HOST: "pass"}}))
     assert not docker_config.change(path, HOST, undo=True)
@@ -139,7 +139,7 @@ def test_undo_leaves_the_helper_of_another(tmp_path: Path) -> None:
 
 
 def test_an_empty_or_null_part_is_no_trouble(tmp_path: Path) -> None:
-    """Docker writes such files; "auths" is there afterwards, for clients that expect it."""
+    """Docker writes such files. Afterwards "auths" is there, for clients that expect it."""
     for text in (
         "",
         "  \n",

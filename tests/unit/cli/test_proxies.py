@@ -1,4 +1,4 @@
-"""Which way a server is reached: the rules of Go's httpproxy, so that polly goes where docker goes."""
+"""Whether a server is reached through a proxy: by the rules of Go's httpproxy, so that polly does what docker does."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_no_proxy_is_read_as_go_reads_it(entry: str, host: str, port: int, *, di
 
 @given(st.text(), st.text())
 def test_no_proxy_of_any_text_is_read(entry: str, host: str) -> None:
-    """What is malformed is for no host, and ends nothing."""
+    """An entry that is malformed matches no host, and causes no error."""
     assert is_direct(host, 443, entry) in {True, False}
 
 
 def test_each_scheme_has_its_variable() -> None:
-    """The upper-case name first; ALL_PROXY is not among them, as docker does not read it."""
+    """The variable in upper case comes first. ALL_PROXY is not read, because docker does not read it."""
     assert choose("http://acme.example", BOTH) == ("http://one:3128", "")
     assert choose("https://acme.example", BOTH) == ("http://two:3128", "")
     assert choose("https://acme.example", {"https_proxy": "three"}) == ("http://three:80", "")
@@ -83,7 +83,7 @@ def test_each_scheme_has_its_variable() -> None:
 
 
 def test_a_name_and_a_password_are_apart_from_the_address() -> None:
-    """They are decoded, and stand in no address that could be shown."""
+    """User and password of a proxy are decoded, and removed from every address that could be shown."""
     proxy = choose("https://acme.example", {"HTTPS_PROXY": "http://ann%40acme:p%C3%A4ss%3Aw@proxy:3128/"})
     assert proxy is not None
     assert proxy.url == "http://proxy:3128"
@@ -95,13 +95,13 @@ def test_a_name_and_a_password_are_apart_from_the_address() -> None:
     ["http://ann:secret@", "socks5://ann:secret@proxy:1080", "http://ann:secret@proxy:port", "ann:secret@pro xy"],
 )
 def test_what_is_no_proxy_is_named_and_not_shown(text: str) -> None:
-    """The variable and its form; the password in it is not repeated."""
+    """The error names the variable and its form, and does not repeat the password in it."""
     with pytest.raises(CommandError, match=r"HTTPS_PROXY is not the address of a proxy\. Use http://HOST") as told:
         choose("https://acme.example", {"HTTPS_PROXY": text})
     assert "secret" not in str(told.value)
 
 
 def test_a_variable_that_a_stranger_may_have_set_is_refused() -> None:
-    """A web server hands a header "Proxy" to its programs as HTTP_PROXY."""
+    """A web server passes a header "Proxy" to its CGI programs as HTTP_PROXY, so a client could set it."""
     with pytest.raises(CommandError, match="REQUEST_METHOD"):
         choose("http://acme.example", BOTH | {"REQUEST_METHOD": "GET"})

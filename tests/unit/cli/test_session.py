@@ -73,7 +73,7 @@ def test_who_is_meant(
     environment: dict[str, str],
     expected: tuple[str, str] | int,
 ) -> None:
-    """Options come before the environment, no token goes to another server than its own, and nothing is guessed."""
+    """Options come before the environment, a token goes only to its own server, and nothing is guessed."""
     for name, value in environment.items():
         monkeypatch.setenv(f"POLLY_{name}", value)
     place = options.get("profile"), options.get("server"), None
@@ -87,7 +87,7 @@ def test_who_is_meant(
 
 
 def test_a_contradiction_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The profile with its server, and the other server; by the names of what said them."""
+    """The error names the profile with its server, the other server, and the options or variables that set them."""
     with pytest.raises(CommandError, match=rf"^--profile b belongs to {B}, but --server is {A}\."):
         session.resolve("b", A, None)
     monkeypatch.setenv("POLLY_PROFILE", "b")
@@ -107,7 +107,7 @@ def test_a_contradiction_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_no_password_is_shown(text: str) -> None:
-    """What stands before the last @ of an address may be one; what is behind it is shown."""
+    """The text before the last @ of an address may be a password and is not shown; the rest is."""
     assert "cret" not in server_url.masked(text)
     assert server_url.masked(text).endswith(text.rpartition("@")[2])
     for fails in (server_url.normal, lambda each: session.known_name(profiles.load(), each)):
@@ -117,7 +117,7 @@ def test_no_password_is_shown(text: str) -> None:
 
 
 def test_an_invitation_that_cannot_be_shown_takes_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They may have joined with its code meanwhile: what is undone is the invitation, never the membership."""
+    """Only the invitation is revoked: if its code was used meanwhile, the person stays a member."""
     asked: list[str] = []
     made = api_types.InvitationCreated("bob@x.example", "reader", "invite-x", "2030-01-01T00:00:00Z")
     client = SimpleNamespace(
@@ -140,7 +140,7 @@ def test_an_invitation_that_cannot_be_shown_takes_nobody_out(monkeypatch: pytest
 
 
 def test_the_same_host_under_another_scheme_is_named() -> None:
-    """A person who is signed in to https://…, and names the host alone or http://…, learns which address to give."""
+    """If somebody is signed in to https://HOST and gives http://HOST, the error says which address to use."""
     with pytest.raises(CommandError) as caught:
         session.resolve(None, "http://b.example", None)
     assert caught.value.message == (

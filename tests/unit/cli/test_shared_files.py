@@ -1,4 +1,4 @@
-"""Files that others use too: processes at once, links, mounts, protected folders, sudo, full disks."""
+"""Files that are also used by others: several processes, links, mounts, protected folders, sudo, full disks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def helpers(path: Path) -> dict[str, str]:
 
 
 def test_25_changes_at_once_are_all_kept(tmp_path: Path) -> None:
-    """Each process sees what the others wrote, also where the folder is new, and no lock is left."""
+    """Each process sees what the others wrote, even in a new folder, and no lock file is left."""
     path = tmp_path / "new/config.json"
     hosts = [f"{number}.acme.example" for number in range(25)]
     with ThreadPoolExecutor(25) as pool:
@@ -48,7 +48,7 @@ def test_25_changes_at_once_are_all_kept(tmp_path: Path) -> None:
 
 
 def test_profiles_of_processes_at_once_are_all_kept(tmp_path: Path) -> None:
-    """Ten that sign in at once: ten profiles."""
+    """If ten processes sign in at once, there are ten profiles."""
     code = (
         "import sys; from polly_dockers.cli import profiles as p\n"
         "with p.edit() as k: k.by_name[sys.argv[1]] = p.Profile('https://a', 'a', 'e', 't', '', {})"
@@ -61,7 +61,7 @@ def test_profiles_of_processes_at_once_are_all_kept(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_never_freed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stopped process can't hold up others for ever; the message says what holds them."""
+    """A stopped process does not block others without an end; the error names the lock."""
     monkeypatch.setattr(files, "LOCK_SECONDS", 0)
     path = tmp_path / "config.json"
     with files.locked(path), pytest.raises(CommandError, match=r"config.json can't be changed: another process"):
@@ -72,7 +72,7 @@ def test_a_lock_that_is_never_freed_is_named(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["hard", "symbolic", "chain"])
 def test_a_link_stays_a_link(tmp_path: Path, name: str) -> None:
-    """A symbolic link goes on pointing, and a second name goes on naming the same file."""
+    """A symbolic link still points to the file, and a hard link still names the same file."""
     real, link = tmp_path / "dotfiles/config.json", tmp_path / "config.json"
     real.parent.mkdir()
     real.write_text("{}")
@@ -90,7 +90,7 @@ def test_a_link_stays_a_link(tmp_path: Path, name: str) -> None:
 
 
 def test_profiles_behind_a_link_stay_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the file that the link names is not there yet."""
+    """The link stays even if the file that it names does not exist yet."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "polly").mkdir()
     (tmp_path / "polly/profiles.json").symlink_to(tmp_path / "real.json")
@@ -102,7 +102,7 @@ def test_profiles_behind_a_link_stay_behind_it(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("what", ["config.json", "profiles.json"])
 def test_a_mounted_file_is_changed_in_place(tmp_path: Path, what: str) -> None:
-    """A container that is given one file cannot replace it: rename ends with EBUSY."""
+    """A file that is mounted into a container cannot be replaced, because rename fails with EBUSY."""
     outside, inside = tmp_path / "outside.json", tmp_path / "polly" / what
     inside.parent.mkdir()
     inside.touch()
@@ -118,7 +118,7 @@ def test_a_mounted_file_is_changed_in_place(tmp_path: Path, what: str) -> None:
 
 
 def test_a_read_only_mount_is_named(tmp_path: Path) -> None:
-    """One line that says what to set; the file stays."""
+    """The error is one line that says what to set, and the file does not change."""
     (tmp_path / "config.json").write_text("{}")
     script = 'mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"; exec "$2" -c "$3" "$1/config.json" host'
     code = CHANGE.replace("; d.change", "\ntry: d.change") + "\nexcept d.CommandError as e: print(e.message)"
@@ -130,7 +130,7 @@ def test_a_read_only_mount_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_in_a_protected_folder_is_changed_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing can be made beside it, the file may still be written."""
+    """If no file can be created beside it, the file itself may still be written."""
     path = tmp_path / "config.json"
     path.write_text("{}")
     node, opened = path.stat().st_ino, os.open
@@ -150,7 +150,7 @@ def test_a_file_in_a_protected_folder_is_changed_in_place(tmp_path: Path, monkey
 def test_what_is_overwritten_in_place_comes_back_after_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full in the middle: the old content is there again."""
+    """If the disk gets full while the file is written, its old content is restored."""
     path = tmp_path / "config.json"
     path.write_text('{"old": 1}')
     (tmp_path / "second").hardlink_to(path)
@@ -169,7 +169,7 @@ def test_what_is_overwritten_in_place_comes_back_after_a_failure(
 
 
 def test_a_device_is_never_replaced(tmp_path: Path) -> None:
-    """Root's config.json that is a link to /dev/null: /dev/null stays what it is."""
+    """If root's config.json is a link to /dev/null, /dev/null stays a device."""
     (tmp_path / "config.json").symlink_to("/dev/null")
     with pytest.raises(CommandError, match="not a regular file"):
         docker_config.change(tmp_path / "config.json", HOST, undo=False)
@@ -177,14 +177,14 @@ def test_a_device_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
-    """One line, and no name of an exception."""
+    """The error is one line, without the name of an exception."""
     (tmp_path / "config.json").symlink_to(tmp_path / "config.json")
     with pytest.raises(CommandError, match="Too many levels of symbolic links"):
         docker_config.change(tmp_path / "config.json", HOST, undo=False)
 
 
 def test_modes_do_not_follow_the_umask(tmp_path: Path) -> None:
-    """New files are for the user alone; Docker's file keeps the mode that it has."""
+    """Only the user can read new files; Docker's file keeps its permissions."""
     before = os.umask(0)
     try:
         files.replace(tmp_path / "secret", "one")
@@ -200,7 +200,7 @@ def test_modes_do_not_follow_the_umask(tmp_path: Path) -> None:
 
 
 def test_owners_stay_and_root_makes_nothing_of_its_own(tmp_path: Path) -> None:
-    """With sudo in somebody's home folder, all that is made or changed there is theirs."""
+    """With sudo in the home folder of another user, files that are created or changed there belong to that user."""
     home = tmp_path / "home"
     home.mkdir()
     code = (

@@ -28,7 +28,7 @@ ROWS = [("host/org/one", "ann", "7", "some words that are many"), ("host/org/two
 
 
 def test_a_pipe_gets_every_column_whole() -> None:
-    """No rule, no colour, nothing cut."""
+    """A pipe gets no rule and no colour, and nothing is cut."""
     assert table(COLUMNS, ROWS, None, coloured=True) == [
         "path                by   count  notes",
         "host/org/one        ann      7  some words that are many",
@@ -37,13 +37,13 @@ def test_a_pipe_gets_every_column_whole() -> None:
 
 
 def test_a_wide_terminal_cuts_between_words_only() -> None:
-    """What has a longest length ends with a mark after a whole word."""
+    """A text longer than its column's limit is cut after a whole word, and ends with a mark."""
     lines = table(COLUMNS, ROWS, 80, coloured=False)
     assert lines[2] == "host/org/one        ann      7  some words …"
 
 
 def test_a_narrow_terminal_gives_a_row_more_lines() -> None:
-    """As the terminal is narrower, the widest has a line of its own, then the others several, then every cell."""
+    """In narrower terminals, first the widest column gets a line of its own, then several do, then each cell."""
     assert table(COLUMNS, ROWS, 40, coloured=False)[:2] == ["path", "  by   count  notes"]
     assert table(COLUMNS, ROWS, 20, coloured=False)[:3] == ["path", "  by   count", "  notes"]
     many = (COLUMNS[0], *(Column(title) for title in ("made by", "made at", "for what", "how much", "how long")))
@@ -52,7 +52,7 @@ def test_a_narrow_terminal_gives_a_row_more_lines() -> None:
 
 
 def test_one_long_cell_does_not_change_how_all_others_look() -> None:
-    """What is wider than the terminal stands alone on its line, and the terminal breaks it; the rest is as it was."""
+    """A cell wider than the terminal has a line of its own, which the terminal wraps; other rows do not change."""
     columns = (Column("tag"), Column("by"), Column("digest", own_line=True), Column("size", right=True))
     lines = table(columns, [("t" * 50, "ann", "d" * 45, "1 kB"), ("v1", "bob", "e" * 45, "20 kB")], 40, coloured=False)
     assert lines[:3] == ["tag", "  by    size", "  digest"]
@@ -60,7 +60,7 @@ def test_one_long_cell_does_not_change_how_all_others_look() -> None:
 
 
 def test_a_text_that_is_alone_on_its_line_is_broken_between_words() -> None:
-    """Not by the terminal in the middle of one; and an empty cell there leaves no empty line."""
+    """The table wraps it, not the terminal in the middle of a word. An empty cell leaves no empty line."""
     columns = (Column("name", own_line=True), Column("keeps"))
     rows = [("one", "what was pushed in the last 90d"), ("two", "")]
     lines = table(columns, rows, 20, coloured=False)
@@ -84,7 +84,7 @@ def test_a_text_that_is_alone_on_its_line_is_broken_between_words() -> None:
     ],
 )
 def test_a_text_without_spaces_is_cut_too(text: str, shown: str) -> None:
-    """Its beginning is there, and no letter is without its marks, instead of the mark alone."""
+    """Its beginning is shown before the mark, and no letter loses its accents."""
     assert table((Column("notes", longest=12),), [(text,)], 80, coloured=False)[2] == shown
 
 
@@ -93,7 +93,7 @@ def test_a_text_without_spaces_is_cut_too(text: str, shown: str) -> None:
     st.integers(1, 120),
 )
 def test_a_cell_is_always_whole(rows: list[tables.Row], width: int) -> None:
-    """Whatever the width: each cell that is not cut is in one line of the table, unbroken."""
+    """At any width, each cell that is not cut is in one line of the table."""
     lines = table(COLUMNS, rows, width, coloured=False)
     for row in rows:
         assert all(any(cell in line for line in lines) for cell in row[:3])
@@ -103,7 +103,7 @@ def test_a_cell_is_always_whole(rows: list[tables.Row], width: int) -> None:
     st.lists(st.tuples(*[st.text("abc", min_size=1, max_size=20)] * 4), min_size=1, max_size=4), st.integers(47, 120)
 )
 def test_no_line_is_wider_than_the_terminal(rows: list[tables.Row], width: int) -> None:
-    """Where all that is needed fits in, nothing sticks out."""
+    """If the columns fit, no line is wider than the terminal."""
     assert all(len(line) <= width for line in table(COLUMNS, rows, width, coloured=False))
 
 
@@ -125,7 +125,7 @@ def test_no_line_is_wider_than_the_terminal(rows: list[tables.Row], width: int) 
     ],
 )
 def test_letters_of_every_script_keep_the_columns_in_line(text: str, cells: int) -> None:
-    """Wide letters, marks above and below, joined emoji: what follows begins where it does in every line."""
+    """With wide letters, combining marks and joined emoji, the next column begins at the same place in each line."""
     rows = [(text, "a", "1", ""), ("path", "b", "1", "")]
     for lines in (table(COLUMNS, rows, None, coloured=False)[1:], table(COLUMNS, rows, 80, coloured=False)[2:]):
         width = max(cells, len("path"))
@@ -134,7 +134,7 @@ def test_letters_of_every_script_keep_the_columns_in_line(text: str, cells: int)
 
 
 def test_colours_are_around_the_cell_alone() -> None:
-    """The room that aligns is outside."""
+    """The spaces that align a cell are outside of its colour."""
     columns = (Column("status", colours=(("active", tables.GREEN),)), Column("x"))
     assert table(columns, [("active", "1")], 80, coloured=True)[2] == "\x1b[32mactive\x1b[0m  1"
 
@@ -161,7 +161,7 @@ def wide(width: int | None) -> list[str]:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160, None])
 def test_what_people_look_for_is_there_at_every_width(width: int | None, berlin: None) -> None:
-    """Columns that are not optional never leave, and no line is wider than the terminal."""
+    """Columns that are not optional are always shown, and no line is wider than the terminal."""
     del berlin
     lines = wide(width)
     for cell in ("host/org/one", "ann@acme.example", "what it is for", "3.6 MB"):
@@ -179,7 +179,7 @@ def test_dates_are_short_before_a_row_takes_two_lines(berlin: None) -> None:
 
 
 def test_dates_are_local(berlin: None) -> None:
-    """As in the pictures of the original, in the time zone of the person."""
+    """Dates are in the time zone of the person."""
     del berlin
     assert tables.date("2020-07-09T13:56:49Z") == "July 9, 2020, 03:56:49 PM"
     assert tables.date("2020-12-31T23:30:00.123456Z") == "January 1, 2021, 12:30:00 AM"
@@ -198,7 +198,7 @@ def test_dates_are_local(berlin: None) -> None:
     ],
 )
 def test_sizes_are_decimal(count: int, shown: str) -> None:
-    """As docker shows them."""
+    """Sizes are decimal, as docker shows them."""
     assert size(count) == shown
 
 
@@ -215,7 +215,7 @@ def test_sizes_are_decimal(count: int, shown: str) -> None:
     ],
 )
 def test_clean_leaves_what_can_be_read(text: str, shown: str) -> None:
-    """Escape sequences, control characters and marks of direction go."""
+    """Escape sequences, control characters and marks of direction are removed."""
     assert clean(text) == shown
 
 
@@ -227,5 +227,5 @@ def test_messages_show_control_characters_and_obey_none(capsys: pytest.CaptureFi
 
 @given(st.text())
 def test_clean_never_leaves_a_control_character(text: str) -> None:
-    """Whatever comes from the server."""
+    """Nothing that comes from the server leaves one."""
     assert not any(ord(each) < 32 or 127 <= ord(each) < 160 for each in clean(text))

@@ -1,4 +1,4 @@
-"""Moments as people write them."""
+"""Points in time as people write them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_what_people_write(text: str, expected: str, *, end: bool) -> None:
-    """A day is its first moment or its last, by the clock on the wall; a span is from now on, or before now."""
+    """A day means its first or last moment in local time; a span counts from now, or back from now."""
     assert times.parse(text, NOW, end=end) == dt.datetime.fromisoformat(expected)
 
 
@@ -54,5 +54,5 @@ def test_what_people_write(text: str, expected: str, *, end: bool) -> None:
 )
 def test_what_is_no_moment(text: str) -> None:
     """Anything else is refused."""
-    with pytest.raises(ValueError):  # noqa: PT011 - whoever asked says it in words
+    with pytest.raises(ValueError):  # noqa: PT011 - the caller makes a message of it
         times.parse(text, NOW, end=False)

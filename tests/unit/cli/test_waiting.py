@@ -1,4 +1,4 @@
-"""The line that a command prints when it waits for long."""
+"""The line that a command prints if it waits for a long time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ringing:
 
 
 def test_a_log_gets_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a pipe too, for the log of a job; once in a command, however often it waits."""
+    """The line is also printed to a pipe, for the log of a job; once in each command, however often it waits."""
     monkeypatch.setattr("threading.Timer", Ringing)
     monkeypatch.setattr(terminal, "_said", [])
     for _ in range(2):

@@ -31,7 +31,7 @@ REGISTRY = "registry.acme.example"
     ],
 )
 def test_addresses_get_one_form(text: str, normal: str) -> None:
-    """https, but for this very machine; the port of the scheme is left out."""
+    """An address without a scheme is https, except for this machine; the default port is left out."""
     assert server_url.normal(text) == normal
     assert server_url.normal(normal) == normal
 
@@ -44,7 +44,7 @@ def test_addresses_get_one_form(text: str, normal: str) -> None:
     ],
 )
 def test_junk_is_no_address(text: str) -> None:
-    """The message shows right ones."""
+    """The message shows valid addresses."""
     with pytest.raises(UsageError, match=r"registry\.acme\.example"):
         server_url.normal(text)
 
@@ -62,24 +62,24 @@ def test_junk_is_no_address(text: str) -> None:
     ],
 )
 def test_secrets_that_others_could_read_are_warned_of(url: str, *, plain: bool) -> None:
-    """Names that only begin like this machine's are others."""
+    """A name that only begins like a name of this machine is another machine."""
     assert server_url.is_plain(url) is plain
 
 
 @pytest.mark.parametrize("text", ["host", "host:5000", "127.0.0.1:1", "[::1]:5000", "a-b.example"])
 def test_registries_are_hosts(text: str) -> None:
-    """HOST or HOST:PORT."""
+    """A registry is HOST or HOST:PORT."""
     assert server_url.is_registry(text)
 
 
 @pytest.mark.parametrize("text", ["", "host/x", "host;x", "$(x)", "host 1", "host\n", "'host'", "-u"])
 def test_what_is_no_host_never_reaches_a_shell(text: str) -> None:
-    """A server can't put a command into the line that people paste."""
+    """A server cannot put a command into the line that people paste into a shell."""
     assert not server_url.is_registry(text)
 
 
 def test_secrets_in_the_clear_are_noticed() -> None:
-    """Http to another machine, and nothing else."""
+    """Plain HTTP to another machine is noticed, and nothing else."""
     assert server_url.is_plain("http://registry.acme.example")
     assert not server_url.is_plain("http://127.0.0.1:5000")
     assert not server_url.is_plain("https://registry.acme.example")
@@ -96,7 +96,7 @@ def test_secrets_in_the_clear_are_noticed() -> None:
     ],
 )
 def test_names_and_whole_paths(text: str, expected: tuple[str | None, str]) -> None:
-    """A name alone has no organisation; a path has one."""
+    """A name alone has no organisation; a path has both."""
     assert repository_names.split(text, REGISTRY) == expected
 
 
@@ -117,7 +117,7 @@ def test_names_and_whole_paths(text: str, expected: tuple[str | None, str]) -> N
     ],
 )
 def test_wrong_names_are_told_what_is_right(text: str, told: str) -> None:
-    """One sentence with the way out."""
+    """The message is one sentence that says what to do."""
     with pytest.raises(UsageError, match=told):
         repository_names.split(text, REGISTRY)
 
@@ -143,6 +143,6 @@ def test_spans_of_time(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "0m", "12", "30s", "366d", "-1h", "1.5h", "1h30m", "\u0661h"])
 def test_wrong_spans_of_time(text: str) -> None:
-    """The message shows right ones."""
+    """The message shows valid spans."""
     with pytest.raises(UsageError, match="30m, 12h and 7d"):
         times.seconds(text)

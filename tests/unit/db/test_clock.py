@@ -1,4 +1,4 @@
-"""39: how much time has really passed, in spite of a wall clock that jumps."""
+"""39: how much time has really passed, even if the wall clock jumps."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def connection(template: Path, tmp_path: Path) -> Iterator[Connection]:
 
 
 def days_ago(connection: Connection, days: int) -> float:
-    """What so many days ago was, in days after START."""
+    """The moment so many days ago, in days after START."""
     return (db.clock.ago(connection, days * 86_400) - START) / DAY
 
 
 def test_without_a_jump_time_is_time(connection: Connection, clocks: Clocks) -> None:
-    """However long the pauses between two looks are, as long as the machine runs."""
+    """While the machine runs, time passes as usual, however long the clock is not observed."""
     for days in (1, 30, 400):
         assert db.clock.observe(connection) == 0
         clocks.pass_by(days * DAY)
@@ -78,7 +78,7 @@ def test_without_a_jump_time_is_time(connection: Connection, clocks: Clocks) -> 
 
 
 def test_a_jump_ahead_is_no_time(connection: Connection, clocks: Clocks) -> None:
-    """What is from before it is as old as it was, at once and later, whether somebody has looked yet or not."""
+    """Something from before a jump is as old as it was, whether the jump was observed or not."""
     db.clock.observe(connection)
     clocks.pass_by(10 * DAY)
     clocks.wall += 40 * DAY
@@ -93,7 +93,7 @@ def test_a_jump_ahead_is_no_time(connection: Connection, clocks: Clocks) -> None
 
 
 def test_a_jump_that_is_taken_back(connection: Connection, clocks: Clocks) -> None:
-    """Nothing is ever taken for older than it is; once the clock has caught up, everything is as before."""
+    """Nothing ever counts as older than it is. Once the clock has caught up, everything is as before."""
     db.clock.observe(connection)
     clocks.wall += DAY
     db.clock.observe(connection)
@@ -108,7 +108,7 @@ def test_a_jump_that_is_taken_back(connection: Connection, clocks: Clocks) -> No
 
 
 def test_what_waits_is_moved_by_a_jump(connection: Connection, clocks: Clocks) -> None:
-    """A tombstone comes due when it was to come due."""
+    """A jump of the clock moves the time of a tombstone, so that the file is not deleted early."""
     db.clock.observe(connection)
     connection.execute(insert(tombstones), {"storage_key": "a", "not_before": START + DAY})
     clocks.wall += 40 * DAY
@@ -119,7 +119,7 @@ def test_what_waits_is_moved_by_a_jump(connection: Connection, clocks: Clocks) -
 
 
 def test_a_machine_that_was_off(connection: Connection, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the time between two starts an hour counts at most, for nobody knows how long it was."""
+    """Between two starts of the machine at most an hour counts, because nobody knows how long it was off."""
     db.clock.observe(connection)
     clocks.wall += 10 * DAY
     clocks.running = 0
@@ -128,7 +128,7 @@ def test_a_machine_that_was_off(connection: Connection, clocks: Clocks, monkeypa
 
 
 def test_slewing_is_no_jump(connection: Connection, clocks: Clocks) -> None:
-    """A clock that is corrected by less than a minute between two looks does not jump."""
+    """A correction of the clock by less than a minute between two observations is not a jump."""
     db.clock.observe(connection)
     clocks.wall += TOLERANCE
     assert db.clock.observe(connection) == 0

@@ -1,4 +1,4 @@
-"""The rows of a journal's snapshot, which a server that runs reads for its compaction: some at a time."""
+"""The rows of a journal's snapshot: a running server reads some at a time for its compaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = 1 << 20
 
 @pytest.mark.parametrize("thrown", [False, True], ids=["there", "in the trash"])
 def test_manifests_are_read_one_after_another(tmp_path: Path, *, thrown: bool) -> None:
-    """42: whatever a repository and its trash hold, a few batches of it are in memory, and never all."""
+    """42: only a few batches are in memory at a time, however much a repository and its trash contain."""
     migrate.upgrade(tmp_path)
     opened = db.sqlite.open_engine(tmp_path / db.sqlite.FILE)
     with opened.connect() as connection:

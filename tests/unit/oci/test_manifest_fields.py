@@ -1,7 +1,7 @@
-"""What is taken as a manifest reads the same by the rules of Go's encoding/json as by exact keys.
+"""An accepted manifest means the same by the rules of Go's encoding/json as by exact keys.
 
-``go`` below is those rules once more, written down apart from the code that is tested: fields by exact key or else by
-simple folding, the later one over the earlier, null as nothing, any other type as the end.
+``go`` below implements these rules once more, independently of the code that is tested. A field is found by its exact
+key, else by simple folding; a later one replaces an earlier one; null counts as missing; any other type is an error.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Number(str):
 
 
 def fold(name: str) -> str:
-    """The simple folding of ASCII letters: these two are all that fold to one from outside of ASCII."""
+    """The simple folding of ASCII letters. Only these two other characters fold to one."""
     return name.replace(KELVIN, "k").replace(LONG_S, "s").translate({at: at + 32 for at in range(65, 91)})
 
 
 def go(kind: Any, value: Any, old: Any = None) -> Any:  # noqa: ANN401, C901, PLR0911 - any JSON, and a case for each kind
-    """The value as a field of that kind in Go has it; raises Unreadable."""
+    """The value as a field of that kind has it in Go; raises Unreadable."""
     if value is None:
         return old if kind is str or kind is int else None
     if kind is str and type(value) is str:
@@ -99,7 +99,7 @@ class Object:
 
 
 def read_as_go(body: bytes) -> dict[str, Any]:
-    """The document as Go has it."""
+    """The document as Go reads it."""
     text = json.loads(body, object_pairs_hook=Object, parse_int=Number, parse_float=Number)
     read = go(DOCUMENT, text)
     assert isinstance(read, dict)
@@ -111,7 +111,7 @@ SPELLINGS = {"s": "sS" + LONG_S, "k": "kK" + KELVIN}
 
 @st.composite
 def spelled(draw: st.DrawFn, names: tuple[str, ...]) -> str:
-    """A known key: mostly as it is written, else with any of its characters as one that folds to it."""
+    """Draw a spelling of a known key: mostly its own, else with characters replaced by others that fold to the same."""
     name = draw(st.sampled_from(names))
     if draw(st.integers(0, 4)):
         return name
@@ -141,7 +141,7 @@ RIGHT: dict[str, Any] = {
 
 @st.composite
 def objects(draw: st.DrawFn, base: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """A document with up to two of its fields changed, or others beside them; half of the values are right."""
+    """Draw a document with up to two of its fields changed, or others added; half of the values are right."""
     made = dict(base)
     for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
         key = draw(spelled(names))
@@ -151,7 +151,7 @@ def objects(draw: st.DrawFn, base: dict[str, Any], names: tuple[str, ...]) -> di
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[bytes, str]:
-    """A manifest that is nearly right, and its type."""
+    """Draw a manifest that is nearly right, and its type."""
     entry = objects(descriptor(b"x"), tuple(DESCRIPTOR))
     media_type = draw(st.sampled_from([OCI_MANIFEST, OCI_INDEX]))
     base: dict[str, Any] = {"schemaVersion": 2}
@@ -163,7 +163,7 @@ def documents(draw: st.DrawFn) -> tuple[bytes, str]:
 
 
 def named(found: Manifest) -> list[list[tuple[str, int, str]]]:
-    """What the registry took the manifest to name."""
+    """What the manifest names according to the registry."""
     return [
         [(str(item.digest), item.size, item.media_type) for item in items]
         for items in ((found.config,) if found.config else (), found.layers, found.children)
@@ -171,7 +171,7 @@ def named(found: Manifest) -> list[list[tuple[str, int, str]]]:
 
 
 def named_in_go(read: dict[str, Any]) -> list[list[tuple[str, int, str]]]:
-    """What a client in Go takes it to name."""
+    """What it names according to a client in Go."""
     config = read.get("config")
     return [
         [(item["digest"], item["size"], item["mediaType"]) for item in items or []]
@@ -181,7 +181,7 @@ def named_in_go(read: dict[str, Any]) -> list[list[tuple[str, int, str]]]:
 
 @given(documents())
 def test_no_two_readers(document: tuple[bytes, str]) -> None:
-    """13: what is taken can be read in Go, names the same there, and has the same subject and annotations."""
+    """13: Go can read an accepted manifest, and finds the same names, subject and annotations."""
     body, media_type = document
     try:
         found = parse(body, media_type)
@@ -196,7 +196,7 @@ def test_no_two_readers(document: tuple[bytes, str]) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENT)
 def test_every_spelling_is_refused(name: str) -> None:
-    """13: a key beside a known one that differs in one character's spelling, whichever it is."""
+    """13: a key that differs from a known key in the spelling of one character, whichever it is."""
     base = {"schemaVersion": 2, "config": descriptor(b"c"), "layers": []}
     for at, character in enumerate(name):
         for other in SPELLINGS.get(character.lower(), character.swapcase()):
@@ -207,7 +207,7 @@ def test_every_spelling_is_refused(name: str) -> None:
 
 
 def test_spellings_that_fold_to_nothing_known() -> None:
-    """Keys of others stay whatever they are, and so do the names of annotations."""
+    """Unknown keys may have any spelling, and so may the names of annotations."""
     annotations = {"Layers": "x", "layers": "y", "Digest": "z"}
     base = {"schemaVersion": 2, "config": descriptor(b"c"), "layers": [], "annotations": annotations}
     assert parse(dumps(base | {"my-Layers": 1, "ключ": {"Size": "x"}}), OCI_MANIFEST).annotations == annotations
@@ -215,7 +215,7 @@ def test_spellings_that_fold_to_nothing_known() -> None:
 
 @pytest.mark.parametrize("field", ["urls", "annotations", "data", "platform", "artifactType"])
 def test_null_is_nothing(field: str) -> None:
-    """Where Go takes null for nothing it is taken so: in descriptors, in the document, and for lists."""
+    """Where Go reads null as missing, so does the registry: in descriptors, in the document, and for lists."""
     item = descriptor(b"c") | {field: None}
     found = parse(dumps({"schemaVersion": 2, "config": item, "layers": None, "subject": None}), OCI_MANIFEST)
     assert (found.layers, found.subject) == ((), None)
@@ -228,7 +228,7 @@ def test_null_is_nothing(field: str) -> None:
 
 
 def test_what_an_older_version_took() -> None:
-    """What is stored already is read again by a rebuild, also where it would be refused today."""
+    """A rebuild reads every stored manifest again, even one that would be refused today."""
     config = descriptor(b"c") | {"urls": "x", "data": 1}
     body = dumps({"schemaVersion": 2.0, "config": config, "layers": [], f"layer{LONG_S}": [], "\ud800": 1})
     assert parse(body, OCI_MANIFEST, stored=True).config is not None

@@ -1,4 +1,4 @@
-"""Manifests as documents: what the registry reads out of them, and what it makes of any bytes."""
+"""Manifests as documents: what the registry reads from them, and how it treats any other bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def an_index(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON
 
 @pytest.mark.parametrize("media_type", [OCI_MANIFEST, DOCKER_MANIFEST])
 def test_an_image(media_type: str) -> None:
-    """Config, layers and size; the artifact's type is that of the config where it has none of its own."""
+    """Config, layers and size; without an artifact type of its own, that of the config counts."""
     body = an_image(mediaType=media_type, annotations={"a": "b"}, subject=descriptor(b"s"))
     found = parse(body, f"{media_type}; charset=utf-8")
     assert (found.media_type, found.index, found.size) == (media_type, False, len(body))
@@ -50,7 +50,7 @@ def test_an_image(media_type: str) -> None:
 
 @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
 def test_an_index(media_type: str) -> None:
-    """Children with their platforms; no artifact type where it has none."""
+    """Children with their platforms; no artifact type if the index has none."""
     platform = {"os": "linux", "architecture": "arm64", "variant": "v8"}
     children = [descriptor(b"a", OCI_MANIFEST, platform=platform), descriptor(b"b", LAYER)]
     found = parse(an_index(manifests=children), media_type)
@@ -62,7 +62,7 @@ def test_an_index(media_type: str) -> None:
 
 
 def test_the_type_of_the_document() -> None:
-    """Without a Content-Type the document's mediaType counts; without either the manifest is refused."""
+    """Without a Content-Type the mediaType in the document counts; without both the manifest is refused."""
     assert parse(an_index(mediaType=DOCKER_LIST), "").media_type == DOCKER_LIST
     for body, content_type in ((an_index(), ""), (an_index(mediaType=OCI_INDEX), DOCKER_LIST), (an_index(), "text/x")):
         with pytest.raises(ManifestInvalid):
@@ -71,7 +71,7 @@ def test_the_type_of_the_document() -> None:
 
 @pytest.mark.parametrize("kind", ["nondistributable.v1.tar", "foreign.diff.tar.gzip"])
 def test_layers_that_are_elsewhere(kind: str) -> None:
-    """They need not be here, and are read all the same."""
+    """Foreign layers may be missing here, and are read like others."""
     layers = [descriptor(b"far", f"application/vnd.x.{kind}"), descriptor(b"near", LAYER)]
     parsed = parse(an_image(layers=layers), OCI_MANIFEST)
     assert [layer.digest for layer in parsed.layers] == [sha256(b"far"), sha256(b"near")]
@@ -89,7 +89,7 @@ def test_any_bytes(body: bytes, content_type: str) -> None:
 
 @given(st.dictionaries(st.sampled_from(KEYS), JSON), st.sampled_from([OCI_MANIFEST, OCI_INDEX]))
 def test_any_values(changes: dict[str, Any], content_type: str) -> None:
-    """Any JSON in any field is read or ManifestInvalid; what is read has the types that it says."""
+    """Any JSON in any field is read or is ManifestInvalid; what is read has the declared types."""
     base = an_image(**changes) if content_type == OCI_MANIFEST else an_index(**changes)
     try:
         found = parse(base, content_type)
@@ -127,7 +127,7 @@ def test_a_config_of_any_bytes(body: bytes) -> None:
 
 
 def test_fallback_entries() -> None:
-    """Entries of an index; none of an image, and none without one."""
+    """The entries of an index; none from an image, and none without a manifest."""
     entry = descriptor(b"a", OCI_MANIFEST, artifactType="an/artifact")
     found = [(sha256(b"a"), "an/artifact", dumps(entry))]
     assert _fallback_entries(an_index(manifests=[entry])) == found

@@ -1,4 +1,4 @@
-"""A blob that was deleted while only the trash needs it stays hidden after a rebuild; one that came back is visible."""
+"""If a blob was deleted and only the trash needs it, it stays hidden after a rebuild, unless it came back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("repository")
 
 
 def hidden(folder: Path) -> list[tuple[Any, ...]]:
-    """The digests of hidden blobs, and the size of each repository, with what was not added to it yet."""
+    """The digests of hidden blobs, and the size of each repository with deltas that were not added yet."""
     queries = (
         "SELECT b.digest FROM repository_blobs AS r JOIN blobs AS b ON b.id = r.blob_id WHERE r.leased_until = -1",
         (
@@ -63,7 +63,7 @@ async def fill(context: Context) -> list[str]:
 
 
 def rebuilt(folder: Path, store: Path, old: Path | None = None) -> Path:
-    """A copy of the data folder with these files of blobs, its database made again or an old one caught up."""
+    """A copy of the data folder with these blobs, its database rebuilt, or an old database brought up to date."""
     copy = folder.with_name(f"{folder.name}-{'again' if old is None else 'caught-up'}")
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("polly.db*", "blobs"))
     shutil.copytree(store, copy / "blobs", dirs_exist_ok=True)
@@ -74,7 +74,7 @@ def rebuilt(folder: Path, store: Path, old: Path | None = None) -> Path:
 
 
 def files(folder: Path, store: Path) -> None:
-    """Make files of the right sizes for the blobs of the database, which the test has in memory."""
+    """Create files of the right sizes for the blobs of the database, which the test has only in memory."""
     with contextlib.closing(sqlite.connect(f"file:{folder / 'polly.db'}?mode=ro", uri=True)) as connection:
         for key, size in connection.execute("SELECT storage_key, size FROM blobs"):
             (store / key).parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def files(folder: Path, store: Path) -> None:
 
 @pytest.mark.parametrize("compacted", [False, True])
 async def test_it_stays_hidden(context: Context, tmp_path: Path, *, compacted: bool) -> None:
-    """A rebuild from changes or from a snapshot, and an old database that catches up, hide what was hidden."""
+    """A rebuild from changes or a snapshot hides the same blobs, and so does an old database brought up to date."""
     folder, old, store = context.config.data, tmp_path / "old", tmp_path / "store"
     wanted = await fill(context)
     shutil.copytree(folder, old)

@@ -79,7 +79,7 @@ async def test_commits_of_a_tag_that_are_in_the_trash(context: Context) -> None:
 
 
 async def test_commits_in_the_trash_that_no_tag_had(context: Context) -> None:
-    """If the tag has moved to another manifest and was purged, the command has the digest."""
+    """If the tag moved to another manifest and was purged, the error's command names the digest."""
     made, later = image(), image()
     await push_image(context, made, "v1")
     await push_image(context, later, "v1")
@@ -144,7 +144,7 @@ async def test_referrers_are_found_by_their_subject(context: Context) -> None:
 
 
 async def test_a_page_of_referrers_looks_at_few(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a filter a page may be empty although another follows: others choose how many have another type."""
+    """With a filter a page may be empty although another follows, so that each page reads a limited number of rows."""
     monkeypatch.setattr(history, "REFERRERS", 2)
     made = image()
     await push_image(context, made, "v1")
@@ -163,7 +163,7 @@ async def test_a_page_of_referrers_looks_at_few(context: Context, monkeypatch: p
 
 
 async def test_a_large_fallback_tag_is_not_read(context: Context) -> None:
-    """It would be parsed for each list. What names the digest as its subject is listed anyway."""
+    """It would be parsed for each list. Manifests whose subject is the digest are listed anyway."""
     made, other = image(), image()
     await push_image(context, made, "v1")
     signature = image(subject=descriptor(made.manifest, OCI_MANIFEST))

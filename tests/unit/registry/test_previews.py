@@ -1,4 +1,4 @@
-"""How much of a process previews of policies may take."""
+"""How much of a process's time previews of policies may take."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def organisations(context: Context) -> None:
 
 
 class Slow:
-    """A search for what would go that ends when the test says so."""
+    """A search that ends when the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.until: list[float] = []
@@ -57,7 +57,7 @@ class Slow:
 
 
 async def test_previews_take_turns(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One at a time in a process, whichever organisations ask; the time of each counts from its own start."""
+    """One preview runs at a time in a process, for all organisations; each one's time counts from its own start."""
     slow = Slow(monkeypatch)
     asked = [
         asyncio.create_task(retention.write(context, ADMIN, org, None, RULES, preview=True)) for org in ORGANISATIONS
@@ -75,7 +75,7 @@ async def test_previews_take_turns(context: Context, monkeypatch: pytest.MonkeyP
 
 
 async def test_who_can_not_wait_changes_nothing(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TooManyRequests with a time, and the policy is as before; to keep everything needs no turn."""
+    """TooManyRequests with a waiting time, and the policy does not change. Keeping everything never waits."""
     slow = Slow(monkeypatch)
     object.__setattr__(context, "previews", Gate(1, PREVIEWING, waiting_each=0, waiting_all=0))
     first = asyncio.create_task(retention.write(context, ADMIN, "one", None, RULES, preview=False))

@@ -134,11 +134,11 @@ async def test_an_index_needs_its_images(context: Context) -> None:
 
 
 async def test_large_manifests_are_stored_one_at_a_time(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them takes the writer long, so a process has at most one waiting there."""
+    """Each keeps the writer busy for long, so of one process only one waits for it at a time."""
     waiting, most = [0], [0]
     write = context.database.write
 
-    async def counted(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - those of the database
+    async def counted(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - the types of the database
         waiting[0] += 1
         most[0] = max(most[0], waiting[0])
         try:

@@ -1,4 +1,4 @@
-"""A large restore takes several transactions. A rebuild brings back what each of them did, and nothing else."""
+"""A large restore takes several transactions. A rebuild repeats exactly those that took place."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def push(context: Context, *bodies: bytes, note: object, tag: str) -> byte
 
 
 async def fill(context: Context, first: int = 0) -> tuple[bytes, list[bytes]]:
-    """Delete an index that had the tag t, then its images, of which two from ``first`` on had t later; all of these."""
+    """Delete an index that had the tag t, then its images, two of which from ``first`` on had t later; returns all."""
     images = [await push(context, note=number, tag=f"t{number}") for number in range(IMAGES)]
     top = await push(context, *images, note="top", tag="t")
     await delete(context, commit=sha256(top))
@@ -80,7 +80,7 @@ async def restore_all(context: Context, monkeypatch: pytest.MonkeyPatch, top: by
 
 
 def rebuilt(folder: Path, old: Path | None = None) -> Path:
-    """A copy of the data folder, with its database made again from the journal: from nothing, or from an old one."""
+    """A copy of the data folder whose database is rebuilt from the journal: from nothing, or from an old database."""
     copy = folder.with_name(f"{folder.name}-{'again' if old is None else 'caught-up'}")
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("polly.db*"))
     for path in old.glob("polly.db*") if old is not None else ():
@@ -93,7 +93,7 @@ def rebuilt(folder: Path, old: Path | None = None) -> Path:
 async def test_a_tag_is_at_its_newest_image(
     context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, killed: bool
 ) -> None:
-    """A rebuild, and an old database that catches up, have each tag where it was, or don't have it either."""
+    """A rebuild, and an old database brought up to date, have each tag where it was, or also lack it."""
     folder, old = context.config.data, tmp_path / "old"
     top, images = await fill(context)
     shutil.copytree(folder, old)
@@ -106,7 +106,7 @@ async def test_a_tag_is_at_its_newest_image(
 
 
 async def test_a_compaction_between_two_portions(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal begins with a snapshot in the middle of the restore; the rest of the restore is applied to it."""
+    """If the journal begins with a snapshot made during a restore, the rest of the restore is applied to it."""
     top, images = await fill(context, 2)
     with monkeypatch.context() as patched:
         await restore_all(context, patched, top, killed=True)
@@ -118,7 +118,7 @@ async def test_a_compaction_between_two_portions(context: Context, monkeypatch: 
 
 
 async def test_a_journal_of_an_older_version(context: Context) -> None:
-    """A record without tags is of a restore of all that belonged to the item."""
+    """A record without tags restores all that belonged to the item."""
     top, images = await fill(context)
     await restore(context, commit=sha256(top))
     before = held(context.config.data)

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 async def test_a_disk_that_hangs_holds_up_no_other_request(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """43: the lock's file is opened on a thread, so other requests go on and the check says that the disk is silent."""
+    """43: the lock file is opened on a thread, so other requests are handled, and the check reports the disk."""
     answers = threading.Event()
     in_time: list[bool] = []
 
     class Hung:
-        """The module ``os`` as that file sees it."""
+        """The module ``os`` as ``locks`` sees it."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(os, name)
 
         def open(self, path: Path, flags: int, mode: int) -> int:
-            """Wait until the disk answers; no longer than a while, for a loop that waits here sets nothing."""
+            """Wait until the disk responds, for a limited time: nothing could end a wait on the event loop."""
             in_time.append(answers.wait(10))
             return os.open(path, flags, mode)
 

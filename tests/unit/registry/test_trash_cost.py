@@ -1,4 +1,4 @@
-"""What a question about the trash costs, however much lies in it: refused pulls ask, on the event loop."""
+"""What a look into the trash costs, however much it holds: refused pulls do it, on the event loop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
 
 
 def cost(connection: Connection, ask: Callable[[], object]) -> int:
-    """How many instructions it takes SQLite, in parts."""
+    """How many instructions SQLite executes for a query, in units."""
     parts = 0
 
     def count() -> int:
@@ -86,7 +86,7 @@ def fill(connection: Connection) -> int:
 
 @pytest.mark.parametrize("tag", [None, "v1"])
 def test_a_page_of_commits_does_not_read_the_trash(connection: Connection, tag: str | None) -> None:
-    """42: it costs what it shows, however many commits lie in the trash: it is read on the event loop."""
+    """42: a page of commits costs as much as what it shows, however many commits are in the trash."""
     place = fill(connection)
 
     def ask() -> None:
@@ -98,7 +98,7 @@ def test_a_page_of_commits_does_not_read_the_trash(connection: Connection, tag: 
 
 
 def test_what_a_tag_was_deleted_with_is_found_at_once(connection: Connection) -> None:
-    """42: the texts of the tags of other items, which may be long, are not read."""
+    """42: the lists of tags of other items, which may be long, are not read."""
     place = fill(connection)
     connection.execute(update(trash).values(tags="other " * 1000))
     last = connection.execute(select(func.max(trash.c.id))).scalar_one()
@@ -128,7 +128,7 @@ def test_a_refused_pull_reads_no_list_of_tags(connection: Connection, reference:
 @pytest.mark.parametrize("place", [None, 1])
 @pytest.mark.parametrize("reference", [Tag("latest"), Digest(f"sha256:{1 << 200:064}")])
 def test_a_refused_pull_reads_few_rows(connection: Connection, place: int | None, reference: Tag | Digest) -> None:
-    """42: whether what was asked for lies in the trash takes the same work, however much lies there."""
+    """42: finding out whether something is in the trash costs the same, however much the trash holds."""
     number = connection.execute(select(trash.c.organisation_id).limit(1)).scalar_one()
 
     def ask() -> None:
@@ -139,7 +139,7 @@ def test_a_refused_pull_reads_few_rows(connection: Connection, place: int | None
 
 
 def test_a_page_of_the_trash_has_few_tags(connection: Connection) -> None:
-    """A page ends where its tags have 256 KiB, because all of them are read on the event loop; none is left out."""
+    """A page ends once its tags have 256 KiB, because they are all read on the event loop; none is left out."""
     connection.execute(update(trash).values(tags="other " * 20_000))
     number = connection.execute(select(trash.c.organisation_id).limit(1)).scalar_one()
     found, after, total = db.trash.page(connection, number, limit=100, after=None)
@@ -148,7 +148,7 @@ def test_a_page_of_the_trash_has_few_tags(connection: Connection) -> None:
 
 
 def test_what_is_being_purged_is_found_at_once(connection: Connection) -> None:
-    """Each run of the collector asks for it, on the event loop: only these rows are read."""
+    """Each run of the collector asks for it, on the event loop, so only these rows are read."""
     claimed = list(connection.execute(select(trash.c.id).order_by(trash.c.id.desc()).limit(3)).scalars())
     connection.execute(update(trash).where(trash.c.id.in_(claimed)).values(purging_at=1))
     assert {item.id for item in db.trash.claimed(connection)} == set(claimed)
@@ -158,7 +158,7 @@ def test_what_is_being_purged_is_found_at_once(connection: Connection) -> None:
 @pytest.mark.parametrize("place", [None, 1])
 @pytest.mark.parametrize("reference", [Tag("latest"), Digest(f"sha256:{1 << 200:064}")])
 def test_a_refused_pull_builds_no_query(connection: Connection, place: int | None, reference: Tag | Digest) -> None:
-    """Every push asks first for what is not there yet: the queries for that are compiled once."""
+    """Every push asks for something that does not exist yet, so these queries are compiled once."""
     built: list[str] = []
     event.listen(connection, "before_execute", lambda *arguments: built.append(str(arguments[1])))
     assert deletion.explain_missing(connection, Config(), NAME, (1, place), reference) is None

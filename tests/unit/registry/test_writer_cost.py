@@ -1,4 +1,4 @@
-"""What one request costs the writer, which all organisations share: it does not grow with what was pushed before."""
+"""What a request costs the writer, which all organisations share: it does not grow with what was pushed before."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PART = 100
 
 
 class Work:
-    """How many instructions of SQLite the writer did in the block, in parts."""
+    """How many instructions SQLite executed for the writer in the block, in units."""
 
     parts = 0
 
@@ -96,7 +96,7 @@ async def push_index(context: Context, *bodies: bytes, note: object = "", tags: 
 
 
 async def allow_sparse(context: Context, name: str = NAME.name) -> None:
-    """Let indexes name what the repository does not have."""
+    """Let the indexes of the repository name what it does not have."""
     await repositories.update(context, ADMIN, ORG, name, description=None, wanted_access=None, sparse_indexes="allow")
 
 
@@ -112,7 +112,7 @@ def all_sizes(connection: Connection) -> list[int]:
 
 
 async def test_everything_in_a_nest_counts_once(context: Context) -> None:
-    """The size of an index is that of all that it leads to, each thing once."""
+    """The size of an index includes everything that it leads to, each thing once."""
     shared, other = image(), image()
     for made in (shared, other):
         await push_image(context, made)
@@ -133,7 +133,7 @@ async def test_everything_in_a_nest_counts_once(context: Context) -> None:
 
 
 async def test_a_sparse_index_grows_by_all_of_what_arrives(context: Context) -> None:
-    """An image that arrives counts in the indexes that named it before, with its layers."""
+    """If a missing image arrives, the indexes that named it grow by the image and its layers."""
     await allow_sparse(context)
     made = image()
     top = dumps({"schemaVersion": 2, "manifests": [descriptor(made.manifest, made.media_type)]})
@@ -143,7 +143,7 @@ async def test_a_sparse_index_grows_by_all_of_what_arrives(context: Context) -> 
 
 
 async def test_a_layer_that_arrives_counts(context: Context) -> None:
-    """A layer that arrives counts in each image that named it before."""
+    """If a missing layer arrives, each image that named it grows by it."""
     await allow_sparse(context)
     made = image()
     await push_blob(context, made.blobs[0])
@@ -155,7 +155,7 @@ async def test_a_layer_that_arrives_counts(context: Context) -> None:
 
 @pytest.fixture
 def small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure at most so much in one transaction."""
+    """Limit what one transaction may measure."""
     monkeypatch.setattr(total_sizes._Budget, "__init__", _small)
 
 
@@ -171,7 +171,7 @@ async def nest(context: Context, wide: int, deep: int) -> list[bytes]:
 
 @pytest.mark.usefixtures("small_budget")
 async def test_measuring_is_bounded(context: Context) -> None:
-    """An index over a large nest costs as much as one over a smaller nest, and its size is a lower bound."""
+    """Measuring an index over a large nest costs about as much as over a smaller one; its size is a lower bound."""
     small = await nest(context, 30, 4)
     async with work(context) as first:
         await push_index(context, *small, note="a")
@@ -184,7 +184,7 @@ async def test_measuring_is_bounded(context: Context) -> None:
 
 @pytest.mark.usefixtures("small_budget")
 async def test_an_arrival_is_bounded(context: Context) -> None:
-    """What many indexes over a large nest wait for costs little more than what one waits for."""
+    """If an image arrives that many indexes over a large nest wait for, it costs little more than if one waits."""
     await allow_sparse(context)
     deep = await nest(context, 60, 4)
     rare, common = index(note="rare"), index(note="common")
@@ -203,7 +203,7 @@ async def test_an_arrival_is_bounded(context: Context) -> None:
 
 
 async def test_any_number_of_manifests_waits_for_one_digest(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build without one of its images goes on. When that arrives, one transaction after another links a few."""
+    """Many indexes wait for the same missing image. When it arrives, each of several transactions links a few."""
     monkeypatch.setattr(db.sparse, "AT_ONCE", 30)
     await allow_sparse(context)
     missing = index(note="missing")
@@ -228,7 +228,7 @@ def links(found: list[str]) -> list[int]:
 
 
 async def test_a_push_goes_on_where_the_server_was_stopped(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Indexes that were not linked when the image arrived are linked when it is pushed again."""
+    """Indexes that were not linked when their image arrived are linked when it is pushed again."""
     monkeypatch.setattr(db.sparse, "AT_ONCE", 2)
     await allow_sparse(context)
     missing = index(note="missing")
@@ -244,7 +244,7 @@ async def test_a_push_goes_on_where_the_server_was_stopped(context: Context, mon
 
 
 async def test_a_restore_links_all_that_waits(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restored image is linked with the indexes that were pushed meanwhile, a few in each transaction."""
+    """A restored image is linked to the indexes that were pushed meanwhile, a few in each transaction."""
     monkeypatch.setattr(db.sparse, "AT_ONCE", 2)
     await allow_sparse(context)
     part = index(note="part")
@@ -284,7 +284,7 @@ async def test_a_layer_from_elsewhere_may_be_missing_everywhere(
 
 
 async def test_an_index_takes_no_more_statements_for_many_missing(context: Context) -> None:
-    """What an index lacks is looked up and recorded by a few statements, however much that is."""
+    """What an index lacks is found and recorded by a few statements, however much it is."""
     await allow_sparse(context)
     counts = []
     for number in (1, 200):
@@ -365,7 +365,7 @@ PARTS = 7
 async def test_a_large_restore_takes_several_transactions(
     context: Context, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """An index comes back with all of its images and their tags, a few in each transaction, others' writes between."""
+    """An index is restored with its images and their tags, a few in each transaction, with other writes between."""
     monkeypatch.setattr(db.restore, "PORTION", 3)
     await allow_sparse(context)
     leaves = [await push_index(context, note=number, tags=[f"t{number}"]) for number in range(PARTS)]
@@ -392,7 +392,7 @@ async def test_a_large_restore_takes_several_transactions(
 
 
 async def test_a_group_that_names_itself_is_restored(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A referrer that also holds its subject, taken by a policy, comes back with it once."""
+    """A referrer that also contains its subject, and was deleted by a policy, is restored with it, once."""
     monkeypatch.setattr(db.restore, "PORTION", 1)
     await allow_sparse(context)
     subject = await push_index(context, note="subject")
@@ -420,7 +420,7 @@ async def test_a_group_that_names_itself_is_restored(context: Context, monkeypat
 async def test_a_repository_is_purged_in_small_steps(
     context: Context, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No transaction of its purge deletes many rows: not of what manifests name, and not of the trash."""
+    """No transaction of its purge deletes many rows, neither of links nor of the trash."""
     monkeypatch.setattr(db.garbage, "AT_ONCE", 5)
     await allow_sparse(context)
     missing = [index(note=f"missing {number}") for number in range(20)]

@@ -40,14 +40,14 @@ def gone_when_asked(folder: Path, name: str, patched: pytest.MonkeyPatch) -> Ite
 
 @COMING_AND_GOING
 def test_what_ended_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """It was listed, and is gone: nothing is in the way."""
+    """If a listed file is gone, nothing is reported."""
     with gone_when_asked(tmp_path, name, monkeypatch):
         assert ownership.obstacle(tmp_path) is None
 
 
 @COMING_AND_GOING
 def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Also while something comes to its end."""
+    """A full disk is reported as such, even if a file disappears meanwhile."""
     full = StorageFull("The disk is full.")
     with (
         gone_when_asked(tmp_path, name, monkeypatch),
@@ -58,7 +58,7 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_folder_that_goes_while_it_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ``damaged`` or one of the journal may."""
+    """Folders such as ``damaged`` and those of the journal may be deleted meanwhile."""
     (tmp_path / "journal").mkdir()
     asked = os.access
 
@@ -73,7 +73,7 @@ def test_a_folder_that_goes_while_it_is_listed(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_is_there_and_may_not_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upload that is there is still named."""
+    """An upload that exists and cannot be read is still reported."""
     (tmp_path / "uploads").mkdir()
     place = tmp_path / "uploads" / "0123"
     place.touch(mode=0o000)

@@ -1,4 +1,4 @@
-"""What long work shows of itself on a terminal."""
+"""What a long operation shows on a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], list[str]]:
-    """What is drawn on a terminal of so many columns, one text for each time."""
+    """What is drawn on a terminal of so many columns, one text for each update."""
 
     def draw(columns: int, work: Callable[[], None]) -> list[str]:
         ours, theirs = pty.openpty()
@@ -41,7 +41,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]]
 
 
 def work() -> None:
-    """Something that takes half of its time still, and then is done."""
+    """A progress bar that advances by one byte, and ends."""
     bar = Bar("checking", 16_600_000)
     bar.add(1)
     bar.end()

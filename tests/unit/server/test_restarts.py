@@ -21,7 +21,7 @@ class Clock:
 
 
 def test_delays_grow_and_then_the_server_gives_up(tmp_path: Path) -> None:
-    """The first is replaced at once, each later one waits longer, and the eighth crash stops the server."""
+    """The first crash is replaced at once, each later one after a longer delay, and the eighth stops the server."""
     clock = Clock()
     restarts = Restarts(tmp_path, 1, clock)
     delays, ends = [], []
@@ -35,7 +35,7 @@ def test_delays_grow_and_then_the_server_gives_up(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_stays_begins_the_count_again(tmp_path: Path) -> None:
-    """One that served for a minute is replaced at once, and seven more may end."""
+    """If a worker crashes that ran for a minute, it is replaced at once, and counts as the first crash again."""
     clock = Clock()
     restarts = Restarts(tmp_path, 1, clock)
     for age in range(1, 8):
@@ -53,7 +53,7 @@ def test_a_worker_that_stays_begins_the_count_again(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_stays_keeps_the_server(tmp_path: Path) -> None:
-    """While another worker serves, the server goes on, however often one ends."""
+    """While another worker keeps running, the server does not exit, however often one crashes."""
     clock = Clock()
     restarts = Restarts(tmp_path, 2, clock)
     restarts.started(1)
@@ -64,7 +64,7 @@ def test_a_worker_that_stays_keeps_the_server(tmp_path: Path) -> None:
 
 
 def test_workers_that_were_asked_to_end_do_not_count(tmp_path: Path) -> None:
-    """As at a reload of the settings; a later process that has the id of one of them counts."""
+    """At a reload, workers end on purpose. A later process with the id of one of them counts again."""
     restarts = Restarts(tmp_path, 1, Clock())
     for age in range(1, 25):
         restarts.started(age)
@@ -77,7 +77,7 @@ def test_workers_that_were_asked_to_end_do_not_count(tmp_path: Path) -> None:
 
 
 def test_an_end_that_could_not_be_noted(tmp_path: Path) -> None:
-    """Where the shared folder takes no file any more, the worker ends all the same, and its end counts."""
+    """If the shared folder cannot be written, the worker still ends, and its crash counts."""
     restarts = Restarts(tmp_path / "gone", 1, Clock())
     restarts.started(1)
     restarts.exited_as_asked(1)

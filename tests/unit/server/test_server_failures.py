@@ -1,4 +1,4 @@
-"""polly-server on what it can't work with: one line on stderr, exit 1, and nothing changed."""
+"""polly-server with a folder, file or setting that it cannot use: one line on stderr, exit 1, and nothing changed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(
 
 
 def one_line(outcome: tuple[int, str], wanted: int = 1) -> str:
-    """The one line of a refusal."""
+    """Fail unless the output is one line without a traceback; returns that line."""
     code, err = outcome
     assert "Traceback" not in err
     assert (code, len(err.splitlines())) == (wanted, 1), err
@@ -68,7 +68,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.mark.parametrize("command", ["init", "run", "backup", "org list", "user add"])
 def test_a_database_that_is_none(tmp_path: Path, command: str) -> None:
-    """A polly.db of other bytes is named in one line, and stays as it is."""
+    """A polly.db that is not a database is named in one line, and does not change."""
     content = b"This is a letter to somebody, and no database. " * 100
     (tmp_path / "polly.db").write_bytes(content)
     assert str(tmp_path) in one_line(run(command, tmp_path))
@@ -88,7 +88,7 @@ def test_a_database_without_tables(tmp_path: Path, command: str) -> None:
 def test_a_folder_of_a_newer_version(tmp_path: Path, template: bytes, command: str) -> None:
     """No command writes into a data folder of a newer version, or copies it as if it knew it."""
     (tmp_path / "polly.db").write_bytes(template)
-    (tmp_path / "server.lock").touch()  # else it is a backup
+    (tmp_path / "server.lock").touch()  # otherwise it is a backup
     with contextlib.closing(sqlite.connect(tmp_path / "polly.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
@@ -119,7 +119,7 @@ def dump(folder: Path) -> list[object]:
 def test_passwords_that_are_none(tmp_path: Path, template: bytes, command: str, password: bytes, code: int) -> None:
     """A password that is not text, too short or empty is refused in one line, and nothing is changed."""
     (tmp_path / "polly.db").write_bytes(template)
-    (tmp_path / "server.lock").touch()  # else it is a backup
+    (tmp_path / "server.lock").touch()  # otherwise it is a backup
     before = dump(tmp_path)
     assert "password" in one_line(run(command, tmp_path, password), code).lower()
     assert dump(tmp_path) == before
@@ -127,13 +127,13 @@ def test_passwords_that_are_none(tmp_path: Path, template: bytes, command: str, 
 
 @pytest.mark.parametrize("command", ["backup", "org list", "user remove"])
 def test_a_folder_without_a_registry(tmp_path: Path, command: str) -> None:
-    """The line has the command that makes one, and nothing is made."""
+    """The error has the command that creates a registry, and nothing is created."""
     assert "polly-server init" in one_line(run(command, tmp_path / "absent"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
-    """A file where the data folder, or one above it, should be."""
+    """A file is where the data folder, or a folder above it, should be."""
     (tmp_path / "file").write_text("in the way")
     for data in (tmp_path / "file", tmp_path / "file" / "below"):
         assert str(data) in one_line(run("init", data))
@@ -151,9 +151,9 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_are_none(tmp_path: Path, template: bytes, environment: dict[str, str], said: str) -> None:
-    """A setting that can't be used: run names it and where it came from, and ends."""
+    """If a setting cannot be used, run names it and its source, and exits."""
     (tmp_path / "polly.db").write_bytes(template)
-    (tmp_path / "server.lock").touch()  # else it is a backup
+    (tmp_path / "server.lock").touch()  # otherwise it is a backup
     code = 1 if "POLLY_METRICS_LISTEN" in environment else 2
     assert said in one_line(run("run", tmp_path, environment=environment), code)
 

@@ -25,14 +25,14 @@ PROXIES = tuple(map(addresses.network, ("10.0.0.0/8", "fd00::/8", "192.0.2.7")))
     ],
 )
 def test_one_address_has_one_spelling(text: str, written: str) -> None:
-    """IPv4 that came by an IPv6 socket is IPv4; zones and capitals make no other address."""
+    """IPv4 from an IPv6 socket is IPv4; zones and upper case make no other address."""
     assert str(addresses.parse(text)) == written
     assert addresses.client(text, (), ()) == written
 
 
 @given(st.ip_addresses(v=4))
 def test_ipv4_on_an_ipv6_socket_counts_as_itself(address: IPv4Address) -> None:
-    """Two IPv4 clients never share a block, whichever socket they came by; it is never an IPv6 one."""
+    """Two IPv4 clients never share a network, whichever socket they came by, and never count as IPv6."""
     assert addresses.block(f"::ffff:{address}") == addresses.block(str(address)) == str(address)
     assert addresses.client(f"::ffff:{address}", (), ()) == str(address)
 
@@ -86,13 +86,13 @@ def test_other_machines(text: str) -> None:
     ],
 )
 def test_who_the_client_is(peer: str | None, forwarded: list[str], client: str) -> None:
-    """From the right, the first that no trusted proxy is; what is not an address ends the search at the one before."""
+    """The first from the right that is not a trusted proxy; what is not an address ends the search before it."""
     assert addresses.client(peer, forwarded, PROXIES) == client
 
 
 @given(st.text(max_size=80), st.lists(st.text('0123456789abcdef.:[]", %x', max_size=60), max_size=4))
 def test_any_header(peer: str, forwarded: list[str]) -> None:
-    """Whatever stands there, the client has one line of text, and nothing fails."""
+    """Whatever the header contains, the client's address is one printable line, and nothing fails."""
     assert addresses.client("10.0.0.1", forwarded, PROXIES).isprintable()
     addresses.client(peer, forwarded, PROXIES)
     addresses.block(peer)
@@ -124,6 +124,6 @@ def test_networks(text: str, network: str) -> None:
     ],
 )
 def test_networks_that_are_none(text: str, why: str) -> None:
-    """The error names what was written, or the network that was meant."""
+    """The error repeats the text, or names the network that was probably meant."""
     with pytest.raises(ValueError, match=why):
         addresses.network(text)

@@ -1,4 +1,4 @@
-"""The log's way to a pipe that nobody may be reading."""
+"""How the log is written to a pipe that perhaps nobody reads."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def on_a_thread(work: Callable[[], object]) -> threading.Thread:
-    """Begin it on a thread that ends with the tests, whatever it waits for."""
+    """Start the writer on a daemon thread, which does not keep the tests from ending."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
 
 
 def does_not_wait(work: Callable[[], object]) -> None:
-    """Do it; fails where it waits for the pipe."""
+    """Call the function; fails if it waits for the pipe."""
     thread = on_a_thread(work)
     thread.join(SECONDS)
     assert not thread.is_alive(), "it waits for somebody to read the pipe"
 
 
 def write(log: LogWriter, lines: int) -> None:
-    """Write that many."""
+    """Write that many lines."""
     for _ in range(lines):
         log.write(LINE)
 
 
 def read(reader: int, size: int) -> bytes:
-    """What comes through the pipe; fails where nothing does."""
+    """What comes through the pipe; fails if nothing does."""
     assert select.select([reader], [], [], SECONDS)[0], "nothing comes through the pipe"
     return os.read(reader, size)
 
 
 def read_until(reader: int, last: bytes) -> list[bytes]:
-    """Whole lines up to one that holds this."""
+    """Read whole lines until one contains this text."""
     found = b""
     while last not in found or not found.endswith(b"\n"):
         found += read(reader, 1 << 16)
@@ -65,7 +65,7 @@ def read_until(reader: int, last: bytes) -> list[bytes]:
 
 
 def test_nobody_reads(pipe: tuple[int, int]) -> None:
-    """Nothing waits for the pipe; lines without room are dropped and counted, and the log says so later."""
+    """Nothing waits for the pipe; lines that do not fit are dropped and counted, and the log says so later."""
     log = LogWriter(pipe[1], ROOM)
     log.start()
     does_not_wait(lambda: write(log, 1000))
@@ -90,7 +90,7 @@ def test_nobody_reads(pipe: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("blocking", [True, False])
 def test_the_end_waits_for_the_rest(pipe: tuple[int, int], *, blocking: bool) -> None:
-    """What waits when the process ends is written, where somebody reads it, also to a pipe that does not block."""
+    """At the end of the process, lines that wait are written if somebody reads the pipe, even a nonblocking one."""
     os.set_blocking(pipe[1], blocking)
     log = LogWriter(pipe[1])
     log.start()
@@ -104,7 +104,7 @@ def test_the_end_waits_for_the_rest(pipe: tuple[int, int], *, blocking: bool) ->
 
 
 def test_without_a_thread(pipe: tuple[int, int]) -> None:
-    """The process that forks the workers does not wait either: it drops lines and says so later."""
+    """The supervisor has no such thread and does not wait either: it drops lines and says so later."""
     log = LogWriter(pipe[1])
     does_not_wait(lambda: write(log, 200))
     assert 0 < log.dropped < 200
@@ -130,7 +130,7 @@ def test_nobody_is_there(pipe: tuple[int, int]) -> None:
 
 
 def test_two_processes_on_one_pipe(pipe: tuple[int, int]) -> None:
-    """A line of the other one stands between two lines, never within one, also while the pipe is full."""
+    """A line of one process is never inside a line of the other, even while the pipe is full."""
     log, other = LogWriter(pipe[1], ROOM), LogWriter(pipe[1])
     log.start()
     found = b""
@@ -139,7 +139,7 @@ def test_two_processes_on_one_pipe(pipe: tuple[int, int]) -> None:
         while not log.drain(0.01):
             found += read(pipe[0], 4096)
             writing = on_a_thread(lambda: other.write(b'{"other":1}\n'))
-            while writing.is_alive():  # the first one may have taken the room that it saw
+            while writing.is_alive():  # the first one may have filled the room that it saw
                 if select.select([pipe[0]], [], [], 0.01)[0]:
                     found += os.read(pipe[0], 4096)
     log.write(b"last\n")
@@ -148,5 +148,5 @@ def test_two_processes_on_one_pipe(pipe: tuple[int, int]) -> None:
 
 
 def dropped_of(lines: bytes) -> set[bytes]:
-    """The lines that tell of dropped ones."""
+    """The lines that say how many were dropped."""
     return {line for line in lines.splitlines(keepends=True) if b"dropped" in line and json.loads(line)}

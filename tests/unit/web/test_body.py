@@ -1,4 +1,4 @@
-"""Bodies as they arrive: a client decides how small its chunks and packets are, and not what each of them costs."""
+"""Request bodies as they arrive: small chunks and packets must not cost much."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polly_dockers.web.body import CONTINUE, MIN_PIECE, READ_BUFFER, Body
 
 
 class Sender:
-    """A client that sends a body, and what has been taken of it."""
+    """A client that sends a body, and what the handler has received."""
 
     def __init__(self, *, expected: bool = False) -> None:
         self.transport: asyncio.Transport | None = None
@@ -73,7 +73,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("together", [1, 1000])
 @pytest.mark.parametrize("size", [1, 100, MIN_PIECE + 1])
 async def test_small_chunks_are_joined(size: int, together: int) -> None:
-    """13: whatever chunks and packets a body comes in, each of its pieces but the last has at least MIN_PIECE bytes."""
+    """13: however a body is split into chunks and packets, each piece except the last has at least MIN_PIECE bytes."""
     sender = Sender()
     chunk = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
     count = 3000 if size < MIN_PIECE else 10
@@ -85,7 +85,7 @@ async def test_small_chunks_are_joined(size: int, together: int) -> None:
 
 
 async def test_what_came_before_a_body_was_cut_short() -> None:
-    """13: it is given all the same, for an upload that goes on later."""
+    """13: the handler still receives it, so that an upload can continue later."""
     sender = Sender()
     await sender.send(b"abc")
     await sender.send(b"de")
@@ -108,7 +108,7 @@ async def test_what_waits_is_bounded() -> None:
 
 
 async def test_a_body_that_nobody_wants_takes_no_memory() -> None:
-    """What has arrived and what will is dropped, and the connection goes on reading."""
+    """What arrived is dropped, and so is what follows; the connection continues to read."""
     sender = Sender()
     sender.body.feed(bytes(READ_BUFFER + 1))
     sender.body.drop()
@@ -119,7 +119,7 @@ async def test_a_body_that_nobody_wants_takes_no_memory() -> None:
 
 
 async def test_continue_is_sent_once_and_only_if_needed() -> None:
-    """A client that waits for it gets it when the handler reads, unless its body comes already."""
+    """A client that waits for 100 Continue gets it when the handler reads, unless the body comes already."""
     sender = Sender(expected=True)
     assert sender.body.withheld
     await sender.send()
@@ -134,7 +134,7 @@ async def test_continue_is_sent_once_and_only_if_needed() -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_body_that_drips() -> None:
-    """26: too few bytes in the time are a RequestTimeout, and what came is given."""
+    """26: if too few bytes arrive in the time, RequestTimeout is raised after what did arrive."""
     sender = Sender()
     await sender.send(b"a")
     assert sender.task is not None
@@ -145,7 +145,7 @@ async def test_a_body_that_drips() -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_time_in_which_the_server_does_not_read_does_not_count() -> None:
-    """26: a client is not slow while the handler works on what it has sent."""
+    """26: a client does not count as slow while the handler works on what it sent."""
     sender = Sender()
     pieces = aiter(sender.body)
     waiting = asyncio.ensure_future(anext(pieces))

@@ -1,4 +1,4 @@
-"""Where requests end on a connection: each is answered once, in order, whatever pieces its bytes arrive in."""
+"""Where each request on a connection ends: each gets one response, in order, however its bytes are split."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Echo:
         self._room = Room(1 << 20)
 
     def request(self, made: Connection, head: Head, body: Body | None) -> Request:
-        """A request of no registry."""
+        """A request as the app sees it."""
         return Request(made, head, body, cast("Context", None), self._room, "1")
 
     def record_refused(self, _address: str, status: int) -> None:
@@ -71,10 +71,10 @@ class Wire(asyncio.Transport):
         self.written += bytes(data)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing is ever left unsent."""
+        """Do nothing: all bytes are sent at once."""
 
     def get_write_buffer_size(self) -> int:
-        """Something, while writing is paused."""
+        """Return one byte: this is called only while writing is paused."""
         return 1
 
     def can_write_eof(self) -> bool:
@@ -82,7 +82,7 @@ class Wire(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """Nothing more is written."""
+        """Record that nothing more is written."""
         self.ended = True
 
     def is_closing(self) -> bool:
@@ -96,11 +96,11 @@ class Wire(asyncio.Transport):
     abort = close
 
     def pause_reading(self) -> None:
-        """Nothing is to be received until further notice."""
+        """Record that reading is paused."""
         self.reading = False
 
     def resume_reading(self) -> None:
-        """Go on."""
+        """Record that reading continues."""
         self.reading = True
 
 
@@ -114,7 +114,7 @@ class Client:
         self.connection.connection_made(self.wire)
 
     async def send(self, *pieces: bytes) -> bytes:
-        """Send pieces, as fast as the server takes them; returns all that it has written."""
+        """Send pieces as fast as the server reads them; returns all that the server has written."""
         for piece in pieces:
             while not self.wire.reading and not self.wire.closed:  # noqa: ASYNC110 - one turn of the loop at a time
                 await asyncio.sleep(0)
@@ -177,9 +177,9 @@ STREAM = st.lists(
 
 @given(requests=STREAM, cuts=st.sets(st.integers(0, 2000)), blank=st.booleans())
 async def test_each_request_is_answered_once(requests: list[bytes], cuts: set[int], blank: bool) -> None:  # noqa: FBT001 - drawn
-    """Any requests, one after another, cut anywhere: the answers are those to each of them, in their order.
+    """However any requests are cut into pieces, each gets its response, in order.
 
-    What follows a chunked body in the same piece may be left unanswered, and then the connection closes.
+    What follows a chunked body in the same piece may get no response; then the connection closes.
     """
     client = Client()
     stream = (b"\r\n" if blank else b"") + b"".join(requests)
@@ -196,7 +196,7 @@ async def test_each_request_is_answered_once(requests: list[bytes], cuts: set[in
 
 
 async def test_a_request_inside_of_a_body() -> None:
-    """A body that is itself a request, in a piece of its own, is a body and nothing else."""
+    """A body that looks like a request, in a piece of its own, is not handled as one."""
     client = Client()
     whole = put(GET)
     await client.send(whole[: -len(GET)], GET, GET)
@@ -228,7 +228,7 @@ async def test_a_request_inside_of_a_body() -> None:
     ],
 )
 async def test_what_readers_could_understand_differently(request_: bytes) -> None:
-    """It gets one error, no app sees it, and nothing that follows is answered (request smuggling)."""
+    """It gets one error; the app sees nothing, and nothing that follows is handled (request smuggling)."""
     for pieces in ([request_ + GET], [request_, GET], [request_[:9], request_[9:], GET]):
         client = Client()
         written = await client.send(*pieces)
@@ -242,7 +242,7 @@ async def test_what_readers_could_understand_differently(request_: bytes) -> Non
 
 
 async def test_an_upgrade_is_ignored() -> None:
-    """The request is answered as HTTP/1.1, with its body, and so is the next one (RFC 9110, section 7.8)."""
+    """The request is handled as HTTP/1.1, with its body, and so is the next one (RFC 9110, section 7.8)."""
     client = Client()
     for whole in (put(GET, b"Connection: Upgrade", b"Upgrade: h2c"), put(b"", b"Connection: Upgrade", b"Upgrade: h2c")):
         await client.send(whole, GET)
@@ -251,7 +251,7 @@ async def test_an_upgrade_is_ignored() -> None:
 
 
 async def test_the_rest_of_a_refused_body_is_dropped() -> None:
-    """The response comes at once; the next request is answered when the body is over."""
+    """The response comes at once; the next request is handled after the end of the body."""
     client = Client()
     client.app.reads = False
     whole = put(b"x" * 100_000)
@@ -287,7 +287,7 @@ async def test_http_1_0(more: bytes, kept: bool) -> None:  # noqa: FBT001 - a pa
 
 
 async def test_a_client_that_sends_no_more_gets_its_response() -> None:
-    """Half of the connection is closed: what was asked is answered, and then the connection closes."""
+    """If the client closes its half of the connection, its requests get responses, and then the connection closes."""
     client = Client()
     client.connection.data_received(GET)
     assert client.connection.eof_received()
@@ -298,7 +298,7 @@ async def test_a_client_that_sends_no_more_gets_its_response() -> None:
 
 
 async def test_pieces_without_content_are_bounded() -> None:
-    """Extensions of a chunk and trailers without end are not read for ever."""
+    """Endless chunk extensions and trailers are refused."""
     head = b"PATCH /c HTTP/1.1\r\nHost: polly\r\nTransfer-Encoding: chunked\r\n\r\n"
     for endless in (b"1;", b"0\r\nTrailer: "):
         client = Client()
@@ -309,7 +309,7 @@ async def test_pieces_without_content_are_bounded() -> None:
 
 
 async def test_requests_that_wait_are_bounded() -> None:
-    """While a request is answered, the connection reads no more than one piece of what follows."""
+    """While a request is handled, the connection reads at most one piece of what follows."""
     client = Client()
     go = asyncio.Event()
 
@@ -330,7 +330,7 @@ async def test_requests_that_wait_are_bounded() -> None:
 
 
 async def test_a_body_that_is_cut_short() -> None:
-    """The app is told, whether the client left or sends what is not a body."""
+    """The app gets an error, whether the client left or the rest is not a body."""
     for end in (b"", b"Z"):
         client = Client()
         failures: list[BaseException] = []
@@ -369,7 +369,7 @@ async def test_responses_that_are_not_read_are_bounded() -> None:
 
 
 async def test_a_connection_that_is_closed_takes_no_memory() -> None:
-    """It is freed at once, not when the interpreter looks for cycles: a head may be large."""
+    """It is freed at once and not by the garbage collector, because a head may be large."""
     gc.collect()
     gc.disable()
     try:
@@ -390,7 +390,7 @@ async def test_a_connection_that_is_closed_takes_no_memory() -> None:
 
 @pytest.mark.parametrize("draining", [False, True])
 async def test_nothing_is_done_after_a_response_that_closes(draining: bool) -> None:  # noqa: FBT001 - a parameter
-    """What follows the rest of a refused body that nobody asked for, or comes while the server stops."""
+    """The rest of a refused body, and requests that come while the server stops, are not handled."""
     client = Client()
     client.app.reads = False
     client.app.draining = draining
@@ -403,7 +403,7 @@ async def test_nothing_is_done_after_a_response_that_closes(draining: bool) -> N
 
 @pytest.mark.parametrize("line", [b"GET /a HTTP/1.1", b"CONNECT a:1 HTTP/1.1"])
 async def test_an_upgrade_after_a_body_changes_nothing(line: bytes) -> None:
-    """The body of the request before it is over, whatever comes then."""
+    """The body of the request before it is over, so what follows belongs to no request."""
     client = Client()
     upgrade = line + b"\r\nHost: polly\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
     await client.send(patch(b"abc") + upgrade, b"3\r\nEVI\r\n0\r\n\r\n")
@@ -415,7 +415,7 @@ async def test_an_upgrade_after_a_body_changes_nothing(line: bytes) -> None:
 @pytest.mark.parametrize("coding", [b"\xff", b"x", b"gzip, chunked"])
 @pytest.mark.parametrize("line", [b"GET /a HTTP/1.1", b"CONNECT a:1 HTTP/1.1"])
 async def test_an_upgrade_with_a_wrong_body(line: bytes, coding: bytes) -> None:
-    """It is refused like any other."""
+    """It is refused, as it would be without the upgrade."""
     client = Client()
     fields = b"Host: polly\r\nConnection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: " + coding
     written = await client.send(line + b"\r\n" + fields + b"\r\n\r\n" + GET)
@@ -425,7 +425,7 @@ async def test_an_upgrade_with_a_wrong_body(line: bytes, coding: bytes) -> None:
 
 
 async def test_one_response_for_a_request_whose_body_breaks_later() -> None:
-    """A refused body that turns out to be malformed is dropped like any other rest."""
+    """If the rest of a refused body turns out to be malformed, it is dropped without a second response."""
     client = Client()
     client.app.reads = False
     await client.send(patch(b"x" * 100)[:100])
@@ -436,7 +436,7 @@ async def test_one_response_for_a_request_whose_body_breaks_later() -> None:
 
 
 async def test_too_many_headers() -> None:
-    """Each takes many times its bytes in memory."""
+    """They are refused, because each takes many times its bytes in memory."""
     client = Client()
     written = await client.send(b"GET /a HTTP/1.1\r\nHost: polly\r\n" + b"a: b\r\n" * (FIELDS + 1))
     assert written.startswith(b"HTTP/1.1 431 ")
@@ -444,7 +444,7 @@ async def test_too_many_headers() -> None:
 
 
 async def test_a_server_that_stops_closes_what_is_over() -> None:
-    """A connection whose request ends while the server stops closes then, and one that begins then is closed."""
+    """While the server stops, a connection closes after its request, and a new connection closes at once."""
     client = Client()
     client.connection.data_received(GET)
     client.app.draining = True
@@ -459,7 +459,7 @@ async def test_a_server_that_stops_closes_what_is_over() -> None:
 
 
 async def test_a_refused_client_that_leaves() -> None:
-    """Its connection is not kept for the rest that never comes."""
+    """The connection does not wait for the rest of the body."""
     client = Client()
     client.app.reads = False
     await client.send(put(b"x" * 1000)[:500])

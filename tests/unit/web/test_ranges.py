@@ -1,4 +1,4 @@
-"""Parts of a blob by the Range header, against the slices that they mean."""
+"""Parts of a blob by the Range header, compared with slices of its bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NINES = "9" * 30
 
 
 def texts(size: int) -> st.SearchStrategy[tuple[str, range]]:
-    """A range as it is written, and the bytes that it means; numbers may have zeros before them, or be huge."""
+    """Draw a range as text and the bytes that it means; numbers may have leading zeros, or be very large."""
     numbers = st.integers(0, size + 10)
 
     def one(first: int, last: int, kind: int) -> tuple[str, range]:
@@ -33,7 +33,7 @@ def texts(size: int) -> st.SearchStrategy[tuple[str, range]]:
 
 @given(st.data(), st.integers(0, 50))
 def test_ranges(data: st.DataObject, size: int) -> None:
-    """22, 23: each range that lies inside is a part, in the order asked for; the whole where two overlap; else 416."""
+    """22, 23: each range inside the blob is a part, in the order given; overlapping ranges give the whole; else 416."""
     wanted = data.draw(st.lists(texts(size), min_size=1, max_size=5))
     comma = data.draw(st.sampled_from([",", ", ", " ,\t", ",,"]))
     header = "bytes=" + comma.join(text for text, _ in wanted)
@@ -63,12 +63,12 @@ def test_any_range(header: str) -> None:
 
 @pytest.mark.parametrize("header", [None, "", "lines=0-1", "Bytes=0-1"])
 def test_no_range(header: str | None) -> None:
-    """No header and another unit are the whole."""
+    """Without a header, or with another unit, the result is the whole blob."""
     assert ranges.parse(header, 10) is None
 
 
 def test_how_many_ranges() -> None:
-    """23: 1,024 that do not overlap are as many parts; one more, wherever it lies, and it is the whole."""
+    """23: 1,024 ranges that do not overlap give as many parts; one more range gives the whole blob."""
     most = [(2 * at, 1) for at in range(1024)]
     header = "bytes=" + ",".join(f"{first}-{first}" for first, _ in most)
     assert ranges.parse(header, 5000) == most
@@ -87,13 +87,13 @@ def test_how_many_ranges() -> None:
     ],
 )
 def test_some_ranges(header: str, found: list[tuple[int, int]] | None) -> None:
-    """23: in the order asked for; those that touch are parts, those that overlap are the whole."""
+    """23: parts come in the order given; adjacent ranges are separate parts, overlapping ones give the whole blob."""
     assert ranges.parse(header, 10) == found
 
 
 @pytest.mark.parametrize("zeros", [0, 1, 5000])
 def test_numbers_of_any_length(zeros: int) -> None:
-    """22: up to 18 digits count, zeros before them do not, and a longer number is more than any blob has."""
+    """22: up to 18 digits count, leading zeros do not, and a longer number is beyond the end of any blob."""
     size, before = 10**15, "0" * zeros
     assert ranges.parse(f"bytes={before}{10**15 - 3}-{before}{10**15 - 2}", size) == [(10**15 - 3, 2)]
     for nines in (18, 19, 5000):
@@ -112,7 +112,7 @@ def test_malformed(header: str) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(1, 10)), min_size=2, max_size=5))
 def test_the_length_of_parts(wanted: list[tuple[int, int]]) -> None:
-    """23: the length that is announced is that of the parts with all that stands around them."""
+    """23: the announced length is that of the parts with their boundaries and headers."""
     data = bytes(range(100))
     made = ranges.multipart(wanted, 100)
     body = b"".join(part.head + data[part.offset : part.offset + part.count] for part in made.parts) + made.end

@@ -1,4 +1,4 @@
-"""Memory that is held for clients: bounded whatever they do, and those who move are not ended for those who do not."""
+"""Memory for clients: bounded whatever they do, and clients that do not read make room for those that do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LIMIT = 100
 
 @pytest.fixture(autouse=True)
 def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here every byte is counted."""
+    """Count every byte, even of small requests."""
     monkeypatch.setattr("polly_dockers.web.memory.SMALL", 0)
 
 
 class Clients:
-    """Clients of one room, and a clock that stands still until it is moved."""
+    """Clients that share a limited memory, and a clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -27,7 +27,7 @@ class Clients:
         self.gone: list[str] = []
 
     def ask(self, address: str, size: int) -> Held:
-        """A client takes room for an answer of so many bytes."""
+        """Reserve memory for a response of so many bytes to a client."""
         held = self.room.hold(address, lambda: self._end(address))
         try:
             held.add(bytes(size))
@@ -52,11 +52,11 @@ def test_the_stalled_make_room() -> None:
     with pytest.raises(ClientGone):
         still.part(0, 1)
     last = moving.part(30, 20)
-    assert (type(last), last) == (bytes, bytes(10))  # no view, which would keep all of it
+    assert (type(last), last) == (bytes, bytes(10))  # no memoryview, which would keep all of it
 
 
 def test_whoever_holds_most_makes_room_for_others() -> None:
-    """42: an address that holds most loses the answer that moved least, and gets none itself meanwhile."""
+    """42: the address with the most memory loses the response that moved least, and gets no more meanwhile."""
     clients = Clients()
     few = clients.ask("few", 10)
     clients.now += STALLED / 4
@@ -76,7 +76,7 @@ def test_whoever_holds_most_makes_room_for_others() -> None:
 
 
 def test_a_client_of_many_addresses_is_one() -> None:
-    """42: who changes its address within its IPv6 network holds what all of them hold."""
+    """42: a client that changes its address within its IPv6 network counts as one."""
     clients = Clients()
     for number in range(7):
         clients.ask(f"2001:db8::{number + 1:x}", 10)
@@ -88,7 +88,7 @@ def test_a_client_of_many_addresses_is_one() -> None:
 
 
 def test_what_the_server_works_on_stays() -> None:
-    """42: a body that is all there is the server's own to finish, however long that takes."""
+    """42: a complete body stays until the server has finished with it, however long that takes."""
     clients = Clients()
     body = clients.ask("a", 60)
     assert body.whole() == bytes(60)
@@ -101,7 +101,7 @@ def test_what_the_server_works_on_stays() -> None:
 
 
 def test_one_address_leaves_room_for_others() -> None:
-    """42: however many bodies of one address the server works on, a quarter of the room is for others."""
+    """42: however many bodies of one address the server works on, a quarter of the memory is left for others."""
     clients = Clients()
     for number in range(3):
         clients.ask(f"2001:db8::{number + 1:x}", 25).whole()
@@ -113,7 +113,7 @@ def test_one_address_leaves_room_for_others() -> None:
 
 
 def test_the_stalled_of_one_address_make_room_for_it() -> None:
-    """42: an address that holds its share loses what it did not take before it is asked to come again."""
+    """42: if an address has used its share, its stalled responses make room before it is refused."""
     clients = Clients()
     clients.ask("a", 25)
     clients.now += 2 * STALLED
@@ -123,7 +123,7 @@ def test_the_stalled_of_one_address_make_room_for_it() -> None:
 
 
 def test_a_body_that_grows() -> None:
-    """42: each piece of a body is counted as it comes, and all of it is given back at once."""
+    """42: each piece of a body is counted when it arrives, and all of them are released together."""
     clients = Clients()
     held = clients.room.hold("a", lambda: None)
     for _ in range(10):
@@ -138,7 +138,7 @@ def test_a_body_that_grows() -> None:
 
 
 def test_what_is_small_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """42: where the room is full, small requests are served as before."""
+    """42: while the memory is full, small requests are handled as before."""
     monkeypatch.setattr("polly_dockers.web.memory.SMALL", 20)
     clients = Clients()
     clients.ask("a", LIMIT)
@@ -150,7 +150,7 @@ def test_what_is_small_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_largest_answer_has_room() -> None:
-    """42: the limit is as large as the largest answer, whatever a manifest may have."""
+    """42: the limit is at least the size of the largest response, whatever a manifest contains."""
     assert limit_for(8 << 20) == ROOM
     assert limit_for(64 << 20) > 4 * (64 << 20)
 

@@ -1,4 +1,4 @@
-"""Sending parts of a blob: who does not read costs nothing, and many small parts cost few reads."""
+"""Sending parts of a blob: a client that does not read costs nothing, and many small parts need few reads."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Behind:
         self.asked = 0
 
     def get_write_buffer_size(self) -> int:
-        """What is left; how often that was asked is counted."""
+        """The number of bytes left; counts how often it was called."""
         self.asked += 1
         return self.left
 
     def is_closing(self) -> bool:
-        """No."""
+        """Return False."""
         return False
 
     def get_extra_info(self, _name: str) -> socket.socket:
-        """Its socket."""
+        """Return the socket."""
         return self.out
 
     async def warm(self, _offset: int, _count: int) -> None:
-        """There is nothing to read."""
+        """Do nothing, because the blob is in memory."""
 
 
 async def test_who_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is done for a connection until it takes bytes again; then the blob follows what was written before it."""
+    """Nothing is done for a connection until it accepts bytes again; then the blob follows what was written before."""
     path, at_once = tmp_path / "blob", asyncio.sleep
     path.write_bytes(b"blob" * 1000)
     ours, theirs = socket.socketpair()
@@ -74,7 +74,7 @@ async def test_who_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @given(st.lists(st.tuples(st.integers(0, 5 * blob_response.SMALL), st.integers(1, 2 * blob_response.SMALL))))
 def test_groups(wanted: list[tuple[int, int]]) -> None:
-    """All parts in their order; those of a group follow each other within what is read at once."""
+    """All parts keep their order; those of a group follow each other within one read."""
     parts = [Part(offset, count) for offset, count in wanted]
     groups = list(blob_response.together(parts))
     assert [part for group in groups for part in group] == parts
@@ -91,7 +91,7 @@ def test_neighbours_are_read_together() -> None:
 
 
 async def test_others_have_their_turn() -> None:
-    """Between the reads of an answer of 1,000 parts that lie far apart."""
+    """Other requests run between the reads of a response of 1,000 parts that are far apart."""
     turns = 0
 
     async def other() -> None:
