@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,7 @@ START: Final = 1_700_000_000_000_000
 def fill(database: Path, scale: Scale) -> None:
     """Many commits in one repository, and many repositories in the organisation that is there."""
     began = time.perf_counter()
-    with sqlite.connect(database) as connection:
+    with contextlib.closing(sqlite.connect(database)) as connection, connection:
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute(
             "INSERT INTO repositories (organisation_id, name, description, access, created_by, created_at, active_at, "
@@ -67,7 +68,6 @@ def fill(database: Path, scale: Scale) -> None:
             "tags, commits, size) VALUES (1, ?, 'filled', 'private', 1, ?, ?, 5, 50, 5000000)",
             _repositories(scale.repositories),
         )
-    connection.close()
     print(f"  {scale.commits:,} commits and {scale.repositories:,} repositories, {time.perf_counter() - began:.0f} s")
 
 

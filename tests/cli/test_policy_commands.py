@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sqlite3
@@ -20,12 +21,11 @@ def digests(server: Server, ann: User) -> list[str]:
     """A repository with two images under v1, both a year old; their digests."""
     ann.ok("dockers", "create", "--name", "one", "--description", "x")
     found = [push(server, ann, "one", "v1", f"image {number}".encode()) for number in range(2)]
-    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
         year = 365 * 86_400 * 1_000_000
         connection.execute("UPDATE manifests SET pushed_at = pushed_at - ?", (year,))
         connection.execute("UPDATE commits SET pushed_at = pushed_at - ?", (year,))
         connection.execute("DELETE FROM manifest_pulls")
-    connection.close()
     return found
 
 

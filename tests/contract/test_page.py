@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, insert, select
+from sqlalchemy import Column, Integer, MetaData, NullPool, String, Table, create_engine, insert, select
 
 from polly_dockers import db
 
@@ -14,7 +14,7 @@ TABLE = Table("texts", MetaData(), Column("id", Integer, primary_key=True), Colu
 @given(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 6), st.integers(1, 40))
 def test_pages_hold_every_row_once(sizes: list[int], limit: int, room: int) -> None:
     """42: in order, each page within both bounds or of one row, and the last says that none follows."""
-    with create_engine("sqlite+pysqlite://").connect() as connection:
+    with create_engine("sqlite+pysqlite://", poolclass=NullPool).connect() as connection:
         TABLE.create(connection)
         for size in sizes:
             connection.execute(insert(TABLE).values(text="x" * size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -32,9 +33,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def leases_end(server: Server) -> None:
     """Let all leases end, by a change of the rows: the collector is a process of its own, with its own clock."""
-    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
         connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
-    connection.close()
 
 
 class Collector:

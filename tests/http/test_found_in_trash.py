@@ -240,9 +240,8 @@ def test_what_is_being_purged_is_gone(server: Server, ann: Person) -> None:
     repo.push(made, "v1")
     move_to_trash(ann, repo, f"&commit={made.digest}")
     assert "in the trash" in refused(repo, "v1")[1]
-    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
         connection.execute("UPDATE trash SET purging_at = deleted_at WHERE name = ?", (made.digest,))
-    connection.close()
     for reference in ("v1", made.digest):
         assert "in the trash" not in refused(repo, reference)[1]
     for what in ({"tag": "v1"}, {"commit": made.digest[7:20]}):

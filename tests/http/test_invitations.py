@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ def bob(ann: Person) -> Person:
 
 def users(server: Server) -> set[str]:
     """The emails of all accounts."""
-    with sqlite.connect(f"file:{server.data / 'polly.db'}?mode=ro", uri=True) as connection:
+    with contextlib.closing(sqlite.connect(f"file:{server.data / 'polly.db'}?mode=ro", uri=True)) as connection:
         return {email for (email,) in connection.execute("SELECT email FROM users")}
 
 

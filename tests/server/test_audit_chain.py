@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -42,10 +43,8 @@ def head(server: Server) -> str:
 
 def change(server: Server, statement: str) -> None:
     """Change the database as somebody who can write to it could."""
-    connection = sqlite.connect(server.data / "polly.db")
-    with connection:
+    with contextlib.closing(sqlite.connect(server.data / "polly.db")) as connection, connection:
         assert connection.execute(statement).rowcount >= 1
-    connection.close()
 
 
 def cells(table: str) -> list[list[str]]:

@@ -45,11 +45,10 @@ def time_passes(server: Server) -> None:
 
     This is for tests in which a command or the server itself decides afterwards: their processes have their own clock.
     """
-    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
         connection.execute("UPDATE repository_blobs SET leased_until = 1 WHERE leased_until > 0")
         connection.execute("UPDATE tombstones SET not_before = 0")
         connection.execute("UPDATE trash SET deleted_at = 1")
-    connection.close()
 
 
 def collect_over_days(server: Server, runs: int, trash_days: int = 30) -> None:
@@ -169,9 +168,8 @@ def test_the_trash_is_kept_as_the_server_says(tmp_path: Path) -> None:
         repo.push(image(), "v1")
         name = repo.name.partition("/")[2]
         assert ann.api.send("DELETE", f"{ann.base}/repository?name={name}&tag=v1").status == 200
-        with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+        with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
             connection.execute("UPDATE trash SET deleted_at = deleted_at - ?", (40 * 86_400 * 1_000_000,))
-        connection.close()
         collect(server)
         assert ann.api.json("POST", f"{ann.base}/trash", {"repository": name, "tag": "v1"}).status == 200
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import sqlite3
 import urllib.parse
@@ -39,12 +40,11 @@ def days_pass(server: Server, days: int) -> None:
     This is for tests in which a command or the server itself decides afterwards: their processes have their own clock.
     Where only the collector decides, ``collect_after`` collects by a clock that is ahead.
     """
-    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
         past = days * DAY * 1_000_000
         connection.execute("UPDATE manifests SET pushed_at = pushed_at - ?", (past,))
         connection.execute("UPDATE commits SET pushed_at = pushed_at - ?", (past,))
         connection.execute("UPDATE manifest_pulls SET pulled_at = pulled_at - ?", (past,))
-    connection.close()
 
 
 def settle(server: Server) -> None:
@@ -238,9 +238,8 @@ def test_a_repository_that_is_restored_is_not_emptied(server: Server, ann: Perso
     assert ann.api.json("POST", f"{ann.base}/trash", {"repository": short(repo)}).status == 200
     collect(server)
     assert trashed(ann) == []
-    with sqlite3.connect(server.data / "polly.db", timeout=30) as connection:
+    with contextlib.closing(sqlite3.connect(server.data / "polly.db", timeout=30)) as connection, connection:
         connection.execute("UPDATE repositories SET restored_at = restored_at - ?", (11 * DAY * 1_000_000,))
-    connection.close()
     collect(server)
     assert [item["name"] for item in trashed(ann)] == [digests[0]]
 

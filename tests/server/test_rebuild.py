@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -99,9 +100,8 @@ def test_nobody_has_a_password(tmp_path: Path) -> None:
         server.stop()
         server.lose_database()
         polly_server("rebuild", "--data", str(server.data))
-        with sqlite3.connect(server.data / "polly.db") as connection:
+        with contextlib.closing(sqlite3.connect(server.data / "polly.db")) as connection:
             stored = {row[0] for row in connection.execute("SELECT password_hash FROM users")}
-        connection.close()
         assert stored == {UNSET}
         listed = polly_server("user", "list", "--data", str(server.data)).splitlines()
         assert f"{email} in no organisation has none" in [" ".join(line.split()) for line in listed]
