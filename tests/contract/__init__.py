@@ -1,1 +1,1 @@
-"""What every implementation keeps to, whichever database or store it is."""
+"""What every database and every store of blobs guarantees."""

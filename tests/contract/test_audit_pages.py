@@ -1,4 +1,4 @@
-"""Pages of the audit log: whatever narrows them, every entry that fits is on one, and none is looked at for long."""
+"""Pages of the audit log: they have every entry that the filters match, and no page reads too many entries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANN = "ann@acme.example"
 
 
 def entry(number: int) -> dict[str, object]:
-    """An entry of a long log: one an hour, nearly all of them uses of tokens."""
+    """An entry of a long log with one entry an hour, nearly all of them uses of access tokens."""
     common = {"organisation_id": 1, "at": number * HOUR, "address": "", "detail": ""}
     subjects = {3: "acme/one:v1", 4: "acme/one@sha256:0", 5: "acme/one", 6: "acme/one-more:v1", 7: "acme/one/more:v1"}
     if number % 1000 in subjects:
@@ -47,7 +47,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 
 def numbers(connection: Connection, wanted: Wanted, *, newest_first: bool = True, limit: int = 10) -> list[int]:
-    """The numbers of all entries that fit, by pages; no page is longer than it may be."""
+    """The numbers of all matching entries, page by page; fails if a page is longer than its limit."""
     found: list[int] = []
     after: int | None = None
     for _ in range(COUNT):
@@ -80,23 +80,23 @@ PUSHES = [number for number in range(COUNT) if 3 <= number % 1000 <= 7]
     ],
 )
 def test_what_fits_is_on_a_page(connection: Connection, wanted: Wanted, expected: list[int]) -> None:
-    """All of it once, from either end, though most of what is looked at does not fit."""
+    """All matching entries are listed once, from either end, though most of the log does not match."""
     assert numbers(connection, wanted) == expected[::-1]
     assert numbers(connection, wanted, newest_first=False) == expected
 
 
 def test_everything_is_on_a_page(connection: Connection) -> None:
-    """Nothing that narrows: every entry, by pages as long as they may be."""
+    """Without a filter, pages of the greatest length list every entry."""
     assert numbers(connection, Wanted(), limit=1000) == list(range(COUNT))[::-1]
 
 
 def test_a_page_ends_where_too_much_was_looked_at(connection: Connection) -> None:
-    """It may be empty, and says where to go on."""
+    """A page may be empty, and has a cursor for the next one."""
     page, after = db.audit.page(connection, 1, wanted=Wanted(by="nobody@acme.example"), limit=10)
     assert (page, after) == ([], COUNT - SCANNED + 1)
 
 
 def test_a_short_time_is_found_by_an_index(connection: Connection) -> None:
-    """What was before it is not looked at: one page holds it, however long the log is."""
+    """Entries from before that time are not read: one page is enough, however long the log is."""
     wanted = Wanted(by="nobody@acme.example", since=100 * HOUR, until=200 * HOUR)
     assert db.audit.page(connection, 1, wanted=wanted, limit=10) == ([], None)

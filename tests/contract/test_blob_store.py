@@ -34,14 +34,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_a_blob_comes_back(store: BlobStore) -> None:
-    """What was committed opens under its key, and the upload is over."""
+    """A finished upload opens under its storage key, and the upload is gone."""
     key = await keep(store, HELLO)
     assert await read(store, key) == HELLO
     assert uploads_left(store) == []
 
 
 async def test_a_key_tells_the_digest(store: BlobStore) -> None:
-    """Rows can be rebuilt from keys."""
+    """A storage key contains the digest, so rows can be rebuilt from keys."""
     assert (await keep(store, HELLO)).startswith(f"sha256/{DIGEST.hex[:2]}/{DIGEST.hex}.")
 
 
@@ -56,7 +56,7 @@ async def test_a_key_is_never_used_twice(store: BlobStore) -> None:
 
 
 async def test_an_upload_in_pieces(store: BlobStore) -> None:
-    """Several requests, of several pieces each, follow one another; each knows how far the upload is."""
+    """Several requests append several pieces each; each request knows the size of the upload."""
     await store.start("upload")
     assert await store.size("upload") == 0
     assert await write(store, "upload", b"hel", b"", b"lo") == 5
@@ -70,7 +70,7 @@ async def test_an_upload_in_pieces(store: BlobStore) -> None:
 
 
 async def test_a_commit_tells_the_size(store: BlobStore) -> None:
-    """That of the whole upload."""
+    """The size is that of the whole upload."""
     await begin(store, b"hello")
     async with store.append("upload") as segment:
         await segment.write([b", "], None)
@@ -90,7 +90,7 @@ async def test_the_hasher_takes_the_same_bytes(store: BlobStore) -> None:
 @pytest.mark.parametrize("hashed", [True, False])
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 async def test_the_digest_is_checked(store: BlobStore, algorithm: str, *, hashed: bool) -> None:
-    """With a running hash or without, in each algorithm; a wrong digest leaves the upload as it was."""
+    """With a running hash or without, for each algorithm; a wrong digest leaves the upload as it was."""
     digest_of = {"sha256": sha256, "sha512": sha512}[algorithm]
     await begin(store, b"hello")
     for wrong in (b"", b", stare", b", store and more"):
@@ -107,7 +107,7 @@ async def test_the_digest_is_checked(store: BlobStore, algorithm: str, *, hashed
 
 
 async def test_a_request_may_be_forgotten(store: BlobStore) -> None:
-    """A cut takes back what this request appended, and no more: it is neither in the size nor in the blob."""
+    """Cutting removes what this request appended, and nothing else."""
     await begin(store, b"hello, ")
     async with store.append("upload") as segment:
         await segment.write([b"world and more than that"], None)
@@ -117,13 +117,13 @@ async def test_a_request_may_be_forgotten(store: BlobStore) -> None:
 
 
 async def test_nothing_more_may_come(store: BlobStore) -> None:
-    """An upload may be committed as it stands, without another byte."""
+    """An upload can be finished without further bytes."""
     await begin(store, HELLO)
     assert await read(store, await commit(store, digest=DIGEST)) == HELLO
 
 
 async def test_a_blob_of_nothing(store: BlobStore) -> None:
-    """No bytes at all are a blob."""
+    """An upload without any bytes becomes an empty blob."""
     await store.start("upload")
     blob = await store.open(await commit(store, digest=EMPTY))
     assert (blob.size, await blob.read(0, 10)) == (0, b"")
@@ -131,7 +131,7 @@ async def test_a_blob_of_nothing(store: BlobStore) -> None:
 
 
 async def test_reading_parts(store: BlobStore) -> None:
-    """Any offset and length; fewer bytes only at the end."""
+    """Any offset and length can be read; there are fewer bytes only at the end."""
     blob = await store.open(await keep(store, HELLO))
     assert blob.size == len(HELLO)
     assert [await blob.read(*part) for part in ((0, 5), (7, 3), (7, 99), (12, 5), (0, 0))] == [
@@ -145,7 +145,7 @@ async def test_reading_parts(store: BlobStore) -> None:
 
 
 async def test_an_open_blob_survives_its_deletion(store: BlobStore) -> None:
-    """It can be read to its end, whatever happens to its key meanwhile."""
+    """An open blob can be read to its end, even if its key is deleted meanwhile."""
     key = await keep(store, HELLO)
     blob = await store.open(key)
     await store.delete(key)
@@ -157,7 +157,7 @@ async def test_an_open_blob_survives_its_deletion(store: BlobStore) -> None:
 
 
 async def test_an_upload_that_is_not_there_leaves_nothing(store: BlobStore) -> None:
-    """One that was never begun, or is over, has no size and takes no bytes."""
+    """An upload that never began, or is over, has no size and accepts no bytes."""
     await keep(store, HELLO, "over")
     await begin(store, b"x", upload="aborted")
     await store.abort("aborted")
@@ -170,7 +170,7 @@ async def test_an_upload_that_is_not_there_leaves_nothing(store: BlobStore) -> N
 
 
 async def test_an_upload_is_held_by_one(store: BlobStore) -> None:
-    """While one request holds it another gets TooManyRequests; afterwards it goes on."""
+    """While one request holds an upload, another gets TooManyRequests; afterwards the upload can go on."""
     await store.start("upload")
     await store.start("other")
     async with store.append("upload") as segment:
@@ -183,7 +183,7 @@ async def test_an_upload_is_held_by_one(store: BlobStore) -> None:
 
 
 async def test_a_failure_lets_go(store: BlobStore) -> None:
-    """A request that fails while it holds an upload holds it no longer, and what it wrote may be continued."""
+    """If a request fails, it releases the upload, and what it wrote can be continued."""
     await store.start("upload")
 
     async def fail() -> None:
@@ -197,7 +197,7 @@ async def test_a_failure_lets_go(store: BlobStore) -> None:
 
 
 async def test_an_abort_gives_the_space_back(store: BlobStore) -> None:
-    """Once, twice, or of what was never there."""
+    """An upload can be aborted once, twice, or without having begun."""
     await begin(store, HELLO)
     for upload in ("upload", "upload", "never"):
         await store.abort(upload)
@@ -205,7 +205,7 @@ async def test_an_abort_gives_the_space_back(store: BlobStore) -> None:
 
 
 async def test_the_oldest_uploads_make_room(store: BlobStore) -> None:
-    """As many of one prefix as are to be kept, but for those that a request holds; others are left alone."""
+    """Only the newest uploads of a prefix stay, and those that a request holds; other prefixes are not affected."""
     for upload in ("a-1", "b-1", "a-2", "a-3", "a-4"):
         await begin(store, b"x", upload=upload)
     await store.trim("a-", 4)
@@ -219,7 +219,7 @@ async def test_the_oldest_uploads_make_room(store: BlobStore) -> None:
 
 @pytest.mark.parametrize("ending", ["keep", "commit"])
 async def test_an_upload_that_is_aborted_while_its_bytes_arrive(store: BlobStore, ending: str) -> None:
-    """The request that brings the bytes fails, for the upload is over, and there is no blob."""
+    """The request that appends to it fails, because the upload is over, and there is no blob."""
     await store.start("upload")
     async with store.append("upload") as segment:
         await segment.write([b"hello"], None)
@@ -230,7 +230,7 @@ async def test_an_upload_that_is_aborted_while_its_bytes_arrive(store: BlobStore
 
 
 async def test_an_upload_is_invisible(store: BlobStore) -> None:
-    """Before its commit no key opens it."""
+    """No key opens an upload before it is finished."""
     await begin(store, HELLO)
     for key in ("upload", f"sha256/{DIGEST.hex[:2]}/{DIGEST.hex}", "../uploads/never"):
         with pytest.raises(BlobMissing):
@@ -238,7 +238,7 @@ async def test_an_upload_is_invisible(store: BlobStore) -> None:
 
 
 async def test_many_at_once(store: BlobStore) -> None:
-    """Thirty uploads at a time, each in pieces, are thirty blobs."""
+    """Thirty uploads at the same time, each in pieces, become thirty blobs."""
 
     async def one(number: int) -> bool:
         data, upload = bytes([number]) * 50_000, f"upload-{number}"
@@ -252,6 +252,6 @@ async def test_many_at_once(store: BlobStore) -> None:
 
 
 async def test_a_check_leaves_nothing(store: BlobStore) -> None:
-    """A store that works says so without a trace."""
+    """The check of a store that works leaves no file behind."""
     await store.check()
     assert uploads_left(store) == []

@@ -1,4 +1,4 @@
-"""What the engine guarantees: one commit for many callers, snapshots, several processes, and tables of this version."""
+"""What the database guarantees: shared transactions, snapshots, several processes, and upgrades of the tables."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def database(folder: Path) -> Iterator[Database]:
 
 
 def add(connection: Connection, key: str) -> str:
-    """Insert a row."""
+    """Insert a row; returns its key."""
     connection.execute(insert(throttles), {"key": key, "failures": 1, "since": 1})
     return key
 
 
 def keys(connection: Connection) -> list[str]:
-    """Every row."""
+    """Return the keys of all rows."""
     return list(connection.execute(select(throttles.c.key).order_by(throttles.c.key)).scalars())
 
 
@@ -86,7 +86,7 @@ async def test_a_write_is_read(database: Database) -> None:
 
 
 async def test_one_failing_caller(database: Database) -> None:
-    """Of many callers at once, the one that fails changes nothing and gets the error; the others commit."""
+    """If one of many calls fails, it changes nothing and its caller gets the error; the others succeed."""
     calls = [database.write(add_and_fail if number == 7 else add, f"{number:02}") for number in range(20)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(answers[7], ZeroDivisionError)
@@ -96,14 +96,14 @@ async def test_one_failing_caller(database: Database) -> None:
 
 
 async def test_a_constraint_fails_one_caller(database: Database) -> None:
-    """An IntegrityError is its caller's, and the batch goes on."""
+    """If a call breaks a constraint, its caller gets IntegrityError, and the other calls go on."""
     answers = await asyncio.gather(*(database.write(add, key) for key in ("a", "b", "a", "c")), return_exceptions=True)
     assert isinstance(answers[2], IntegrityError)
     assert await database.read(keys) == ["a", "b", "c"]
 
 
 async def test_an_error_tells_no_values(database: Database) -> None:
-    """What a row was to hold does not stand in the error, which ends in the log (security 17)."""
+    """The error does not contain the values of the row, because it is written to the log (security 17)."""
     await database.write(add, "a secret")
     with pytest.raises(IntegrityError) as caught:
         await database.write(add, "a secret")
@@ -111,7 +111,7 @@ async def test_an_error_tells_no_values(database: Database) -> None:
 
 
 async def test_many_callers_share_a_commit(database: Database) -> None:
-    """Callers that wait together are committed together."""
+    """Calls that wait at the same time share a transaction."""
     statements: list[str] = []
 
     def watch(connection: Connection) -> None:
@@ -126,7 +126,7 @@ async def test_many_callers_share_a_commit(database: Database) -> None:
 
 
 async def test_a_transaction_ends_after_some_work(folder: Path) -> None:
-    """Callers that work for long do not share one transaction: each is answered once its own changes are committed."""
+    """Long calls do not share one transaction, so each caller gets its result as soon as its changes are committed."""
     seconds, spent, statements = [0.0], db.sqlite.TRANSACTION_SECONDS * 0.4, list[str]()
     database = Database(folder, timer=lambda: seconds[0])
     begun, held = threading.Event(), threading.Event()
@@ -156,7 +156,7 @@ async def test_a_transaction_ends_after_some_work(folder: Path) -> None:
 
 
 async def test_a_transaction_runs_at_least_one_call(folder: Path) -> None:
-    """A call that works for long is a transaction of its own, and all calls get their turn."""
+    """A long call has a transaction of its own, and all calls get their turn."""
     database = Database(folder, timer=itertools.count(step=db.sqlite.TRANSACTION_SECONDS).__next__)
     calls = (database.write(add, f"{number}") for number in range(5))
     assert await asyncio.gather(*calls) == list("01234")
@@ -164,7 +164,7 @@ async def test_a_transaction_runs_at_least_one_call(folder: Path) -> None:
 
 
 async def test_a_read_is_a_snapshot(folder: Path, database: Database) -> None:
-    """What another connection commits in the middle of a read is not seen by it, but by the next."""
+    """A read does not see what another connection commits meanwhile, and the next read does."""
 
     def look_twice(connection: Connection) -> tuple[list[str], list[str]]:
         before = keys(connection)
@@ -204,7 +204,7 @@ async def test_foreign_keys_and_durability(database: Database) -> None:
 
 
 async def test_a_disk_that_is_full(database: Database) -> None:
-    """StorageFull for who writes, and nothing changed; reads go on, and writes once there is room."""
+    """Writers get StorageFull, and nothing changes. Reads still work, and writes do once there is room."""
 
     def limit(connection: Connection, pages: int) -> None:
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
@@ -223,7 +223,7 @@ async def test_a_disk_that_is_full(database: Database) -> None:
 
 
 async def test_closing_finishes_what_waits(folder: Path) -> None:
-    """A write that was handed in before close is carried out."""
+    """A write that was submitted before close is carried out."""
     database = Database(folder)
     waiting = [asyncio.ensure_future(database.write(add, f"{number}")) for number in range(5)]
     await asyncio.sleep(0)
@@ -258,7 +258,7 @@ asyncio.run(write(*sys.argv[1:]))
 
 
 async def test_several_processes_write_at_once(folder: Path, database: Database) -> None:
-    """Three processes with 300 writes each: none finds the database locked, and no write is lost."""
+    """Three processes write 300 rows each: no process finds the database locked, and no write is lost."""
     await database.write(add, "shared")
     with contextlib.ExitStack() as stack:
         others = [
@@ -290,7 +290,7 @@ async def test_several_processes_write_at_once(folder: Path, database: Database)
 
 @pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2)])
 def test_an_old_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
-    """An SQLite that could lose rows: the message says which one is needed and how to get it, and no file is made."""
+    """An SQLite version that could lose rows is refused, with the version that is needed; no file is created."""
     monkeypatch.setattr(sqlite, "sqlite_version_info", version)
     monkeypatch.setattr(sqlite, "sqlite_version", ".".join(map(str, version)))
     with pytest.raises(Unavailable, match=r"3\.51\.3 or newer.*pip install"):
@@ -299,13 +299,13 @@ def test_an_old_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_safe_library_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one that is safe is good enough."""
+    """The first SQLite version that is safe is accepted."""
     monkeypatch.setattr(sqlite, "sqlite_version_info", (3, 51, 3))
     db.sqlite.check_library()
 
 
 def test_who_was_invited_by_a_password_waits_for_a_code(tmp_path: Path) -> None:
-    """35: upgraded, they are listed as invited, and are no members; members stay."""
+    """35: after an upgrade they are listed as invited and are not members; members stay."""
     opened = open_engine(tmp_path / FILE)
     with opened.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -327,7 +327,7 @@ def test_who_was_invited_by_a_password_waits_for_a_code(tmp_path: Path) -> None:
 
 
 def test_the_migrations_make_the_tables(folder: Path) -> None:
-    """The tables that the migrations made are those of db.schema, to the last column, index and constraint."""
+    """The migrations make the same tables as db.schema, with every column, index and constraint."""
     opened = open_engine(folder / FILE)
     with opened.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
@@ -366,7 +366,7 @@ def dump(folder: Path) -> dict[str, list[object]]:
 
 
 def test_a_newer_version_is_refused(folder: Path) -> None:
-    """A data folder of a newer version: the message says so and what to do, and nothing is changed."""
+    """The message says that the data folder is of a newer version and what to do, and nothing is changed."""
     connection = sqlite.connect(folder / FILE)
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
@@ -380,7 +380,7 @@ def test_a_newer_version_is_refused(folder: Path) -> None:
 
 
 def test_upgrades_at_once(tmp_path: Path) -> None:
-    """Four processes that start on an empty folder make the tables once."""
+    """If four processes start on an empty folder, the tables are created once."""
     code = (
         "import sys; from pathlib import Path; from polly_dockers.db import migrate; migrate.upgrade(Path(sys.argv[1]))"
     )
@@ -394,7 +394,7 @@ def test_upgrades_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_write_has_a_deadline(folder: Path) -> None:
-    """37: while another process holds the database, a write is answered in time and says that it may still be made."""
+    """37: while another process locks the database, a write fails in time, and says that it may still take place."""
     database = Database(folder, write_seconds=0.2)
     with (folder / "writer.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -405,12 +405,12 @@ async def test_a_write_has_a_deadline(folder: Path) -> None:
             with pytest.raises(Unavailable, match="may still be made"):
                 await database.write(add, "not begun")
     assert await database.write(add, "after") == "after"
-    assert await database.read(keys) == ["after", "begun"]  # one that was not begun in time never is
+    assert await database.read(keys) == ["after", "begun"]  # a write that did not begin in time never takes place
     database.close()
 
 
 async def test_what_waits_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """42: while the database hangs, so many calls wait, also those whose callers have gone; others are refused."""
+    """42: while the database hangs, a limited number of calls wait, whether their callers are gone or not."""
     monkeypatch.setattr(db.sqlite, "WAITING", 3)
     database, begun, held = Database(folder), threading.Event(), threading.Event()
 
@@ -439,7 +439,7 @@ async def told(reasons: asyncio.Queue[str]) -> str:
 
 
 async def test_a_writer_that_cannot_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """37: where the database can't be opened again, it says so, and no write waits for ever."""
+    """37: if the database cannot be opened again, the writer reports it, and no write waits for ever."""
     database, loop = Database(folder), asyncio.get_running_loop()
     reasons: asyncio.Queue[str] = asyncio.Queue()
     database.broken = lambda reason: loop.call_soon_threadsafe(reasons.put_nowait, reason)
@@ -468,7 +468,7 @@ async def test_a_writer_that_cannot_go_on(folder: Path, monkeypatch: pytest.Monk
 
 
 async def test_a_lock_that_cannot_be_released(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """37: a process that would keep all others waiting for its lock stops writing and says so."""
+    """37: if a process cannot release the lock that others wait for, it stops writing and reports it."""
     database, loop = Database(folder), asyncio.get_running_loop()
     reasons: asyncio.Queue[str] = asyncio.Queue()
     database.broken = lambda reason: loop.call_soon_threadsafe(reasons.put_nowait, reason)
@@ -489,7 +489,7 @@ async def test_a_lock_that_cannot_be_released(folder: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["p%20q", "q?mode=memory", "a#b", "späte", "a b", "100%", "file:x", "a;b'c"])
 async def test_any_name_of_a_data_folder(template: Path, tmp_path: Path, name: str) -> None:
-    """The database that is opened is the one of that folder, whatever its name means in a URL."""
+    """The database in that folder is opened, even if the folder's name has a special meaning in a URL."""
     shutil.copytree(template, tmp_path / name)
     database = Database(tmp_path / name)
     await database.write(add, name)

@@ -1,4 +1,4 @@
-"""What is promised of blobs as files alone: what is synced when, other processes, descriptors, notes."""
+"""What the store of files guarantees in addition: order of syncs, several processes, descriptors, recorded digests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def descriptors() -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[tuple[FileBlobStore, Path]]:
-    """A store of files, and where it lies."""
+    """A store of files, and its folder."""
     made = FileBlobStore(tmp_path)
     yield made, tmp_path
     made.close()
@@ -52,7 +52,7 @@ def stored(folder: tuple[FileBlobStore, Path]) -> FileBlobStore:
 async def test_a_commit_is_durable_before_it_returns(
     folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is synced before its rename; its folder after; each new parent too; and then commit returns."""
+    """The file is synced before the rename, and its folder after it, with each new parent; only then finish returns."""
     store, path = folder
     events: list[str] = []
     real_sync, real_rename = os.fsync, type(path).rename
@@ -80,9 +80,9 @@ async def test_a_commit_is_durable_before_it_returns(
 async def test_a_sync_that_fails_is_no_commit(
     folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full or broken raises StorageFull and leaves nothing under a key.
+    """A full or broken disk raises StorageFull, and nothing is stored under a key.
 
-    The upload is over: another sync would succeed over pages that were never written.
+    The upload is over, because another sync would succeed for pages that were never written.
     """
     store, path = folder
 
@@ -105,7 +105,7 @@ async def test_a_sync_that_fails_is_no_commit(
 async def test_a_write_that_fails(
     folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    """A write without room, also in its middle, raises StorageFull; the upload is as it was before, and goes on."""
+    """A write without room, also in its middle, raises StorageFull; the upload does not change and can go on."""
     store, _ = folder
     await begin(store, b"hello")
     real = os.pwrite
@@ -125,7 +125,7 @@ async def test_a_write_that_fails(
 
 
 async def test_short_writes_go_on(folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that takes three bytes at a time gets them all."""
+    """If the kernel takes three bytes at a time, all bytes are written."""
     store, _ = folder
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:3], offset))
@@ -133,7 +133,7 @@ async def test_short_writes_go_on(folder: tuple[FileBlobStore, Path], monkeypatc
 
 
 async def test_permissions(folder: tuple[FileBlobStore, Path]) -> None:
-    """Files are for their owner alone, folders too."""
+    """Only the owner can read files and folders."""
     store, path = folder
     old = os.umask(0)
     try:
@@ -146,7 +146,7 @@ async def test_permissions(folder: tuple[FileBlobStore, Path]) -> None:
 
 
 async def test_nothing_is_left_open(folder: tuple[FileBlobStore, Path]) -> None:
-    """Commits, failures, refusals and pulls give every descriptor back."""
+    """Finished uploads, failures, refusals and pulls close every descriptor."""
     store, _ = folder
     await keep(store, HELLO)
     before = descriptors()
@@ -160,11 +160,11 @@ async def test_nothing_is_left_open(folder: tuple[FileBlobStore, Path]) -> None:
 
 
 async def test_a_cancelled_caller_waits_for_its_thread(folder: tuple[FileBlobStore, Path]) -> None:
-    """A request that is cancelled in a write ends after the write: no descriptor closes under a thread."""
+    """A request that is cancelled in a write ends after it, so no descriptor is closed while a thread uses it."""
     store, _ = folder
     await store.start("upload")
     task = asyncio.create_task(write(store, "upload", *[b"x" * 65536] * 100))
-    await asyncio.sleep(0)  # one step of it: the upload is open and its bytes are with a thread
+    await asyncio.sleep(0)  # one step of the task: the upload is open, and a thread has its bytes
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -211,7 +211,7 @@ async def test_two_processes(folder: tuple[FileBlobStore, Path], monkeypatch: py
 
 
 async def test_who_waits_is_next(folder: tuple[FileBlobStore, Path]) -> None:
-    """A request that comes while another is ending waits for it, and continues."""
+    """A request that comes while another one ends waits for it, and continues the upload."""
     store, _ = folder
     await store.start("upload")
     async with store.append("upload") as segment:
@@ -224,7 +224,7 @@ async def test_who_waits_is_next(folder: tuple[FileBlobStore, Path]) -> None:
 
 
 async def test_the_size_is_told_once_nobody_writes(folder: tuple[FileBlobStore, Path]) -> None:
-    """A client that lost its connection asks how far it came while its last bytes are still being written."""
+    """A client that lost its connection asks for the size while its last bytes are still being written."""
     store, _ = folder
     await store.start("upload")
     async with store.append("upload") as segment:
@@ -237,7 +237,7 @@ async def test_the_size_is_told_once_nobody_writes(folder: tuple[FileBlobStore, 
 
 
 async def noted(path: Path, data: bytes, *, hasher: bool = True) -> None:
-    """An upload with a note of its digest, from a store that is then closed."""
+    """Make an upload with a recorded digest, in a store that is then closed."""
     store = FileBlobStore(path)
     await store.start("upload")
     async with store.append("upload") as segment:
@@ -246,7 +246,7 @@ async def noted(path: Path, data: bytes, *, hasher: bool = True) -> None:
 
 
 async def test_another_process_knows_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one request has hashed is not read again by the process of the next."""
+    """If one process has hashed the bytes, the process of the next request does not read them again."""
     await noted(tmp_path, HELLO)
     store = FileBlobStore(tmp_path)
     monkeypatch.delattr(os, "pread")
@@ -283,7 +283,7 @@ async def test_a_note_that_may_be_wrong_is_not_believed(
 
 
 async def test_what_is_not_in_memory_is_read_without_the_loop(tmp_path: Path) -> None:
-    """A file that has left the memory is known as such, and read on a thread before the kernel sends it."""
+    """A file outside of the page cache is recognised, and a thread reads it before the kernel sends it."""
     store = FileBlobStore(tmp_path)
     try:
         data = os.urandom(1 << 20)
@@ -302,7 +302,7 @@ async def test_what_is_not_in_memory_is_read_without_the_loop(tmp_path: Path) ->
 
 
 async def test_a_wrong_digest_is_read_for_once(stored: FileBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large upload that had to be read again for a wrong digest is over: trying on costs the server nothing."""
+    """A large upload that was read again for a wrong digest is over, so trying again costs the server nothing."""
     read = count_reads(monkeypatch)
     for digest in ("sha512:" + "0" * 128, "sha256:" + "0" * 64):
         await begin(stored, b"a" * (filesystem.AGAIN + 1), upload=digest[:6])
@@ -318,7 +318,7 @@ async def test_a_wrong_digest_is_read_for_once(stored: FileBlobStore, monkeypatc
 
 
 async def test_a_small_upload_survives_a_wrong_digest(stored: FileBlobStore) -> None:
-    """It is as it was before, and may be finished by the right one."""
+    """A small upload does not change, and can be finished with the right digest."""
     await begin(stored, b"a" * 1000)
     for _ in range(3):
         with pytest.raises(DigestInvalid):
@@ -352,7 +352,7 @@ async def test_reading_again_keeps_nobody_waiting(stored: FileBlobStore, monkeyp
 
 
 async def test_an_upload_that_became_shorter(stored: FileBlobStore, tmp_path: Path) -> None:
-    """Reading it again comes to an end, and says what is wrong."""
+    """Reading it again ends, with an error that says what is wrong."""
     await begin(stored, b"a" * 3000)
     async with stored.append("upload") as segment:
         with (tmp_path / "uploads/upload").open("r+b") as file:
@@ -363,7 +363,7 @@ async def test_an_upload_that_became_shorter(stored: FileBlobStore, tmp_path: Pa
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many bytes each later call of pread reads."""
+    """Record how many bytes each later call of pread reads."""
     read, reading = list[int](), os.pread
 
     def counting(fd: int, length: int, offset: int) -> bytes:
@@ -376,7 +376,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_what_is_not_a_file_is_no_abandoned_upload(folder: tuple[FileBlobStore, Path]) -> None:
-    """A folder such as lost+found, or a link, beside the uploads stays, and hinders nothing."""
+    """A folder such as lost+found, or a link, stays among the uploads and causes no error."""
     store, path = folder
     (path / "uploads" / "lost+found").mkdir()
     (path / "uploads" / "link").symlink_to(path / "elsewhere")

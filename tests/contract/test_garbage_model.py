@@ -1,7 +1,7 @@
-"""The collector's steps between any others: what lives is never taken, and in the end nothing else is left.
+"""The collector's steps in any order with others: nothing in use is deleted, and in the end nothing else is left.
 
-A model of what people did stands beside the rows. Time is moved by hand: leases end, and graves are old enough, when a
-step says so.
+The rows are compared with a model of what people did. The test moves the time: leases end, and tombstones come due,
+when a step says so.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def digest_of(content: int) -> Digest:
 
 @dataclass
 class Place:
-    """A repository of the model, which is known by its number."""
+    """A repository of the model, known by its index."""
 
     id: int
     name: str
@@ -87,14 +87,14 @@ class Collecting(RuleBasedStateMachine):
         self.leased: set[tuple[int, int]] = set()
 
     def make_organisation(self) -> None:
-        """A new one, with two repositories."""
+        """Create an organisation with two repositories."""
         self.organisation = db.accounts.add_organisation(self.connection, "acme")
         self.organisation_item: Item | None = None
         self.organisation_claimed = False
         self.places = [self.make_repository(name) for name in ("one", "two")]
 
     def make_repository(self, name: str) -> Place:
-        """A new one."""
+        """Create a repository."""
         made = db.repositories.add(
             self.connection,
             organisation_id=self.organisation,
@@ -107,7 +107,7 @@ class Collecting(RuleBasedStateMachine):
         return Place(made, name)
 
     def teardown(self) -> None:
-        """Let go of the file; before, everything that lives is still there when all time is over."""
+        """Check that everything in use is still there after all deadlines, and close the files."""
         if hasattr(self, "connection"):
             while self.organisation_claimed or any(place.claimed for place in self.places):
                 self.go_on_purging()
@@ -127,7 +127,7 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(content=CONTENTS, at=REPOSITORIES)
     def push_blob(self, content: int, at: int) -> None:
-        """The bytes come under a new key; the row, or the row that was there, follows."""
+        """Store bytes under a new key; then add the row, or find the one that exists."""
         if not self.lives(at):
             return
         digest = digest_of(content)
@@ -142,14 +142,14 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(content=CONTENTS)
     def push_blob_cut_off(self, content: int) -> None:
-        """The bytes come, and the process dies before the row."""
+        """Store bytes without a row, as if the process was killed in between."""
         key = f"{digest_of(content).hex}.{secrets.token_hex(4)}"
         self.files.add(key)
         db.garbage.add_tombstones(self.connection, db.garbage.orphans(self.connection, [key]), 0)
 
     @rule(content=CONTENTS, source=REPOSITORIES, at=REPOSITORIES)
     def mount(self, content: int, source: int, at: int) -> None:
-        """A mount, a HEAD (where both are one) or a push again renews the lease of what is found."""
+        """Renew the lease of a blob, by a mount, a HEAD or another push."""
         if not self.lives(at) or not self.lives(source):
             return
         found = db.blobs.find(self.connection, self.at(source), digest_of(content))
@@ -166,7 +166,7 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(contents=st.sets(CONTENTS, min_size=1, max_size=3), at=REPOSITORIES)
     def push_manifest(self, contents: set[int], at: int) -> None:
-        """A manifest is taken only where the repository has all that it names, which it then holds."""
+        """Push a manifest if the repository has everything that it names, which it then keeps."""
         if not self.lives(at):
             return
         repository = self.at(at)
@@ -197,14 +197,14 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(contents=st.sets(CONTENTS, min_size=1, max_size=3), at=REPOSITORIES)
     def push_image(self, contents: set[int], at: int) -> None:
-        """Blobs and manifest at once."""
+        """Push blobs and a manifest of them."""
         for content in sorted(contents):
             self.push_blob(content, at)
         self.push_manifest(contents, at)
 
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
-        """A manifest goes into the trash."""
+        """Move a manifest to the trash."""
         if named := [each for each in self.named if self.lives(each[0])]:
             at, digest = data.draw(st.sampled_from(sorted(named)))
             manifest_id = db.manifests.find_id(self.connection, self.at(at), digest)
@@ -216,7 +216,7 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def restore(self, data: st.DataObject) -> None:
-        """And comes back, with what it names."""
+        """Restore a manifest, with what it names."""
         if thrown := [number for number, (at, _, _) in self.thrown.items() if self.lives(at)]:
             number = data.draw(st.sampled_from(sorted(thrown)))
             item = db.trash.get(self.connection, number)
@@ -227,7 +227,7 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(content=CONTENTS, at=REPOSITORIES)
     def delete_blob(self, content: int, at: int) -> None:
-        """A blob that no manifest names goes off the wire."""
+        """Delete a blob that no manifest names."""
         if not self.lives(at):
             return
         found = db.blobs.find(self.connection, self.at(at), digest_of(content))
@@ -237,14 +237,14 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(at=REPOSITORIES)
     def delete_repository(self, at: int) -> None:
-        """A repository goes into the trash, with all that it has."""
+        """Move a repository to the trash, with all its contents."""
         place = self.places[at]
         if self.lives(at):
             place.item = db.trash.move_repository(self.connection, self.organisation, place.id, place.name, self.user)
 
     @rule(at=REPOSITORIES)
     def restore_repository(self, at: int) -> None:
-        """And comes back, or is refused once its purge has begun."""
+        """Restore a repository; refused once its purge has begun."""
         place = self.places[at]
         if place.item is None or self.organisation_item is not None:
             return
@@ -259,13 +259,13 @@ class Collecting(RuleBasedStateMachine):
 
     @rule()
     def delete_organisation(self) -> None:
-        """The organisation goes into the trash."""
+        """Move the organisation to the trash."""
         if self.organisation_item is None:
             self.organisation_item = db.trash.move_organisation(self.connection, self.organisation, "acme")
 
     @rule()
     def restore_organisation(self) -> None:
-        """And comes back, but for repositories that were in the trash before; or is refused."""
+        """Restore the organisation, without repositories that were deleted before it; refused once its purge has begun."""
         if self.organisation_item is None:
             return
         (found,) = db.trash.organisations_in(self.connection)
@@ -280,32 +280,32 @@ class Collecting(RuleBasedStateMachine):
 
     @rule()
     def leases_end(self) -> None:
-        """All of them."""
+        """Let all leases end."""
         over = repository_blobs.c.leased_until > 1
         self.connection.execute(update(repository_blobs).where(over).values(leased_until=1))
         self.leased.clear()
 
     @rule()
     def graves_grow_old(self) -> None:
-        """All of them."""
+        """Let all tombstones come due."""
         self.connection.execute(update(tombstones).values(not_before=0))
 
     # --- what the collector does, step by step ---
 
     @rule()
     def take_expired(self) -> None:
-        """One transaction."""
+        """Collect expired links, in one transaction."""
         while db.garbage.collect_expired(self.connection, LEASE).seen == db.garbage.AT_ONCE:
             pass
 
     @rule()
     def take_hidden(self) -> None:
-        """One transaction."""
+        """Collect hidden blobs, in one transaction."""
         db.garbage.collect_hidden(self.connection, LEASE)
 
     @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
-        """Trash whose time is over."""
+        """Purge an old manifest from the trash."""
         if thrown := [number for number, (at, _, _) in self.thrown.items() if not self.purged(at)]:
             number = data.draw(st.sampled_from(sorted(thrown)))
             at, _, contents = self.thrown[number]
@@ -320,13 +320,13 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(target=seen)
     def look_into_the_trash(self) -> Any:  # noqa: ANN401 - hypothesis' own
-        """What it finds is claimed by another step, later."""
+        """Find repositories and organisations that a later step claims."""
         found = db.trash.older(self.connection, FAR, after=(0, 0), limit=db.garbage.AT_ONCE)
         return multiple(*(item for item in found if item.kind in {db.trash.REPOSITORY, db.trash.ORGANISATION}))
 
     @rule(item=seen)
     def claim(self, item: Item) -> None:
-        """One transaction; a step of a purge without it, or after a restore, does nothing."""
+        """Claim an item. Without a claim, or after a restore, a step of a purge does nothing."""
         for place in self.places:
             if not self.purged(self.places.index(place)):
                 assert db.garbage.purge_repository(self.connection, item, place.id, LEASE) is None
@@ -334,7 +334,7 @@ class Collecting(RuleBasedStateMachine):
         at = [number for number, place in enumerate(self.places) if place.item is not None and place.item.id == item.id]
         of_organisation = self.organisation_item is not None and item.id == self.organisation_item.id
         assert claimed == (bool(at) or of_organisation)
-        if of_organisation:  # also if it was claimed before: then it looks different
+        if of_organisation:  # also if it was claimed before: then it has another name
             self.organisation_claimed, at = True, [0, 1]
         for number in at:
             self.places[number].claimed = True
@@ -344,7 +344,7 @@ class Collecting(RuleBasedStateMachine):
 
     @rule()
     def go_on_purging(self) -> None:
-        """One transaction of each purge that has begun; what is gone is made again."""
+        """Do one transaction of each purge that has begun, and create again what is gone."""
         claimed = [place for place in self.places if place.claimed]
         for item in db.trash.claimed(self.connection):
             for place in claimed:
@@ -363,17 +363,17 @@ class Collecting(RuleBasedStateMachine):
 
     @rule(target=due)
     def look_for_graves(self) -> Any:  # noqa: ANN401 - hypothesis' own
-        """What it finds is deleted by another step, later."""
+        """Find tombstones whose files a later step deletes."""
         found = self.look_for_graves_now()
         return multiple(found) if found else multiple()
 
     def look_for_graves_now(self) -> list[str]:
-        """Keys that may go."""
+        """Return the keys of tombstones that are due."""
         return db.garbage.due(self.connection, db.garbage.AT_ONCE)
 
     @rule(keys=due)
     def delete_files(self, keys: list[str]) -> None:
-        """The rows are asked once more; then the bytes go, and then the graves."""
+        """Check the rows once more; then delete the files, and then the tombstones."""
         self.files -= set(db.garbage.without_row(self.connection, keys))
         db.garbage.delete_tombstones(self.connection, keys)
 
@@ -381,7 +381,7 @@ class Collecting(RuleBasedStateMachine):
 
     @invariant()
     def what_lives_is_there(self) -> None:
-        """What a manifest names, also one in the trash, and what a lease promises: row, link and bytes."""
+        """What a manifest names, even in the trash, and what a lease protects has its row, link and bytes."""
         if not hasattr(self, "connection"):
             return
         records.pending(self.connection).clear()
@@ -399,7 +399,7 @@ class Collecting(RuleBasedStateMachine):
 
     @invariant()
     def what_is_claimed_is_not_restored(self) -> None:
-        """It is restored neither alone nor with its organisation."""
+        """An item whose purge has begun is restored neither alone nor with its organisation."""
         if not hasattr(self, "connection"):
             return
         for item in db.trash.claimed(self.connection):
@@ -411,7 +411,7 @@ class Collecting(RuleBasedStateMachine):
         return self.places[number].id
 
     def lives(self, number: int) -> bool:
-        """Whether people reach the repository."""
+        """Whether people can use the repository."""
         return self.places[number].item is None and self.organisation_item is None
 
     def purged(self, number: int) -> bool:
@@ -420,7 +420,7 @@ class Collecting(RuleBasedStateMachine):
 
 
 def test_what_lives_is_never_taken(tmp_path: Path) -> None:
-    """Whatever the order of pushes, deletions, restorations and the collector's steps."""
+    """In any order of pushes, deletions, restores and steps of the collector, nothing in use is deleted."""
     machine = type("Machine", (Collecting,), {"folder": tmp_path})
     from hypothesis.stateful import run_state_machine_as_test  # noqa: PLC0415 - beside its only use
 

@@ -1,7 +1,8 @@
-"""What a policy moves to the trash, compared with a simple model, for repositories of any shape and any policy.
+"""What a policy moves to the trash, compared with a simple model, for any repository and policy.
 
-Small numbers, so that tags, indexes, subjects and ages meet. The model starts with all that stays by itself and adds
-what that needs, until nothing is added; the judge starts from one manifest and looks for something that stays.
+Numbers are small, so that tags, indexes, subjects and ages coincide. The model starts with what stays on its own and
+adds what that needs, until nothing is added. The code under test starts from one manifest and looks for something
+that keeps it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Node:
 
 
 def nodes() -> st.SearchStrategy[list[Node]]:
-    """Manifests that hold only older ones, as it is with digests."""
+    """Draw manifests that contain only older ones, as digests require."""
 
     def node(number: int) -> st.SearchStrategy[Node]:
         others = st.integers(0, max(0, number - 1))
@@ -75,7 +76,7 @@ POLICIES = st.builds(
 
 
 def time_of(age: int, more: int = 0) -> int:
-    """The moment so many days and a half ago."""
+    """The moment that many and a half days ago."""
     return NOW - age * SECONDS_PER_DAY * SECOND - SECONDS_PER_DAY * SECOND // 2 + more
 
 
@@ -85,18 +86,18 @@ def digest_of(number: int) -> str:
 
 
 def pushes(found: list[Node]) -> list[tuple[int, str, int]]:
-    """All commits as (node, tag, time) in the order in which they were made, which their times need not tell."""
+    """All commits as (node, tag, time), in the order of the pushes, which may differ from the order of their times."""
     order = itertools.count()
     return [(number, tag, time_of(age, next(order))) for number, node in enumerate(found) for tag, age in node.commits]
 
 
 def active(found: list[Node], untagged: dict[str, bool]) -> dict[str, int]:
-    """What each tag is on that nobody has deleted: the node of its newest commit."""
+    """The node of the newest commit of each tag that was not deleted."""
     return {tag: number for number, tag, _ in pushes(found) if tag not in untagged and not found[number].thrown}
 
 
 def by_themselves(found: list[Node], policy: Policy, untagged: dict[str, bool]) -> set[int]:
-    """What needs nothing else to stay."""
+    """The nodes that stay even if nothing else needs them."""
     young = NOW - max(policy.younger or 0, SECONDS_PER_DAY) * SECOND
     pulled = NOW - max(policy.pulled or 0, SECONDS_PER_DAY) * SECOND
     stay = set(active(found, untagged).values())
@@ -111,12 +112,12 @@ def by_themselves(found: list[Node], policy: Policy, untagged: dict[str, bool]) 
 
 
 def alive(found: list[Node]) -> set[int]:
-    """What is not in the trash."""
+    """The nodes that are not in the trash."""
     return {number for number, node in enumerate(found) if not node.thrown}
 
 
 def staying(found: list[Node], policy: Policy, untagged: dict[str, bool]) -> set[int]:
-    """What stays: by itself, and then what that holds, what it refers to, and what refers to it."""
+    """The nodes that stay: on their own, or as a child, subject or referrer of a node that stays."""
     stay, more = set[int](), by_themselves(found, policy, untagged)
     while not more <= stay:
         stay |= more
@@ -143,7 +144,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 @contextlib.contextmanager
 def undone(connection: Connection) -> Iterator[None]:
-    """What is done to the rows within, for one example."""
+    """Undo all changes to the database after the block."""
     connection.exec_driver_sql("BEGIN")
     try:
         yield
@@ -153,7 +154,7 @@ def undone(connection: Connection) -> Iterator[None]:
 
 
 def fill(connection: Connection, found: list[Node], untagged: dict[str, bool]) -> int:
-    """Put the nodes into a new repository; its id. The id of a manifest is its node's number and one."""
+    """Add the nodes to a new repository; returns its id. The id of a manifest is the number of its node plus one."""
     at = db.repositories.add(connection, organisation_id=1, user_id=1, name="one", description="x", access="private")
     assert at is not None
     for number, node in enumerate(found):
@@ -199,7 +200,7 @@ UNTAGGED = st.dictionaries(st.sampled_from("ab"), st.booleans())
 def test_what_goes_is_what_nothing_keeps(
     connection: Connection, found: list[Node], policy: Policy, untagged: dict[str, bool]
 ) -> None:
-    """No more and no less, and the collector throws the same, each with the trash's mark of a policy."""
+    """Exactly what nothing keeps goes to the trash, and each item is marked as deleted by a policy."""
     with undone(connection):
         at = fill(connection, found, untagged)
         judge = db.retention.Judge(at, policy, at=NOW, lease=3600)
@@ -226,7 +227,7 @@ def test_small_steps(
     policy: Policy,
     untagged: dict[str, bool],
 ) -> None:
-    """However few go in a transaction, the same go in the end, and after each no index that stays lacks an image."""
+    """With small transactions the same manifests go, and after each one no index that stays lacks an image."""
     monkeypatch.setattr(db.retention, "AT_ONCE", 2)
     with undone(connection):
         at = fill(connection, found, untagged)
@@ -246,14 +247,14 @@ def test_small_steps(
 
 
 def chain(number: int) -> list[Node]:
-    """Manifests of which each refers to the next, all of them old."""
+    """Old manifests, each of which has the next one as its subject."""
     return [
         Node(30, frozenset(), each + 1 if each + 1 < number else None, (), None, thrown=False) for each in range(number)
     ]
 
 
 def test_what_hangs_together_with_very_many_is_kept(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is not looked at again and again: a chain without an end would keep the server busy with nothing else."""
+    """A very long chain is kept, and not searched again for each manifest: that would keep the server busy."""
     monkeypatch.setattr(db.retention, "GROUP", 10)
     monkeypatch.setattr(db.retention, "SCAN", 100)
     with undone(connection):
@@ -265,7 +266,7 @@ def test_what_hangs_together_with_very_many_is_kept(connection: Connection, monk
 
 
 def test_a_turn_is_over_after_so_many_looks(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next goes on where it ended, and all are judged once."""
+    """The next turn continues where the last one ended, and each manifest is judged once."""
     monkeypatch.setattr(db.retention, "LOOKS", 3)
     with undone(connection):
         at = fill(connection, chain(15), {})
@@ -279,7 +280,7 @@ def test_a_turn_is_over_after_so_many_looks(connection: Connection, monkeypatch:
 
 @pytest.mark.parametrize(("hours", "kept"), [(25, True), (27, False)])
 def test_when_it_was_pulled_is_known_to_two_hours(connection: Connection, hours: int, *, kept: bool) -> None:
-    """A pull is written once an hour, and a crash forgets some: what may have been within the time counts as that."""
+    """Pulls are recorded once an hour, and a crash may lose some, so a manifest is kept two hours longer."""
     with undone(connection):
         at = fill(connection, chain(1), {})
         connection.execute(insert(manifest_pulls).values(manifest_id=1, pulled_at=NOW - hours * 3600 * SECOND))
@@ -289,7 +290,7 @@ def test_when_it_was_pulled_is_known_to_two_hours(connection: Connection, hours:
 
 @pytest.mark.parametrize(("lease", "kept"), [(3600, False), (10 * SECONDS_PER_DAY, True)])
 def test_a_push_that_may_be_under_way_is_waited_for(connection: Connection, lease: int, *, kept: bool) -> None:
-    """For as long as its blobs are promised, where that is longer than a day."""
+    """It is kept as long as the lease of its blobs, if that is longer than a day."""
     with undone(connection):
         at = fill(connection, [replace(chain(1)[0], age=5)], {})
         judge = db.retention.Judge(at, Policy(younger=SECONDS_PER_DAY), at=NOW, lease=lease)
@@ -301,7 +302,7 @@ def test_a_push_that_may_be_under_way_is_waited_for(connection: Connection, leas
 def test_what_was_pulled_since_it_was_judged_stays(
     connection: Connection, found: list[Node], policy: Policy, untagged: dict[str, bool], pulled: int
 ) -> None:
-    """The transaction that throws judges again: with all that hangs together with what was pulled."""
+    """Each transaction judges again, so what was pulled meanwhile stays, with everything that it keeps."""
     with undone(connection):
         at = fill(connection, found, untagged)
         judged, _ = db.retention.scan(connection, db.retention.Judge(at, policy, at=NOW, lease=3600), "")

@@ -1,4 +1,4 @@
-"""Data folders of earlier versions: what an upgrade makes of what was under way there."""
+"""Upgrades of data folders of earlier versions, with operations that were in progress there."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def of_revision_1(folder: Path) -> None:
 
 
 def test_a_purge_that_an_older_version_began(tmp_path: Path) -> None:
-    """36: it is claimed. An organisation that was restored meanwhile, and deleted again since, keeps its time."""
+    """36: it goes on. An organisation that was restored and deleted again since is kept for its full time."""
     of_revision_1(tmp_path)
     opened = open_engine(tmp_path / FILE)
     with opened.connect() as connection:
@@ -70,7 +70,7 @@ def columns(connection: sqlite.Connection, schema: str) -> dict[str, list[str]]:
 
 
 def go_back(data: Path, folder: Path) -> None:
-    """Have all rows of a data folder in a database of the first version, which has fewer tables and columns."""
+    """Move all rows of a data folder to a database of the first version, which has fewer tables and columns."""
     folder.mkdir()
     of_revision_1(folder)
     with contextlib.closing(sqlite.connect(folder / FILE, isolation_level=None)) as connection:
@@ -87,7 +87,7 @@ def go_back(data: Path, folder: Path) -> None:
 
 
 def shape(folder: Path) -> dict[str, Any]:
-    """Tables, their columns, and indexes, as SQLite tells them; and that each index has each row."""
+    """Return the tables, columns and indexes of a database; fails if an index lacks a row."""
     with contextlib.closing(sqlite.connect(folder / FILE)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -99,7 +99,7 @@ def shape(folder: Path) -> dict[str, Any]:
 
 
 def test_a_registry_of_the_first_version(tmp_path: Path) -> None:
-    """Upgraded, it has the tables of a new one and all its rows; it serves, and a rebuild brings all of it back."""
+    """After an upgrade it has the tables of a new one and all its rows; it works, and a rebuild restores all of it."""
     (tmp_path / "new").mkdir()
     assert migrate.upgrade(tmp_path / "new") is None
     with running_server(tmp_path, "--collect-seconds", "0") as server:
