@@ -265,7 +265,7 @@ class Collecting(RuleBasedStateMachine):
 
     @rule()
     def restore_organisation(self) -> None:
-        """Restore the organisation, without repositories that were deleted before it; refused once its purge has begun."""
+        """Restore the organisation, without repositories deleted before it; refused once its purge has begun."""
         if self.organisation_item is None:
             return
         (found,) = db.trash.organisations_in(self.connection)

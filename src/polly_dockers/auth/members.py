@@ -169,7 +169,7 @@ def _not_a_member(
 
 
 class Existing(enum.Enum):
-    """What ``add`` does with an account that already has a password. Whoever redeems a code first makes the account."""
+    """What ``add`` does with an account that has a password already, which may be known to another person."""
 
     refuse = enum.auto()
     keep_password = enum.auto()
@@ -204,8 +204,8 @@ def _account_exists(connection: Connection, known: User, typed: str) -> AccountE
     roles = ", ".join(f"{role.name} in {slug}" for slug, role, _ in db.accounts.memberships(connection, known.id))
     msg = (
         f"{known.email} already has an account, created on {at:%Y-%m-%d}, which is {roles or 'in no organisation'}. "
-        "Whoever created it knows its password, and that may be somebody else: the server sends no mail, so it can't "
-        "check who an email belongs to. If you know that the account is theirs: polly-server user add"
+        "Somebody else may know its password, because the server sends no mail and cannot check who an email "
+        "belongs to. If you know that the account is theirs: polly-server user add"
         f"{typed} --keep-password. "
         "If not, set a new password, which ends all its sign-ins and access tokens: polly-server user add"
         f"{typed} --reset-password"

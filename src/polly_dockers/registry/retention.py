@@ -50,7 +50,9 @@ def parse(keep: str, younger: int | None, newest: int | None, pulled: int | None
             raise BadRequest(msg)
         return Policy() if keep == "everything" else None
     if not given:
-        msg = "A policy of no rule would keep only what has a tag. Give younger, newest or pulled, or keep everything."
+        msg = (
+            "A policy without rules would keep only tagged images. Give younger, newest or pulled, or keep everything."
+        )
         raise BadRequest(msg)
     for name, seconds in (("younger", younger), ("pulled", pulled)):
         if seconds is not None and not SECONDS_PER_DAY <= seconds <= LONGEST:

@@ -271,7 +271,7 @@ def _check_range(name: RepositoryName, upload: Upload, content_range: tuple[int,
         msg = f"The upload has {upload.size} bytes, so the next chunk must start at {upload.size}, not at {start}."
         raise RangeInvalid(msg, upload=(name, upload.id, upload.size))
     if end < start or (body.length is not None and body.length != end - start + 1):
-        msg = f"Content-Range is of {end - start + 1} bytes, but Content-Length is {body.length}."
+        msg = f"Content-Range covers {end - start + 1} bytes, but Content-Length is {body.length}."
         raise SizeInvalid(msg)
 
 
@@ -334,7 +334,7 @@ async def _write(
         if under_way is not None:
             await under_way
     if length is not None and came != length:
-        msg = f"Content-Range is of {length} bytes, but the body has {came}."
+        msg = f"Content-Range covers {length} bytes, but the body has {came}."
         raise SizeInvalid(msg)
     return portion, None
 

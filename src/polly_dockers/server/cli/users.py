@@ -75,7 +75,9 @@ def run_add(
     password_stdin: PasswordStdin = False,
     keep_password: Annotated[
         bool,
-        typer.Option("--keep-password", help="Add an account that exists. Whoever created it can use the role."),
+        typer.Option(
+            "--keep-password", help="Add an existing account, which keeps its password. Its creator can use the role."
+        ),
     ] = False,
     reset_password: Annotated[
         bool,
