@@ -5,28 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from polly_dockers.cli import tables
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 
 if TYPE_CHECKING:
     import datetime as dt
 
     from polly_dockers.api_types import AuditItem
 
-COLUMNS: Final = (
-    Column("at"),
-    Column("event"),
-    Column("by"),
-    Column("from"),
-    Column("subject"),
-    Column("detail", own_line=True),
+COLUMNS: Final[Columns[AuditItem]] = (
+    Column("at", lambda each: tables.date(each.at)),
+    Column("event", lambda each: each.event),
+    Column("by", lambda each: each.by or "-"),
+    Column("from", lambda each: each.address or "-"),
+    Column("subject", lambda each: each.subject or "-"),
+    Column("detail", lambda each: each.detail, own_line=True),
 )
 
 _NO_PEOPLE: Final = ("policy", "polly-server")
-
-
-def row(item: AuditItem) -> tables.Row:
-    """Return the row of an entry, in the order of COLUMNS."""
-    return (tables.date(item.at), item.event, item.by or "-", item.address or "-", item.subject or "-", item.detail)
 
 
 T = TypeVar("T", "dt.datetime", int)

@@ -14,7 +14,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -22,7 +22,7 @@ from polly_dockers.cli import terminal
 from polly_dockers.system import process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TextIO
 
 _GAP = "  "
@@ -30,11 +30,16 @@ _BOLD = "1"
 GREEN, YELLOW = "32", "33"
 
 
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
 @dataclass(frozen=True)
-class Column:
-    """A column: its title, and whether it may get its own line."""
+class Column(Generic[T_contra]):
+    """A column: its title, its cell in the row of an item, and whether it may get its own line."""
 
     title: str
+    cell: Callable[[T_contra], str]
     own_line: bool = False
     right: bool = False
     colours: tuple[tuple[str, str], ...] = ()
@@ -43,6 +48,7 @@ class Column:
     """Characters at which a cell is cut on a terminal of any width, between two words."""
 
 
+Columns: TypeAlias = tuple[Column[T], ...]
 Row = tuple[str, ...]
 _LINES = 4
 """The most lines of a row, without that of the widest column."""
@@ -55,21 +61,25 @@ class Moment(str):
     short: str
 
 
-def show(columns: Sequence[Column], rows: Iterable[Row], *, aside: bool = False) -> None:
-    """Print the table on stdout, or with ``aside`` on stderr, in the form that fits the terminal or the pipe."""
+def show(columns: Columns[T], items: Iterable[T], *, aside: bool = False) -> None:
+    """Print a table of the items on stdout, or with ``aside`` on stderr, in the form that fits terminal or pipe."""
     stream = sys.stderr if aside else sys.stdout
     width = _width(stream) if stream.isatty() else None
-    cleaned = [tuple(each if isinstance(each, Moment) else terminal.clean(each) for each in row) for row in rows]
-    for line in table(columns, cleaned, width, coloured=terminal.colours(stream)):
+    rows = [tuple(_clean(each.cell(item)) for each in columns) for item in items]
+    for line in table(columns, rows, width, coloured=terminal.colours(stream)):
         print(line, file=stream)
 
 
-def display(output: str, value: object, columns: Sequence[Column], rows: Sequence[Row], empty: str = "") -> None:
-    """Print what --output wants: the value as JSON, or the rows as a table. ``empty`` is said in place of no rows."""
+def _clean(cell: str) -> str:
+    return cell if isinstance(cell, Moment) else terminal.clean(cell)
+
+
+def display(output: str, value: object, columns: Columns[T], items: Sequence[T], empty: str = "") -> None:
+    """Print what --output wants: the value as JSON, or a table of the items. ``empty`` is said if there are none."""
     if output == "json":
         document(value)
-    elif rows or not empty:
-        show(columns, rows)
+    elif items or not empty:
+        show(columns, items)
     else:
         terminal.say(empty)
 
@@ -91,7 +101,7 @@ def document(value: object) -> None:
     process.write_data(json.dumps(msgspec.to_builtins(value), indent=2).replace("\x7f", "\\u007f") + "\n")
 
 
-def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, coloured: bool) -> list[str]:
+def table(columns: Columns[Any], rows: Sequence[Row], width: int | None, *, coloured: bool) -> list[str]:
     """Return the lines of a table. ``width`` is that of the terminal; None for a pipe: one line for each row."""
     if width is None:
         return _grid(columns, rows, plain=True, coloured=False)
@@ -114,7 +124,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, 
 
 
 def _lines(
-    columns: Sequence[Column], widths: Sequence[int], width: int, most: int, *, over: bool
+    columns: Columns[Any], widths: Sequence[int], width: int, most: int, *, over: bool
 ) -> list[list[int]] | None:
     """Return which columns stand on which line of a row; None if they do not fit.
 
@@ -160,7 +170,7 @@ def date(text: str | None, before: str = "") -> str:
     return shown
 
 
-def _cut(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
+def _cut(columns: Columns[Any], rows: Sequence[Row]) -> list[Row]:
     """Cut the cells that are longer than the column's ``longest``."""
     return [tuple(_shortened(cell, each.longest) for each, cell in zip(columns, row, strict=True)) for row in rows]
 
@@ -174,7 +184,7 @@ def _cells(text: str) -> int:
     return max(0, wcwidth.wcswidth(text))
 
 
-def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+def _widths(columns: Columns[Any], rows: Sequence[Row]) -> list[int]:
     return [max(_cells(each.title), *(_cells(row[index]) for row in rows), 0) for index, each in enumerate(columns)]
 
 
@@ -182,7 +192,7 @@ def _total(widths: Sequence[int], chosen: Sequence[int]) -> int:
     return sum(widths[index] for index in chosen) + len(_GAP) * (len(chosen) - 1)
 
 
-def _line(columns: Sequence[Column], row: Row, widths: Sequence[int], chosen: Iterable[int], *, coloured: bool) -> str:
+def _line(columns: Columns[Any], row: Row, widths: Sequence[int], chosen: Iterable[int], *, coloured: bool) -> str:
     cells = []
     for index in chosen:
         room = " " * (widths[index] - _cells(row[index]))
@@ -192,7 +202,7 @@ def _line(columns: Sequence[Column], row: Row, widths: Sequence[int], chosen: It
     return _GAP.join(cells).rstrip()
 
 
-def _grid(columns: Sequence[Column], rows: Sequence[Row], *, plain: bool, coloured: bool) -> list[str]:
+def _grid(columns: Columns[Any], rows: Sequence[Row], *, plain: bool, coloured: bool) -> list[str]:
     widths, chosen = _widths(columns, rows), range(len(columns))
     titles = _line(columns, tuple(each.title for each in columns), widths, chosen, coloured=False)
     lines = [_painted(titles, _BOLD if coloured else None)]
@@ -202,7 +212,7 @@ def _grid(columns: Sequence[Column], rows: Sequence[Row], *, plain: bool, colour
 
 
 def _wrapped(
-    columns: Sequence[Column], rows: Sequence[Row], lines: Sequence[Sequence[int]], width: int, *, coloured: bool
+    columns: Columns[Any], rows: Sequence[Row], lines: Sequence[Sequence[int]], width: int, *, coloured: bool
 ) -> list[str]:
     """Print each row on several lines; all but the first are indented."""
     widths = _widths(columns, rows)
@@ -235,7 +245,7 @@ def _broken(text: str, width: int, indent: str) -> list[str]:
     return lines
 
 
-def _stacked(columns: Sequence[Column], rows: Sequence[Row], *, coloured: bool) -> list[str]:
+def _stacked(columns: Columns[Any], rows: Sequence[Row], *, coloured: bool) -> list[str]:
     lines: list[str] = []
     for row in rows:
         lines += [""] if lines else []

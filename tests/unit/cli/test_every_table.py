@@ -6,7 +6,7 @@ import ast
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,8 @@ from polly_dockers.server import cli as server_cli
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from polly_dockers.cli.tables import Columns
+
 DAY = "2020-07-09T13:56:49Z"
 MODULES = [
     importlib.import_module(each.name)
@@ -26,7 +28,7 @@ MODULES = [
 ]
 
 
-def tables_of(module: ModuleType) -> dict[str, tuple[Column, ...]]:
+def tables_of(module: ModuleType) -> dict[str, Columns[Any]]:
     """Return the tables of a module by name: its constants that are tuples of columns."""
     return {
         f"{module.__name__}.{name}": value
@@ -39,13 +41,17 @@ EVERY = {name: columns for module in MODULES for name, columns in tables_of(modu
 
 
 def shown(module: ModuleType) -> list[ast.expr]:
-    """Return the columns that each ``tables.show(…)`` and ``tables.display(…)`` of a module names."""
-    place = {"tables.show": 0, "tables.display": 2}
-    return [
+    """Return the columns that each ``tables.show(…)``, ``tables.display(…)`` and ``_print(…)`` of a module names.
+
+    Where a function passes on its parameter ``columns``, its callers name them.
+    """
+    place = {"tables.show": 0, "tables.display": 2, "_print": 2}
+    arguments = [
         node.args[place[ast.unparse(node.func)]]
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in place
     ]
+    return [each for each in arguments if ast.unparse(each) != "columns"]
 
 
 def test_every_table_is_a_constant() -> None:
@@ -56,7 +62,7 @@ def test_every_table_is_a_constant() -> None:
         assert f"{module.__name__}.{ast.unparse(argument)}" in EVERY or ast.unparse(argument) == "audit_log.COLUMNS"
 
 
-def rows_of(columns: tuple[Column, ...]) -> list[tables.Row]:
+def rows_of(columns: Columns[Any]) -> list[tables.Row]:
     """Return three rows: short texts, long ones, and dates and digests; each cell begins with its own mark."""
     many = range(len(columns))
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,11 +19,14 @@ from polly_dockers.formatting import size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+column = partial(Column, cell=str)
+"""A column; the tests give the cells themselves."""
+
 COLUMNS = (
-    Column("path", own_line=True),
-    Column("by"),
-    Column("count", right=True),
-    Column("notes", longest=12),
+    column("path", own_line=True),
+    column("by"),
+    column("count", right=True),
+    column("notes", longest=12),
 )
 ROWS = [("host/org/one", "ann", "7", "some words that are many"), ("host/org/two/three", "bob", "1234", "")]
 
@@ -46,14 +50,14 @@ def test_a_narrow_terminal_gives_a_row_more_lines() -> None:
     """In narrower terminals, first the widest column gets a line of its own, then several do, then each cell."""
     assert table(COLUMNS, ROWS, 40, coloured=False)[:2] == ["path", "  by   count  notes"]
     assert table(COLUMNS, ROWS, 20, coloured=False)[:3] == ["path", "  by   count", "  notes"]
-    many = (COLUMNS[0], *(Column(title) for title in ("made by", "made at", "for what", "how much", "how long")))
+    many = (COLUMNS[0], *(column(title) for title in ("made by", "made at", "for what", "how much", "how long")))
     rows = [("host/org/one", "ann", "today", "words", "7", "8")]
     assert table(many, rows, 4, coloured=False)[:4] == ["path", "  host/org/one", "made by", "  ann"]
 
 
 def test_one_long_cell_does_not_change_how_all_others_look() -> None:
     """A cell wider than the terminal has a line of its own, which the terminal wraps; other rows do not change."""
-    columns = (Column("tag"), Column("by"), Column("digest", own_line=True), Column("size", right=True))
+    columns = (column("tag"), column("by"), column("digest", own_line=True), column("size", right=True))
     lines = table(columns, [("t" * 50, "ann", "d" * 45, "1 kB"), ("v1", "bob", "e" * 45, "20 kB")], 40, coloured=False)
     assert lines[:3] == ["tag", "  by    size", "  digest"]
     assert lines[4:] == ["t" * 50, "  ann   1 kB", "  " + "d" * 45, "v1", "  bob  20 kB", "  " + "e" * 45]
@@ -61,7 +65,7 @@ def test_one_long_cell_does_not_change_how_all_others_look() -> None:
 
 def test_a_text_that_is_alone_on_its_line_is_broken_between_words() -> None:
     """The table wraps it, not the terminal in the middle of a word. An empty cell leaves no empty line."""
-    columns = (Column("name", own_line=True), Column("keeps"))
+    columns = (column("name", own_line=True), column("keeps"))
     rows = [("one", "what was pushed in the last 90d"), ("two", "")]
     lines = table(columns, rows, 20, coloured=False)
     assert lines[3:] == ["one", "  what was pushed in", "    the last 90d", "two"]
@@ -85,7 +89,7 @@ def test_a_text_that_is_alone_on_its_line_is_broken_between_words() -> None:
 )
 def test_a_text_without_spaces_is_cut_too(text: str, shown: str) -> None:
     """Its beginning is shown before the mark, and no letter loses its accents."""
-    assert table((Column("notes", longest=12),), [(text,)], 80, coloured=False)[2] == shown
+    assert table((column("notes", longest=12),), [(text,)], 80, coloured=False)[2] == shown
 
 
 @given(
@@ -135,7 +139,7 @@ def test_letters_of_every_script_keep_the_columns_in_line(text: str, cells: int)
 
 def test_colours_are_around_the_cell_alone() -> None:
     """The spaces that align a cell are outside of its colour."""
-    columns = (Column("status", colours=(("active", tables.GREEN),)), Column("x"))
+    columns = (column("status", colours=(("active", tables.GREEN),)), column("x"))
     assert table(columns, [("active", "1")], 80, coloured=True)[2] == "\x1b[32mactive\x1b[0m  1"
 
 
@@ -150,7 +154,7 @@ def berlin() -> Iterator[None]:
     time.tzset()
 
 
-WIDE = (Column("path", own_line=True), Column("by"), Column("at"), Column("notes", longest=30), Column("size"))
+WIDE = (column("path", own_line=True), column("by"), column("at"), column("notes", longest=30), column("size"))
 
 
 def wide(width: int | None) -> list[str]:

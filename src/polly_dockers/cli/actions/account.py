@@ -7,6 +7,7 @@ import os
 import shlex
 import ssl
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from polly_dockers.cli import credentials, profiles, prompts, server_url, session, tables, terminal, times
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 STDIN = "It reads the password from stdin."
 """What --password-stdin does, for the error that it is missing."""
 _UNAUTHORIZED = 401
-_USER = tuple(tables.Column(title) for title in ("user", "organisation", "role", "server", "expires"))
+_USER = tuple(
+    tables.Column(title, itemgetter(title)) for title in ("user", "organisation", "role", "server", "expires")
+)
 
 
 def login(
@@ -146,8 +149,9 @@ def whoami(call: Call, output: str) -> None:
         )
         return
     places = [(each.organisation, str(each.role)) for each in me.organisations if wanted in {"", each.organisation}]
-    until = tables.date(me.token.expires_at)
-    tables.show(_USER, [(me.email, *place, session.server, until) for place in places or [("-", "-")]])
+    common = {"user": me.email, "server": session.server, "expires": tables.date(me.token.expires_at)}
+    rows = [{"organisation": place, "role": role} | common for place, role in places or [("-", "-")]]
+    tables.show(_USER, rows)
     if len(places) > 1:
         default = terminal.clean(session.default)
         terminal.say(f"The commands use the organisation {default}. To choose another: polly org use NAME")

@@ -69,7 +69,7 @@ def list_(call: Call, part: Range, wanted: Wanted, output: str) -> None:
     if output == "json":
         tables.document(page.items)
     elif page.items:
-        tables.show(audit_log.COLUMNS, [audit_log.row(each) for each in page.items])
+        tables.show(audit_log.COLUMNS, page.items)
     else:
         missing = "name" in query and not session.exists(organisation, query["name"])
         there = f"There is no docker repository {query['name']} in {organisation}. " if missing else ""

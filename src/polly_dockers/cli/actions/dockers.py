@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from polly_dockers import api_types
 from polly_dockers.cli import prompts, repository_names, tables, terminal
 from polly_dockers.cli.errors import CommandError, UsageError
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.formatting import size
 from polly_dockers.oci import reference
 
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
     from polly_dockers.cli.listing import Range
 
-_REPOSITORY = (
-    Column("docker repository", own_line=True),
-    Column("created by"),
-    Column("created at"),
-    Column("docker access"),
-    Column("description", longest=40),
-    Column("tags", right=True),
-    Column("commits", right=True),
-    Column("size", right=True),
-    Column("last push"),
+T = TypeVar("T")
+
+_REPOSITORY: Columns[api_types.RepositoryItem] = (
+    Column("docker repository", lambda each: each.path, own_line=True),
+    Column("created by", lambda each: each.created_by),
+    Column("created at", lambda each: tables.date(each.created_at)),
+    Column("docker access", lambda each: each.access),
+    Column("description", lambda each: each.description, longest=40),
+    Column("tags", lambda each: str(each.tags), right=True),
+    Column("commits", lambda each: str(each.commits), right=True),
+    Column("size", lambda each: size(each.size), right=True),
+    Column("last push", lambda each: tables.date(each.pushed_at)),
 )
-_CREATED = (Column("docker name", own_line=True), Column("description"))
-_COMMIT = (
-    Column("tag"),
-    Column("pushed by"),
-    Column("pushed at"),
-    Column("commit_hash", own_line=True),
-    Column("tag status", colours=(("active", tables.GREEN), ("inactive", tables.YELLOW))),
-    Column("size", right=True),
-    Column("platforms", longest=32),
+_CREATED: Columns[api_types.RepositoryItem] = (
+    Column("docker name", lambda each: each.path, own_line=True),
+    Column("description", lambda each: each.description),
 )
-_TAG = (
-    Column("tag"),
-    Column("commit_hash", own_line=True),
-    Column("size", right=True),
-    Column("platforms", longest=32),
-    Column("pushed at"),
-    Column("pushed by"),
+_Commit = api_types.CommitItem | api_types.TagItem
+_TAG_NAME = Column[_Commit]("tag", lambda each: each.tag)
+_HASH = Column[_Commit]("commit_hash", lambda each: each.commit, own_line=True)
+_SIZE = Column[_Commit]("size", lambda each: size(each.size), right=True)
+_PLATFORMS = Column[_Commit]("platforms", lambda each: ", ".join(each.platforms) or "-", longest=32)
+_PUSHED_AT = Column[_Commit]("pushed at", lambda each: tables.date(each.pushed_at))
+_PUSHED_BY = Column[_Commit]("pushed by", lambda each: each.pushed_by)
+_STATUS = Column[api_types.CommitItem](
+    "tag status", lambda each: each.status, colours=(("active", tables.GREEN), ("inactive", tables.YELLOW))
 )
+_COMMIT = (_TAG_NAME, _PUSHED_BY, _PUSHED_AT, _HASH, _STATUS, _SIZE, _PLATFORMS)
+_TAG = (_TAG_NAME, _HASH, _SIZE, _PLATFORMS, _PUSHED_AT, _PUSHED_BY)
 
 
 def create(call: Call, name: str | None, description: str | None, *, public: bool | None, output: str) -> None:
@@ -77,7 +77,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     terminal.success("docker repository generation")
     if "/" in name and given.strip() == name:
         terminal.say(f"It is in the organisation {organisation}.")
-    tables.display(output, item, _CREATED, [(item.path, item.description)])
+    tables.display(output, item, _CREATED, [item])
 
 
 def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
@@ -88,20 +88,15 @@ def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
     query = {"order": wanted.order, "sort": "created" if wanted.given else "pushed"}
     page = session.client.repositories(organisation, wanted.count, **query, **({"search": search} if search else {}))
     call.remember("polly dockers list", **wanted.options(), search=search)
-    if output == "json":
-        tables.document(page.items)
-    elif page.items:
-        tables.show(_REPOSITORY, [_repository_row(each) for each in page.items])
+    if page.items or output == "json":
+        _print(wanted, output, _REPOSITORY, page.items, page.total, "docker repository")
     elif search:
         terminal.say(f"No docker repository of {organisation} has {search!r} in its name or description.")
-        return
     else:
         way = "To create one: polly dockers create --name NAME --description TEXT"
         if not session.may_create(organisation):
             way = "Writers and admins can create one."
         terminal.say(f"{organisation} has no docker repository yet. {way}")
-        return
-    wanted.print_total(len(page.items), page.total, "docker repository", output)
 
 
 def commit_list(call: Call, name: str | None, tag: str | None, wanted: Range, output: str) -> None:
@@ -113,18 +108,21 @@ def commit_list(call: Call, name: str | None, tag: str | None, wanted: Range, ou
     page = session.client.commits(organisation, name, wanted.count, **query)
     call.remember("polly dockers commit-list", (organisation, name), tag=tag, **wanted.options())
     path = terminal.clean(page.repository)
-    if output == "json":
-        tables.document([_with_alias(each) for each in page.items])
-    elif page.items:
-        terminal.say(f"Commits for the docker repository {path}")
-        tables.show(_COMMIT, [_commit_row(each) for each in page.items])
-        terminal.say("To pull the docker for:")
-        terminal.say(f"active tag: docker pull {path}:tag")
-        terminal.say(f"inactive tag: docker pull {path}@commit_hash")
+    if page.items or output == "json":
+        _print(
+            wanted,
+            output,
+            _COMMIT,
+            page.items,
+            page.total,
+            "commit",
+            f"Commits for the docker repository {path}",
+            "To pull the docker for:",
+            f"active tag: docker pull {path}:tag",
+            f"inactive tag: docker pull {path}@commit_hash",
+        )
     else:
         terminal.say(f"{path} has no commit yet. To create one: docker push {path}:TAG")
-        return
-    wanted.print_total(len(page.items), page.total, "commit", output)
 
 
 def tags(call: Call, name: str | None, wanted: Range, output: str) -> None:
@@ -135,15 +133,10 @@ def tags(call: Call, name: str | None, wanted: Range, output: str) -> None:
     page = session.client.tags(organisation, name, wanted.count, order=wanted.order)
     call.remember("polly dockers tags", (organisation, name), **wanted.options())
     path = terminal.clean(page.repository)
-    if output == "json":
-        tables.document([_with_alias(each) for each in page.items])
-    elif page.items:
-        terminal.say(f"Tags of the docker repository {path}")
-        tables.show(_TAG, [_tag_row(each) for each in page.items])
+    if page.items or output == "json":
+        _print(wanted, output, _TAG, page.items, page.total, "tag", f"Tags of the docker repository {path}")
     else:
         terminal.say(f"{path} has no tag. To create one: docker push {path}:TAG")
-        return
-    wanted.print_total(len(page.items), page.total, "tag", output)
 
 
 def update(
@@ -173,7 +166,7 @@ def update(
         sparse_indexes=sparse,
     )  # fmt: skip
     terminal.success("Docker information updated")
-    tables.display(output, item, _REPOSITORY, [_repository_row(item)])
+    tables.display(output, item, _REPOSITORY, [item])
 
 
 def ask_name(call: Call, least: api_types.Role = "reader") -> str:
@@ -233,27 +226,29 @@ def _check_description(text: str) -> None:
         raise UsageError(msg)
 
 
-def _repository_row(item: api_types.RepositoryItem) -> tables.Row:
-    return (
-        item.path, item.created_by, tables.date(item.created_at), item.access, item.description, str(item.tags),
-        str(item.commits), size(item.size), tables.date(item.pushed_at),
-    )  # fmt: skip
+def _print(
+    wanted: Range,
+    output: str,
+    columns: Columns[T],
+    items: list[T],
+    total: int,
+    noun: str,
+    heading: str = "",
+    *hints: str,
+) -> None:
+    """Print a part of a list as JSON, or as a table with a heading before it and hints after it; then the total."""
+    if output == "json":
+        tables.document([_with_alias(each) for each in items])
+    else:
+        if heading:
+            terminal.say(heading)
+        tables.show(columns, items)
+        for hint in hints:
+            terminal.say(hint)
+    wanted.print_total(len(items), total, noun, output)
 
 
-def _tag_row(item: api_types.TagItem) -> tables.Row:
-    return (
-        item.tag, item.commit, size(item.size), ", ".join(item.platforms) or "-", tables.date(item.pushed_at),
-        item.pushed_by,
-    )  # fmt: skip
-
-
-def _with_alias(item: api_types.CommitItem | api_types.TagItem) -> dict[str, object]:
-    """Return the item with its commit also under ``commit_hash``, the name that older scripts use."""
-    return {**msgspec.to_builtins(item), "commit_hash": item.commit}
-
-
-def _commit_row(item: api_types.CommitItem) -> tables.Row:
-    return (
-        item.tag, item.pushed_by, tables.date(item.pushed_at), item.commit, item.status, size(item.size),
-        ", ".join(item.platforms) or "-",
-    )  # fmt: skip
+def _with_alias(item: object) -> dict[str, object]:
+    """Return an item for JSON; its commit also as ``commit_hash``, the name that older scripts use."""
+    fields: dict[str, object] = msgspec.to_builtins(item)
+    return fields | {"commit_hash": fields["commit"]} if "commit" in fields else fields

@@ -11,15 +11,24 @@ from polly_dockers.cli.actions import account, members
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.errors import UsageError
 from polly_dockers.cli.new_token import undone_unless_handed_out
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 
 if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
 _CODE = "It reads the code from stdin."
-_MADE = (Column("email"), Column("role"), Column("code", own_line=True), Column("valid until"))
-_INVITATION = (Column("email"), Column("role"), Column("valid until"))
+_Invitation = api_types.InvitationItem | api_types.InvitationCreated
+_EMAIL = Column[_Invitation]("email", lambda each: each.email)
+_ROLE = Column[_Invitation]("role", lambda each: each.role)
+_UNTIL = Column[_Invitation]("valid until", lambda each: tables.date(each.expires_at))
+_INVITATION = (_EMAIL, _ROLE, _UNTIL)
+_MADE: Columns[api_types.InvitationCreated] = (
+    _EMAIL,
+    _ROLE,
+    Column("code", lambda each: each.code, own_line=True),
+    _UNTIL,
+)
 
 
 def add(call: Call, email: str | None, role: api_types.Role | None, output: str) -> None:
@@ -36,7 +45,7 @@ def add(call: Call, email: str | None, role: api_types.Role | None, output: str)
     invited = terminal.clean(made.email)
     with undone_unless_handed_out(lambda: session.client.revoke_invitation(organisation, made.email)):
         terminal.success(f"{invited} is invited to {organisation}")
-        tables.display(output, made, _MADE, [(made.email, made.role, made.code, tables.date(made.expires_at))])
+        tables.display(output, made, _MADE, [made])
     server = shlex.quote(session.server)
     terminal.say(
         f"Give them the code; it is not shown again. They join with: polly members accept --server {server} "
@@ -48,9 +57,8 @@ def pending(call: Call, output: str) -> None:
     """Print who is invited and has not joined yet."""
     session = call.session
     items = session.client.invitations(session.organisation).items
-    rows = [(each.email, each.role, tables.date(each.expires_at)) for each in items]
     empty = f"Nobody is invited to {session.organisation}. To invite somebody, run: polly members add"
-    tables.display(output, items, _INVITATION, rows, empty)
+    tables.display(output, items, _INVITATION, items, empty)
 
 
 def accept(

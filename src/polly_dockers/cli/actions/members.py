@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
 from polly_dockers import api_types
 from polly_dockers.cli import prompts, tables, terminal
 from polly_dockers.cli.errors import CommandError, RequestError
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 
 if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
@@ -17,21 +18,28 @@ if TYPE_CHECKING:
 
 ROLES = "It is reader, writer or admin."
 """The values of --role, for the error that it is missing."""
-_MEMBER = (Column("email"), Column("role"), Column("joined at"))
+_MEMBER: Columns[dict[str, Any]] = (
+    Column("email", itemgetter("email")),
+    Column("role", itemgetter("role")),
+    Column(
+        "joined at",
+        lambda each: (
+            tables.date(each["until"], "invited until ") if "until" in each else tables.date(each["joined_at"])
+        ),
+    ),
+)
 
 
 def list_(call: Call, output: str) -> None:
     """Print the members, and after them who is invited and has not joined yet."""
     session = call.session
-    items = session.client.members(session.organisation).items
-    invited = session.client.invitations(session.organisation).items
-    members = [{**msgspec.to_builtins(each), "status": "member"} for each in items]
-    waiting = [
+    items = [
+        {**msgspec.to_builtins(each), "status": "member"} for each in session.client.members(session.organisation).items
+    ] + [
         {"email": each.email, "role": each.role, "joined_at": None, "status": "invited", "until": each.expires_at}
-        for each in invited
+        for each in session.client.invitations(session.organisation).items
     ]
-    waiting_rows = [(each.email, each.role, tables.date(each.expires_at, "invited until ")) for each in invited]
-    tables.display(output, members + waiting, _MEMBER, [*map(_row, items), *waiting_rows])
+    tables.display(output, items, _MEMBER, items)
 
 
 def set_role(call: Call, email: str | None, role: api_types.Role | None, output: str) -> None:
@@ -47,7 +55,7 @@ def set_role(call: Call, email: str | None, role: api_types.Role | None, output:
     item = session.client.set_role(session.organisation, email, role)
     call.remember("polly members set-role", email=email, role=role)
     terminal.success(f"{terminal.clean(item.email)} is {item.role} of {session.organisation}")
-    tables.display(output, item, _MEMBER, [_row(item)])
+    tables.display(output, item, _MEMBER, [msgspec.to_builtins(item)])
 
 
 def remove(call: Call, email: str | None, *, yes: bool) -> None:
@@ -128,7 +136,3 @@ def ask_role(call: Call, question: str = "Which role?", current: api_types.Role 
     roles: tuple[api_types.Role, ...] = get_args(api_types.Role)
     answer = call.need("--role", lambda: prompts.choose(question, roles[::-1], current), ROLES)
     return next(each for each in roles if each == answer)
-
-
-def _row(item: api_types.MemberItem) -> tables.Row:
-    return item.email, item.role, tables.date(item.joined_at)

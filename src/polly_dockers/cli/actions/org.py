@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from polly_dockers.cli import profiles, prompts, tables, terminal
 from polly_dockers.cli.errors import CommandError, UsageError
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 
 if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
 
-_ORGANISATION = (Column("organisation"), Column("role"), Column("joined at"), Column("default"))
+_ORGANISATION: Columns[dict[str, Any]] = (
+    Column("organisation", itemgetter("organisation")),
+    Column("role", itemgetter("role")),
+    Column("joined at", lambda each: tables.date(each["joined_at"])),
+    Column("default", lambda each: "yes" if each["default"] else ""),
+)
 
 
 def list_(call: Call, output: str) -> None:
@@ -28,17 +34,8 @@ def list_(call: Call, output: str) -> None:
     mine = [each for each in session.memberships if call.org in {None, each.organisation}]
     if call.org and not mine:
         raise _not_a_member(call.org, [each.organisation for each in session.memberships])
-    if output == "json":
-        tables.document([msgspec.to_builtins(each) | {"default": each.organisation == default} for each in mine])
-        return
-    if not session.memberships:
-        terminal.say("You are not a member of an organisation.")
-        return
-    rows = [
-        (each.organisation, each.role, tables.date(each.joined_at), "yes" if each.organisation == default else "")
-        for each in mine
-    ]
-    tables.show(_ORGANISATION, rows)
+    items = [msgspec.to_builtins(each) | {"default": each.organisation == default} for each in mine]
+    tables.display(output, items, _ORGANISATION, items, "You are not a member of an organisation.")
 
 
 def _not_a_member(wanted: str, mine: list[str]) -> CommandError:

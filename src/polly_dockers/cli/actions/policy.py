@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from polly_dockers import api_types
 from polly_dockers.cli import listing, tables, terminal, times
 from polly_dockers.cli.errors import UsageError
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.formatting import counted, size
 
 if TYPE_CHECKING:
@@ -22,12 +22,15 @@ _STAYS = (
     "These always stay: active tags, what an image of several platforms or a signature still needs, and what was "
     "pushed, pulled or restored within the last day."
 )
-_POLICY = (Column("docker repository", own_line=True), Column("keeps"))
-_GOING = (
-    Column("to be deleted", own_line=True),
-    Column("pushed at"),
-    Column("tags that it had", longest=40),
-    Column("size", right=True),
+_POLICY: Columns[tuple[str, str]] = (
+    Column("docker repository", lambda each: each[0], own_line=True),
+    Column("keeps", lambda each: each[1]),
+)
+_GOING: Columns[api_types.PolicyPreviewItem] = (
+    Column("to be deleted", lambda each: each.path, own_line=True),
+    Column("pushed at", lambda each: tables.date(each.pushed_at)),
+    Column("tags that it had", lambda each: ", ".join(each.tags) or "-", longest=40),
+    Column("size", lambda each: size(each.size), right=True),
 )
 
 
@@ -226,10 +229,7 @@ def _tell(
     when = f"by {tables.date(seen.preview.as_of)}, if nothing is pushed or pulled before" if later else "now"
     items = seen.preview.items if every else seen.preview.items[: listing.SHORT]
     if items:
-        rows = [
-            (each.path, tables.date(each.pushed_at), ", ".join(each.tags) or "-", size(each.size)) for each in items
-        ]
-        tables.show(_GOING, rows, aside=aside)
+        tables.show(_GOING, items, aside=aside)
     for path in dict.fromkeys(each.path.partition("@")[0] for each in items):
         if path in own:
             terminal.say(f"Kept in {path}, by its own policy: {_words(own[path])}.")

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 from polly_dockers.cli import profiles, prompts, server_url, session, tables, terminal
 from polly_dockers.cli.actions import account
 from polly_dockers.cli.errors import CommandError, UsageError
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 
 if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
 
-_PROFILE = (
-    Column("profile"),
-    Column("user"),
-    Column("server", own_line=True),
-    Column("current"),
-    Column("organisation"),
-    Column("expires"),
+_PROFILE: Columns[dict[str, Any]] = (
+    Column("profile", itemgetter("name")),
+    Column("user", itemgetter("email")),
+    Column("server", itemgetter("server"), own_line=True),
+    Column("current", lambda each: "yes" if each["current"] else ""),
+    Column("organisation", lambda each: each["organisation"] or "-"),
+    Column("expires", lambda each: tables.date(each["expires_at"])),
 )
 
 
@@ -28,19 +29,13 @@ def list_(call: Call, output: str) -> None:
     """Print the profiles, sorted by name, without their tokens."""
     known = profiles.load()
     call.remember("polly profiles list")
-    every = sorted(known.by_name.items())
     hidden = {"token", "docker_tokens", "borrowed"}
     items = [
         {"name": name, "current": name == known.current}
         | {key: value for key, value in each._asdict().items() if key not in hidden}
-        for name, each in every
+        for name, each in sorted(known.by_name.items())
     ]
-    rows = [
-        (name, each.email, each.server, "yes" if name == known.current else "", each.organisation or "-",
-         tables.date(each.expires_at))
-        for name, each in every
-    ]  # fmt: skip
-    tables.display(output, items, _PROFILE, rows, "You are not signed in. Run: polly login --server URL")
+    tables.display(output, items, _PROFILE, items, "You are not signed in. Run: polly login --server URL")
 
 
 def use(call: Call) -> None:

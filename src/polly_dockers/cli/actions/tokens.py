@@ -14,7 +14,7 @@ from polly_dockers.cli.actions import account
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.errors import CommandError, RequestError, UsageError
 from polly_dockers.cli.new_token import new_token
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.system import process
 
 if TYPE_CHECKING:
@@ -22,15 +22,20 @@ if TYPE_CHECKING:
     from polly_dockers.cli.call import Call
     from polly_dockers.cli.session import Session
 
-_TOKEN = (
-    Column("id"),
-    Column("label", own_line=True),
-    Column("scope"),
-    Column("last used"),
-    Column("expires"),
-    Column("created at"),
+_TOKEN: Columns[api_types.TokenItem] = (
+    Column("id", lambda each: each.id),
+    Column("label", lambda each: f"{each.label or '-'}{' (this one)' if each.current else ''}", own_line=True),
+    Column("scope", lambda each: each.scope),
+    Column("last used", lambda each: tables.date(each.last_used_at)),
+    Column("expires", lambda each: tables.date(each.expires_at)),
+    Column("created at", lambda each: tables.date(each.created_at)),
 )
-_CREATED = (Column("id"), Column("scope"), Column("expires"), Column("token", own_line=True))
+_CREATED: Columns[api_types.TokenCreated] = (
+    Column("id", lambda each: each.id),
+    Column("scope", lambda each: each.scope),
+    Column("expires", lambda each: tables.date(each.expires_at)),
+    Column("token", lambda each: each.token, own_line=True),
+)
 _STDOUT = "-"
 _UNAUTHORIZED = 401
 _SLACK = 60
@@ -52,12 +57,7 @@ def list_(call: Call, output: str) -> None:
     """Print the access tokens that work. The one of this sign-in is marked."""
     items = call.session.client.tokens()
     call.remember("polly tokens list")
-    rows = [
-        (each.id, f"{each.label or '-'}{' (this one)' if each.current else ''}", each.scope,
-         tables.date(each.last_used_at), tables.date(each.expires_at), tables.date(each.created_at))
-        for each in items
-    ]  # fmt: skip
-    tables.display(output, items, _TOKEN, rows)
+    tables.display(output, items, _TOKEN, items)
 
 
 def create(call: Call, wanted: Wanted, output: str) -> None:
@@ -145,7 +145,7 @@ def _hand_out(created: api_types.TokenCreated, file: str | None, output: str) ->
     if output == "json":
         tables.document(shown)
     elif file is None:
-        tables.show(_CREATED, [(created.id, created.scope, tables.date(created.expires_at), created.token)])
+        tables.show(_CREATED, [created])
 
 
 def revoke(call: Call, token_id: str | None, *, yes: bool) -> None:

@@ -8,7 +8,7 @@ from polly_dockers import api_types
 from polly_dockers.cli import listing, prompts, repository_names, tables, terminal
 from polly_dockers.cli.actions.dockers import ask_name
 from polly_dockers.cli.errors import CommandError, UsageError
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.formatting import counted, size
 
 if TYPE_CHECKING:
@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 
 _VERSIONS = ("--tag", "--commit")
 _AT_ONCE = "This server keeps nothing in the trash: the next collection of garbage deletes it for good."
-_ITEM = (
-    Column("kind"),
-    Column("deleted", own_line=True),
-    Column("deleted by"),
-    Column("deleted at"),
-    Column("restorable until"),
-    Column("commits", right=True),
-    Column("size", right=True),
+
+
+def _path(item: api_types.TrashItem) -> str:
+    path = item.repository
+    return f"{path}:{item.name}" if item.kind == "tag" else f"{path}@{item.name}" if item.kind == "commit" else path
+
+
+_ITEM: Columns[api_types.TrashItem] = (
+    Column("kind", lambda each: each.kind),
+    Column("deleted", _path, own_line=True),
+    Column("deleted by", lambda each: each.deleted_by or ("a policy" if each.by_policy else "the operator")),
+    Column("deleted at", lambda each: tables.date(each.deleted_at)),
+    Column("restorable until", lambda each: tables.date(each.restorable_until)),
+    Column("commits", lambda each: str(each.commits), right=True),
+    Column("size", lambda each: size(each.size), right=True),
 )
 
 
@@ -90,8 +97,7 @@ def list_(call: Call, output: str, *, every: bool) -> None:
     organisation = session.organisation
     page = session.client.trash(organisation, None if every else listing.SHORT)
     call.remember("polly dockers trash", all=every)
-    rows = [_row(each) for each in page.items]
-    tables.display(output, page.items, _ITEM, rows, f"The trash of {organisation} is empty.")
+    tables.display(output, page.items, _ITEM, page.items, f"The trash of {organisation} is empty.")
     if len(page.items) < page.total:
         terminal.say(f"{len(page.items)} of {page.total} items; --all lists all of them.")
 
@@ -190,13 +196,3 @@ def _is_purged(item: api_types.TrashItem) -> bool:
 def _way_back(name: str, tag: str | None, commit: str | None) -> str:
     what = f" --tag {tag}" if tag else f" --commit {commit}" if commit else ""
     return f"polly dockers restore --name {name}{what}"
-
-
-def _row(item: api_types.TrashItem) -> tables.Row:
-    path = item.repository
-    named = f"{path}:{item.name}" if item.kind == "tag" else f"{path}@{item.name}" if item.kind == "commit" else path
-    by = item.deleted_by or ("a policy" if item.by_policy else "the operator")
-    return (
-        item.kind, named, by, tables.date(item.deleted_at),
-        tables.date(item.restorable_until), str(item.commits), size(item.size),
-    )  # fmt: skip

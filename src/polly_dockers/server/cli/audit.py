@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -80,12 +79,7 @@ def run_audit(
     entries = [
         AuditItem(moment(each.at), each.event, each.by, each.address, each.subject, each.detail) for each in found
     ]
-    if output == "json":
-        tables.document(entries)
-    elif entries:
-        tables.show(audit_log.COLUMNS, [audit_log.row(each) for each in entries])
-    else:
-        print("The audit log has no such entry.", file=sys.stderr)
+    tables.display(output, entries, audit_log.COLUMNS, entries, "The audit log has no such entry.")
 
 
 def _path(org: str | None, name: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -12,6 +13,7 @@ from polly_dockers.auth.registry_tokens import new_key
 from polly_dockers.cli import tables
 from polly_dockers.cli.help import HelpedCommand
 from polly_dockers.cli.options import Output
+from polly_dockers.cli.tables import Column
 from polly_dockers.db.audit import Event
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import Data
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
 
     from polly_dockers.db.keys import Key
 
-_KEY: Final = tuple(tables.Column(title) for title in ("key", "created at", "use"))
+_KEY: Final = (
+    Column("key", itemgetter("id")),
+    Column("created at", itemgetter("created_at")),
+    Column("use", itemgetter("use")),
+)
 app: Final = group("Keys that sign registry tokens.")
 
 
@@ -34,9 +40,11 @@ def run_list(data: Data = Path("data"), *, output: Output = "table") -> None:
     found = folder.read(data, db.keys.every)
     signing = db.keys.signing(found)
     in_words = _text if output == "json" else _date
-    lines = [(key.kid, in_words("", key.created_at), _use(key, signing, found, in_words)) for key in reversed(found)]
-    items = [dict(zip(("id", "created_at", "use"), line, strict=True)) for line in lines]
-    tables.display(output, items, _KEY, lines)
+    items = [
+        {"id": key.kid, "created_at": in_words("", key.created_at), "use": _use(key, signing, found, in_words)}
+        for key in reversed(found)
+    ]
+    tables.display(output, items, _KEY, items)
 
 
 def _use(key: Key, signing: Key, found: Sequence[Key], in_words: Callable[[str, int], str]) -> str:

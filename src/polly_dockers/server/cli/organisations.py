@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,6 +14,7 @@ from polly_dockers.auth import members
 from polly_dockers.cli import tables
 from polly_dockers.cli.help import HelpedCommand
 from polly_dockers.cli.options import Output
+from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest
 from polly_dockers.formatting import counted, size
@@ -28,21 +30,21 @@ if TYPE_CHECKING:
 
     from polly_dockers.db.trash import Item
 
-_ORGANISATION: Final = tuple(
-    tables.Column(title) for title in ("organisation", "members", "created at", "create on push")
+_ORGANISATION: Final[Columns[dict[str, Any]]] = (
+    Column("organisation", itemgetter("slug")),
+    Column("members", lambda each: str(each["members"])),
+    Column("created at", lambda each: tables.date(each["created_at"])),
+    Column("create on push", lambda each: "yes" if each["create_on_push"] else "no"),
 )
-_DELETED: Final = tuple(
-    tables.Column(title)
-    for title in (
-        "item",
-        "organisation",
-        "repositories",
-        "members",
-        "commits",
-        "size",
-        "deleted at",
-        "restorable until",
-    )
+_DELETED: Final[Columns[dict[str, Any]]] = (
+    Column("item", lambda each: str(each["item"])),
+    Column("organisation", itemgetter("slug")),
+    Column("repositories", lambda each: str(each["repositories"])),
+    Column("members", lambda each: str(each["members"])),
+    Column("commits", lambda each: str(each["commits"])),
+    Column("size", lambda each: size(each["size"])),
+    Column("deleted at", lambda each: tables.date(each["deleted_at"])),
+    Column("restorable until", lambda each: tables.date(each["restorable_until"])),
 )
 app: Final = group("Organisations: the first part of every image path.")
 Org = Annotated[str, typer.Option("--org", metavar="NAME", help="Slug of the organisation, such as acme.")]
@@ -185,22 +187,18 @@ def run_list(
         _list_deleted(data, in_trash, output)
         return
     found = folder.read(data, db.accounts.organisation_list)
-    if output == "json":
-        keys = ("slug", "members", "created_at", "create_on_push")
-        items = [dict(zip(keys, (row.slug, row.members, moment(row.created_at), bool(row.create_on_push)), strict=True))
-                 for row in found]  # fmt: skip
-        tables.document(items)
-        return
-    lines = [
-        (row.slug, str(row.members), tables.date(moment(row.created_at)), "yes" if row.create_on_push else "no")
+    items = [
+        {
+            "slug": row.slug,
+            "members": row.members,
+            "created_at": moment(row.created_at),
+            "create_on_push": bool(row.create_on_push),
+        }
         for row in found
     ]
-    if found:
-        tables.show(_ORGANISATION, lines)
-    else:
-        command = f"polly-server org create{folder.option()} --org …"
-        print(f"There is no organisation yet. Create one: {command}", file=sys.stderr)
-    if in_trash:
+    command = f"polly-server org create{folder.option()} --org …"
+    tables.display(output, items, _ORGANISATION, items, f"There is no organisation yet. Create one: {command}")
+    if in_trash and output != "json":
         count = counted(len(in_trash), "deleted organisation")
         print(f"{count} can be restored: polly-server org list{folder.option()} --deleted", file=sys.stderr)
 
@@ -222,19 +220,4 @@ def _list_deleted(data: Path, in_trash: list[Item], output: str) -> None:
         }
         for each, held in zip(in_trash, folder.read(data, totals), strict=True)
     ]
-    if output == "json":
-        tables.document(items)
-        return
-    lines = [
-        (
-            *(str(each[key]) for key in ("item", "slug", "repositories", "members", "commits")),
-            size(each["size"]),
-            tables.date(each["deleted_at"]),
-            tables.date(each["restorable_until"]),
-        )
-        for each in items
-    ]
-    if items:
-        tables.show(_DELETED, lines)
-    else:
-        print("No organisation is in the trash.", file=sys.stderr)
+    tables.display(output, items, _DELETED, items, "No organisation is in the trash.")

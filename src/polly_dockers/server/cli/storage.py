@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -20,7 +20,7 @@ from polly_dockers.auth import members
 from polly_dockers.cli import tables
 from polly_dockers.cli.help import HelpedCommand
 from polly_dockers.cli.options import Output
-from polly_dockers.cli.tables import Column
+from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.formatting import counted, size
@@ -46,9 +46,13 @@ T = TypeVar("T")
 
 NAMED: Final = 20
 """Most lost blobs that one run names."""
-_USAGE: Final = (
-    Column("repository", own_line=True),
-    *(Column(title, right=True) for title in ("commits", "tags need", "older commits", "trash", "unnamed")),
+_USAGE: Final[Columns[tuple[str, Usage]]] = (
+    Column("repository", lambda each: each[0], own_line=True),
+    Column("commits", lambda each: str(each[1].commits), right=True),
+    Column("tags need", lambda each: size(each[1].active), right=True),
+    Column("older commits", lambda each: size(each[1].inactive), right=True),
+    Column("trash", lambda each: size(each[1].trash), right=True),
+    Column("unnamed", lambda each: size(each[1].unnamed), right=True),
 )
 app: Final = group("What is stored.")
 
@@ -337,12 +341,12 @@ def run_usage(
         ]
         process.write_data(json.dumps({"repositories": items, "stored": total, "free": free}, indent=2) + "\n")
         return
-    lines = [_usage_row(each) for each in chosen]
+    lines = [(_usage_name(each), each) for each in chosen]
     for _, of_one in itertools.groupby(chosen, _holder):
         mine = list(of_one)
-        sums = [sum(getattr(each, name) for each in mine) for name in ("active", "inactive", "trash", "unnamed")]
-        whose = f"all of {mine[0].organisation}{_gone(mine[0])}"
-        lines.append((whose, str(sum(each.commits for each in mine)), *map(size, sums)))
+        counts = ("commits", "active", "inactive", "trash", "unnamed")
+        sums = {name: sum(getattr(each, name) for each in mine) for name in counts}
+        lines.append((f"all of {mine[0].organisation}{_gone(mine[0])}", replace(mine[0], **sums)))
     if lines:
         tables.show(_USAGE, lines)
     else:
@@ -364,9 +368,8 @@ def _gone(each: Usage) -> str:
     return f" (organisation deleted {tables.date(at)})" if at is not None else ""
 
 
-def _usage_row(each: Usage) -> tuple[str, ...]:
-    name = f"{each.organisation}/{each.name}{_gone(each) or (' (in the trash)' if each.deleted else '')}"
-    return (name, str(each.commits), size(each.active), size(each.inactive), size(each.trash), size(each.unnamed))
+def _usage_name(each: Usage) -> str:
+    return f"{each.organisation}/{each.name}{_gone(each) or (' (in the trash)' if each.deleted else '')}"
 
 
 @app.command("gc", cls=HelpedCommand, epilog="polly-server gc --data data --dry-run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,6 +17,7 @@ from polly_dockers.auth.passwords import UNSET, hash_now
 from polly_dockers.cli import tables
 from polly_dockers.cli.help import HelpedCommand
 from polly_dockers.cli.options import Output
+from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import BadRequest, MemberUnknown
 from polly_dockers.formatting import counted
@@ -29,7 +31,12 @@ from polly_dockers.system import secret_input
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-_USER: Final = (tables.Column("user", own_line=True), tables.Column("roles"), tables.Column("password"))
+
+_USER: Final[Columns[dict[str, Any]]] = (
+    Column("user", itemgetter("email"), own_line=True),
+    Column("roles", lambda each: _roles(each["roles"])),
+    Column("password", lambda each: "" if each["has_password"] else "has none"),
+)
 app: Final = group("Users and their roles in organisations.")
 
 Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="Email of the user.")]
@@ -139,22 +146,12 @@ def run_list(
         each = list(of_user)
         roles = [{"organisation": row.slug, "role": Role(row.role).name} for row in each if row.slug]
         items.append({"email": email, "roles": roles, "has_password": each[0].password_hash != UNSET})
-    if output == "json":
-        tables.document(items)
-        return
-    lines = [
-        (
-            str(item["email"]),
-            ", ".join(f"{role['organisation']} {role['role']}" for role in item["roles"]) or "in no organisation",
-            "" if item["has_password"] else "has none",
-        )
-        for item in items
-    ]
-    if items:
-        tables.show(_USER, lines)
-    else:
-        command = f"polly-server user add{folder.option()} --org … --email … --role …"
-        print(f"There is no user yet. Create one: {command}", file=sys.stderr)
+    command = f"polly-server user add{folder.option()} --org … --email … --role …"
+    tables.display(output, items, _USER, items, f"There is no user yet. Create one: {command}")
+
+
+def _roles(roles: list[dict[str, str]]) -> str:
+    return ", ".join(f"{each['organisation']} {each['role']}" for each in roles) or "in no organisation"
 
 
 @app.command(
