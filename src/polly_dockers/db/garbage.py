@@ -28,6 +28,7 @@ from polly_dockers.db.schema import (
     tag_totals,
     tags,
     tombstones,
+    trash_tags,
 )
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import Statement
@@ -200,7 +201,18 @@ _HELD_BY_INDEX: Final = Statement(
 )
 _SOME_COMMITS: Final = Statement(
     delete(commits).where(
-        commits.c.id.in_(select(commits.c.id).where(commits.c.manifest_id == bindparam("manifest_id")).limit(AT_ONCE))
+        commits.c.id.in_(
+            select(commits.c.id).where(commits.c.manifest_id == bindparam("manifest_id")).limit(bindparam("limit"))
+        )
+    )
+)
+_SOME_TAGS: Final = Statement(
+    delete(trash_tags).where(
+        tuple_(*trash_tags.primary_key.columns).in_(
+            select(*trash_tags.primary_key.columns)
+            .where(trash_tags.c.trash_id == bindparam("trash_id"))
+            .limit(bindparam("limit"))
+        )
     )
 )
 _LEASE_ITS_BLOBS: Final = Statement(
@@ -220,7 +232,7 @@ _DELETE_MANIFEST: Final = Statement(delete(manifests).where(manifests.c.id == bi
 
 
 def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
-    """Delete a part of a manifest in the trash, commits first; False if there is more to delete.
+    """Delete a part of a manifest in the trash, commits and tags first; False if there is more to delete.
 
     Each of its blobs gets a lease, because a client may have found it and be about to name it. A manifest that an index
     in the trash holds stays until that index is purged. A manifest that takes several transactions is claimed first.
@@ -231,7 +243,9 @@ def purge_manifest(connection: Connection, item: Item, lease: int) -> bool:
     own = {"manifest_id": row.id}
     if _HELD_BY_INDEX.first(connection, own) is not None:
         return True
-    if _SOME_COMMITS.run(connection, own) == AT_ONCE:
+    limit = {"limit": AT_ONCE}
+    more = _SOME_COMMITS.run(connection, own | limit) == AT_ONCE
+    if more or _SOME_TAGS.run(connection, {"trash_id": item.id} | limit) == AT_ONCE:
         trash.claim(connection, item)
         return False
     _LEASE_ITS_BLOBS.run(connection, own | {"until": now() + lease * SECOND})
@@ -258,13 +272,10 @@ def purge_repository(connection: Connection, item: Item, repository_id: int, gra
     """Delete a part of a repository that is claimed, or whose organisation is; None when all of it is deleted."""
     if not _may_purge(connection, item, repository_id):
         return None
-    mine = select(manifests.c.id).where(manifests.c.repository_id == repository_id)
-    parts = (
-        *((table, table.c.repository_id == repository_id) for table in (tags, commits, tag_totals, repository_deltas)),
-        *((table, table.c.manifest_id.in_(mine)) for table in (manifest_children, manifest_blobs, manifest_missing)),
-        (manifests, manifests.c.repository_id == repository_id),
-    )
-    if any(_some(connection, table, condition) for table, condition in parts):
+    of_repository = (tags, commits, tag_totals, repository_deltas, manifest_blobs, manifest_missing, trash_tags)
+    if any(_some(connection, table, table.c.repository_id == repository_id) for table in of_repository):
+        return Collected(AT_ONCE)
+    if _some_manifests(connection, repository_id):
         return Collected(AT_ONCE)
     query = select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
     rows = connection.execute(query.where(repository_blobs.c.repository_id == repository_id).limit(AT_ONCE)).all()
@@ -282,6 +293,19 @@ def purge_repository(connection: Connection, item: Item, repository_id: int, gra
         trash.delete_item(connection, item.id)
     connection.execute(delete(schema.repositories).where(schema.repositories.c.id == repository_id))
     return None
+
+
+def _some_manifests(connection: Connection, repository_id: int) -> bool:
+    """Delete up to AT_ONCE links between an index and its manifests, or manifests without links; False at the end.
+
+    The links of few manifests are deleted, then these manifests: the links of all would have to be searched for.
+    """
+    mine = select(manifests.c.id).where(manifests.c.repository_id == repository_id).limit(AT_ONCE)
+    some = connection.execute(mine).scalars().all()
+    for end in (manifest_children.c.manifest_id, manifest_children.c.child_id):
+        if some and _some(connection, manifest_children, end.in_(some)):
+            return True
+    return bool(some and _some(connection, manifests, manifests.c.id.in_(some)))
 
 
 def _some(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:

@@ -9,31 +9,27 @@ from sqlalchemy import event, func, insert, select, update
 
 from polly_dockers import db
 from polly_dockers.config import Config
-from polly_dockers.db import migrate, schema
+from polly_dockers.db import schema
 from polly_dockers.db.schema import trash
 from polly_dockers.model import Digest, RepositoryName, Tag
 from polly_dockers.registry import deletion
+from support.costs import PART, add_commits, add_manifest, add_repository, cost, digest, move_to_trash, new_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
 
 ITEMS = 2000
 NAME = RepositoryName.parse("acme/hello")
-PART = 100
-"""Instructions of SQLite's machine that are counted as one."""
 
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
     """An organisation whose trash holds a lot."""
-    migrate.upgrade(tmp_path)
-    opened = db.sqlite.open_engine(tmp_path / db.sqlite.FILE)
-    with opened.connect() as made:
-        made.exec_driver_sql("BEGIN")
-        number = db.accounts.add_organisation(made, "acme")
+    with new_database(tmp_path) as made:
+        number = made.execute(select(schema.organisations.c.id)).scalar_one()
         item = {
             "organisation_id": number,
             "kind": db.trash.COMMIT,
@@ -42,46 +38,19 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
             "size": 1,
             "deleted_at": 1,
         }
-        made.execute(insert(trash), [item | {"name": f"sha256:{each:064}"} for each in range(ITEMS)])
+        made.execute(insert(trash), [item | {"name": digest(each)} for each in range(ITEMS)])
         yield made
-        made.exec_driver_sql("ROLLBACK")
-    opened.dispose()
-
-
-def cost(connection: Connection, ask: Callable[[], object]) -> int:
-    """How many instructions SQLite executes for a query, in units."""
-    parts = 0
-
-    def count() -> int:
-        nonlocal parts
-        parts += 1
-        return 0
-
-    driver: Any = connection.connection.driver_connection
-    driver.set_progress_handler(count, PART)
-    ask()
-    driver.set_progress_handler(None, 0)
-    return parts
 
 
 def fill(connection: Connection) -> int:
     """Fill a repository: 2000 commits of a tag in the trash, and one that is not there; returns its id."""
-    organisation_id = connection.execute(select(trash.c.organisation_id).limit(1)).scalar_one()
-    user_id = db.accounts.add_user(connection, "ann@acme.example", "!")
-    repository = {"organisation_id": organisation_id, "name": "hello", "description": "", "access": "private"}
-    by = {"created_by": user_id, "created_at": 1, "active_at": 1}
-    made = connection.execute(insert(schema.repositories).values(repository | by).returning(schema.repositories.c.id))
-    repository_id = int(made.scalar_one())
+    ids = add_repository(connection)
     for number in range(ITEMS + 1):
-        manifest = {"repository_id": repository_id, "digest": f"sha256:{number:064}", "media_type": "", "body": b""}
-        manifest |= {"platforms": "", "size": 1, "total_size": 1, "pushed_by": user_id, "pushed_at": 1}
-        row = connection.execute(insert(schema.manifests).values(manifest).returning(schema.manifests.c.id))
-        manifest_id = int(row.scalar_one())
-        db.tags.put(connection, repository_id=repository_id, tag="v1", manifest_id=manifest_id, user_id=user_id)
+        manifest_id = add_manifest(connection, ids, number)
+        add_commits(connection, ids, manifest_id, ["v1"])
         if number:
-            digest = f"sha256:{number:064}"
-            db.trash.move_manifest(connection, organisation_id, repository_id, manifest_id, digest, user_id)
-    return repository_id
+            move_to_trash(connection, ids, manifest_id, number)
+    return ids[1]
 
 
 @pytest.mark.parametrize("tag", [None, "v1"])
