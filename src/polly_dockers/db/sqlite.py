@@ -307,8 +307,8 @@ class Database:
             async with asyncio.timeout(self._write_seconds):
                 return cast("T", await work.future)
         except TimeoutError:
-            if not work.future.cancelled():
-                raise  # the function itself raised it
+            if not work.future.cancelled():  # it raised that itself, or its result came together with the deadline
+                return cast("T", work.future.result())
             work.late = True
             msg = (
                 f"The database did not answer within {self._write_seconds:g} seconds. The change may still be made: "
