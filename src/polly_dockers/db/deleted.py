@@ -12,7 +12,7 @@ from polly_dockers.db.schema import commits, manifests, trash_tags, users
 from polly_dockers.db.statement import Statement
 
 if TYPE_CHECKING:
-    from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select
+    from sqlalchemy import ColumnElement, Connection, FromClause, Select
 
     from polly_dockers.model import DigestPrefix
 
@@ -65,14 +65,8 @@ def _from(source: FromClause) -> Select[*tuple[Any, ...]]:
     return select(*_COLUMNS).select_from(source.outerjoin(users, users.c.id == schema.trash.c.deleted_by)).limit(1)
 
 
-def _best(same: Column[Any]) -> Statement:
-    """The query of the item of a kind and name whose column ``same`` is ``place``, in the order of ``trash.BEST``."""
-    named = (schema.trash.c.kind == bindparam("kind"), schema.trash.c.name == bindparam("name"))
-    return Statement(_from(schema.trash).where(*named, same == bindparam("place")).order_by(*trash.BEST))
-
-
-_IN_REPOSITORY: Final = _best(schema.trash.c.repository_id)
-_IN_ORGANISATION: Final = _best(schema.trash.c.organisation_id)
+_IN_REPOSITORY: Final = trash.newest(_from(schema.trash), schema.trash.c.repository_id)
+_IN_ORGANISATION: Final = trash.newest(_from(schema.trash), schema.trash.c.organisation_id)
 _WITH_COMMIT: Final = Statement(
     _from(trash_tags.join(schema.trash, schema.trash.c.id == trash_tags.c.trash_id))
     .where(
@@ -106,13 +100,12 @@ def _deletion(row: Any) -> Deletion | None:  # noqa: ANN401 - a named tuple
 
 def find_repository(connection: Connection, organisation_id: int, name: str) -> Deletion | None:
     """The newest item of a repository; one that is being purged only if there is no other."""
-    named = {"kind": trash.REPOSITORY, "name": name, "place": organisation_id}
-    return _deletion(_IN_ORGANISATION.first(connection, named))
+    return _deletion(trash.first(connection, _IN_ORGANISATION, trash.REPOSITORY, name, organisation_id))
 
 
 def find_commit(connection: Connection, repository_id: int, digest: str) -> Deletion | None:
     """The newest item of a commit; one that is being purged only if there is no other."""
-    return _deletion(_IN_REPOSITORY.first(connection, {"kind": trash.COMMIT, "name": digest, "place": repository_id}))
+    return _deletion(trash.first(connection, _IN_REPOSITORY, trash.COMMIT, digest, repository_id))
 
 
 def find_tag(connection: Connection, repository_id: int, tag: str) -> Deletion | None:
@@ -120,7 +113,7 @@ def find_tag(connection: Connection, repository_id: int, tag: str) -> Deletion |
 
     An item that is being purged is returned only if there is no other.
     """
-    own = _deletion(_IN_REPOSITORY.first(connection, {"kind": trash.TAG, "name": tag, "place": repository_id}))
+    own = _deletion(trash.first(connection, _IN_REPOSITORY, trash.TAG, tag, repository_id))
     last = _deletion(_WITH_COMMIT.first(connection, {"repository_id": repository_id, "tag": tag}))
     if own is not None and (last is None or (own.id > last.id and not own.purging)):
         return own

@@ -7,7 +7,7 @@ request finds it. Repositories and organisations get the mark in their names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import Column, and_, bindparam, delete, func, insert, literal, select, tuple_, update
 
@@ -31,7 +31,7 @@ from polly_dockers.db.statement import Statement
 from polly_dockers.errors import NotInTrash
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Select
 
     from polly_dockers.model import RepositoryName
 
@@ -113,29 +113,42 @@ def _item(row: Row[*tuple[Any, ...]]) -> Item:
     )
 
 
-BEST: Final = (trash.c.purging_at.is_not(None), trash.c.id.desc())
-"""The order of items of one name: those that can be restored first, then the newest first."""
+Newest: TypeAlias = tuple[Statement, Statement]
+"""The queries of the newest item that can be restored, and of the newest item."""
 
 
-def _best(column: str, same: Column[Any]) -> Statement:
-    """The query of the best item of a kind and name whose column ``same`` equals the parameter ``column``."""
-    named = (trash.c.kind == bindparam("kind"), trash.c.name == bindparam("name"), same == bindparam(column))
-    return Statement(_ITEMS.where(*named).order_by(*BEST).limit(1))
+def newest(query: Select[*tuple[Any, ...]], same: Column[Any]) -> Newest:
+    """The queries of the newest items of a ``kind`` and ``name`` whose column ``same`` is ``place``.
+
+    An index has the items of each name in the order of ids. A single query would have to sort all of them.
+    """
+    named = (trash.c.kind == bindparam("kind"), trash.c.name == bindparam("name"), same == bindparam("place"))
+    last = query.where(*named).order_by(trash.c.id.desc()).limit(1)
+    return Statement(last.where(trash.c.purging_at.is_(None))), Statement(last)
 
 
-_IN_REPOSITORY: Final = _best("repository_id", trash.c.repository_id)
-_IN_ORGANISATION: Final = _best("organisation_id", trash.c.organisation_id)
+def first(connection: Connection, queries: Newest, kind: str, name: str, place: int) -> Any:  # noqa: ANN401 - a named tuple
+    """The newest item of a kind and name in a place; one that is being purged only if there is no other."""
+    named = {"kind": kind, "name": name, "place": place}
+    for query in queries:
+        if (row := query.first(connection, named)) is not None:
+            return row
+    return None
+
+
+_IN_REPOSITORY: Final = newest(_ITEMS, trash.c.repository_id)
+_IN_ORGANISATION: Final = newest(_ITEMS, trash.c.organisation_id)
 
 
 def find(connection: Connection, kind: str, name: str, *, repository_id: int) -> Item | None:
-    """The newest item of a kind and name in the repository; one that is being purged only if there is no other."""
-    row = _IN_REPOSITORY.first(connection, {"kind": kind, "name": name, "repository_id": repository_id})
+    """The item of a kind and name in the repository; see ``first``."""
+    row = first(connection, _IN_REPOSITORY, kind, name, repository_id)
     return _item(row) if row is not None else None
 
 
 def find_in_organisation(connection: Connection, organisation_id: int, kind: str, name: str) -> Item | None:
-    """The newest item of a kind and name in the organisation; see ``find``."""
-    row = _IN_ORGANISATION.first(connection, {"kind": kind, "name": name, "organisation_id": organisation_id})
+    """The item of a kind and name in the organisation; see ``first``."""
+    row = first(connection, _IN_ORGANISATION, kind, name, organisation_id)
     return _item(row) if row is not None else None
 
 

@@ -81,6 +81,33 @@ def test_what_a_tag_was_deleted_with_is_found_at_once(connection: Connection) ->
     assert cost(connection, ask) < ITEMS // PART
 
 
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(db.trash.TAG, "v1"), (db.trash.COMMIT, digest(1)), (db.trash.REPOSITORY, "hello")]
+)
+def test_one_of_many_deletions_is_found_at_once(connection: Connection, kind: str, name: str, *, claimed: bool) -> None:
+    """42: the last deletion of a name costs the same, however often it was deleted; what can be restored is first."""
+    ids = add_repository(connection)
+    connection.execute(update(trash).values(kind=kind, name=name, repository_id=ids[1]))
+    *_, other, last = connection.execute(select(trash.c.id).order_by(trash.c.id)).scalars()
+    connection.execute(update(trash).where(trash.c.id == last).values(purging_at=1 if claimed else None))
+    found: list[int] = []
+
+    def ask() -> None:
+        if kind == db.trash.TAG:
+            item = db.deleted.find_tag(connection, ids[1], name)
+        elif kind == db.trash.COMMIT:
+            item = db.deleted.find_commit(connection, ids[1], name)
+        else:
+            item = db.deleted.find_repository(connection, ids[0], name)
+        here = db.trash.find(connection, kind, name, repository_id=ids[1])
+        there = db.trash.find_in_organisation(connection, ids[0], kind, name)
+        found.extend(each.id for each in (item, here, there) if each is not None)
+
+    assert cost(connection, ask) < ITEMS // PART
+    assert found == [other if claimed else last] * 3
+
+
 @pytest.mark.parametrize("reference", [Tag("v1"), Digest(f"sha256:{ITEMS:064}")])
 def test_a_refused_pull_reads_no_list_of_tags(connection: Connection, reference: Tag | Digest) -> None:
     """42: an item may have thousands of tags, and the message names none of them."""
