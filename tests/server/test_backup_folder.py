@@ -13,10 +13,13 @@ import pysqlite3.dbapi2 as sqlite
 import pytest
 
 from polly_dockers.db.sqlite import is_backup, open_engine
+from polly_dockers.errors import Unavailable
+from polly_dockers.maintenance import backup as maintenance
 from support.server import BIN, Server, free_port, new_password, polly_server
 from support.wire_client import Image, Repo, admin, image, sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 READING = [
@@ -165,6 +168,13 @@ def file_of(folder: Path, content: bytes) -> Path:
     return next((folder / "blobs" / "sha256" / digest[:2]).glob(f"{digest}.*"))
 
 
+def orphan(server: Server, name: str) -> Path:
+    """A place for the file of a blob that no row names."""
+    folder = server.data / "blobs" / "sha256" / "00"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{'0' * 64}.{name}"
+
+
 @pytest.mark.parametrize("change", [-3, None, 5], ids=["shorter", "empty", "longer"])
 def test_a_file_of_another_size_is_copied_again(
     server: Server, pushed: Image, backup: Path, change: int | None
@@ -193,12 +203,38 @@ def test_a_damaged_data_folder_is_named(server: Server, pushed: Image, backup: P
 
 def test_a_damaged_file_without_a_row_is_left_out(server: Server, backup: Path, tmp_path: Path) -> None:
     """The garbage collector deletes it later; a check would not find it, so it must not stop backups."""
-    folder = server.data / "blobs" / "sha256" / "00"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{'0' * 64}.left").write_bytes(b"damaged")
+    orphan(server, "left").write_bytes(b"damaged")
     assert back_up(server, backup).startswith("Copied 0 blobs")
     back_up(server, tmp_path / "second")
     assert not list((tmp_path / "second").rglob("*.left"))
+
+
+def test_files_without_a_row_may_vanish(server: Server, repo: Repo, tmp_path: Path) -> None:
+    """An upload of a blob that exists deletes its own file at once; that stops no backup."""
+    assert repo.manifest("v1").status == 200
+    vanishing = orphan(server, "vanishing")
+    vanishing.write_bytes(b"the second upload")
+    orphan(server, "gone").symlink_to("nothing")  # a file that is deleted between the listing and the next look
+
+    def start(_total: int) -> Callable[[int], None]:
+        vanishing.unlink()
+        return lambda _count: None
+
+    assert maintenance.backup(server.data, tmp_path / "second", start).blobs == 2
+    assert "Nothing is wrong." in command(tmp_path / "second", "check").stdout
+
+
+def test_a_file_with_a_row_that_vanishes(server: Server, repo: Repo, pushed: Image, tmp_path: Path) -> None:
+    """A repair may set it aside while the backup looks; the error names the data folder, not the backup."""
+    assert repo.manifest("v1").status == 200
+    file = file_of(server.data, pushed.blobs[0])
+
+    def start(_total: int) -> Callable[[int], None]:
+        file.unlink()
+        return lambda _count: None
+
+    with pytest.raises(Unavailable, match="is missing or damaged in"):
+        maintenance.backup(server.data, tmp_path / "second", start)
 
 
 def test_a_lost_blob_that_a_backup_repairs(server: Server, pushed: Image, backup: Path) -> None:

@@ -1,7 +1,7 @@
 """Backups: a copy of a registry while it runs, and a data folder made from such a copy.
 
-A backup copies the database as it is at one moment, then each blob that the target lacks, then the journal up to that
-moment. The database gets its name last, so a backup that was interrupted leaves the previous one valid.
+A backup copies the database as it is at one moment, then each blob that it names and the target lacks, then the journal
+up to that moment. The database gets its name last, so a backup that was interrupted leaves the previous one valid.
 
 Bytes are durable before a row names them, and the file of a blob never changes. So blobs that are copied after the
 database include all that its rows name. The garbage collector waits until the backup has ended. Each copied blob is
@@ -80,7 +80,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 db.copies.write(data / FILE, target / (FILE + PART))
                 _check_same(target)
                 last, keys = db.copies.read(target / (FILE + PART))
-                copied = _copy_blobs(data, target, keys, start)
+                copied = _copy_blobs(data, target, keys, [key for key, _ in keys], start)
                 kept = _copy_journal(data, target, last)
                 if lacked := _lacked(target, keys):
                     raise _damaged(data, lacked)
@@ -154,7 +154,7 @@ def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], No
     last, keys = db.copies.read(data / (FILE + PART))
     _check_journal(source, data, last)
     _mark(data, last)
-    copied = _copy_blobs(source, data, keys, start)
+    copied = _copy_blobs(source, data, keys, _stored(source), start)
     _drop_journal(data, _copy_journal(source, data, last))
     copied.lost = _mark_lost(data, keys)
     _check_empty(data)  # again: a program that knows nothing of the lock may have made it
@@ -282,29 +282,42 @@ def _check_same(target: Path) -> None:
     raise Unavailable(msg)
 
 
+def _stored(source: Path) -> list[str]:
+    """Storage keys of all blobs in a backup, also of those that its database does not name."""
+    with ownership.acting(source):
+        paths = sorted((source / "blobs").glob("*/*/*"))
+    return [str(path.relative_to(source / "blobs")) for path in paths if not path.name.endswith(PART)]
+
+
 def _copy_blobs(
-    source: Path, target: Path, keys: list[tuple[str, int]], start: Callable[[int], Callable[[int], None]]
+    source: Path,
+    target: Path,
+    keys: list[tuple[str, int]],
+    wanted: list[str],
+    start: Callable[[int], Callable[[int], None]],
 ) -> Copied:
-    """Copy the blobs that the target lacks, or has in another size than ``keys`` says. Damaged ones are left out."""
-    copied, new = Copied(), []
+    """Copy the blobs ``wanted`` that the target lacks, or has in another size than ``keys`` says.
+
+    Those that are damaged or missing in the source are left out.
+    """
+    copied, sizes = Copied(), dict[str, int]()
     wrong = set(_lacked(target, keys))
-    with ownership.acting(source):
-        found = sorted((source / "blobs").glob("*/*/*"))
-    for path in found:
-        key = path.relative_to(source / "blobs")
-        place = target / "blobs" / key
-        if place.exists() and str(key) not in wrong:
+    for key in wanted:
+        if key not in wrong and (target / "blobs" / key).exists():
             copied.kept += 1
-        elif not path.name.endswith(PART):
-            new.append((path, place))
-    with ownership.acting(source):
-        sizes = [path.stat().st_size for path, _ in new]
-    progress = start(sum(sizes))
-    for (path, place), size in zip(new, sizes, strict=True):
+            continue
+        with ownership.acting(source), contextlib.suppress(FileNotFoundError):
+            sizes[key] = (source / "blobs" / key).stat().st_size
+    progress = start(sum(sizes.values()))
+    for key, size in sizes.items():
+        place = target / "blobs" / key
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with ownership.acting(source):
-            reading = path.open("rb")
         was_there = place.exists()
+        try:
+            with ownership.acting(source):
+                reading = (source / "blobs" / key).open("rb")
+        except FileNotFoundError:  # since the look above
+            continue
         with reading:
             if not _copy(reading, place, progress):
                 continue
