@@ -1,4 +1,4 @@
-"""Sizes for people, alike in all commands."""
+"""Numbers and sizes for people, alike in all commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ def counted(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{number} {noun}s"
+
+
+def is_(number: int) -> str:
+    """Return the verb of so many things: ``is`` for one, ``are`` for others."""
+    return "is" if number == 1 else "are"
+
+
+def was(number: int) -> str:
+    """Return the same in the past: ``was`` or ``were``."""
+    return "was" if number == 1 else "were"
 
 
 def size(count: float) -> str:

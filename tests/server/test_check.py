@@ -107,7 +107,7 @@ def test_a_backup_repairs(server: Server, repo: Repo, made: Image, tmp_path: Pat
     damage(file_of(server, made.blobs[0]), "flipped")
     code, said = check(server, "--repair", "--from", str(backup))
     assert (code, "repaired from the backup" in said) == (0, True)
-    assert "1 was wrong and was repaired; nothing is wrong now." in said
+    assert "Found 1 problem, and repaired it; nothing is wrong now." in said
     assert repo.blob(sha256(made.blobs[0])).body == made.blobs[0]
     assert check(server)[0] == 0
 
@@ -121,7 +121,7 @@ def test_a_repair_of_only_some_damage_says_so(server: Server, repo: Repo, made: 
     for blob in (made.blobs[0], later.blobs[0]):
         damage(file_of(server, blob), "flipped")
     code, said = check(server, "--repair", "--from", str(backup))
-    assert (code, "2 are wrong, 1 of which is repaired." in said) == (1, True)
+    assert (code, "Found 2 problems, 1 of which is repaired." in said) == (1, True)
     assert "repaired from the backup" in said
     assert "push it again to repair it" in said
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
+from polly_dockers.config import Config
+from polly_dockers.errors import Unavailable
+from polly_dockers.server import startup
 from support.server import BIN, Server, free_port, new_password, polly_server, running_server
 
 if TYPE_CHECKING:
@@ -182,6 +186,31 @@ def test_a_port_in_use(data: Path) -> None:
     assert "--listen" in said
 
 
+def test_a_port_of_root(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error for a user who may not use a port below 1024 names what allows it."""
+
+    def bind(_socket: socket.socket, _address: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(Unavailable, match="run it as root, or with CAP_NET_BIND_SERVICE"):
+        startup.check_address(Config(data=data, listen="127.0.0.1:443"))
+    with pytest.raises(Unavailable, match=r"Choose another address with --listen HOST:PORT\.$"):
+        startup.check_address(Config(data=data, listen="127.0.0.1:5000"))
+
+
+def test_a_second_server_on_a_folder(tmp_path: Path) -> None:
+    """It starts, and its log warns that another one runs there; the first one has no such line."""
+    with running_server(tmp_path) as server:
+        assert "another server runs" not in server.log.read_text()
+        second = Server(server.data, free_port())
+        second.start()
+        try:
+            assert "another server runs on the same data folder" in second.log.read_text()
+        finally:
+            second.stop()
+
+
 def test_a_port_in_use_makes_no_demo(tmp_path: Path) -> None:
     """The first start of a demo on a port in use makes nothing, so that the next one prints the password."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -307,6 +336,7 @@ def test_a_backup_is_a_data_folder(tmp_path: Path) -> None:
         pusher.begin(digest, len(content))
         assert pusher.end(content) == 201
         assert "Copied 1 blob (1.0 kB)" in polly_server("backup", "--data", str(server.data), "--to", str(copy))
+        assert "; 1 blob was there already." in polly_server("backup", "--data", str(server.data), "--to", str(copy))
         inside = server.data / "copy"
         assert "can't lie in the data folder" in refused("backup", "--data", str(server.data), "--to", str(inside))
         (tmp_path / "mine").mkdir()

@@ -56,7 +56,7 @@ def test_usage_has_its_figures_below_the_name(server: Server, columns: int) -> N
     """Each figure is below its title, and only a name may be wider than the terminal."""
     title, titles, rule, *rows = seen(server, "usage", columns=columns)
     assert title == "repository"
-    assert titles.split("  ")[1:] == ["commits", "tags need", "older commits", "trash", "unnamed"]
+    assert titles.split("  ")[1:] == ["commits", "tags need", "older commits", "trash", "no image"]
     assert len(rule) <= columns
     for name in ("acme/x", f"acme/{LONG}", "all of acme"):
         assert len(rows[rows.index(name) + 1]) == len(titles)

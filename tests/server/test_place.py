@@ -74,12 +74,14 @@ def test_the_folder_of_the_settings_file(data: Path, tmp_path: Path) -> None:
 
 
 def test_no_folder_was_given(tmp_path: Path) -> None:
-    """The error says how to name a folder, and how to create a registry in ./data."""
+    """The error says how to name a folder. Only a command that changes something says how to create a registry."""
     done = run(tmp_path, "org", "list")
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"There is no registry in {tmp_path}/data yet" in done.stderr
+    assert f"There is no registry in {tmp_path}/data." in done.stderr
     assert "--data DIR" in done.stderr
     assert "POLLY_CONFIG" in done.stderr
+    assert "polly-server init" not in done.stderr
+    assert "polly-server init --data data" in run(tmp_path, "org", "create", "acme").stderr
 
 
 def test_printed_commands_name_the_same_folder(data: Path, tmp_path: Path) -> None:

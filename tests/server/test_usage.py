@@ -63,7 +63,7 @@ def test_a_table_for_people(server: Server, ann: Person) -> None:
     repo = ann.new_repo()
     repo.push(image(), "v1")
     lines = polly_server("usage", "--data", str(server.data), "--org", "acme").splitlines()
-    assert lines[0].split() == ["repository", "commits", "tags", "need", "older", "commits", "trash", "unnamed"]
+    assert lines[0].split() == ["repository", "commits", "tags", "need", "older", "commits", "trash", "no", "image"]
     assert lines[1].startswith(repo.name)
     assert lines[2].startswith("all of acme")
     assert "free on the disk" in lines[3]

@@ -25,6 +25,7 @@ from polly_dockers import db
 from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, WRITER_LOCK, is_backup
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import counted, is_
 from polly_dockers.maintenance import garbage, restoring
 from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import durable, locks, ownership
@@ -96,7 +97,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
 def _check_target(data: Path, target: Path) -> None:
     """Raise Unavailable if a backup can't be written to the folder."""
     if target.resolve().is_relative_to(data.resolve()):
-        msg = f"The backup can't lie in the data folder itself: {target}. Give a folder of another disk."
+        msg = f"The backup can't lie in the data folder itself: {target}. Give a folder on another disk."
         raise Unavailable(msg)
     uploads = target / _UPLOADS
     if (target / SERVER_LOCK).exists() or (uploads.is_dir() and any(uploads.iterdir())):
@@ -425,13 +426,15 @@ def _mark_lost(data: Path, keys: list[tuple[str, int]]) -> list[str]:
 
 def _damaged(data: Path, lacked: list[str]) -> Unavailable:
     """What to do about blobs of the data folder that could not be copied."""
-    more = f", and {len(lacked) - 1} more," if len(lacked) > 1 else ""
     check = f"polly-server check --data {quote(str(data))}"
+    first = f"sha256:{Path(lacked[0]).name.partition('.')[0]}"
+    more = f" and {len(lacked) - 1} more" if len(lacked) > 1 else ""
+    msg = (
+        f"No new backup was made, and an earlier one did not change: {counted(len(lacked), 'blob')} {is_(len(lacked))} "
+        f"missing or damaged in {data}: {first}{more}. To see the images: {check}"
+    )
     with ownership.acting(data):
-        repair = (
-            f"See what is wrong: {check}"
-            if is_backup(data)
-            else f"If an earlier backup holds it, repair it from there: {check} --repair --from … Otherwise leave out "
-            "--from, and push its images again"
-        )
-    return Unavailable(f"The blob {lacked[0]}{more} is missing or damaged in {data}. {repair}.")
+        if not is_backup(data):
+            msg += f" To repair it from an earlier backup: {check} --repair --from DIR"
+            msg += f" If there is none: {check} --repair and then push the images again."
+    return Unavailable(msg)

@@ -16,18 +16,19 @@ from polly_dockers.auth.passwords import Passwords
 from polly_dockers.auth.registry_tokens import Signer, new_key
 from polly_dockers.auth.throttles import Throttles
 from polly_dockers.blobs.filesystem import FileBlobStore
-from polly_dockers.config import Config
 from polly_dockers.context import Context
 from polly_dockers.db.backups import BackupDatabase
 from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, Database, disk_trouble, is_backup
 from polly_dockers.errors import StorageFull, Unavailable
-from polly_dockers.system import ownership
+from polly_dockers.system import durable, locks, ownership
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
+
+    from polly_dockers.config import Config
 
 
 T = TypeVar("T")
@@ -134,12 +135,13 @@ def require(folder: Path, *, upgrades: bool = False, reads: bool = False) -> Non
         restoring.check(folder)
         if rebuild.is_lost(folder):
             raise _lost(folder)
+        way = "name its folder with --data DIR, or with POLLY_CONFIG=FILE, the server's settings"
+        made = f"polly-server init --data {quote(str(folder))} --org … --email …"
         msg = (
-            f"There is no registry in {folder.absolute()} yet. Make one: polly-server init --data "
-            f"{quote(str(folder))} --org … --email …"
+            f"There is no registry in {folder.absolute()}. If there is one elsewhere, {way}."
+            if reads
+            else f"There is no registry in {folder.absolute()} yet. Make one: {made} If there is one elsewhere, {way}."
         )
-        if folder == Config().data:
-            msg += " If it is elsewhere, say where: --data DIR, or POLLY_CONFIG with the server's settings file."
         raise Unavailable(msg)
     (db.version.check if upgrades else db.version.current)(folder, found)
     if backup and not reads:
@@ -164,6 +166,19 @@ def hold_version(folder: Path) -> None:
     """Keep other versions from upgrading the tables, as long as this process or one of its workers lives."""
     with explained(folder):
         db.version.serve(folder)
+
+
+def is_alone(folder: Path) -> bool:
+    """Whether no other server runs on the folder. Called once by a server; its processes hold the lock until they end.
+
+    The lock is that of the folder: servers that start at the same moment never stop each other.
+    """
+    with contextlib.suppress(OSError):  # a file system without locks
+        fd = durable.open_folder(folder)
+        alone = locks.try_acquire(fd)
+        locks.acquire(fd, shared=True)
+        return alone
+    return True
 
 
 def transaction(folder: Path, fn: Callable[[Connection], T]) -> T:

@@ -30,12 +30,16 @@ from polly_dockers.system import durable, locks, ownership, process
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_UNPRIVILEGED: Final = 1024
+"""The first port that every user may use."""
+
 log: Final = structlog.get_logger("polly.server")
 
 
 def _listen(address: str, option: str) -> socket.socket:
     """A listening socket. Raises Unavailable that names the option if the address can't be used."""
     host, port = split_address(address)
+    listener = None
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -43,8 +47,11 @@ def _listen(address: str, option: str) -> socket.socket:
         listener.bind(where)
         listener.listen(4096)
     except OSError as error:
-        reason = error.strerror or str(error)
-        msg = f"Can't listen on {address}: {reason}. Choose another address with {option} HOST:PORT."
+        if listener is not None:
+            listener.close()
+        msg = f"Can't listen on {address}: {error.strerror or error}. Choose another address with {option} HOST:PORT."
+        if isinstance(error, PermissionError) and port < _UNPRIVILEGED:
+            msg += f" Or run it as root, or with CAP_NET_BIND_SERVICE: ports below {_UNPRIVILEGED} need one of these."
         raise Unavailable(msg) from error
     listener.set_inheritable(True)
     return listener
@@ -79,6 +86,11 @@ def run(config: Config, on_ready: Callable[[], None], unknown: Sequence[str] = (
     with ownership.acting(None):  # only root may be allowed to use a port below 1024
         listeners = _listen_all(config)
     data_folder.try_writes(config.data)
+    if not data_folder.is_alone(config.data):
+        log.warning(
+            "another server runs on the same data folder; start one server for each data folder",
+            data=str(config.data.absolute()),
+        )
     if unknown:
         log.warning("variables that are not settings are ignored", variables=", ".join(unknown))
     write_running(config)

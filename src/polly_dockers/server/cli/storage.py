@@ -23,7 +23,7 @@ from polly_dockers.cli.options import Output
 from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import BadRequest, Unavailable
-from polly_dockers.formatting import counted, size
+from polly_dockers.formatting import counted, is_, size, was
 from polly_dockers.maintenance import backup
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import folder
@@ -52,7 +52,7 @@ _USAGE: Final[Columns[tuple[str, Usage]]] = (
     Column("tags need", lambda each: size(each[1].active), right=True),
     Column("older commits", lambda each: size(each[1].inactive), right=True),
     Column("trash", lambda each: size(each[1].trash), right=True),
-    Column("unnamed", lambda each: size(each[1].unnamed), right=True),
+    Column("no image", lambda each: size(each[1].unnamed), right=True),
 )
 app: Final = group("What is stored.")
 
@@ -80,12 +80,12 @@ def run_backup(
         tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept, "replaced": done.replaced})
         return
     print(
-        f"Copied {counted(done.blobs, 'blob')} ({size(done.size)}) to {to}; {done.kept} were there already. The backup "
-        "holds the registry as it was when this command began."
+        f"Copied {counted(done.blobs, 'blob')} ({size(done.size)}) to {to}; {counted(done.kept, 'blob')} "
+        f"{was(done.kept)} there already. The backup holds the registry as it was when this command began."
     )
     if done.replaced:
         print(
-            f"{counted(done.replaced, 'blob')} of the earlier backup had a wrong size and {_was(done.replaced)} copied "
+            f"{counted(done.replaced, 'blob')} of the earlier backup had a wrong size and {was(done.replaced)} copied "
             "again."
         )
 
@@ -134,7 +134,7 @@ def _print_lost(data: Path, lost: list[str]) -> None:
         for image in images:
             print(f"  {image}", file=sys.stderr)
     print(
-        f"{counted(len(lost), 'blob')} {_was(len(lost))} not restored. If another backup holds "
+        f"{counted(len(lost), 'blob')} {was(len(lost))} not restored. If another backup holds "
         f"{'it' if len(lost) == 1 else 'them'}: polly-server check --data {quote(str(data))} --repair --from … "
         "Otherwise push the images again.",
         file=sys.stderr,
@@ -242,19 +242,17 @@ def _verdict(seen: Checked) -> str:
     """The result of a check in words. It does not say that data is right which was not read."""
     count, repaired = len(seen.damages), sum(found.whole for found in seen.damages)
     if repaired and repaired == count:
-        return f"{count} {_was(count)} wrong and {_was(count)} repaired; nothing is wrong now."
+        return (
+            f"Found {counted(count, 'problem')}, and repaired {'it' if count == 1 else 'them'}; nothing is wrong now."
+        )
     if count:
-        more = f", {repaired} of which {'is' if repaired == 1 else 'are'} repaired" if repaired else ""
-        return f"{count} {'is' if count == 1 else 'are'} wrong{more}."
+        more = f", {repaired} of which {is_(repaired)} repaired" if repaired else ""
+        return f"Found {counted(count, 'problem')}{more}."
     unread = seen.blobs - seen.hashed
     if unread == 0:
         return "Nothing is wrong."
-    which = "No blob was read" if seen.hashed == 0 else f"{counted(unread, 'blob')} {_was(unread)} not read"
+    which = "No blob was read" if seen.hashed == 0 else f"{counted(unread, 'blob')} {was(unread)} not read"
     return f"{which}: the sizes of all files are right, but damage inside a file that was not read is not found."
-
-
-def _was(count: int) -> str:
-    return "was" if count == 1 else "were"
 
 
 def _seal(text: str | None) -> Sealed | None:
@@ -287,8 +285,8 @@ def run_rebuild(data: Data = Path("data")) -> None:
     )
     if done.batches:
         print(
-            "Give a new password and role to accounts that have none: polly-server user add "
-            f"--data {quote(str(data))} --org ORG --email EMAIL --role admin"
+            "Give a new password and role to accounts that have none; at least one of each organisation is an admin: "
+            f"polly-server user add --data {quote(str(data))} --org ORG --email EMAIL --role ROLE"
         )
     for each in done.unproven[:NAMED]:
         print(f"left out: {each.digest}, which {each.manifest} names", file=sys.stderr)
@@ -301,8 +299,10 @@ def run_rebuild(data: Data = Path("data")) -> None:
     for each in done.lost[:NAMED]:
         print(f"lost: {each.digest}, which {each.manifest} names", file=sys.stderr)
     if done.lost:
-        verb = "is" if len(done.lost) == 1 else "are"
-        print(f"{counted(len(done.lost), 'blob')} {verb} lost. Push the images again to repair them.", file=sys.stderr)
+        print(
+            f"{counted(len(done.lost), 'blob')} {is_(len(done.lost))} lost. Push the images again to repair them.",
+            file=sys.stderr,
+        )
         raise SystemExit(1)
 
 
@@ -315,8 +315,9 @@ def run_usage(
 ) -> None:
     """Show how much space each repository uses.
 
-    It counts separately what its tags need, what only older commits need, and what is in the trash. A blob that several
-    repositories share is counted in each of them, but stored once.
+    It counts separately what its tags need, what only older commits need, what is in the trash, and blobs of no image,
+    such as those of a push that did not end. A blob that several repositories share is counted in each of them, but
+    stored once.
     """
 
     async def measure(context: Context) -> tuple[list[db.usage.Usage], tuple[int, int]]:
