@@ -8,17 +8,20 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from polly_dockers.auth import members
+from polly_dockers.db import migrate
 from polly_dockers.db.journal import frames, snapshot, state
 from polly_dockers.db.sqlite import exclusive
 from polly_dockers.errors import Unavailable
-from polly_dockers.maintenance import rebuild
+from polly_dockers.maintenance import backup, rebuild
 from polly_dockers.server import data_folder
 from support.registry_rows import held
+from support.server import BIN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +44,11 @@ def add(connection: Connection, *names: str) -> None:
     """Organisations of these names."""
     for name in names:
         members.create_organisation(connection, name)
+
+
+def add_one(name: str, connection: Connection) -> None:
+    """One organisation."""
+    add(connection, name)
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +156,76 @@ def test_a_change_beside_a_database_from_a_backup(folder: Path, tmp_path: Path) 
     data_folder.transaction(data, lambda connection: add(connection, "after"))
     data_folder.prepare(data)
     assert {"since", "after"} <= {word for row in held(data)[1] for word in row}
+
+
+def damaged(folder: Path, data: Path) -> Path:
+    """A data folder with one flipped byte in the middle of its journal."""
+    shutil.copytree(folder, data)
+    data_folder.prepare(data)
+    for name in ("first", "second", "third"):
+        data_folder.transaction(data, partial(add_one, name))
+    file = max((data / frames.FOLDER).glob("*.log"))
+    content = bytearray(file.read_bytes())
+    content[content.index(b"second")] ^= 1
+    file.write_bytes(content)
+    return data
+
+
+def checked(data: Path) -> str:
+    """What a check prints."""
+    command = [str(BIN / "polly-server"), "check", "--data", str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_a_gap_in_the_middle(folder: Path, tmp_path: Path) -> None:
+    """A check finds it; a command leaves it; the next start writes the journal again from the intact database."""
+    data = damaged(folder, tmp_path / "data")
+    assert "The journal lacks changes of the database. The next start of the server writes it again." in checked(data)
+    data_folder.transaction(data, lambda connection: add(connection, "after"))
+    whole = held(data)
+    data_folder.prepare(data)
+    assert "Nothing is wrong." in checked(data)
+    assert held(data) == whole
+    assert rebuilt(data, tmp_path / "copy") == whole
+
+
+def test_a_gap_and_a_database_that_lacks_the_end(folder: Path, tmp_path: Path) -> None:
+    """What only the journal has after the gap is applied first; then the journal is written again."""
+    data = damaged(folder, tmp_path / "data")
+    shutil.copytree(data, tmp_path / "old")
+    data_folder.transaction(data, lambda connection: add(connection, "after"))
+    whole = held(data)
+    for file in data.glob("polly.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "old" / "polly.db", data / "polly.db")
+    data_folder.prepare(data)
+    assert held(data) == whole
+    assert rebuilt(data, tmp_path / "copy") == whole
+
+
+def test_a_gap_and_no_database(folder: Path, tmp_path: Path) -> None:
+    """The rebuild is refused, and says how the database comes back; following that works. Nothing is changed."""
+    data = damaged(folder, tmp_path / "data")
+    backup.backup(data, tmp_path / "late", lambda _: lambda _: None)
+    data_folder.transaction(data, lambda connection: add(connection, "after"))
+    whole = held(data)
+    for file in data.glob("polly.db*"):
+        file.unlink()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"lacks changes from before 20.* copy its polly\.db"):
+            rebuild.rebuild(data)
+        assert not list(data.glob("polly.db*"))
+    shutil.copy(tmp_path / "late" / "polly.db", data / "polly.db")
+    rebuild.rebuild(data)
+    assert held(data) == whole
+
+
+def test_a_gap_and_an_empty_database(folder: Path, tmp_path: Path) -> None:
+    """An earlier rebuild may have left tables without rows: the message is the same."""
+    data = damaged(folder, tmp_path / "data")
+    for file in data.glob("polly.db*"):
+        file.unlink()
+    migrate.upgrade(data)
+    with pytest.raises(Unavailable, match=r"copy its polly\.db"):
+        data_folder.prepare(data)

@@ -16,7 +16,6 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -29,7 +28,6 @@ from polly_dockers.formatting import counted, is_
 from polly_dockers.maintenance import garbage, restoring
 from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import durable, locks, ownership
-from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -194,16 +192,12 @@ def _check_journal(source: Path, data: Path, last: int) -> None:
     (data / (FILE + PART)).unlink()
     place = quote(str(data))
     msg = (
-        f"The journal of {data} has changes until {_when(newest)}. The backup, of {_when(last)}, does not have them: a "
-        f"restore would delete them. To bring everything back: polly-server rebuild --data {place}. To restore the "
-        f"backup anyway, move the folder away first: mv {place} {quote(str(data) + '.before')}"
+        f"The journal of {data} has changes until {restoring.when(newest)}. The backup, of {restoring.when(last)}, "
+        "does not have them: a restore would delete them. To bring everything back: polly-server rebuild --data "
+        f"{place}. To restore the backup anyway, move the folder away first: mv {place} "
+        f"{quote(str(data) + '.before')}"
     )
     raise Unavailable(msg)
-
-
-def _when(batch: int) -> str:
-    """The time that the id of a batch stands for."""
-    return datetime.fromtimestamp(batch / SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if batch else "no time"
 
 
 def _mark(data: Path, last: int) -> None:

@@ -119,13 +119,13 @@ class Check:
             self._add(Damage(f"The database is damaged: {problem}. {what}"))
 
     async def _journal(self) -> None:
-        folder, last = self.context.config.data, await self.context.database.read(state.last_batch)
-        while last and not await asyncio.to_thread(frames.has, folder, last):
-            before, last = last, await self.context.database.read(state.last_batch)
-            if last == before:  # it was not compacted meanwhile
-                after = "The next backup copies it" if self._in_backup else "The next start of the server writes it"
-                self._add(Damage(f"The journal lacks changes of the database. {after} again."))
+        folder = self.context.config.data
+        for _ in range(2):  # again, in case it was compacted after the number was read
+            last = await self.context.database.read(state.last_batch)
+            if await asyncio.to_thread(frames.is_whole, folder, last):
                 return
+        after = "The next backup copies it" if self._in_backup else "The next start of the server writes it"
+        self._add(Damage(f"The journal lacks changes of the database. {after} again."))
 
     async def _audit(self) -> None:
         """Verify the chain of the audit log, and compare it with the journal and with the seal of an earlier check."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import TYPE_CHECKING, Final, Self
 
 from polly_dockers import db
@@ -12,7 +13,7 @@ from polly_dockers.auth.passwords import UNSET
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.db.journal import compaction, frames, older, records, references, state, totals
 from polly_dockers.db.journal.replay import Replay
-from polly_dockers.db.sqlite import ERRORS, FILE, disk_trouble, exclusive
+from polly_dockers.db.sqlite import ERRORS, FILE, connect, disk_trouble, exclusive
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted
 from polly_dockers.maintenance import garbage, restoring
@@ -72,6 +73,8 @@ def rebuild(folder: Path) -> Rebuilt:
         raise Unavailable(msg)
     try:
         with restoring.kept_away(folder):
+            if is_lost(folder) and not frames.is_whole(folder, frames.last(folder)):
+                raise _lacks(folder)
             migrate.upgrade(folder)
             with _CollectorRests(folder) as collector, exclusive(folder) as connection:
                 collector.stop()
@@ -87,21 +90,31 @@ def rebuild(folder: Path) -> Rebuilt:
         raise Unavailable(msg) from error
 
 
-def catch_up(folder: Path) -> Rebuilt:
+def catch_up(folder: Path, *, thorough: bool = False) -> Rebuilt:
     """Bring the database and the journal together, before anything else is written.
 
     The database lacks changes of the journal after a crash between the two, or if it comes from a backup: they are
     applied to it. The journal lacks rows of the database if it was lost, or if the data folder is older than the
     journal: it is written again. A change that was written first would hide the difference, because its batch would
-    be the last one of both. Raises Unavailable as ``rebuild``.
+    be the last one of both. With ``thorough`` all of the journal is read, and it is also written again if batches in
+    its middle are lost or damaged. Raises Unavailable as ``rebuild``.
     """
+    is_whole = not thorough or _is_whole(folder)
     with _CollectorRests(folder) as collector, exclusive(folder) as connection:
-        if _has_all(connection, folder):
+        done, anew = Rebuilt(), _has_all(connection, folder)
+        if not anew and frames.last(folder) != state.last_batch(connection):
+            done = _catch_up(connection, folder, collector)
+        if anew or not (is_whole or frames.is_whole(folder, state.last_batch(connection))):
             collector.stop()
             compaction.rewrite(connection, folder)
-        elif frames.last(folder) != state.last_batch(connection):
-            return _catch_up(connection, folder, collector)
-        return Rebuilt()
+        return done
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the journal has all that leads to the last batch of the database. Writers do not wait meanwhile."""
+    with connect(folder / FILE) as connection:
+        last = state.last_batch(connection)
+    return frames.is_whole(folder, last)
 
 
 def _has_all(connection: Connection, folder: Path) -> bool:
@@ -165,6 +178,8 @@ def _chosen(folder: Path, connection: Connection, wanted: list[int], last: int) 
     first = True
     for batch in _of(folder, wanted):
         if first and batch.previous != last:
+            if last == 0 and not db.accounts.has_organisations(connection):
+                raise _lacks(folder)
             raise _two_histories(folder, older.compare(connection, _of(folder, wanted)))
         first = False
         yield batch
@@ -174,6 +189,19 @@ def _of(folder: Path, wanted: list[int]) -> Iterator[records.Batch]:
     """The batches with these ids."""
     chosen = set(wanted)
     return (batch for batch in frames.read(folder) if batch.id in chosen)
+
+
+def _lacks(folder: Path) -> Unavailable:
+    """What to do if the database is gone, and the journal has a gap."""
+    after = next((batch for batch in frames.chain(folder, 0) if batch >= frames.FIRST), 0)
+    place = quote(str(folder))
+    return Unavailable(
+        f"The journal of {folder} is damaged: it lacks changes from before {restoring.when(after)}. The database is "
+        "gone too, so it can't be rebuilt from this journal alone. Nothing was changed. If a backup is from that time "
+        f"or later, copy its {FILE} to {folder}, and run this again: the rest comes from the journal. Otherwise move "
+        f"the folder away, mv {place} {quote(str(folder) + '.before')}, and restore the newest backup: polly-server "
+        f"restore --data {place} --from … Changes since that backup are lost then."
+    )
 
 
 def _two_histories(folder: Path, found: older.Compared) -> Unavailable:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.db.sqlite import FILE
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import locks
+from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +72,11 @@ def end(folder: Path) -> None:
     """Delete what a restore left, now that the folder has a database. It is called within ``kept_away``."""
     (folder / MARK).unlink(missing_ok=True)
     (folder / (FILE + PART)).unlink(missing_ok=True)
+
+
+def when(batch: int) -> str:
+    """The time that the id of a batch stands for."""
+    return datetime.fromtimestamp(batch / SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if batch else "no time"
 
 
 def _running(folder: Path) -> Unavailable:

@@ -55,7 +55,7 @@ def prepare(folder: Path) -> None:
             db.version.mark(folder)
             migrate.upgrade(folder)
             _tighten(folder)
-            rebuild.catch_up(folder)
+            rebuild.catch_up(folder, thorough=True)
             restoring.end(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error

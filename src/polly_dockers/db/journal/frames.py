@@ -176,7 +176,7 @@ def until(folder: Path, batch: int) -> list[tuple[str, int]]:
     """The files, and how many bytes of each, that hold everything up to a batch."""
     found: list[tuple[str, int]] = []
     with _held(folder, batch) as paths:
-        for path, following in zip(paths, [*paths[1:], None], strict=True):
+        for path, following in zip(paths, [*paths[1:], None], strict=False):
             if is_snapshot(path) or (following is not None and number(following) <= batch):
                 length = path.stat().st_size
             else:
@@ -233,6 +233,17 @@ def has(folder: Path, batch: int) -> bool:
     """Whether the journal holds a batch."""
     with _held(folder) as paths:
         return any((is_snapshot(path) and number(path) == batch) or batch in heads([path]) for path in reversed(paths))
+
+
+def is_whole(folder: Path, batch: int) -> bool:
+    """Whether the journal holds a batch and all that lead to it, back to the first one of the journal or a snapshot."""
+    at = batch
+    with _held(folder, batch) as paths:
+        for path in reversed(paths):
+            before = heads([path])
+            while at in before:
+                at = before[at]
+    return at == 0
 
 
 def chain(folder: Path, after: int) -> list[int]:
