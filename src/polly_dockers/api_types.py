@@ -149,7 +149,8 @@ class Repositories(msgspec.Struct):
     """A page of repositories. ``next`` is the ``cursor`` of the next page, or None on the last one."""
 
     items: list[RepositoryItem]
-    total: int
+    total: int | None
+    """None for a search in an organisation with so many repositories that it takes several pages."""
     next: str | None = None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
 import pytest
+from pysqlite3 import dbapi2 as sqlite
 
 from cli.people import Server, User, push
 
@@ -130,6 +132,33 @@ def test_list_counts_from_either_end(ann: User, server: Server) -> None:
     assert "20 of 22 docker repositories; --all lists all" in ann.ok("dockers", "list").err
     for wrong in (["--all", "--latest", "2"], ["--latest", "0"], ["--latest", "two"]):
         assert ann.polly("dockers", "list", *wrong).code == 2
+
+
+MANY = """
+WITH RECURSIVE numbers(number) AS (VALUES (1) UNION ALL SELECT number + 1 FROM numbers WHERE number < 1500)
+INSERT INTO repositories (organisation_id, name, description, access, created_by, created_at, active_at)
+    SELECT organisation_id, 'm' || number, 'one of many', 'private', created_by, created_at, active_at + number
+    FROM repositories, numbers WHERE name = 'oldest' ORDER BY number;
+UPDATE organisations SET repositories = repositories + 1500
+    WHERE id = (SELECT organisation_id FROM repositories WHERE name = 'oldest')
+"""
+
+
+def test_a_search_goes_on_by_itself(ann: User, server: Server) -> None:
+    """The server searches a part of very many for each page; the command asks until it has what it shows, or all."""
+    ann.ok("dockers", "create", "--name", "oldest", "--description", "the needle")
+    with contextlib.closing(sqlite.connect(server.data / "polly.db")) as connection:
+        connection.executescript(MANY)
+    done = ann.ok("dockers", "list", "--search", "needle", "--output", "json")
+    assert ([each["name"] for each in done.json()], done.err) == (["oldest"], "")
+    assert ann.ok("dockers", "list", "--search", "needle").err == "1 of 1 docker repository.\n"
+    assert "No docker repository" in ann.ok("dockers", "list", "--search", "absent").err
+    for options in ([], ["--output", "json"]):
+        told = ann.ok("dockers", "list", "--search", "many", *options).err
+        assert told == "20 docker repositories. There may be more; --all lists all of them.\n"
+    done = ann.ok("dockers", "list", "--search", "many", "--all", "--output", "json")
+    assert ([each["name"] for each in done.json()], done.err) == ([f"m{each}" for each in range(1500, 0, -1)], "")
+    assert "20 of 1501 docker repositories; --all lists all" in ann.ok("dockers", "list").err
 
 
 def test_an_empty_list_says_how_to_fill_it(ann: User) -> None:

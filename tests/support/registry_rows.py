@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _HELD: Final = (
     "SELECT id, email, created_at FROM users",
     "SELECT id, slug, create_on_push, policy, created_at, deleted_at IS NULL FROM organisations",
+    "SELECT id, repositories FROM organisations WHERE deleted_at IS NULL",
     (
         "SELECT id, organisation_id, name, description, access, sparse_indexes, policy, created_by, created_at, "
         "deleted_at IS NULL FROM repositories"

@@ -58,13 +58,17 @@ class Range:
             "oldest": str(self.oldest) if self.oldest else None,
         }
 
-    def print_total(self, shown: int, total: int, noun: str, output: str) -> None:
-        """Print how many of the ``total`` items are shown, unless that is obvious.
+    def print_total(self, shown: int, total: int | None, noun: str, output: str) -> None:
+        """Print how many of the ``total`` items are shown, unless that is obvious. It may be unknown (None).
 
         With JSON output, print it only if items are missing that the caller did not ask to leave out.
         """
-        cut = shown < total
-        if (cut and not self.given) if output == "json" else (cut or not self.given):
+        cut = total is None or shown < total
+        if not ((cut and not self.given) if output == "json" else (cut or not self.given)):
+            return
+        if total is None:
+            terminal.say(f"{counted(shown, noun)}. There may be more; --all lists all of them.")
+        else:
             more = "; --all lists all of them" if cut else ""
             terminal.say(f"{shown} of {counted(total, noun)}{more}.")
 

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 
 from polly_dockers.db import clock
 from polly_dockers.db.journal import records
-from polly_dockers.db.schema import access_tokens, members, organisations, repositories, users
+from polly_dockers.db.schema import access_tokens, members, organisations, users
 from polly_dockers.db.sqlite import now
 from polly_dockers.model import Role
 from polly_dockers.system.durations import SECONDS_PER_DAY
@@ -112,12 +112,11 @@ def organisation_list(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
 
 def organisation_totals(connection: Connection, organisation: int) -> Row[*tuple[Any, ...]]:
     """A row (repositories, members): how many of each an organisation has."""
-    mine = select(func.count()).where(
-        repositories.c.organisation_id == organisation, repositories.c.deleted_at.is_(None)
-    )
     people = select(func.count()).where(members.c.organisation_id == organisation)
     return connection.execute(
-        select(mine.scalar_subquery().label("repositories"), people.scalar_subquery().label("members"))
+        select(organisations.c.repositories, people.scalar_subquery().label("members")).where(
+            organisations.c.id == organisation
+        )
     ).one()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, exists, func, insert, literal, or_, select, tuple_, update
 
 from polly_dockers.db import schema
 from polly_dockers.db.journal import records
@@ -18,10 +18,12 @@ from polly_dockers.db.statement import Statement
 from polly_dockers.model import Repository, RepositoryName
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import ColumnElement, Connection, Row, Select
 
 AT_ONCE: Final = 2000
 """The most deltas that one transaction applies."""
+SCANNED: Final = 500
+"""The most repositories that a search reads for one page: some milliseconds, because descriptions may be long."""
 
 
 def add(
@@ -48,13 +50,25 @@ def add(
         connection,
         records.RepositoryMade(number, organisation_id, name, description, access, "deny", user_id, at),
     )
+    add_to_number(connection, organisation_id, 1)
     return number
 
 
+def add_to_number(connection: Connection, organisation_id: int, more: int) -> None:
+    """Add to the number of repositories that an organisation has outside the trash; ``more`` may be negative."""
+    number = organisations.c.repositories + more
+    connection.execute(update(organisations).where(organisations.c.id == organisation_id).values(repositories=number))
+
+
 def _after_all(connection: Connection, organisation_id: int, at: int) -> int:
-    """A time that sorts the repository after all others, even if the clock was set back."""
-    newest = select(func.max(repositories.c.active_at)).where(repositories.c.organisation_id == organisation_id)
-    return max(at, (connection.execute(newest).scalar_one() or 0) + 1)
+    """A time that sorts the repository after all others that are listed, even if the clock was set back."""
+    newest = select(repositories.c.active_at).where(*_of(organisation_id)).order_by(repositories.c.active_at.desc())
+    return max(at, (connection.execute(newest.limit(1)).scalar_one_or_none() or 0) + 1)
+
+
+def _of(organisation_id: int) -> tuple[ColumnElement[bool], ...]:
+    """The repositories of an organisation outside the trash; indexes hold only these."""
+    return repositories.c.organisation_id == organisation_id, repositories.c.deleted_at.is_(None)
 
 
 def change(connection: Connection, repository_id: int, **values: str | None) -> None:
@@ -146,7 +160,6 @@ _LISTED: Final[Select[Any]] = select(
     users.c.email,
     repositories.c.created_at,
     repositories.c.pushed_at,
-    repositories.c.active_at,
 ).select_from(
     repositories.join(organisations, organisations.c.id == repositories.c.organisation_id).join(
         users, users.c.id == repositories.c.created_by
@@ -184,57 +197,89 @@ def page(
     limit: int,
     after: tuple[int, int] | None,
     search: str,
-) -> tuple[list[Repository], tuple[int, int] | None, int]:
+) -> tuple[list[Repository], tuple[int, int] | None, int | None]:
     """A keyset page of an organisation's repositories, the cursor of the next page, and how many match in all.
 
     In the order of creation, or of the last push with ``by_push``. A clock that was set back does not change the order.
+    A search reads at most SCANNED repositories. So its page may have fewer than ``limit``, or none, although more
+    follow; and in an organisation with more than SCANNED it is not known how many match (None).
     """
-    sort_column = repositories.c.active_at if by_push else repositories.c.id
-    matching = and_(
-        repositories.c.organisation_id == organisation_id, repositories.c.deleted_at.is_(None), _matches(search)
-    )
-    query = _LISTED.where(matching)
-    columns = (sort_column, repositories.c.id)
+    key = (repositories.c.active_at if by_push else repositories.c.id, repositories.c.id)
+    query = select(*(column.label(name) for column, name in zip(key, ("sort", "id"), strict=True)))
+    query = query.where(*_of(organisation_id)).order_by(*(each.desc() if newest_first else each for each in key))
     if after is not None:
-        key = tuple_(*columns)
-        query = query.where(key < tuple_(*after) if newest_first else key > tuple_(*after))
-    order = [each.desc() for each in columns] if newest_first else columns
-    rows = connection.execute(query.order_by(*order).limit(limit + 1)).all()
-    total = connection.execute(select(func.count()).select_from(repositories).where(matching)).scalar_one()
-    more = len(rows) > limit
-    rows = rows[:limit]
-    key_of = (rows[-1].active_at if by_push else rows[-1].id, rows[-1].id) if more else None
-    return [_repository(row) for row in rows], key_of, total
+        query = query.where(tuple_(*key) < tuple_(*after) if newest_first else tuple_(*key) > tuple_(*after))
+    number = select(organisations.c.repositories).where(organisations.c.id == organisation_id)
+    total: int | None = connection.execute(number).scalar_one()
+    if search:
+        rows, last = _found(connection, query.add_columns(_matches(search).label("matches")), limit)
+        total = _count(connection, organisation_id, search) if (total or 0) <= SCANNED else None
+    else:
+        rows = list(connection.execute(query.limit(limit + 1)).all())
+        last = rows[limit - 1] if len(rows) > limit else None
+    return _in_order(connection, [row.id for row in rows[:limit]]), (last.sort, last.id) if last else None, total
 
 
-def _matches(search: str) -> Any:  # noqa: ANN401 - a column expression
-    if not search:
-        return literal(value=True)
+def _found(
+    connection: Connection, query: Select[Any], limit: int
+) -> tuple[list[Row[*tuple[Any, ...]]], Row[*tuple[Any, ...]] | None]:
+    """Up to ``limit`` rows that match among the first SCANNED, and the row after which the next page begins."""
+    found: list[Row[*tuple[Any, ...]]] = []
+    last = None
+    with connection.execute(query.limit(SCANNED + 1)) as rows:
+        for number, row in enumerate(rows):
+            if number == SCANNED or len(found) == limit:
+                return found, last
+            if row.matches:
+                found.append(row)
+            last = row
+    return found, None
+
+
+def _count(connection: Connection, organisation_id: int, search: str) -> int:
+    looked = select(_matches(search).label("matches")).where(*_of(organisation_id)).limit(SCANNED).subquery()
+    return connection.execute(select(func.count()).where(looked.c.matches)).scalar_one()
+
+
+def _in_order(connection: Connection, ids: list[int]) -> list[Repository]:
+    rows = connection.execute(_LISTED.where(repositories.c.id.in_(ids))).all() if ids else []
+    found = {row.id: _repository(row) for row in rows}
+    return [found[each] for each in ids]
+
+
+def _matches(search: str) -> ColumnElement[bool]:
     return or_(
         repositories.c.name.icontains(search, autoescape=True),
         repositories.c.description.icontains(search, autoescape=True),
     )
 
 
-def names_after(connection: Connection, user_id: int, last: tuple[str, str], limit: int) -> list[str]:
-    """The next full names after ``last`` of repositories that the user may pull as a member, in order."""
-    query = (
-        select(organisations.c.slug, repositories.c.name)
-        .select_from(
-            members.join(organisations, organisations.c.id == members.c.organisation_id).join(
-                repositories, repositories.c.organisation_id == organisations.c.id
-            )
-        )
-        .where(
-            members.c.user_id == bindparam("user"),
-            organisations.c.deleted_at.is_(None),
-            repositories.c.deleted_at.is_(None),
-            tuple_(organisations.c.slug, repositories.c.name) > tuple_(*last),
-        )
-        .order_by(organisations.c.slug, repositories.c.name)
-        .limit(limit)
+_MINE: Final = (
+    select(organisations.c.id, organisations.c.slug)
+    .join(members, members.c.organisation_id == organisations.c.id)
+    .where(
+        members.c.user_id == bindparam("user"),
+        organisations.c.deleted_at.is_(None),
+        organisations.c.slug >= bindparam("slug"),
     )
-    return [f"{slug}/{name}" for slug, name in connection.execute(query, {"user": user_id})]
+    .order_by(organisations.c.slug)
+)
+
+
+def names_after(connection: Connection, user_id: int, last: tuple[str, str], limit: int) -> list[str]:
+    """The next full names after ``last`` of repositories that the user may pull as a member, in order.
+
+    One organisation after the other, because a single query would read the names of all of them.
+    """
+    found: list[str] = []
+    for organisation_id, slug in connection.execute(_MINE, {"user": user_id, "slug": last[0]}).all():
+        query = select(repositories.c.name).where(*_of(organisation_id)).order_by(repositories.c.name)
+        if slug == last[0]:
+            query = query.where(repositories.c.name > last[1])
+        found += [f"{slug}/{name}" for name in connection.execute(query.limit(limit - len(found))).scalars()]
+        if len(found) == limit:
+            break
+    return found
 
 
 def count_all(connection: Connection) -> tuple[int, int]:

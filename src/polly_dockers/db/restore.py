@@ -257,6 +257,7 @@ def restore_repository(connection: Connection, item: Item, name: str) -> bool:
         return False
     back = update(schema.repositories).where(schema.repositories.c.id == item.repository_id)
     connection.execute(back.values(name=name, deleted_at=None, restored_at=now()))
+    repositories.add_to_number(connection, item.organisation_id, 1)
     trash.delete_restored(connection, item, name)
     return True
 

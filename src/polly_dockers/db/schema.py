@@ -43,7 +43,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 """The newest migration; a test compares the tables that all migrations make with those of this file."""
 
 metadata: Final = MetaData(
@@ -57,6 +57,11 @@ metadata: Final = MetaData(
 
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 _AUTO: dict[str, Any] = {"sqlite_autoincrement": True}
+
+
+def _only(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows that match a condition."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _bytewise(length: int | None = None) -> String:
@@ -73,8 +78,10 @@ organisations: Final = Table(
     Column("policy", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
+    Column("repositories", BigInteger, nullable=False, server_default="0"),
     **_AUTO,
 )
+"""``repositories`` is how many it has outside the trash."""
 
 users: Final = Table(
     "users",
@@ -166,13 +173,13 @@ repositories: Final = Table(
     Column("deleted_at", BigInteger),
     Column("restored_at", BigInteger),
     UniqueConstraint("organisation_id", "name"),
-    Index(None, "organisation_id", "id"),
-    Index(None, "organisation_id", "active_at", "id"),
-    Index(
+    _only("ix_repositories_by_id", "organisation_id", "id", where="deleted_at IS NULL"),
+    _only("ix_repositories_by_activity", "organisation_id", "active_at", "id", where="deleted_at IS NULL"),
+    _only("ix_repositories_by_name", "organisation_id", "name", where="deleted_at IS NULL"),
+    _only(
         "ix_repositories_policy",
         *("organisation_id", "name"),
-        sqlite_where=text("policy IS NOT NULL"),
-        postgresql_where=text("policy IS NOT NULL"),
+        where="policy IS NOT NULL AND deleted_at IS NULL",
     ),
     **_AUTO,
 )

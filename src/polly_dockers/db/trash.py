@@ -464,6 +464,7 @@ def move_repository(
         .where(schema.repositories.c.id == repository_id)
         .values(name=f"{name}{MARK}{repository_id}", deleted_at=now())
     )
+    repositories.add_to_number(connection, organisation_id, -1)
     return item
 
 

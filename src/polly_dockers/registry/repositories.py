@@ -144,10 +144,13 @@ async def page(
     limit: int,
     after: tuple[int, int] | None,
     search: str,
-) -> tuple[list[Repository], tuple[int, int] | None, int]:
-    """A page of the organisation's repositories, the cursor of the next page, and how many match. For members."""
+) -> tuple[list[Repository], tuple[int, int] | None, int | None]:
+    """A page of the organisation's repositories, the cursor of the next page, and how many match. For members.
 
-    def query(connection: Connection) -> tuple[list[Repository], tuple[int, int] | None, int]:
+    A page of a search may be short or empty although another follows, and the number of matches may be unknown (None).
+    """
+
+    def query(connection: Connection) -> tuple[list[Repository], tuple[int, int] | None, int | None]:
         organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.reader)
         return db.repositories.page(
             connection,

@@ -89,7 +89,8 @@ def list_(call: Call, wanted: Range, search: str | None, output: str) -> None:
     page = session.client.repositories(organisation, wanted.count, **query, **({"search": search} if search else {}))
     call.remember("polly dockers list", **wanted.options(), search=search)
     if page.items or output == "json":
-        _print(wanted, output, _REPOSITORY, page.items, page.total, "docker repository")
+        total = len(page.items) if page.total is None and page.next is None else page.total
+        _print(wanted, output, _REPOSITORY, page.items, total, "docker repository")
     elif search:
         terminal.say(f"No docker repository of {organisation} has {search!r} in its name or description.")
     else:
@@ -231,7 +232,7 @@ def _print(
     output: str,
     columns: Columns[T],
     items: list[T],
-    total: int,
+    total: int | None,
     noun: str,
     heading: str = "",
     *hints: str,

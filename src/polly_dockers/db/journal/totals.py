@@ -1,4 +1,4 @@
-"""Totals of repositories, tags, manifests and items of the trash, which a rebuild computes from their rows."""
+"""Totals of organisations, repositories, tags, manifests and items of the trash, which a rebuild computes from rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from polly_dockers.db.schema import (
     HIDDEN,
     blobs,
     commits,
+    organisations,
     repositories,
     repository_blobs,
     repository_deltas,
@@ -32,7 +33,7 @@ def measure(connection: Connection, manifest_ids: Iterable[int]) -> None:
 
 
 def count(connection: Connection) -> None:
-    """Compute the totals of all repositories, tags and items of the trash."""
+    """Compute the totals of all organisations, repositories, tags and items of the trash."""
     connection.execute(delete(repository_deltas))
     connection.execute(delete(tag_totals))
     alive = select(commits.c.repository_id, commits.c.tag, func.count())
@@ -66,6 +67,12 @@ def count(connection: Connection) -> None:
         )
     )
     _order(connection)
+    listed = (
+        select(func.count())
+        .select_from(repositories)
+        .where(repositories.c.organisation_id == organisations.c.id, repositories.c.deleted_at.is_(None))
+    )
+    connection.execute(update(organisations).values(repositories=listed.scalar_subquery()))
     total = select(schema.manifests.c.total_size).where(schema.manifests.c.trash_id == trash.c.id).scalar_subquery()
     connection.execute(update(trash).where(trash.c.kind == "commit").values(size=func.coalesce(total, trash.c.size)))
     for kind, inside in (
