@@ -64,41 +64,41 @@ class _Budget:
     blobs: int = BLOBS
 
     @property
-    def kept(self) -> bool:
+    def within(self) -> bool:
         """Whether nothing was left out so far."""
         return min(self.nested, self.manifests, self.blobs) >= 0
 
 
 def measure(connection: Connection, manifest_ids: Iterable[int]) -> None:
     """Update the total sizes of some manifests. They share what may be read; beyond that, sizes only grow."""
-    left = _Budget()
+    budget = _Budget()
     for manifest_id in manifest_ids:
         row = _OWN.first(connection, {"id": manifest_id})
         if row is None:
             continue
-        total = row.size + _below(connection, manifest_id, left, index=row.media_type in INDEXES)
-        if left.kept or total > row.total_size:
+        total = row.size + _below(connection, manifest_id, budget, index=row.media_type in INDEXES)
+        if budget.within or total > row.total_size:
             _SET.run(connection, {"manifest": manifest_id, "total_size": total})
-        if not left.kept:
+        if not budget.within:
             return
 
 
-def _below(connection: Connection, manifest_id: int, left: _Budget, *, index: bool) -> int:
+def _below(connection: Connection, manifest_id: int, budget: _Budget, *, index: bool) -> int:
     """The bytes of what a manifest names, level by level, as far as the budget allows."""
     content: dict[int, int] = {
-        row.id: row.size for row in _BLOBS.all(connection, {"id": manifest_id, "limit": left.blobs + 1})
+        row.id: row.size for row in _BLOBS.all(connection, {"id": manifest_id, "limit": budget.blobs + 1})
     }
-    left.blobs -= len(content)
-    within: dict[int, int] = {manifest_id: 0}
+    budget.blobs -= len(content)
+    counted: dict[int, int] = {manifest_id: 0}
     waiting = deque([manifest_id] if index else [])
-    while waiting and left.kept:
+    while waiting and budget.within:
         at = waiting.popleft()
-        left.nested -= 1
-        children = _CHILDREN.all(connection, {"id": at, "limit": left.manifests + 1})
-        named = _BLOBS_OF_CHILDREN.all(connection, {"id": at, "limit": max(left.blobs, 0) + 1})
-        left.manifests -= len(children)
-        left.blobs -= len(named)
+        budget.nested -= 1
+        children = _CHILDREN.all(connection, {"id": at, "limit": budget.manifests + 1})
+        named = _BLOBS_OF_CHILDREN.all(connection, {"id": at, "limit": max(budget.blobs, 0) + 1})
+        budget.manifests -= len(children)
+        budget.blobs -= len(named)
         content.update((row.id, row.size) for row in named)
-        waiting.extend(row.id for row in children if row.id not in within and row.media_type in INDEXES)
-        within.update((row.id, row.size) for row in children if row.id not in within)
-    return sum(within.values()) + sum(content.values())
+        waiting.extend(row.id for row in children if row.id not in counted and row.media_type in INDEXES)
+        counted.update((row.id, row.size) for row in children if row.id not in counted)
+    return sum(counted.values()) + sum(content.values())
