@@ -10,6 +10,7 @@ could not have been pushed without, and with what its repository has for another
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,17 +45,23 @@ CHUNK: Final = 500
 """How many ids one query has at most."""
 
 
+class SparseThen(enum.Enum):
+    """Whether a repository accepted sparse indexes when a manifest was pushed to it."""
+
+    YES = enum.auto()
+    NO = enum.auto()
+    UNKNOWN = enum.auto()
+    """The record comes from a snapshot, and the setting may have changed since. The audit log may tell."""
+
+
 @dataclass(slots=True)
 class ToLink:
     """The manifests that a replay made or changed, and what the journal says about their links."""
 
     manifests: dict[int, None] = field(default_factory=dict)
     """Ids, in the order in which they are linked."""
-    older: dict[int, bool | None] = field(default_factory=dict)
-    """Ids of manifests whose record does not say what they lacked.
-
-    True if their repository accepted sparse indexes when they were pushed, False if not, None if that is not known.
-    """
+    older: dict[int, SparseThen] = field(default_factory=dict)
+    """Ids of manifests whose record does not say what they lacked."""
     arrived: set[tuple[int, str]] = field(default_factory=set)
     """(id of the repository, digest) of what arrived after a manifest that named it."""
     hidden: dict[tuple[int, str], bool] = field(default_factory=dict)
@@ -144,7 +151,7 @@ class Links:
         for manifest_id in wanted.manifests:
             row = _row(self._connection, manifest_id)
             if row is not None:
-                self._link(row, older=manifest_id in wanted.older, sparse_then=wanted.older.get(manifest_id))
+                self._link(row, wanted.older.get(manifest_id))
         changed = [*wanted.manifests, *self._link_others()]
         for manifest_id, digests, foreign in self._doubts:
             if (row := _row(self._connection, manifest_id)) is not None:
@@ -154,18 +161,19 @@ class Links:
         records.pending(self._connection).clear()
         return changed
 
-    def _link(self, row: Row[*tuple[Any, ...]], *, older: bool, sparse_then: bool | None) -> None:
+    def _link(self, row: Row[*tuple[Any, ...]], older: SparseThen | None) -> None:
+        """Link a manifest. ``older`` is None if its record says what it lacked."""
         parsed = manifest.parse(row.body, row.media_type, stored=True)
         inside = _CHILDREN.all(self._connection, {"manifest_id": row.id})
         other = {*sparse.lacked(self._connection, row.id), *(child.digest.partition(MARK)[0] for child in inside)}
         named = [digest for digest in dict.fromkeys(_named(parsed)) if digest not in other]
-        if older:
+        if older is not None:
             if parsed.index:
                 looked_up = ((digest, _child(self._connection, row, digest)) for digest in named)
                 found = {digest: child for digest, child in looked_up if child is not None}
                 hold(self._connection, row.id, list(found.values()))
                 named = [digest for digest in named if digest not in found]
-            certain = _certain(parsed, sparse_then=self._was_sparse(row) if sparse_then is None else sparse_then)
+            certain = _certain(parsed, sparse_then=self._was_sparse(row, older))
             doubtful = [digest for digest in named if digest not in certain]
             if doubtful:
                 self._doubts.append((row.id, doubtful, parsed.foreign))
@@ -175,7 +183,7 @@ class Links:
             blob_id = self._find(digest)
             if blob_id is None:
                 self._miss(row, digest, self.lost)
-            elif blob_id not in linked and self._hold(row, blob_id) and older:
+            elif blob_id not in linked and self._hold(row, blob_id) and older is not None:
                 self._fresh.append((row.repository_id, digest, blob_id))
 
     def _find(self, digest: str) -> int | None:
@@ -240,8 +248,13 @@ class Links:
             else:
                 self._miss(row, digest, [] if digest in foreign else self.unproven)
 
-    def _was_sparse(self, row: Row[*tuple[Any, ...]]) -> bool:
-        """Whether the repository may ever have accepted sparse indexes, as far as the audit log goes back."""
+    def _was_sparse(self, row: Row[*tuple[Any, ...]], then: SparseThen) -> bool:
+        """Whether the repository accepted sparse indexes then.
+
+        If that is not known: whether it may ever have accepted them, as far as the audit log goes back.
+        """
+        if then is not SparseThen.UNKNOWN:
+            return then is SparseThen.YES
         organisation_id = row.organisation_id
         if organisation_id not in self._accepted:
             allowed = audit.may_have_set(self._connection, organisation_id, "sparse_indexes: allow")

@@ -69,7 +69,7 @@ class Replay:
         if last:
             state.advance(self._connection, last)
         for parents in self._awaited.values():  # children without a record: it is not known what else is no blob
-            self.to_link.older |= dict.fromkeys(parents, True)
+            self.to_link.older |= dict.fromkeys(parents, references.SparseThen.YES)
         records.pending(self._connection).clear()
 
     def _put(self, table: Table, values: dict[str, Any]) -> bool:
@@ -128,7 +128,7 @@ class Replay:
                 if child not in known:
                     self._awaited[child].append(record.id)
         else:
-            self.to_link.older[record.id] = None if self._in_snapshot else self._accepts_sparse(record.repository_id)
+            self.to_link.older[record.id] = self._sparse_then(record.repository_id)
             for parent in sparse.pop(self._connection, record.repository_id, record.digest):
                 self._hold(parent, [record.id])
 
@@ -136,9 +136,13 @@ class Replay:
         references.hold(self._connection, parent, children)
         self.to_link.manifests[parent] = None
 
-    def _accepts_sparse(self, repository_id: int) -> bool:
+    def _sparse_then(self, repository_id: int) -> references.SparseThen:
+        """Whether the repository accepts sparse indexes at this point of the journal."""
+        if self._in_snapshot:
+            return references.SparseThen.UNKNOWN
         mine = select(repositories.c.sparse_indexes).where(repositories.c.id == repository_id)
-        return self._connection.execute(mine).scalar_one_or_none() == "allow"
+        allowed = self._connection.execute(mine).scalar_one_or_none() == "allow"
+        return references.SparseThen.YES if allowed else references.SparseThen.NO
 
     def _arrived(self, record: records.Arrived) -> None:
         self.to_link.arrived.add((record.repository_id, record.digest))
@@ -189,8 +193,9 @@ class Replay:
         self._connection.execute(update(schema.manifests).where(schema.manifests.c.id == found).values(marked))
         self._connection.execute(update(commits).where(commits.c.manifest_id == found).values(in_trash=1))
         place = {"repository_id": record.repository_id, "trash_id": record.id}
-        for tag in record.tags.split():
-            self._connection.execute(insert(schema.trash_tags).values(place | {"tag": tag}))
+        names = [place | {"tag": tag} for tag in record.tags.split()]
+        if names:
+            self._connection.execute(insert(schema.trash_tags), names)
         count = select(func.count()).where(commits.c.manifest_id == found).scalar_subquery()
         self._connection.execute(update(schema.trash).where(schema.trash.c.id == record.id).values(commits=count))
 
