@@ -99,3 +99,43 @@ def test_it_goes_on_after_it_was_stopped(data: Path, tmp_path: Path, monkeypatch
         assert restore(tmp_path / "b2", rebuilt).returncode == 1
     assert restore(tmp_path / "b2", new).returncode == 0
     assert held(new) == held(data)
+
+
+@pytest.mark.parametrize("how", ["empty", "missing"])
+def test_a_backup_without_a_journal(data: Path, tmp_path: Path, how: str) -> None:
+    """Its database has everything: it is restored and can be copied, and the journal is written again."""
+    journal = tmp_path / "b1" / frames.FOLDER
+    shutil.rmtree(journal)
+    if how == "empty":
+        journal.mkdir()
+    polly_server("backup", "--data", str(tmp_path / "b1"), "--to", str(tmp_path / "b2"))
+    for source in ("b1", "b2"):
+        new = tmp_path / f"from-{source}"
+        done = restore(tmp_path / source, new)
+        assert done.returncode == 0, done.stderr
+        assert "journal lacks changes or is gone. It was written again from the database." in done.stderr
+        assert held(new) == held(data)
+        lose(new)
+        polly_server("rebuild", "--data", str(new))
+        assert held(new) == held(data)
+
+
+@pytest.mark.parametrize("mark", ["server.lock", "polly.db-wal"])
+def test_a_data_folder_is_no_source(data: Path, tmp_path: Path, mark: str) -> None:
+    """What is only in its WAL would be lost; the error names the command that copies it, and nothing is made."""
+    source = tmp_path / "b1"
+    if mark == "server.lock":
+        source = data
+    else:
+        (source / mark).write_bytes(b"pages")
+    done = restore(source, tmp_path / "new")
+    assert (done.returncode, f"polly-server backup --data {source} --to …" in done.stderr) == (1, True), done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_backup_that_an_older_version_looked_at(data: Path, tmp_path: Path) -> None:
+    """It left lock files and an empty WAL; it can be restored."""
+    for name in ("writer.lock", "collector.lock", "polly.db-wal", "polly.db-shm"):
+        (tmp_path / "b1" / name).touch()
+    assert restore(tmp_path / "b1", tmp_path / "new").returncode == 0
+    assert held(tmp_path / "new") == held(data)

@@ -60,6 +60,8 @@ class Copied:
     """Blobs, of those copied, whose file from an earlier backup had another size."""
     lost: list[str] = field(default_factory=list)
     """Storage keys of blobs that a restore marked as lost, because the backup holds no undamaged copy."""
+    journal_is_whole: bool = True
+    """Whether the journal that was copied leads to the last batch of the database."""
 
 
 def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
@@ -124,15 +126,33 @@ def require_backup(source: Path) -> None:
         raise Unavailable(msg)
 
 
+def _refuse_data_folder(source: Path) -> None:
+    """Raise Unavailable if the folder is the data folder of a server: a restore would lose what is in its WAL.
+
+    A backup that an older version looked at may have other lock files, and an empty WAL.
+    """
+    wal = source / (FILE + "-wal")
+    with ownership.acting(source):
+        is_data_folder = (source / SERVER_LOCK).exists() or (wal.exists() and wal.stat().st_size > 0)
+    if is_data_folder:
+        place = quote(str(source))
+        msg = (
+            f"{source} is the data folder of a server, not a backup. Make a backup of it, and restore that: "
+            f"polly-server backup --data {place} --to …"
+        )
+        raise Unavailable(msg)
+
+
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     """Create a data folder from a backup. ``start`` and root are as in ``backup``.
 
     Blobs that are missing or damaged in the backup are marked as lost; everything else is restored.
 
-    Raises Unavailable if ``source`` is not a backup or is being written, if ``data`` holds a registry or is in use, or
-    if it holds a journal with changes that the backup lacks.
+    Raises Unavailable if ``source`` is not a backup, is a data folder or is being written, if ``data`` holds a
+    registry or is in use, or if it holds a journal with changes that the backup lacks.
     """
     require_backup(source)
+    _refuse_data_folder(source)
     ownership.become(data)
     _check_empty(data)
     try:
@@ -155,6 +175,7 @@ def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], No
     _mark(data, last)
     copied = _copy_blobs(source, data, keys, _stored(source), start)
     _drop_journal(data, _copy_journal(source, data, last))
+    copied.journal_is_whole = frames.is_whole(data, last)
     copied.lost = _mark_lost(data, keys)
     _check_empty(data)  # again: a program that knows nothing of the lock may have made it
     for left in ("-wal", "-shm"):  # of the lost database: SQLite would apply them to this one

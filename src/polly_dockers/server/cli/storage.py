@@ -109,6 +109,8 @@ def run_restore(
         f"Restored {counted(done.blobs, 'blob')} ({size(done.size)}) to {data}. Start the server: "
         f"polly-server run --data {quote(str(data))}"
     )
+    if not done.journal_is_whole:
+        print("The backup's journal lacks changes or is gone. It was written again from the database.", file=sys.stderr)
     option = f"--data {quote(str(data))}"
     if done.lost:
         _print_lost(data, done.lost)
