@@ -139,3 +139,36 @@ def test_a_backup_that_an_older_version_looked_at(data: Path, tmp_path: Path) ->
         (tmp_path / "b1" / name).touch()
     assert restore(tmp_path / "b1", tmp_path / "new").returncode == 0
     assert held(tmp_path / "new") == held(data)
+
+
+def flip(file: Path, at: int) -> None:
+    """Damage 64 bytes of a file."""
+    content = bytearray(file.read_bytes())
+    content[at : at + 64] = bytes(each ^ 0xFF for each in content[at : at + 64])
+    file.write_bytes(content)
+
+
+def test_a_damaged_journal_in_a_backup_is_copied_again(data: Path, tmp_path: Path) -> None:
+    """Its file has the right size; a check finds the damage, and the next backup repairs it, as the check says."""
+    file = max((tmp_path / "b1" / frames.FOLDER).glob("*.log"))
+    whole = file.read_bytes()
+    flip(file, len(whole) // 2)
+    command = [str(BIN / "polly-server"), "check", "--data", str(tmp_path / "b1")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "The next backup copies it again." in done.stderr
+    polly_server("backup", "--data", str(data), "--to", str(tmp_path / "b1"))
+    assert file.read_bytes() == whole
+    assert "Nothing is wrong." in polly_server(*command[1:])
+
+
+@pytest.mark.parametrize("at", [0, 100])
+def test_a_damaged_database_in_a_backup_is_replaced(data: Path, tmp_path: Path, at: int) -> None:
+    """A restore names the backup and leaves nothing; the next backup warns, and the backup is complete again."""
+    flip(tmp_path / "b1" / "polly.db", at)
+    refused = restore(tmp_path / "b1", tmp_path / "new")
+    assert (refused.returncode, f"backup {tmp_path / 'b1'} is damaged" in refused.stderr) == (1, True), refused.stderr
+    assert not (tmp_path / "new").exists()
+    command = [str(BIN / "polly-server"), "backup", "--data", str(data), "--to", str(tmp_path / "b1")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "was damaged, and was replaced" in done.stderr) == (0, True), done.stderr
+    assert "Nothing is wrong." in polly_server("check", "--data", str(tmp_path / "b1"))

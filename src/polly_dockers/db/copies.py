@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.db.sqlite import connect, now
+from sqlalchemy.exc import DBAPIError
+
+from polly_dockers.db.sqlite import connect, now, open_unchanged
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import durable, ownership
 
@@ -37,6 +39,24 @@ def write(source: Path, copy: Path) -> None:
             # an absolute path: a name that begins with "file:" would be a URI
             connection.exec_driver_sql("VACUUM INTO ?", (str(copy.absolute()),))
     durable.sync(copy)
+
+
+def is_damaged(copy: Path) -> bool:
+    """Whether a database that nobody writes to is damaged. It reads all of it, and makes no file beside it.
+
+    Raises what ``sqlite.ERRORS`` lists if the disk does not answer.
+    """
+    with copy.open("rb"):  # a missing permission is not damage
+        engine = open_unchanged(copy)
+    try:
+        with engine.connect() as connection:
+            return bool(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok")
+    except DBAPIError as error:
+        if "disk I/O error" in str(error):
+            raise
+        return True
+    finally:
+        engine.dispose()
 
 
 def is_later(copy: Path, earlier: Path) -> bool:

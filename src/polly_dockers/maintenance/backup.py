@@ -60,6 +60,8 @@ class Copied:
     """Blobs, of those copied, whose file from an earlier backup had another size."""
     lost: list[str] = field(default_factory=list)
     """Storage keys of blobs that a restore marked as lost, because the backup holds no undamaged copy."""
+    database_was_damaged: bool = False
+    """Whether the database of the earlier backup, which was replaced, was damaged."""
     journal_is_whole: bool = True
     """Whether the journal that was copied leads to the last batch of the database."""
 
@@ -79,16 +81,20 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
             ownership.tighten(target, inside_only=True)
             with _alone(target), _collector_rests(data):
                 db.copies.write(data / FILE, target / (FILE + PART))
-                _check_same(target)
                 last, keys = db.copies.read(target / (FILE + PART))
+                was_damaged = (target / FILE).exists() and db.copies.is_damaged(target / FILE)
+                if (target / FILE).exists() and not was_damaged:
+                    _check_same(target)
                 copied = _copy_blobs(data, target, keys, [key for key, _ in keys], start)
                 kept = _copy_journal(data, target, last)
                 if lacked := _lacked(target, keys):
                     raise _damaged(data, lacked)
                 _delete_left(target)
+                durable.sync(target)  # after a power failure, an older WAL must not be beside the new database
                 (target / (FILE + PART)).rename(target / FILE)
                 durable.sync(target)
                 _drop_journal(target, kept)
+                copied.database_was_damaged = was_damaged
         except ERRORS as error:
             raise _failed(target, error) from error
     return copied
@@ -156,11 +162,25 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
     ownership.become(data)
     _check_empty(data)
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with restoring.alone(data), db.version.no_server(data), _not_written(source):
-            return _restore(source, data, start)
+        with _not_written(source):
+            _check_whole(source)
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with restoring.alone(data), db.version.no_server(data):
+                return _restore(source, data, start)
     except ERRORS as error:
         raise _failed(data, error) from error
+
+
+def _check_whole(source: Path) -> None:
+    """Raise Unavailable if the database of a backup is damaged."""
+    with ownership.acting(source):
+        is_damaged = db.copies.is_damaged(source / FILE)
+    if is_damaged:
+        msg = (
+            f"The database of the backup {source} is damaged. Nothing was restored. Restore another backup, or write "
+            f"this one again if the registry still exists: polly-server backup --data … --to {quote(str(source))}"
+        )
+        raise Unavailable(msg)
 
 
 def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
@@ -289,7 +309,7 @@ def _collector_rests(data: Path) -> Iterator[None]:
 def _check_same(target: Path) -> None:
     """Raise Unavailable if the folder holds the backup of another registry than the one that is being copied."""
     part = target / (FILE + PART)
-    if not (target / FILE).exists() or db.copies.is_later(part, target / FILE):
+    if db.copies.is_later(part, target / FILE):
         return
     part.unlink()
     msg = (
@@ -390,7 +410,8 @@ def _writing(part: Path) -> BinaryIO:
 def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
     """Copy the journal up to the batch ``last``; returns the names of its files.
 
-    Files that are there in another size are copied again: an earlier copy may have another end.
+    Files that are there in another size are copied again: an earlier copy may have another end. So are those that lack
+    batches of the source: they were damaged since.
     """
     folder = target / frames.FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -399,7 +420,10 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
     for name, length in wanted:
         place = folder / name
         if place.exists() and place.stat().st_size == length:
-            continue
+            with ownership.acting(source):
+                heads = frames.heads([source / frames.FOLDER / name])
+            if frames.heads([place]).items() >= {each: heads[each] for each in heads if each <= last}.items():
+                continue
         part = place.with_name(name + PART)
         with ownership.acting(source):
             reading = (source / frames.FOLDER / name).open("rb")

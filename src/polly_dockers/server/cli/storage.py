@@ -76,6 +76,8 @@ def run_backup(
     data_folder.require(data, reads=True)
     with _bar("copying") as start:
         done = backup.backup(data, to, start)
+    if done.database_was_damaged:
+        print("Warning: The database of the earlier backup was damaged, and was replaced.", file=sys.stderr)
     if output == "json":
         tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept, "replaced": done.replaced})
         return
