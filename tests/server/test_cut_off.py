@@ -1,4 +1,4 @@
-"""For a response that is cut off, the log says whether the client or the server ended it."""
+"""For a request that is cut off, the log says whether the client or the server ended it, or what was wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from support.crowd import Crowd, head
 from support.server import Server, free_port
-from support.wire_client import admin
+from support.wire_client import admin, receive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,3 +73,22 @@ def test_the_log_says_who_ended_it(tmp_path: Path) -> None:
         server.process.kill()
         server.process.wait()
         server.process.stdout.close()
+
+
+def test_the_log_of_a_malformed_chunk(tmp_path: Path) -> None:
+    """A body whose chunks are malformed gets 400, with the ID of the one line in the log that has its path."""
+    server = Server(tmp_path / "data", free_port(), ("--workers", "1"))
+    server.init()
+    server.start()
+    try:
+        repo = admin(server).new_repo()
+        location = repo.start()
+        wanted = head(repo, "PATCH", location.removeprefix(repo.path("")), "Transfer-Encoding: chunked")
+        with Crowd(server.port) as crowd:
+            answer = receive(crowd.join(wanted + b"5\r\nhello\r\nZZ\r\n"))
+        assert (answer.status, answer.code) == (400, "BAD_REQUEST")
+    finally:
+        server.stop()
+    (line,) = [line for line in logged(server) if line.get("status", 200) >= 400]
+    assert (line["method"], line["path"], line["status"]) == ("PATCH", location, 400)
+    assert line["request_id"] == answer.headers["X-Request-Id"]

@@ -19,6 +19,7 @@ from polly_dockers.auth.permissions import Absent, Permitted
 from polly_dockers.blobs.store import upload_missing
 from polly_dockers.db.audit import Event
 from polly_dockers.errors import (
+    BadRequest,
     ClientGone,
     DigestInvalid,
     NameInvalid,
@@ -56,7 +57,10 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 class Body(Protocol):
-    """The body of a request, as it arrives. Iterating raises ClientGone if the connection ends before the body."""
+    """The body of a request, as it arrives.
+
+    Iterating raises ClientGone, BadRequest or RequestTimeout if the body is cut short.
+    """
 
     length: int | None
     """The Content-Length in bytes; None for a chunked body."""
@@ -290,7 +294,7 @@ async def _receive(
 ) -> Sequence[bytes]:
     """Append the body except its last bytes, which are returned.
 
-    If the client goes away or is too slow, the bytes received are kept and the error is raised. Raises SizeInvalid if
+    If the body is cut short, the bytes received are kept and the error is raised. Raises SizeInvalid if
     the body does not have the length of ``content_range``. The upload is then as before this request.
     """
     length = content_range[1] + 1 - content_range[0] if content_range is not None else None
@@ -307,7 +311,7 @@ async def _receive(
 
 async def _write(
     segment: Segment, body: Body, hasher: Hasher | None, length: int | None
-) -> tuple[Sequence[bytes], ClientGone | RequestTimeout | None]:
+) -> tuple[Sequence[bytes], ClientGone | BadRequest | RequestTimeout | None]:
     """Write each portion while the next arrives. Returns the last one, unwritten, and the error that ended the body.
 
     Raises SizeInvalid if the body does not have ``length`` bytes.
@@ -328,7 +332,7 @@ async def _write(
                     await under_way
                 under_way = asyncio.create_task(segment.write(portion, hasher))
                 portion, waiting = [], 0
-    except (ClientGone, RequestTimeout) as error:
+    except (ClientGone, BadRequest, RequestTimeout) as error:
         return portion, error
     finally:
         if under_way is not None:

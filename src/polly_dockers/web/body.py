@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.errors import ClientGone, RequestTimeout
+from polly_dockers.errors import BadRequest, ClientGone, RequestTimeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,7 +52,7 @@ class Body:
         self._small = bytearray()
         """Bytes that arrived after those in ``_large``, and are fewer than MIN_PIECE so far."""
         self._waiting = 0
-        self._failure: ClientGone | RequestTimeout | None = None
+        self._failure: ClientGone | BadRequest | RequestTimeout | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._checked = 0
@@ -80,7 +80,7 @@ class Body:
         self.complete = True
         self._wake()
 
-    def fail(self, failure: ClientGone | RequestTimeout) -> None:
+    def fail(self, failure: ClientGone | BadRequest | RequestTimeout) -> None:
         """It is cut short. The handler gets what has arrived, and then the failure."""
         self._failure = self._failure or failure
         self._wake()
@@ -104,7 +104,7 @@ class Body:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield pieces of at least MIN_PIECE bytes; the last may be smaller.
 
-        Raises ClientGone or RequestTimeout for a body that is cut short, after all that arrived was yielded.
+        Raises ClientGone, BadRequest or RequestTimeout for a body that is cut short, after what arrived was yielded.
         """
         self.wanted = True
         if self._expected and not self.received:
@@ -127,7 +127,7 @@ class Body:
         finally:
             self._stop_timer()
 
-    def _take_failure(self) -> ClientGone | RequestTimeout:
+    def _take_failure(self) -> ClientGone | BadRequest | RequestTimeout:
         """The failure, which is not kept: its traceback would keep this body in memory."""
         failure, self._failure = self._failure, None
         return failure or ClientGone()

@@ -28,6 +28,8 @@ log: Final = structlog.get_logger("polly.request")
 
 HEADERS_SECONDS: Final = 75.0
 """Seconds that a connection may be idle, and seconds within which a head must arrive once it has begun."""
+FIRST_SECONDS: Final = 1.0
+"""Seconds within which the first request of a connection must begin when the server stops."""
 LINGER_SECONDS: Final = 10.0
 """Seconds in which what a client still sends is read and dropped, so that it sees the response."""
 TLS_CLOSE_SECONDS: Final = 3.0
@@ -35,6 +37,9 @@ TLS_CLOSE_SECONDS: Final = 3.0
 STOP_SECONDS: Final = 1.0
 """Seconds that a cancelled request has to end when the server stops."""
 BACKLOG: Final = 4096
+FRAMING: Final = 8 << 10
+"""Bytes between the content of chunks in one read, above which the read costs much more time than its bytes take to
+arrive. Then the next read is in the next turn of the loop. Without this, there would be up to 32 in one turn."""
 
 
 class Connection(asyncio.Protocol):
@@ -60,12 +65,10 @@ class Connection(asyncio.Protocol):
         """What makes its response."""
         self._pending = b""
         """Bytes that arrived after it."""
-        self._malformed: tuple[HTTPStatus, str] | None = None
-        """What was wrong with what arrived; not the exception, whose traceback would keep it in memory."""
         self._deaf = False
         """Whether what arrives is dropped, because the connection is about to close."""
-        self._sent = False
-        """Whether the response has begun."""
+        self._new = True
+        """Whether no request has arrived."""
         self._close = False
         """Whether the connection closes after the response."""
         self._half = False
@@ -88,10 +91,8 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.remote = addresses.client(str(peer[0]) if isinstance(peer, tuple) else None, (), ())
         self._server.connections.add(self)
-        if self._app.draining:  # its TLS handshake took until now
-            self._shut()
-        self._wait(HEADERS_SECONDS)
-        self._timer = self._loop.call_later(HEADERS_SECONDS, self._check_deadline)
+        # While the server stops, this may be a client that connected before, or whose TLS handshake took until now.
+        self._wait_at_most(FIRST_SECONDS if self._app.draining else HEADERS_SECONDS)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - why does not matter
         """The connection is closed. A request whose body was complete is still worked on: it may be a push."""
@@ -146,6 +147,14 @@ class Connection(asyncio.Protocol):
         """Close the connection after ``seconds``, unless a request begins or ends before."""
         self._deadline = self._loop.time() + seconds
 
+    def _wait_at_most(self, seconds: float) -> None:
+        """Close the connection after ``seconds``, even if this is earlier than what was set before."""
+        self._wait(seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.transport is not None:
+            self._timer = self._loop.call_later(seconds, self._check_deadline)
+
     def _check_deadline(self) -> None:
         """Close the connection if its deadline has passed while it waited for the client."""
         left = HEADERS_SECONDS if self._task is not None else self._deadline - self._loop.time()
@@ -168,6 +177,16 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
 
+    def _rest(self) -> None:
+        """Read no more from the client in this turn of the loop, so that others have theirs."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._paused and self.transport is not None:
+            self.transport.resume_reading()
+
     def data_received(self, data: bytes) -> None:
         """Read requests, as far as the connection may."""
         while data and not self._deaf:
@@ -181,41 +200,47 @@ class Connection(asyncio.Protocol):
                     self.pause()
                     return
             except Malformed as error:
-                self._malformed, self._close, self._deaf = (error.status, error.message), True, True
+                self._close = self._deaf = True
                 self._reader.close()
-                if self._body is not None:
-                    self._body.fail(ClientGone())
+                if self._body is None:
+                    self._refuse(error.status, error.message)
+                else:
+                    self._body.fail(BadRequest(error.message))
                 if self._task is None:
-                    self._refuse(*self._malformed)
+                    self._linger()
 
     def _read_head(self, data: bytes) -> bytes:
         begun = self._reader.begun
         head, data = self._reader.head(data)
         if head is not None:
             self._start(head)
-        elif self._reader.begun and not begun:
+        elif self._reader.begun and not begun and not self._app.draining:
             self._wait(HEADERS_SECONDS)
         return data
 
     def _start(self, head: Head) -> None:
         """Give a request to the app, in a task of its own."""
-        self._head, self._close, self._sent = head, not head.keep_alive, False
+        self._new, self._head, self._close = False, head, not head.keep_alive
         if head.has_body:
             expected = head.version == "1.1" and head.headers.get("expect", "").lower() == "100-continue"
             self._body = Body(self, head.length, expected=expected)
         self._task = self._loop.create_task(self._serve(self._app.request(self, head, self._body)))
 
     def _read_body(self, body: Body, data: bytes) -> bytes:
-        content, complete, data = self._reader.body(data)
-        for piece in content:
-            body.feed(piece)
+        content, complete, rest = self._reader.body(data)
+        body.feed(content)
+        if len(data) - len(content) - len(rest) > FRAMING:
+            if body.dropped:
+                msg = "The chunks of the body have too little content."
+                raise Malformed(msg)
+            self._rest()
         if complete:
             self._body = None
             self._close = self._close or self._reader.surplus
             body.end()
             if self._task is None:
                 self._next()
-        return data
+        return rest
 
     # --- responding ------------------------------------------------------------------------------------------------
 
@@ -227,8 +252,6 @@ class Connection(asyncio.Protocol):
                 await self.drain()
         except (ClientGone, ConnectionError):
             self._close = True
-            if self._malformed is not None:
-                self._refuse(*self._malformed)
         except asyncio.CancelledError:
             self._abort()
             raise
@@ -257,7 +280,6 @@ class Connection(asyncio.Protocol):
         """Send a response; ``headers`` are lines for its head. Raises ClientGone if the client left."""
         if self.transport is None or self._head is None:
             raise ClientGone
-        self._sent = True
         # A client that got no 100 Continue may send its body or not, so the connection can't be used again.
         self._close = self._close or self._app.draining or (request.body is not None and request.body.withheld)
         if self._close:
@@ -289,23 +311,19 @@ class Connection(asyncio.Protocol):
             raise ClientGone
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Respond to what is not a request, unless the response to it has begun already."""
-        if not (self._sent and self._head is not None) and self.transport is not None:
+        """Respond to what is not a request."""
+        if self.transport is not None:
             body = encode(Errors([ErrorItem(BadRequest.code, message)]))
             response = Response(body, status=status, content_type="application/json")
             self.transport.write(response.head("Server: polly\r\nConnection: close\r\n") + body)
             self._app.record_refused(self.remote, status)
-        self._linger()
 
     def _linger(self) -> None:
         """Drop what the client still sends: closing the connection meanwhile could lose the response."""
-        self._wait(LINGER_SECONDS)
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.transport is not None:
-            self._timer = self._loop.call_later(LINGER_SECONDS, self._check_deadline)
-            if self._close and self.transport.can_write_eof() and not self.transport.is_closing():
-                self.transport.write_eof()
+        self._wait_at_most(LINGER_SECONDS)
+        transport = self.transport
+        if self._close and transport is not None and transport.can_write_eof() and not transport.is_closing():
+            transport.write_eof()
 
     def _shut(self) -> None:
         """Close the connection once everything is sent."""
@@ -319,8 +337,10 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def close_if_idle(self) -> None:
-        """Close the connection if no request is in progress."""
-        if self._head is None:
+        """Close the connection if no request is in progress. A new one has FIRST_SECONDS for its first request."""
+        if self._new:
+            self._wait_at_most(FIRST_SECONDS)
+        elif self._head is None:
             self._shut()
 
     async def stop(self) -> None:
@@ -365,9 +385,10 @@ class HttpServer:
             self._closed.set_result(None)
 
     async def drain(self, seconds: float) -> None:
-        """Stop listening, close idle connections at once, and wait at most ``seconds`` for the others."""
+        """Stop listening, close idle connections, and wait at most ``seconds`` for the others."""
         for listening in self._listening:
             listening.close()
+        await asyncio.sleep(0)  # connections that are accepted already are made in this turn of the loop
         self._closed = asyncio.get_running_loop().create_future()
         for connection in list(self.connections):
             connection.close_if_idle()

@@ -16,6 +16,10 @@ HEAD_LIMIT: Final = 64 << 10
 """Largest head of a request in bytes, and the most that may arrive of a chunked body without a byte of content."""
 FIELDS: Final = 128
 """Most headers of a request: each takes many times its bytes in memory."""
+EMPTY_LINES: Final = 4
+"""Most bytes CR and LF before a request."""
+LENGTH_DIGITS: Final = 19
+"""Most digits of a Content-Length, leading zeros included: Python converts no more than 4,300."""
 _END: Final = b"\r\n\r\n"
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -52,8 +56,8 @@ class Reader:
     """
 
     __slots__ = (
-        *("_complete", "_content", "_fields", "_fruitless", "_head", "_headers", "_keep_alive", "_known", "_left"),
-        *("_method", "_parser", "_read", "_tail", "_target", "_version", "surplus"),
+        *("_complete", "_content", "_empty", "_fields", "_fruitless", "_head", "_headers", "_keep_alive", "_known"),
+        *("_left", "_method", "_parser", "_read", "_tail", "_target", "_version", "surplus"),
     )
 
     def __init__(self) -> None:
@@ -76,8 +80,8 @@ class Reader:
         """Whether the parser has read the head, and the whole request."""
         self._tail = b""
         """The last bytes of an unfinished head, in which its end may begin."""
-        self._head = self._fruitless = 0
-        """Bytes of the head so far, and of a chunked body since its last content."""
+        self._empty = self._head = self._fruitless = 0
+        """Bytes of the lines before the head, of the head so far, and of a chunked body since its last content."""
 
     def close(self) -> None:
         """Free the memory: the parser and this object hold each other. Nothing can be read any more."""
@@ -92,6 +96,13 @@ class Reader:
 
     def head(self, data: bytes) -> tuple[Head | None, bytes]:
         """Read a head, or a piece of it. Returns the head once it is complete, and what follows. Raises Malformed."""
+        if not self._head:  # "ignore at least one empty line" before a request (RFC 9112, section 2.2)
+            arrived = len(data)
+            data = data.lstrip(b"\r\n")
+            self._empty += arrived - len(data)
+            if self._empty > EMPTY_LINES:
+                msg = "There are too many empty lines before the request."
+                raise Malformed(msg)
         known = len(self._tail)
         joined = self._tail + data if known else data
         at = joined.find(_END)
@@ -110,12 +121,9 @@ class Reader:
         rest = data[len(piece) :]
         if at < 0:
             return None, rest
-        if not self._read:  # empty lines before a request are ignored (RFC 9112, section 2.2)
-            if self._target:
-                msg = "The head of the request is malformed."
-                raise Malformed(msg)
-            self._head = 0
-            return None, rest
+        if not self._read:
+            msg = "The head of the request is malformed."
+            raise Malformed(msg)
         return self._checked(), rest
 
     def _checked(self) -> Head:
@@ -143,13 +151,15 @@ class Reader:
             return "The only Transfer-Encoding that the server takes is chunked."
         if self._version == "1.0" and "transfer-encoding" in headers:
             return "HTTP/1.0 has no Transfer-Encoding."
+        if len(headers.get("content-length", "")) > LENGTH_DIGITS:
+            return f"The Content-Length has more than {LENGTH_DIGITS} digits."
         return None
 
-    def body(self, data: bytes) -> tuple[list[bytes], bool, bytes]:
+    def body(self, data: bytes) -> tuple[bytes, bool, bytes]:
         """Read a piece of a body. Returns its content, whether that was the end, and what follows. Raises Malformed."""
         piece = data if self._left is None else data[: self._left]
         self._parse(piece)
-        content, self._content = self._content, []
+        content, self._content = b"".join(self._content), []
         self._fruitless = 0 if content else self._fruitless + len(piece)
         if self._left is not None:
             self._left -= len(piece)

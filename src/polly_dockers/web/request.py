@@ -164,7 +164,7 @@ class Request:
     async def read(self, limit: int) -> bytes:
         """Read the whole body, at most ``limit`` bytes.
 
-        Raises TooLarge, ClientGone if the body is cut short, RequestTimeout, and Unavailable if there is no memory.
+        Raises TooLarge, Unavailable if there is no memory, and what ``Body`` raises if the body is cut short.
         """
         stream = self.stream()
         if stream.length is not None and stream.length > limit:

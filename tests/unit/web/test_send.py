@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +16,6 @@ from polly_dockers.web.ranges import Part
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
 
 class Behind:
     """A transport that has something to write first, and a blob that is always in memory."""
@@ -25,6 +24,7 @@ class Behind:
         self.out = out
         self.left = 1
         self.asked = 0
+        self.closing = False
 
     def get_write_buffer_size(self) -> int:
         """The number of bytes left; counts how often it was called."""
@@ -32,8 +32,8 @@ class Behind:
         return self.left
 
     def is_closing(self) -> bool:
-        """Return False."""
-        return False
+        """Whether the connection is about to close."""
+        return self.closing
 
     def get_extra_info(self, _name: str) -> socket.socket:
         """Return the socket."""
@@ -70,6 +70,19 @@ async def test_who_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             got += await loop.sock_recv(theirs, 1 << 20)
         await sending
         assert got[filled:] == path.read_bytes()
+
+
+async def test_a_connection_that_closes_meanwhile(tmp_path: Path) -> None:
+    """It gets nothing more, although the duplicate of its descriptor is still open."""
+    path = tmp_path / "blob"
+    path.write_bytes(bytes(4 * blob_response.PIECE))
+    ours, theirs = socket.socketpair()
+    with ours, theirs, path.open("rb") as file:
+        ours.settimeout(0)
+        transport: Any = Behind(ours)
+        transport.left, transport.closing = 0, True
+        with pytest.raises(ConnectionResetError):
+            await blob_response.by_kernel(transport, transport, file.fileno(), 0, 1000, 60.0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5 * blob_response.SMALL), st.integers(1, 2 * blob_response.SMALL))))
