@@ -43,7 +43,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The newest migration; a test compares the tables that all migrations make with those of this file."""
 
 metadata: Final = MetaData(
@@ -344,7 +344,7 @@ trash: Final = Table(
     Column("by_policy", Integer, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger, nullable=False),
     Column("purging_at", BigInteger),
-    Index(None, "organisation_id", "id"),
+    Index(None, "organisation_id", "purging_at", "id"),
     Index(None, "organisation_id", "kind", "name"),
     Index(None, "repository_id", "kind", "name"),
     Index(None, "deleted_at"),

@@ -143,6 +143,23 @@ def test_a_page_of_the_trash_has_few_tags(connection: Connection) -> None:
     assert after == found[-1].id
 
 
+def test_a_page_of_the_trash_reads_nothing_that_is_being_purged(connection: Connection) -> None:
+    """Neither of this organisation nor of others."""
+    mine = connection.execute(select(trash.c.organisation_id).limit(1)).scalar_one()
+    other = db.accounts.add_organisation(connection, "biolab")
+    last = connection.execute(select(func.max(trash.c.id))).scalar_one()
+    claimed = update(trash).where(trash.c.id < last)
+    connection.execute(claimed.values(purging_at=1))
+    connection.execute(claimed.where(trash.c.id % 2 == 0).values(organisation_id=other))
+
+    def ask() -> None:
+        found, after, total = db.trash.page(connection, mine, limit=1, after=None)
+        assert ([item.id for item in found], after, total) == ([last], None, 1)
+
+    ask()
+    assert cost(connection, ask) < ITEMS // PART
+
+
 def test_what_is_being_purged_is_found_at_once(connection: Connection) -> None:
     """Each run of the collector asks for it, on the event loop, so only these rows are read."""
     claimed = list(connection.execute(select(trash.c.id).order_by(trash.c.id.desc()).limit(3)).scalars())
