@@ -11,8 +11,10 @@ import pytest
 from polly_dockers.db.journal import frames
 from polly_dockers.maintenance import backup, restoring
 from polly_dockers.server import data_folder
+from polly_dockers.system import durable
 from support.registry_rows import held
 from support.server import BIN, polly_server
+from support.wire_client import sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,3 +174,21 @@ def test_a_damaged_database_in_a_backup_is_replaced(data: Path, tmp_path: Path, 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "was damaged, and was replaced" in done.stderr) == (0, True), done.stderr
     assert "Nothing is wrong." in polly_server("check", "--data", str(tmp_path / "b1"))
+
+
+def test_each_new_folder_is_synced(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure after a restore takes no folder away: the folder above each new one was synced."""
+    digest = sha256(b"blob")[7:]
+    stored = tmp_path / "b1" / "blobs" / "sha256" / digest[:2]
+    stored.mkdir(parents=True)
+    (stored / f"{digest}.0").write_bytes(b"blob")
+    synced, sync = {data}, durable.sync
+
+    def noted(path: Path) -> None:
+        synced.add(path)
+        sync(path)
+
+    monkeypatch.setattr(durable, "sync", noted)
+    new = tmp_path / "x" / "y"
+    backup.restore(tmp_path / "b1", new, lambda _: lambda _: None)
+    assert {tmp_path, tmp_path / "x", new, new / "blobs", new / "blobs" / "sha256"} <= synced

@@ -77,7 +77,8 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
     with ownership.acting(target):
         _check_target(data, target)
         try:
-            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not target.exists():  # its parent may not be readable
+                durable.make_folder(target)
             ownership.tighten(target, inside_only=True)
             with _alone(target), _collector_rests(data):
                 db.copies.write(data / FILE, target / (FILE + PART))
@@ -164,7 +165,8 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
     try:
         with _not_written(source):
             _check_whole(source)
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not data.exists():
+                durable.make_folder(data)
             with restoring.alone(data), db.version.no_server(data):
                 return _restore(source, data, start)
     except ERRORS as error:
@@ -336,7 +338,7 @@ def _copy_blobs(
 
     Those that are damaged or missing in the source are left out.
     """
-    copied, sizes = Copied(), dict[str, int]()
+    copied, sizes, made = Copied(), dict[str, int](), set[Path]()
     wrong = set(_lacked(target, keys))
     for key in wanted:
         if key not in wrong and (target / "blobs" / key).exists():
@@ -347,7 +349,10 @@ def _copy_blobs(
     progress = start(sum(sizes.values()))
     for key, size in sizes.items():
         place = target / "blobs" / key
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if place.parent not in made:
+            for folder in (target / "blobs", place.parent.parent, place.parent):
+                durable.make_folder(folder)
+            made.add(place.parent)
         was_there = place.exists()
         try:
             with ownership.acting(source):
@@ -414,7 +419,7 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
     batches of the source: they were damaged since.
     """
     folder = target / frames.FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
+    durable.make_folder(folder)
     with ownership.acting(source):
         wanted = frames.until(source, last)
     for name, length in wanted:

@@ -23,6 +23,17 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
+def make_folder(folder: Path, mode: int = 0o700) -> None:
+    """Make a folder and those above it that are missing, and sync their names. The name is synced if it exists too.
+
+    Another process may have made it just now.
+    """
+    if not folder.parent.exists():
+        make_folder(folder.parent, 0o777)
+    folder.mkdir(mode=mode, exist_ok=True)
+    sync(folder.parent)
+
+
 def probe(path: Path) -> None:
     """Write a new file of one byte, sync it and delete it, to find out whether the disk works."""
     try:
