@@ -39,7 +39,7 @@ def test_a_worker_that_is_being_forked(tmp_path: Path) -> None:
 
 
 def test_connections_that_are_idle(tmp_path: Path) -> None:
-    """They are closed at once, whatever was requested on them; requests in flight would have an hour."""
+    """They are closed, whatever was requested on them; requests in flight would have an hour."""
     server = Server(tmp_path / "data", free_port(), ("--graceful-seconds", "3600"))
     server.init()
     server.start()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from polly_dockers.config import Config
 from polly_dockers.errors import ClientGone
+from polly_dockers.web.app import App
 from polly_dockers.web.body import MIN_PIECE, PROGRESS_BYTES, READ_BUFFER
 from polly_dockers.web.connection import FIRST_SECONDS, HEADERS_SECONDS, Connection
+from polly_dockers.web.metrics import Counts
 from polly_dockers.web.reader import Reader
 from polly_dockers.web.response import Response
 from support.wire import EMPTY, GET, Client, Clock, answer, patch, put
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from polly_dockers.web.app import Send
     from polly_dockers.web.client import Client as AnyClient
@@ -174,6 +179,25 @@ async def test_a_response_that_ends_early() -> None:
     await client.send(put(b"abc")[:-1])
     assert client.wire.aborted
     assert client.wire.written.endswith(b"half")
+    client.leave()
+
+
+async def test_a_content_is_closed_if_its_client_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds a file, or memory, which is free again as soon as the response is over."""
+    closed: list[bool] = []
+    content = Broken()
+    monkeypatch.setattr(content, "close", lambda: closed.append(True))
+
+    async def handler(_request: Request) -> Response:
+        return Response(length=8, content=content)
+
+    config = cast("Any", SimpleNamespace(config=Config(data=tmp_path)))
+    app = App(config, Counts(tmp_path, tmp_path))
+    monkeypatch.setattr(app, "_route", lambda _request: ("other", handler))
+    client = Client()
+    cast("Any", client.app).respond = app.respond
+    await client.send(GET)
+    assert closed == [True]
     client.leave()
 
 
