@@ -18,8 +18,9 @@ from polly_dockers.db import migrate
 from polly_dockers.db.journal import frames, snapshot, state
 from polly_dockers.db.sqlite import exclusive
 from polly_dockers.errors import Unavailable
-from polly_dockers.maintenance import backup, rebuild
+from polly_dockers.maintenance import backup, garbage, rebuild
 from polly_dockers.server import data_folder
+from polly_dockers.system import locks
 from support.registry_rows import held
 from support.server import BIN
 
@@ -36,6 +37,7 @@ PREPARE = """
 import sys
 from pathlib import Path
 from polly_dockers.server import data_folder
+from polly_dockers.system import locks
 data_folder.prepare(Path(sys.argv[1]))
 """
 
@@ -229,3 +231,12 @@ def test_a_gap_and_an_empty_database(folder: Path, tmp_path: Path) -> None:
     migrate.upgrade(data)
     with pytest.raises(Unavailable, match=r"copy its polly\.db"):
         data_folder.prepare(data)
+
+
+def test_a_collection_runs(folder: Path, tmp_path: Path) -> None:
+    """The journal is not written again meanwhile: the start is refused, and changes nothing."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    with locks.held(data / garbage.LOCK), pytest.raises(Unavailable, match="A garbage collection or a backup"):
+        data_folder.prepare(data)
+    assert not frames.exists(data)
