@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Role = Literal["admin", "writer", "reader"]
+Role = Literal["reader", "writer", "admin"]
 Access = Literal["private", "public"]
 Status = Literal["active", "inactive"]
 TokenScope = Literal["full", "registry"]

@@ -20,6 +20,11 @@ def was(number: int) -> str:
     return "was" if number == 1 else "were"
 
 
+def duration(seconds: int) -> str:
+    """Return a time to wait as ``45 seconds`` or, from two minutes on, ``15 minutes``, rounded up."""
+    return counted(seconds, "second") if seconds < 120 else f"{-(-seconds // 60)} minutes"  # noqa: PLR2004
+
+
 def size(count: float) -> str:
     """Return bytes as ``12.3 MB``, as docker does."""
     value, unit = float(count), "B"

@@ -181,7 +181,7 @@ def test_a_code_that_is_missing_on_a_pipe_names_the_way_that_nobody_sees(nobody:
     """--code-stdin, not --code, which is in the list of processes."""
     done = nobody.polly("members", "accept", "--server", server.url, "--email", "x@members.example")
     assert (done.code, "--code-stdin is missing. It reads the code from stdin." in done.err) == (2, True)
-    assert "--password-stdin is missing. It reads the password from stdin." in done.err
+    assert "--password-stdin is missing. Give it, and the password on stdin." in done.err
 
 
 def test_accepting_makes_the_profile_that_is_named(ann: User, nobody: User, server: Server) -> None:

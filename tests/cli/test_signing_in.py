@@ -70,7 +70,7 @@ def test_login_on_a_pipe_names_what_is_missing(nobody: User, server: Server) -> 
     steps = [([], "--server"), (["--server", server.url], "--email")]
     steps.append((["--server", server.url, "--email", "ann@acme.example"], "--password-stdin"))
     everything = "--server is missing. --email is missing. --password-stdin is missing."
-    assert nobody.polly("login").err == f"Error: {everything} It reads the password from stdin.\n"
+    assert nobody.polly("login").err == f"Error: {everything} Give it, and the password on stdin.\n"
     for arguments, missing in steps:
         done = nobody.polly("login", *arguments)
         assert done.code == 2

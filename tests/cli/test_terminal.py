@@ -319,7 +319,7 @@ def test_nothing_is_asked_for_that_the_server_refuses(person: Callable[..., User
     for user, command in ((reader, "dockers create"), (reader, "dockers update"), (writer, "members remove")):
         terminal = user.terminal(*command.split(), columns=200)
         assert terminal.end() == 1
-        assert "This needs the role" in terminal.text()
+        assert "You need the role" in terminal.text()
         assert "Enter the" not in terminal.raw
 
 

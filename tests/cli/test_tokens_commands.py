@@ -75,7 +75,7 @@ def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
 def test_a_full_token_takes_the_password(ann: User, nobody: User, server: Server) -> None:
     """With the two variables it then works for every command."""
     done = ann.polly("tokens", "create", "ci", "--scope", "full", "--no-input")
-    assert (done.code, done.err) == (2, "Error: --password-stdin is missing. It reads the password from stdin.\n")
+    assert (done.code, done.err) == (2, "Error: --password-stdin is missing. Give it, and the password on stdin.\n")
     assert ann.polly("tokens", "create", "ci", "--scope", "full", "--password-stdin", stdin="wrong\n").code == 1
     arguments = ["tokens", "create", "ci", "--scope", "full", "--password-stdin", "--file", "-"]
     token = ann.ok(*arguments, stdin=ann.password).out.strip()

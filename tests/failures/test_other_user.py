@@ -255,7 +255,7 @@ def test_a_python_that_the_owner_can_not_read(place: Path, monkeypatch: pytest.M
     os.chown(place, NOBODY, NOBODY)
     monkeypatch.setattr(os, "access", lambda path, *_, **__: path != os.__file__)
     with pytest.raises(
-        Unavailable, match=r"belongs to nobody, who can't read its Python in .*/usr/bin/python3 -m venv"
+        Unavailable, match=r"belongs to nobody, who can't read the Python that runs it in .*/usr/bin/python3 -m venv"
     ):
         ownership.become(place)
     assert os.geteuid() == 0

@@ -101,6 +101,8 @@ def test_rights(ann: Person) -> None:
     assert newest(ann, "member-uninvite") == (ann.email, "nobody@guest.example", "")
     ann.api.json("PATCH", f"{ann.base}/members?email={bob.email}", {"role": "writer"})
     assert newest(ann, "member-role") == (ann.email, bob.email, "reader to writer")
+    ann.api.json("PATCH", f"{ann.base}/members?email={bob.email}", {"role": "writer"})  # it changes nothing
+    assert newest(ann, "member-role") == (ann.email, bob.email, "reader to writer")
     ann.api.send("DELETE", f"{ann.base}/members?email={bob.email}")
     assert newest(ann, "member-remove") == (ann.email, bob.email, "")
 

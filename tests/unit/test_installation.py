@@ -67,7 +67,7 @@ def test_the_server_says_what_it_lacks(clients: Path, arguments: tuple[str, ...]
     )
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith("Error: the server is not installed here")
+    assert line.startswith("Error: The server is not installed here")
     assert "pip install '.[server]'" in line
 
 

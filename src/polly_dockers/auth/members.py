@@ -75,6 +75,8 @@ def change_role(
     member = db.accounts.member(connection, organisation_id, email.strip().lower())
     if member is None:
         raise _not_a_member(connection, organisation_id, organisation, email, by=by)
+    if role is member.role:
+        return member
     if role is not Role.admin:
         _check_admins(connection, organisation_id, organisation, member)
     db.accounts.set_role(connection, organisation_id, member.user_id, role)

@@ -181,7 +181,7 @@ def repository_missing(name: RepositoryName, action: Action) -> NameUnknown:
     """The error for a member who asks for a repository that does not exist."""
     if action is Action.push:
         msg = (
-            f"There is no docker repository {name} yet. Create it first: polly dockers create --name {name.name} "
+            f"There is no docker repository {name}. Create it first: polly dockers create --name {name.name} "
             '--description "what it is for". If it was deleted, restore it: '
             f"polly dockers restore --name {name.name}"
         )

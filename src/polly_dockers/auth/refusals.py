@@ -12,6 +12,7 @@ from polly_dockers import db
 from polly_dockers.db.audit import Event
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import Busy, TooManyRequests, Unauthorized
+from polly_dockers.formatting import counted
 from polly_dockers.system.durations import HOUR, SECOND
 
 if TYPE_CHECKING:
@@ -116,9 +117,9 @@ def _sorted(
 def _refused(connection: Connection, known: _Refusals, unknown: _Refusals) -> None:
     for email, address, (count, first, last) in known + unknown:
         detail = (
-            f"{count} times from {_clock(first)} to {_clock(last)} UTC"
-            if count > 1
-            else f"1 time at {_clock(first)} UTC"
+            f"{counted(count, 'time')} at {_clock(first)} UTC"
+            if _clock(first) == _clock(last)
+            else f"{counted(count, 'time')} from {_clock(first)} to {_clock(last)} UTC"
         )
         db.audit.append_for_account(connection, Event.sign_in_refused, email, address, detail=detail)
     if unknown:

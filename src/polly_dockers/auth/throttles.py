@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers import db
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import Busy, StorageFull, TooManyRequests, Unavailable
+from polly_dockers.formatting import duration
 from polly_dockers.system import addresses
 from polly_dockers.system.durations import MINUTE, SECOND
 from polly_dockers.system.gate import Gate
@@ -107,7 +108,7 @@ class Throttles:
             if failures + self._remembered(key) >= allowed:
                 wait = min(max(1, (since + WINDOW - now()) // SECOND), WINDOW // SECOND)
                 msg = (
-                    f"Too many wrong passwords. Wait {wait} seconds, or ask the server's operator to run "
+                    f"Too many wrong passwords. Wait {duration(wait)}, or ask the server's operator to run "
                     "polly-server user reset-password."
                 )
                 raise TooManyRequests(msg, retry_after=wait)

@@ -74,7 +74,12 @@ class Call:
         from polly_dockers.cli import prompts
 
         self.asked = True
-        if not prompts.yes(question):
+        try:
+            agreed = prompts.yes(question)
+        except (KeyboardInterrupt, EOFError):
+            terminal.say(nothing)
+            raise
+        if not agreed:
             raise DeclinedError(nothing)
 
     def remember(

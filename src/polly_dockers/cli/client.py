@@ -19,6 +19,7 @@ from polly_dockers import __version__, api_types
 from polly_dockers.cli import proxies, server_url
 from polly_dockers.cli.errors import AmbiguousError, CommandError, RequestError, UnreachableError, UsageError
 from polly_dockers.cli.terminal import clean, patience
+from polly_dockers.formatting import duration
 
 T = TypeVar("T")
 P = TypeVar(
@@ -362,8 +363,8 @@ class Client:
         elif response.status == _UNAUTHORIZED and codes and "authorization" in self._headers and not self._email:
             message += f" To sign in again, run: polly login --server {self.server}"
         wait = response.headers.get("retry-after", "")
-        if response.status == _TOO_MANY and wait.isdigit() and wait not in message:
-            message += f" Try again in {wait} seconds."
+        if response.status == _TOO_MANY and re.fullmatch("[0-9]{1,6}", wait) and duration(int(wait)) not in message:
+            message += f" Try again in {duration(int(wait))}."
         if "DIGEST_AMBIGUOUS" in codes:
             return AmbiguousError(_candidates(message, errors), response.status, codes)
         error = RequestError(message, response.status, codes)
@@ -422,12 +423,11 @@ def _pool(server: str, ca_file: str) -> urllib3.PoolManager:
         try:
             context.load_verify_locations(authority)
         except OSError as error:
-            reason = "it has no certificate" if isinstance(error, ssl.SSLError) else (error.strerror or "").lower()
+            problem = "is not a file of certificates in PEM form: it has no certificate"
+            if not isinstance(error, ssl.SSLError):
+                problem = f"can't be read: {(error.strerror or 'it failed').lower()}"
             name = f"POLLY_CA_FILE={authority}" if os.environ.get("POLLY_CA_FILE") else authority
-            msg = (
-                f"{name} is not a file of certificates in PEM form: {reason}. Name another one: "
-                f"polly login --server {server} --ca-file /path/to/ca.pem"
-            )
+            msg = f"{name} {problem}. Name another file: polly login --server {server} --ca-file /path/to/ca.pem"
             raise CommandError(msg) from error
     if proxy:
         headers = {"proxy-authorization": proxy.authorization} if proxy.authorization else None

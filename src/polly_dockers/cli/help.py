@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ class _Help:
         for each in self.get_params(ctx):  # type: ignore[attr-defined]
             record = each.get_help_record(ctx)
             if record:
+                record = record[0], _ranges(record[1])
                 kind = "Options"
                 if each.param_type_name == "argument":
                     kind, record = "Argument", (each.metavar, record[1])
@@ -41,6 +43,11 @@ class _Help:
         if examples:
             with formatter.section("Example" if len(examples) == 1 else "Examples"):
                 formatter.write("".join(f"  {each}\n" for each in examples))
+
+
+def _ranges(text: str) -> str:
+    """Return a help text with the library's ranges in words: 1 to 1000, or 1 or more."""
+    return re.sub(r"([\d.]+)<=x<=([\d.]+)", r"\1 to \2", re.sub(r"x>=([\d.]+)", r"\1 or more", text))
 
 
 class HelpedCommand(_Help, TyperCommand):
@@ -60,7 +67,7 @@ class HelpedCommand(_Help, TyperCommand):
             if order.count(each) > 1 and not getattr(each, "is_flag", False):
                 ctx.fail(f"{each.opts[0]} is given twice: give it once.")
             if set(each.opts) & set(args) and set(each.secondary_opts) & set(args) and order.count(each) > 1:
-                ctx.fail(f"{each.opts[0]}/{each.secondary_opts[0]} is given twice: give it once.")
+                ctx.fail(f"{each.opts[0]} and {each.secondary_opts[0]} can't be together: choose one.")
         return super().parse_args(ctx, args)
 
 

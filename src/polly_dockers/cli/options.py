@@ -31,7 +31,7 @@ Output: TypeAlias = Annotated[
     typer.Option("--output", metavar="table|json", help="A table for people, or JSON for programs."),
 ]
 Role: TypeAlias = Annotated[
-    Literal["admin", "writer", "reader"] | None,
+    Literal["reader", "writer", "admin"] | None,
     typer.Option(help="A reader pulls; a writer also pushes and creates; an admin also manages members."),
 ]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation; for scripts.")]

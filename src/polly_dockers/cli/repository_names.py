@@ -26,7 +26,7 @@ def split(text: str, registry: str, option: str = "--name") -> tuple[str | None,
     if rest and re.fullmatch(r".+:[0-9]+|.+\.[a-z]{2,}|localhost", first):
         msg = (
             f"{option} {text!r} is on another server than {registry}. To work there, give --server {first} or "
-            "--profile with a sign-in of that server. `polly profiles list` shows yours."
+            "the --profile of that server. If you are not signed in to it: polly login --server URL"
         )
         raise UsageError(msg)
     return None, _checked(bare, registry, "", option)

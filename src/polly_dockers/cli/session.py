@@ -63,7 +63,7 @@ class Session:
             return self.chosen
         if not self.default:
             msg = (
-                "You are not a member of an organisation. Ask an admin of one to run polly members add YOUR_EMAIL, "
+                "You are not a member of any organisation. Ask an admin of one to run polly members add YOUR_EMAIL, "
                 "and to give you the code that it prints."
             )
             raise CommandError(msg)
@@ -79,14 +79,14 @@ class Session:
         role = self._role(organisation)
         if role and _ROLES.index(role) < _ROLES.index(least):
             able = [each for each in self.memberships if _ROLES.index(each.role) >= _ROLES.index(least)]
-            way = "An admin can change that: polly members set-role."
+            way = "An admin can change it: polly members set-role."
             if able:
                 other = able[0]
                 way = (
                     f"You are {other.role} of {other.organisation}: use --org {other.organisation}, or make it "
                     f"the default: polly org use {other.organisation}."
                 )
-            msg = f"This needs the role {least} in {organisation}, and you are a {role}. {way}"
+            msg = f"You need the role {least} in {organisation}, and yours is {role}. {way}"
             raise CommandError(msg)
 
     def may_publish(self, organisation: str) -> bool:

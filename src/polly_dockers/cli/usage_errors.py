@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from typing import Any
@@ -18,7 +19,11 @@ _WORDS = (
     (r"Option '(.+?)' does not take a value\.", "{0} takes no value."),
     (r"Got unexpected extra argument\S* \((.+)\)", "There are too many arguments: {0}."),
     (r"Missing command\.", "Which command is missing."),
-    (r"(\S+ is (?:given twice: give it once|missing|empty)|.+ are different\. Give one of them)\.", "{0}."),  # ours
+    (r"(.+ can't be together: choose one)\.", "{0}."),  # ours, as the next ones
+    (
+        r"(\S+ is (?:given twice: give it once|missing|empty)|.+ are different\. Give one of them)\.",
+        "{0}.",
+    ),  # ours
 )
 """The library's messages about the command line, in several of its versions, and ours."""
 _VALUES = (
@@ -58,12 +63,24 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
     path = context.command_path if context else "polly"
     if unknown := re.match(r"There is no command '(.+?)'\.", text):
         text = f"{unknown[0]}{_meant(unknown[1], context, path) or text[unknown.end() :]}"
+    if wrong := re.match(r"There is no option (\S+)\.$", text):
+        text += _option_meant(wrong[1], _options(context))
     if extra := re.match(r"There are too many arguments: (\S+)\.$", text):
-        options = (
-            {name for each in getattr(context, "command", context).params for name in each.opts} if context else ()
-        )
-        text += f" Did you mean --search {shlex.quote(extra[1])}?" if "--search" in options else ""
+        near = "--org" if path.startswith("polly-server") else "--search"
+        text += f" Did you mean {near} {shlex.quote(extra[1])}?" if near in _options(context) else ""
     return f"{text} See {path} --help."
+
+
+def _options(context: Any) -> list[str]:  # noqa: ANN401 - the context of that library
+    """Return the options of the command."""
+    return [name for each in context.command.params for name in [*each.opts, *each.secondary_opts]] if context else []
+
+
+def _option_meant(word: str, known: list[str]) -> str:
+    """Return a suggestion for an option that the command does not have; empty if none is near."""
+    begin = [each for each in known if each.startswith(word) and len(word) > len("--")]
+    near = begin or difflib.get_close_matches(word, [each for each in known if each.startswith("--")], 1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _meant(word: str, context: Any, path: str) -> str:  # noqa: ANN401 - the context of that library
@@ -72,6 +89,9 @@ def _meant(word: str, context: Any, path: str) -> str:  # noqa: ANN401 - the con
         return f" Operators of the server use: {path.replace('polly', 'polly-server', 1)} {word}."
     known = getattr(context.command, "commands", {}) if context else {}
     near = next((each for each in _MEANT.get(word, ()) if each in known), "")
+    if not near and word not in known:
+        below = [f"{name} {word}" for name, each in known.items() if word in getattr(each, "commands", {})]
+        near = below[0] if len(below) == 1 else ""
     return f" Did you mean {near!r}?" if near else ""
 
 

@@ -169,7 +169,7 @@ def _no_commits(connection: Connection, repository_id: int, name: RepositoryName
     """The message that a tag has no commits outside the trash."""
     commit = db.deleted.newest_commit(connection, repository_id, tag)
     if commit is None:
-        way = f"polly dockers commit-list --name {name.name} shows its tags."
+        way = f"polly dockers tags --name {name.name} shows its tags."
         return f"{name}:{tag} has no commits: nothing was pushed to it, or all of it was purged. {way}"
     deletion = db.deleted.find_tag(connection, repository_id, tag)
     option = f"--tag {tag}" if deletion is not None and not deletion.purging else f"--commit {commit.name}"

@@ -37,7 +37,8 @@ def _check_public(context: Context, wanted: str | None, role: Role) -> None:
         raise Denied(msg)
     if role < Role.admin:
         msg = (
-            f"Only an admin can make a repository public, and you are {role.name}. polly members list shows the admins."
+            f"To make a repository public, you need the role admin, and yours is {role.name}. polly members list shows "
+            "the admins."
         )
         raise Denied(msg)
 
@@ -105,7 +106,7 @@ async def update(
         if wanted_access is not None:
             changes = wanted_access != db.repositories.one(connection, permitted.repository_id).access
             if changes and role < Role.admin:
-                msg = f"Only an admin can change the access of a repository, and you are {role.name}."
+                msg = f"To change the access of a repository, you need the role admin, and yours is {role.name}."
                 raise Denied(msg)
             _check_public(context, wanted_access, role)
         db.repositories.change(connection, permitted.repository_id, **values)

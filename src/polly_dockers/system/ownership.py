@@ -174,7 +174,7 @@ def become(folder: Path) -> None:
     if os.getuid() != 0:
         return
     found = _switch(folder)
-    for what, file in (("polly-server", __file__), ("its Python", os.__file__)):
+    for what, file in (("polly-server", __file__), ("the Python that runs it", os.__file__)):
         if found.st_uid and not os.access(file, os.R_OK, effective_ids=True):
             _switch(None)
             msg = (
@@ -356,7 +356,8 @@ def _sentence(place: Path, folder: Path) -> str:
             return f"{facts}. Run: chmod u+rw{'x' if place.is_dir() else ''} {quote(str(place))}"
         if whose == me:
             return f"{facts}. Run as root: chown -R {_login(me, '{}:', '{}')} {quote(str(folder))}"
-        return f"{facts}. Run it as {owner}: sudo -u {_login(whose, '{}', '#{}')} polly-server …"
+        as_owner = f" -u {_login(whose, '{}', '#{}')}" if whose else ""
+        return f"{facts}. Run it as {owner}: sudo{as_owner} polly-server …"
     command = f"chmod a+x {quote(str(place))}"
     return f"{user(me)} may not enter {place}, which belongs to {owner} ({_mode(found)}). Run as {owner}: {command}"
 

@@ -34,7 +34,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[[int, str], str]:
 def test_what_can_be_restored(said: Callable[[int, str], str]) -> None:
     """It says what the repository contains, until when it can be restored, and how."""
     text = said(2, LATER)
-    assert "with all 2 commits in it, 10 B.\n" in text
+    assert "with its 2 commits, 10 B.\n" in text
     assert "To restore it until December" in text
     assert said(0, LATER).startswith("This deletes the repository h/acme/one. It is empty.\n")
 

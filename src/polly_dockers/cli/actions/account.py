@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     Create: TypeAlias = Callable[[str | None], contextlib.AbstractContextManager[api_types.TokenCreated]]
 
-STDIN = "It reads the password from stdin."
+_WHICH_SERVER = "Enter the address of the server, such as https://registry.acme.example"
+STDIN = "Give it, and the password on stdin."
 """What --password-stdin does, for the error that it is missing."""
 _UNAUTHORIZED = 401
 _USER = tuple(
@@ -94,6 +95,9 @@ def logout(call: Call) -> None:
 
     Raises CommandError if the token may still work, and UsageError if the server has several profiles.
     """
+    if not profiles.load().by_name and not os.environ.get("POLLY_TOKEN"):
+        msg = "You are not signed in, so there is nothing to sign out of."
+        raise CommandError(msg)
     current = call.session
     stored = current.stored
     if stored is None:
@@ -174,6 +178,9 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     else:
         reason = "It reads the current password and the new one from stdin, a line each."
         call.need_all({"--password-stdin": (None, reason)})
+    if old == new:
+        msg = "The new password is the same as the current one. Nothing was changed."
+        raise UsageError(msg)
     if session.stored is not None:
         profiles.check_writable()
     ca_file = session.stored.ca_file if session.stored else ""
@@ -388,7 +395,7 @@ def address(call: Call, *, auto: bool = False) -> str:
         call.asked = True
         given = prompts.text("Enter the address of the server", suggested=stored.server, check=_server_problem)
     else:
-        given = call.need("--server", lambda: prompts.text("Enter the address of the server", check=_server_problem))
+        given = call.need("--server", lambda: prompts.text(_WHICH_SERVER, check=_server_problem))
     return server_url.normal(given)
 
 

@@ -134,5 +134,5 @@ def _ask_member(call: Call, *, invited: bool = False) -> str:
 def ask_role(call: Call, question: str = "Which role?", current: api_types.Role | None = None) -> api_types.Role:
     """Ask for a role, with the current one selected, and return it. Raises UsageError if nobody can be asked."""
     roles: tuple[api_types.Role, ...] = get_args(api_types.Role)
-    answer = call.need("--role", lambda: prompts.choose(question, roles[::-1], current), ROLES)
+    answer = call.need("--role", lambda: prompts.choose(question, roles, current), ROLES)
     return next(each for each in roles if each == answer)

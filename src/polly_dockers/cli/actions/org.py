@@ -35,7 +35,7 @@ def list_(call: Call, output: str) -> None:
     if call.org and not mine:
         raise _not_a_member(call.org, [each.organisation for each in session.memberships])
     items = [msgspec.to_builtins(each) | {"default": each.organisation == default} for each in mine]
-    tables.display(output, items, _ORGANISATION, items, "You are not a member of an organisation.")
+    tables.display(output, items, _ORGANISATION, items, "You are not a member of any organisation.")
 
 
 def _not_a_member(wanted: str, mine: list[str]) -> CommandError:

@@ -189,7 +189,8 @@ def _change(
         call.confirm("Set this policy?", "Nothing was changed.", "set the policy")
     done = session.client.set_policy(organisation, name, body, preview=False)
     call.remember("polly dockers policy", place, **wanted.options(), yes=True)
-    terminal.success(f"{what} keep{'s' if name is not None else ''} {_words(done.policy)}")
+    shared = f", as all docker repositories of {organisation}" if wanted.inherit else ""
+    terminal.success(f"{what} keep{'s' if name is not None else ''} {_words(done.policy)}{shared}")
     if done.preview.manifests:
         terminal.say(
             f"The server moves these to the trash within the next hours: {_much(done.preview)}. "

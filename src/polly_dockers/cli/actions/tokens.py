@@ -108,7 +108,10 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
 
 
 def _check_free(path: Path) -> None:
-    """Raise UsageError for a file that has content, because writing the token would lose it."""
+    """Raise UsageError for a file that has content, which the token would replace, or whose folder does not exist."""
+    if not path.parent.is_dir():
+        msg = f"--file {str(path)!r} can't be written: there is no folder {path.parent}."
+        raise UsageError(msg)
     try:
         taken = path.is_file() and path.stat().st_size > 0
     except OSError:

@@ -180,12 +180,12 @@ def _consequences(item: api_types.TrashItem) -> str:
     if item.kind == "tag":
         return f"This deletes {_named(item)}. Its commits stay, as inactive commits, and can be pulled by their digest."
     if item.kind == "repository":
-        held = f"its {commits}" if item.commits == 1 else f"all {commits} in it"
         return f"This deletes {_named(item)}" + (
-            f" with {held}, {size(item.size)}." if item.commits else ". It is empty."
+            f" with its {commits}, {size(item.size)}." if item.commits else ". It is empty."
         )
     tags = f", and its tags: {', '.join(map(terminal.clean, item.tags))}" if item.tags else ""
-    return f"This deletes {_named(item)}, {size(item.size)}: {commits}{tags}."
+    pushes = f", with its {commits}" if item.commits > 1 else ""
+    return f"This deletes {_named(item)}, {size(item.size)}{pushes}{tags}."
 
 
 def _is_purged(item: api_types.TrashItem) -> bool:

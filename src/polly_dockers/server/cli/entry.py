@@ -14,7 +14,7 @@ def run() -> NoReturn:
         if (error.name or "").startswith("polly_dockers"):
             raise
         sys.stderr.write(
-            "Error: the server is not installed here, only the commands polly and docker-credential-polly. "
+            "Error: The server is not installed here, only the commands polly and docker-credential-polly. "
             "To install it, run in a copy of the repository, in a virtual environment: pip install '.[server]'\n"
         )
         raise SystemExit(1) from None

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _USER: Final[Columns[dict[str, Any]]] = (
     Column("user", itemgetter("email"), own_line=True),
     Column("roles", lambda each: _roles(each["roles"])),
-    Column("password", lambda each: "" if each["has_password"] else "has none"),
+    Column("password", lambda each: "set" if each["has_password"] else "has none"),
 )
 app: Final = group("Users and their roles in organisations.")
 
