@@ -36,7 +36,7 @@ def line(what: str, stream: IO[bytes] | None = None) -> str:
         raise UnreadableError(msg)
     text = decoded(content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").removesuffix(b"\r"), what)
     if not text:
-        msg = f"stdin has no line with {what}. Give each password on a line of its own."
+        msg = f"stdin is empty where {what} is read. Give each password on a line of its own."
         raise UnreadableError(msg)
     return text
 
