@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+from concurrent import futures
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +35,38 @@ def test_the_power_goes_away(tmp_path: Path, turn: int) -> None:
         server.start()
         verify(Person(server.port, server.org, *server.admin).at(repo.name), pusher.record)
         assert pusher.record.refusals == []
+        kill(server)
+        check(server)
+
+
+def test_the_power_goes_away_while_many_push(tmp_path: Path) -> None:
+    """17: uploads that share their syncs: everything that was answered is there and complete."""
+    with mounted(tmp_path, 192) as (place, lose_power), serving(place, "--workers", "1") as server:
+        ann = Person(server.port, server.org, *server.admin)
+        pushers = [Pusher(ann.new_repo()) for _ in range(8)]
+        answered = threading.Semaphore(0)
+
+        def push(pusher: Pusher) -> None:
+            while not pusher.record.refusals:
+                made, before = image(), pusher.record.tags.get("v1", {""})
+                if all(pusher.blob(blob, whole=False) for blob in made.blobs) and not pusher.manifest(made, "v1"):
+                    pusher.record.tags["v1"] = before | {made.digest}  # the journal may have it
+                answered.release()
+
+        with futures.ThreadPoolExecutor(len(pushers)) as threads:
+            pushing = [threads.submit(push, pusher) for pusher in pushers]
+            for _ in range(40):
+                answered.acquire()
+            shut_down(place)
+        for each in pushing:
+            each.result()
+        kill(server)
+        lose_power()
+        server.start()
+        ann = Person(server.port, server.org, *server.admin)
+        for pusher in pushers:
+            verify(ann.at(pusher.repo.name), pusher.record)
+            assert set(pusher.record.refusals) <= {503, 507}
         kill(server)
         check(server)
 
