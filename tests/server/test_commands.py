@@ -225,7 +225,37 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     """A file where the data folder should be: one line says so."""
     (tmp_path / "data").write_text("")
     arguments = ("init", "--data", str(tmp_path / "data"), "--org", "acme", "--email", "ann@acme.example")
-    assert "can't be used" in refused(*arguments, "--password-stdin", stdin=new_password())
+    assert "is a file. Give a folder." in refused(*arguments, "--password-stdin", stdin=new_password())
+
+
+@pytest.mark.parametrize("command", ["init", "restore"])
+def test_a_folder_of_other_files(data: Path, tmp_path: Path, command: str) -> None:
+    """A folder with files of something else is refused and stays as it is; lost+found of a disk does not matter."""
+    polly_server("backup", "--data", str(data), "--to", str(tmp_path / "backup"))
+    others = tmp_path / "others"
+    others.mkdir(mode=0o755)
+    (others / "api.md").touch()
+    words, stdin = ("restore", "--from", str(tmp_path / "backup")), ""
+    if command == "init":
+        words, stdin = ("init", "--org", "b", "--email", "eve@b.example", "--password-stdin"), new_password()
+    assert "holds api.md, which is not part of a registry" in refused(*words, "--data", str(others), stdin=stdin)
+    assert [each.name for each in others.iterdir()] == ["api.md"]
+    assert others.stat().st_mode & 0o777 == 0o755
+    (others / "api.md").unlink()
+    (others / "lost+found").mkdir()
+    polly_server(*words, "--data", str(others), stdin=stdin)
+
+
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_file_instead_of_a_folder(data: Path, tmp_path: Path, inside: str) -> None:
+    """Commands that make or read a folder say that there is a file."""
+    polly_server("backup", "--data", str(data), "--to", str(tmp_path / "backup"))
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file" / inside)
+    said = f"Error: {tmp_path / 'file'} is a file. Give a folder.\n"
+    assert refused("restore", "--from", str(tmp_path / "backup"), "--data", place) == said
+    assert refused("backup", "--data", str(data), "--to", place) == said
+    assert refused("check", "--data", place) == said
 
 
 def test_a_folder_of_a_newer_version(data: Path) -> None:

@@ -27,7 +27,7 @@ from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, is_
 from polly_dockers.maintenance import garbage, restoring
 from polly_dockers.maintenance.restoring import PART
-from polly_dockers.system import durable, locks, ownership
+from polly_dockers.system import durable, folders, locks, ownership
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,6 +165,7 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
     try:
         with _not_written(source):
             _check_whole(source)
+            folders.refuse_others(data, SERVER_LOCK)
             if not data.exists():
                 durable.make_folder(data)
             with restoring.alone(data), db.version.no_server(data):
@@ -255,6 +256,8 @@ def _mark(data: Path, last: int) -> None:
 def _failed(target: Path, error: BaseException) -> Unavailable:
     if isinstance(error, OSError) and error.filename and ownership.denied(error):
         return Unavailable(f"Copying to {target} failed: {ownership.explain(Path(error.filename), target)}")
+    if message := folders.file_in_the_way(target):
+        return Unavailable(message)
     reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
     return Unavailable(
         f"Copying to {target} failed: {reason}. What was there before is unchanged. Run the command again to continue."

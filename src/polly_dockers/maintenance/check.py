@@ -154,6 +154,7 @@ class Check:
                 self._add(Damage(what))
             elif seal is not None and await database.read(db.audit.sealed, seal.position) != seal:
                 self._add(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
+                self.seen.audit = None
 
     async def _sealed(self) -> tuple[Sealed | None, Sealed | None]:
         """The newest seal in the journal, and the seal after which the audit log begins according to the journal."""

@@ -19,9 +19,9 @@ from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.context import Context
 from polly_dockers.db.backups import BackupDatabase
 from polly_dockers.db.journal import frames
-from polly_dockers.db.sqlite import ERRORS, FILE, Database, disk_trouble, is_backup
+from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, Database, disk_trouble, is_backup
 from polly_dockers.errors import StorageFull, Unavailable
-from polly_dockers.system import durable, locks, ownership
+from polly_dockers.system import durable, folders, locks, ownership
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +45,8 @@ def prepare(folder: Path) -> None:
     from polly_dockers.maintenance import rebuild, restoring  # noqa: PLC0415 - Alembic takes longer to import than most
 
     try:
+        if not (folder / FILE).exists():
+            folders.refuse_others(folder, SERVER_LOCK)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with restoring.kept_away(folder):
             restoring.check(folder)
@@ -81,7 +83,7 @@ def _tighten(folder: Path) -> None:
 
 def _unusable(folder: Path, error: BaseException) -> Unavailable:
     """The error for a folder that failed with ``error``: its cause, and what to do."""
-    if why := ownership.obstacle(folder) or disk_trouble(folder, error):
+    if why := folders.file_in_the_way(folder) or ownership.obstacle(folder) or disk_trouble(folder, error):
         return Unavailable(why)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
@@ -129,6 +131,8 @@ def require(folder: Path, *, upgrades: bool = False, reads: bool = False) -> Non
                 _tighten(folder)
     except ERRORS as error:
         raise _unusable(folder, error) from error
+    if message := folders.file_in_the_way(folder):
+        raise Unavailable(message)
     if not found:
         from polly_dockers.maintenance import rebuild, restoring  # noqa: PLC0415 - only for a folder with a problem
 

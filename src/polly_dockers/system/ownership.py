@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UMASK: Final = 0o077
 OTHERS: Final = 0o077
 """The bits of a mode that give access to others than the owner."""
-_NAMES: Final = ("polly.db*", "*.lock", "*.toml", "blobs", "uploads", "journal", "damaged")
+NAMES: Final = ("polly.db*", "*.lock", "*.toml", "blobs", "uploads", "journal", "damaged")
 """Names of the files that polly-server makes in a data folder or a backup."""
 _ROOT: Final = os.getegid(), os.getgroups()
 """The group and the supplementary groups at the start of the process."""
@@ -51,7 +51,7 @@ def tighten(folder: Path, *, inside_only: bool = False) -> list[Path]:
     """
     was_open = folder.stat().st_mode & 0o011
     places = [] if inside_only else [folder]
-    places += [place for name in _NAMES for place in sorted(folder.glob(name))]
+    places += [place for name in NAMES for place in sorted(folder.glob(name))]
     changed = []
     for place in places:
         with contextlib.suppress(FileNotFoundError):  # SQLite deletes its WAL when nobody uses it
@@ -306,7 +306,7 @@ def _used(folder: Path) -> Iterator[Path]:
     if not folder.exists():
         return
     yield folder
-    for name in _NAMES:
+    for name in NAMES:
         for place in sorted(folder.glob(name)):
             yield place
             if place.is_dir() and place.name != "damaged":
