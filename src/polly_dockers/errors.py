@@ -102,7 +102,7 @@ class Unauthorized(PollyError):
     ) -> None:
         super().__init__(message)
         self.known = known
-        """Whether the caller is a member, so that signing in again would not help."""
+        """Whether the message says all: how to sign in to this server would not help."""
         self.scope = scope
         self.reason = reason
         """The ``error`` of the challenge (RFC 6750, section 3.1): ``invalid_token`` or ``insufficient_scope``."""

@@ -129,7 +129,7 @@ def test_docker_shows_the_login_to_run(server: Server, path: str) -> None:
         opener.open(server.url + path)
     message = json.loads(refused.value.read())["errors"][0]["message"]
     assert f"polly login --server {server.url}, then polly dockers configure" in message
-    assert "polly dockers configure replaces a token of Docker that was revoked" in message
+    assert "If you are signed in already, run polly dockers configure again." in message
     assert "docker-credential-polly get" not in message  # it prints a secret
 
 

@@ -256,3 +256,15 @@ def test_a_wrong_password_speaks_of_docker_to_docker_alone(person: Callable[...,
         with pytest.raises(HTTPError) as refused:
             urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request)
         assert told in refused.value.read().decode()
+
+
+def test_a_wrong_password_is_asked_for_again(person: Callable[..., User], server: Server) -> None:
+    """On a terminal, a person may correct a wrong password; server and email stay."""
+    bob = person("reader")
+    terminal = bob.terminal("login", "--server", server.url, "--email", bob.email)
+    terminal.see("Enter your password")
+    terminal.type("wrong\r")
+    terminal.see("Enter your password again")
+    terminal.type(bob.password + "\r")
+    terminal.see("Logged in to Polly")
+    assert terminal.end() == 0

@@ -146,6 +146,19 @@ def test_a_tag_that_went_with_its_commit_comes_back(ann: User, digest: str) -> N
     assert tags(ann) == ["v1 active"]
 
 
+def test_the_tags_of_a_commit_are_named(ann: User, digest: str) -> None:
+    """The trash and the restore of a deleted commit name its tags, and the empty list of tags points to the trash."""
+    ann.ok("dockers", "delete", "--name", "one", "--commit", digest, "--yes")
+    heading, line = ann.ok("dockers", "trash").out.splitlines()
+    assert ("tags" in heading.split(), "v1" in line.split()) == (True, True)
+    assert "polly dockers trash" in ann.ok("dockers", "tags", "one").err
+    assert "polly dockers trash" in ann.polly("dockers", "delete", "--name", "one", "--tag", "v1", "--yes").err
+    assert (
+        "Its tags are restored too, unless they are in use: v1"
+        in ann.ok("dockers", "restore", "--name", "one", "--commit", digest).err
+    )
+
+
 def test_an_option_twice(ann: User, digest: str) -> None:
     """Exit code 2, and nothing is deleted, because one of two tags would be ignored silently."""
     done = ann.polly("dockers", "delete", "--name", "one", "--tag", "v1", "--tag", "v2", "--yes")

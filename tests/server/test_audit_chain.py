@@ -87,7 +87,7 @@ def test_changes_are_found(server: Server, statement: str) -> None:
 
 
 def test_a_log_that_was_forged(server: Server) -> None:
-    """If all hashes are made again and the journal is deleted, a head that was kept shows it; no new head is printed."""
+    """If all hashes are made again and the journal is deleted, a head that was kept shows it. No head is printed."""
     noted = head(server)
     change(server, "UPDATE audit SET by = 'somebody@acme.example' WHERE event = 'push'")
     change(server, "UPDATE audit SET position = NULL, hash = NULL")

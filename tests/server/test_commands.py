@@ -235,7 +235,8 @@ def test_a_folder_of_other_files(data: Path, tmp_path: Path, command: str) -> No
     others = tmp_path / "others"
     others.mkdir(mode=0o755)
     (others / "api.md").touch()
-    words, stdin = ("restore", "--from", str(tmp_path / "backup")), ""
+    words: tuple[str, ...] = ("restore", "--from", str(tmp_path / "backup"))
+    stdin = ""
     if command == "init":
         words, stdin = ("init", "--org", "b", "--email", "eve@b.example", "--password-stdin"), new_password()
     assert "holds api.md, which is not part of a registry" in refused(*words, "--data", str(others), stdin=stdin)

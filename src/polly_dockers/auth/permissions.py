@@ -173,7 +173,7 @@ def forbidden(name: RepositoryName, action: Action, role: int | None = None) -> 
 
 def credential_ended() -> Unauthorized:
     """The error for a credential that was revoked or changed, or has expired."""
-    msg = "Your sign-in has expired or was revoked."
+    msg = "This sign-in is not valid: it has expired or was revoked, or the token is wrong."
     return Unauthorized(msg, reason="invalid_token")
 
 

@@ -52,7 +52,7 @@ async def sign_in(context: Context, user: str, secret: str, address: str) -> Sig
             "Wrong email or password. If you lost the password, ask the server's operator to run "
             "polly-server user reset-password."
         )
-        raise Unauthorized(msg)
+        raise Unauthorized(msg, known=True)
 
     def record(connection: Connection) -> None:
         attempt.forgive(connection)

@@ -90,7 +90,11 @@ def _store() -> None:
         msg = f"docker-credential-polly keeps no passwords. To sign in to {host}, run: polly login --server {host}"
         raise CommandError(msg) from error
     if user not in {credentials.USER, email}:
-        msg = f"{email} is signed in to {host}. To be {user} instead, run: polly login --server {host} --email {user}"
+        if "@" in user:
+            way = f"To be {user} instead, run: polly login --server {host} --email {user}"
+        else:
+            way = "docker-credential-polly signs Docker in by itself, so docker login is not needed."
+        msg = f"{email} is signed in to {host}. {way}"
         raise CommandError(msg)
 
 

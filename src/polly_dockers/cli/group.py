@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _NAMES = ("name", "email")
 """Options that say what a command is about; their value may stand without the option's name."""
 _ARGUMENT = "argument"
+_NEEDED = frozenset({"--name", "--description", "--email", "--label"})
+"""Options that a command refuses to miss, so its error for an empty one does not offer to leave it out."""
 
 
 class Commands:
@@ -170,7 +172,7 @@ def _check_empty(values: dict[str, object]) -> None:
     """Raise UsageError for an option with an empty value, which would act as if the option were missing."""
     for flag, value in values.items():
         if value == "":
-            msg = f"{flag} is empty. Give it a value, or leave it out."
+            msg = f"{flag} is empty. Give it a value{'' if flag in _NEEDED else ', or leave it out'}."
             raise UsageError(msg)
 
 

@@ -39,7 +39,7 @@ def _message(request: Request, error: PollyError) -> str:
         return error.message
     config = request.context.config
     sign_in = f"To sign in: polly login --server {config.url}, then polly dockers configure."
-    again = "If you have: polly dockers configure replaces a token of Docker that was revoked, or says what is wrong."
+    again = "If you are signed in already, run polly dockers configure again."
     return f"{error.message} {sign_in} {again}"
 
 

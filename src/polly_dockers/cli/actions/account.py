@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _WHICH_SERVER = "Enter the address of the server, such as https://registry.acme.example"
 STDIN = "Give it, and the password on stdin."
 """What --password-stdin does, for the error that it is missing."""
+TRIES = 3
+"""How often a person may type a password before the command ends."""
 _UNAUTHORIZED = 401
 _USER = tuple(
     tables.Column(title, itemgetter(title)) for title in ("user", "organisation", "role", "server", "expires")
@@ -77,14 +79,12 @@ def login(
             raise UsageError(msg)
         profile = _keep(call, profile._replace(email=me.email, expires_at=me.token.expires_at), None, replaces)
     else:
+        asked = password is None and not password_stdin and not auto
         if email is None or password is None:
             email, password = _credentials(call, server, email, password_stdin=password_stdin, auto=auto)
-        client = Client(server, email=email, password=password, ca_file=ca_file)
-        label = on_this_machine("polly login")
-        create = partial(new_token, client, "full", lifetime, label)
         profiles.check_writable()
         profile = profile._replace(email=email.strip().lower())  # as the server normalizes it
-        profile = _keep(call, profile, create, replaces)
+        profile = _keep_new(call, profile, password, lifetime, replaces, asked=asked)
     call.remember("polly login", server=server, email=None if token else profile.email)
     terminal.success(f"Logged in to Polly as {terminal.clean(profile.email)}")
     terminal.say("Use the command polly --help to learn how to use the CLI")
@@ -263,6 +263,24 @@ def _confirm_profile(call: Call, profile: profiles.Profile) -> str:
         msg = f"Nothing was changed. To keep both, choose another name: {other}"
         raise DeclinedError(msg)
     return before.server
+
+
+def _keep_new(
+    call: Call, profile: profiles.Profile, password: str, lifetime: int, replaces: str, *, asked: bool
+) -> profiles.Profile:
+    """Save the profile with a new token, and return it. A person who was ``asked`` may correct a wrong password."""
+    for left in reversed(range(TRIES if asked else 1)):
+        client = Client(profile.server, email=profile.email, password=password, ca_file=profile.ca_file)
+        try:
+            return _keep(
+                call, profile, partial(new_token, client, "full", lifetime, on_this_machine("polly login")), replaces
+            )
+        except RequestError as error:
+            if error.status != _UNAUTHORIZED or not left:
+                raise
+            terminal.say(error.message)
+            password = prompts.password("Enter your password again")
+    raise AssertionError
 
 
 def _keep(call: Call, profile: profiles.Profile, create: Create | None, replaces: str) -> profiles.Profile:

@@ -55,6 +55,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     asking = name is None or description is None or call.guided
     if asking and call.may_ask():
         session.require("writer")
+    named = name is not None
     if name is None:
         prefix = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
         question = "Enter the name of the docker repository"
@@ -66,6 +67,10 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
         question = "Enter the description of the docker repository"
         description = call.need("--description", lambda: prompts.text(question))
     _check_description(description)
+    is_unclear = "/" in name and given.strip() == name
+    if is_unclear and named and call.may_ask():
+        terminal.say(f"This creates {session.registry}/{organisation}/{name}, in the organisation {organisation}.")
+        call.confirm("Create it?", "Nothing was created.", "create it")
     if public is None and asking and call.may_ask() and session.may_publish(organisation):
         public = prompts.yes("Should the docker repository be public?")
     body = api_types.RepositoryCreate(name, description, "public" if public else "private")
@@ -75,7 +80,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     )
     terminal.say(f"Created {terminal.clean(item.path)}")
     terminal.success("docker repository generation")
-    if "/" in name and given.strip() == name:
+    if is_unclear:
         terminal.say(f"It is in the organisation {organisation}.")
     tables.display(output, item, _CREATED, [item])
 
@@ -138,6 +143,7 @@ def tags(call: Call, name: str | None, wanted: Range, output: str) -> None:
         _print(wanted, output, _TAG, page.items, page.total, "tag", f"Tags of the docker repository {path}")
     else:
         terminal.say(f"{path} has no tag. To create one: docker push {path}:TAG")
+        terminal.say("Tags that were deleted are in the trash: polly dockers trash")
 
 
 def update(

@@ -144,8 +144,10 @@ def _password(call: Call, *, password_stdin: bool) -> str:
     if password_stdin:
         return prompts.line_of_stdin("the password")
     question = "Enter your password on this server, or a new one"
-    password = call.need("--password-stdin", lambda: prompts.password(question), account.STDIN)
-    if prompts.password("Enter the password again") != password:
-        msg = "The two passwords are different. Nothing was changed."
-        raise UsageError(msg)
-    return password
+    for _ in range(account.TRIES):
+        password = call.need("--password-stdin", lambda: prompts.password(question), account.STDIN)
+        if prompts.password("Enter the password again") == password:
+            return password
+        terminal.say("The two passwords are different.")
+    msg = "The two passwords are different. Nothing was changed."
+    raise UsageError(msg)

@@ -234,6 +234,9 @@ def _tell(
     for path in dict.fromkeys(each.path.partition("@")[0] for each in items):
         if path in own:
             terminal.say(f"Kept in {path}, by its own policy: {_words(own[path])}.")
+    named = {path for path in own if any(each.path.partition("@")[0] == path for each in items)}
+    if len(named) < len(own):
+        terminal.say("Some docker repositories have their own policy. polly dockers policy shows them.")
     terminal.say(f"Kept in {what}: {_words(seen.policy)}.")
     if seen.preview.manifests == 0:
         terminal.say(

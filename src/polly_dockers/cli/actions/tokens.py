@@ -94,7 +94,9 @@ def create(call: Call, wanted: Wanted, output: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        msg = f"{wanted.file or 'stdout'} can't be written: {error.strerror}. The token was revoked. Name another file."
+        is_file = wanted.file not in {None, _STDOUT}
+        place, way = (wanted.file, " Name another file.") if is_file else ("stdout", "")
+        msg = f"{place} can't be written: {error.strerror}. The token was revoked.{way}"
         raise CommandError(msg) from error
     terminal.success(f"access token {created.id} for {terminal.clean(label)!r}")
     if created.expires_in and created.expires_in < lifetime - _SLACK:

@@ -30,6 +30,7 @@ _ITEM: Columns[api_types.TrashItem] = (
     Column("deleted by", lambda each: each.deleted_by or ("a policy" if each.by_policy else "the operator")),
     Column("deleted at", lambda each: tables.date(each.deleted_at)),
     Column("restorable until", lambda each: tables.date(each.restorable_until)),
+    Column("tags", lambda each: ", ".join(each.tags) if each.kind == "commit" else "", longest=40),
     Column("commits", lambda each: str(each.commits), right=True),
     Column("size", lambda each: size(each.size), right=True),
 )
@@ -87,6 +88,9 @@ def restore(
     call.remember("polly dockers restore", (organisation, name), tag=tag, commit=commit, **{"as": new_name})
     with_it = f", with its tag {tag}" if tag and item.kind == "commit" else ""
     terminal.success(f"{_named(item)} is restored{f' as {new_name}' if new_name else with_it}")
+    others = [terminal.clean(each) for each in item.tags if each != tag]
+    if item.kind == "commit" and others:
+        terminal.say(f"Its {'other ' if tag else ''}tags are restored too, unless they are in use: {', '.join(others)}")
     if output == "json":
         tables.document(item)
 
