@@ -112,7 +112,7 @@ def test_members_are_listed_changed_and_removed(person: Callable[..., User]) -> 
     ]
     ann.ok("members", "remove", "--email", bob.email, "--yes")
     done = bob.polly("dockers", "list")
-    assert (done.code, "not a member of an organisation" in done.err) == (1, True)
+    assert (done.code, "not a member of any organisation" in done.err) == (1, True)
 
 
 def test_refusals_reach_the_person(person: Callable[..., User]) -> None:
