@@ -25,6 +25,7 @@ from support.registry_rows import held
 from support.server import BIN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -160,12 +161,13 @@ def test_a_change_beside_a_database_from_a_backup(folder: Path, tmp_path: Path) 
     assert {"since", "after"} <= {word for row in held(data)[1] for word in row}
 
 
-def damaged(folder: Path, data: Path) -> Path:
-    """A data folder with one flipped byte in the middle of its journal."""
+def damaged(folder: Path, data: Path, before: Callable[[], object] = lambda: None) -> Path:
+    """A data folder with one flipped byte in the middle of its journal. ``before`` is called before that."""
     shutil.copytree(folder, data)
     data_folder.prepare(data)
     for name in ("first", "second", "third"):
         data_folder.transaction(data, partial(add_one, name))
+    before()
     file = max((data / frames.FOLDER).glob("*.log"))
     content = bytearray(file.read_bytes())
     content[content.index(b"second")] ^= 1
@@ -173,11 +175,20 @@ def damaged(folder: Path, data: Path) -> Path:
     return data
 
 
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of polly-server."""
+    return subprocess.run([str(BIN / "polly-server"), *words], capture_output=True, text=True, check=False)
+
+
 def checked(data: Path) -> str:
     """What a check prints."""
-    command = [str(BIN / "polly-server"), "check", "--data", str(data)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = command("check", "--data", str(data))
     return done.stdout + done.stderr
+
+
+def back_up(data: Path, copy: Path) -> subprocess.CompletedProcess[str]:
+    """Make a backup, or bring it up to date."""
+    return command("backup", "--data", str(data), "--to", str(copy))
 
 
 def test_a_gap_in_the_middle(folder: Path, tmp_path: Path) -> None:
@@ -204,6 +215,20 @@ def test_a_gap_and_a_database_that_lacks_the_end(folder: Path, tmp_path: Path) -
     data_folder.prepare(data)
     assert held(data) == whole
     assert rebuilt(data, tmp_path / "copy") == whole
+
+
+def test_a_backup_of_a_journal_with_a_gap(folder: Path, tmp_path: Path) -> None:
+    """It says so, and keeps what an earlier backup has of the journal."""
+    data, copy = tmp_path / "data", tmp_path / "backup"
+    damaged(folder, data, lambda: back_up(data, copy))
+    early = {file.name for file in (copy / frames.FOLDER).iterdir()}
+    data_folder.transaction(data, lambda connection: add(connection, "after"))
+    done = back_up(data, copy)
+    assert done.returncode == 0
+    assert "The journal lacks changes of the database." in done.stderr
+    assert early <= {file.name for file in (copy / frames.FOLDER).iterdir()}
+    data_folder.prepare(data)
+    assert back_up(data, copy).stderr == ""
 
 
 def test_a_gap_and_no_database(folder: Path, tmp_path: Path) -> None:

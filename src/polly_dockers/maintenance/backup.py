@@ -88,13 +88,16 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                     _check_same(target)
                 copied = _copy_blobs(data, target, keys, [key for key, _ in keys], start)
                 kept = _copy_journal(data, target, last)
+                with ownership.acting(data):
+                    copied.journal_is_whole = frames.is_whole(data, last)
                 if lacked := _lacked(target, keys):
                     raise _damaged(data, lacked)
                 _delete_left(target)
                 durable.sync(target)  # after a power failure, an older WAL must not be beside the new database
                 (target / (FILE + PART)).rename(target / FILE)
                 durable.sync(target)
-                _drop_journal(target, kept)
+                if copied.journal_is_whole:  # else an earlier copy may hold what is lacking
+                    _drop_journal(target, kept)
                 copied.database_was_damaged = was_damaged
         except ERRORS as error:
             raise _failed(target, error) from error

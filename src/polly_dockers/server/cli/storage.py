@@ -78,6 +78,12 @@ def run_backup(
         done = backup.backup(data, to, start)
     if done.database_was_damaged:
         print("Warning: The database of the earlier backup was damaged, and was replaced.", file=sys.stderr)
+    if not done.journal_is_whole:
+        print(
+            "Warning: The journal lacks changes of the database. Restart the server, which then writes it again, and "
+            "make another backup.",
+            file=sys.stderr,
+        )
     if output == "json":
         tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept, "replaced": done.replaced})
         return
