@@ -177,6 +177,12 @@ def test_an_invitation_is_revoked_in_words_of_its_own(person: Callable[..., User
         assert "nosuch@members.example is not a member of" in terminal.text()
 
 
+def test_what_is_no_email_address_is_refused_before_a_question(ann: User) -> None:
+    """Neither the role is asked for, nor the server."""
+    done = ann.polly("members", "add", "bob", "--role", "reader")
+    assert (done.code, done.err) == (2, "Error: --email 'bob' is not an email address.\n")
+
+
 def test_a_code_that_is_missing_on_a_pipe_names_the_way_that_nobody_sees(nobody: User, server: Server) -> None:
     """--code-stdin, not --code, which is in the list of processes."""
     done = nobody.polly("members", "accept", "--server", server.url, "--email", "x@members.example")

@@ -453,7 +453,7 @@ def _credentials(call: Call, server: str, email: str | None, *, password_stdin: 
         terminal.say(f"Sign in to {server}")
     known = next((each.email for each in profiles.load().by_name.values() if profiles.same(each.server, server)), "")
     if not email:
-        email = call.need("--email", lambda: prompts.text("Enter your email", suggested=known, check=_email_problem))
+        email = call.need("--email", lambda: prompts.text("Enter your email", suggested=known, check=email_problem))
     if password_stdin:
         return email, prompts.line_of_stdin("the password")
     return email, call.need("--password-stdin", lambda: prompts.password("Enter your password"), STDIN)
@@ -466,5 +466,6 @@ def check_email(email: str, option: str = "--email") -> None:
         raise UsageError(msg)
 
 
-def _email_problem(text: str) -> str | None:
+def email_problem(text: str) -> str | None:
+    """What is wrong with an answer to a question for an email address; None if nothing is."""
     return None if "@" in text else "That is not an email address."

@@ -36,7 +36,9 @@ def add(call: Call, email: str | None, role: api_types.Role | None, output: str)
     call.need_all({"--email": (email, ""), "--role": (role, members.ROLES)})
     if call.may_ask() and (email is None or role is None):
         call.session.require("admin")
-    email = email or call.need("--email", lambda: prompts.text("What is the email of the new member?"))
+    question = "What is the email of the new member?"
+    email = email or call.need("--email", lambda: prompts.text(question, check=account.email_problem))
+    account.check_email(email)
     role = role or members.ask_role(call)
     session = call.session
     organisation = session.organisation
@@ -89,7 +91,8 @@ def accept(
         }
     )
     if session is None:
-        email = email or call.need("--email", lambda: prompts.text("Enter the email address that was invited"))
+        question = "Enter the email address that was invited"
+        email = email or call.need("--email", lambda: prompts.text(question, check=account.email_problem))
         account.check_email(email)
     if code_stdin:
         code = prompts.line_of_stdin("the code")
