@@ -281,7 +281,7 @@ def test_text_of_other_people_cannot_act_on_a_terminal(ann: User) -> None:
 def test_public_and_private_at_once_are_refused(ann: User) -> None:
     """Both options together give exit code 2; nothing is created or changed."""
     done = ann.polly("dockers", "create", "both", "--description", "x", "--public", "--private")
-    assert (done.code, "--public/--private" in done.err) == (2, True)
+    assert (done.code, "--public and --private" in done.err) == (2, True)
     assert ann.polly("dockers", "tags", "both").code == 1
 
 

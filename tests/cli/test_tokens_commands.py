@@ -61,13 +61,13 @@ def test_the_secret_goes_where_a_script_wants_it(ann: User) -> None:
     assert ann.ok("tokens", "create", "c", "--output", "json").json()["token"].startswith("polly_")
 
 
-def test_a_token_that_cannot_be_handed_out_is_ended(ann: User) -> None:
-    """If the folder of the file is missing, the exit code is 1, and no token is left on the server."""
+def test_a_token_that_cannot_be_handed_out_is_not_made(ann: User) -> None:
+    """If the password is wrong, or the folder of the file is missing, no token is on the server."""
     before = ann.ok("tokens", "list", "--output", "json").json()
     done = ann.polly("tokens", "create", "d", "--scope", "full", "--password-stdin", stdin="wrong\n")
     assert (done.code, done.err) == (1, "Error: The password is wrong. No token was created.\n")
     done = ann.polly("tokens", "create", "d", "--file", "none/token")
-    assert (done.code, "none/token can't be written" in done.err) == (1, True)
+    assert (done.code, "--file 'none/token' can't be written: there is no folder none." in done.err) == (2, True)
     after = ann.ok("tokens", "list", "--output", "json").json()
     assert [each["id"] for each in after] == [each["id"] for each in before]
 

@@ -85,7 +85,7 @@ def test_users_are_a_table(server: Server) -> None:
     """A long email has a line of its own."""
     lines = seen(server, "user", "list", columns=60)
     assert lines[0] == "user"
-    assert lines[lines.index(SOMEBODY) + 1] == "  acme reader"
+    assert lines[lines.index(SOMEBODY) + 1] == "  acme reader  set"
 
 
 @pytest.mark.parametrize(
