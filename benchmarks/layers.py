@@ -84,7 +84,11 @@ def _push(scale: Scale, folder: Path) -> Result:
     mine: list[Sample] = []
     its: list[Sample] = []
     least: list[Sample] = []
-    with running_polly(folder) as polly, running_registry(folder) as registry, folder_for("limit", folder) as own:
+    with (
+        running_polly(folder) as polly,
+        running_registry(folder, scale.peer) as registry,
+        folder_for("limit", folder) as own,
+    ):
         polly.create("big")
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.limit", str(port), str(own)]
@@ -96,18 +100,18 @@ def _push(scale: Scale, folder: Path) -> Result:
                     mine.append(timed(polly.process.pid, layer.size, functools.partial(push, polly, "big", layer)))
                     its.append(timed(registry.process.pid, layer.size, functools.partial(push, registry, "big", layer)))
                     least.append(timed(limit.pid, layer.size, functools.partial(_send_to_limit, port, layer)))
-                polly.blob(layer.digest).unlink()
-                registry.blob(layer.digest).unlink()
+                for server in (polly, registry):
+                    server.make_room(layer.digest)
         finally:
             limit.stop()
     rates = [sample.rate / MB for sample in mine]
     figures = [
-        Figure("bytes/s", "MB/s", rates, 3.0, other=[sample.rate / MB for sample in its]),
-        cpu_figure(mine, its, 0.4),
+        Figure("bytes/s", "MB/s", rates, 3.0, other=[sample.rate / MB for sample in its], beside=registry.name),
+        cpu_figure(mine, its, 0.4, registry.name),
         Figure("bytes/s", "MB/s", rates, 0.8, other=[sample.rate / MB for sample in least], beside="the limit"),
     ]
     costs = [
-        cost(name, taken, "MB", MB) for name, taken in (("Polly", mine), ("docker-registry", its), ("the limit", least))
+        cost(name, taken, "MB", MB) for name, taken in (("Polly", mine), (registry.name, its), ("the limit", least))
     ]
     return Result(PUSH, figures, costs)
 
@@ -136,7 +140,11 @@ def pull(registry: Registry, path: str, layer: Layer, streams: int, headers: dic
 
 
 def _pull(scale: Scale, folder: Path, wanted: frozenset[str]) -> Iterator[Result]:
-    with running_polly(folder) as polly, running_registry(folder) as registry, folder_for("layer", folder) as place:
+    with (
+        running_polly(folder) as polly,
+        running_registry(folder, scale.peer) as registry,
+        folder_for("layer", folder) as place,
+    ):
         layer = layers.make(place, scale.layer)
         polly.create("big")
         for server in (polly, registry):
@@ -158,11 +166,11 @@ def _pull_row(
     mine, its, _ = taken
     rates = [[sample.rate / MB for sample in samples] for samples in taken]
     figures = [
-        Figure("bytes/s", "MB/s", rates[0], goals[0], other=rates[1]),
-        cpu_figure(mine, its, goals[1]),
+        Figure("bytes/s", "MB/s", rates[0], goals[0], other=rates[1], beside=servers[1].name),
+        cpu_figure(mine, its, goals[1], servers[1].name),
         Figure("bytes/s", "MB/s", rates[0], 1.0, other=rates[2], beside="nginx"),
     ]
-    names = ("Polly", "docker-registry", "nginx")
+    names = ("Polly", servers[1].name, "nginx")
     return Result(row, figures, [cost(name, some, "MB", MB) for name, some in zip(names, taken, strict=True)])
 
 

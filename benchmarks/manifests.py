@@ -29,7 +29,7 @@ _GOALS: Final = {BY_TAG: 16.0, BY_DIGEST: 13.0, HEAD: 16.0}
 def measure(scale: Scale, folder: Path, wanted: frozenset[str]) -> Iterator[Result]:
     """Measure those rows that are wanted."""
     image = images.image_of(images.seeds(1)[0])
-    with running_polly(folder) as polly, running_registry(folder) as registry:
+    with running_polly(folder) as polly, running_registry(folder, scale.peer) as registry:
         for server in (polly, registry):
             server.create("app")
             images.push(server, "app", image)
@@ -45,12 +45,14 @@ def _row(row: str, scale: Scale, folder: Path, image: images.Image, servers: tup
         for server, taken in zip(servers, samples, strict=True):
             taken.append(_sample(row, scale, folder, image, server))
     mine, its = samples
-    figures = [Figure("requests/s", "", [s.rate for s in mine], _GOALS[row], other=[s.rate for s in its])]
+    beside = servers[1].name
+    rates = ([s.rate for s in mine], [s.rate for s in its])
+    figures = [Figure("requests/s", "", rates[0], _GOALS[row], other=rates[1], beside=beside)]
     if row == BY_TAG:
         each = ([s.cpu_each * 1e6 for s in mine], [s.cpu_each * 1e6 for s in its])
-        figures.append(Figure("CPU a request", "µs", each[0], _CPU, at_least=False, other=each[1]))
+        figures.append(Figure("CPU a request", "µs", each[0], _CPU, at_least=False, other=each[1], beside=beside))
         late = ([s.p99 * 1e3 for s in mine], [s.p99 * 1e3 for s in its])
-        figures.append(Figure("p99", "ms", late[0], _P99, at_least=False, other=late[1]))
+        figures.append(Figure("p99", "ms", late[0], _P99, at_least=False, other=late[1], beside=beside))
     costs = [cost(server.name, taken, "request") for server, taken in zip(servers, samples, strict=True)]
     return Result(row, figures, costs)
 

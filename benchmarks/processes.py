@@ -56,6 +56,18 @@ def peaks(pid: int) -> list[int]:
     return [status(one, "VmHWM") for one in tree(pid)]
 
 
+def listener(port: int) -> int:
+    """The process that listens on a port of this machine. Raises RuntimeError if there is none that can be seen."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()]
+    inodes = {fields[9] for fields in lines if fields[3] == "0A" and fields[1].endswith(f":{port:04X}")}
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if link.readlink().name.removeprefix("socket:[").removesuffix("]") in inodes:
+                return int(link.parts[2])
+    msg = f"Nothing listens on port {port} of this machine, or its process can't be seen."
+    raise RuntimeError(msg)
+
+
 def forget_peaks(pid: int) -> None:
     """Let the peaks begin anew (proc(5), clear_refs: 5)."""
     for one in tree(pid):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.client import Answer, Connection
-from benchmarks.processes import Process
+from benchmarks.processes import Process, listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ class Registry:
 
     name = "docker-registry"
 
-    def __init__(self, folder: Path, port: int, process: Process, *, tls: bool = False) -> None:
+    def __init__(self, folder: Path, port: int, process: Process | _Running, *, tls: bool = False) -> None:
         self.folder = folder
         self.port = port
         self.process = process
@@ -118,6 +118,28 @@ class Registry:
     def blob(self, digest: str) -> Path:
         """The file of a blob."""
         return self.folder / f"data/docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
+
+    def make_room(self, digest: str) -> None:
+        """Delete the file of a blob, whose row stays."""
+        self.blob(digest).unlink()
+
+
+class _Running:
+    """A server that somebody else started."""
+
+    def __init__(self, port: int) -> None:
+        self.pid = listener(port)
+
+
+class Peer(Registry):
+    """Any registry that runs already, without sign-in."""
+
+    def __init__(self, name: str, port: int) -> None:
+        super().__init__(Path(), port, _Running(port))
+        self.name = name
+
+    def make_room(self, digest: str) -> None:
+        """Leave the blob: where its file is, only the registry knows."""
 
 
 class Polly(Registry):
@@ -216,8 +238,11 @@ def serving_polly(folder: Path, password: str, certificate: tuple[Path, Path] | 
 
 
 @contextlib.contextmanager
-def running_registry(parent: Path) -> Iterator[Registry]:
-    """Debian's docker-registry, with Debian's settings and without sign-in."""
+def running_registry(parent: Path, peer: tuple[str, int] | None = None) -> Iterator[Registry]:
+    """Debian's docker-registry, with Debian's settings and without sign-in; or the peer, which runs already."""
+    if peer is not None:
+        yield Peer(*peer)
+        return
     with folder_for("registry", parent) as folder:
         port = free_port()
         config = folder / "config.yml"

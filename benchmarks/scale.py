@@ -34,6 +34,8 @@ class Scale:
     """Seconds that the slow readers read."""
     push: int = 10 * GIB
     """Bytes of the one large push."""
+    peer: tuple[str, int] | None = None
+    """Name and port of a registry that runs on this machine without sign-in, in place of docker-registry."""
 
 
 FULL: Final = Scale()

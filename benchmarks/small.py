@@ -37,7 +37,7 @@ GOAL: Final = 5.0
 
 def measure(scale: Scale, folder: Path, wanted: frozenset[str]) -> Iterator[Result]:
     """Measure those rows that are wanted."""
-    with running_polly(folder) as polly, running_registry(folder) as registry:
+    with running_polly(folder) as polly, running_registry(folder, scale.peer) as registry:
         servers = (polly, registry)
         for server in servers:
             server.create("small")
@@ -60,8 +60,9 @@ def _row(row: str, scale: Scale, servers: tuple[Registry, Registry], work: str, 
             os.sync()
             samples.append(_run(server, work, clients, seeds))
     mine, its = taken
+    beside = servers[1].name
     figures = [
-        Figure("images/s", "", [s.rate for s in mine], GOAL, other=[s.rate for s in its]),
+        Figure("images/s", "", [s.rate for s in mine], GOAL, other=[s.rate for s in its], beside=beside),
         Figure(
             "CPU an image",
             "ms",
@@ -69,6 +70,7 @@ def _row(row: str, scale: Scale, servers: tuple[Registry, Registry], work: str, 
             1.0,
             at_least=False,
             other=[s.cpu_each * 1e3 for s in its],
+            beside=beside,
         ),
     ]
     return Result(row, figures, [cost(server.name, some, "image") for server, some in zip(servers, taken, strict=True)])
