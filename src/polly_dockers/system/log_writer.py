@@ -98,16 +98,19 @@ class LogWriter:
         return json.dumps({"lines": count, "event": event, "level": "warning", "timestamp": at}).encode() + b"\n"
 
     def _run(self) -> None:
+        is_open = True
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: self._waiting or (self._unreported and is_open))  # noqa: B023 - called here
                 lines = b"".join(self._waiting)
                 report = self._report()
                 self._waiting.clear()
                 self._writing = True
             try:
                 self._put(lines + report)
+                is_open = True
             except OSError:
+                is_open = False
                 with self._changed:
                     self._drop(lines)
             with self._changed:

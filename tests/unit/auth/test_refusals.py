@@ -54,7 +54,7 @@ async def test_a_flood_of_made_up_emails(context: Context, monkeypatch: pytest.M
     await audit.settle(context)
     found = await context.database.read(entries)
     assert len(found) == 251
-    assert found[ANN].startswith("7 times from ")
+    assert found[ANN].startswith("7 times ")
     assert max(written) <= refusals.CHUNK
     assert len(written) == 4
     refusals.remember(context, "another@made.up", "203.0.113.1")
@@ -88,7 +88,7 @@ async def test_whoever_goes_on_guessing_fills_no_disk(context: Context, monkeypa
     assert await guess(0) == found
     clock += 2
     assert await guess(2) == found
-    found.append("2 times from 00:17:46 to 00:17:46 UTC")
+    found.append("2 times at 00:17:46 UTC")
     assert await guess(0, everything=True) == found
 
 

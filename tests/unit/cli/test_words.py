@@ -112,7 +112,7 @@ def test_names_and_whole_paths(text: str, expected: tuple[str | None, str]) -> N
         (f"{REGISTRY}/acme/one@sha256:1", "ends with the digest 'sha256:1'"),
         (f"{REGISTRY}/acme", "is not a docker repository"),
         (f"{REGISTRY}/acme/{'x' * 230}", "too long"),
-        ("other.example/acme/one", "give --server other.example or --profile"),
+        ("other.example/acme/one", "give --server other.example or the --profile of that server"),
         ("localhost:5000/acme/one", "on another server"),
     ],
 )

@@ -127,8 +127,8 @@ def test_passwords_that_are_none(tmp_path: Path, template: bytes, command: str, 
 
 @pytest.mark.parametrize("command", ["backup", "org list", "user remove"])
 def test_a_folder_without_a_registry(tmp_path: Path, command: str) -> None:
-    """The error has the command that creates a registry, and nothing is created."""
-    assert "polly-server init" in one_line(run(command, tmp_path / "absent"))
+    """The error says how to name the right folder, and nothing is created."""
+    assert "name its folder with --data DIR" in one_line(run(command, tmp_path / "absent"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,7 +136,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     """A file is where the data folder, or a folder above it, should be."""
     (tmp_path / "file").write_text("in the way")
     for data in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert str(data) in one_line(run("init", data))
+        assert f"{tmp_path / 'file'} is a file. Give a folder." in one_line(run("init", data))
     assert (tmp_path / "file").read_text() == "in the way"
 
 

@@ -88,6 +88,25 @@ def test_nobody_reads(pipe: tuple[int, int]) -> None:
     assert log.dropped == dropped
 
 
+def test_what_was_dropped_is_told_without_another_line(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as the line before it is written."""
+    log = LogWriter(pipe[1], len(LINE))
+    writing, go, put = threading.Event(), threading.Event(), log._put
+
+    def slow(lines: bytes) -> None:
+        writing.set()
+        go.wait()
+        put(lines)
+
+    monkeypatch.setattr(log, "_put", slow)
+    log.start()
+    log.write(LINE)
+    writing.wait()
+    log.write(LINE)
+    go.set()
+    assert json.loads(read_until(pipe[0], b"dropped")[-1])["lines"] == 1
+
+
 @pytest.mark.parametrize("blocking", [True, False])
 def test_the_end_waits_for_the_rest(pipe: tuple[int, int], *, blocking: bool) -> None:
     """At the end of the process, lines that wait are written if somebody reads the pipe, even a nonblocking one."""
