@@ -32,7 +32,8 @@ def serving(place: Path, *options: str, clock: Clock | None = None) -> Iterator[
 
 
 def fill(file: Path) -> None:
-    """Fill the disk."""
+    """Fill the disk, after ext4 has given back the room of files that were deleted just before."""
+    os.sync()
     fd = os.open(file, os.O_WRONLY | os.O_CREAT)
     try:
         for size in (1 << 20, 1 << 12, 1):

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from support.server import Server
     from support.wire_client import Image, Repo
 
+SECONDS = 300.0
+"""After which a command that should have been refused has failed its test."""
+
 
 def test_a_day_on_a_full_disk(tmp_path: Path) -> None:
     """Pulls with old and new tokens, lists and sign-ins go on; when there is room again, pushes work."""
@@ -165,6 +168,6 @@ def refused(server: Server, *arguments: str) -> None:
 def refusal(server: Server, *arguments: str) -> str:
     """The message of a command that fails."""
     command = [str(BIN / "polly-server"), *arguments, "--data", str(server.data)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode != 0
     return done.stderr
