@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from support.server import Server
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-CHALLENGE = re.compile(r'Bearer realm="([^"]+)",service="([^"]+)"(?:,scope="([^"]+)")?(?:,error="([a-z_]+)")?\Z')
+CHALLENGE = re.compile(
+    r'Bearer realm="([^"]+)",service="([^"]+)"(?:,scope="([^"]+)")?'
+    r'(?:,error="([a-z_]+)",error_description="[^"\\]+")?\Z'
+)
 
 
 @pytest.fixture(scope="module")

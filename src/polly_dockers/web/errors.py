@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.api_types import ErrorItem, Errors, encode
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from polly_dockers.web.request import Request
 
 _SCHEMES: Final = {"Basic": 'Basic realm="polly", charset="UTF-8"', "Bearer": 'Bearer realm="polly"'}
+
+_WORDS: Final = re.compile(r"[^ !#-\[\]-~]|basic|bearer", re.IGNORECASE)
+"""Characters that RFC 6750, section 3, forbids in a description, and names of schemes, which clients search for."""
 
 
 def response(request: Request, error: PollyError) -> Response:
@@ -61,7 +65,8 @@ def challenge(request: Request, error: Unauthorized) -> str:
     if error.scope is not None:
         parts.append(f'scope="{error.scope}"')
     if error.reason is not None:
-        parts.append(f'error="{error.reason}"')  # no error_description: Docker prints it beside the same message
+        parts.append(f'error="{error.reason}"')
+        parts.append(f'error_description="{_WORDS.sub(" ", error.message)}"')
     return "Bearer " + ",".join(parts)
 
 
