@@ -111,6 +111,25 @@ def test_the_next_backup_works(server: Server, repo: Repo, backup: Path) -> None
     assert "Nothing is wrong." in command(backup, "check").stdout
 
 
+def test_the_second_backup_is_a_backup_too(server: Server, repo: Repo, backup: Path) -> None:
+    """Its database needs no WAL, commands that change something are refused, and looking at it changes nothing."""
+    repo.push(image(), "v2")
+    back_up(server, backup)
+    assert is_backup(backup)
+    before = state(backup)
+    assert command(backup, "user", "list").returncode == 0
+    assert command(backup, "gc").returncode == 1
+    assert state(backup) == before
+
+
+def test_a_backup_that_fails_leaves_no_database(server: Server, pushed: Image, repo: Repo, tmp_path: Path) -> None:
+    """Otherwise the folder would look like a restore that was not finished."""
+    assert repo.manifest("v1").status == 200
+    file_of(server.data, pushed.blobs[0]).unlink()
+    assert command(server.data, "backup", "--to", str(tmp_path / "new")).returncode == 1
+    assert list((tmp_path / "new").glob("polly.db*")) == []
+
+
 def test_usage_counts_all_commits(server: Server, repo: Repo, backup: Path) -> None:
     """Also those that were not added to the total yet when the backup was made."""
     done = command(backup, "usage", "--output", "json")

@@ -80,12 +80,14 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
             if not target.exists():  # its parent may not be readable
                 durable.make_folder(target)
             ownership.tighten(target, inside_only=True)
-            with _alone(target), _collector_rests(data):
+            with _alone(target), _collector_rests(data), contextlib.ExitStack() as stack:
+                # after a failure, it would look like an unfinished restore
+                stack.callback((target / (FILE + PART)).unlink, missing_ok=True)
                 db.copies.write(data / FILE, target / (FILE + PART))
-                last, keys = db.copies.read(target / (FILE + PART))
                 was_damaged = (target / FILE).exists() and db.copies.is_damaged(target / FILE)
                 if (target / FILE).exists() and not was_damaged:
                     _check_same(target)
+                last, keys = db.copies.read(target / (FILE + PART))  # the last to open it: it ends the WAL
                 copied = _copy_blobs(data, target, keys, [key for key, _ in keys], start)
                 kept = _copy_journal(data, target, last)
                 with ownership.acting(data):
