@@ -40,7 +40,7 @@ def test_the_power_goes_away(tmp_path: Path, turn: int) -> None:
 
 
 def test_the_power_goes_away_while_many_push(tmp_path: Path) -> None:
-    """17: uploads that share their syncs: everything that was answered is there and complete."""
+    """17: eight clients at once: everything that was answered is there and complete."""
     with mounted(tmp_path, 192) as (place, lose_power), serving(place, "--workers", "1") as server:
         ann = Person(server.port, server.org, *server.admin)
         pushers = [Pusher(ann.new_repo()) for _ in range(8)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -20,18 +21,16 @@ import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from polly_dockers.blobs import disk_errors, finisher, linux, upload_digest
-from polly_dockers.blobs.finisher import Complete
+from polly_dockers.blobs import linux, upload_digest
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
-from polly_dockers.errors import DigestInvalid, PollyError, TooManyRequests, Unavailable
-from polly_dockers.system import durable, locks
+from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
+from polly_dockers.system import durable, locks, ownership
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from polly_dockers.blobs.store import Hasher
     from polly_dockers.model import Digest
@@ -54,6 +53,22 @@ PATIENCE: Final = 5.0
 """Seconds to wait for a request that holds the upload: a client that lost its connection comes back quickly."""
 
 
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            msg = "The server's disk has no room or does not answer; nothing was changed."
+            raise StorageFull(msg) from error
+        if ownership.denied(error):
+            raise ownership.AccessDenied(error.filename) from error
+        msg = "The server can't use its disk now; nothing was changed."
+        raise Unavailable(msg) from error
+
+
 class FileSegment:
     """The open end of an upload's file, locked."""
 
@@ -72,7 +87,7 @@ class FileSegment:
         if sum(map(len, data)) <= JOIN:
             data = [b"".join(data)]
         try:
-            with disk_errors.reported():
+            with _disk():
                 for piece in data:
                     self._write_piece(piece)
         except PollyError:
@@ -109,34 +124,53 @@ class FileSegment:
         await self._store.run(self._cut)
 
     def _cut(self) -> None:
-        with disk_errors.reported():
+        with _disk():
             os.ftruncate(self._fd, self.size)
         self._offset = self.size
 
     async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
         """Append, check, sync, rename and sync the folders, on a thread; reading the file again has its own threads."""
-        known = None
-        if hasher is None or digest.algorithm != "sha256":
-            await self._store.run(self._write, data, hasher)
-            data = []
-            known = upload_digest.read(self._fd, self._offset) if digest.algorithm == "sha256" else None
-            known = known or await self._store.run_apart(self._read_again, digest)
-        blob = await self._store.finish(
-            partial(self._complete, data, hasher, known, digest), self._offset + sum(map(len, data))
-        )
-        return blob.key, blob.size
+        if hasher is not None and digest.algorithm == "sha256":
+            return await self._store.run(self._finish, data, hasher, digest)
+        await self._store.run(self._write, data, hasher)
+        known = upload_digest.read(self._fd, self._offset) if digest.algorithm == "sha256" else None
+        if known is None:
+            known = await self._store.run_apart(self._read_again, digest)
+        return await self._store.run(self._make_blob, f"{digest.algorithm}:{known}", digest)
 
-    def _complete(self, data: Sequence[bytes], hasher: Hasher | None, known: str | None, digest: Digest) -> Complete:
-        """Append the last bytes and check the digest, which is ``known`` or that of ``hasher``."""
+    def _finish(self, data: Sequence[bytes], hasher: Hasher, digest: Digest) -> tuple[str, int]:
         self._write(data, hasher)
-        computed = known if known is not None or hasher is None else hasher.hexdigest()
+        return self._make_blob(f"sha256:{hasher.hexdigest()}", digest)
+
+    def _make_blob(self, computed: str, digest: Digest) -> tuple[str, int]:
         try:
-            check_digest(f"{digest.algorithm}:{computed}", digest)
+            check_digest(computed, digest)
         except DigestInvalid:
             self._cut()
             raise
         key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
-        return Complete(self._fd, self._path, self._store.blobs / key, self._store.folder_of, key, self._offset)
+        target = self._store.blobs / key
+        with _disk():
+            self._sync()
+            folder = self._store.folder_of(target)
+            try:
+                self._path.rename(target)
+            except FileNotFoundError:
+                raise upload_missing() from None
+            os.fsync(folder)
+        return key, self._offset
+
+    def _sync(self) -> None:
+        """Sync the file. If that fails, the upload is deleted.
+
+        Linux reports a page that could not be written only once, and then takes it for written. Another sync would
+        succeed, although the bytes are lost ("fsyncgate", LWN 752063).
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            raise
 
     def _read_again(self, digest: Digest) -> str:
         """The digest of the file, in hexadecimal. If it is not the given one, a large upload is deleted.
@@ -144,7 +178,7 @@ class FileSegment:
         Otherwise a client could have the same bytes read any number of times, by requests without a body.
         """
         again, at = hashlib.new(digest.algorithm), 0
-        with disk_errors.reported():
+        with _disk():
             while at < self._offset:
                 piece = os.pread(self._fd, min(READ, self._offset - at), at)
                 if not piece:
@@ -184,7 +218,7 @@ class FileBlob:
 
     def _warm(self, offset: int, length: int) -> None:
         os.posix_fadvise(self._fd, offset + length, AHEAD, os.POSIX_FADV_WILLNEED)
-        with disk_errors.reported():
+        with _disk():
             os.pread(self._fd, length, offset)
 
     def close(self) -> None:
@@ -205,7 +239,6 @@ class FileBlobStore:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="polly-readers")
         self._probe = ThreadPoolExecutor(1, thread_name_prefix="polly-probe")
         """Only for ``check``, so that it does not delay the other threads, and is not delayed by them."""
-        self._finisher = finisher.Finisher(self.blobs)
         self._folders: dict[str, int] = {}
         """Descriptors of the folders of blobs: 256 for each algorithm."""
         self._making = threading.Lock()
@@ -219,17 +252,22 @@ class FileBlobStore:
 
         A caller that is cancelled still waits for its end, so that no descriptor is closed while a thread uses it.
         """
-        return await _end_of(asyncio.get_running_loop().run_in_executor(self._pool, fn, *args))
+        return await self._run(self._pool, fn, *args)
 
     async def run_apart(self, fn: Callable[..., T], *args: object) -> T:
         """Like ``run``, for functions that take long; at most READERS of them run at the same time."""
-        return await _end_of(asyncio.get_running_loop().run_in_executor(self._readers, fn, *args))
+        return await self._run(self._readers, fn, *args)
 
-    async def finish(self, check: Callable[[], Complete], size: int) -> Complete:
-        """Make a blob of an upload of ``size`` bytes, which ``check`` completes and checks, on a thread."""
-        if size > finisher.SMALL:
-            return await self.run(lambda: finisher.finish_alone(check()))
-        return await _end_of(self._finisher.put(check))
+    @staticmethod
+    async def _run(pool: ThreadPoolExecutor, fn: Callable[..., T], *args: object) -> T:
+        future = asyncio.get_running_loop().run_in_executor(pool, fn, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            raise
 
     def folder_of(self, target: Path) -> int:
         """A descriptor of the folder of a blob. The folder is made and synced first, if it is missing."""
@@ -247,7 +285,7 @@ class FileBlobStore:
 
     async def start(self, upload: str) -> None:
         """Make the upload's file."""
-        with disk_errors.reported():
+        with _disk():
             os.close(os.open(self._uploads / upload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     async def size(self, upload: str) -> int:
@@ -293,7 +331,7 @@ class FileBlobStore:
         """Open the file; on a thread if that needs the disk."""
         path = f"{self._blobs}/{key}"
         try:
-            with disk_errors.reported():
+            with _disk():
                 fd = linux.open_cached(path)
                 if fd is None:
                     fd = await self.run(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
@@ -311,7 +349,7 @@ class FileBlobStore:
 
     def _delete_all(self, keys: Sequence[str]) -> int:
         freed = 0
-        with disk_errors.reported():
+        with _disk():
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
                     size = (self.blobs / key).stat().st_size
@@ -324,7 +362,7 @@ class FileBlobStore:
         await self.run(self._set_aside, key)
 
     def _set_aside(self, key: str) -> None:
-        with disk_errors.reported(), contextlib.suppress(FileNotFoundError):
+        with _disk(), contextlib.suppress(FileNotFoundError):
             self._damaged.mkdir(mode=0o700, exist_ok=True)
             (self.blobs / key).rename(self._damaged / f"{key.replace('/', '-')}.{secrets.token_hex(4)}")
             durable.sync(self._damaged)
@@ -339,7 +377,7 @@ class FileBlobStore:
 
     def _keys(self, part: str) -> Sequence[Stored]:
         found = []
-        with disk_errors.reported(), contextlib.suppress(FileNotFoundError), os.scandir(self.blobs / part) as entries:
+        with _disk(), contextlib.suppress(FileNotFoundError), os.scandir(self.blobs / part) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
@@ -355,7 +393,7 @@ class FileBlobStore:
         count = size = 0
         if not self._uploads.exists():  # in a backup
             return count, size
-        with disk_errors.reported(), os.scandir(self._uploads) as entries:
+        with _disk(), os.scandir(self._uploads) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
@@ -372,7 +410,7 @@ class FileBlobStore:
 
     def _trim(self, prefix: str, keep: int) -> None:
         found = []
-        with disk_errors.reported(), os.scandir(self._uploads) as entries:
+        with _disk(), os.scandir(self._uploads) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
@@ -397,7 +435,7 @@ class FileBlobStore:
 
     @staticmethod
     def _unlink(path: Path) -> bool:
-        with disk_errors.reported(), contextlib.suppress(FileNotFoundError):
+        with _disk(), contextlib.suppress(FileNotFoundError):
             path.unlink()
             return True
         return False
@@ -408,12 +446,11 @@ class FileBlobStore:
 
     def _check(self) -> None:
         probe = self._uploads / f"check-{secrets.token_hex(8)}"
-        with disk_errors.reported():
+        with _disk():
             durable.probe(probe)
 
     def close(self) -> None:
         """Wait for the threads."""
-        self._finisher.close()
         self._pool.shutdown()
         self._readers.shutdown()
         self._probe.shutdown()
@@ -421,26 +458,15 @@ class FileBlobStore:
             os.close(self._folders.popitem()[1])
 
 
-async def _end_of(future: asyncio.Future[T]) -> T:
-    """The result of a thread's work. A caller that is cancelled still waits for its end."""
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
-        raise
-
-
 def _try_hold(path: Path) -> int | None:
     """Open and lock an upload's file; None if another request holds it. Closing the descriptor releases the lock."""
     try:
-        with disk_errors.reported():
+        with _disk():
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         raise upload_missing() from None
     try:
-        with disk_errors.reported():
+        with _disk():
             if locks.try_acquire(fd):
                 path.stat()  # another request may have made a blob of it just now
                 return fd
