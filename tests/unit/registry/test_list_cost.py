@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from polly_dockers import db
-from polly_dockers.db import migrate
 from polly_dockers.db.schema import organisations, repositories
 from polly_dockers.model import Role
+from support.costs import cost, new_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -22,21 +22,14 @@ if TYPE_CHECKING:
     from polly_dockers.model import Repository
 
 FEW, MANY = 1100, 3000
-PART = 100
-"""Instructions of SQLite's machine that are counted as one."""
 Page = tuple[list["Repository"], tuple[int, int] | None, int | None]
 
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
     """A connection to a new database."""
-    migrate.upgrade(tmp_path)
-    opened = db.sqlite.open_engine(tmp_path / db.sqlite.FILE)
-    with opened.connect() as made:
-        made.exec_driver_sql("BEGIN")
+    with new_database(tmp_path) as made:
         yield made
-        made.exec_driver_sql("ROLLBACK")
-    opened.dispose()
 
 
 def organisation(connection: Connection, slug: str, count: int) -> int:
@@ -60,22 +53,6 @@ def page(connection: Connection, organisation_id: int, **wanted: Any) -> Page:  
     """A page of repositories; by default the oldest one."""
     given: dict[str, Any] = {"by_push": False, "newest_first": False, "limit": 1, "after": None, "search": ""}
     return db.repositories.page(connection, organisation_id, **given | wanted)
-
-
-def cost(connection: Connection, ask: Callable[[], object]) -> int:
-    """How many instructions SQLite executes for a query, in units."""
-    parts = 0
-
-    def count() -> int:
-        nonlocal parts
-        parts += 1
-        return 0
-
-    driver: Any = connection.connection.driver_connection
-    driver.set_progress_handler(count, PART)
-    ask()
-    driver.set_progress_handler(None, 0)
-    return parts
 
 
 @pytest.mark.parametrize("search", ["", "absent", "number"])
