@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -128,9 +129,23 @@ def test_docker_shows_the_login_to_run(server: Server, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         opener.open(server.url + path)
     message = json.loads(refused.value.read())["errors"][0]["message"]
-    assert f"polly login --server {server.url}, then polly dockers configure" in message
-    assert "If you are signed in already, run polly dockers configure again." in message
+    assert message.endswith(
+        "Run polly dockers configure, or the command that polly dockers login prints. If you are not signed in, first "
+        f"run: polly login --server {server.url}"
+    )
     assert "docker-credential-polly get" not in message  # it prints a secret
+
+
+def test_docker_shows_once_how_to_replace_a_revoked_token(server: Server) -> None:
+    """A refused refresh token gets one message with each command once."""
+    form = urllib.parse.urlencode({"grant_type": "refresh_token", "service": "x", "refresh_token": "polly_revoked"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        opener.open(server.url + "/token", form.encode())
+    message = json.loads(refused.value.read())["errors"][0]["message"]
+    assert message.startswith("This sign-in is not valid: it has expired or was revoked")
+    for command in ("polly dockers configure", "polly dockers login", f"polly login --server {server.url}"):
+        assert message.count(command) == 1, message
 
 
 def test_a_profile_is_used_by_its_server_too(ann: User, server: Server) -> None:

@@ -84,6 +84,14 @@ def test_damage_is_named_by_its_images(server: Server, repo: Repo, made: Image, 
     assert (file.read_bytes() if file.exists() else None) == before
 
 
+def test_an_image_of_a_tag_is_named_once(server: Server, repo: Repo, made: Image) -> None:
+    """Also if the tag had the image, then another, then the first one again."""
+    repo.push(image(), "v1")
+    repo.push(made, "v1")
+    damage(file_of(server, made.blobs[1]), "flipped")
+    assert check(server)[1].count(f"{repo.name}:v1@{made.digest}") == 1
+
+
 @pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
 def test_a_push_repairs_a_lost_blob(server: Server, repo: Repo, made: Image, how: str) -> None:
     """A damaged blob is marked as missing, so clients push it again; then it is whole."""

@@ -44,6 +44,11 @@ _MEANT = {
     **dict.fromkeys(("ls", "show"), ("list",)),
 }
 """Words of other tools, and the commands here that they may mean; the first that the group has."""
+_MEANT_OPTION = {
+    **dict.fromkeys(("--newest", "--latest", "--last", "--limit"), ("--latest", "--newest")),
+    "--force": ("--yes",),
+}
+"""Options of other commands or tools, and those that they may mean here; the first that the command has."""
 _OPERATORS = {
     "polly org": ("create", "delete", "restore", "update"),
     "polly": ("audit", "backup", "check", "gc", "init", "key", "rebuild", "restore", "run", "usage", "user"),
@@ -63,8 +68,8 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
     path = context.command_path if context else "polly"
     if unknown := re.match(r"There is no command '(.+?)'\.", text):
         text = f"{unknown[0]}{_meant(unknown[1], context, path) or text[unknown.end() :]}"
-    if wrong := re.match(r"There is no option (\S+)\.$", text):
-        text += _option_meant(wrong[1], _options(context))
+    if wrong := re.match(r"There is no option (\S+)\.", text):
+        text = f"{wrong[0]}{_option_meant(wrong[1], _options(context)) or text[wrong.end() :]}"
     if extra := re.match(r"There are too many arguments: (\S+)\.$", text):
         near = "--org" if path.startswith("polly-server") else "--search"
         text += f" Did you mean {near} {shlex.quote(extra[1])}?" if near in _options(context) else ""
@@ -78,7 +83,8 @@ def _options(context: Any) -> list[str]:  # noqa: ANN401 - the context of that l
 
 def _option_meant(word: str, known: list[str]) -> str:
     """Return a suggestion for an option that the command does not have; empty if none is near."""
-    begin = [each for each in known if each.startswith(word) and len(word) > len("--")]
+    begin = [each for each in _MEANT_OPTION.get(word, ()) if each in known]
+    begin += [each for each in known if each.startswith(word) and len(word) > len("--")]
     near = begin or difflib.get_close_matches(word, [each for each in known if each.startswith("--")], 1)
     return f" Did you mean {near[0]}?" if near else ""
 

@@ -107,7 +107,7 @@ def lacking_after(connection: Connection, after: int) -> list[Row[*tuple[Any, ..
 
 
 def images_of(connection: Connection, blob_id: int) -> list[str]:
-    """Images that use the blob, as ``organisation/name[:tag]@digest``; active tags come first."""
+    """Images that use the blob, as ``organisation/name[:tag]@digest``, each once; active tags come first."""
     query = (
         select(organisations.c.slug, repositories.c.name, commits.c.tag, manifests.c.digest, tags.c.commit_id)
         .select_from(manifest_blobs.join(manifests, manifests.c.id == manifest_blobs.c.manifest_id))
@@ -117,13 +117,15 @@ def images_of(connection: Connection, blob_id: int) -> list[str]:
         .outerjoin(tags, tags.c.commit_id == commits.c.id)
         .where(manifest_blobs.c.blob_id == blob_id)
         .order_by(tags.c.commit_id.is_(None), organisations.c.slug, repositories.c.name, commits.c.id)
-        .limit(IMAGES)
     )
-    found = []
-    for row in connection.execute(query):
-        tag = f":{row.tag}" if row.tag is not None else ""
-        found.append(f"{row.slug}/{row.name}{tag}@{row.digest.partition('~')[0]}")
-    return found
+    found: dict[str, None] = {}  # a tag may have had the same image several times
+    with connection.execute(query) as rows:
+        for row in rows:
+            tag = f":{row.tag}" if row.tag is not None else ""
+            found[f"{row.slug}/{row.name}{tag}@{row.digest.partition('~')[0]}"] = None
+            if len(found) == IMAGES:
+                break
+    return list(found)
 
 
 def set_storage_key(connection: Connection, row: BlobRow, key: str) -> None:

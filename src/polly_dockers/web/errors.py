@@ -37,10 +37,11 @@ def _message(request: Request, error: PollyError) -> str:
     """The message. Docker shows it to people, so outside of /api it also says how to sign in to this server."""
     if not isinstance(error, Unauthorized) or error.known or request.path.startswith("/api/"):
         return error.message
-    config = request.context.config
-    sign_in = f"To sign in: polly login --server {config.url}, then polly dockers configure."
-    again = "If you are signed in already, run polly dockers configure again."
-    return f"{error.message} {sign_in} {again}"
+    sign_in = f"polly login --server {request.context.config.url}"
+    return (
+        f"{error.message} Run polly dockers configure, or the command that polly dockers login prints. If you are not "
+        f"signed in, first run: {sign_in}"
+    )
 
 
 def _headers(request: Request, error: PollyError) -> dict[str, str]:

@@ -56,9 +56,7 @@ def _docker_advice() -> Iterator[None]:
     try:
         yield
     except Unauthorized as error:
-        if error.reason == "invalid_token":
-            error.message += " Run polly dockers configure, or the command that polly dockers login prints."
-        else:
+        if error.known:  # to other messages, ``web.errors`` adds how to sign in
             error.message += " To sign in with Docker, run the command that polly dockers login prints."
         raise
 
