@@ -119,6 +119,10 @@ def test_a_role_is_not_given_to_an_account_that_somebody_else_made(server: Serve
     )
     assert (done.returncode, "already has an account" in done.stderr) == (1, True)
     assert "carls" not in polly_server("org", "list", "--data", str(server.data))
+    place = f"--data {server.data}"
+    user_add = f"polly-server user add {place} {taken.email} --org carls --role admin"
+    for option in ("--keep-password", "--reset-password"):
+        assert f"polly-server org create {place} carls && {user_add} {option}" in done.stderr
 
 
 def test_a_role_and_a_new_password(server: Server, eve: Person, taken: Person) -> None:

@@ -95,6 +95,17 @@ def test_deleting_says_until_when(data: Path) -> None:
     assert org(data, "list", "--deleted").stdout.splitlines()[0].split()[:2] == ["item", "organisation"]
 
 
+def test_only_changes_are_in_the_audit_log(data: Path) -> None:
+    """A setting that is set already adds no entry, and neither does ending tokens when there are none."""
+    for word in ("--no-create-on-push", "--create-on-push", "--create-on-push"):
+        assert org(data, "update", "acme", word).returncode == 0
+    polly_server("user", "revoke-tokens", "--all", "--data", str(data))
+    polly_server("user", "revoke-tokens", "ann@acme.example", "--data", str(data))
+    entries = json.loads(polly_server("audit", "--data", str(data), "--output", "json"))
+    assert [each["detail"] for each in entries if each["event"] == "organisation-update"] == ["create-on-push on"]
+    assert [each for each in entries if each["event"] == "token-revoke"] == []
+
+
 def test_ctrl_c_at_the_question_is_130(data: Path) -> None:
     """The exit code is 130, as everywhere; nothing is deleted."""
     leader, follower = pty.openpty()

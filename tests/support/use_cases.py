@@ -7,8 +7,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import sqlalchemy
+
 from polly_dockers.auth import members, passwords
 from polly_dockers.config import Config
+from polly_dockers.db import schema
 from polly_dockers.maintenance.garbage import Collector, Report
 from polly_dockers.model import Actor, Digest, RepositoryName, Role, Tag
 from polly_dockers.registry import deletion, history, pull, push, repositories, uploads
@@ -116,6 +119,12 @@ async def create(
     """Create a docker repository; its whole name."""
     made = await repositories.create(context, actor, org, name=name, description="For tests.", public=public)
     return made.name
+
+
+async def audited(context: Context, event: str) -> list[str]:
+    """The details of the entries of an event in the audit log, oldest first."""
+    query = sqlalchemy.select(schema.audit.c.detail).where(schema.audit.c.event == event).order_by(schema.audit.c.id)
+    return await context.database.read(lambda connection: list(connection.execute(query).scalars()))
 
 
 async def push_blob(context: Context, data: bytes, *, actor: Actor = WRITER, name: RepositoryName = NAME) -> Digest:

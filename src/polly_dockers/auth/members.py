@@ -184,11 +184,12 @@ def check_account(
     organisation: str,
     email: str,
     existing: Existing,
-    role: Role | None = None,
+    role: Role,
+    first: str = "",
 ) -> None:
     """Raise MemberExists or AccountExists if ``add`` would, and MemberUnknown if no account can keep a password.
 
-    ``role`` is what the operator typed; the commands that the error suggests then are complete.
+    ``role`` is the one to give, and ``first`` a command to run before; the error prints them in what it suggests.
     """
     if db.accounts.member(connection, organisation_id, email) is not None:
         raise already_member(email, organisation, operator=True)
@@ -197,20 +198,19 @@ def check_account(
         msg = f"There is no account of {email}, so no password to keep. Leave out --keep-password to create it."
         raise MemberUnknown(msg)
     if known is not None and known.password_hash != UNSET and existing is Existing.refuse:
-        typed = f" {quote(email)} --org {organisation} --role {role.name}" if role is not None else ""
-        raise _account_exists(connection, known, typed)
+        add_user = f"polly-server user add {quote(email)} --org {organisation} --role {role.name}"
+        raise _account_exists(connection, known, f"{first} && {add_user}" if first else add_user)
 
 
-def _account_exists(connection: Connection, known: User, typed: str) -> AccountExists:
+def _account_exists(connection: Connection, known: User, command: str) -> AccountExists:
     at = datetime.fromtimestamp(known.created_at / SECOND, UTC)
     roles = ", ".join(f"{role.name} in {slug}" for slug, role, _ in db.accounts.memberships(connection, known.id))
     msg = (
         f"{known.email} already has an account, created on {at:%Y-%m-%d}, which is {roles or 'in no organisation'}. "
         "Somebody else may know its password, because the server sends no mail and cannot check who an email "
-        "belongs to. If you know that the account is theirs: polly-server user add"
-        f"{typed} --keep-password. "
-        "If not, set a new password, which ends all its sign-ins and access tokens: polly-server user add"
-        f"{typed} --reset-password"
+        "belongs to. If you know that the account is theirs: "
+        f"{command} --keep-password. "
+        f"If not, set a new password, which ends all its sign-ins and access tokens: {command} --reset-password"
     )
     return AccountExists(msg)
 
@@ -223,12 +223,15 @@ def add(
     role: Role,
     password_hash: str,
     existing: Existing = Existing.refuse,
+    *,
+    first: str = "",
 ) -> int:
     """Add a member; returns the id of the account. Deletes their invitation.
 
-    If there is no account, or none with a password, it is made with the hash. Raises errors as ``check_account``.
+    If there is no account, or none with a password, it is made with the hash. Raises errors as ``check_account``, which
+    prints ``first`` before its commands.
     """
-    check_account(connection, organisation_id, organisation, email, existing)
+    check_account(connection, organisation_id, organisation, email, existing, role, first)
     known = db.accounts.user(connection, email)
     user_id = known.id if known is not None else db.accounts.add_user(connection, email, password_hash)
     if known is not None and existing is not Existing.keep_password:

@@ -74,9 +74,13 @@ def has_organisations(connection: Connection) -> bool:
     return connection.execute(select(organisations.c.id).limit(1)).first() is not None
 
 
-def set_create_on_push(connection: Connection, organisation: int, *, on: bool) -> None:
-    """Set whether a push to a missing repository creates it."""
+def set_create_on_push(connection: Connection, organisation: int, *, on: bool) -> bool:
+    """Set whether a push to a missing repository creates it; returns False if that is set already."""
+    query = select(organisations.c.create_on_push).where(organisations.c.id == organisation)
+    if bool(connection.execute(query).scalar_one()) == on:
+        return False
     _change_organisation(connection, organisation, create_on_push=int(on))
+    return True
 
 
 def set_policy(connection: Connection, organisation: int, policy: str | None) -> None:

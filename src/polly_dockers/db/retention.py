@@ -90,6 +90,12 @@ def of_organisation(connection: Connection, organisation_id: int) -> Policy:
     return parse(connection.execute(query).scalar_one()) or Policy()
 
 
+def of_repository(connection: Connection, repository_id: int) -> Policy | None:
+    """The policy of a repository's own; None if it has that of its organisation."""
+    query = select(repositories.c.policy).where(repositories.c.id == repository_id)
+    return parse(connection.execute(query).scalar_one())
+
+
 def own_policies(
     connection: Connection, organisation_id: int, *, after: str, limit: int
 ) -> tuple[list[tuple[str, Policy]], str | None]:

@@ -53,10 +53,11 @@ async def create(
     description = _check_description(description)
 
     def change(connection: Connection) -> Repository:
-        organisation_id, role = permissions.require_role(connection, actor, organisation, Role.writer)
+        _, role = permissions.require_role(connection, actor, organisation, Role.reader)
+        _check_public(context, "public" if public else None, role)  # before the lower role that others need
+        organisation_id, _ = permissions.require_role(connection, actor, organisation, Role.writer)
         full = RepositoryName.of(organisation, name)
         check_length(context.config.registry, full)
-        _check_public(context, "public" if public else None, role)
         made = db.repositories.add(
             connection,
             organisation_id=organisation_id,
@@ -87,7 +88,10 @@ async def update(
     wanted_access: str | None,
     sparse_indexes: str | None,
 ) -> Repository:
-    """Change the settings that are given. Only admins change the access. Raises as ``create``, and NameUnknown."""
+    """Change the settings that are given. Only admins change the access. Raises as ``create``, and NameUnknown.
+
+    What is set already is not changed, and is not in the audit log.
+    """
     full = RepositoryName.of(organisation, name)
     values: dict[str, str] = {}
     if description is not None:
@@ -101,22 +105,26 @@ async def update(
         raise BadRequest(msg)
 
     def change(connection: Connection) -> Repository:
-        _, role = permissions.require_role(connection, actor, organisation, Role.writer)
+        _, role = permissions.require_role(connection, actor, organisation, Role.reader)
         permitted = permissions.require_permission(connection, actor, full, Action.pull)
+        before = db.repositories.one(connection, permitted.repository_id)
         if wanted_access is not None:
-            changes = wanted_access != db.repositories.one(connection, permitted.repository_id).access
-            if changes and role < Role.admin:
+            if wanted_access != before.access and role < Role.admin:
                 msg = f"To change the access of a repository, you need the role admin, and yours is {role.name}."
                 raise Denied(msg)
             _check_public(context, wanted_access, role)
-        db.repositories.change(connection, permitted.repository_id, **values)
+        permissions.require_role(connection, actor, organisation, Role.writer)
+        changed = {key: value for key, value in values.items() if getattr(before, key) != value}
+        if not changed:
+            return before
+        db.repositories.change(connection, permitted.repository_id, **changed)
         db.audit.append(
             connection,
             Event.repository_update,
             full,
             organisation_id=permitted.organisation_id,
             by=actor,
-            detail=", ".join(f"{key}: {value}" for key, value in values.items()),
+            detail=", ".join(f"{key}: {value}" for key, value in changed.items()),
         )
         return db.repositories.one(connection, permitted.repository_id)
 

@@ -135,7 +135,13 @@ def _require_admin(
 def _set(
     connection: Connection, actor: Actor, organisation_id: int, repository_id: int, path: str, policy: Policy | None
 ) -> None:
-    """Set the policy of a repository, or without one (0) of the organisation."""
+    """Set the policy of a repository, or without one (0) of the organisation. If it is set already, nothing changes."""
+    if repository_id:
+        before = db.retention.of_repository(connection, repository_id)
+    else:
+        before = db.retention.of_organisation(connection, organisation_id)
+    if policy == before:
+        return
     text = policy.text if policy is not None else None
     if repository_id:
         db.repositories.change(connection, repository_id, policy=text)

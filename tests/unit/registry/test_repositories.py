@@ -8,7 +8,7 @@ import pytest
 
 from polly_dockers.errors import BadRequest, Denied, NameExists, NameInvalid, NameUnknown, OrganisationUnknown
 from polly_dockers.registry import repositories
-from support.use_cases import ADMIN, NAME, ORG, OUTSIDER, READER, WRITER, create, email, push_image
+from support.use_cases import ADMIN, NAME, ORG, OUTSIDER, READER, WRITER, audited, create, email, push_image
 from support.wire_client import image
 
 if TYPE_CHECKING:
@@ -109,6 +109,27 @@ async def test_a_server_keeps_repositories_private(context: Context) -> None:
     """Unless the server allows public repositories, no admin can make one public."""
     with pytest.raises(Denied, match="public_repositories"):
         await update(context, ADMIN, wanted_access="public")
+
+
+async def test_a_reader_learns_the_role_that_is_needed(open_context: Callable[..., Awaitable[Context]]) -> None:
+    """To make a repository public, it is admin at once, and not writer first."""
+    context = await open_context(public_repositories="allow")
+    await create(context, NAME.name, WRITER)
+    for refused in (update(context, READER, wanted_access="public"), create(context, "other", READER, public=True)):
+        with pytest.raises(Denied, match="you need the role admin, and yours is reader"):
+            await refused
+    with pytest.raises(Denied, match="You need the role writer"):
+        await update(context, READER, wanted_access="private", description="Mine.")
+
+
+@pytest.mark.usefixtures("repository")
+async def test_only_changes_are_in_the_audit_log(context: Context) -> None:
+    """What is set already adds no entry, and no word to the entry of another change."""
+    before = await repositories.one(context, READER, ORG, NAME.name)
+    await update(context, ADMIN, description=before.description, wanted_access="private")
+    await update(context, ADMIN, description="Another.", wanted_access="private")
+    await update(context, ADMIN, description="Another.")
+    assert await audited(context, "repository-update") == ["description: Another."]
 
 
 async def test_lists_are_sorted_and_searched(context: Context) -> None:

@@ -16,6 +16,7 @@ from support.use_cases import (
     ORG,
     READER,
     WRITER,
+    audited,
     collect,
     commits,
     create,
@@ -56,6 +57,16 @@ async def test_without_a_policy_everything_is_kept(context: Context, clock: Cloc
     clock.advance(days=4000)
     assert (await collect(context)).expired == 0
     assert [each.digest for each in await commits(context)] == pushed[::-1]
+
+
+async def test_a_policy_that_is_set_already_adds_no_entry(context: Context) -> None:
+    """The audit log has one entry for each change of an organisation's policy, or of a repository's own."""
+    await keep(context, Policy())
+    await keep(context, None, NAME.name)
+    for policy, name in ((NEWEST, None), (NEWEST, NAME.name), (None, NAME.name), (Policy(), None)):
+        await keep(context, policy, name)
+        await keep(context, policy, name)
+    assert await audited(context, "policy-update") == ["keep newest 1", "keep newest 1", "inherit", "keep everything"]
 
 
 async def test_the_newest_commits_of_each_tag_are_kept(context: Context, clock: Clock) -> None:

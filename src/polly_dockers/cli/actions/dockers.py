@@ -54,7 +54,7 @@ def create(call: Call, name: str | None, description: str | None, *, public: boo
     call.need_all({"--name": (name, ""), "--description": (description, "")})
     asking = name is None or description is None or call.guided
     if asking and call.may_ask():
-        session.require("writer")
+        session.require("admin" if public else "writer")
     named = name is not None
     if name is None:
         prefix = f"{session.registry}/{session.organisation}/" if call.may_ask() else ""
@@ -152,7 +152,7 @@ def update(
     """Change the given fields of a docker repository, and print it. Raises UsageError if none is given."""
     session = call.session
     if name is None:
-        name = ask_name(call, "writer")
+        name = ask_name(call, "writer" if public is None else "admin")
     organisation, name = session.repository(name)
     if description is None and public is None and sparse is None:
         if not call.may_ask():

@@ -84,7 +84,8 @@ def run_update(
 
     def update(connection: Connection) -> None:
         found = members.require_organisation(connection, org)
-        db.accounts.set_create_on_push(connection, found, on=create_on_push)
+        if not db.accounts.set_create_on_push(connection, found, on=create_on_push):
+            return
         detail = f"create-on-push {'on' if create_on_push else 'off'}"
         db.audit.append(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
 

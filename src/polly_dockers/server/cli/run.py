@@ -88,7 +88,8 @@ def first_organisation(
 ) -> None:
     """Make an organisation and its first admin; ``hashed`` is the hash of the password."""
     made = members.create_organisation(connection, slug)
-    members.add(connection, made, slug, email, Role.admin, hashed, existing)
+    create = f"polly-server org create {slug}"  # if there is an account, the organisation is not kept
+    members.add(connection, made, slug, email, Role.admin, hashed, existing, first=create)
 
 
 def make(settings: config.Config) -> str | None:

@@ -250,7 +250,9 @@ def run_revoke_tokens(
 def _revoke_tokens(connection: Connection, email: str | None) -> int:
     """Delete the access tokens of a user, or of all users where ``email`` is None; how many there were."""
     count = db.accounts.delete_tokens(connection, None if email is None else _find(connection, email).id)
-    detail = f"{count} access tokens"
+    detail = counted(count, "access token")
+    if count == 0:
+        return 0
     if email is None:
         db.audit.append(connection, Event.token_revoke, "all", organisation_id=None, by=None, detail=detail)
     else:
