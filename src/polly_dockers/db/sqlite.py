@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import queue
 import threading
@@ -29,9 +28,10 @@ from sqlalchemy import URL, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from polly_dockers.db import disk_errors
 from polly_dockers.db.journal import records
 from polly_dockers.db.journal.frames import Journal
-from polly_dockers.errors import StorageFull, Unavailable
+from polly_dockers.errors import Unavailable
 from polly_dockers.system import locks, ownership
 
 if TYPE_CHECKING:
@@ -157,21 +157,13 @@ def connect(path: Path) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _is_of_disk(error: BaseException) -> bool:
-    """Whether the cause of an error of SQLite or of the system is a full or broken disk."""
-    if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-    text = str(error)
-    return isinstance(error, (DBAPIError, sqlite.Error)) and ("disk is full" in text or "disk I/O error" in text)
-
-
 def disk_trouble(folder: Path, error: BaseException) -> str | None:
     """A message if an error was caused by the disk of a data folder, and not by the database in it; else None.
 
     On a full disk SQLite can't make the files that belong to a database, and reports an I/O error. If it left an empty
     database where there was none, that is deleted.
     """
-    if not _is_of_disk(error):
+    if not disk_errors.is_of_disk(error):
         return None
     with contextlib.suppress(OSError):
         if (folder / FILE).stat().st_size == 0:
@@ -187,21 +179,6 @@ def disk_trouble(folder: Path, error: BaseException) -> str | None:
         f"The disk of {folder} does not answer as it should ({reason}), or a quota is reached. See what the system's "
         "log says of it (dmesg) and run this again before you restore anything: the database may be as it was."
     )
-
-
-def _reported(error: BaseException) -> BaseException:
-    """The error that callers get for an error of the disk, the lock or the database."""
-    text = str(error)
-    if ownership.denied(error):
-        return ownership.AccessDenied(getattr(error, "filename", None))
-    if isinstance(error, OSError) or _is_of_disk(error):
-        return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
-    if isinstance(error, (DBAPIError, sqlite.Error)):
-        if "database is locked" in text:
-            return Unavailable("The database is busy; try again.")
-        if "malformed" in text:
-            return Unavailable("The server can't read its database. The operator examines it with polly-server check.")
-    return error
 
 
 class _WriterBrokenError(Exception):
@@ -269,7 +246,7 @@ class Database:
                 self._begin()
             return fn(self._reader, *args, **kwargs)
         except ERRORS as error:
-            raise _reported(error) from error
+            raise disk_errors.reported(error) from error
 
     def _begin(self) -> None:
         """Begin the snapshot that all reads of this turn of the event loop share; it costs two locks of the file.
@@ -289,8 +266,9 @@ class Database:
         """Run ``fn(connection, …)`` in a transaction; returns its result once the changes are on the disk.
 
         Raises what ``fn`` raises, and Unavailable or StorageFull for errors of the disk; then nothing was changed. Also
-        raises Unavailable if it takes longer than ``write_seconds``; then the change may still be made, and the message
-        says so. If WAITING calls wait already, it raises Unavailable at once.
+        raises Unavailable if it takes longer than ``write_seconds``, or if the disk fails while the change is stored;
+        then the change may still be made, and the message says so. If WAITING calls wait already, it raises Unavailable
+        at once.
 
         If the caller is cancelled while it waits, the change may or may not be made. Such a call counts as waiting
         until the writer reaches it.
@@ -380,8 +358,8 @@ class Database:
 
         If the transaction fails, all calls of the batch have.
         """
-        started, end = self._timer(), None
-        done = 0
+        started = self._timer()
+        end, done, ending = None, 0, False
         pending = records.pending(connection)
         pending.clear()
         try:
@@ -397,15 +375,18 @@ class Database:
                             done += 1
                         if pending:
                             end = self._record(driver, pending)
-                except BaseException:
+                        ending = True
+                except BaseException as error:
                     if end is not None:
                         self._journal.truncate(end)
+                    if ending and disk_errors.is_unknown_outcome(error):
+                        raise disk_errors.UnknownOutcomeError from error
                     raise
         except _WriterBrokenError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
-                work.error = _reported(error)
+                work.error = disk_errors.reported(error)
             done = len(batch)
         self.on_transaction(self._timer() - started)
         return done
@@ -480,7 +461,7 @@ def _run(connection: Connection, driver: Any, work: _Work, pending: list[Record]
     try:
         work.value = work.run(connection)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
-        work.error = _reported(error)
+        work.error = disk_errors.reported(error)
         del pending[before:]
         try:
             driver.execute("ROLLBACK TO caller")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
+from polly_dockers.db.disk_errors import UnknownOutcomeError
 from polly_dockers.db.journal.records import AuditStart, Batch, Sealed
 from polly_dockers.system import durable, locks
 
@@ -75,7 +76,7 @@ class Journal:
         """Append a batch and sync it; returns where the file ended before, for ``truncate``.
 
         A batch of the number ``since`` or later goes only into a file that begins there or later (``compaction``).
-        Raises OSError, and then nothing was appended.
+        Raises OSError, and then nothing was appended, or UnknownOutcomeError as ``truncate``.
         """
         whole = frame(batch, previous, changes)
         end = self._open(batch, since)
@@ -85,13 +86,21 @@ class Journal:
                 at += os.pwrite(self._fd, memoryview(whole)[at:], end + at)
             os.fdatasync(self._fd)
         except OSError:
-            os.ftruncate(self._fd, end)
+            self.truncate(end)
             raise
         return end
 
     def truncate(self, end: int) -> None:
-        """Remove the batch that was appended last, because its transaction failed. ``end`` is from ``append``."""
-        os.ftruncate(self._fd, end)
+        """Remove the batch that was appended last, because its transaction failed. ``end`` is from ``append``.
+
+        That is synced: otherwise the batch could be there again after a power failure. Raises UnknownOutcomeError if
+        the disk fails.
+        """
+        try:
+            os.ftruncate(self._fd, end)
+            os.fsync(self._fd)
+        except OSError as error:
+            raise UnknownOutcomeError from error
 
     def _open(self, batch: int, since: int) -> int:
         """Open the file that the batch belongs to; returns its size. Another process may have begun a new file."""
