@@ -121,12 +121,17 @@ def _has_all(connection: Connection, folder: Path) -> bool:
     """Whether the journal lacks rows of the database, and has nothing that the database lacks.
 
     This is so if the journal was lost as a whole or at one end, and in a data folder that is older than the journal.
-    It is also so if an earlier version was interrupted while it wrote the journal again in place.
+    It is also so if an earlier version was interrupted while it wrote the journal again in place. Raises Unavailable
+    if the journal ends earlier than the database, and has something that the database never had.
     """
     last, newest = state.last_batch(connection), frames.last(folder)
     if last == 0 and not db.accounts.has_organisations(connection):
         return False
     if newest <= last:
+        if 0 < newest < last:
+            wanted = frames.chain(folder, 0)
+            if not older.is_descendant(connection, _of(folder, wanted)):
+                raise _two_histories(folder, older.compare(connection, _of(folder, wanted)))
         first = next(frames.read(folder), None)
         return newest < last or first is None or first.previous != 0
     if (last and frames.has(folder, last)) or _is_older(connection, folder, last):
@@ -217,7 +222,7 @@ def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
 
 def _counts(counts: dict[str, int]) -> str:
     """The counts as text, such as ``2 users, 1 commit``."""
-    return ", ".join(counted(count, name) for name, count in counts.items() if count) or "nothing"
+    return ", ".join(counted(count, name) for name, count in counts.items() if count) or "other changes"
 
 
 def _keys(folder: Path) -> list[tuple[str, int]]:

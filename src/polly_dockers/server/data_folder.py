@@ -186,9 +186,15 @@ def is_alone(folder: Path) -> bool:
 
 
 def transaction(folder: Path, fn: Callable[[Connection], T]) -> T:
-    """Call ``fn`` in one transaction on the database of the folder, and return its result. A server may be running.
+    """Call ``fn`` in one transaction on the database of the folder, and return its result. A server may be running."""
+    catch_up(folder)
+    return _write(folder, fn)
 
-    What the journal has and the database lacks is written first, as at the start of a server.
+
+def catch_up(folder: Path) -> None:
+    """Write what the journal has and the database lacks, or the other way round, as at the start of a server.
+
+    It comes before each change, which would hide the difference. Raises Unavailable if the two do not belong together.
     """
     from polly_dockers.maintenance import rebuild  # noqa: PLC0415 - only for commands that change something
 
@@ -197,7 +203,6 @@ def transaction(folder: Path, fn: Callable[[Connection], T]) -> T:
             rebuild.catch_up(folder)
         except ERRORS as error:
             raise _unusable(folder, error) from error
-    return _write(folder, fn)
 
 
 def _write(folder: Path, fn: Callable[[Connection], T]) -> T:

@@ -1,4 +1,4 @@
-"""Rebuilding a database that is older than the journal's snapshot, and comparing the two.
+"""Rebuilding a database that is older than the journal's snapshot, and comparing databases with journals.
 
 The batches between the two no longer exist, so they can't be applied. Instead, all rows that the journal covers are
 deleted, and made again from the snapshot with the same ids. Passwords, members, tokens and signing keys stay. Before
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import String, cast, delete, func, select, update
 
-from polly_dockers.db.journal import records
+from polly_dockers.db.journal import records, state
 from polly_dockers.db.schema import (
     HIDDEN,
     MARK,
@@ -61,8 +61,11 @@ _KNOWN: Final[dict[type, Table]] = {
 _SAME: Final[dict[type, tuple[str, ...]]] = {
     records.UserMade: ("email", "created_at"),
     records.OrganisationSet: ("created_at",),
+    records.RepositoryMade: ("created_at",),
     records.ManifestPushed: ("repository_id", "digest"),
     records.Committed: ("repository_id", "tag", "pushed_at"),
+    records.MovedToTrash: ("kind", "deleted_at"),
+    records.Audited: ("at", "event"),
 }
 """Columns in which a row and a record with the same id must agree, if they are the same thing."""
 _HIDDEN: Final = cast(organisations.c.id, String).concat(MARK)
@@ -81,6 +84,31 @@ def is_ancestor(connection: Connection, snapshot: Iterable[records.Batch]) -> bo
             if not _fits(connection, record):
                 return False
     return set(connection.execute(select(users.c.id)).scalars()) <= people
+
+
+def is_descendant(connection: Connection, found: Iterable[records.Batch]) -> bool:
+    """Whether the database is a later state of the registry in a journal, and once had all that its batches made.
+
+    Rows with the same id must be the same thing. Where there is no row, the id must have been given out: ids are never
+    used twice, so the thing was purged since. Users are never deleted, and the audit log loses entries only at its
+    begin.
+    """
+    given = dict(state.last_ids(connection))
+    first = connection.execute(select(func.min(audit.c.id))).scalar_one()
+    for batch in found:
+        for record in batch.records:
+            known = _KNOWN.get(type(record))
+            if known is None:
+                continue
+            if not _fits(connection, record):
+                return False
+            number: int = record.id  # type: ignore[union-attr]
+            if connection.execute(select(known.c.id).where(known.c.id == number)).first() is not None:
+                continue
+            is_kept = known is users or (known is audit and first is not None and number > first)
+            if is_kept or number > given.get(known.name, 0):
+                return False
+    return True
 
 
 @dataclass(slots=True)

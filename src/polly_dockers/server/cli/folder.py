@@ -110,6 +110,8 @@ def run(
     """
     data_folder.require(data, reads=reads)
     found = settings(data, config_file)
+    if not reads:
+        data_folder.catch_up(data)
 
     async def run() -> T:
         context = await data_folder.open_context(found)
