@@ -10,7 +10,7 @@ import pytest
 
 from polly_dockers.db.sqlite import SERVER_LOCK
 from polly_dockers.errors import Unavailable
-from polly_dockers.maintenance import backup, restoring
+from polly_dockers.maintenance import backup, backup_folder, restoring
 from polly_dockers.system import locks
 from support.registry_rows import held
 from support.server import BIN, new_password, polly_server
@@ -154,6 +154,6 @@ def test_one_backup_at_a_time(data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     at(monkeypatch, "_copy_blobs", lambda: errors.append(refused(data, "backup", "--to", str(tmp_path / "b1"))))
     restore(tmp_path / "b1", tmp_path / "new")
     assert "a restore from it" in errors[2]
-    (tmp_path / "b1" / backup.LOCK).unlink()  # the backup of an earlier version
+    (tmp_path / "b1" / backup_folder.LOCK).unlink()  # the backup of an earlier version
     restore(tmp_path / "b1", tmp_path / "newer")
     assert held(tmp_path / "newer") == held(data)

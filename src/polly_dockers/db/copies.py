@@ -42,7 +42,9 @@ def write(source: Path, copy: Path) -> None:
 
 
 def is_damaged(copy: Path) -> bool:
-    """Whether a database that nobody writes to is damaged. It reads all of it, and makes no file beside it.
+    """Whether a database that nobody writes to is damaged, empty or of something else.
+
+    It reads all of it, and makes no file beside it.
 
     Raises what ``sqlite.ERRORS`` lists if the disk does not answer.
     """
@@ -50,6 +52,7 @@ def is_damaged(copy: Path) -> bool:
         engine = open_unchanged(copy)
     try:
         with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT batch FROM journal").first()
             return bool(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok")
     except DBAPIError as error:
         if "disk I/O error" in str(error):

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from polly_dockers import db
 from polly_dockers.db.journal import frames
-from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, WRITER_LOCK, is_backup
+from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, is_backup
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, is_
-from polly_dockers.maintenance import garbage, restoring
+from polly_dockers.maintenance import backup_folder, garbage, restoring
 from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import durable, folders, locks, ownership
 
@@ -33,19 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PIECE: Final = 1 << 20
-LOCK: Final = "backup.lock"
-"""A lock file in the folder of a backup: a backup locks it exclusively, and those who restore from it share it."""
-
-_LEFT: Final = (
-    *(name + end for name in (FILE, FILE + PART) for end in db.copies.BESIDE),
-    WRITER_LOCK,
-    garbage.LOCK,
-)
-"""Names of files that an interrupted backup leaves, and older versions that looked at a backup."""
-_UPLOADS: Final = "uploads"
-"""A folder that such a version left too, empty."""
-_OWN: Final = {"blobs", frames.FOLDER, FILE, FILE + PART, LOCK, "lost+found", *_LEFT, _UPLOADS}
-"""Names in the folder of a backup. lost+found is there if the folder is the root of a disk."""
 
 
 @dataclass(slots=True)
@@ -75,7 +62,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
     Raises Unavailable if the folder can't be written, or if a blob is missing or damaged in ``data``.
     """
     with ownership.acting(target):
-        _check_target(data, target)
+        backup_folder.check_target(data, target)
         try:
             if not target.exists():  # its parent may not be readable
                 durable.make_folder(target)
@@ -84,9 +71,9 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 # after a failure, it would look like an unfinished restore
                 stack.callback((target / (FILE + PART)).unlink, missing_ok=True)
                 db.copies.write(data / FILE, target / (FILE + PART))
-                was_damaged = (target / FILE).exists() and db.copies.is_damaged(target / FILE)
-                if (target / FILE).exists() and not was_damaged:
-                    _check_same(target)
+                there = (target / FILE).exists()
+                was_damaged = there and db.copies.is_damaged(target / FILE)
+                backup_folder.check_same(target, is_readable=there and not was_damaged)
                 last, keys = db.copies.read(target / (FILE + PART))  # the last to open it: it ends the WAL
                 copied = _copy_blobs(data, target, keys, [key for key, _ in keys], start)
                 kept = _copy_journal(data, target, last)
@@ -94,7 +81,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                     copied.journal_is_whole = frames.is_whole(data, last)
                 if lacked := _lacked(target, keys):
                     raise _damaged(data, lacked)
-                _delete_left(target)
+                backup_folder.delete_left(target)
                 durable.sync(target)  # after a power failure, an older WAL must not be beside the new database
                 (target / (FILE + PART)).rename(target / FILE)
                 durable.sync(target)
@@ -106,55 +93,6 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
     return copied
 
 
-def _check_target(data: Path, target: Path) -> None:
-    """Raise Unavailable if a backup can't be written to the folder."""
-    if target.resolve().is_relative_to(data.resolve()):
-        msg = f"The backup can't lie in the data folder itself: {target}. Give a folder on another disk."
-        raise Unavailable(msg)
-    uploads = target / _UPLOADS
-    if (target / SERVER_LOCK).exists() or (uploads.is_dir() and any(uploads.iterdir())):
-        msg = f"{target} is the data folder of a server, not a backup. Give another folder."
-        raise Unavailable(msg)
-    others = sorted(path.name for path in target.iterdir() if path.name not in _OWN) if target.is_dir() else []
-    if others:
-        msg = f"{target} holds {others[0]}, which is not part of a backup. Give an empty folder or an earlier backup."
-        raise Unavailable(msg)
-
-
-def _delete_left(target: Path) -> None:
-    """Delete what the folder has besides a backup. SQLite would apply an older WAL to the new database."""
-    for name in _LEFT:
-        (target / name).unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        (target / _UPLOADS).rmdir()
-
-
-def require_backup(source: Path) -> None:
-    """Raise Unavailable if the folder is not a backup. Root reads as the owner of the folder."""
-    with ownership.acting(source):
-        there = (source / FILE).exists()
-    if not there:
-        msg = f"{source} is not a backup: it has no {FILE}. Give the folder that polly-server backup --to wrote."
-        raise Unavailable(msg)
-
-
-def _refuse_data_folder(source: Path) -> None:
-    """Raise Unavailable if the folder is the data folder of a server: a restore would lose what is in its WAL.
-
-    A backup that an older version looked at may have other lock files, and an empty WAL.
-    """
-    wal = source / (FILE + "-wal")
-    with ownership.acting(source):
-        is_data_folder = (source / SERVER_LOCK).exists() or (wal.exists() and wal.stat().st_size > 0)
-    if is_data_folder:
-        place = quote(str(source))
-        msg = (
-            f"{source} is the data folder of a server, not a backup. Make a backup of it, and restore that: "
-            f"polly-server backup --data {place} --to …"
-        )
-        raise Unavailable(msg)
-
-
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     """Create a data folder from a backup. ``start`` and root are as in ``backup``.
 
@@ -163,13 +101,13 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
     Raises Unavailable if ``source`` is not a backup, is a data folder or is being written, if ``data`` holds a
     registry or is in use, or if it holds a journal with changes that the backup lacks.
     """
-    require_backup(source)
-    _refuse_data_folder(source)
+    backup_folder.require_backup(source)
+    backup_folder.refuse_data_folder(source)
     ownership.become(data)
     _check_empty(data)
     try:
         with _not_written(source):
-            _check_whole(source)
+            backup_folder.check_whole(source)
             folders.refuse_others(data, SERVER_LOCK)
             if not data.exists():
                 durable.make_folder(data)
@@ -177,18 +115,6 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
                 return _restore(source, data, start)
     except ERRORS as error:
         raise _failed(data, error) from error
-
-
-def _check_whole(source: Path) -> None:
-    """Raise Unavailable if the database of a backup is damaged."""
-    with ownership.acting(source):
-        is_damaged = db.copies.is_damaged(source / FILE)
-    if is_damaged:
-        msg = (
-            f"The database of the backup {source} is damaged. Nothing was restored. Restore another backup, or write "
-            f"this one again if the registry still exists: polly-server backup --data … --to {quote(str(source))}"
-        )
-        raise Unavailable(msg)
 
 
 def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
@@ -272,7 +198,7 @@ def _failed(target: Path, error: BaseException) -> Unavailable:
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
     """Keep other backups to the folder, and restores from it, away. Raises Unavailable if there is one."""
-    with locks.tried(target / LOCK) as is_free:
+    with locks.tried(target / backup_folder.LOCK) as is_free:
         if not is_free:
             msg = f"Another backup to {target} is running, or a restore from it. Run this again when it has ended."
             raise Unavailable(msg)
@@ -287,7 +213,7 @@ def _not_written(source: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with ownership.acting(source), contextlib.suppress(FileNotFoundError):
-            fd = os.open(source / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(source / backup_folder.LOCK, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, fd)
             if not locks.try_acquire(fd, shared=True):
                 msg = f"A backup is being written to {source}. Run this again when it has ended."
@@ -314,18 +240,6 @@ def _collector_rests(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _check_same(target: Path) -> None:
-    """Raise Unavailable if the folder holds the backup of another registry than the one that is being copied."""
-    part = target / (FILE + PART)
-    if db.copies.is_later(part, target / FILE):
-        return
-    part.unlink()
-    msg = (
-        f"{target} holds the backup of another registry. Nothing in it was changed. Give each registry its own folder."
-    )
-    raise Unavailable(msg)
 
 
 def _stored(source: Path) -> list[str]:

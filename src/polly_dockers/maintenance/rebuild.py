@@ -128,15 +128,13 @@ def _has_all(connection: Connection, folder: Path) -> bool:
     if last == 0 and not db.accounts.has_organisations(connection):
         return False
     if newest <= last:
-        if 0 < newest < last:
-            wanted = frames.chain(folder, 0)
-            if not older.is_descendant(connection, _of(folder, wanted)):
-                raise _two_histories(folder, older.compare(connection, _of(folder, wanted)))
+        if 0 < newest < last and not older.is_descendant(connection, frames.read_chain(folder)):
+            raise _two_histories(folder, older.compare(connection, frames.read_chain(folder)))
         first = next(frames.read(folder), None)
         return newest < last or first is None or first.previous != 0
     if (last and frames.has(folder, last)) or _is_older(connection, folder, last):
         return False
-    return older.compare(connection, _of(folder, frames.chain(folder, last))).is_contained
+    return older.compare(connection, frames.read_chain(folder, last)).is_contained
 
 
 def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) -> Rebuilt:

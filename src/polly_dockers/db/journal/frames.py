@@ -273,6 +273,12 @@ def chain(folder: Path, after: int) -> list[int]:
     return found[::-1]
 
 
+def read_chain(folder: Path, after: int = 0) -> Iterator[Batch]:
+    """The batches of ``chain``."""
+    chosen = set(chain(folder, after))
+    return (batch for batch in read(folder) if batch.id in chosen)
+
+
 def sealed(folder: Path, batch: int) -> tuple[Sealed | None, AuditStart | None]:
     """The newest seal of the audit log, and its start, as the batches tell that lead to the given one."""
     seal: Sealed | None = None

@@ -24,7 +24,7 @@ from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.formatting import counted, is_, size, was
-from polly_dockers.maintenance import backup
+from polly_dockers.maintenance import backup, backup_folder
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import ConfigFile, Data
@@ -207,7 +207,7 @@ def run_check(
         if not repair:
             msg = "--from names the backup that --repair uses. Give both, or neither."
             raise BadRequest(msg)
-        backup.require_backup(from_)
+        backup_folder.require_backup(from_)
 
     async def run(context: Context) -> Checked:
         check = Check(context, repair=repair, sample=sample, rate=rate * 1_000_000, backup=from_, audit_head=noted)
