@@ -75,8 +75,9 @@ def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
         assert code not in done.err
     done = ann.polly("members", "accept", "--code", code)
     assert (done.code, "not valid for" in done.err, "mistyped" in done.err) == (1, True, True)
-    done = nobody.polly("members", "accept", "--email", email, "--code", code)
-    assert (done.code, "--server is missing" in done.err) == (2, True)
+    done = nobody.polly("members", "accept", "--email", email)
+    missing = "--server is missing. --code-stdin is missing. It reads the code from stdin. --password-stdin is missing."
+    assert (done.code, done.err) == (2, f"Error: {missing} Give it, and the password on stdin.\n")
 
 
 def test_invitations_are_listed_and_revoked(ann: User, nobody: User, server: Server) -> None:

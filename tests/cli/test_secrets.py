@@ -138,10 +138,13 @@ def test_a_terminal_with_another_encoding(zoe: User, server: Server, tool: str) 
 
 @pytest.mark.parametrize("tool", ["polly", "polly-server"])
 def test_a_password_is_typed(zoe: User, server: Server, tool: str) -> None:
-    """It is not shown on the screen; polly-server asks twice, until both are the same."""
+    """It is not shown on the screen; polly-server asks twice, until it is allowed and both are the same."""
     new = f"Zoë-{secrets.token_hex(4)}"
     child = question(tool, zoe, server)
     if tool == "polly-server":
+        child.sendline(b"short")
+        child.expect_exact(b"A password must have 8 to 1024 characters; this one has 5.")
+        child.expect_exact(f"New password of {zoe.email}: ".encode())
         for one, two in ((new, "something else"), (new, new)):
             child.sendline(one.encode())
             child.expect_exact(b"The same again: ")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-DOWN, TAB, ENTER, INTERRUPT = "\x1b[B", "\t", "\r", "\x03"
+DOWN, TAB, ENTER, INTERRUPT, CLEAR = "\x1b[B", "\t", "\r", "\x03", "\x15"
 
 
 def test_list_at_80_columns_breaks_nothing(ann: User, images: list[str], server: Server) -> None:
@@ -167,12 +167,14 @@ def test_login_asks_for_what_is_missing(person: Callable[..., User], server: Ser
 
 
 def test_a_new_password_is_typed_twice(person: Callable[..., User]) -> None:
-    """If the two differ, nothing changes."""
+    """One that is not allowed is refused before it is asked for again. If the two differ, nothing changes."""
     bob = person("writer")
     terminal = bob.terminal("password")
     for question, answer in (
         ("current password", bob.password),
-        ("the new password", "one long password"),
+        ("the new password", "short"),
+        ("A password must have 8 to 1024 characters; this one has 5.", CLEAR + bob.password),
+        ("The new password is the same as the current one.", CLEAR + "one long password"),
         ("the new password again", "another long password"),
     ):
         terminal.see(question)
@@ -254,7 +256,8 @@ def test_a_new_person_is_asked_for_everything(ann: User, nobody: User, server: S
         ("Enter the address of the server", server.url),
         ("Enter the email address that was invited", email),
         ("Enter the code of the invitation", made["code"]),
-        ("Enter your password on this server, or a new one", password),
+        ("Enter your password on this server, or a new one", "short"),
+        ("A password must have 8 to 1024 characters; this one has 5.", CLEAR + password),
         ("Enter the password again", password),
     ):
         terminal.see(question)

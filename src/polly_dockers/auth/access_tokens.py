@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
 from polly_dockers.auth import permissions
-from polly_dockers.auth.passwords import RESERVED
 from polly_dockers.db.accounts import AccessToken
 from polly_dockers.db.audit import Event
 from polly_dockers.db.sqlite import now
 from polly_dockers.errors import BadRequest, TokenLimit, TokenUnknown
+from polly_dockers.password_rules import RESERVED
 from polly_dockers.system.durations import HOUR, SECOND
 
 if TYPE_CHECKING:

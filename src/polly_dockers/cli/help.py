@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,7 +55,7 @@ class HelpedCommand(_Help, TyperCommand):
     """A command with this help. It accepts each option once, because the first of two values would be ignored."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer gives it no public name
-        """Parse the arguments; exit with code 2 for an option that is given twice, or an empty path."""
+        """Parse the arguments; exit with code 2 for an option that is missing or given twice, or an empty path."""
         try:
             given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         except Exception as error:
@@ -68,7 +69,24 @@ class HelpedCommand(_Help, TyperCommand):
                 ctx.fail(f"{each.opts[0]} is given twice: give it once.")
             if set(each.opts) & set(args) and set(each.secondary_opts) & set(args) and order.count(each) > 1:
                 ctx.fail(f"{each.opts[0]} and {each.secondary_opts[0]} can't be together: choose one.")
+        missing = self._missing(given)
+        if missing and not ctx.resilient_parsing and all(each.name != "help" for each in order):
+            ctx.fail(" ".join(missing))
         return super().parse_args(ctx, args)
+
+    def _missing(self, given: dict[str, Any]) -> list[str]:
+        """Return a sentence for each option that is needed and not among the ``given`` ones."""
+        named_by = getattr(self.callback, "named_by", "")  # this one may stand without its name
+        missing = [
+            f"{each.opts[0]} is missing."
+            for each in self.params
+            if given.get(each.name or "") is None
+            and (each.required or (each.name == named_by and given.get("argument") is None))
+        ]
+        asks = any(each.name == "password_stdin" for each in self.params)
+        if missing and asks and not (given.get("password_stdin") or given.get("keep_password") or sys.stdin.isatty()):
+            missing.append("--password-stdin is missing. Give it, and the password on stdin.")
+        return missing
 
 
 class HelpedGroup(_Help, TyperGroup):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from polly_dockers import password_rules
 from polly_dockers.cli.errors import UsageError
 from polly_dockers.system import process, secret_input
 
@@ -56,6 +57,23 @@ def one_of(
 def password(message: str) -> str:
     """Return a password, which is not shown. Raises UsageError if it is not text in the terminal's encoding."""
     return of_environment(str(_answer("password", message)))
+
+
+def new_password(message: str, check: Callable[[str], str | None] | None = None) -> str:
+    """Return a password that the rules allow. Another one is refused, and the person may correct it.
+
+    ``check`` returns what else is wrong with it, or None. Raises UsageError as ``password``.
+    """
+
+    def wrong(typed: str) -> str | None:
+        try:
+            text = of_environment(typed)
+        except UsageError as error:
+            return error.message
+        return password_rules.problem(text) or (check(text) if check else None)
+
+    options = {"validate": _validator(wrong), "validate_while_typing": False}
+    return of_environment(str(_answer("password", message, **options)))
 
 
 def line_of_stdin(what: str) -> str:

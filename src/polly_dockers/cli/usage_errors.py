@@ -21,9 +21,10 @@ _WORDS = (
     (r"Missing command\.", "Which command is missing."),
     (r"(.+ can't be together: choose one)\.", "{0}."),  # ours, as the next ones
     (
-        r"(\S+ is (?:given twice: give it once|missing|empty)|.+ are different\. Give one of them)\.",
+        r"(\S+ is (?:given twice: give it once|empty)|.+ are different\. Give one of them)\.",
         "{0}.",
     ),  # ours
+    (r"(\S+ is missing\..*)$", "{0}"),  # ours
 )
 """The library's messages about the command line, in several of its versions, and ours."""
 _VALUES = (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polly_dockers.auth.passwords import check_strength, hash_now
+from polly_dockers.auth.passwords import checked, hash_now
 from polly_dockers.auth.registry_tokens import Signer, UnknownKey, new_key
 from polly_dockers.auth.token_flow import MAX_SCOPES, parse_scopes
 from polly_dockers.db.keys import AHEAD, LEEWAY, LOOK_EVERY, Key
@@ -228,7 +228,7 @@ def test_passwords(password: str, good: bool) -> None:  # noqa: FBT001 - what is
     """Passwords have 8 to 1024 characters, and equal ones have different hashes."""
     if not good:
         with pytest.raises(BadRequest, match="8 to 1024"):
-            check_strength(password)
+            checked(password)
         return
-    check_strength(password)
+    checked(password)
     assert hash_now(password) != hash_now(password)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _WHICH_SERVER = "Enter the address of the server, such as https://registry.acme.example"
 STDIN = "Give it, and the password on stdin."
 """What --password-stdin does, for the error that it is missing."""
+_SAME = "The new password is the same as the current one."
 TRIES = 3
 """How often a person may type a password before the command ends."""
 _UNAUTHORIZED = 401
@@ -62,9 +63,9 @@ def login(
     if email is not None:
         check_email(email)
     if not auto and password is None:
-        known = profiles.load()
-        server = _named_server(call, known) or known.current
-        call.need_all({"--server": (server, ""), "--email": (email, ""), "--password-stdin": (password_stdin, STDIN)})
+        call.need_all(
+            {"--server": (named_server(call), ""), "--email": (email, ""), "--password-stdin": (password_stdin, STDIN)}
+        )
     server = address(call, auto=auto)
     if server_url.is_plain(server):
         terminal.say(f"Warning: {server} is not encrypted. Others on the network can read your password and images.")
@@ -171,7 +172,8 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
     if password_stdin:
         old, new = prompts.line_of_stdin("the current password"), prompts.line_of_stdin("the new password")
     elif call.may_ask():
-        old, new = prompts.password("Enter your current password"), prompts.password("Enter the new password")
+        old = prompts.password("Enter your current password")
+        new = prompts.new_password("Enter the new password", lambda new: _SAME if new == old else None)
         if prompts.password("Enter the new password again") != new:
             msg = "The two new passwords are different. Nothing was changed."
             raise UsageError(msg)
@@ -179,7 +181,7 @@ def change_password(call: Call, *, password_stdin: bool) -> None:
         reason = "It reads the current password and the new one from stdin, a line each."
         call.need_all({"--password-stdin": (None, reason)})
     if old == new:
-        msg = "The new password is the same as the current one. Nothing was changed."
+        msg = f"{_SAME} Nothing was changed."
         raise UsageError(msg)
     if session.stored is not None:
         profiles.check_writable()
@@ -415,6 +417,12 @@ def address(call: Call, *, auto: bool = False) -> str:
     else:
         given = call.need("--server", lambda: prompts.text(_WHICH_SERVER, check=_server_problem))
     return server_url.normal(given)
+
+
+def named_server(call: Call) -> str:
+    """Return what names the server of a sign-in without a question: the address, or a profile; empty for nothing."""
+    known = profiles.load()
+    return _named_server(call, known) or known.current
 
 
 def _named_server(call: Call, known: profiles.Profiles) -> str:

@@ -81,16 +81,18 @@ def accept(
     if session is not None and password_stdin:
         msg = f"You are already signed in to {session.server}, so no password is needed. Leave out --password-stdin."
         raise UsageError(msg)
-    server = session.server if session else account.address(call)
+    server = session.server if session else account.named_server(call)
     new = session is None
     call.need_all(
         {
+            "--server": (server, ""),
             "--email": (email or not new, ""),
             "--code-stdin": (code or code_stdin, _CODE),
             "--password-stdin": (password_stdin or not new, account.STDIN),
         }
     )
     if session is None:
+        server = account.address(call)
         question = "Enter the email address that was invited"
         email = email or call.need("--email", lambda: prompts.text(question, check=account.email_problem))
         account.check_email(email)
@@ -148,7 +150,7 @@ def _password(call: Call, *, password_stdin: bool) -> str:
         return prompts.line_of_stdin("the password")
     question = "Enter your password on this server, or a new one"
     for _ in range(account.TRIES):
-        password = call.need("--password-stdin", lambda: prompts.password(question), account.STDIN)
+        password = call.need("--password-stdin", lambda: prompts.new_password(question), account.STDIN)
         if prompts.password("Enter the password again") == password:
             return password
         terminal.say("The two passwords are different.")

@@ -77,11 +77,10 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
             bare, given = values.pop("argument"), values[option]
             if bare is not None and given not in {None, bare}:
                 context.fail(f"{bare!r} and --{option} {given!r} are different. Give one of them.")
-            if bare is None and given is None:
-                context.fail(f"--{option} is missing.")
             values[option] = bare if given is None else given
             function(**values)
 
+        named.named_by = option  # type: ignore[attr-defined]  # HelpedCommand refuses to miss it
         set_parameters(named, annotations, defaults)
         return named
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from polly_dockers import db
+from polly_dockers import db, password_rules
 from polly_dockers.auth import members
 from polly_dockers.auth.members import Existing
 from polly_dockers.auth.passwords import UNSET, hash_now
@@ -60,6 +60,9 @@ def read_password(email: str, *, from_stdin: bool) -> str:
         raise SystemExit(2)
     while True:
         password = secret_input.ask(f"New password of {email}: ", "the password")
+        if wrong := password_rules.problem(password):
+            print(wrong, file=sys.stderr)
+            continue
         if secret_input.ask("The same again: ", "the password") == password:
             return password
         print("The two passwords are different. Nothing was changed.", file=sys.stderr)
