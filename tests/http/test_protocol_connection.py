@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.wire_client import EMPTY, OCI_MANIFEST, Person, Repo, connected, image, receive
+from support.wire_client import EMPTY, OCI_MANIFEST, Answer, Person, Repo, connected, image, receive
 
 if TYPE_CHECKING:
     import socket
@@ -94,3 +94,46 @@ def test_a_request_inside_of_a_body_is_not_answered(repo: Repo) -> None:
 def receive_next(connection: socket.socket, wanted: bytes) -> bytes:
     """The body of the answer to one more request."""
     return ask(connection, wanted).read()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("rest", "headers"),
+    [
+        ("manifests/v1", {}),
+        ("manifests/DIGEST", {}),
+        ("manifests/v1", {"If-None-Match": '"DIGEST"'}),
+        ("manifests/v1", {"Authorization": ""}),
+        ("manifests/v1", {"Authorization": "Bearer made-up"}),
+        ("manifests/v1", {"Authorization": "Basic TOKEN"}),
+        ("manifests/v1", {"Authorization": "bearer  TOKEN "}),
+        ("manifests/no-such-tag", {}),
+        (f"manifests/{EMPTY}", {}),
+        ("manifests/sha256:short", {}),
+        ("manifests/-v1", {}),
+        ("manifests/%76%31", {}),
+        ("manifests/%2576%2531", {}),
+        ("manifests/v1/", {}),
+        ("manifests//v1", {}),
+        ("./manifests/v1", {}),
+        ("other/manifests/v1", {}),
+        ("Other/manifests/v1", {}),
+        ("manifests/v1?a=b", {}),
+    ],
+)
+def test_a_request_alone_is_answered_as_one_of_two(repo: Repo, method: str, rest: str, headers: dict[str, str]) -> None:
+    """Whether a manifest is sent at once or by a task, the response is the same."""
+    digest, secret = repo.manifest("v1").header("docker-content-digest"), str(repo.authorization).split()[1]
+    sent = {name: value.replace("DIGEST", digest).replace("TOKEN", secret) for name, value in headers.items()}
+    wanted = request(repo, method, rest.replace("DIGEST", digest), headers=sent)
+    with connected(repo.port) as connection:
+        connection.sendall(wanted + wanted[:9])
+        first = receive(connection, method)
+        connection.sendall(wanted[9:])
+        last = receive(connection, method)
+    assert _without_id(first) == _without_id(last)
+
+
+def _without_id(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
+    headers = [(name, value) for name, value in answer.headers.items() if name not in {"Date", "X-Request-Id"}]
+    return answer.status, headers, answer.body.replace(answer.header("x-request-id").encode(), b"ID")

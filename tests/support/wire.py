@@ -13,6 +13,8 @@ from polly_dockers.web.request import Request
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
     from polly_dockers.context import Context
@@ -44,6 +46,8 @@ class Echo:
 
     def __init__(self) -> None:
         self.reads = True
+        self.at_once = False
+        """Whether requests without a body are answered without a task."""
         self.refused: list[int] = []
         self.seen: list[Request] = []
         self._room = Room(1 << 20)
@@ -56,6 +60,13 @@ class Echo:
         """Remember what was refused."""
         self.refused.append(status)
 
+    def respond_at_once(self, request: Request, send: Callable[[Request, Response, str], None]) -> bool:
+        """Answer it, if the test wants that."""
+        if self.at_once:
+            self.seen.append(request)
+            send(request, _echo(request, b""), "")
+        return self.at_once
+
     async def respond(self, request: Request, send: Send) -> None:
         """Answer it."""
         self.seen.append(request)
@@ -67,8 +78,11 @@ class Echo:
             except BadRequest as error:
                 await send(request, Response(error.message.encode(), status=400), "")
                 return
-        answer = f"{request.method} {request.path} {hashlib.sha256(content).hexdigest()}\n"
-        await send(request, Response(answer.encode()), "")
+        await send(request, _echo(request, content), "")
+
+
+def _echo(request: Request, content: bytes) -> Response:
+    return Response(f"{request.method} {request.path} {hashlib.sha256(content).hexdigest()}\n".encode())
 
 
 class Wire(asyncio.Transport):
@@ -80,10 +94,13 @@ class Wire(asyncio.Transport):
         self.closed = self.aborted = self.ended = False
         self.reading = True
         self.unsent = 0
+        self.on_write: Callable[[], None] = lambda: None
+        """Called after each write, as the system does that can't take the bytes yet."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Keep the bytes."""
         self.written += bytes(data)
+        self.on_write()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Do nothing: all bytes are sent at once."""

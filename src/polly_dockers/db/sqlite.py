@@ -241,6 +241,10 @@ class Database:
 
         Raises what ``fn`` raises, and Unavailable or StorageFull for errors of the disk.
         """
+        return self.read_at_once(fn, *args, **kwargs)
+
+    def read_at_once(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As ``read``, for callers that are plain functions."""
         try:
             if not self._in_snapshot:
                 self._begin()

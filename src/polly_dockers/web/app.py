@@ -95,6 +95,21 @@ class App:
             request.release()
             self._record(request, status, sent, time.perf_counter() - started)
 
+    def respond_at_once(self, request: Request, send: Callable[[Request, Response, str], None]) -> bool:
+        """As ``respond``, for requests whose response need not be waited for. False: ``respond`` has to be called."""
+        started = time.perf_counter()
+        if self._route(request)[1] is not router.respond:
+            return False
+        try:
+            response = router.respond_at_once(request)
+        except Exception:  # noqa: BLE001 - ``respond`` meets it again, logs it, and makes it a response
+            return False
+        if response is None:
+            return False
+        send(request, response, f"{COMMON}X-Request-Id: {request.id}\r\n")
+        self._record(request, response.status, response.length, time.perf_counter() - started)
+        return True
+
     def record_refused(self, address: str, status: int) -> None:
         """Count what is not a request, and add it to the log."""
         self._counts.record("other", "OTHER", status, 0.0, 0, 0)
