@@ -304,7 +304,7 @@ SETTINGS: Final[dict[str, Setting]] = {each.name: each.metadata["setting"] for e
 # --- where settings are read from ------------------------------------------------------------------------------
 
 RUNNING: Final = "running.toml"
-"""File in the data folder: how long the server that ran last keeps things, for the commands beside it."""
+"""File in the data folder: how long the server that ran last keeps things, for commands that use the folder."""
 _PROMISED: Final = [name for name, setting in SETTINGS.items() if setting.promised]
 
 

@@ -153,7 +153,8 @@ class Check:
                 what = f"Entry {seal.position} of the audit log, which {source} has, was dropped. Give a newer head."
                 self._add(Damage(what))
             elif seal is not None and await database.read(db.audit.sealed, seal.position) != seal:
-                self._add(Damage(f"The audit log was changed: {source} has another entry {seal.position}."))
+                what = f"The audit log was changed: its entry {seal.position} is not the one that {source} has."
+                self._add(Damage(what))
                 self.seen.audit = None
 
     async def _sealed(self) -> tuple[Sealed | None, Sealed | None]:

@@ -16,9 +16,9 @@ from polly_dockers.registry.readiness import Readiness
 from polly_dockers.system import addresses
 from polly_dockers.web import errors, memory, metrics
 from polly_dockers.web.api import routes
-from polly_dockers.web.request import Request, dump
+from polly_dockers.web.request import Request
 from polly_dockers.web.request_log import RequestLine, RequestLog
-from polly_dockers.web.response import COMMON, Response
+from polly_dockers.web.response import COMMON, Response, dump
 from polly_dockers.web.v2 import router, token
 
 if TYPE_CHECKING:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -227,8 +226,3 @@ def _text(raw: str) -> str:
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body is larger than the limit of {limit} bytes.")
-
-
-def dump(document: Any) -> bytes:  # noqa: ANN401 - any JSON
-    """Compact JSON of dictionaries, lists, strings and numbers."""
-    return json.dumps(document, separators=(",", ":")).encode()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +69,11 @@ class Response:
         lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
         length = "" if self.status in _EMPTY else f"Content-Length: {self.length}\r\n"
         return f"{_LINES[self.status]}{lines}{length}{more}Date: {_date()}\r\n\r\n".encode("latin-1")
+
+
+def dump(document: Any) -> bytes:  # noqa: ANN401 - any JSON
+    """Compact JSON of dictionaries, lists, strings and numbers."""
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 _now: tuple[int, str] = (0, "")

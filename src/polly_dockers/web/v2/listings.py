@@ -11,11 +11,11 @@ from polly_dockers.model import Digest, RepositoryName
 from polly_dockers.oci.manifest import OCI_INDEX
 from polly_dockers.registry import history
 from polly_dockers.web.authentication import registry_actor
-from polly_dockers.web.request import Request, dump
-from polly_dockers.web.response import Response
+from polly_dockers.web.response import Response, dump
 
 if TYPE_CHECKING:
     from polly_dockers.model import Actor
+    from polly_dockers.web.request import Request
 
 MAX_ENTRIES: Final = 10_000
 """Largest number of entries in one response. The header Link leads to the others."""
