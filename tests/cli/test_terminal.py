@@ -115,6 +115,20 @@ def test_names_that_exist_are_offered(ann: User, images: list[str]) -> None:
     assert "polly dockers commit-list --name team/gpu" in terminal.text()
 
 
+@pytest.mark.parametrize("command", ["commit-list", "tags", "update", "delete"])
+def test_a_few_names_are_listed_at_once(ann: User, images: list[str], command: str) -> None:
+    """The existing names are on the screen before a key is pressed, and the arrow keys choose one."""
+    del images
+    ann.ok("dockers", "create", "--name", "another", "--description", "x")
+    terminal = ann.terminal("dockers", command)
+    terminal.see("  team/gpu")
+    terminal.see("  another")
+    terminal.type(DOWN)
+    terminal.see(f"/{ann.env['TEST_ORG']}/ team/gpu")
+    terminal.type(INTERRUPT)
+    assert terminal.end() == 130
+
+
 def test_how_many_is_asked(ann: User, images: list[str]) -> None:
     """The questions are all, latest or oldest, and then a number."""
     del images
@@ -191,6 +205,8 @@ def test_members_are_asked_for(person: Callable[..., User]) -> None:
     terminal.see("with the members?")
     terminal.type(DOWN * 4 + ENTER)
     terminal.see("What is the email of the member?")
+    for email in (ann.email, bob.email):
+        terminal.see(f" {email}")
     terminal.type(bob.email + ENTER)
     terminal.see("Which role?")
     terminal.type(DOWN + ENTER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polly_dockers import password_rules
 from polly_dockers.cli.errors import UsageError
@@ -11,6 +11,10 @@ from polly_dockers.system import process, secret_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+FEW = 20
+"""The most suggestions that are shown before the person types something."""
 
 
 def choose(message: str, choices: Sequence[str], default: str | None = None) -> str:
@@ -34,7 +38,7 @@ def text(
     disappears at the first key, and is returned if nothing is typed.
     """
     whole = f"{message} {prefix}".rstrip()
-    options: dict[str, object] = {"default": default, "validate": _validator(check, empty=bool(suggested))}
+    options: dict[str, Any] = {"default": default, "validate": _validator(check, empty=bool(suggested))}
     if suggested:
         options["placeholder"] = [("class:placeholder", suggested)]
     return str(_answer("text", whole, validate_while_typing=not at_end, **options)).strip() or suggested
@@ -43,15 +47,15 @@ def text(
 def one_of(
     message: str, known: Sequence[str], *, prefix: str = "", check: Callable[[str], str | None] | None = None
 ) -> str:
-    """Return the text that the person types, and offer the ``known`` texts that match it.
+    """Return the text that the person types, and offer the ``known`` texts that match it; if they are few, all at once.
 
     ``check`` is as in ``text``, for the whole text only.
     """
     if not known:
         return text(message, prefix=prefix, check=check, at_end=True)
     whole = f"{message} {prefix}".rstrip()
-    options = {"choices": list(known), "validate": _validator(check), "validate_while_typing": False}
-    return str(_answer("autocomplete", whole, **options)).strip()
+    options: dict[str, Any] = {"choices": list(known), "validate": _validator(check), "validate_while_typing": False}
+    return str(_answer("autocomplete", whole, opened=len(known) <= FEW, **options)).strip()
 
 
 def password(message: str) -> str:
@@ -72,7 +76,7 @@ def new_password(message: str, check: Callable[[str], str | None] | None = None)
             return error.message
         return password_rules.problem(text) or (check(text) if check else None)
 
-    options = {"validate": _validator(wrong), "validate_while_typing": False}
+    options: dict[str, Any] = {"validate": _validator(wrong), "validate_while_typing": False}
     return of_environment(str(_answer("password", message, **options)))
 
 
@@ -111,10 +115,14 @@ def _validator(check: Callable[[str], str | None] | None, *, empty: bool = False
     return validate
 
 
-def _answer(kind: str, message: str, **options: object) -> object:
+def _answer(kind: str, message: str, *, opened: bool = False, **options: object) -> object:
+    """Ask a question of the library. ``opened``: its list of suggestions is shown before a key is pressed."""
     import questionary
     from prompt_toolkit.output import create_output
 
     question = getattr(questionary, kind)(message, output=create_output(stdout=sys.stderr), **options)
+    if opened:
+        application = question.application
+        application.pre_run_callables.append(lambda: application.current_buffer.start_completion(select_first=False))
     with process.restored_terminal():
         return question.unsafe_ask()
