@@ -119,10 +119,8 @@ def test_names_that_exist_are_offered(ann: User, images: list[str]) -> None:
 def test_a_few_names_are_listed_at_once(ann: User, images: list[str], command: str) -> None:
     """The existing names are on the screen before a key is pressed, and the arrow keys choose one."""
     del images
-    ann.ok("dockers", "create", "--name", "another", "--description", "x")
     terminal = ann.terminal("dockers", command)
     terminal.see("  team/gpu")
-    terminal.see("  another")
     terminal.type(DOWN)
     terminal.see(f"/{ann.env['TEST_ORG']}/ team/gpu")
     terminal.type(INTERRUPT)
@@ -141,6 +139,20 @@ def test_how_many_is_asked(ann: User, images: list[str]) -> None:
     terminal.type("\x7f\x7f1" + ENTER)
     assert terminal.end() == 0
     assert "polly dockers list --oldest 1" in terminal.text()
+
+
+def test_a_message_is_wrapped_between_words(ann: User) -> None:
+    """At 50 columns, no word is broken, and the command to copy has a line of its own."""
+    terminal = ann.terminal("dockers", "list", columns=50)
+    assert terminal.end() == 0
+    assert terminal.raw.splitlines() == [
+        f"{ann.env['TEST_ORG']} has no docker repository yet. To",
+        "create one:",
+        "polly dockers create --name NAME --description TEXT",
+    ]
+    done = ann.terminal("dockers", "list", "--latest", "none", columns=50)
+    assert done.end() == 2
+    assert done.lines() == ["Error: --latest takes a whole number. See", "polly dockers list --help."]
 
 
 def test_update_offers_the_other_access(ann: User) -> None:

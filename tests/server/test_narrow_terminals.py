@@ -81,6 +81,14 @@ def test_dates_of_keys_become_short(server: Server) -> None:
     assert re.search(r"  signs from \d{4}-\d\d-\d\d \d\d:\d\d$", rows[0])
 
 
+def test_a_message_is_wrapped_between_words(server: Server) -> None:
+    """The command to copy has a line of its own, which is never broken."""
+    assert seen(server, "org", "create", "biolab", columns=50) == [
+        "Created the organisation biolab. Give it an admin:",
+        f"polly-server user add --data {server.data} --org biolab --email … --role admin",
+    ]
+
+
 def test_users_are_a_table(server: Server) -> None:
     """A long email has a line of its own."""
     lines = seen(server, "user", "list", columns=60)

@@ -32,9 +32,9 @@ def run() -> None:
         sys.exit(1)
     except Exception as error:
         if hasattr(error, "format_message"):  # the library's error for an invalid command line
-            from polly_dockers.cli import usage_errors
+            from polly_dockers.cli import terminal, usage_errors
 
-            sys.stderr.write(f"Error: {usage_errors.message(error)}\n")
+            terminal.say(f"Error: {usage_errors.message(error)}")
             sys.exit(2)
         if os.environ.get("POLLY_DEBUG"):
             raise

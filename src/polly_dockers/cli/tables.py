@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from polly_dockers.cli import terminal
+from polly_dockers.cli.terminal import cells as _cells
 from polly_dockers.system import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import TextIO
 
 _GAP = "  "
 _BOLD = "1"
@@ -64,7 +62,7 @@ class Moment(str):
 def show(columns: Columns[T], items: Iterable[T], *, aside: bool = False) -> None:
     """Print a table of the items on stdout, or with ``aside`` on stderr, in the form that fits terminal or pipe."""
     stream = sys.stderr if aside else sys.stdout
-    width = _width(stream) if stream.isatty() else None
+    width = terminal.width(stream) if stream.isatty() else None
     rows = [tuple(_clean(each.cell(item)) for each in columns) for item in items]
     for line in table(columns, rows, width, coloured=terminal.colours(stream)):
         print(line, file=stream)
@@ -82,15 +80,6 @@ def display(output: str, value: object, columns: Columns[T], items: Sequence[T],
         show(columns, items)
     else:
         terminal.say(empty)
-
-
-def _width(stream: TextIO) -> int:
-    """Return how many columns the terminal of a stream has; COLUMNS overrides it."""
-    if stream is sys.stdout or os.environ.get("COLUMNS"):
-        return shutil.get_terminal_size().columns
-    with contextlib.suppress(OSError):
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    return 80
 
 
 def document(value: object) -> None:
@@ -173,15 +162,6 @@ def date(text: str | None, before: str = "") -> str:
 def _cut(columns: Columns[Any], rows: Sequence[Row]) -> list[Row]:
     """Cut the cells that are longer than the column's ``longest``."""
     return [tuple(_shortened(cell, each.longest) for each, cell in zip(columns, row, strict=True)) for row in rows]
-
-
-def _cells(text: str) -> int:
-    """Return how many columns of a terminal the text takes."""
-    if text.isascii():
-        return len(text)
-    import wcwidth  # only if needed: the import takes some milliseconds
-
-    return max(0, wcwidth.wcswidth(text))
 
 
 def _widths(columns: Columns[Any], rows: Sequence[Row]) -> list[int]:

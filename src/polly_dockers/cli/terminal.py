@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -18,6 +19,18 @@ PATIENCE = 5.0
 
 _SEQUENCE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
+_VALUE = rf"(?:{_QUOTED}|(?!&&|polly)(?=\S*[^a-z\s.,;:)])\S+|[a-z]+(?= --| &&|$))"
+_PART = rf"(?: --[a-z-]+(?:[ =](?:{_QUOTED}|(?!--)\S+))?| {_VALUE})"
+_GROUPS = "dockers|members|org|profiles|tokens|audit|user|key"
+_ONE = (
+    rf"(?:polly(?:-server)? (?:(?:{_GROUPS}) )?[a-z][a-z-]*{_PART}*"
+    rf'|docker (?:pull|push|login|logout|build|tag){_PART}*|eval "[^"]*")'
+)
+_COMMAND = re.compile(rf"(?<!\S){_ONE}(?: && {_ONE})*")
+"""A command in a message. It may have a word more, but not one less."""
 
 
 def asks() -> bool:
@@ -80,11 +93,68 @@ def escaped(text: str) -> str:
     return re.sub("(?![\n\t])" + _UNSAFE.pattern, spelled, text)
 
 
+def width(stream: TextIO) -> int:
+    """Return how many columns the terminal of a stream has; COLUMNS overrides it."""
+    if stream is sys.stdout or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    import wcwidth  # only if needed: the import takes some milliseconds
+
+    return max(0, wcwidth.wcswidth(text))
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """Return a message as it is printed to a stream. For a terminal, lines that are too long are wrapped."""
+    if not stream.isatty():
+        return text
+    room = width(stream)
+    return "\n".join(each for line in text.split("\n") for each in wrapped(line, room))
+
+
+def wrapped(line: str, room: int) -> list[str]:
+    """Return the lines of a line that is longer than ``room`` columns, broken between words.
+
+    No word, path or command is broken, so that they can be copied. A command after a colon has a line of its own.
+    """
+    if cells(line) <= room:
+        return [line]
+    lines, at = [], 0
+    for found in _COMMAND.finditer(line):
+        command = found[0].rstrip(".,;:)")
+        before, end = line[at : found.start()], found.start() + len(command)
+        stop = re.match(r"[.,;]?(?: |$)", line[end:])
+        if before.endswith(": ") and stop and stop[0] != " ":
+            lines += [*_broken(before, room), command]
+            at = end + len(stop[0])
+    return lines + (_broken(line[at:], room) if line[at:] else [])
+
+
+def _broken(text: str, room: int) -> list[str]:
+    """Return a text in lines of at most ``room`` columns, except for words and commands that are longer."""
+    indent = text[: len(text) - len(text.lstrip())]
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), text)
+    lines: list[str] = []
+    for word in whole.split():
+        if lines and cells(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"{indent}{word}")
+    return [each.replace("\0", " ") for each in lines]
+
+
 def say(text: str) -> None:
-    """Print a line for the person on stderr. It is not an error if stderr can't be written."""
+    """Print a message for the person on stderr. It is not an error if stderr can't be written."""
     sys.stdout.flush()
     with contextlib.suppress(OSError):
-        print(escaped(text), file=sys.stderr, flush=True)
+        print(fitted(escaped(text), sys.stderr), file=sys.stderr, flush=True)
 
 
 def success(text: str) -> None:

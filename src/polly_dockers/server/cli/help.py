@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
 
 import typer
 
-from polly_dockers.cli import usage_errors
+from polly_dockers.cli import terminal, usage_errors
 from polly_dockers.cli.help import HelpedGroup, argument_for, set_parameters
 from polly_dockers.system import process
 from polly_dockers.system.durations import SECOND
@@ -46,14 +46,14 @@ def complete(app: typer.Typer) -> int:
     except typer.Abort as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             return process.INTERRUPTED
-        print("Nothing was changed.", file=sys.stderr)
+        tell("Nothing was changed.", aside=True)
         return 1
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error, file=sys.stderr)
             return 2
         if hasattr(error, "format_message"):  # click's errors for a wrong command line
-            print(f"Error: {usage_errors.message(error)}", file=sys.stderr)
+            tell(f"Error: {usage_errors.message(error)}", aside=True)
             return 2
         raise
     finally:
@@ -87,14 +87,20 @@ def named_by(option: str) -> Callable[[Callable[..., None]], Callable[..., None]
     return decorate
 
 
+def tell(text: str, *, aside: bool = False) -> None:
+    """Print a message on stdout, or with ``aside`` on stderr. On a terminal it is wrapped between words."""
+    stream = sys.stderr if aside else sys.stdout
+    print(terminal.fitted(text, stream), file=stream)
+
+
 def confirm(what: str, question: str, nothing: str, action: str) -> None:
     """Say on stderr what the command does, and ask. Raises SystemExit if there is no terminal, and Abort for a no.
 
     ``nothing`` says that nothing was done; ``action`` completes "To … without a question, add --yes".
     """
-    print(what, file=sys.stderr)
+    tell(what, aside=True)
     if not sys.stdin.isatty():
-        print(f"Error: {nothing} To {action} without a question, add --yes.", file=sys.stderr)
+        tell(f"Error: {nothing} To {action} without a question, add --yes.", aside=True)
         raise SystemExit(2)
     typer.confirm(question, abort=True, err=True)
 

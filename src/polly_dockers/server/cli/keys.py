@@ -17,7 +17,7 @@ from polly_dockers.cli.tables import Column
 from polly_dockers.db.audit import Event
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import Data
-from polly_dockers.server.cli.help import group, moment
+from polly_dockers.server.cli.help import group, moment, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,9 +80,9 @@ def run_rotate(
     """
     kid = folder.transaction(data, lambda connection: _rotate(connection, revoke=revoke))
     if revoke:
-        print(f"Key {kid} signs from now on. All others are deleted, and tokens that they signed are refused.")
+        tell(f"Key {kid} signs from now on. All others are deleted, and tokens that they signed are refused.")
     else:
-        print(
+        tell(
             f"Key {kid} begins to sign {db.keys.AHEAD} seconds from now. Older keys are deleted when everything that "
             "they signed has expired."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Final, NoReturn
@@ -18,7 +17,7 @@ from polly_dockers.model import parse_email, parse_slug
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import audit, folder, keys, organisations, run, storage, users
 from polly_dockers.server.cli.folder import Data
-from polly_dockers.server.cli.help import complete, group
+from polly_dockers.server.cli.help import complete, group, tell
 from polly_dockers.server.cli.organisations import Org
 from polly_dockers.server.cli.users import Email, PasswordStdin
 from polly_dockers.system import ownership, process, secret_input
@@ -42,7 +41,7 @@ def main() -> NoReturn:
             raise
         message, code = _failure(error)
         unexpected = "An unexpected failure of polly-server. To see the details, put POLLY_DEBUG=1 before the command."
-        print(f"Error: {message or unexpected}", file=sys.stderr)  # no word of the error: it may hold a password
+        tell(f"Error: {message or unexpected}", aside=True)  # no word of the error: it may hold a password
     raise SystemExit(code)
 
 
@@ -92,7 +91,7 @@ def init(org: Org, email: Email, data: Data = Path("data"), *, password_stdin: P
     hashed = hash_now(users.read_password(email, from_stdin=password_stdin))
     data_folder.prepare(data)
     data_folder.transaction(data, lambda connection: run.first_organisation(connection, org, email, hashed))
-    print(
+    tell(
         f"Created the organisation {org} with the admin {email} in {data}. "
         f"Start the server: polly-server run --data {quote(str(data))}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -22,7 +21,7 @@ from polly_dockers.model import parse_slug
 from polly_dockers.registry import deletion
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import Data
-from polly_dockers.server.cli.help import Yes, confirm, group, moment, named_by
+from polly_dockers.server.cli.help import Yes, confirm, group, moment, named_by, tell
 from polly_dockers.system.durations import DAY
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def run_create(
     folder.transaction(
         data, lambda connection: members.create_organisation(connection, org, create_on_push=create_on_push)
     )
-    print(
+    tell(
         f"Created the organisation {org}. Give it an admin: polly-server user add{folder.option()} --org {org} "
         "--email … --role admin"
     )
@@ -90,7 +89,7 @@ def run_update(
         db.audit.append(connection, Event.organisation_update, org, organisation_id=found, by=None, detail=detail)
 
     folder.transaction(data, update)
-    print(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
+    tell(f"Organisation {org}: create-on-push is {'on' if create_on_push else 'off'}.")
 
 
 @app.command("delete", cls=HelpedCommand, epilog="polly-server org delete biolab --yes")
@@ -103,12 +102,12 @@ def run_delete(org: Org, data: Data = Path("data"), *, yes: Yes = False) -> None
         confirm(what, "Delete it?", "Nothing was deleted.", "delete")
     item = folder.transaction(data, lambda connection: deletion.delete_organisation(connection, org))
     if _until(item, data) == moment(item.deleted_at):
-        print(
+        tell(
             f"Organisation {org} is in the trash. trash_days is 0: the next collection of garbage deletes it for good."
         )
         return
     until = tables.date(_until(item, data))
-    print(
+    tell(
         f"Organisation {org} is in the trash. To bring it back until {until}: "
         f"polly-server org restore{folder.option()} --org {org}"
     )
@@ -148,7 +147,7 @@ def run_restore(
         deletion.restore_organisation(connection, found, target, command)
 
     folder.transaction(data, restore)
-    print(f"Organisation {org} is restored{f' as {target}' if target != org else ''}.")
+    tell(f"Organisation {org} is restored{f' as {target}' if target != org else ''}.")
 
 
 def _choose(connection: Connection, found: list[Item]) -> Item:
@@ -201,7 +200,7 @@ def run_list(
     tables.display(output, items, _ORGANISATION, items, f"There is no organisation yet. Create one: {command}")
     if in_trash and output != "json":
         count = counted(len(in_trash), "deleted organisation")
-        print(f"{count} can be restored: polly-server org list{folder.option()} --deleted", file=sys.stderr)
+        tell(f"{count} can be restored: polly-server org list{folder.option()} --deleted", aside=True)
 
 
 def _list_deleted(data: Path, in_trash: list[Item], output: str) -> None:

@@ -28,7 +28,7 @@ from polly_dockers.maintenance import backup, backup_folder
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import ConfigFile, Data
-from polly_dockers.server.cli.help import group, moment
+from polly_dockers.server.cli.help import group, moment, tell
 from polly_dockers.server.cli.progress import Bar, Counter
 from polly_dockers.system import process
 
@@ -77,22 +77,22 @@ def run_backup(
     with _bar("copying") as start:
         done = backup.backup(data, to, start)
     if done.database_was_damaged:
-        print("Warning: The database of the earlier backup was damaged, and was replaced.", file=sys.stderr)
+        tell("Warning: The database of the earlier backup was damaged, and was replaced.", aside=True)
     if not done.journal_is_whole:
-        print(
+        tell(
             "Warning: The journal lacks changes of the database. Restart the server, which then writes it again, and "
             "make another backup.",
-            file=sys.stderr,
+            aside=True,
         )
     if output == "json":
         tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept, "replaced": done.replaced})
         return
-    print(
+    tell(
         f"Copied {counted(done.blobs, 'blob')} ({size(done.size)}) to {to}; {counted(done.kept, 'blob')} "
         f"{was(done.kept)} there already. The backup holds the registry as it was when this command began."
     )
     if done.replaced:
-        print(
+        tell(
             f"{counted(done.replaced, 'blob')} of the earlier backup had a wrong size and {was(done.replaced)} copied "
             "again."
         )
@@ -113,16 +113,16 @@ def run_restore(
         done = backup.restore(from_, data, start)
     data_folder.prepare(data)
     data_folder.transaction(data, db.last_pulls.record_all)
-    print(
+    tell(
         f"Restored {counted(done.blobs, 'blob')} ({size(done.size)}) to {data}. Start the server: "
         f"polly-server run --data {quote(str(data))}"
     )
     if not done.journal_is_whole:
-        print("The backup's journal lacks changes or is gone. It was written again from the database.", file=sys.stderr)
+        tell("The backup's journal lacks changes or is gone. It was written again from the database.", aside=True)
     option = f"--data {quote(str(data))}"
     if done.lost:
         _print_lost(data, done.lost)
-    print(
+    tell(
         "Passwords, roles, access tokens and signing keys are those of the backup. What was changed or revoked since "
         "then is valid again.\n"
         f"To end access tokens: polly-server user revoke-tokens --all {option}\n"
@@ -140,14 +140,14 @@ def _print_lost(data: Path, lost: list[str]) -> None:
         return [(row.digest, db.checks.images_of(connection, row.id)) for row in rows]
 
     for digest, images in data_folder.transaction(data, find):
-        print(f"The blob {digest} is missing or damaged in the backup, and was not restored.", file=sys.stderr)
+        tell(f"The blob {digest} is missing or damaged in the backup, and was not restored.", aside=True)
         for image in images:
-            print(f"  {image}", file=sys.stderr)
-    print(
+            tell(f"  {image}", aside=True)
+    tell(
         f"{counted(len(lost), 'blob')} {was(len(lost))} not restored. If another backup holds "
         f"{'it' if len(lost) == 1 else 'them'}: polly-server check --data {quote(str(data))} --repair --from … "
         "Otherwise push the images again.",
-        file=sys.stderr,
+        aside=True,
     )
 
 
@@ -230,22 +230,22 @@ def run_check(
 def _print_checked(seen: Checked) -> None:
     """Print the damage that was found on stderr, and the result on stdout."""
     for found in seen.damages:
-        print(f"{found.what}{f' It is {found.repaired}.' if found.repaired else ''}", file=sys.stderr)
+        tell(f"{found.what}{f' It is {found.repaired}.' if found.repaired else ''}", aside=True)
         for image in found.images:
-            print(f"  {image}", file=sys.stderr)
+            tell(f"  {image}", aside=True)
     if seen.incomplete:
-        print(
+        tell(
             "These images lack something that they name. That is right for sparse indexes; push others again: "
             f"{', '.join(seen.incomplete[:NAMED])}{'' if len(seen.incomplete) <= NAMED else ' and more'}.",
-            file=sys.stderr,
+            aside=True,
         )
-    print(
+    tell(
         f"Checked {counted(seen.blobs, 'blob')}, {seen.hashed} of them read ({size(seen.size)}), and "
         f"{counted(seen.manifests, 'manifest')}. Files that no image uses, which are deleted later: {seen.orphans}. "
         f"{_verdict(seen)}"
     )
     if seen.audit is not None:
-        print(f"The audit log is whole. Keep its head in another place, and give it to a later check: {seen.audit}")
+        tell(f"The audit log is whole. Keep its head in another place, and give it to a later check: {seen.audit}")
 
 
 def _verdict(seen: Checked) -> str:
@@ -288,30 +288,30 @@ def run_rebuild(data: Data = Path("data")) -> None:
     data_folder.refuse_backup(data)
     done = rebuild.rebuild(data)
     data_folder.prepare(data)
-    print(
+    tell(
         f"Read {counted(done.batches, 'entry')} of the journal. {data} has "
         f"{counted(done.repositories, 'repository')} and {counted(done.commits, 'commit')}. Restored "
         f"{counted(done.manifests, 'manifest')} and {counted(done.blobs, 'blob')} in the database."
     )
     if done.batches:
-        print(
+        tell(
             "Give a new password and role to accounts that have none; at least one of each organisation is an admin: "
             f"polly-server user add --data {quote(str(data))} --org ORG --email EMAIL --role ROLE"
         )
     for each in done.unproven[:NAMED]:
-        print(f"left out: {each.digest}, which {each.manifest} names", file=sys.stderr)
+        tell(f"left out: {each.digest}, which {each.manifest} names", aside=True)
     if done.unproven:
-        print(
+        tell(
             f"{len(done.unproven)} of the things that images name are left out: an older version of polly-server did "
             "not record whether the repository had them. Push these images again. polly-server check names them.",
-            file=sys.stderr,
+            aside=True,
         )
     for each in done.lost[:NAMED]:
-        print(f"lost: {each.digest}, which {each.manifest} names", file=sys.stderr)
+        tell(f"lost: {each.digest}, which {each.manifest} names", aside=True)
     if done.lost:
-        print(
+        tell(
             f"{counted(len(done.lost), 'blob')} {is_(len(done.lost))} lost. Push the images again to repair them.",
-            file=sys.stderr,
+            aside=True,
         )
         raise SystemExit(1)
 
@@ -361,8 +361,8 @@ def run_usage(
     if lines:
         tables.show(_USAGE, lines)
     else:
-        print(f"There is no docker repository{f' in {org}' if org is not None else ''} yet.", file=sys.stderr)
-    print(f"{counted(count, 'blob')} of {size(total)} in all; {size(free)} free on the disk.")
+        tell(f"There is no docker repository{f' in {org}' if org is not None else ''} yet.", aside=True)
+    tell(f"{counted(count, 'blob')} of {size(total)} in all; {size(free)} free on the disk.")
 
 
 def _holder(each: Usage) -> tuple[str, int]:
@@ -418,7 +418,7 @@ def run_gc(
     if output == "json":
         tables.document({"dry_run": dry_run, **asdict(report)})
     else:
-        print(_would(report) if dry_run else _did(report))
+        tell(_would(report) if dry_run else _did(report))
 
 
 def _would(report: Report) -> str:

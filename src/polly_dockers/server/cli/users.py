@@ -24,7 +24,7 @@ from polly_dockers.formatting import counted
 from polly_dockers.model import Role, parse_email
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import Data
-from polly_dockers.server.cli.help import Yes, confirm, group, named_by
+from polly_dockers.server.cli.help import Yes, confirm, group, named_by, tell
 from polly_dockers.server.cli.organisations import Org
 from polly_dockers.system import secret_input
 
@@ -56,16 +56,16 @@ def read_password(email: str, *, from_stdin: bool) -> str:
     if from_stdin:
         return secret_input.line("the password")
     if not sys.stdin.isatty():
-        print("Error: There is no terminal to ask for the password on. Use --password-stdin.", file=sys.stderr)
+        tell("Error: There is no terminal to ask for the password on. Use --password-stdin.", aside=True)
         raise SystemExit(2)
     while True:
         password = secret_input.ask(f"New password of {email}: ", "the password")
         if wrong := password_rules.problem(password):
-            print(wrong, file=sys.stderr)
+            tell(wrong, aside=True)
             continue
         if secret_input.ask("The same again: ", "the password") == password:
             return password
-        print("The two passwords are different. Nothing was changed.", file=sys.stderr)
+        tell("The two passwords are different. Nothing was changed.", aside=True)
 
 
 @app.command(
@@ -123,11 +123,11 @@ def run_add(
     hashed = UNSET if keep_password else hash_now(read_password(email, from_stdin=password_stdin))
     is_known = folder.transaction(data, add)
     if keep_password:
-        print(f"{email} is {wanted.name} in {org}. The account already existed, and keeps its password.")
+        tell(f"{email} is {wanted.name} in {org}. The account already existed, and keeps its password.")
     elif is_known:
-        print(f"{email} is {wanted.name} in {org}. The account already existed, and has a new password.")
+        tell(f"{email} is {wanted.name} in {org}. The account already existed, and has a new password.")
     else:
-        print(f"{email} is {wanted.name} in {org}.")
+        tell(f"{email} is {wanted.name} in {org}.")
 
 
 @app.command("list", cls=HelpedCommand, epilog="polly-server user list --data data --org acme")
@@ -169,7 +169,7 @@ def run_set_role(org: Org, email: Email, role: RoleOption, data: Data = Path("da
         members.change_role(connection, members.require_organisation(connection, org), org, email, wanted, by=None)
 
     folder.transaction(data, change)
-    print(f"{email.strip().lower()} is {wanted.name} in {org}.")
+    tell(f"{email.strip().lower()} is {wanted.name} in {org}.")
 
 
 @app.command(
@@ -204,7 +204,7 @@ def run_remove(org: Org, email: Email, data: Data = Path("data"), *, yes: Yes = 
         members.delete(connection, members.require_organisation(connection, org), org, email, by=None)
 
     folder.transaction(data, remove)
-    print(f"{email.strip().lower()} is not a member of {org} any more.")
+    tell(f"{email.strip().lower()} is not a member of {org} any more.")
 
 
 @app.command("reset-password", cls=HelpedCommand, epilog="polly-server user reset-password bob@acme.example")
@@ -219,7 +219,7 @@ def run_reset_password(email: Email, data: Data = Path("data"), *, password_stdi
         members.reset_password(connection, _find(connection, email), hashed)
 
     folder.transaction(data, change)
-    print(f"{email} has a new password; all sign-ins of {email} have ended.")
+    tell(f"{email} has a new password; all sign-ins of {email} have ended.")
 
 
 @app.command(
@@ -247,7 +247,7 @@ def run_revoke_tokens(
         raise BadRequest(msg)
     whose = None if email is None else parse_email(email)
     count = folder.transaction(data, lambda connection: _revoke_tokens(connection, whose))
-    print(f"{counted(count, 'access token')} of {whose or 'all users'} {'has' if count == 1 else 'have'} ended.")
+    tell(f"{counted(count, 'access token')} of {whose or 'all users'} {'has' if count == 1 else 'have'} ended.")
 
 
 def _revoke_tokens(connection: Connection, email: str | None) -> int:
