@@ -175,21 +175,30 @@ def _pull_row(
 
 
 def _tls(scale: Scale, folder: Path) -> Result:
-    with folder_for("tls", folder) as place:
-        certificate = make_certificate(place)
+    with (
+        folder_for("tls", folder) as place,
+        running_polly(folder, certificate := make_certificate(place)) as polly,
+        running_polly(folder) as plain,
+        running_nginx(folder, place, certificate, behind=plain.port) as nginx,
+    ):
         layer = layers.make(place, scale.layer)
-        mine: list[Sample] = []
-        its: list[Sample] = []
-        with running_polly(folder, certificate) as polly, running_nginx(folder, place, certificate) as nginx:
-            polly.create("big")
-            push(polly, "big", layer)
-            for _ in range(scale.pairs):
-                path = f"{polly.path('big')}/blobs/{layer.digest}"
-                mine.append(pull(polly, path, layer, 1, polly.headers("big", "pull")))
-                its.append(pull(nginx, "/layer", layer, 1, {}))
-    rates = ([sample.rate / MB for sample in mine], [sample.rate / MB for sample in its])
+        for server in (polly, plain):
+            server.create("big")
+            push(server, "big", layer)
+        path = f"{polly.path('big')}/blobs/{layer.digest}"
+        taken: tuple[list[Sample], ...] = ([], [], [])
+        for _ in range(scale.pairs):
+            taken[0].append(pull(polly, path, layer, 1, polly.headers("big", "pull")))
+            taken[1].append(pull(nginx, "/layer", layer, 1, {}))
+            taken[2].append(pull(nginx, path, layer, 1, plain.headers("big", "pull")))
+    mine, its, proxied = taken
+    rates = [[sample.rate / MB for sample in samples] for samples in taken]
     figures = [
         Figure("bytes/s", "MB/s", rates[0], 1.0, other=rates[1], beside="nginx"),
         cpu_figure(mine, its, 1.0, "nginx"),
+        Figure("bytes/s", "MB/s", rates[0], 1.0, other=rates[2], beside="Polly behind nginx"),
     ]
-    return Result(TLS, figures, [cost("Polly", mine, "MB", MB), cost("nginx", its, "MB", MB)])
+    names = ("Polly", "nginx", "nginx before Polly, without Polly's part")
+    return Result(
+        TLS, figures, [cost(name, some, "MB", MB) for name, some in zip(names, (mine, its, proxied), strict=True)]
+    )

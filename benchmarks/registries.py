@@ -55,6 +55,12 @@ http {{
     server {{
         listen 127.0.0.1:{port}{ssl};
         root {root};
+        location /v2/ {{
+            proxy_pass http://127.0.0.1:{behind};
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_buffering off;
+        }}
     }}
 }}
 """
@@ -255,13 +261,15 @@ def running_registry(parent: Path, peer: tuple[str, int] | None = None) -> Itera
 
 
 @contextlib.contextmanager
-def running_nginx(parent: Path, root: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[Registry]:
-    """Nginx on the files of a folder, by sendfile, or by TLS."""
+def running_nginx(
+    parent: Path, root: Path, certificate: tuple[Path, Path] | None = None, *, behind: int = 1
+) -> Iterator[Registry]:
+    """Nginx on the files of a folder, by sendfile, or by TLS; it is also a proxy before the port ``behind``."""
     with folder_for("nginx", parent) as folder:
         port = free_port()
         config = folder / "nginx.conf"
         ssl = f" ssl; ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}" if certificate else ""
-        config.write_text(NGINX_CONFIG.format(folder=folder, port=port, root=root, ssl=ssl))
+        config.write_text(NGINX_CONFIG.format(folder=folder, port=port, root=root, ssl=ssl, behind=behind))
         command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-e", "stderr"]
         process = Process(command, folder / "log", lambda: listens(port))
         try:
