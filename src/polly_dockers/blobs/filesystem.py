@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from polly_dockers.blobs import linux, upload_digest
+from polly_dockers.blobs import files, linux, upload_digest
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
 from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.system import durable, locks, ownership
@@ -333,8 +333,7 @@ class FileBlobStore:
         try:
             with _disk():
                 fd = linux.open_cached(path)
-                if fd is None:
-                    fd = await self.run(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = await self.run(files.open_file, path) if fd is None else files.only_file(fd, path)
         except FileNotFoundError:
             raise BlobMissing(key) from None
         return FileBlob(self, fd)
@@ -351,8 +350,8 @@ class FileBlobStore:
         freed = 0
         with _disk():
             for key in keys:
-                with contextlib.suppress(FileNotFoundError):
-                    size = (self.blobs / key).stat().st_size
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                    size = (self.blobs / key).lstat().st_size
                     (self.blobs / key).unlink()
                     freed += size
         return freed
@@ -369,16 +368,17 @@ class FileBlobStore:
 
     def parts(self) -> Sequence[str]:
         """The folders of blobs, by algorithm and the first byte of the digest."""
-        return sorted(f"{path.parent.name}/{path.name}" for path in self.blobs.glob("*/??"))
+        with _disk():
+            return files.parts(self.blobs)
 
     async def keys(self, part: str) -> Sequence[Stored]:
-        """The files of a folder, on a thread."""
+        """The files of blobs in a folder, also those that are being copied, on a thread."""
         return await self.run(self._keys, part)
 
     def _keys(self, part: str) -> Sequence[Stored]:
         found = []
-        with _disk(), contextlib.suppress(FileNotFoundError), os.scandir(self.blobs / part) as entries:
-            for entry in entries:
+        with _disk():
+            for entry in files.of_part(self.blobs, part):
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     # a rename changes st_ctime, so this is when the upload was finished

@@ -8,6 +8,8 @@ import os
 import sys
 from typing import Final
 
+from polly_dockers.blobs import files
+
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 LINUX: Final = sys.platform == "linux"
 """On other systems nothing tells what is in memory, so callers use a thread each time."""
@@ -24,7 +26,7 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_HOW: Final = _OpenHow(os.O_RDONLY | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+_HOW: Final = _OpenHow(files.OPEN, 0, _RESOLVE_CACHED)
 
 
 def open_cached(path: str) -> int | None:

@@ -21,6 +21,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from polly_dockers import db
+from polly_dockers.blobs import files
 from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, is_backup
 from polly_dockers.errors import Unavailable
@@ -104,6 +105,8 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
     backup_folder.require_backup(source)
     backup_folder.refuse_data_folder(source)
     ownership.become(data)
+    if message := folders.file_in_the_way(data):
+        raise Unavailable(message)
     _check_empty(data)
     try:
         with _not_written(source):
@@ -245,8 +248,7 @@ def _collector_rests(data: Path) -> Iterator[None]:
 def _stored(source: Path) -> list[str]:
     """Storage keys of all blobs in a backup, also of those that its database does not name."""
     with ownership.acting(source):
-        paths = sorted((source / "blobs").glob("*/*/*"))
-    return [str(path.relative_to(source / "blobs")) for path in paths if not path.name.endswith(PART)]
+        return list(files.keys(source / "blobs"))
 
 
 def _copy_blobs(
@@ -263,11 +265,13 @@ def _copy_blobs(
     copied, sizes, made = Copied(), dict[str, int](), set[Path]()
     wrong = set(_lacked(target, keys))
     for key in wanted:
-        if key not in wrong and (target / "blobs" / key).exists():
+        if key not in wrong and files.size(target / "blobs" / key) is not None:
             copied.kept += 1
             continue
-        with ownership.acting(source), contextlib.suppress(FileNotFoundError):
-            sizes[key] = (source / "blobs" / key).stat().st_size
+        with ownership.acting(source):
+            size = files.size(source / "blobs" / key)
+        if size is not None:
+            sizes[key] = size
     progress = start(sum(sizes.values()))
     for key, size in sizes.items():
         place = target / "blobs" / key
@@ -275,13 +279,13 @@ def _copy_blobs(
             for folder in (target / "blobs", place.parent.parent, place.parent):
                 durable.make_folder(folder)
             made.add(place.parent)
-        was_there = place.exists()
+        was_there = files.size(place) is not None
         try:
             with ownership.acting(source):
-                reading = (source / "blobs" / key).open("rb")
+                fd = files.open_file(source / "blobs" / key)
         except FileNotFoundError:  # since the look above
             continue
-        with reading:
+        with os.fdopen(fd, "rb") as reading:
             if not _copy(reading, place, progress):
                 continue
         copied.replaced += was_there
@@ -295,6 +299,9 @@ def _copy(reading: BinaryIO, place: Path, progress: Callable[[int], None]) -> bo
 
     Raises Unavailable if it does, but its copy does not.
     """
+    if place.is_dir() and not place.is_symlink():
+        msg = f"{place} is a folder, where the file of a blob belongs. Move it away, then run this again."
+        raise Unavailable(msg)
     part = place.with_name(place.name + PART)
     with _writing(part) as writing:
         while piece := reading.read(PIECE):
@@ -367,8 +374,8 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
 
 def _drop_journal(target: Path, kept: set[str]) -> None:
     """Delete files of the journal that are not among ``kept``: the journal was compacted since an earlier copy."""
-    for path in (target / frames.FOLDER).iterdir():
-        if path.name not in kept:
+    for path in sorted((target / frames.FOLDER).glob("*.log*")):  # other programs may have put something there
+        if path.name not in kept and not path.is_dir():
             path.unlink()
 
 
@@ -376,8 +383,7 @@ def _lacked(target: Path, keys: list[tuple[str, int]]) -> list[str]:
     """Storage keys of the blobs that the database names and that are missing in the target or have another size."""
     lacked = []
     for key, size in keys:
-        place = target / "blobs" / key
-        if not place.exists() or place.stat().st_size != size:
+        if files.size(target / "blobs" / key) != size:
             lacked.append(key)
     return lacked
 

@@ -12,7 +12,7 @@ from polly_dockers.db.sqlite import FILE, SERVER_LOCK, WRITER_LOCK, connect
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import garbage
 from polly_dockers.maintenance.restoring import PART
-from polly_dockers.system import ownership
+from polly_dockers.system import folders, ownership
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +28,14 @@ _LEFT: Final = (
 """Names of files that an interrupted backup leaves, and older versions that looked at a backup."""
 _UPLOADS: Final = "uploads"
 """A folder that such a version left too, empty."""
-_OWN: Final = {"blobs", frames.FOLDER, FILE, FILE + PART, LOCK, "lost+found", *_LEFT, _UPLOADS}
-"""Names in the folder of a backup. lost+found is there if the folder is the root of a disk."""
+_OWN: Final = {"blobs", frames.FOLDER, FILE, FILE + PART, LOCK, *_LEFT, _UPLOADS}
+"""Names in the folder of a backup."""
 
 
 def check_target(data: Path, target: Path) -> None:
     """Raise Unavailable if a backup can't be written to the folder."""
+    if message := folders.file_in_the_way(target):
+        raise Unavailable(message)
     if target.resolve().is_relative_to(data.resolve()):
         msg = f"The backup can't lie in the data folder itself: {target}. Give a folder on another disk."
         raise Unavailable(msg)
@@ -41,7 +43,7 @@ def check_target(data: Path, target: Path) -> None:
     if (target / SERVER_LOCK).exists() or (uploads.is_dir() and any(uploads.iterdir())):
         msg = f"{target} is the data folder of a server, not a backup. Give another folder."
         raise Unavailable(msg)
-    others = sorted(path.name for path in target.iterdir() if path.name not in _OWN) if target.is_dir() else []
+    others = folders.others(target, _OWN) if target.is_dir() else []
     if others:
         msg = f"{target} holds {others[0]}, which is not part of a backup. Give an empty folder or an earlier backup."
         raise Unavailable(msg)
@@ -58,7 +60,9 @@ def delete_left(target: Path) -> None:
 def require_backup(source: Path) -> None:
     """Raise Unavailable if the folder is not a backup. Root reads as the owner of the folder."""
     with ownership.acting(source):
-        there = (source / FILE).exists()
+        message, there = folders.file_in_the_way(source), (source / FILE).exists()
+    if message:
+        raise Unavailable(message)
     if not there:
         msg = f"{source} is not a backup: it has no {FILE}. Give the folder that polly-server backup --to wrote."
         raise Unavailable(msg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass, field
 from shlex import quote
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from polly_dockers import db
 from polly_dockers.auth.passwords import UNSET
+from polly_dockers.blobs import files
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.db.journal import compaction, frames, older, records, references, state, totals
 from polly_dockers.db.journal.replay import Replay
@@ -53,7 +55,9 @@ def is_lost(folder: Path) -> bool:
     """Whether the database is missing or empty, although the data folder was in use."""
     place = folder / FILE
     gone = not place.exists() or place.stat().st_size == 0
-    return gone and (frames.exists(folder) or any((folder / "blobs").glob("*/*/*")))
+    with contextlib.suppress(PermissionError):
+        return gone and (frames.exists(folder) or any(files.keys(folder / "blobs")))
+    return False
 
 
 def rebuild(folder: Path) -> Rebuilt:
@@ -227,7 +231,8 @@ def _keys(folder: Path) -> list[tuple[str, int]]:
     async def keys() -> list[tuple[str, int]]:
         store = FileBlobStore(folder)
         try:
-            return [(each.key, each.size) for part in store.parts() for each in await store.keys(part)]
+            found = [each for part in store.parts() for each in await store.keys(part)]
+            return [(each.key, each.size) for each in found if not each.key.endswith(files.PART)]
         finally:
             store.close()
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
+from polly_dockers.blobs import files
 from polly_dockers.db.sqlite import FILE
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import locks
@@ -20,7 +21,7 @@ LOCK: Final = "restore.lock"
 """The lock file that a restore locks exclusively, and that everything else that makes a database shares."""
 MARK: Final = "restoring"
 """A file in a data folder while a backup is restored to it. It holds the last batch of that backup's journal."""
-PART: Final = ".part"
+PART: Final = files.PART
 """How the name of a file ends while it is being copied."""
 
 

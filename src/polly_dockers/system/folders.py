@@ -1,18 +1,33 @@
-"""Places that can't become a data folder: a file, or a folder with files of something else."""
+"""Places that can't become a data folder or a backup: a file, a folder with files of something else, a broken link."""
 
 from __future__ import annotations
 
+import contextlib
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-_ALLOWED = (*ownership.NAMES, "lost+found")
-"""Names in a data folder. lost+found is there if the folder is the root of a disk."""
+_HARMLESS: Final = (
+    *("lost+found", ".snapshot", ".snapshots", ".zfs", "aquota.user", "aquota.group", ".nfs*"),
+    *(".DS_Store", "@eaDir", "#recycle", ".Trash-*"),
+)
+"""What file systems and desktops put into an empty folder."""
+_OWN: Final = (*ownership.NAMES, "running.new", "restoring*", "polly.toml")
+"""Names in a data folder. Some people keep the settings file there too."""
+_FOLDERS: Final = ("blobs", "uploads", "journal", "damaged")
+"""Folders in a data folder."""
+
+
+def others(folder: Path, own: Iterable[str]) -> list[str]:
+    """The names in a folder that are neither among ``own``, which may be patterns, nor harmless."""
+    allowed = (*own, *_HARMLESS)
+    return sorted(each.name for each in folder.iterdir() if not any(fnmatch(each.name, name) for name in allowed))
 
 
 def refuse_others(folder: Path, mark: str) -> None:
@@ -22,13 +37,34 @@ def refuse_others(folder: Path, mark: str) -> None:
     """
     if not folder.is_dir() or (folder / mark).exists():
         return
-    others = sorted(each.name for each in folder.iterdir() if not any(fnmatch(each.name, name) for name in _ALLOWED))
-    if others:
-        msg = f"{folder} holds {others[0]}, which is not part of a registry. Give a new or an empty folder."
+    if found := others(folder, _OWN):
+        msg = f"{folder} holds {found[0]}, which is not part of a registry. Give a new or an empty folder."
         raise Unavailable(msg)
 
 
 def file_in_the_way(folder: Path) -> str:
-    """A message if the path of the folder, or of a folder above it, is a file; else empty."""
-    place = next((each for each in (folder, *folder.parents) if each.exists()), folder)
-    return f"{place} is a file. Give a folder." if place.exists() and not place.is_dir() else ""
+    """A message if a file is where a folder belongs, or the other way round; else empty.
+
+    It looks at the path of a data folder or a backup, at the folders above it, and at what belongs into it. A link to
+    what does not exist is in the way too.
+    """
+    with contextlib.suppress(OSError):  # what can't be looked at has another problem
+        for place in (folder, *folder.parents):
+            if place.is_symlink() and not place.exists():
+                return f"{place} is a link to {place.readlink()}, which does not exist. {_OR_ANOTHER}"
+        place = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+        if place.exists() and not place.is_dir():
+            return f"{place} is a file. Give a folder."
+        for place in (folder / name for name in _FOLDERS):
+            if place.is_symlink() and not place.exists():
+                return f"{place} is a link to {place.readlink()}, which does not exist. {_AGAIN}"
+            if place.exists() and not place.is_dir():
+                return f"{place} is a file, and should be a folder of the registry. {_AGAIN}"
+        place = folder / "polly.db"
+        if place.exists() and not place.is_file():
+            return f"{place} is not a file, and should be the database of the registry. {_AGAIN}"
+    return ""
+
+
+_OR_ANOTHER: Final = "Make or mount that folder, or give another."
+_AGAIN: Final = "Put back what belongs there, or give another folder."

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 UMASK: Final = 0o077
 OTHERS: Final = 0o077
 """The bits of a mode that give access to others than the owner."""
-NAMES: Final = ("polly.db*", "*.lock", "*.toml", "blobs", "uploads", "journal", "damaged")
+NAMES: Final = (
+    *("polly.db*", "blobs", "uploads", "journal", "damaged", "running.toml"),
+    *(f"{name}.lock" for name in ("backup", "collector", "ready", "restore", "server", "writer")),
+)
 """Names of the files that polly-server makes in a data folder or a backup."""
 _ROOT: Final = os.getegid(), os.getgroups()
 """The group and the supplementary groups at the start of the process."""
@@ -309,10 +312,11 @@ def _used(folder: Path) -> Iterator[Path]:
     for name in NAMES:
         for place in sorted(folder.glob(name)):
             yield place
-            if place.is_dir() and place.name != "damaged":
-                with contextlib.suppress(FileNotFoundError):
-                    yield from sorted(place.iterdir())
-    yield from sorted((folder / "blobs").glob("*/*"))
+            if place.name in {"uploads", "journal"} and place.is_dir():
+                with contextlib.suppress(FileNotFoundError):  # folders, such as lost+found, are of something else
+                    yield from sorted(inside for inside in place.iterdir() if not inside.is_dir())
+    yield from sorted((folder / "blobs").glob("sha*"))
+    yield from sorted((folder / "blobs").glob("sha*/[0-9a-f][0-9a-f]"))
 
 
 def explain(path: Path, folder: Path | None = None, *, reading: bool = False) -> str:

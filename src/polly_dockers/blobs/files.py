@@ -1,0 +1,90 @@
+"""The files of blobs in a folder, told from what other programs put there: folders, links, FIFOs, files of desktops.
+
+::
+
+    <algorithm>/<2 hex>/<hex>.<unique>          a blob
+    <algorithm>/<2 hex>/<hex>.<unique>.part     one that is being copied
+
+Nothing else is opened: to open a FIFO can take for ever. Functions raise OSError, but not for what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PART: Final = ".part"
+"""How the name of a file ends while it is being copied."""
+OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""How files are opened for reading: this does not wait for the other end of a FIFO."""
+_DIGITS: Final = {"sha256": 64, "sha512": 128}
+"""Hexadecimal digits of a digest, by algorithm."""
+_PART_OF_STORE: Final = re.compile(r"[0-9a-f]{2}\Z")
+_NAME: Final = re.compile(r"([0-9a-f]+)\.[0-9A-Za-z_-]+(?:\.part)?\Z")
+
+
+def parts(blobs: Path) -> list[str]:
+    """The folders that hold files of blobs, as ``algorithm/2 hex``."""
+    found = []
+    for algorithm in sorted(_DIGITS):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(blobs / algorithm) as entries:
+            found += [
+                f"{algorithm}/{entry.name}" for entry in entries if _PART_OF_STORE.match(entry.name) and entry.is_dir()
+            ]
+    return sorted(found)
+
+
+def of_part(blobs: Path, part: str) -> list[os.DirEntry[str]]:
+    """The files of blobs in one of these folders, also those that are being copied."""
+    algorithm, _, begin = part.partition("/")
+    found = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(blobs / part) as entries:
+        for entry in entries:
+            name = _NAME.match(entry.name)
+            if name and len(name[1]) == _DIGITS[algorithm] and name[1].startswith(begin) and entry.is_file():
+                found.append(entry)
+    return found
+
+
+def keys(blobs: Path) -> Iterator[str]:
+    """The storage keys of all blobs, in order."""
+    for part in parts(blobs):
+        yield from sorted(f"{part}/{each.name}" for each in of_part(blobs, part) if not each.name.endswith(PART))
+
+
+def size(place: Path) -> int | None:
+    """The size of a file; None if there is none, or something that is no file."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = place.stat()
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return None
+
+
+def open_file(place: str | Path) -> int:
+    """A descriptor to read a file. Raises FileNotFoundError also for something that is no file."""
+    try:
+        return only_file(os.open(place, OPEN), place)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise _missing(place) from error
+        raise
+
+
+def only_file(fd: int, place: str | Path) -> int:
+    """The descriptor. If it is not of a file, it is closed and FileNotFoundError is raised."""
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise _missing(place)
+
+
+def _missing(place: str | Path) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "it is no file", str(place))
