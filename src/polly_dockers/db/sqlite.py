@@ -126,7 +126,7 @@ def is_backup(folder: Path) -> bool:
     try:
         with (folder / FILE).open("rb") as file:
             head = file.read(20)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
     is_without_wal = head[18:] == b"\x01\x01"  # sqlite.org/fileformat.html, 1.3.3
     return is_without_wal and not any((folder / lock).exists() for lock in (WRITER_LOCK, SERVER_LOCK))

@@ -19,7 +19,7 @@ from polly_dockers.db.sqlite import ERRORS, FILE, connect, disk_trouble, exclusi
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted
 from polly_dockers.maintenance import garbage, restoring
-from polly_dockers.system import locks, ownership
+from polly_dockers.system import folders, locks, ownership
 from polly_dockers.system.durations import HOUR, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def rebuild(folder: Path) -> Rebuilt:
     from polly_dockers.db import migrate  # noqa: PLC0415 - Alembic takes longer to import than most commands run
 
     ownership.become(folder)
-    if why := ownership.obstacle(folder):
+    if why := folders.file_in_the_way(folder) or ownership.obstacle(folder):
         raise Unavailable(why)
     if not frames.exists(folder):
         msg = f"{folder} has no journal to rebuild the database from. Restore a backup: polly-server restore"
