@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from polly_dockers.errors import StorageFull
 from polly_dockers.maintenance.garbage import Collector
 from polly_dockers.server import data_folder
 from support import use_cases
-from support.server import BIN, polly_server
+from support.server import BIN, Server, free_port, new_password, polly_server
 from support.wire_client import Person, basic, bearer, image, sha256
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from polly_dockers.context import Context
-    from support.server import Server
     from support.wire_client import Image, Repo
 
 SECONDS = 300.0
@@ -147,7 +147,7 @@ def test_a_full_disk_is_not_a_damaged_database(tmp_path: Path) -> None:
         server.lose_database()
         fill(place / "more")
         refused(server, "rebuild")
-        assert list(server.data.glob("polly.db*")) == []
+        assert [file.stat().st_size for file in server.data.glob("polly.db*")] in ([], [0])
         filler.unlink()
         (server.data / "polly.db").touch()  # as a command leaves it that was killed there
         assert "rebuild" in refusal(server, "user", "list")
@@ -155,6 +155,25 @@ def test_a_full_disk_is_not_a_damaged_database(tmp_path: Path) -> None:
         server.start()
         server.give_admin_back()
         pull(Person(server.port, server.org, *server.admin).repo(repo.name.partition("/")[2]), made)
+
+
+def test_two_that_make_a_database_on_a_full_disk(tmp_path: Path) -> None:
+    """What one of them has just made is not deleted by the other one, which fails. Afterwards either can go on."""
+    with mounted(tmp_path, 64) as (place, _):
+        server = Server(place / "data", free_port())
+        server.data.mkdir()
+        with (server.data / "polly.db").open("wb") as made:
+            fill(filler := place / "filler")
+            init = ("init", "--org", "acme", "--email", "ann@acme.example", "--password-stdin")
+            refused(server, *init)
+            assert (server.data / "polly.db").stat().st_ino == os.fstat(made.fileno()).st_ino
+            filler.unlink()
+        assert "There is no registry in" in refusal(server, "org", "list")
+        server.init()
+        polly_server("backup", "--data", str(server.data), "--to", str(place / "copy"))
+        os.truncate(server.data / "polly.db", 0)
+        shutil.rmtree(server.data / "journal")
+        polly_server("restore", "--data", str(server.data), "--from", str(place / "copy"))
 
 
 def refused(server: Server, *arguments: str) -> None:
@@ -168,6 +187,7 @@ def refused(server: Server, *arguments: str) -> None:
 def refusal(server: Server, *arguments: str) -> str:
     """The message of a command that fails."""
     command = [str(BIN / "polly-server"), *arguments, "--data", str(server.data)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+    password = new_password()
+    done = subprocess.run(command, input=password, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode != 0
     return done.stderr

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-CALLS = (("write", 1), ("fsync", 1), ("fsync", 2), ("rename", 1), ("fsync", 3))
-"""Of the part, of its name, and of the row between."""
+CALLS = (("write", 1), ("fsync", 3), ("fsync", 4), ("fsync", 5), ("rename", 1), ("fsync", 8))
+"""Of the folder of the journal, of the part, of the row, and of its name. Two syncs of other folders come before."""
 COUNT = 1200
 """Organisations: more than fit into two batches."""
 PREPARE = """

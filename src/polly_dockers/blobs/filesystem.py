@@ -244,8 +244,7 @@ class FileBlobStore:
         self._making = threading.Lock()
         if make:
             for made in (self.blobs, self._uploads):
-                made.mkdir(mode=0o700, exist_ok=True)
-            durable.sync(folder)
+                durable.make_folder(made, parents=False)
 
     async def run(self, fn: Callable[..., T], *args: object) -> T:
         """Run ``fn(*args)`` on one of the store's threads.
@@ -277,9 +276,7 @@ class FileBlobStore:
         with self._making:
             if name not in self._folders:
                 for folder in (target.parent.parent, target.parent):
-                    with contextlib.suppress(FileExistsError):
-                        folder.mkdir(mode=0o700)
-                    durable.sync(folder.parent)
+                    durable.make_folder(folder, parents=False)
                 self._folders[name] = durable.open_folder(target.parent)
             return self._folders[name]
 
@@ -362,7 +359,7 @@ class FileBlobStore:
 
     def _set_aside(self, key: str) -> None:
         with _disk(), contextlib.suppress(FileNotFoundError):
-            self._damaged.mkdir(mode=0o700, exist_ok=True)
+            durable.make_folder(self._damaged, parents=False)
             (self.blobs / key).rename(self._damaged / f"{key.replace('/', '-')}.{secrets.token_hex(4)}")
             durable.sync(self._damaged)
 

@@ -118,6 +118,13 @@ def open_engine(path: Path) -> Engine:
     return engine
 
 
+def is_made(folder: Path) -> bool:
+    """Whether a folder has a database. An empty file is none: a process has just made it, or ended there."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return (folder / FILE).stat().st_size > 0
+    return False
+
+
 def is_backup(folder: Path) -> bool:
     """Whether the folder is a backup: its database needs no WAL, and it has no lock file of a data folder.
 
@@ -160,14 +167,11 @@ def connect(path: Path) -> Iterator[Connection]:
 def disk_trouble(folder: Path, error: BaseException) -> str | None:
     """A message if an error was caused by the disk of a data folder, and not by the database in it; else None.
 
-    On a full disk SQLite can't make the files that belong to a database, and reports an I/O error. If it left an empty
-    database where there was none, that is deleted.
+    On a full disk SQLite can't make the files that belong to a database, and reports an I/O error. An empty database
+    that it leaves is not deleted: another process may be making it.
     """
     if not disk_errors.is_of_disk(error):
         return None
-    with contextlib.suppress(OSError):
-        if (folder / FILE).stat().st_size == 0:
-            (folder / FILE).unlink()
     reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
     place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if os.statvfs(place).f_bavail * os.statvfs(place).f_frsize < NEEDED:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from polly_dockers import db
 from polly_dockers.blobs import files
 from polly_dockers.db.journal import frames
-from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, is_backup
+from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, is_backup, is_made
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, is_
 from polly_dockers.maintenance import backup_folder, garbage, restoring
@@ -146,7 +146,7 @@ def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], No
 
 def _check_empty(data: Path) -> None:
     """Raise Unavailable if the folder has a database."""
-    if (data / FILE).exists():
+    if is_made(data):
         msg = f"{data} holds a registry already. Give another folder, or move it away first: nothing is overwritten."
         raise Unavailable(msg)
 

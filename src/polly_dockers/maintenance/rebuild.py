@@ -15,7 +15,7 @@ from polly_dockers.blobs import files
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.db.journal import compaction, frames, older, records, references, state, totals
 from polly_dockers.db.journal.replay import Replay
-from polly_dockers.db.sqlite import ERRORS, FILE, connect, disk_trouble, exclusive
+from polly_dockers.db.sqlite import ERRORS, FILE, connect, disk_trouble, exclusive, is_made
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted
 from polly_dockers.maintenance import garbage, restoring
@@ -53,10 +53,8 @@ class Rebuilt:
 
 def is_lost(folder: Path) -> bool:
     """Whether the database is missing or empty, although the data folder was in use."""
-    place = folder / FILE
-    gone = not place.exists() or place.stat().st_size == 0
     with contextlib.suppress(PermissionError):
-        return gone and (frames.exists(folder) or any(files.keys(folder / "blobs")))
+        return not is_made(folder) and (frames.exists(folder) or any(files.keys(folder / "blobs")))
     return False
 
 

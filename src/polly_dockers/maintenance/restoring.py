@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.blobs import files
-from polly_dockers.db.sqlite import FILE
+from polly_dockers.db.sqlite import FILE, is_made
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import locks
 from polly_dockers.system.durations import SECOND
@@ -49,10 +49,7 @@ def kept_away(folder: Path) -> Iterator[None]:
 
 def is_unfinished(folder: Path) -> bool:
     """Whether a restore runs, or was left unfinished."""
-    place = folder / FILE
-    if place.exists() and place.stat().st_size:
-        return False
-    return (folder / MARK).exists() or (folder / (FILE + PART)).exists()
+    return not is_made(folder) and ((folder / MARK).exists() or (folder / (FILE + PART)).exists())
 
 
 def check(folder: Path) -> None:

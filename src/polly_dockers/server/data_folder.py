@@ -19,7 +19,7 @@ from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.context import Context
 from polly_dockers.db.backups import BackupDatabase
 from polly_dockers.db.journal import frames
-from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, Database, disk_trouble, is_backup
+from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, Database, disk_trouble, is_backup, is_made
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.system import durable, folders, locks, ownership
 
@@ -45,15 +45,16 @@ def prepare(folder: Path) -> None:
     from polly_dockers.maintenance import rebuild, restoring  # noqa: PLC0415 - Alembic takes longer to import than most
 
     try:
-        if not (folder / FILE).exists():
+        if not is_made(folder):
             folders.refuse_others(folder, SERVER_LOCK)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.exists():  # its parent may not be readable
+            durable.make_folder(folder)
         with restoring.kept_away(folder):
             restoring.check(folder)
             if rebuild.is_lost(folder):
                 raise _lost(folder)
             for made in (folder / "blobs", folder / "uploads"):
-                made.mkdir(mode=0o700, exist_ok=True)
+                durable.make_folder(made, parents=False)
             db.version.mark(folder)
             migrate.upgrade(folder)
             _tighten(folder)
@@ -124,7 +125,7 @@ def require(folder: Path, *, upgrades: bool = False, reads: bool = False) -> Non
     ownership.become(folder)
     try:
         found, backup = "", False
-        if (folder / FILE).exists() and (folder / FILE).stat().st_size:
+        if is_made(folder):
             backup = is_backup(folder) and not upgrades
             found = db.version.read(folder)
             if not backup:

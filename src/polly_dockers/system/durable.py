@@ -23,12 +23,13 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
-def make_folder(folder: Path, mode: int = 0o700) -> None:
+def make_folder(folder: Path, mode: int = 0o700, *, parents: bool = True) -> None:
     """Make a folder and those above it that are missing, and sync their names. The name is synced if it exists too.
 
-    Another process may have made it just now.
+    Another process may have made it just now. Without ``parents`` the folder above it must be there: what belongs into
+    a data folder must not be made where that was moved away, or is not mounted.
     """
-    if not folder.parent.exists():
+    if parents and not folder.parent.exists():
         make_folder(folder.parent, 0o777)
     folder.mkdir(mode=mode, exist_ok=True)
     sync(folder.parent)

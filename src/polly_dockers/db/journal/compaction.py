@@ -239,9 +239,7 @@ def rewrite(connection: Connection, folder: Path) -> None:
     start does this again. In the other order the database would seem to be behind.
     """
     place = folder / frames.FOLDER
-    if not place.exists():
-        place.mkdir(mode=0o700)
-        durable.sync(folder)
+    durable.make_folder(place, parents=False)
     for left in place.glob("*" + PART):
         left.unlink()
     number = max(state.last_batch(connection) + 1, frames.last(folder) + 1, now())

@@ -109,9 +109,7 @@ class Journal:
             return size
         self.close()
         self._since = since
-        if not self._folder.exists():
-            self._folder.mkdir(mode=0o700)
-            durable.sync(self._folder.parent)
+        durable.make_folder(self._folder, parents=False)
         newest = max(self._folder.glob("*.log"), default=None)
         if newest is None or is_snapshot(newest) or number(newest) < since or newest.stat().st_size >= FULL:
             newest = self._folder / f"{batch:020}.log"
@@ -131,7 +129,7 @@ class Journal:
 def check(folder: Path) -> None:
     """Write, sync and delete a file in the folder of the journal. Raises OSError if that fails."""
     inside = folder / FOLDER
-    inside.mkdir(mode=0o700, exist_ok=True)
+    durable.make_folder(inside, parents=False)
     durable.probe(inside / f"check-{secrets.token_hex(8)}")
 
 
