@@ -1,4 +1,4 @@
-"""16: a database that is newer than its journal, and does not belong to it: nothing that only one of them has is lost.
+"""A database that is newer than its journal, and does not belong to it: nothing that only one of them has is lost.
 
 If they belong together, the journal lost its end, and the start writes it again.
 """

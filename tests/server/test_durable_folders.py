@@ -1,4 +1,4 @@
-"""16: each folder that is made for a registry survives a power failure: the folder above it is synced."""
+"""Each folder that is made for a registry survives a power failure: the folder above it is synced."""
 
 from __future__ import annotations
 
