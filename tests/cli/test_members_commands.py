@@ -138,7 +138,8 @@ def test_what_is_missing_is_named(ann: User) -> None:
         (["add", "--email", "x@members.example"], "--role is missing. It is reader, writer or admin."),
         (["add"], "--email is missing. --role is missing. It is reader, writer or admin."),
         (["set-role"], "--email is missing. --role is missing. It is reader, writer or admin."),
-        (["remove"], "--email is missing."),
+        (["remove"], "--email is missing. --yes is missing. It confirms the command without a question."),
+        (["remove", "--yes"], "--email is missing."),
     ):
         done = ann.polly("members", *arguments)
         assert (done.code, done.err) == (2, f"Error: {missing}\n")

@@ -31,12 +31,14 @@ if TYPE_CHECKING:
             "dockers policy --newest 3 --keep-everything",
             "--keep-everything and --newest can't be together: give rules, or --keep-everything, or --inherit.",
         ),
+        ("dockers delete", "--name is missing. --yes is missing. It confirms the command without a question.\n"),
+        ("dockers delete --yes", "--name is missing.\n"),
         ("members accept --code x --code-stdin", "--code and --code-stdin both give the code: use one."),
     ],
 )
-def test_options_that_exclude_each_other(nobody: User, line: str, said: str) -> None:
-    """The error names both, says which may stay, and has exit code 2."""
-    done = nobody.polly(*line.split())
+def test_what_is_wrong_with_options(ann: User, line: str, said: str) -> None:
+    """The error names those that exclude each other, or all that are missing, and has exit code 2."""
+    done = ann.polly(*line.split())
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"Error: {said}")
 

@@ -153,6 +153,12 @@ def test_a_message_is_wrapped_between_words(ann: User) -> None:
     done = ann.terminal("dockers", "list", "--latest", "none", columns=50)
     assert done.end() == 2
     assert done.lines() == ["Error: --latest takes a whole number. See", "polly dockers list --help."]
+    question = ann.terminal("dockers", "create", columns=50)
+    question.see("repository\n")
+    assert question.lines()[0] == "? Enter the name of the docker repository"
+    assert question.lines()[1].endswith(f"/{ann.env['TEST_ORG']}/")
+    question.type(INTERRUPT)
+    assert question.end() == 130
 
 
 def test_update_offers_the_other_access(ann: User) -> None:

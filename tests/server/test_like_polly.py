@@ -141,6 +141,10 @@ def test_json_for_programs(data: str, tmp_path: Path, command: tuple[str, ...]) 
         (("audit", "--by", ""), "--by is empty. Give a value, or leave the option out."),
         (("audit", "--name", "x"), "--name 'x' is in which organisation? Use --name ORG/x, or --org ORG --name x."),
         (("backup",), "--to is missing. See polly-server backup --help."),
+        (
+            ("user", "remove"),
+            "--org is missing. --email is missing. --yes is missing. It confirms the command without a",
+        ),
         (("org", "restore"), "--org is missing. See polly-server org restore --help."),
         (("init",), "Error: --org is missing. --email is missing. --password-stdin is missing. Give it, and the"),
         (("user", "add", "--keep-password"), "--org is missing. --email is missing. --role is missing. See"),

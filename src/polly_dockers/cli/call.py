@@ -63,6 +63,11 @@ class Call:
         if missing and not self.may_ask():
             raise UsageError(" ".join(missing))
 
+    def need_consent(self, option: str, value: object, *, yes: bool) -> None:
+        """Raise UsageError that names --yes too if what ``option`` names is missing, and nobody can be asked."""
+        if not value:
+            self.need_all({option: (value, ""), "--yes": (yes, "It confirms the command without a question.")})
+
     def confirm(self, question: str, nothing: str, action: str) -> None:
         """Ask a yes-or-no question. Raises DeclinedError if the answer is no, UsageError if the command may not ask.
 

@@ -86,6 +86,8 @@ class HelpedCommand(_Help, TyperCommand):
         asks = any(each.name == "password_stdin" for each in self.params)
         if missing and asks and not (given.get("password_stdin") or given.get("keep_password") or sys.stdin.isatty()):
             missing.append("--password-stdin is missing. Give it, and the password on stdin.")
+        if missing and any(each.name == "yes" for each in self.params) and not (given.get("yes") or sys.stdin.isatty()):
+            missing.append("--yes is missing. It confirms the command without a question.")
         return missing
 
 

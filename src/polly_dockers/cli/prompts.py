@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from polly_dockers import password_rules
+from polly_dockers.cli import terminal
 from polly_dockers.cli.errors import UsageError
 from polly_dockers.system import process, secret_input
 
@@ -120,7 +121,9 @@ def _answer(kind: str, message: str, *, opened: bool = False, **options: object)
     import questionary
     from prompt_toolkit.output import create_output
 
-    question = getattr(questionary, kind)(message, output=create_output(stdout=sys.stderr), **options)
+    room = terminal.width(sys.stderr) - len("?  ")
+    shown = "\n".join(terminal.wrapped(message, room))
+    question = getattr(questionary, kind)(shown, output=create_output(stdout=sys.stderr), **options)
     if opened:
         application = question.application
         application.pre_run_callables.append(lambda: application.current_buffer.start_completion(select_first=False))

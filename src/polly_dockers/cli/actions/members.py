@@ -60,6 +60,7 @@ def set_role(call: Call, email: str | None, role: api_types.Role | None, output:
 
 def remove(call: Call, email: str | None, *, yes: bool) -> None:
     """Remove a member, or revoke an invitation, after a confirmation. Raises UsageError and DeclinedError."""
+    call.need_consent("--email", email, yes=yes)
     email = email or _ask_member(call, invited=True)
     session = call.session
     organisation = session.organisation
