@@ -201,6 +201,24 @@ def test_a_name_of_no_text_in_the_log(tmp_path: Path) -> None:
     assert answer.header("X-Request-Id") in {line.get("request_id") for line in lines(server)}
 
 
+def test_what_is_not_a_request_has_an_id_too(tmp_path: Path) -> None:
+    """17: it is refused with the headers and the body of every error, and the log has it under its ID."""
+    with running_server(tmp_path, "--workers", "1") as server:
+        common = Client(server.port).get("/healthz").headers
+        answers = [raw(server.port, "GET / HTTP/1.1"), raw(server.port, "GET /\nX: " + "a" * 70_000)]
+    assert [answer.status for answer in answers] == [400, 431]
+    found = {line.get("request_id"): line for line in lines(server)}
+    for answer in answers:
+        assert set(common) <= set(answer.headers)
+        assert answer.header("Content-Type") == "application/json"
+        for name in ("Server", "X-Content-Type-Options", "Docker-Distribution-Api-Version"):
+            assert answer.headers[name] == common[name]
+        assert (answer.code, answer.message[-1]) == ("BAD_REQUEST", ".")
+        assert answer.json()["errors"][0]["detail"] == {"request_id": answer.header("X-Request-Id")}
+        line = found[answer.header("X-Request-Id")]
+        assert (line["status"], line["sent"]) == (answer.status, len(answer.body))
+
+
 def test_secrets_are_kept_hashed_and_closed(server: Server) -> None:
     """19: the data folder contains no password or access token, and only its owner may read it."""
     ann = admin(server)

@@ -56,9 +56,10 @@ class Echo:
         """A request as the app sees it."""
         return Request(made, head, body, cast("Context", None), self._room, "1")
 
-    def record_refused(self, _address: str, status: int) -> None:
-        """Remember what was refused."""
+    def refuse(self, _address: str, status: int, message: str) -> tuple[Response, str]:
+        """Remember what was refused, and answer it."""
         self.refused.append(status)
+        return Response(message.encode(), status=status), ""
 
     def respond_at_once(self, request: Request, send: Callable[[Request, Response, str], None]) -> bool:
         """Answer it, if the test wants that."""

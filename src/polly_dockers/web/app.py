@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from polly_dockers.blobs.store import BlobMissing
-from polly_dockers.errors import ClientGone, InternalError, NotFound, PollyError
+from polly_dockers.errors import ClientGone, InternalError, PollyError
 from polly_dockers.registry.readiness import Readiness
 from polly_dockers.system import addresses
 from polly_dockers.web import errors, memory, metrics
@@ -67,7 +67,10 @@ class App:
 
     def request(self, client: Client, head: Head, body: Body | None) -> Request:
         """A request that a connection has read."""
-        return Request(client, head, body, self._context, self.room, f"{self._ids}{next(self._numbers):08x}")
+        return Request(client, head, body, self._context, self.room, self._next_id())
+
+    def _next_id(self) -> str:
+        return f"{self._ids}{next(self._numbers):08x}"
 
     async def respond(self, request: Request, send: Send) -> None:
         """Call the handler, have its response sent with more header lines, and record the result.
@@ -83,7 +86,7 @@ class App:
         try:
             response = await self._handle(request, handler)
             content = response.content
-            await send(request, response, f"{COMMON}X-Request-Id: {request.id}\r\n")
+            await send(request, response, _header_lines(request.id))
             status, sent = response.status, response.length
         except asyncio.CancelledError:
             status = CANCELLED
@@ -106,16 +109,18 @@ class App:
             return False
         if response is None:
             return False
-        send(request, response, f"{COMMON}X-Request-Id: {request.id}\r\n")
+        send(request, response, _header_lines(request.id))
         self._record(request, response.status, response.length, time.perf_counter() - started)
         return True
 
-    def record_refused(self, address: str, status: int) -> None:
-        """Count what is not a request, and add it to the log."""
-        self._counts.record("other", "OTHER", status, 0.0, 0, 0)
+    def refuse(self, address: str, status: int, message: str) -> tuple[Response, str]:
+        """The response to what is not a request, and more header lines for it. Counts it, and adds it to the log."""
+        request_id = self._next_id()
+        response = errors.refusal(request_id, status, message)
+        self._counts.record("other", "OTHER", status, 0.0, 0, response.length)
         if self._requests.on:
-            request_id = f"{self._ids}{next(self._numbers):08x}"
-            self._requests.append(RequestLine(request_id, "", "", status, 0.0, 0, 0, None, address))
+            self._requests.append(RequestLine(request_id, "", "", status, 0.0, 0, response.length, None, address))
+        return response, _header_lines(request_id)
 
     def _route(self, request: Request) -> tuple[str, Handler]:
         """The kind of the request, as metrics name it, and its handler."""
@@ -198,14 +203,18 @@ class MetricsApp(App):
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+def _header_lines(request_id: str) -> str:
+    """The header lines of every response: COMMON and the ID of its request."""
+    return f"{COMMON}X-Request-Id: {request_id}\r\n"
+
+
 def _require_get(request: Request) -> None:
     if request.method not in {"GET", "HEAD"}:
         raise errors.method_not_allowed(request, ("GET", "HEAD"))
 
 
 async def _not_found(request: Request) -> Response:
-    msg = f"There is nothing at {request.path[:200]}. Images are under /v2/, and the commands use /api/v1."
-    raise NotFound(msg)
+    raise errors.not_found(request)
 
 
 async def _welcome(request: Request) -> Response:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
-from polly_dockers.api_types import ErrorItem, Errors, encode
 from polly_dockers.errors import BadRequest, ClientGone
 from polly_dockers.system import addresses
 from polly_dockers.web.body import PROGRESS_BYTES, Body
 from polly_dockers.web.memory import hang_up
 from polly_dockers.web.reader import Malformed, Reader
-from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
     import ssl
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from polly_dockers.web.app import App
     from polly_dockers.web.reader import Head
     from polly_dockers.web.request import Request
+    from polly_dockers.web.response import Response
 
 log: Final = structlog.get_logger("polly.request")
 
@@ -324,10 +323,8 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         """Respond to what is not a request."""
         if self.transport is not None:
-            body = encode(Errors([ErrorItem(BadRequest.code, message)]))
-            response = Response(body, status=status, content_type="application/json")
-            self.transport.write(response.head("Server: polly\r\nConnection: close\r\n") + body)
-            self._app.record_refused(self.remote, status)
+            response, headers = self._app.refuse(self.remote, status, message)
+            self.transport.write(response.head(f"{headers}Connection: close\r\n") + response.body)
 
     def _linger(self) -> None:
         """Drop what the client still sends: closing the connection meanwhile could lose the response."""

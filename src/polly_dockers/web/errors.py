@@ -6,7 +6,16 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.api_types import ErrorItem, Errors, encode
-from polly_dockers.errors import PollyError, RangeInvalid, TooManyRequests, Unauthorized, Unavailable, Unsupported
+from polly_dockers.errors import (
+    BadRequest,
+    NotFound,
+    PollyError,
+    RangeInvalid,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
@@ -25,6 +34,23 @@ def response(request: Request, error: PollyError) -> Response:
     detail = {**error.detail, "request_id": request.id}
     body = encode(Errors([ErrorItem(error.code, _message(request, error), detail)]))
     return Response(status=error.status, body=body, headers=_headers(request, error), content_type="application/json")
+
+
+def refusal(request_id: str, status: int, message: str) -> Response:
+    """The response to what is not a request, so there is no ``Request``. It has an ID too."""
+    body = encode(Errors([ErrorItem(BadRequest.code, message, {"request_id": request_id})]))
+    return Response(status=status, body=body, content_type="application/json")
+
+
+def not_found(request: Request) -> NotFound:
+    """The error for an address that does not exist. It says where things are."""
+    if request.path.startswith("/v2/"):
+        hint = "/v2/<name>/ has manifests, blobs, tags/list and referrers."
+    elif request.path.startswith("/api/"):
+        hint = "The interface is at /api/v1, and /api/v1/openapi.json describes it."
+    else:
+        hint = "Images are under /v2/, and the commands use /api/v1."
+    return NotFound(f"There is nothing at {request.path[:200]}. {hint}")
 
 
 def method_not_allowed(request: Request, allow: Iterable[str]) -> Unsupported:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from polly_dockers import __version__, api_types
-from polly_dockers.errors import NotFound
 from polly_dockers.model import ROLE_FOR, Action, Role
+from polly_dockers.web import errors
 from polly_dockers.web.api import account, audit, invitations, members, openapi, params, repositories, retention, trash
 from polly_dockers.web.api.routing import ANYONE, EITHER, OPTIONAL, PASSWORD, Route, Table
 from polly_dockers.web.response import Response
@@ -23,8 +23,7 @@ async def respond(request: Request) -> Response:
     request.check_path()
     parts = request.path.rstrip("/").split("/")[2:]
     if not parts or parts[0] != "v1":
-        msg = "The interface is at /api/v1. /api/v1/openapi.json describes it."
-        raise NotFound(msg)
+        raise errors.not_found(request)
     return await _TABLE.respond(request, parts[1:])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from polly_dockers.errors import NotFound
 from polly_dockers.model import Role, parse_slug
 from polly_dockers.web import authentication, errors
 
@@ -116,8 +115,7 @@ class Table:
                 if route is None:
                     raise errors.method_not_allowed(request, _allowed(address.routes))
                 return await route.respond(request, arguments)
-        msg = "There is nothing at this address. /api/v1/openapi.json describes all addresses."
-        raise NotFound(msg)
+        raise errors.not_found(request)
 
 
 def _allowed(routes: Mapping[str, Route]) -> Iterable[str]:

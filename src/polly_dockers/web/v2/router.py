@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polly_dockers.auth import permissions
-from polly_dockers.errors import NameUnknown, NotFound, Unauthorized, Unsupported
+from polly_dockers.errors import NameUnknown, Unauthorized, Unsupported
 from polly_dockers.model import Action, RepositoryName
 from polly_dockers.web import authentication, errors
 from polly_dockers.web.response import Response
@@ -52,8 +52,7 @@ async def respond(request: Request) -> Response:
         return await _top(request, parts[2] if len(parts) == 3 else "")  # noqa: PLR2004
     split = _split(parts)
     if split is None:
-        msg = f"There is nothing at {request.path[:200]}. /v2/<name>/ has manifests, blobs, tags/list and referrers."
-        raise NotFound(msg)
+        raise errors.not_found(request)
     name, handlers, reference = split
     request.kind = "uploads" if handlers is _START else parts[-2]
     handler = handlers.get(request.method)
@@ -114,8 +113,7 @@ async def _top(request: Request, last: str) -> Response:
     if last == "_catalog":
         return await listings.catalog(request, actor)
     if last:
-        msg = f"There is nothing at {request.path[:200]}."
-        raise NotFound(msg)
+        raise errors.not_found(request)
     if actor.user_id is None:
         msg = "You are not signed in."
         raise Unauthorized(msg)
