@@ -42,7 +42,8 @@ def delete(call: Call, name: str | None, tag: str | None, commit: str | None, ou
     Raises UsageError if nobody can be asked, and DeclinedError if the answer is no.
     """
     what = _what(tag, commit)
-    call.need_consent("--name", name, yes=yes)
+    if name is None:
+        call.need_consent("--name", name, yes=yes)
     session = call.session
     asking = name is None and not what
     organisation, name = session.repository(name if name is not None else ask_name(call, "admin"), *_VERSIONS)
