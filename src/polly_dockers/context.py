@@ -126,8 +126,9 @@ class Context:
         """Whether repositories may be public on this server."""
         return self.config.public_repositories == "allow"
 
-    def close(self) -> None:
-        """Finish waiting writes, and close threads and files."""
-        self.database.close()
-        self.blobs.close()
+    def close(self) -> bool:
+        """Finish waiting writes, and close threads and files; False if threads are left whose disk hangs."""
+        closed = self.database.close()
+        closed = self.blobs.close() and closed
         self.passwords.close()
+        return closed

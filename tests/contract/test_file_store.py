@@ -351,6 +351,34 @@ async def test_reading_again_keeps_nobody_waiting(stored: FileBlobStore, monkeyp
     assert len(set(await asyncio.gather(*commits))) == 20
 
 
+async def test_pulls_go_on_while_all_writes_hang(stored: FileBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is frozen takes no bytes and makes no file, but what is not in memory can still be read."""
+    key, going, in_time = await keep(stored, HELLO), threading.Event(), list[bool]()
+    writing, opening = os.pwrite, FileBlobStore._start
+
+    def hang(fd: int, data: bytes, offset: int) -> int:
+        in_time.append(going.wait(10))
+        return writing(fd, data, offset)
+
+    def hang_too(path: Path) -> None:
+        in_time.append(going.wait(10))
+        opening(path)
+
+    for number in range(8):
+        await stored.start(f"upload-{number}")
+    monkeypatch.setattr(os, "pwrite", hang)
+    monkeypatch.setattr(stored, "_start", hang_too)
+    hung = [asyncio.create_task(write(stored, f"upload-{number}", b"x")) for number in range(8)]
+    begun = asyncio.create_task(stored.start("another"))
+    await asyncio.sleep(0)  # all of them have begun
+    monkeypatch.setattr(linux, "open_cached", lambda _path: None)
+    monkeypatch.setattr(linux, "read_cached", lambda *_: None)
+    assert await read(stored, key) == HELLO
+    going.set()
+    await asyncio.gather(*hung, begun)
+    assert set(in_time) == {True}
+
+
 async def test_an_upload_that_became_shorter(stored: FileBlobStore, tmp_path: Path) -> None:
     """Reading it again ends, with an error that says what is wrong."""
     await begin(stored, b"a" * 3000)

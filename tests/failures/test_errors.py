@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CALLS = ("openat", "pwrite64", "fsetxattr", "fsync", "fdatasync", "rename", "ftruncate", "flock", "sync_file_range")
+CALLS = (
+    *("mknodat", "openat", "pwrite64", "fsetxattr", "fsync", "fdatasync"),
+    *("rename", "ftruncate", "flock", "sync_file_range"),
+)
 """Of uploads, of commits, of the database, its log and the journal."""
 
 

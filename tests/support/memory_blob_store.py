@@ -179,5 +179,6 @@ class MemoryBlobStore:
     async def check(self) -> None:
         """Do nothing: memory always works."""
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Do nothing."""
+        return True

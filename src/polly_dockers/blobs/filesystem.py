@@ -20,24 +20,21 @@ import secrets
 import stat
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from polly_dockers.blobs import files, linux, upload_digest
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
+from polly_dockers.blobs.threads import Threads
 from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.system import durable, locks, ownership
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from polly_dockers.blobs.store import Hasher
     from polly_dockers.model import Digest
 
-T = TypeVar("T")
-
-THREADS: Final = 4
 WRITE_EVERY: Final = 32 << 20
 """After so many bytes of an upload the disk begins to write them, so that the sync at the end is short."""
 JOIN: Final = 1 << 18
@@ -45,8 +42,6 @@ JOIN: Final = 1 << 18
 READ: Final = 1 << 20
 AGAIN: Final = 1 << 20
 """Uploads up to so many bytes may be read again for each digest that a client tries: it costs less than a sync."""
-READERS: Final = 2
-"""How many uploads are read again at the same time, for a digest that was not computed on arrival."""
 AHEAD: Final = 8 << 20
 """How many bytes the disk reads ahead of a pull, if they are not in memory."""
 PATIENCE: Final = 5.0
@@ -81,7 +76,7 @@ class FileSegment:
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append on a thread, hashing the same bytes there."""
-        await self._store.run(self._write, data, hasher)
+        await self._store.threads.run(self._write, data, hasher)
 
     def _write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         if sum(map(len, data)) <= JOIN:
@@ -109,7 +104,7 @@ class FileSegment:
 
     async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
         """Append, and store size and digest, on a thread."""
-        return await self._store.run(self._keep, data, hasher)
+        return await self._store.threads.run(self._keep, data, hasher)
 
     def _keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
         self._write(data, hasher)
@@ -121,7 +116,7 @@ class FileSegment:
 
     async def cut(self) -> None:
         """Shorten the file, on a thread."""
-        await self._store.run(self._cut)
+        await self._store.threads.run(self._cut)
 
     def _cut(self) -> None:
         with _disk():
@@ -131,12 +126,12 @@ class FileSegment:
     async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
         """Append, check, sync, rename and sync the folders, on a thread; reading the file again has its own threads."""
         if hasher is not None and digest.algorithm == "sha256":
-            return await self._store.run(self._finish, data, hasher, digest)
-        await self._store.run(self._write, data, hasher)
+            return await self._store.threads.run(self._finish, data, hasher, digest)
+        await self._store.threads.run(self._write, data, hasher)
         known = upload_digest.read(self._fd, self._offset) if digest.algorithm == "sha256" else None
         if known is None:
-            known = await self._store.run_apart(self._read_again, digest)
-        return await self._store.run(self._make_blob, f"{digest.algorithm}:{known}", digest)
+            known = await self._store.threads.run_apart(self._read_again, digest)
+        return await self._store.threads.run(self._make_blob, f"{digest.algorithm}:{known}", digest)
 
     def _finish(self, data: Sequence[bytes], hasher: Hasher, digest: Digest) -> tuple[str, int]:
         self._write(data, hasher)
@@ -209,12 +204,12 @@ class FileBlob:
         """Read; on a thread if the bytes are not in memory."""
         if (data := linux.read_cached(self._fd, length, offset)) is not None:
             return data
-        return await self._store.run(os.pread, self._fd, length, offset)
+        return await self._store.threads.pull(os.pread, self._fd, length, offset)
 
     async def warm(self, offset: int, length: int) -> None:
         """Load a range into memory, and let the disk read what follows; on a thread if that needs the disk."""
         if not linux.is_cached(self._fd, offset, length):
-            await self._store.run(self._warm, offset, length)
+            await self._store.threads.pull(self._warm, offset, length)
 
     def _warm(self, offset: int, length: int) -> None:
         os.posix_fadvise(self._fd, offset + length, AHEAD, os.POSIX_FADV_WILLNEED)
@@ -235,38 +230,13 @@ class FileBlobStore:
         self._blobs = str(self.blobs)
         self._uploads = folder / "uploads"
         self._damaged = folder / "damaged"
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="polly-files")
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="polly-readers")
-        self._probe = ThreadPoolExecutor(1, thread_name_prefix="polly-probe")
-        """Only for ``check``, so that it does not delay the other threads, and is not delayed by them."""
+        self.threads = Threads()
         self._folders: dict[str, int] = {}
         """Descriptors of the folders of blobs: 256 for each algorithm."""
         self._making = threading.Lock()
         if make:
             for made in (self.blobs, self._uploads):
                 durable.make_folder(made, parents=False)
-
-    async def run(self, fn: Callable[..., T], *args: object) -> T:
-        """Run ``fn(*args)`` on one of the store's threads.
-
-        A caller that is cancelled still waits for its end, so that no descriptor is closed while a thread uses it.
-        """
-        return await self._run(self._pool, fn, *args)
-
-    async def run_apart(self, fn: Callable[..., T], *args: object) -> T:
-        """Like ``run``, for functions that take long; at most READERS of them run at the same time."""
-        return await self._run(self._readers, fn, *args)
-
-    @staticmethod
-    async def _run(pool: ThreadPoolExecutor, fn: Callable[..., T], *args: object) -> T:
-        future = asyncio.get_running_loop().run_in_executor(pool, fn, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            raise
 
     def folder_of(self, target: Path) -> int:
         """A descriptor of the folder of a blob. The folder is made and synced first, if it is missing."""
@@ -281,9 +251,16 @@ class FileBlobStore:
             return self._folders[name]
 
     async def start(self, upload: str) -> None:
-        """Make the upload's file."""
+        """Make the upload's file, on a thread of its own.
+
+        If that comes too late, the file is deleted later, as an upload that nobody continues.
+        """
+        await self.threads.start(self._start, self._uploads / upload)
+
+    @staticmethod
+    def _start(path: Path) -> None:
         with _disk():
-            os.close(os.open(self._uploads / upload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            linux.make_file(path)
 
     async def size(self, upload: str) -> int:
         """The size of the upload's file; waits a little for a request that holds it."""
@@ -292,7 +269,7 @@ class FileBlobStore:
             fd = await self._hold(path)
         except TooManyRequests:
             try:
-                return await self.run(lambda: path.stat().st_size)
+                return await self.threads.run(lambda: path.stat().st_size)
             except FileNotFoundError:
                 raise upload_missing() from None
         try:
@@ -322,7 +299,7 @@ class FileBlobStore:
 
     async def abort(self, upload: str) -> bool:
         """Delete the upload's file."""
-        return await self.run(self._unlink, self._uploads / upload)
+        return await self.threads.run(self._unlink, self._uploads / upload)
 
     async def open(self, key: str) -> FileBlob:
         """Open the file; on a thread if that needs the disk."""
@@ -330,18 +307,18 @@ class FileBlobStore:
         try:
             with _disk():
                 fd = linux.open_cached(path)
-                fd = await self.run(files.open_file, path) if fd is None else files.only_file(fd, path)
+                fd = await self.threads.pull(files.open_file, path) if fd is None else files.only_file(fd, path)
         except FileNotFoundError:
             raise BlobMissing(key) from None
         return FileBlob(self, fd)
 
     async def delete(self, key: str) -> None:
         """Delete the blob's file."""
-        await self.run(self._unlink, self.blobs / key)
+        await self.threads.run(self._unlink, self.blobs / key)
 
     async def delete_all(self, keys: Sequence[str]) -> int:
         """Delete many files on one thread."""
-        return await self.run(self._delete_all, keys)
+        return await self.threads.run(self._delete_all, keys)
 
     def _delete_all(self, keys: Sequence[str]) -> int:
         freed = 0
@@ -355,7 +332,7 @@ class FileBlobStore:
 
     async def set_aside(self, key: str) -> None:
         """Move the file to the folder ``damaged``."""
-        await self.run(self._set_aside, key)
+        await self.threads.run(self._set_aside, key)
 
     def _set_aside(self, key: str) -> None:
         with _disk(), contextlib.suppress(FileNotFoundError):
@@ -370,7 +347,7 @@ class FileBlobStore:
 
     async def keys(self, part: str) -> Sequence[Stored]:
         """The files of blobs in a folder, also those that are being copied, on a thread."""
-        return await self.run(self._keys, part)
+        return await self.threads.run(self._keys, part)
 
     def _keys(self, part: str) -> Sequence[Stored]:
         found = []
@@ -384,7 +361,7 @@ class FileBlobStore:
 
     async def abandoned(self, seconds: float, *, delete: bool) -> tuple[int, int]:
         """Count or delete uploads whose files were not written for so long and that nobody holds, on a thread."""
-        return await self.run(self._abandoned, seconds, delete)
+        return await self.threads.run(self._abandoned, seconds, delete)
 
     def _abandoned(self, seconds: float, delete: bool) -> tuple[int, int]:  # noqa: FBT001 - handed through by run
         count = size = 0
@@ -403,7 +380,7 @@ class FileBlobStore:
 
     async def trim(self, prefix: str, keep: int) -> None:
         """Delete the files that were written least recently and that nobody holds, on a thread."""
-        await self.run(self._trim, prefix, keep)
+        await self.threads.run(self._trim, prefix, keep)
 
     def _trim(self, prefix: str, keep: int) -> None:
         found = []
@@ -439,20 +416,20 @@ class FileBlobStore:
 
     async def check(self) -> None:
         """Write a file, sync it, and delete it, on a thread of its own."""
-        await asyncio.get_running_loop().run_in_executor(self._probe, self._check)
+        await self.threads.probe(self._check)
 
     def _check(self) -> None:
         probe = self._uploads / f"check-{secrets.token_hex(8)}"
         with _disk():
             durable.probe(probe)
 
-    def close(self) -> None:
-        """Wait for the threads."""
-        self._pool.shutdown()
-        self._readers.shutdown()
-        self._probe.shutdown()
+    def close(self) -> bool:
+        """Wait for the threads. If the disk hangs, return False after ``threads.CLOSE_SECONDS``."""
+        if not self.threads.close():
+            return False
         while self._folders:
             os.close(self._folders.popitem()[1])
+        return True
 
 
 def _try_hold(path: Path) -> int | None:

@@ -96,7 +96,7 @@ class BlobStore(Protocol):
     """Where the bytes of blobs are stored."""
 
     async def start(self, upload: str) -> None:
-        """Begin an upload under a new name."""
+        """Begin an upload under a new name. Raises Unavailable if the disk does not answer in time."""
 
     async def size(self, upload: str) -> int:
         """The size of the upload in bytes. Raises BlobUploadUnknown if there is no such upload.
@@ -143,8 +143,8 @@ class BlobStore(Protocol):
     async def check(self) -> None:
         """Raise Unavailable or StorageFull if a blob could not be written now."""
 
-    def close(self) -> None:
-        """Release threads and files."""
+    def close(self) -> bool:
+        """Release threads and files; False if threads are left that wait for a disk that hangs."""
 
 
 def upload_missing() -> BlobUploadUnknown:

@@ -34,8 +34,9 @@ class BackupDatabase(Database):
         msg = "A backup can't be changed."
         raise Unavailable(msg)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Close the file."""
         self._end()
         self._reader.close()
         self._engine.dispose()
+        return True

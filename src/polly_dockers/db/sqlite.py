@@ -302,17 +302,18 @@ class Database:
             )
             raise Unavailable(msg) from None
 
-    def close(self) -> None:
-        """Finish all waiting writes, then close the file. If the disk hangs, return after CLOSE_SECONDS."""
+    def close(self) -> bool:
+        """Finish all waiting writes, then close the file. If the disk hangs, return False after CLOSE_SECONDS."""
         self._queue.put(None)
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
-            return
+            return False
         self._end()
         self._reader.close()
         self._engine.dispose()
         self._journal.close()
         os.close(self._lock)
+        return True
 
     def _write_all(self) -> None:
         """Run the writer thread until ``close``, or until it cannot go on."""

@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import structlog
 import uvloop
@@ -48,6 +48,8 @@ SETTLE_EVERY: Final = 2.0
 """Seconds between two writes of audit entries and of last pulls that wait in memory."""
 FAULT_SECONDS: Final = 10
 """Seconds that requests may take to finish in a process that can't write any more: its replacement waits for it."""
+LAST_SECONDS: Final = 10.0
+"""Seconds for the last of these writes at the end of a process; the disk may hang."""
 RETIRE_EVERY: Final = 600.0
 """Seconds between two deletions of signing keys that nothing needs any more."""
 TOTALS_EVERY: Final = 5.0
@@ -105,6 +107,10 @@ class PollyWorker(Worker):  # type: ignore[misc]
                 raise  # if the first workers can't start, gunicorn shuts the server down
             log.exception("worker process failed to start")
             raise SystemExit(1) from error
+        self._exit()
+
+    def _exit(self) -> NoReturn:
+        """Exit at once, whatever threads are left."""
         if self.fault:
             process.exit_now(1)
         self.app.restarts.exited_as_asked(os.getpid())
@@ -158,14 +164,15 @@ class PollyWorker(Worker):  # type: ignore[misc]
             await self._drain(servers)
             for app in apps:
                 app.flush()
-            with contextlib.suppress(PollyError):
-                await audit.settle(context, everything=True)
-            with contextlib.suppress(PollyError):
-                await retention.record_pulls(context)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await _write_rest(context)
             with contextlib.suppress(OSError):
                 counts.write()
             with contextlib.suppress(*(ERRORS if self.fault else ())):
-                context.close()
+                if not context.close():
+                    log.warning("the disk hangs; worker process exits without waiting for it any longer")
+                    self._exit()  # the loop would wait for requests that wait for the disk
 
     async def _listen(self, apps: Sequence[App]) -> list[HttpServer]:
         """Serve the first app on the main socket and the second on the metrics socket, if there is one."""
@@ -225,6 +232,14 @@ class PollyWorker(Worker):  # type: ignore[misc]
             stop.set()
         elif not loop.is_closed():
             loop.call_later(1.0, self._heartbeat, loop, stop)
+
+
+async def _write_rest(context: Context) -> None:
+    """Write the audit entries and last pulls that wait in memory."""
+    with contextlib.suppress(PollyError):
+        await audit.settle(context, everything=True)
+    with contextlib.suppress(PollyError):
+        await retention.record_pulls(context)
 
 
 async def _measure_lag(lag: Times) -> None:
