@@ -76,6 +76,7 @@ async def test_a_journal_that_cannot_be_shortened(context: Context, monkeypatch:
     def broken(_fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
+    await use_cases.create(context, "before")  # the file is open from now on
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", broken)
         with pytest.raises(Unavailable, match="Look whether the change was made"):
