@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
 import time
 from typing import TYPE_CHECKING
 
+from polly_dockers.blobs import files
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
 from polly_dockers.errors import DigestInvalid
 
@@ -53,7 +53,7 @@ class MemorySegment:
             await self.cut()
             raise
         self._check()
-        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
+        key = files.new_key(digest)
         self._store.put(key, bytes(self._bytes))
         del self._store.uploads[self._upload]
         return key, len(self._bytes)

@@ -1,4 +1,4 @@
-"""The files of blobs in a folder, told from what other programs put there: folders, links, FIFOs, files of desktops.
+"""How files of blobs are named, which tells them from what other programs put there: folders, links, FIFOs.
 
 ::
 
@@ -14,12 +14,15 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import stat
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from polly_dockers.model import Digest
 
 PART: Final = ".part"
 """How the name of a file ends while it is being copied."""
@@ -29,6 +32,22 @@ _DIGITS: Final = {"sha256": 64, "sha512": 128}
 """Hexadecimal digits of a digest, by algorithm."""
 _PART_OF_STORE: Final = re.compile(r"[0-9a-f]{2}\Z")
 _NAME: Final = re.compile(r"([0-9a-f]+)\.[0-9A-Za-z_-]+(?:\.part)?\Z")
+
+
+def new_key(digest: Digest) -> str:
+    """A storage key for a blob of this digest. No other blob has it."""
+    return f"{part_of(digest)}/{digest.hex}.{secrets.token_hex(8)}"
+
+
+def part_of(digest: Digest) -> str:
+    """The folder of the blobs of this digest, as ``algorithm/2 hex``."""
+    return f"{digest.algorithm}/{digest.hex[:2]}"
+
+
+def digest_of(key: str) -> str:
+    """The digest in a storage key."""
+    algorithm, _, name = key.split("/")
+    return f"{algorithm}:{name.partition('.')[0]}"
 
 
 def parts(blobs: Path) -> list[str]:

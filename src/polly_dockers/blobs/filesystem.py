@@ -143,7 +143,7 @@ class FileSegment:
         except DigestInvalid:
             self._cut()
             raise
-        key = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}.{secrets.token_hex(8)}"
+        key = files.new_key(digest)
         target = self._store.blobs / key
         with _disk():
             self._sync()

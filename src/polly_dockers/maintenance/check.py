@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from polly_dockers import db
+from polly_dockers.blobs import files
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db.journal import frames, state
@@ -343,9 +344,8 @@ class _Backup(FileBlobStore):
 
 async def _keys_of(blobs: BlobStore, digest: str) -> list[str]:
     """All storage keys of the digest."""
-    algorithm, _, name = digest.partition(":")
-    stored = await blobs.keys(f"{algorithm}/{name[:2]}")
-    return sorted(each.key for each in stored if each.key.startswith(f"{algorithm}/{name[:2]}/{name}."))
+    stored = await blobs.keys(files.part_of(Digest(digest)))
+    return sorted(each.key for each in stored if files.digest_of(each.key) == digest)
 
 
 async def _copy(source: BlobStore, key: str, target: BlobStore, digest: Digest) -> str:

@@ -151,11 +151,11 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
     if last == 0:
         older.finish(connection)
         collector.stop()
-        result.blobs = references.add_blobs(connection, _keys(folder))
+        result.blobs = references.add_blobs(connection, _stored(folder))
 
     def add_rows() -> None:  # of blobs that were pushed after the backup of the database
         collector.stop()
-        result.blobs += references.add_blobs(connection, _keys(folder))
+        result.blobs += references.add_blobs(connection, _stored(folder))
 
     links = references.Links(connection, add_rows)
     totals.measure(connection, links.make(replay.to_link))
@@ -225,16 +225,19 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(counted(count, name) for name, count in counts.items() if count) or "other changes"
 
 
-def _keys(folder: Path) -> list[tuple[str, int]]:
-    async def keys() -> list[tuple[str, int]]:
+def _stored(folder: Path) -> list[tuple[str, str, int]]:
+    """Digest, storage key and size of each blob that is stored."""
+
+    async def stored() -> list[tuple[str, str, int]]:
         store = FileBlobStore(folder)
         try:
             found = [each for part in store.parts() for each in await store.keys(part)]
-            return [(each.key, each.size) for each in found if not each.key.endswith(files.PART)]
+            whole = [each for each in found if not each.key.endswith(files.PART)]
+            return [(files.digest_of(each.key), each.key, each.size) for each in whole]
         finally:
             store.close()
 
-    return asyncio.run(keys())
+    return asyncio.run(stored())
 
 
 class _CollectorRests:

@@ -77,12 +77,13 @@ class Unlinked:
     digest: str
 
 
-def add_blobs(connection: Connection, keys: Iterable[tuple[str, int]]) -> int:
-    """Insert rows of blobs for storage keys (with sizes) whose digest has no row; returns how many."""
+def add_blobs(connection: Connection, stored: Iterable[tuple[str, str, int]]) -> int:
+    """Insert rows of blobs that are stored, for digests without a row; returns how many.
+
+    ``stored``: digest, storage key and size.
+    """
     count = 0
-    for key, size in keys:
-        algorithm, _, name = key.split("/")
-        digest = f"{algorithm}:{name.partition('.')[0]}"
+    for digest, key, size in stored:
         if _BLOB.first(connection, {"digest": digest}) is None:
             row = {"digest": digest, "size": size, "storage_key": key, "created_at": now()}
             connection.execute(insert(blobs).values(row))
