@@ -206,7 +206,8 @@ class Config:
         SECONDS_PER_DAY,
         10,
         30 * SECONDS_PER_DAY,
-        "How long a blob that no image uses is kept. A push has that long from its first blob to its manifest.",
+        "How long an unused blob stays known to the registry. A push has that long from its first blob to its "
+        "manifest.",
         promised=True,
     )
     trash_days: int = _number(
@@ -235,8 +236,8 @@ class Config:
         900,
         0,
         30 * SECONDS_PER_DAY,
-        "How long the bytes of a blob that nothing names are kept. It must be longer than a pull takes from finding a "
-        "blob to opening it.",
+        "How much longer the file of an unused blob stays on the disk, after `lease_seconds`. It must be longer than a "
+        "pull takes from finding a blob to opening it.",
         promised=True,
     )
     collect_seconds: int = _number(
