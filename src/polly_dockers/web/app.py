@@ -63,7 +63,7 @@ class App:
         self._readiness = Readiness(context)
         config = context.config
         self._plain = not (config.metrics_listen or config.public_url or config.trusted_proxies)
-        """Whether no setting suggests a proxy before the server. Then clients on this machine may read /metrics."""
+        """True if the settings show no proxy. Then /metrics is open to this machine."""
 
     def request(self, client: Client, head: Head, body: Body | None) -> Request:
         """A request that a connection has read."""
@@ -73,11 +73,9 @@ class App:
         return f"{self._ids}{next(self._numbers):08x}"
 
     async def respond(self, request: Request, send: Send) -> None:
-        """Call the handler, have its response sent with more header lines, and record the result.
+        """Call the handler, send its response with the header lines of every response, and record the result.
 
-        Errors become error responses.
-
-        Raises ClientGone or ConnectionError if the client left.
+        Errors become error responses. Raises ClientGone or ConnectionError if the client left.
         """
         started = time.perf_counter()
         request.kind, handler = self._route(request)
@@ -99,7 +97,7 @@ class App:
             self._record(request, status, sent, time.perf_counter() - started)
 
     def respond_at_once(self, request: Request, send: Callable[[Request, Response, str], None]) -> bool:
-        """As ``respond``, for requests whose response need not be waited for. False: ``respond`` has to be called."""
+        """Respond now if nothing has to be waited for. Returns False if not; then call ``respond``."""
         started = time.perf_counter()
         if self._route(request)[1] is not router.respond:
             return False

@@ -112,7 +112,7 @@ def _end(part: Part) -> int:
 
 
 async def in_turn(parts: Iterable[Part]) -> AsyncIterator[list[Part]]:
-    """Yield groups of parts, and let other requests run in between: reading cached data never waits."""
+    """Yield groups of parts. After every TURN of them other requests run: reading cached data alone never lets them."""
     for at, group in enumerate(together(parts), 1):
         yield group
         if at % TURN == 0:
@@ -140,7 +140,11 @@ async def _by_pieces(client: Client, blob: Blob, offset: int, count: int) -> Non
 
 
 async def by_kernel(transport: asyncio.Transport, blob: Blob, fd: int, offset: int, count: int, stalled: float) -> None:
-    """Send by sendfile, on a duplicate of the descriptor: uvloop does not share one that a transport uses."""
+    """Send ``count`` bytes of a file from ``offset``, with sendfile.
+
+    It waits on a duplicate of the socket's descriptor: uvloop refuses one that a transport uses. Raises TimeoutError if
+    the client takes nothing for ``stalled`` seconds, and ConnectionResetError if it left.
+    """
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
         if transport.get_write_buffer_size():

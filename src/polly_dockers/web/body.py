@@ -43,7 +43,7 @@ class Body:
         self.received = 0
         """Bytes that have arrived."""
         self.wanted = False
-        """Whether a handler reads it. Only then a client that waits for 100 Continue is asked to send it."""
+        """Whether a handler reads it. A client that waits for 100 Continue gets it only then."""
         self.complete = False
         """Whether all of it has arrived."""
         self.dropped = False
@@ -76,12 +76,12 @@ class Body:
             self._wake()
 
     def end(self) -> None:
-        """All of it has arrived."""
+        """Record that all of it has arrived."""
         self.complete = True
         self._wake()
 
     def fail(self, failure: ClientGone | BadRequest | RequestTimeout) -> None:
-        """It is cut short. The handler gets what has arrived, and then the failure."""
+        """Record that it was cut short. The handler gets what has arrived, and then the failure."""
         self._failure = self._failure or failure
         self._wake()
 

@@ -37,8 +37,8 @@ STOP_SECONDS: Final = 1.0
 """Seconds that a cancelled request has to end when the server stops."""
 BACKLOG: Final = 4096
 FRAMING: Final = 8 << 10
-"""Bytes between the content of chunks in one read, above which the read costs much more time than its bytes take to
-arrive. Then the next read is in the next turn of the loop. Without this, there would be up to 32 in one turn."""
+"""If one read has more bytes of chunk headers than this, it costs too much time. The next read then waits for the next
+turn of the loop. Otherwise there would be up to 32 reads in one turn."""
 
 
 class Connection(asyncio.Protocol):
@@ -59,11 +59,11 @@ class Connection(asyncio.Protocol):
         self._head: Head | None = None
         """The head of the request that has no complete response yet, or whose body is still arriving."""
         self._body: Body | None = None
-        """Its body, until all of it has arrived."""
+        """The body of that request, until all of it has arrived."""
         self._task: asyncio.Task[None] | None = None
-        """What makes its response."""
+        """The task that makes the response to that request. None without a request, or if it is answered at once."""
         self._pending = b""
-        """Bytes that arrived after it."""
+        """Bytes that arrived after that request."""
         self._deaf = False
         """Whether what arrives is dropped, because the connection is about to close."""
         self._new = True
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Read requests, as far as the connection may."""
+        """Parse what arrived, until a request is in progress or the connection closes."""
         while data and not self._deaf:
             try:
                 if self._body is not None:
@@ -253,7 +253,7 @@ class Connection(asyncio.Protocol):
     # --- responding ------------------------------------------------------------------------------------------------
 
     async def _serve(self, request: Request | None) -> None:
-        """Have the request answered, and go on to the next one. None: its response is already written."""
+        """Respond to a request, and go on to the next one. With None, the response is already written."""
         try:
             if request is not None:
                 await self._app.respond(request, self.send)
@@ -321,7 +321,7 @@ class Connection(asyncio.Protocol):
             raise ClientGone
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Respond to what is not a request."""
+        """Send an error, because what arrived is not a request."""
         if self.transport is not None:
             response, headers = self._app.refuse(self.remote, status, message)
             self.transport.write(response.head(f"{headers}Connection: close\r\n") + response.body)
@@ -369,10 +369,11 @@ class HttpServer:
         self._closed: asyncio.Future[None] | None = None
 
     async def listen(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Serve on a socket. Connections are closed whose clients acknowledge nothing for ``stalled_seconds``.
+        """Serve on a socket.
 
-        The system sees what this process does not: data that TLS has encrypted already, the end of a response that is
-        in the system's buffer, and peers that are gone.
+        The system closes a connection if the client acknowledges nothing for ``stalled_seconds``. It sees what this
+        process does not: data that TLS has encrypted already, the end of a response that is in the system's buffer, and
+        peers that are gone.
         """
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.app.stalled_seconds * 1000))

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _SCHEMES: Final = {"Basic": 'Basic realm="polly", charset="UTF-8"', "Bearer": 'Bearer realm="polly"'}
 
 _WORDS: Final = re.compile(r"[^ !#-\[\]-~]|basic|bearer", re.IGNORECASE)
-"""Characters that RFC 6750, section 3, forbids in a description, and names of schemes, which clients search for."""
+"""What is replaced in a description: characters that RFC 6750, section 3, forbids, and the names of schemes, because
+clients search for these."""
 
 
 def response(request: Request, error: PollyError) -> Response:

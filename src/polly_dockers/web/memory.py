@@ -3,8 +3,8 @@
 A large response stays in memory until its client has read it, and a request body until it is complete. Both count.
 When the limit is reached, the process closes connections to free memory: first those without progress for STALLED
 seconds, then those of the address that uses most. A client whose own address uses most gets the error Unavailable.
-Bodies that the server is working on are never freed, so one address can't use all memory with several of them (SHARE).
-``connection`` limits how long a client may take.
+Bodies that the server is working on are never freed. Therefore one address may use only the part SHARE of the limit.
+How long a client may take is limited in ``connection.py``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from polly_dockers.web.client import Client
 
 SMALL: Final = 64 << 10
-"""Bytes of a response or body that each connection may use uncounted. Larger ones count and are sent in pieces."""
+"""Up to this many bytes of a response or body do not count towards the limit. Larger ones count, and are sent in
+pieces."""
 PORTION: Final = 128 << 10
 """Bytes of a large response that are written to its connection at once."""
 ROOM: Final = 64 << 20
 """Bytes that a process uses for its clients, without the SMALL bytes that each connection may use."""
 LARGEST: Final = 5
-"""The largest response, as a multiple of the largest manifest: referrers repeat annotations, perhaps escaped."""
+"""A response may be up to this many times as large as the largest manifest. Referrers repeat annotations, and JSON
+escapes may lengthen them."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of 0 s: closing sends a reset and drops unsent data."""
 SHARE: Final = 0.75
@@ -66,6 +68,7 @@ class Held:
         self.counted = 0
         """Bytes that count towards the limit: none up to SMALL, so that small requests always succeed."""
         self.moved = room.clock()
+        """When it last made progress: bytes were added, or handed to the connection. By the clock of the room."""
         self.in_use = False
         """Whether the server is working on it. Then the memory is never freed for others."""
 
@@ -82,7 +85,7 @@ class Held:
         self.moved = self._room.clock()
 
     def whole(self) -> bytes:
-        """All bytes that were added, for the server to work on."""
+        """Return all bytes, and mark them as in use, so that they are not freed."""
         self.in_use = True
         self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
@@ -170,7 +173,10 @@ class Room:
         victim.evict()
 
     def _too_much_for_one(self, asking: Held, size: int) -> bool:
-        """Whether the address would exceed its share. A single response or body may exceed it alone."""
+        """Whether the address would exceed its share.
+
+        The first response or body of an address may be larger than the share; the second may not.
+        """
         mine = self._of[asking.address]
         return mine > asking.counted and mine + size > self.limit * SHARE
 
@@ -184,6 +190,12 @@ class Room:
         return [held for held in self._held if held is not asking and held.counted and not held.in_use]
 
     def _victim(self, asking: Held, size: int) -> Held | None:
+        """The request whose memory is freed for ``asking``; None if ``asking`` is refused.
+
+        A request without progress for STALLED seconds comes first. Among several, or if there is none, it is one of the
+        address that uses most, and there the one whose last progress is the oldest. A request that makes progress is
+        freed only if its address uses more than the one of ``asking`` would.
+        """
         others = self._others(asking)
         if not others:
             return None

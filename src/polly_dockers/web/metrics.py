@@ -65,7 +65,10 @@ class Times(msgspec.Struct):
 
 
 class Series(msgspec.Struct):
-    """Counts of the requests of one kind, method and status."""
+    """Counts of the requests of one kind, method and status.
+
+    The kind is what the request is about, such as ``manifests`` or ``token``. ``web.app`` and ``v2.router`` set it.
+    """
 
     kind: str
     method: str
@@ -87,7 +90,7 @@ class CollectorTotals(msgspec.Struct):
     at: float = 0.0
     """When the last run ended, in seconds since 1970."""
     waiting: int = 0
-    """Storage keys that later runs will delete, as counted by the last run."""
+    """Files that wait for deletion, counted by the last run."""
 
 
 class Snapshot(msgspec.Struct):
@@ -116,9 +119,10 @@ class Counts:
         self._series: dict[tuple[str, str, int], Series] = {}
         self.in_flight = 0
         self.transactions = Times()
-        """Durations of the writer thread's transactions, with their sync; each serves all requests that waited."""
+        """Durations of the writer thread's transactions, with their sync. One transaction answers all requests that
+        were waiting for it."""
         self.lag = Times()
-        """How late the event loop runs its timers. Every request waits about as long before it is handled."""
+        """How late timers run. Requests wait about as long."""
         self.collected = CollectorTotals()
 
     def record(self, kind: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
@@ -174,7 +178,10 @@ def _resident() -> int:
 
 
 class _Sum(Collector):
-    """Adds the snapshots of all processes up. Counts of processes that have ended stay included."""
+    """Adds the snapshots of all processes up.
+
+    Counters include processes that have ended. Requests in progress and memory are those of living processes only.
+    """
 
     def __init__(self, snapshots: list[tuple[int, Snapshot]], disk: tuple[int, int, int], expiry: float | None) -> None:
         self._snapshots = snapshots

@@ -48,8 +48,8 @@ class Parts:
 def parse(header: str | None, size: int) -> list[tuple[int, int]] | None:
     """Offset and length of each requested part, in the order of the header; None for the whole blob.
 
-    The response is the whole blob without a header, for another unit than bytes, for more than RANGES, and for ranges
-    that overlap: "a server MAY ignore the Range header field" (14.2). Parts outside of the blob are left out. Raises
+    The whole blob is sent if there is no header, if the unit is not bytes, if there are more than RANGES, or if ranges
+    overlap: "a server MAY ignore the Range header field" (14.2). Parts outside of the blob are left out. Raises
     RangeInvalid if none is left, and for a malformed header.
     """
     if header is None or not header.startswith("bytes="):

@@ -1,8 +1,8 @@
 """Cuts what arrives on a connection into requests, with one parser for all of them (llhttp, by httptools).
 
-The bytes are cut at the end of each head and of each body before the parser gets them, so it never sees bytes of the
-next request. Where the parser does not agree on the end of a request, the request is refused: then nothing can be
-smuggled past either of them.
+The bytes are cut at the end of each head, and of each body that has a length. The parser gets one piece at a time, so
+it never sees bytes of the next request. (What comes together with the end of a chunked body is dropped.) If the parser
+finds the end of a request elsewhere, the request is refused. So nothing can be smuggled past either of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HEAD_LIMIT: Final = 64 << 10
 FIELDS: Final = 128
 """Most headers of a request: each takes many times its bytes in memory."""
 EMPTY_LINES: Final = 4
-"""Most bytes CR and LF before a request."""
+"""Largest number of CR and LF bytes that are ignored before a request."""
 LENGTH_DIGITS: Final = 19
 """Most digits of a Content-Length, leading zeros included: Python converts no more than 4,300."""
 _END: Final = b"\r\n\r\n"
@@ -25,7 +25,7 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Malformed(Exception):
-    """What arrived is not a request, or two readers could understand it differently."""
+    """What arrived is not a request, or two programs could read it differently. It is answered with ``status``."""
 
     def __init__(self, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message)
@@ -142,7 +142,7 @@ class Reader:
         return head
 
     def _problem(self, headers: dict[str, str]) -> str | None:
-        """What is wrong with a head that the parser takes, if anything."""
+        """What is wrong with a head that the parser has accepted; None if nothing is."""
         if self._version not in {"1.1", "1.0"}:
             return "The server speaks HTTP/1.1."
         if self._version == "1.1" and "," in headers.get("host", ","):
@@ -185,7 +185,11 @@ class Reader:
                 raise Malformed(msg) from error
 
     def _ignore_upgrade(self) -> None:
-        """Go on with HTTP/1.1. The parser took the body, if there is one, for another protocol."""
+        """Go on with HTTP/1.1 after a request for another protocol.
+
+        The parser would take a body for bytes of that protocol. So a new parser reads the body, after a head that only
+        says where it ends.
+        """
         self._parser = httptools.HttpRequestParser(self)
         framing = [b"%s: %s\r\n" % field for field in self._fields if field[0].lower() in _FRAMING]
         if framing:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BODY_LIMIT: Final = SMALL
-"""Largest JSON or form body, in bytes. Anybody may send one, so it is what each connection may use uncounted."""
+"""Largest JSON or form body, in bytes. Anybody may send one, so it is no larger than what does not count (SMALL)."""
 SMALL_BODY_SECONDS: Final = 30.0
 """Seconds within which a whole small body must arrive; a larger one has this time for each MiB of its limit."""
 _ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
@@ -34,7 +34,7 @@ _ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?\Z")
 _FORBIDDEN: Final = re.compile(r"%2f|%5c|%00|[\\\x00-\x20\x7f]|/\.\.?(?:/|\Z)", re.IGNORECASE)
 _SIMPLE: Final = re.compile(r"[A-Za-z0-9/._:-]+\Z")
-"""A path that needs no decoding and, without "/.", no other check."""
+"""A path of these characters needs no decoding. Without "/." it needs no other check either."""
 _CHUNK: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/[0-9*]+)?\Z")
 
 
@@ -74,7 +74,7 @@ class Request:
 
     @property
     def largest(self) -> int:
-        """Largest response body that is of use, in bytes: none for HEAD."""
+        """How many bytes of a response body the client can use: none for HEAD, else any number."""
         return 0 if self.method == "HEAD" else sys.maxsize
 
     def check_path(self) -> None:

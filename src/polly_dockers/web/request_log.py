@@ -29,7 +29,7 @@ class RequestLine(msgspec.Struct):
     status: int
     ms: float
     received: int
-    """Bytes of the request's body, as announced."""
+    """Bytes of the request's body that arrived."""
     sent: int
     user: int | None
     address: str
