@@ -111,14 +111,12 @@ def test_a_worker_whose_disk_hangs(disk: Frozen) -> None:
     check(disk.server)
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_the_end_of_a_server_whose_disk_hangs(disk: Frozen, method: str) -> None:
+def test_the_end_of_a_server_whose_disk_hangs(disk: Frozen) -> None:
     """SIGTERM ends it within its usual time. Only threads that wait for the disk are left, until that goes on."""
     repo, process = disk.repo, disk.server.process
-    place = repo.start() if method == "PATCH" else repo.path("blobs/uploads/")
     assert process is not None
     with futures.ThreadPoolExecutor() as clients, frozen(disk.place):
-        asked = clients.submit(refused, repo, method, place, b"x" if method == "PATCH" else b"")
+        asked = clients.submit(refused, repo, "POST", repo.path("blobs/uploads/"), b"")
         disk.hangs()
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
@@ -130,13 +128,12 @@ def test_the_end_of_a_server_whose_disk_hangs(disk: Frozen, method: str) -> None
     disk.server.process = None
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_a_worker_ends_by_itself(disk: Frozen, method: str) -> None:
+def test_a_worker_ends_by_itself(disk: Frozen) -> None:
     """It waits for the disk for a limited time, also if nobody kills it, and the next worker serves."""
     repo = disk.repo
-    place = repo.start() if method == "PATCH" else repo.path("blobs/uploads/")
+    place = repo.start()
     with futures.ThreadPoolExecutor() as clients, frozen(disk.place):
-        asked = clients.submit(refused, repo, method, place, b"x" if method == "PATCH" else b"")
+        asked = clients.submit(refused, repo, "PATCH", place, b"x")
         disk.hangs()
         os.kill(disk.worker, signal.SIGTERM)
         disk.ends()
