@@ -11,6 +11,7 @@ import pytest
 
 from failures.client import Pusher, check, kill, mounted, scenario, shut_down, verify
 from failures.serving import fill, serving
+from failures.tracer import watch
 from support.wire_client import Person, image, sha256
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def test_the_power_goes_away(tmp_path: Path, turn: int) -> None:
 
 
 def test_the_power_goes_away_while_many_push(tmp_path: Path) -> None:
-    """17: eight clients at once: everything that was answered is there and complete."""
+    """17: uploads that share their syncs: everything that was answered is there and complete."""
     with mounted(tmp_path, 192) as (place, lose_power), serving(place, "--workers", "1") as server:
         ann = Person(server.port, server.org, *server.admin)
-        pushers = [Pusher(ann.new_repo()) for _ in range(8)]
+        pushers = [Pusher(ann.new_repo()) for _ in range(12)]
         answered = threading.Semaphore(0)
 
         def push(pusher: Pusher) -> None:
@@ -53,13 +54,15 @@ def test_the_power_goes_away_while_many_push(tmp_path: Path) -> None:
                     pusher.record.tags["v1"] = before | {made.digest}  # the journal may have it
                 answered.release()
 
-        with futures.ThreadPoolExecutor(len(pushers)) as threads:
+        syncs = tmp_path / "syncs"
+        with watch(server, "syncfs", syncs), futures.ThreadPoolExecutor(len(pushers)) as threads:
             pushing = [threads.submit(push, pusher) for pusher in pushers]
             for _ in range(40):
                 answered.acquire()
             shut_down(place)
         for each in pushing:
             each.result()
+        assert syncs.read_text().count(" = 0\n") > 1
         kill(server)
         lose_power()
         server.start()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from support.server import Server
 
@@ -22,14 +23,26 @@ def trace(server: Server, call: str, what: str, *more: str) -> Iterator[None]:
 
     ``more``: other injections, as strace takes them.
     """
+    inject = f"inject={call}:{what}"
+    others = [word for each in more for word in ("-e", each)]
+    with _attached(server, "-o", "/dev/null", "-e", f"trace={call}", "-e", inject, *others):
+        yield
+
+
+@contextlib.contextmanager
+def watch(server: Server, call: str, log: Path) -> Iterator[None]:
+    """Write a line to ``log`` for each such call of the worker while the block runs."""
+    with _attached(server, "-o", str(log), "-e", f"trace={call}"):
+        yield
+
+
+@contextlib.contextmanager
+def _attached(server: Server, *arguments: str) -> Iterator[None]:
     assert server.process is not None
     worker = subprocess.run(
         ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=True
     ).stdout.split()[0]
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
-    inject = f"inject={call}:{what}"
-    others = [word for each in more for word in ("-e", each)]
-    line = [*command, "-e", inject, *others, "-p", worker]
+    line = ["strace", "-f", "-qq", *arguments, "-p", worker]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as tracer:
         try:
             while not _is_traced(worker):

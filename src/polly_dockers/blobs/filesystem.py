@@ -13,28 +13,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
 import stat
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.blobs import files, linux, upload_digest
+from polly_dockers.blobs import disk_errors, files, linux, threads, upload_digest
+from polly_dockers.blobs.finisher import Complete, Finisher
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
 from polly_dockers.blobs.threads import Threads
-from polly_dockers.errors import DigestInvalid, PollyError, StorageFull, TooManyRequests, Unavailable
-from polly_dockers.system import durable, locks, ownership
+from polly_dockers.errors import DigestInvalid, PollyError, TooManyRequests, Unavailable
+from polly_dockers.system import durable, locks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from polly_dockers.blobs.store import Hasher
     from polly_dockers.model import Digest
 
+ALONE: Final = threads.FILES
+"""So many uploads sync their own files at the same time, which takes them less time. Only more share their syncs."""
 WRITE_EVERY: Final = 32 << 20
 """After so many bytes of an upload the disk begins to write them, so that the sync at the end is short."""
 JOIN: Final = 1 << 18
@@ -46,22 +49,6 @@ AHEAD: Final = 8 << 20
 """How many bytes the disk reads ahead of a pull, if they are not in memory."""
 PATIENCE: Final = 5.0
 """Seconds to wait for a request that holds the upload: a client that lost its connection comes back quickly."""
-
-
-@contextlib.contextmanager
-def _disk() -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
-            msg = "The server's disk has no room or does not answer; nothing was changed."
-            raise StorageFull(msg) from error
-        if ownership.denied(error):
-            raise ownership.AccessDenied(error.filename) from error
-        msg = "The server can't use its disk now; nothing was changed."
-        raise Unavailable(msg) from error
 
 
 class FileSegment:
@@ -82,7 +69,7 @@ class FileSegment:
         if sum(map(len, data)) <= JOIN:
             data = [b"".join(data)]
         try:
-            with _disk():
+            with disk_errors.reported():
                 for piece in data:
                     self._write_piece(piece)
         except PollyError:
@@ -119,53 +106,34 @@ class FileSegment:
         await self._store.threads.run(self._cut)
 
     def _cut(self) -> None:
-        with _disk():
+        with disk_errors.reported():
             os.ftruncate(self._fd, self.size)
         self._offset = self.size
 
     async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
         """Append, check, sync, rename and sync the folders, on a thread; reading the file again has its own threads."""
-        if hasher is not None and digest.algorithm == "sha256":
-            return await self._store.threads.run(self._finish, data, hasher, digest)
-        await self._store.threads.run(self._write, data, hasher)
-        known = upload_digest.read(self._fd, self._offset) if digest.algorithm == "sha256" else None
-        if known is None:
-            known = await self._store.threads.run_apart(self._read_again, digest)
-        return await self._store.threads.run(self._make_blob, f"{digest.algorithm}:{known}", digest)
+        known = None
+        if hasher is None or digest.algorithm != "sha256":
+            await self._store.threads.run(self._write, data, hasher)
+            data = []
+            known = upload_digest.read(self._fd, self._offset) if digest.algorithm == "sha256" else None
+            known = known or await self._store.threads.run_apart(self._read_again, digest)
+        blob = await self._store.finish(
+            partial(self._complete, data, hasher, known, digest), self._offset + sum(map(len, data))
+        )
+        return blob.key, blob.size
 
-    def _finish(self, data: Sequence[bytes], hasher: Hasher, digest: Digest) -> tuple[str, int]:
+    def _complete(self, data: Sequence[bytes], hasher: Hasher | None, known: str | None, digest: Digest) -> Complete:
+        """Append the last bytes and check the digest, which is ``known`` or that of ``hasher``."""
         self._write(data, hasher)
-        return self._make_blob(f"sha256:{hasher.hexdigest()}", digest)
-
-    def _make_blob(self, computed: str, digest: Digest) -> tuple[str, int]:
+        computed = known if known is not None or hasher is None else hasher.hexdigest()
         try:
-            check_digest(computed, digest)
+            check_digest(f"{digest.algorithm}:{computed}", digest)
         except DigestInvalid:
             self._cut()
             raise
         key = files.new_key(digest)
-        target = self._store.blobs / key
-        with _disk():
-            self._sync()
-            folder = self._store.folder_of(target)
-            try:
-                self._path.rename(target)
-            except FileNotFoundError:
-                raise upload_missing() from None
-            os.fsync(folder)
-        return key, self._offset
-
-    def _sync(self) -> None:
-        """Sync the file. If that fails, the upload is deleted.
-
-        Linux reports a page that could not be written only once, and then takes it for written. Another sync would
-        succeed, although the bytes are lost ("fsyncgate", LWN 752063).
-        """
-        try:
-            os.fsync(self._fd)
-        except OSError:
-            self._path.unlink(missing_ok=True)
-            raise
+        return Complete(self._fd, self._path, self._store.blobs / key, self._store.folder_of, key, self._offset)
 
     def _read_again(self, digest: Digest) -> str:
         """The digest of the file, in hexadecimal. If it is not the given one, a large upload is deleted.
@@ -173,7 +141,7 @@ class FileSegment:
         Otherwise a client could have the same bytes read any number of times, by requests without a body.
         """
         again, at = hashlib.new(digest.algorithm), 0
-        with _disk():
+        with disk_errors.reported():
             while at < self._offset:
                 piece = os.pread(self._fd, min(READ, self._offset - at), at)
                 if not piece:
@@ -213,7 +181,7 @@ class FileBlob:
 
     def _warm(self, offset: int, length: int) -> None:
         os.posix_fadvise(self._fd, offset + length, AHEAD, os.POSIX_FADV_WILLNEED)
-        with _disk():
+        with disk_errors.reported():
             os.pread(self._fd, length, offset)
 
     def close(self) -> None:
@@ -231,12 +199,29 @@ class FileBlobStore:
         self._uploads = folder / "uploads"
         self._damaged = folder / "damaged"
         self.threads = Threads()
+        self._finishing = 0
+        """Uploads that are finished now."""
+        self._finisher = Finisher(self.blobs, self._uploads, self.threads)
         self._folders: dict[str, int] = {}
         """Descriptors of the folders of blobs: 256 for each algorithm."""
         self._making = threading.Lock()
         if make:
             for made in (self.blobs, self._uploads):
                 durable.make_folder(made, parents=False)
+
+    async def finish(self, check: Callable[[], Complete], size: int) -> Complete:
+        """Make a blob of an upload of ``size`` bytes, which ``check`` completes and checks, on a thread.
+
+        Many small uploads that are finished at the same time share their syncs.
+        """
+        shares = self._finishing >= ALONE and self._finisher.takes(size)
+        self._finishing += 1
+        try:
+            if shares:
+                return await threads.end_of(self._finisher.put(check))
+            return await self.threads.run(self._finisher.finish_alone, check)
+        finally:
+            self._finishing -= 1
 
     def folder_of(self, target: Path) -> int:
         """A descriptor of the folder of a blob. The folder is made and synced first, if it is missing."""
@@ -259,7 +244,7 @@ class FileBlobStore:
 
     @staticmethod
     def _start(path: Path) -> None:
-        with _disk():
+        with disk_errors.reported():
             linux.make_file(path)
 
     async def size(self, upload: str) -> int:
@@ -305,7 +290,7 @@ class FileBlobStore:
         """Open the file; on a thread if that needs the disk."""
         path = f"{self._blobs}/{key}"
         try:
-            with _disk():
+            with disk_errors.reported():
                 fd = linux.open_cached(path)
                 fd = await self.threads.pull(files.open_file, path) if fd is None else files.only_file(fd, path)
         except FileNotFoundError:
@@ -322,7 +307,7 @@ class FileBlobStore:
 
     def _delete_all(self, keys: Sequence[str]) -> int:
         freed = 0
-        with _disk():
+        with disk_errors.reported():
             for key in keys:
                 with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                     size = (self.blobs / key).lstat().st_size
@@ -335,14 +320,14 @@ class FileBlobStore:
         await self.threads.run(self._set_aside, key)
 
     def _set_aside(self, key: str) -> None:
-        with _disk(), contextlib.suppress(FileNotFoundError):
+        with disk_errors.reported(), contextlib.suppress(FileNotFoundError):
             durable.make_folder(self._damaged, parents=False)
             (self.blobs / key).rename(self._damaged / f"{key.replace('/', '-')}.{secrets.token_hex(4)}")
             durable.sync(self._damaged)
 
     def parts(self) -> Sequence[str]:
         """The folders of blobs, by algorithm and the first byte of the digest."""
-        with _disk():
+        with disk_errors.reported():
             return files.parts(self.blobs)
 
     async def keys(self, part: str) -> Sequence[Stored]:
@@ -351,7 +336,7 @@ class FileBlobStore:
 
     def _keys(self, part: str) -> Sequence[Stored]:
         found = []
-        with _disk():
+        with disk_errors.reported():
             for entry in files.of_part(self.blobs, part):
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
@@ -367,7 +352,7 @@ class FileBlobStore:
         count = size = 0
         if not self._uploads.exists():  # in a backup
             return count, size
-        with _disk(), os.scandir(self._uploads) as entries:
+        with disk_errors.reported(), os.scandir(self._uploads) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
@@ -384,7 +369,7 @@ class FileBlobStore:
 
     def _trim(self, prefix: str, keep: int) -> None:
         found = []
-        with _disk(), os.scandir(self._uploads) as entries:
+        with disk_errors.reported(), os.scandir(self._uploads) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
@@ -409,7 +394,7 @@ class FileBlobStore:
 
     @staticmethod
     def _unlink(path: Path) -> bool:
-        with _disk(), contextlib.suppress(FileNotFoundError):
+        with disk_errors.reported(), contextlib.suppress(FileNotFoundError):
             path.unlink()
             return True
         return False
@@ -420,12 +405,12 @@ class FileBlobStore:
 
     def _check(self) -> None:
         probe = self._uploads / f"check-{secrets.token_hex(8)}"
-        with _disk():
+        with disk_errors.reported():
             durable.probe(probe)
 
     def close(self) -> bool:
         """Wait for the threads. If the disk hangs, return False after ``threads.CLOSE_SECONDS``."""
-        if not self.threads.close():
+        if not (self._finisher.close(threads.CLOSE_SECONDS) and self.threads.close()):
             return False
         while self._folders:
             os.close(self._folders.popitem()[1])
@@ -435,12 +420,12 @@ class FileBlobStore:
 def _try_hold(path: Path) -> int | None:
     """Open and lock an upload's file; None if another request holds it. Closing the descriptor releases the lock."""
     try:
-        with _disk():
+        with disk_errors.reported():
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         raise upload_missing() from None
     try:
-        with _disk():
+        with disk_errors.reported():
             if locks.try_acquire(fd):
                 path.stat()  # another request may have made a blob of it just now
                 return fd

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
+import re
 import stat
 import sys
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Final
 
 from polly_dockers.blobs import files
 
@@ -21,7 +21,16 @@ _OPENAT2: Final = 437
 """The number of openat2(2) on all architectures, since Linux 5.6; RESOLVE_CACHED since 5.12."""
 _RESOLVE_CACHED: Final = 0x20
 _AT_FDCWD: Final = -100
+_SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_SYNCFS_REPORTS: Final = (5, 17)
+"""The version of Linux since which syncfs(2) reports a journal that could not be written; lost bytes since 5.8."""
+_EXT4: Final = 0xEF53
+"""The number of ext4 in statfs(2). Its sync of all costs about as much as that of one file."""
+_VERSION: Final = re.compile(r"\d+")
+_MEMORY_BYTES: Final = 1024
+"""So many bytes of /proc/meminfo hold what ``dirty`` looks for."""
+_DIRTY: Final = re.compile(rb"^(Dirty|Writeback): *(\d+) kB$", re.MULTILINE)
 
 
 class _OpenHow(ctypes.Structure):
@@ -83,3 +92,97 @@ def begin_writing(fd: int, offset: int, count: int) -> None:
     """
     if LINUX:
         _LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(count), _SYNC_FILE_RANGE_WRITE)
+
+
+def open_to_sync(folder: Path) -> int | None:
+    """A descriptor for ``sync_file_system``; None if that would not report every error, or is costly.
+
+    It reports what could not be written since the descriptor was opened. Raises OSError.
+    """
+    if not LINUX or tuple(map(int, _VERSION.findall(os.uname().release)[:2])) < _SYNCFS_REPORTS:
+        return None
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _has_journal(fd):
+            _check_journal(fd)
+            return fd
+    except OSError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _type_of(fd: int) -> int:
+    """The file system of a descriptor, by the number of statfs(2); 0 if it is unknown."""
+    status = (ctypes.c_long * 32)()  # struct statfs, whose first field is f_type
+    return status[0] & 0xFFFFFFFF if _LIBC.fstatfs(fd, status) == 0 else 0
+
+
+def _has_journal(fd: int) -> bool:
+    """Whether the file system is ext4 with a journal: what is said here of errors was tried on that.
+
+    Without a journal, syncfs(2) writes folders after it has flushed the disk's own memory, so the power could still
+    lose them.
+    """
+    if _type_of(fd) != _EXT4:
+        return False
+    device = os.fstat(fd).st_dev
+    try:
+        name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").readlink().name
+        return Path("/sys/fs/ext4", name, "journal_task").read_text(encoding="ascii") != "<none>\n"
+    except FileNotFoundError:
+        return False
+
+
+def sync_file_system(fd: int) -> None:
+    """Make everything durable that was written to the file system of a descriptor. Raises OSError.
+
+    Bytes of a file that the disk lost are reported once, even if the file is not complete yet. So a caller has to ask
+    ``check_written`` about each file too.
+    """
+    _check(_LIBC.syncfs(fd))
+    _check_journal(fd)
+
+
+def _check_journal(fd: int) -> None:
+    """Raise OSError if the journal of the file system has failed, now or earlier. A failed one never works again.
+
+    syncfs(2) and fsync(2) succeed if another program met that failure. They find nothing that is left to write. A
+    change of a folder needs the journal: ext4 notes the failure at the first one, and refuses the second. A file system
+    that is read-only or was shut down refuses the first.
+    """
+    os.utime(fd)
+    os.utime(fd)
+
+
+def check_written(fd: int, size: int) -> None:
+    """Raise OSError if the disk has lost some of the ``size`` bytes of a file. Call it after a sync.
+
+    The file itself remembers pages that could not be written, until it is asked, even if a sync of the file system has
+    reported them to somebody else. A page for which ext4 found no room is a hole, and nobody is told of it.
+    """
+    _check(_LIBC.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WAIT_BEFORE))
+    if size and os.lseek(fd, 0, os.SEEK_HOLE) < size:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@functools.cache
+def _memory() -> int:
+    """A descriptor of /proc/meminfo: opening it takes longer than reading it."""
+    return os.open("/proc/meminfo", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def dirty() -> int:
+    """Bytes in memory, of all file systems, that are not on a disk yet; very many if that is unknown."""
+    try:
+        found = dict(_DIRTY.findall(os.pread(_memory(), _MEMORY_BYTES, 0)))
+        return sum(int(found[name]) << 10 for name in (b"Dirty", b"Writeback"))
+    except (OSError, KeyError):
+        return sys.maxsize

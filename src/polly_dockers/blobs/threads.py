@@ -52,14 +52,11 @@ class Threads:
 
     @staticmethod
     async def _run(pool: ThreadPoolExecutor, fn: Callable[..., T], *args: object) -> T:
-        future = asyncio.get_running_loop().run_in_executor(pool, fn, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            raise
+        return await end_of(asyncio.get_running_loop().run_in_executor(pool, fn, *args))
+
+    def hand_over(self, fn: Callable[..., object], *args: object) -> None:
+        """Run ``fn(*args)`` as ``run`` does, for a thread that does not wait for its end."""
+        self._files.submit(fn, *args)
 
     async def start(self, fn: Callable[..., None], *args: object) -> None:
         """Run what starts an upload; it does not wait for the syncs of others.
@@ -88,3 +85,14 @@ class Threads:
     def _shut_down(self) -> None:
         for pool in (self._files, self._pulls, self._readers, self._starter, self._probe):
             pool.shutdown()
+
+
+async def end_of(future: asyncio.Future[T]) -> T:
+    """The result of what a thread does. A caller that is cancelled still waits for its end."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        raise
