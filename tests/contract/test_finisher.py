@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
 import secrets
 import threading
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from polly_dockers.blobs import filesystem, finisher, linux, threads
 from polly_dockers.blobs.filesystem import FileBlobStore
@@ -330,6 +332,70 @@ async def test_where_no_syncs_can_be_shared_the_usual_threads_do_it(
     assert not disk.busy.is_set()
     assert not store._finisher.takes(len(blobs[0]))
     store.close()
+
+
+@pytest.mark.parametrize("where", ["dirty", "hand_over"])
+async def test_uploads_are_refused_if_the_thread_can_not_go_on(
+    stored: FileBlobStore, disk: Disk, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """All who wait get Unavailable, the log says it once, and later uploads sync their own files."""
+
+    def fails(*_: object) -> int:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    (first,) = await enqueue(stored, [b"the first"])
+    await asyncio.to_thread(disk.busy.wait)
+    tasks, blobs = await enqueue(stored, made()), made()
+    monkeypatch.setattr(linux, "dirty", lambda: finisher.DIRTY)
+    monkeypatch.setattr(linux if where == "dirty" else stored.threads, where, fails)
+    with capture_logs() as logs:
+        disk.free.set()
+        await first
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} == {Unavailable}
+        keys = await asyncio.gather(*map(keep, [stored] * TOGETHER, blobs, map(str, range(TOGETHER))))
+        assert stored._finisher._thread is not None
+        stored._finisher._thread.join()
+    assert [await read(stored, key) for key in keys] == blobs
+    assert [each["log_level"] for each in logs] == ["error"]
+    monkeypatch.setattr(stored._finisher, "takes", lambda _: True)  # as if it had been asked just before
+    with pytest.raises(Unavailable, match="Push it again"):
+        await keep(stored, b"the last", "last")
+
+
+async def test_an_upload_that_was_handed_over_is_finished_though_the_thread_fails(
+    stored: FileBlobStore, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file stays open as long as the other thread writes to it, and its answer is that thread's."""
+    begun, go, real = threading.Event(), threading.Event(), stored.threads.hand_over
+
+    def slow(check: Callable[[], finisher.Complete]) -> finisher.Complete:
+        begun.set()
+        go.wait()
+        return check()
+
+    def hand_over(fn: Callable[..., object], job: finisher._Job) -> None:
+        job.check = functools.partial(slow, job.check)
+        real(fn, job)
+        begun.wait()
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    (first,) = await enqueue(stored, [b"the first"])
+    await asyncio.to_thread(disk.busy.wait)
+    blobs = made()
+    tasks = await enqueue(stored, blobs)
+    monkeypatch.setattr(linux, "dirty", lambda: finisher.DIRTY)
+    monkeypatch.setattr(stored.threads, "hand_over", hand_over)
+    disk.free.set()
+    await first
+    handed, *others = tasks
+    results = await asyncio.gather(*others, return_exceptions=True)
+    assert {type(result) for result in results} == {Unavailable}
+    assert not handed.done()
+    go.set()
+    assert await read(stored, await handed) == blobs[0]
 
 
 async def test_closing_the_store_finishes_what_waits(tmp_path: Path, disk: Disk) -> None:

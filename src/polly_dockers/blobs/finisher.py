@@ -25,6 +25,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import structlog
+
 from polly_dockers.blobs import disk_errors, linux
 from polly_dockers.blobs.store import upload_missing
 from polly_dockers.errors import Unavailable
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polly_dockers.blobs.threads import Threads
+
+log: Final = structlog.get_logger("polly.blobs")
 
 SMALL: Final = 256 << 10
 """Largest upload in bytes that the thread takes. It hashes one after the other, and others wait for the sync."""
@@ -97,13 +101,18 @@ class Complete(NamedTuple):
 class _Job:
     """An upload that waits, and what became of it."""
 
-    __slots__ = ("check", "complete", "error", "future")
+    __slots__ = ("_begun", "check", "complete", "error", "future")
 
     def __init__(self, check: Callable[[], Complete], future: asyncio.Future[Complete]) -> None:
         self.check = check
         self.future = future
         self.complete: Complete | None = None
         self.error: BaseException | None = None
+        self._begun = threading.Lock()
+
+    def begin(self) -> bool:
+        """Whether the caller is the first to ask. Only that thread may finish the upload alone, or give it up."""
+        return self._begun.acquire(blocking=False)
 
     def run(self, *steps: Callable[[Complete], object]) -> bool:
         """Take steps, the first of which is the check; whether all of them succeeded."""
@@ -132,6 +141,8 @@ class Finisher:
         """A descriptor in the file system, for its sync."""
         self._shares: bool | None = None
         """Whether syncs are shared; None before the first upload."""
+        self._ended = False
+        """Whether the thread could not go on. The queue is no longer read then."""
         self._resume = 0.0
         """Not before this time, by the monotonic clock."""
         self._lost = False
@@ -166,7 +177,10 @@ class Finisher:
         BlobUploadUnknown are set as exceptions.
         """
         future: asyncio.Future[Complete] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(check, future))
+        job = _Job(check, future)
+        self._queue.put(job)
+        if self._ended and job.begin():
+            future.set_exception(_given_up())
         return future
 
     def finish_alone(self, check: Callable[[], Complete]) -> Complete:
@@ -192,6 +206,31 @@ class Finisher:
         return True
 
     def _run(self) -> None:
+        """Run the thread until ``close``, or until it cannot go on."""
+        waiting: list[_Job] = []
+        try:
+            self._go_in_rounds(waiting)
+        except BaseException:  # whatever it was, all who wait have to know
+            self._shares, self._ended = False, True
+            while not self._queue.empty():
+                if (job := self._queue.get()) is not None:
+                    waiting.append(job)
+            self._give_up([job for job in waiting if job.begin()])
+            with contextlib.suppress(OSError):  # the log may be on a full disk
+                log.exception("the thread that shares syncs has failed; each upload syncs its own file from now on")
+
+    def _give_up(self, jobs: Sequence[_Job]) -> None:
+        """Refuse uploads. Those whose last bytes were appended are deleted: a repeated request would append again."""
+        for job in jobs:
+            if job.complete is not None:
+                job.complete.delete()
+            job.error = job.error or _given_up()
+        if jobs:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                jobs[0].future.get_loop().call_soon_threadsafe(_send, jobs)
+
+    def _go_in_rounds(self, waiting: list[_Job]) -> None:
+        """Finish uploads until ``close``. ``waiting`` holds those that have no answer, and are not handed over."""
         with contextlib.suppress(OSError):
             self._root = linux.open_to_sync(self._blobs)
         if self._root is None:
@@ -205,20 +244,25 @@ class Finisher:
                     going = False
                 else:
                     jobs.append(job)
+                    waiting.append(job)
             if self._shares and linux.dirty() >= DIRTY:
                 self._resume = time.monotonic() + PAUSE
             if not self._shares or time.monotonic() < self._resume:
-                for job in (*jobs, *synced):
+                for job in waiting:
                     self._threads.hand_over(self._run_alone, job)
+                waiting.clear()
                 synced = []
                 continue
             done = [job for job in jobs if not job.run()]
             synced = self._round([job for job in jobs if job.error is None], synced, done)
             if done:
                 done[0].future.get_loop().call_soon_threadsafe(_send, done)
+            waiting[:] = synced
 
     def _run_alone(self, job: _Job) -> None:
         """Finish an upload on one of the store's threads; its bytes may be synced already."""
+        if not job.begin():
+            return
         if job.complete is not None:
             job.run(Complete.rename, Complete.sync_name)
         else:
@@ -276,6 +320,11 @@ class Finisher:
             complete.delete()
             msg = "The server's disk failed while this upload was open, and may have lost bytes of it. Push it again."
             raise Unavailable(msg)
+
+
+def _given_up() -> Unavailable:
+    msg = "The server has failed while it finished this upload. Push it again."
+    return Unavailable(msg)
 
 
 def _send(done: Sequence[_Job]) -> None:
