@@ -23,12 +23,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from polly_dockers.blobs import disk_errors, files, linux, threads, upload_digest
+from polly_dockers.blobs import files, linux, threads, upload_digest
 from polly_dockers.blobs.finisher import Complete, Finisher
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
 from polly_dockers.blobs.threads import Threads
 from polly_dockers.errors import DigestInvalid, PollyError, TooManyRequests, Unavailable
-from polly_dockers.system import durable, locks
+from polly_dockers.system import disk, durable, locks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -69,7 +69,7 @@ class FileSegment:
         if sum(map(len, data)) <= JOIN:
             data = [b"".join(data)]
         try:
-            with disk_errors.reported():
+            with disk.reporting():
                 for piece in data:
                     self._write_piece(piece)
         except PollyError:
@@ -106,7 +106,7 @@ class FileSegment:
         await self._store.threads.run(self._cut)
 
     def _cut(self) -> None:
-        with disk_errors.reported():
+        with disk.reporting():
             os.ftruncate(self._fd, self.size)
         self._offset = self.size
 
@@ -141,7 +141,7 @@ class FileSegment:
         Otherwise a client could have the same bytes read any number of times, by requests without a body.
         """
         again, at = hashlib.new(digest.algorithm), 0
-        with disk_errors.reported():
+        with disk.reporting():
             while at < self._offset:
                 piece = os.pread(self._fd, min(READ, self._offset - at), at)
                 if not piece:
@@ -181,7 +181,7 @@ class FileBlob:
 
     def _warm(self, offset: int, length: int) -> None:
         os.posix_fadvise(self._fd, offset + length, AHEAD, os.POSIX_FADV_WILLNEED)
-        with disk_errors.reported():
+        with disk.reporting():
             os.pread(self._fd, length, offset)
 
     def close(self) -> None:
@@ -244,7 +244,7 @@ class FileBlobStore:
 
     @staticmethod
     def _start(path: Path) -> None:
-        with disk_errors.reported():
+        with disk.reporting():
             linux.make_file(path)
 
     async def size(self, upload: str) -> int:
@@ -290,7 +290,7 @@ class FileBlobStore:
         """Open the file; on a thread if that needs the disk."""
         path = f"{self._blobs}/{key}"
         try:
-            with disk_errors.reported():
+            with disk.reporting():
                 fd = linux.open_cached(path)
                 fd = await self.threads.pull(files.open_file, path) if fd is None else files.only_file(fd, path)
         except FileNotFoundError:
@@ -307,7 +307,7 @@ class FileBlobStore:
 
     def _delete_all(self, keys: Sequence[str]) -> int:
         freed = 0
-        with disk_errors.reported():
+        with disk.reporting():
             for key in keys:
                 with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                     size = (self.blobs / key).lstat().st_size
@@ -320,14 +320,14 @@ class FileBlobStore:
         await self.threads.run(self._set_aside, key)
 
     def _set_aside(self, key: str) -> None:
-        with disk_errors.reported(), contextlib.suppress(FileNotFoundError):
+        with disk.reporting(), contextlib.suppress(FileNotFoundError):
             durable.make_folder(self._damaged, parents=False)
             (self.blobs / key).rename(self._damaged / f"{key.replace('/', '-')}.{secrets.token_hex(4)}")
             durable.sync(self._damaged)
 
     def parts(self) -> Sequence[str]:
         """The folders of blobs, by algorithm and the first byte of the digest."""
-        with disk_errors.reported():
+        with disk.reporting():
             return files.parts(self.blobs)
 
     async def keys(self, part: str) -> Sequence[Stored]:
@@ -336,7 +336,7 @@ class FileBlobStore:
 
     def _keys(self, part: str) -> Sequence[Stored]:
         found = []
-        with disk_errors.reported():
+        with disk.reporting():
             for entry in files.of_part(self.blobs, part):
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
@@ -352,7 +352,7 @@ class FileBlobStore:
         count = size = 0
         if not self._uploads.exists():  # in a backup
             return count, size
-        with disk_errors.reported(), os.scandir(self._uploads) as entries:
+        with disk.reporting(), os.scandir(self._uploads) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
@@ -369,7 +369,7 @@ class FileBlobStore:
 
     def _trim(self, prefix: str, keep: int) -> None:
         found = []
-        with disk_errors.reported(), os.scandir(self._uploads) as entries:
+        with disk.reporting(), os.scandir(self._uploads) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
@@ -394,7 +394,7 @@ class FileBlobStore:
 
     @staticmethod
     def _unlink(path: Path) -> bool:
-        with disk_errors.reported(), contextlib.suppress(FileNotFoundError):
+        with disk.reporting(), contextlib.suppress(FileNotFoundError):
             path.unlink()
             return True
         return False
@@ -405,7 +405,7 @@ class FileBlobStore:
 
     def _check(self) -> None:
         probe = self._uploads / f"check-{secrets.token_hex(8)}"
-        with disk_errors.reported():
+        with disk.reporting():
             durable.probe(probe)
 
     def close(self) -> bool:
@@ -420,12 +420,12 @@ class FileBlobStore:
 def _try_hold(path: Path) -> int | None:
     """Open and lock an upload's file; None if another request holds it. Closing the descriptor releases the lock."""
     try:
-        with disk_errors.reported():
+        with disk.reporting():
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         raise upload_missing() from None
     try:
-        with disk_errors.reported():
+        with disk.reporting():
             if locks.try_acquire(fd):
                 path.stat()  # another request may have made a blob of it just now
                 return fd

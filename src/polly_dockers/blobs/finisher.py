@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
-from polly_dockers.blobs import disk_errors, linux
+from polly_dockers.blobs import linux
 from polly_dockers.blobs.store import upload_missing
 from polly_dockers.errors import Unavailable
+from polly_dockers.system import disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,7 +119,7 @@ class _Job:
         """Take steps, the first of which is the check; whether all of them succeeded."""
         if self.error is None:
             try:
-                with disk_errors.reported():
+                with disk.reporting():
                     self.complete = self.complete or self.check()
                     for step in steps:
                         step(self.complete)
@@ -185,7 +186,7 @@ class Finisher:
 
     def finish_alone(self, check: Callable[[], Complete]) -> Complete:
         """Make a blob of one upload, on the caller's thread; returns it. Raises what ``put`` sets."""
-        with disk_errors.reported():
+        with disk.reporting():
             complete = check()
             self._require_trust(complete)
             complete.sync()
@@ -287,7 +288,7 @@ class Finisher:
             done += (*fresh, *synced)
             return []
         try:
-            with disk_errors.reported():
+            with disk.reporting():
                 linux.sync_file_system(self._root)
         except BaseException as error:  # noqa: BLE001 - all have to know
             self._stop_sharing()

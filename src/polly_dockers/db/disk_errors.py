@@ -1,14 +1,12 @@
-"""Errors of the disk, of the lock and of the database, and what callers are told about them."""
+"""Errors of SQLite and of its disk, and what callers are told of them. Those of other files are in ``system.disk``."""
 
 from __future__ import annotations
-
-import errno
 
 import pysqlite3.dbapi2 as sqlite
 from sqlalchemy.exc import DBAPIError
 
-from polly_dockers.errors import StorageFull, Unavailable
-from polly_dockers.system import ownership
+from polly_dockers.errors import Unavailable
+from polly_dockers.system import disk, ownership
 
 
 class UnknownOutcomeError(Exception):
@@ -18,7 +16,7 @@ class UnknownOutcomeError(Exception):
 def is_of_disk(error: BaseException) -> bool:
     """Whether the cause of an error of SQLite or of the system is a full or broken disk."""
     if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+        return disk.is_full_or_broken(error)
     text = str(error)
     return _is_of_sqlite(error) and ("disk is full" in text or "disk I/O error" in text)
 
@@ -34,19 +32,24 @@ def is_unknown_outcome(error: BaseException) -> bool:
 
 def reported(error: BaseException) -> BaseException:
     """The error that callers get for an error of the disk, the lock or the database."""
-    text = str(error)
     if isinstance(error, UnknownOutcomeError):
         msg = "The server's disk failed while it stored the change. Look whether the change was made, then try again."
         return Unavailable(msg)
+    if isinstance(error, OSError):
+        return disk.reported(error)
+    return _of_sqlite(error) if _is_of_sqlite(error) else error
+
+
+def _of_sqlite(error: BaseException) -> BaseException:
+    text = str(error)
     if ownership.denied(error):
-        return ownership.AccessDenied(getattr(error, "filename", None))
-    if isinstance(error, OSError) or is_of_disk(error):
-        return StorageFull("The server's disk has no room or does not answer; nothing was changed.")
-    if _is_of_sqlite(error):
-        if "database is locked" in text:
-            return Unavailable("The database is busy; try again.")
-        if "malformed" in text:
-            return Unavailable("The server can't read its database. The operator examines it with polly-server check.")
+        return ownership.AccessDenied()
+    if is_of_disk(error):
+        return disk.full()
+    if "database is locked" in text:
+        return Unavailable("The database is busy; try again.")
+    if "malformed" in text:
+        return Unavailable("The server can't read its database. The operator examines it with polly-server check.")
     return error
 
 

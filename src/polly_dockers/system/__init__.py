@@ -1,1 +1,1 @@
-"""Helpers for the operating system: file owners, processes, locks, syncs, time, addresses, writing the log."""
+"""Helpers for the operating system: file owners, the disk, processes, locks, syncs, time, addresses, the log."""
