@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING, Final
+
 import pysqlite3.dbapi2 as sqlite
 from sqlalchemy.exc import DBAPIError
 
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import disk, ownership
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEEDED: Final = 1 << 20
+"""A disk with fewer free bytes counts as full: opening a database takes some."""
 
 
 class UnknownOutcomeError(Exception):
@@ -55,3 +64,24 @@ def _of_sqlite(error: BaseException) -> BaseException:
 
 def _is_of_sqlite(error: BaseException) -> bool:
     return isinstance(error, (DBAPIError, sqlite.Error))
+
+
+def trouble(folder: Path, error: BaseException) -> str | None:
+    """A message if an error was caused by the disk of a data folder, and not by the database in it; else None.
+
+    On a full disk SQLite can't make the files that belong to a database, and reports an I/O error. An empty database
+    that it leaves is not deleted: another process may be making it.
+    """
+    if not is_of_disk(error):
+        return None
+    reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if os.statvfs(place).f_bavail * os.statvfs(place).f_frsize < NEEDED:
+        return (
+            f"The disk of {folder} is full ({reason}). The data is as it was: no backup is needed. Make {NEEDED >> 20} "
+            "MiB of room on that disk, then run this again."
+        )
+    return (
+        f"The disk of {folder} does not answer as it should ({reason}), or a quota is reached. See what the system's "
+        "log says of it (dmesg) and run this again before you restore anything: the database may be as it was."
+    )

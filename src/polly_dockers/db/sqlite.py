@@ -54,9 +54,6 @@ SERVER_LOCK: Final = "server.lock"
 ERRORS: Final = (OSError, DBAPIError, sqlite.Error)
 """What opening and using the file may raise if the file or its disk has a problem."""
 
-NEEDED: Final = 1 << 20
-"""A disk with fewer free bytes counts as full: opening a database takes some."""
-
 SAFE_SQLITE: Final = (3, 51, 3)
 """Older versions can corrupt a WAL database with several connections ("WAL-reset bug", sqlite.org/wal.html)."""
 
@@ -164,27 +161,6 @@ def connect(path: Path) -> Iterator[Connection]:
         engine.dispose()
 
 
-def disk_trouble(folder: Path, error: BaseException) -> str | None:
-    """A message if an error was caused by the disk of a data folder, and not by the database in it; else None.
-
-    On a full disk SQLite can't make the files that belong to a database, and reports an I/O error. An empty database
-    that it leaves is not deleted: another process may be making it.
-    """
-    if not disk_errors.is_of_disk(error):
-        return None
-    reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
-    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if os.statvfs(place).f_bavail * os.statvfs(place).f_frsize < NEEDED:
-        return (
-            f"The disk of {folder} is full ({reason}). The data is as it was: no backup is needed. Make {NEEDED >> 20} "
-            "MiB of room on that disk, then run this again."
-        )
-    return (
-        f"The disk of {folder} does not answer as it should ({reason}), or a quota is reached. See what the system's "
-        "log says of it (dmesg) and run this again before you restore anything: the database may be as it was."
-    )
-
-
 class _WriterBrokenError(Exception):
     """The writer of this process cannot go on."""
 
@@ -245,10 +221,6 @@ class Database:
 
         Raises what ``fn`` raises, and Unavailable or StorageFull for errors of the disk.
         """
-        return self.read_at_once(fn, *args, **kwargs)
-
-    def read_at_once(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``read``, for callers that are plain functions."""
         try:
             if not self._in_snapshot:
                 self._begin()
@@ -256,10 +228,23 @@ class Database:
         except ERRORS as error:
             raise disk_errors.reported(error) from error
 
-    def _begin(self) -> None:
-        """Begin the snapshot that all reads of this turn of the event loop share; it costs two locks of the file.
+    def read_at_once(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As ``read``, for callers that are not tasks. ``fn`` executes one statement, which has its own snapshot.
 
-        All requests of a turn arrived before it began, so none is answered from rows that are older than it.
+        The snapshot of the turn may be older than a request that has just arrived: uvloop calls protocols between the
+        tasks of two turns.
+        """
+        self._end()
+        try:
+            return fn(self._reader, *args, **kwargs)
+        except ERRORS as error:
+            raise disk_errors.reported(error) from error
+
+    def _begin(self) -> None:
+        """Begin the snapshot that all reads of this turn's tasks share; it costs two locks of the file.
+
+        All requests that have tasks in a turn arrived before it began, so none is answered from rows that are older
+        than it.
         """
         self._driver.execute("BEGIN")
         self._in_snapshot = True
@@ -385,6 +370,7 @@ class Database:
                         if pending:
                             end = self._record(driver, pending)
                         ending = True
+                    _read_again(driver)
                 except BaseException as error:
                     if end is not None:
                         self._journal.truncate(end)
@@ -462,6 +448,15 @@ def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
         with contextlib.suppress(sqlite.Error):  # on a full disk SQLite has rolled back already
             driver.execute("ROLLBACK")
         raise
+
+
+def _read_again(driver: Any) -> None:  # noqa: ANN401 - untyped
+    """Read after a commit: the first one who does writes to the file that readers share (sqlite.org/walformat.html).
+
+    On the event loop that would wait for a disk that hangs.
+    """
+    with contextlib.suppress(sqlite.Error):
+        driver.execute("SELECT batch FROM journal").fetchone()
 
 
 def _run(connection: Connection, driver: Any, work: _Work, pending: list[Record]) -> None:  # noqa: ANN401 - untyped

@@ -13,9 +13,10 @@ from polly_dockers import db
 from polly_dockers.auth.passwords import UNSET
 from polly_dockers.blobs import files
 from polly_dockers.blobs.filesystem import FileBlobStore
+from polly_dockers.db import disk_errors
 from polly_dockers.db.journal import compaction, frames, older, records, references, state, totals
 from polly_dockers.db.journal.replay import Replay
-from polly_dockers.db.sqlite import ERRORS, FILE, connect, disk_trouble, exclusive, is_made
+from polly_dockers.db.sqlite import ERRORS, FILE, connect, exclusive, is_made
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted
 from polly_dockers.maintenance import garbage, restoring
@@ -86,7 +87,7 @@ def rebuild(folder: Path) -> Rebuilt:
             restoring.end(folder)
             return done
     except ERRORS as error:
-        if why := ownership.obstacle(folder) or disk_trouble(folder, error):
+        if why := ownership.obstacle(folder) or disk_errors.trouble(folder, error):
             raise Unavailable(why) from error
         msg = f"The database of {folder} can't be rebuilt: {getattr(error, 'orig', error)}."
         raise Unavailable(msg) from error
@@ -140,13 +141,12 @@ def _has_all(connection: Connection, folder: Path) -> bool:
 
 
 def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) -> Rebuilt:
-    last = state.last_batch(connection)
-    wanted = frames.chain(folder, last)
+    after = last = state.last_batch(connection)
     replay = Replay(connection, UNSET)
     if _is_older(connection, folder, last):
         older.clear(connection)
         last = 0
-    replay.apply(_chosen(folder, connection, wanted, last))
+    replay.apply(_chosen(folder, connection, after, last))
     result = Rebuilt(batches=replay.batches, manifests=len(replay.manifests))
     if last == 0:
         older.finish(connection)
@@ -179,21 +179,15 @@ def _is_older(connection: Connection, folder: Path, last: int) -> bool:
     return older.is_ancestor(connection, frames.read_file(newest))
 
 
-def _chosen(folder: Path, connection: Connection, wanted: list[int], last: int) -> Iterator[records.Batch]:
+def _chosen(folder: Path, connection: Connection, after: int, last: int) -> Iterator[records.Batch]:
     first = True
-    for batch in _of(folder, wanted):
+    for batch in frames.read_chain(folder, after):
         if first and batch.previous != last:
             if last == 0 and not db.accounts.has_organisations(connection):
                 raise _lacks(folder)
-            raise _two_histories(folder, older.compare(connection, _of(folder, wanted)))
+            raise _two_histories(folder, older.compare(connection, frames.read_chain(folder, after)))
         first = False
         yield batch
-
-
-def _of(folder: Path, wanted: list[int]) -> Iterator[records.Batch]:
-    """The batches with these ids."""
-    chosen = set(wanted)
-    return (batch for batch in frames.read(folder) if batch.id in chosen)
 
 
 def _lacks(folder: Path) -> Unavailable:

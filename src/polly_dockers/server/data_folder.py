@@ -17,9 +17,10 @@ from polly_dockers.auth.registry_tokens import Signer, new_key
 from polly_dockers.auth.throttles import Throttles
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.context import Context
+from polly_dockers.db import disk_errors
 from polly_dockers.db.backups import BackupDatabase
 from polly_dockers.db.journal import frames
-from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, Database, disk_trouble, is_backup, is_made
+from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, Database, is_backup, is_made
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.system import durable, folders, locks, ownership
 
@@ -84,7 +85,7 @@ def _tighten(folder: Path) -> None:
 
 def _unusable(folder: Path, error: BaseException) -> Unavailable:
     """The error for a folder that failed with ``error``: its cause, and what to do."""
-    if why := folders.file_in_the_way(folder) or ownership.obstacle(folder) or disk_trouble(folder, error):
+    if why := folders.file_in_the_way(folder) or ownership.obstacle(folder) or disk_errors.trouble(folder, error):
         return Unavailable(why)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)

@@ -103,7 +103,10 @@ class App:
             return False
         try:
             response = router.respond_at_once(request)
-        except Exception:  # noqa: BLE001 - ``respond`` meets it again, logs it, and makes it a response
+        except PollyError:  # ``respond`` meets it again, and makes it a response
+            return False
+        except Exception:
+            log.exception("internal error", request_id=request.id, path=request.path[:500])
             return False
         if response is None:
             return False

@@ -19,6 +19,7 @@ import os
 import secrets
 import struct
 import zlib
+from collections import Counter
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
@@ -43,6 +44,7 @@ SNAPSHOT: Final = ".snapshot.log"
 FIRST: Final = 1 << 40
 """Ids of batches are times and greater than this. In a snapshot all but the last are numbers from 1 on."""
 _BLOCK: Final = 1 << 20
+_TAIL: Final = 16 << 10
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
@@ -70,7 +72,10 @@ class Journal:
         """``folder`` is the data folder."""
         self._folder = folder / FOLDER
         self._fd = -1
+        self._path = self._folder
         self._since = 0
+        self._newest = (0, 0)
+        """The last batch in the open file that this object knows, and where it ends."""
 
     def append(self, batch: int, previous: int, changes: list[Record], since: int = 0) -> int:
         """Append a batch and sync it; returns where the file ended before, for ``truncate``.
@@ -79,7 +84,7 @@ class Journal:
         Raises OSError, and then nothing was appended, or UnknownOutcomeError as ``truncate``.
         """
         whole = frame(batch, previous, changes)
-        end = self._open(batch, since)
+        end = self._without_orphan(previous, self._open(batch, since))
         try:
             at = 0
             while at < len(whole):
@@ -88,7 +93,22 @@ class Journal:
         except OSError:
             self.truncate(end)
             raise
+        self._newest = (batch, end + at)
         return end
+
+    def _without_orphan(self, previous: int, size: int) -> int:
+        """Remove a batch that another process appended, but never stored, because it was killed in between.
+
+        It follows the same batch as the one that is about to be appended. Both could otherwise get the same number, and
+        a journal that loses its end would end with a change that was never made. Returns where the file ends then.
+        """
+        if self._newest == (previous, size) or _ends_with(self._fd, size, previous):
+            return size
+        for _, before, begin in heads_from(self._path, min(self._newest[1], size)):
+            if before == previous:
+                os.ftruncate(self._fd, begin)
+                return begin
+        return size
 
     def truncate(self, end: int) -> None:
         """Remove the batch that was appended last, because its transaction failed. ``end`` is from ``append``.
@@ -96,6 +116,7 @@ class Journal:
         That is synced: otherwise the batch could be there again after a power failure. Raises UnknownOutcomeError if
         the disk fails.
         """
+        self._newest = (0, 0)
         try:
             os.ftruncate(self._fd, end)
             os.fsync(self._fd)
@@ -114,6 +135,7 @@ class Journal:
         if newest is None or is_snapshot(newest) or number(newest) < since or newest.stat().st_size >= FULL:
             newest = self._folder / f"{batch:020}.log"
         new = not newest.exists()
+        self._path, self._newest = newest, (0, 0)
         self._fd = os.open(newest, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if new:
             durable.sync(self._folder)
@@ -272,9 +294,16 @@ def chain(folder: Path, after: int) -> list[int]:
 
 
 def read_chain(folder: Path, after: int = 0) -> Iterator[Batch]:
-    """The batches of ``chain``."""
-    chosen = set(chain(folder, after))
-    return (batch for batch in read(folder) if batch.id in chosen)
+    """The batches of ``chain``. Of two with one number, which earlier versions could write, the last was stored."""
+    with _held(folder) as paths:
+        chosen = set(chain(folder, after))
+        left = Counter(batch for path in paths for batch, _, _ in heads_from(path, 0) if batch in chosen)
+        for path in paths:
+            for batch in read_file(path):
+                if batch.id in chosen:
+                    left[batch.id] -= 1
+                    if left[batch.id] == 0:
+                        yield batch
 
 
 def sealed(folder: Path, batch: int) -> tuple[Sealed | None, AuditStart | None]:
@@ -309,6 +338,17 @@ def _frames(path: Path, begin: int = 0) -> Iterator[tuple[bytes, int]]:
             if payload is not None:
                 yield payload, end
             at = _find(file, end)
+
+
+def _ends_with(fd: int, size: int, batch: int) -> bool:
+    """Whether the file ends with the frame of a batch. False for a frame of more than _TAIL bytes."""
+    tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
+    at = tail.rfind(MAGIC)
+    if at < 0 or len(tail) - at < HEAD.size:
+        return False
+    _, length, checksum = HEAD.unpack_from(tail, at)
+    payload = tail[at + HEAD.size :]
+    return len(payload) == length and zlib.crc32(payload) == checksum and _decode_head(payload).id == batch
 
 
 def _find(file: BinaryIO, at: int) -> int:
