@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ def test_a_narrow_terminal_cuts_no_sentence_of_the_help(name: str, nobody: User)
     said = " ".join(done.out.partition("\nCommands:")[2].split())
     for each in ALL[name].commands.values():
         assert each.get_short_help_str(1000) in said
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+def test_the_help_breaks_no_option_at_a_hyphen(nobody: User, columns: int) -> None:
+    """A line never ends in the middle of an option or a value, such as ``--code-stdin`` or ``sign-in-refused``."""
+    nobody.env["COLUMNS"] = str(columns)
+    broken = {}
+    for name in ALL:
+        lines = nobody.ok(*name.split()[1:], "--help").out.splitlines()
+        broken[name] = [line for line in lines if re.search(r"\w-$", line)]
+    assert not {name: lines for name, lines in broken.items() if lines}
 
 
 @pytest.mark.parametrize("name", ALL)

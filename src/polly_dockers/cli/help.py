@@ -19,8 +19,31 @@ _SENTENCE = 1000
 """More characters than any first sentence of the help has."""
 
 
+_HYPHEN = "\u2011"
+"""A hyphen at which the library breaks no line. The help has no such character of its own."""
+
+
+class _Formatter:
+    """Break the lines of the help between words only: an option such as --code-stdin stays whole."""
+
+    def write_text(self, text: str) -> None:
+        super().write_text(text.replace("-", _HYPHEN))  # type: ignore[misc]
+
+    def write_dl(self, rows: Any, *args: Any, **named: Any) -> None:  # noqa: ANN401 - as the library's
+        whole = [(name, text.replace("-", _HYPHEN)) for name, text in rows]
+        super().write_dl(whole, *args, **named)  # type: ignore[misc]
+
+    def getvalue(self) -> str:
+        return str(super().getvalue()).replace(_HYPHEN, "-")  # type: ignore[misc]
+
+
 class _Help:
     """Print the options of the command, then the options of every command, then the examples."""
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - typer gives it no public name
+        """Return the whole help of the command."""
+        ctx.formatter_class = type("Formatter", (_Formatter, ctx.formatter_class), {})
+        return str(super().get_help(ctx))  # type: ignore[misc]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer gives them no public name
         sections: dict[str, list[tuple[str, str]]] = {}

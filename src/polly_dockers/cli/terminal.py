@@ -22,15 +22,19 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 _QUOTED = r"""(?:"[^"]*"|'[^']*')"""
-_VALUE = rf"(?:{_QUOTED}|(?!&&|polly)(?=\S*[^a-z\s.,;:)])\S+|[a-z]+(?= --| &&|$))"
+_VALUE = rf"(?:{_QUOTED}|(?!&&|polly)(?=\S*[^a-z\s.,;:)])\S+|[a-z]+(?= --| &&|[.,;:)]|$))"
 _PART = rf"(?: --[a-z-]+(?:[ =](?:{_QUOTED}|(?!--)\S+))?| {_VALUE})"
 _GROUPS = "dockers|members|org|profiles|tokens|audit|user|key"
 _ONE = (
-    rf"(?:polly(?:-server)? (?:(?:{_GROUPS}) )?[a-z][a-z-]*{_PART}*"
+    rf"(?:polly(?:-server)? (?:(?:(?:{_GROUPS}) )?[a-z][a-z-]*{_PART}*|--(?:help|version)\b)"
     rf'|docker (?:pull|push|login|logout|build|tag){_PART}*|eval "[^"]*")'
 )
 _COMMAND = re.compile(rf"(?<!\S){_ONE}(?: && {_ONE})*")
 """A command in a message. It may have a word more, but not one less."""
+_WHOLE = re.compile(
+    rf"(?<!\w)(?:`[^`]*`|{_QUOTED}(?!\w))\S*|(?<![\S(])\(?{_ONE}(?: && {_ONE})*|(?<!\S)--[a-z][a-z-]* {_VALUE}"
+)
+"""What is kept on one line: a text in back-ticks or quotes, a command, and an option with its value."""
 
 
 def asks() -> bool:
@@ -122,7 +126,8 @@ def fitted(text: str, stream: TextIO) -> str:
 def wrapped(line: str, room: int) -> list[str]:
     """Return the lines of a line that is longer than ``room`` columns, broken between words.
 
-    No word, path or command is broken, so that they can be copied. A command after a colon has a line of its own.
+    No word, path, command or quotation is broken, so that they can be copied. A command after a colon has a line of
+    its own.
     """
     if cells(line) <= room:
         return [line]
@@ -138,9 +143,9 @@ def wrapped(line: str, room: int) -> list[str]:
 
 
 def _broken(text: str, room: int) -> list[str]:
-    """Return a text in lines of at most ``room`` columns, except for words and commands that are longer."""
+    """Return a text in lines of at most ``room`` columns, except for words, commands and quotations that are longer."""
     indent = text[: len(text) - len(text.lstrip())]
-    whole = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), text)
+    whole = _WHOLE.sub(lambda found: found[0].replace(" ", "\0"), text)
     lines: list[str] = []
     for word in whole.split():
         if lines and cells(f"{lines[-1]} {word}") <= room:

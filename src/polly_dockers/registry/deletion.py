@@ -213,8 +213,8 @@ def _move_tag(connection: Connection, permitted: Permitted, tag: Tag) -> Item:
 
 
 def _no_tag(permitted: Permitted, tag: Tag) -> ManifestUnknown:
-    msg = f"{permitted.name} has no tag {tag}. polly dockers tags {permitted.name.name} lists its tags, polly dockers "
-    msg += "trash those that were deleted."
+    msg = f"{permitted.name} has no tag {tag}. polly dockers tags --name {permitted.name.name} lists its tags, polly "
+    msg += "dockers trash those that were deleted."
     return ManifestUnknown(msg, detail={"name": permitted.name, "reference": tag})
 
 

@@ -75,3 +75,39 @@ def test_what_fits_is_not_changed() -> None:
     assert wrapped("x" * 20 + " y", 22) == ["x" * 20 + " y"]
     assert wrapped("  one two three", 9) == ["  one two", "  three"]
     assert not re.search(r"\0", " ".join(wrapped(MESSAGES[2], 30)))
+
+
+@pytest.mark.parametrize(
+    ("message", "whole"),
+    [
+        ("Error: --commit '123' is not a digest. See `polly dockers commit-list`.", "`polly dockers commit-list`."),
+        ("Error: There is no command 'logn'. Did you mean 'login'? See polly --help.", "polly --help."),
+        ("Error: There is no option --zz. See polly-server --help.", "polly-server --help."),
+        (
+            "Error: There is no tag v9. polly dockers tags --name big lists its tags, polly dockers trash the others.",
+            "polly dockers tags --name big",
+        ),
+        ("Error: There is no tag v9. polly dockers tags --name big lists its tags.", "polly dockers tags"),
+        ("You are writer of acme: make it the default: polly org use acme. Then go on.", "polly org use acme"),
+        ("They are in acme. Use --org acme, or ask an admin for more.", "--org acme,"),
+        ("Say (polly members accept --server URL takes it too) and go on.", "(polly members accept --server URL"),
+        (
+            "Error: --since 'last week' is not a time. Valid examples: 2026-11-24, '2026-11-24 18:00' and 7d.",
+            "'2026-11-24 18:00'",
+        ),
+        ("Error: --since 'last week' is not a time. Valid examples: yesterday and 7d.", "'last week'"),
+        ('Nothing has the "two words" in it, so look again.', '"two words"'),
+    ],
+)
+def test_a_command_or_quotation_in_a_sentence_is_whole(message: str, whole: str) -> None:
+    """It is on one line at every width of the terminal, also in the middle of a sentence."""
+    assert [room for room in range(8, 90) if not any(whole in line for line in wrapped(message, room))] == []
+
+
+def test_an_apostrophe_begins_no_quotation() -> None:
+    """What stands between two apostrophes may be broken."""
+    assert wrapped("It can't be the users' own policy, it isn't", 16) == [
+        "It can't be the",
+        "users' own",
+        "policy, it isn't",
+    ]
