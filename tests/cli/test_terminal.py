@@ -216,6 +216,23 @@ def test_a_new_password_is_typed_twice(person: Callable[..., User]) -> None:
     bob.ok("whoami")
 
 
+@pytest.mark.parametrize("columns", [24, 50])
+def test_a_hint_at_a_question_is_whole(person: Callable[..., User], columns: int) -> None:
+    """What is wrong with an answer is shown on as many lines as it needs, broken between words."""
+    bob = person("writer")
+    terminal = bob.terminal("password", columns=columns)
+    terminal.see("password")
+    terminal.type(bob.password + ENTER)
+    terminal.see("new")
+    terminal.type("short" + ENTER)
+    terminal.see("has 5.")
+    said = " ".join(terminal.text().split())
+    assert "A password must have 8 to 1024 characters; this one has 5." in said
+    assert all(len(line) <= columns for line in terminal.lines())
+    terminal.type(INTERRUPT)
+    assert terminal.end() == 130
+
+
 def test_members_are_asked_for(person: Callable[..., User]) -> None:
     """There is a menu, a choice of existing emails, and a role chosen with arrow keys."""
     ann, bob = person(), person("reader")

@@ -110,10 +110,28 @@ def _validator(check: Callable[[str], str | None] | None, *, empty: bool = False
         if not answer.strip():
             if empty:
                 return True
-            return "Please enter something, or press Ctrl-C to quit."
-        return (check and check(answer)) or True
+            return _hint("Please enter something, or press Ctrl-C to quit.")
+        wrong = check(answer) if check else None
+        return _hint(wrong) if wrong else True
 
     return validate
+
+
+def _hint(text: str) -> str:
+    """Return what is wrong with an answer in lines that fit the terminal."""
+    return "\n".join(terminal.wrapped(text, terminal.width(sys.stderr)))
+
+
+def _show_whole_hints(application: Any) -> None:  # noqa: ANN401 - the library is only imported if needed
+    """Give the hint at the lower edge as many lines as it has. The library shows one, and cuts off the rest."""
+    from prompt_toolkit.filters import Always
+    from prompt_toolkit.layout import Window
+
+    for each in application.layout.walk():
+        text = getattr(each.content, "text", None) if isinstance(each, Window) else None
+        if getattr(text, "__qualname__", "").startswith("ValidationToolbar."):
+            each.height = None
+            each.dont_extend_height = Always()
 
 
 def _answer(kind: str, message: str, *, opened: bool = False, **options: object) -> object:
@@ -124,8 +142,9 @@ def _answer(kind: str, message: str, *, opened: bool = False, **options: object)
     room = terminal.width(sys.stderr) - len("?  ")
     shown = "\n".join(terminal.wrapped(message, room))
     question = getattr(questionary, kind)(shown, output=create_output(stdout=sys.stderr), **options)
+    application = question.application
+    _show_whole_hints(application)
     if opened:
-        application = question.application
         application.pre_run_callables.append(lambda: application.current_buffer.start_completion(select_first=False))
     with process.restored_terminal():
         return question.unsafe_ask()
