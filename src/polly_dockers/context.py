@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 import structlog
 
+from polly_dockers.db.sqlite import CLOSE_SECONDS
 from polly_dockers.errors import PollyError, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.system.gate import Gate
 
@@ -127,8 +128,12 @@ class Context:
         return self.config.public_repositories == "allow"
 
     def close(self) -> bool:
-        """Finish waiting writes, and close threads and files; False if threads are left whose disk hangs."""
+        """Finish waiting writes, and close threads and files.
+
+        False if threads are still busy after CLOSE_SECONDS, as while the disk hangs. All threads have these together.
+        """
+        deadline = time.monotonic() + CLOSE_SECONDS
         closed = self.database.close()
-        closed = self.blobs.close() and closed
+        closed = self.blobs.close(max(0.0, deadline - time.monotonic())) and closed
         self.passwords.close()
         return closed

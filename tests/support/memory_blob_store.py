@@ -179,6 +179,6 @@ class MemoryBlobStore:
     async def check(self) -> None:
         """Do nothing: memory always works."""
 
-    def close(self) -> bool:
+    def close(self, seconds: float = 0.0) -> bool:  # noqa: ARG002 - as of every store
         """Do nothing."""
         return True

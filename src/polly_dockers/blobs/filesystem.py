@@ -408,9 +408,10 @@ class FileBlobStore:
         with disk.reporting():
             durable.probe(probe)
 
-    def close(self) -> bool:
-        """Wait for the threads. If the disk hangs, return False after ``threads.CLOSE_SECONDS``."""
-        if not (self._finisher.close(threads.CLOSE_SECONDS) and self.threads.close()):
+    def close(self, seconds: float = threads.CLOSE_SECONDS) -> bool:
+        """Wait for the threads; False if some are still busy after so many seconds."""
+        deadline = time.monotonic() + seconds
+        if not (self._finisher.close(seconds) and self.threads.close(max(0.0, deadline - time.monotonic()))):
             return False
         while self._folders:
             os.close(self._folders.popitem()[1])

@@ -143,8 +143,8 @@ class BlobStore(Protocol):
     async def check(self) -> None:
         """Raise Unavailable or StorageFull if a blob could not be written now."""
 
-    def close(self) -> bool:
-        """Release threads and files; False if threads are left that wait for a disk that hangs."""
+    def close(self, seconds: float = ...) -> bool:
+        """Release threads and files; False if threads are still busy after so many seconds, as while the disk hangs."""
 
 
 def upload_missing() -> BlobUploadUnknown:

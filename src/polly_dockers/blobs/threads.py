@@ -22,7 +22,7 @@ READERS: Final = 2
 START_SECONDS: Final = 30.0
 """Seconds that the start of an upload may wait for the disk."""
 CLOSE_SECONDS: Final = 10.0
-"""Seconds that the end of a process waits for threads whose disk hangs."""
+"""Seconds that the end of a process waits for its threads. They may hash a large upload, or the disk may hang."""
 
 
 class Threads:
@@ -75,11 +75,11 @@ class Threads:
         """Run a check of the disk, which neither delays other work nor is delayed by it."""
         await asyncio.get_running_loop().run_in_executor(self._probe, fn)
 
-    def close(self) -> bool:
-        """Wait for the threads; False if some still wait for a disk that hangs, after CLOSE_SECONDS."""
+    def close(self, seconds: float) -> bool:
+        """Wait for the threads; False if some are still busy after so many seconds."""
         ended = threading.Thread(target=self._shut_down, daemon=True)
         ended.start()
-        ended.join(CLOSE_SECONDS)
+        ended.join(seconds)
         return not ended.is_alive()
 
     def _shut_down(self) -> None:

@@ -164,15 +164,15 @@ class PollyWorker(Worker):  # type: ignore[misc]
             await self._drain(servers)
             for app in apps:
                 app.flush()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LAST_SECONDS):
-                    await _write_rest(context)
+            await _write_rest(context)
             with contextlib.suppress(OSError):
                 counts.write()
             with contextlib.suppress(*(ERRORS if self.fault else ())):
                 if not context.close():
-                    log.warning("the disk hangs; worker process exits without waiting for it any longer")
-                    self._exit()  # the loop would wait for requests that wait for the disk
+                    log.warning(
+                        "threads are still busy, as while a disk hangs; worker process exits without waiting for them"
+                    )
+                    self._exit()  # the loop would wait for requests that wait for these threads
 
     async def _listen(self, apps: Sequence[App]) -> list[HttpServer]:
         """Serve the first app on the main socket and the second on the metrics socket, if there is one."""
@@ -235,11 +235,15 @@ class PollyWorker(Worker):  # type: ignore[misc]
 
 
 async def _write_rest(context: Context) -> None:
-    """Write the audit entries and last pulls that wait in memory."""
-    with contextlib.suppress(PollyError):
-        await audit.settle(context, everything=True)
-    with contextlib.suppress(PollyError):
-        await retention.record_pulls(context)
+    """Write the audit entries and last pulls that wait in memory, for LAST_SECONDS at most. Log what is lost."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_SECONDS):
+            with contextlib.suppress(PollyError):
+                await audit.settle(context, everything=True)
+            with contextlib.suppress(PollyError):
+                await retention.record_pulls(context)
+    if context.refused:
+        log.warning("refused sign-ins may be missing from the audit log", entries=len(context.refused))
 
 
 async def _measure_lag(lag: Times) -> None:
