@@ -354,3 +354,19 @@ def test_a_renewed_key_that_the_server_may_not_read(place: Path) -> None:
     key.chmod(0o640)
     until(lambda: shown(server.port) == serial, "the key is not taken once it can be read")
     server.stop()
+
+
+@pytest.mark.parametrize("command", ["init", "run", "usage"])
+def test_a_folder_that_can_not_be_looked_into_gets_no_new_database(place: Path, owner: int, command: str) -> None:
+    """There may be blobs of a database that was lost. The message names the folder and what gives access to it."""
+    data = place / "data"
+    data.mkdir(mode=0o700)
+    (data / "blobs" / "sha256").mkdir(parents=True)
+    (data / "blobs").chmod(0o700)
+    os.chown(data, owner, owner)
+    more = ("--org", "acme", "--email", "ann@acme.example", "--password-stdin") if command == "init" else ()
+    done = as_user(owner, command, "--data", str(data), *more, stdin=new_password())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"may not read {data / 'blobs'}, which belongs to root" in done.stderr
+    assert "chown -R" in done.stderr
+    assert not (data / "polly.db").exists()

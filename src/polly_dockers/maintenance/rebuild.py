@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from dataclasses import dataclass, field
 from shlex import quote
@@ -53,10 +52,16 @@ class Rebuilt:
 
 
 def is_lost(folder: Path) -> bool:
-    """Whether the database is missing or empty, although the data folder was in use."""
-    with contextlib.suppress(PermissionError):
+    """Whether the database is missing or empty, although the data folder was in use.
+
+    Raises Unavailable if this user may not look: a new database would hide what is there.
+    """
+    try:
         return not is_made(folder) and (frames.exists(folder) or any(files.keys(folder / "blobs")))
-    return False
+    except PermissionError as error:
+        if why := ownership.obstacle(folder):
+            raise Unavailable(why) from error
+        raise
 
 
 def rebuild(folder: Path) -> Rebuilt:
