@@ -28,9 +28,6 @@ _WORDS = (
 )
 """The library's messages about the command line, in several of its versions, and ours."""
 _VALUES = (
-    (r"not in the range (\S+?)<=x<=(\S+?)\.", "{name} takes a number from {0} to {1}."),
-    (r"(?:greater than or equal to |not in the range x>=)(\S+?)\.?$", "{name} takes a number, {0} or more."),
-    (r"less than or equal to (\S+?)\.?$", "{name} takes a number, {0} or less."),
     (r"\binteger\b", "{name} takes a whole number."),
     (r"\b(?:number|float)\b", "{name} takes a number."),
 )
@@ -45,11 +42,18 @@ _MEANT = {
     **dict.fromkeys(("ls", "show"), ("list",)),
 }
 """Words of other tools, and the commands here that they may mean; the first that the group has."""
+_CONSENT = "--yes"
+"""The option that nobody is told of by a guess, because it confirms what can't be undone."""
 _MEANT_OPTION = {
     **dict.fromkeys(("--newest", "--latest", "--last", "--limit"), ("--latest", "--newest")),
-    "--force": ("--yes",),
+    **dict.fromkeys(("--keep", "--count", "--number"), ("--newest", "--latest")),
+    **dict.fromkeys(("--days", "--age", "--older-than", "--newer-than", "--keep-days"), ("--younger-than",)),
+    **dict.fromkeys(("--force", "-f"), (_CONSENT,)),
+    "--json": ("--output json",),
 }
 """Options of other commands or tools, and those that they may mean here; the first that the command has."""
+_NEAR = 0.7
+"""How alike the names of two options are at least, if one may be a misspelt form of the other: from 0 to 1."""
 _OPERATORS = {
     "polly org": ("create", "delete", "restore", "update"),
     "polly": ("audit", "backup", "check", "gc", "init", "key", "rebuild", "restore", "run", "usage", "user"),
@@ -64,13 +68,13 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
     if type(error).__name__ == "MissingParameter":
         text = f"{name} is missing."
     else:
-        text = _bad_value(name, str(error.message)) if name else _bad_line(str(error.message))
+        text = _bad_value(option, name, str(error.message)) if name else _bad_line(str(error.message))
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "polly"
     if unknown := re.match(r"There is no command '(.+?)'\.", text):
         text = f"{unknown[0]}{_meant(unknown[1], context, path) or text[unknown.end() :]}"
     if wrong := re.match(r"There is no option (\S+)\.", text):
-        text = f"{wrong[0]}{_option_meant(wrong[1], _options(context)) or text[wrong.end() :]}"
+        text = f"{wrong[0]}{_option_meant(wrong[1], _options(context))}"
     if extra := re.match(r"There are too many arguments: (\S+)\.$", text):
         near = "--org" if path.startswith("polly-server") else "--search"
         text += f" Did you mean {near} {shlex.quote(extra[1])}?" if near in _options(context) else ""
@@ -84,9 +88,11 @@ def _options(context: Any) -> list[str]:  # noqa: ANN401 - the context of that l
 
 def _option_meant(word: str, known: list[str]) -> str:
     """Return a suggestion for an option that the command does not have; empty if none is near."""
-    begin = [each for each in _MEANT_OPTION.get(word, ()) if each in known]
-    begin += [each for each in known if each.startswith(word) and len(word) > len("--")]
-    near = begin or difflib.get_close_matches(word, [each for each in known if each.startswith("--")], 1)
+    meant = [each for each in _MEANT_OPTION.get(word, ()) if each.split()[0] in known]
+    names = {each.removeprefix("--"): each for each in known if each.startswith("--") and each != _CONSENT}
+    name = word.removeprefix("--")
+    meant += [names[each] for each in names if name and word.startswith("--") and each.startswith(name)]
+    near = meant or [names[each] for each in difflib.get_close_matches(name, names, 1, _NEAR)]
     return f" Did you mean {near[0]}?" if near else ""
 
 
@@ -102,7 +108,18 @@ def _meant(word: str, context: Any, path: str) -> str:  # noqa: ANN401 - the con
     return f" Did you mean {near!r}?" if near else ""
 
 
-def _bad_value(name: str, text: str) -> str:
+def _out_of_range(option: Any, name: str, text: str) -> str:  # noqa: ANN401 - the option of that library
+    """Return which numbers the option takes, if the library's ``text`` is about that; else an empty string."""
+    ranged = option if hasattr(option, "min") else getattr(option, "type", None)  # as the library's version has it
+    least, most = (getattr(ranged, each, None) for each in ("min", "max"))
+    if least is None or not re.search(r"(?:greater|less) than or equal to|not in the range", text):
+        return ""
+    return f"{name} takes a number{f' from {least} to {most}' if most is not None else f', {least} or more'}."
+
+
+def _bad_value(option: Any, name: str, text: str) -> str:  # noqa: ANN401 - the option of that library
+    if numbers := _out_of_range(option, name, text):
+        return numbers
     if choice := re.search(_CHOICE, text):
         return f"{name} {choice[1]!r} is not one of {choice[2].replace(chr(39), '')}."
     for pattern, words in _VALUES:
