@@ -81,7 +81,7 @@ def is_ancestor(connection: Connection, snapshot: Iterable[records.Batch]) -> bo
         for record in batch.records:
             if isinstance(record, records.UserMade):
                 people.add(record.id)
-            if not _fits(connection, record):
+            if type(record) in _KNOWN and _is_same(connection, record) is False:
                 return False
     return set(connection.execute(select(users.c.id)).scalars()) <= people
 
@@ -100,11 +100,12 @@ def is_descendant(connection: Connection, found: Iterable[records.Batch]) -> boo
             known = _KNOWN.get(type(record))
             if known is None:
                 continue
-            if not _fits(connection, record):
+            is_same = _is_same(connection, record)
+            if is_same:
+                continue
+            if is_same is not None:
                 return False
             number: int = record.id  # type: ignore[union-attr]
-            if connection.execute(select(known.c.id).where(known.c.id == number)).first() is not None:
-                continue
             is_kept = known is users or (known is audit and first is not None and number > first)
             if is_kept or number > given.get(known.name, 0):
                 return False
@@ -148,13 +149,14 @@ def _is_there(connection: Connection, record: object) -> bool:
     known = _KNOWN.get(type(record))
     if known is None:
         return isinstance(record, records.BlobHidden) and _is_hidden(connection, record) == record.hidden
-    row = connection.execute(select(known).where(known.c.id == record.id)).first()  # type: ignore[attr-defined]
-    if row is None or not _fits(connection, record):
+    if not _is_same(connection, record):
         return False
     if isinstance(record, records.OrganisationSet):
+        row = connection.execute(select(known).where(known.c.id == record.id)).one()
         settings = (record.slug, int(record.create_on_push), record.policy)
         return (row.slug.partition(MARK)[0], row.create_on_push, row.policy) == settings
     if isinstance(record, records.RepositoryMade):
+        row = connection.execute(select(known).where(known.c.id == record.id)).one()
         wanted = [record.name, record.organisation_id, record.description, record.access, record.sparse_indexes]
         found = [row.name.partition(MARK)[0], row.organisation_id, row.description, row.access, row.sparse_indexes]
         return [*found, row.policy] == [*wanted, record.policy]
@@ -168,15 +170,12 @@ def _is_hidden(connection: Connection, record: records.BlobHidden) -> bool:
     return connection.execute(links.where(here, blobs.c.digest == record.digest)).first() is not None
 
 
-def _fits(connection: Connection, record: object) -> bool:
-    """Whether the row with the record's id is the same thing; True if there is no such row."""
-    names = _SAME.get(type(record))
-    if names is None:
-        return True
-    table = _KNOWN[type(record)]
+def _is_same(connection: Connection, record: object) -> bool | None:
+    """Whether the row with the id of a record in _KNOWN is the same thing; None if there is no such row."""
+    names, table = _SAME[type(record)], _KNOWN[type(record)]
     query = select(*(table.c[name] for name in names)).where(table.c.id == record.id)  # type: ignore[attr-defined]
     row = connection.execute(query).first()
-    return row is None or all(_plain(row[at]) == getattr(record, name) for at, name in enumerate(names))
+    return None if row is None else all(_plain(row[at]) == getattr(record, name) for at, name in enumerate(names))
 
 
 def _plain(value: object) -> object:
