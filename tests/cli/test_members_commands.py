@@ -56,6 +56,13 @@ def test_somebody_with_an_account_joins(ann: User, server: Server) -> None:
     admin.ok("members", "remove", "--email", ann.email, "--yes")
 
 
+def test_a_second_invitation_says_that_the_first_code_ended(ann: User) -> None:
+    """Only if somebody is invited again, the message says that the older code does not work any more."""
+    invitation = ("members", "add", "--email", "Again@members.example", "--role", "reader")
+    ended = "The code that again@members.example got before does not work any more.\n"
+    assert [ended in ann.ok(*invitation).err for _ in range(3)] == [False, True, True]
+
+
 def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
     """Each has one sentence; exit code 1 if the server refuses, 2 if something is missing; nothing is created."""
     email = "eva@members.example"
@@ -75,6 +82,7 @@ def test_redemptions_that_fail(ann: User, nobody: User, server: Server) -> None:
         assert code not in done.err
     done = ann.polly("members", "accept", "--code", code)
     assert (done.code, "not valid for" in done.err, "mistyped" in done.err) == (1, True, True)
+    assert "Ask the admin who invited you to run polly members add again" in done.err
     done = nobody.polly("members", "accept", "--email", email)
     missing = "--server is missing. --code-stdin is missing. It reads the code from stdin. --password-stdin is missing."
     assert (done.code, done.err) == (2, f"Error: {missing} Give it, and the password on stdin.\n")

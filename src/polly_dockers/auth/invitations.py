@@ -200,6 +200,6 @@ def _unknown(context: Context, email: str, address: str) -> InvitationUnknown:
 def _not_valid(email: str) -> InvitationUnknown:
     msg = (
         f"This code is not valid for {email}. It may be mistyped, for another email, used, revoked or expired. Ask the "
-        "admin who invited you for a new one: polly members add."
+        "admin who invited you to run polly members add again, and to give you the new code."
     )
     return InvitationUnknown(msg)

@@ -42,12 +42,16 @@ def add(call: Call, email: str | None, role: api_types.Role | None, output: str)
     role = role or members.ask_role(call)
     session = call.session
     organisation = session.organisation
+    wanted = email.strip().lower()
+    again = any(each.email == wanted for each in session.client.invitations(organisation).items)
     made = session.client.invite(organisation, api_types.InvitationCreate(email, role))
     call.remember("polly members add", email=email, role=role)
     invited = terminal.clean(made.email)
     with undone_unless_handed_out(lambda: session.client.revoke_invitation(organisation, made.email)):
         terminal.success(f"{invited} is invited to {organisation}")
         tables.display(output, made, _MADE, [made])
+    if again:
+        terminal.say(f"The code that {invited} got before does not work any more.")
     server = shlex.quote(session.server)
     terminal.say(
         f"Give them the code; it is not shown again. They join with: polly members accept --server {server} "
