@@ -5,6 +5,7 @@ If they belong together, the journal lost its end, and the start writes it again
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 COMMANDS = [
+    ("check",),
+    ("check", "--output", "json"),
     ("run", "--listen", "127.0.0.1:0"),
     ("rebuild",),
     ("gc",),
     ("check", "--repair"),
+    ("backup", "--to", "backup"),
+    ("key", "list"),
     ("org", "create", "more"),
     ("init", "--org", "more", "--email", "eve@more.example", "--password-stdin"),
 ]
@@ -74,12 +79,18 @@ def refused(folder: Path) -> str:
     errors = set[str]()
     for words in COMMANDS:
         line = [str(BIN / "polly-server"), *words, "--data", str(folder)]
-        done = subprocess.run(line, input=new_password(), capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            line, input=new_password(), cwd=folder.parent, capture_output=True, text=True, check=False, timeout=60
+        )
         assert done.returncode == 1, done
-        assert done.stderr.count("\n") == 1, done
-        error, command, _ = done.stderr.partition("polly-server rebuild")
-        assert command, done
-        errors.add(error.partition("Only the database")[2])
+        said = json.loads(done.stdout)["damages"][0]["what"] if "json" in words else done.stderr
+        ways = said.splitlines()[:3]
+        assert [way.partition(":")[0] for way in ways[1:]] == [
+            "To keep the database",
+            "To keep the journal, which has no passwords, roles or tokens",
+        ], done
+        assert ways[2].endswith(f"polly-server rebuild --data {folder}"), done
+        errors.add("\n".join(ways).partition("Only the database")[2])
     assert (held(folder), told(folder)) == (rows, journal)
     [error] = errors
     return f"Only the database{error}"
@@ -92,7 +103,7 @@ def test_a_newer_database_of_another_registry(tmp_path: Path) -> None:
     put_database(other, data)
     error = refused(data)
     assert "Only the database has 1 organisation; only the journal has 3 organisations" in error
-    assert "move journal away and start the server" in error
+    assert f"mv {data}/journal {data}/journal.other; polly-server run --data {data}" in error
 
 
 def test_a_newer_database_of_another_copy(tmp_path: Path) -> None:
@@ -146,6 +157,21 @@ def test_a_journal_that_lost_its_end(tmp_path: Path, *, compacted: bool) -> None
         rebuild.rebuild(server.data)
         assert held(server.data)[1] == rows[1]
         server.start()
+
+
+def test_a_check_does_not_hide_that_a_database_is_an_old_copy(tmp_path: Path) -> None:
+    """It reports that and seals nothing, so the next change still brings back what only the journal has."""
+    data = registry(tmp_path / "data", "first")
+    shutil.copy(data / "polly.db", tmp_path / "polly.db")
+    change(data, "second")
+    rows, journal = held(data), told(data)
+    put_database(tmp_path, data)
+    line = [str(BIN / "polly-server"), "check", "--data", str(data)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, "The database lacks changes of its journal." in done.stderr) == (1, True), done
+    assert told(data) == journal
+    change(data)
+    assert held(data) == rows
 
 
 def test_what_belongs_together_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, is_backup, is_made
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, is_
-from polly_dockers.maintenance import backup_folder, garbage, restoring
+from polly_dockers.maintenance import backup_folder, garbage, histories, restoring
 from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import durable, folders, locks, ownership
 
@@ -52,6 +52,8 @@ class Copied:
     """Whether the database of the earlier backup, which was replaced, was damaged."""
     journal_is_whole: bool = True
     """Whether the journal that was copied leads to the last batch of the database."""
+    database_is_behind: bool = False
+    """Whether the database lacks changes of its journal, so that the copy lacks them too."""
 
 
 def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
@@ -60,7 +62,8 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
     ``start`` is called with the number of bytes to copy. It returns a function that is called with the bytes that were
     copied since. Root acts in each of the two folders as its owner.
 
-    Raises Unavailable if the folder can't be written, or if a blob is missing or damaged in ``data``.
+    Raises Unavailable if the folder can't be written, if a blob is missing or damaged in ``data``, or if its database
+    and its journal have different histories.
     """
     with ownership.acting(target):
         backup_folder.check_target(data, target)
@@ -71,6 +74,8 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
             with _alone(target), _collector_rests(data), contextlib.ExitStack() as stack:
                 # after a failure, it would look like an unfinished restore
                 stack.callback((target / (FILE + PART)).unlink, missing_ok=True)
+                with ownership.acting(data):
+                    differs = "" if is_backup(data) else histories.difference(data)
                 db.copies.write(data / FILE, target / (FILE + PART))
                 there = (target / FILE).exists()
                 was_damaged = there and db.copies.is_damaged(target / FILE)
@@ -89,6 +94,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 if copied.journal_is_whole:  # else an earlier copy may hold what is lacking
                     _drop_journal(target, kept)
                 copied.database_was_damaged = was_damaged
+                copied.database_is_behind = differs == histories.DATABASE_LACKS
         except ERRORS as error:
             raise _failed(target, error) from error
     return copied

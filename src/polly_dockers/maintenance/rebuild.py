@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field
-from shlex import quote
 from typing import TYPE_CHECKING, Final, Self
 
 from polly_dockers import db
@@ -13,17 +12,15 @@ from polly_dockers.auth.passwords import UNSET
 from polly_dockers.blobs import files
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.db import disk_errors
-from polly_dockers.db.journal import compaction, frames, older, records, references, state, totals
+from polly_dockers.db.journal import compaction, frames, older, references, state, totals
 from polly_dockers.db.journal.replay import Replay
 from polly_dockers.db.sqlite import ERRORS, FILE, connect, exclusive, is_made
 from polly_dockers.errors import Unavailable
-from polly_dockers.formatting import counted
-from polly_dockers.maintenance import garbage, restoring
+from polly_dockers.maintenance import garbage, histories, restoring
 from polly_dockers.system import folders, locks, ownership
 from polly_dockers.system.durations import HOUR, SECONDS_PER_DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -82,11 +79,11 @@ def rebuild(folder: Path) -> Rebuilt:
     try:
         with restoring.kept_away(folder):
             if is_lost(folder) and not frames.is_whole(folder, frames.last(folder)):
-                raise _lacks(folder)
+                raise histories.lacks(folder)
             migrate.upgrade(folder)
             with _CollectorRests(folder) as collector, exclusive(folder) as connection:
                 collector.stop()
-                if _has_all(connection, folder):
+                if histories.has_all(connection, folder):
                     compaction.rewrite(connection, folder)
                 done = _catch_up(connection, folder, collector)
             restoring.end(folder)
@@ -109,7 +106,7 @@ def catch_up(folder: Path, *, thorough: bool = False) -> Rebuilt:
     """
     is_whole = not thorough or _is_whole(folder)
     with _CollectorRests(folder) as collector, exclusive(folder) as connection:
-        done, anew = Rebuilt(), _has_all(connection, folder)
+        done, anew = Rebuilt(), histories.has_all(connection, folder)
         if not anew and frames.last(folder) != state.last_batch(connection):
             done = _catch_up(connection, folder, collector)
         if anew or not (is_whole or frames.is_whole(folder, state.last_batch(connection))):
@@ -125,33 +122,13 @@ def _is_whole(folder: Path) -> bool:
     return frames.is_whole(folder, last)
 
 
-def _has_all(connection: Connection, folder: Path) -> bool:
-    """Whether the journal lacks rows of the database, and has nothing that the database lacks.
-
-    This is so if the journal was lost as a whole or at one end, and in a data folder that is older than the journal.
-    It is also so if an earlier version was interrupted while it wrote the journal again in place. Raises Unavailable
-    if the journal ends earlier than the database, and has something that the database never had.
-    """
-    last, newest = state.last_batch(connection), frames.last(folder)
-    if last == 0 and not db.accounts.has_organisations(connection):
-        return False
-    if newest <= last:
-        if 0 < newest < last and not older.is_descendant(connection, frames.read_chain(folder)):
-            raise _two_histories(folder, older.compare(connection, frames.read_chain(folder)))
-        first = next(frames.read(folder), None)
-        return newest < last or first is None or first.previous != 0
-    if (last and frames.has(folder, last)) or _is_older(connection, folder, last):
-        return False
-    return older.compare(connection, frames.read_chain(folder, last)).is_contained
-
-
 def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) -> Rebuilt:
     after = last = state.last_batch(connection)
     replay = Replay(connection, UNSET)
-    if _is_older(connection, folder, last):
+    if histories.is_older(connection, folder, last):
         older.clear(connection)
         last = 0
-    replay.apply(_chosen(folder, connection, after, last))
+    replay.apply(histories.chosen(folder, connection, after, last))
     result = Rebuilt(batches=replay.batches, manifests=len(replay.manifests))
     if last == 0:
         older.finish(connection)
@@ -174,54 +151,6 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
         db.last_pulls.record_all(connection)
     result.repositories, result.commits = db.repositories.count_all(connection)
     return result
-
-
-def _is_older(connection: Connection, folder: Path, last: int) -> bool:
-    """Whether the database is an earlier state of what the journal's snapshot holds."""
-    newest = frames.files(folder)[0]
-    if not last or not frames.is_snapshot(newest) or frames.number(newest) <= last:
-        return False
-    return older.is_ancestor(connection, frames.read_file(newest))
-
-
-def _chosen(folder: Path, connection: Connection, after: int, last: int) -> Iterator[records.Batch]:
-    first = True
-    for batch in frames.read_chain(folder, after):
-        if first and batch.previous != last:
-            if last == 0 and not db.accounts.has_organisations(connection):
-                raise _lacks(folder)
-            raise _two_histories(folder, older.compare(connection, frames.read_chain(folder, after)))
-        first = False
-        yield batch
-
-
-def _lacks(folder: Path) -> Unavailable:
-    """What to do if the database is gone, and the journal has a gap."""
-    after = next((batch for batch in frames.chain(folder, 0) if batch >= frames.FIRST), 0)
-    place = quote(str(folder))
-    return Unavailable(
-        f"The journal of {folder} is damaged: it lacks changes from before {restoring.when(after)}. The database is "
-        "gone too, so it can't be rebuilt from this journal alone. Nothing was changed. If a backup is from that time "
-        f"or later, copy its {FILE} to {folder}, and run this again: the rest comes from the journal. Otherwise move "
-        f"the folder away, mv {place} {quote(str(folder) + '.before')}, and restore the newest backup: polly-server "
-        f"restore --data {place} --from … Changes since that backup are lost then."
-    )
-
-
-def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
-    msg = (
-        f"The database of {folder} has another history than its journal. Only the database has {_counts(found.ours)}; "
-        f"only the journal has {_counts(found.theirs)}, some of which may have been deleted. Nothing was changed. Copy "
-        f"the whole folder first. Then keep the one that holds more. To keep the database, move {frames.FOLDER} away "
-        f"and start the server, which writes the journal again. To keep the journal, which has no passwords, roles or "
-        f"tokens, move {FILE} and all files whose names begin like that away, and run polly-server rebuild."
-    )
-    return Unavailable(msg)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    """The counts as text, such as ``2 users, 1 commit``."""
-    return ", ".join(counted(count, name) for name, count in counts.items() if count) or "other changes"
 
 
 def _stored(folder: Path) -> list[tuple[str, str, int]]:

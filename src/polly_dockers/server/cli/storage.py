@@ -24,7 +24,7 @@ from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import BadRequest, Unavailable
 from polly_dockers.formatting import counted, is_, size, was
-from polly_dockers.maintenance import backup, backup_folder
+from polly_dockers.maintenance import backup, backup_folder, histories
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import folder
 from polly_dockers.server.cli.folder import ConfigFile, Data
@@ -84,6 +84,8 @@ def run_backup(
             "make another backup.",
             aside=True,
         )
+    if done.database_is_behind:
+        tell(f"Warning: {histories.DATABASE_LACKS} Make another backup after that.", aside=True)
     if output == "json":
         tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept, "replaced": done.replaced})
         return

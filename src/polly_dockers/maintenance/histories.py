@@ -1,0 +1,112 @@
+"""Whether the database and the journal of a data folder belong together, and which of the two lacks something."""
+
+from __future__ import annotations
+
+from shlex import quote
+from typing import TYPE_CHECKING, Final
+
+from polly_dockers import db
+from polly_dockers.db.journal import frames, older, records, state
+from polly_dockers.db.sqlite import FILE, exclusive
+from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import counted
+from polly_dockers.maintenance import restoring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+JOURNAL_LACKS: Final = "The journal lacks changes of the database. The next start of the server writes it again."
+DATABASE_LACKS: Final = "The database lacks changes of its journal. The next start of the server applies them."
+
+
+def difference(folder: Path) -> str:
+    """What ``catch_up`` would mend: JOURNAL_LACKS, DATABASE_LACKS, or empty if the two agree. Nothing is written.
+
+    Raises Unavailable if they have different histories.
+    """
+    with exclusive(folder) as connection:
+        if has_all(connection, folder):
+            return JOURNAL_LACKS
+        last = state.last_batch(connection)
+        if frames.last(folder) == last:
+            return ""
+        if not is_older(connection, folder, last):
+            next(chosen(folder, connection, last, last), None)  # raises for two histories
+        return DATABASE_LACKS
+
+
+def has_all(connection: Connection, folder: Path) -> bool:
+    """Whether the journal lacks rows of the database, and has nothing that the database lacks.
+
+    This is so if the journal was lost as a whole or at one end, and in a data folder that is older than the journal.
+    It is also so if an earlier version was interrupted while it wrote the journal again in place. Raises Unavailable
+    if the journal ends earlier than the database, and has something that the database never had.
+    """
+    last, newest = state.last_batch(connection), frames.last(folder)
+    if last == 0 and not db.accounts.has_organisations(connection):
+        return False
+    if newest <= last:
+        if 0 < newest < last and not older.is_descendant(connection, frames.read_chain(folder)):
+            raise _two_histories(folder, older.compare(connection, frames.read_chain(folder)))
+        first = next(frames.read(folder), None)
+        return newest < last or first is None or first.previous != 0
+    if (last and frames.has(folder, last)) or is_older(connection, folder, last):
+        return False
+    return older.compare(connection, frames.read_chain(folder, last)).is_contained
+
+
+def is_older(connection: Connection, folder: Path, last: int) -> bool:
+    """Whether the database is an earlier state of what the journal's snapshot holds."""
+    newest = frames.files(folder)[0]
+    if not last or not frames.is_snapshot(newest) or frames.number(newest) <= last:
+        return False
+    return older.is_ancestor(connection, frames.read_file(newest))
+
+
+def chosen(folder: Path, connection: Connection, after: int, last: int) -> Iterator[records.Batch]:
+    """The batches of the journal after ``after``. They follow ``last``, which is 0 for tables that were cleared.
+
+    Raises Unavailable if they do not follow it.
+    """
+    first = True
+    for batch in frames.read_chain(folder, after):
+        if first and batch.previous != last:
+            if last == 0 and not db.accounts.has_organisations(connection):
+                raise lacks(folder)
+            raise _two_histories(folder, older.compare(connection, frames.read_chain(folder, after)))
+        first = False
+        yield batch
+
+
+def lacks(folder: Path) -> Unavailable:
+    """What to do if the database is gone, and the journal has a gap."""
+    after = next((batch for batch in frames.chain(folder, 0) if batch >= frames.FIRST), 0)
+    place = quote(str(folder))
+    return Unavailable(
+        f"The journal of {folder} is damaged: it lacks changes from before {restoring.when(after)}. The database is "
+        "gone too, so it can't be rebuilt from this journal alone. Nothing was changed. If a backup is from that time "
+        f"or later, copy its {FILE} to {folder}, and run this again: the rest comes from the journal. Otherwise move "
+        f"the folder away, mv {place} {quote(str(folder) + '.before')}, and restore the newest backup: polly-server "
+        f"restore --data {place} --from … Changes since that backup are lost then."
+    )
+
+
+def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
+    place, journal, file = quote(str(folder)), quote(str(folder / frames.FOLDER)), quote(str(folder / FILE))
+    msg = (
+        f"The database of {folder} has another history than its journal. Only the database has {_counts(found.ours)}; "
+        f"only the journal has {_counts(found.theirs)}, some of which may have been deleted. Nothing was changed. Copy "
+        f"the whole folder first. Then keep the one that holds more.\n"
+        f"To keep the database: mv {journal} {journal}.other; polly-server run --data {place}, which writes it again.\n"
+        f"To keep the journal, which has no passwords, roles or tokens: move {file} and the files whose names begin "
+        f"like that away; polly-server rebuild --data {place}"
+    )
+    return Unavailable(msg)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """The counts as text, such as ``2 users, 1 commit``."""
+    return ", ".join(counted(count, name) for name, count in counts.items() if count) or "other changes"
