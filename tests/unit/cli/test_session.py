@@ -121,6 +121,7 @@ def test_an_invitation_that_cannot_be_shown_takes_nobody_out(monkeypatch: pytest
     asked: list[str] = []
     made = api_types.InvitationCreated("bob@x.example", "reader", "invite-x", "2030-01-01T00:00:00Z")
     client = SimpleNamespace(
+        invitations=lambda _: SimpleNamespace(items=[]),
         invite=lambda *_: made,
         revoke_invitation=lambda *_: asked.append("invitation"),
         remove_member=lambda *_: asked.append("member"),
