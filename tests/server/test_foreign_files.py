@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,16 @@ def litter(data: Path) -> dict[Path, int]:
     return made
 
 
+def litter_journal(data: Path) -> dict[Path, int]:
+    """Put things into the folder of the journal, some of them with the name of one of its files; their modes."""
+    place = data / "journal"
+    (place / "abc.log").write_text("x")
+    (place / f"{5:020}.log.txt").write_text("x")
+    for at, how in enumerate(("folder", "fifo", "socket")):
+        MAKE[how](place / f"{at}{9:019}.log")
+    return {path: path.lstat().st_mode for path in place.iterdir() if path.lstat().st_size < 2 or not path.is_file()}
+
+
 def command(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command of polly-server on the folder."""
     whole = [str(BIN / "polly-server"), *words, "--data", str(data)]
@@ -107,6 +118,7 @@ def test_in_a_backup(server: Server, repo: Repo, pushed: Image, tmp_path: Path) 
     assert command(server.data, "backup", "--to", str(copy)).returncode == 0
     made = litter(copy)
     (copy / "journal" / "@eaDir").mkdir()
+    made |= litter_journal(copy)
     (copy / "@eaDir").mkdir()
     checked = command(copy, "check")
     assert (checked.returncode, "no image uses, which are deleted later: 0. Nothing" in checked.stdout) == (0, True)
@@ -127,6 +139,7 @@ def test_in_a_data_folder(server: Server, repo: Repo, tmp_path: Path) -> None:
     made = litter(server.data)
     for place in ("uploads", "journal"):
         (server.data / place / "@eaDir").mkdir()
+    made |= litter_journal(server.data)
     for words in (("check",), ("check", "--repair"), ("usage",), ("gc", "--dry-run"), ("gc",)):
         done = command(server.data, *words)
         assert done.returncode == 0, (words, done.stderr)
@@ -140,6 +153,26 @@ def test_in_a_data_folder(server: Server, repo: Repo, tmp_path: Path) -> None:
     name = repo.name.partition("/")[2]
     assert Person(server.port, server.org, *server.admin).repo(name).manifest("v1").status == 200
     assert {path: path.lstat().st_mode for path in made} == made
+
+
+def test_a_backup_that_names_other_files(server: Server, repo: Repo, tmp_path: Path) -> None:
+    """A database can name any file of the machine as a blob. A restore refuses it, and a server does not serve it."""
+    copy, secret = tmp_path / "copy", tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    assert command(server.data, "backup", "--to", str(copy)).returncode == 0
+    digest = str(repo.manifest("v1").json()["config"]["digest"])
+    for data, key in ((copy, "../../secret"), (server.data, f"../../{secret.name}")):
+        with sqlite3.connect(data / "polly.db") as connection:
+            connection.execute("UPDATE blobs SET storage_key = ?, size = 6 WHERE digest = ?", (key, digest))
+            connection.execute("INSERT INTO tombstones (storage_key, not_before) VALUES (?, 1)", (key,))
+        connection.close()
+    done = command(tmp_path / "new", "restore", "--from", str(copy))
+    assert (done.returncode, "names a file that is not a blob: '../../secret'" in done.stderr) == (1, True), done.stderr
+    assert repo.blob(digest).status == 500
+    assert command(server.data, "gc").returncode == 0
+    assert command(server.data, "check", "--repair").returncode == 0  # the blob's own file is still there
+    assert repo.blob(digest).status == 200
+    assert secret.read_bytes() == b"secret"
 
 
 @pytest.mark.parametrize("how", ["folder", "fifo", "socket"])

@@ -31,12 +31,19 @@ OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _DIGITS: Final = {"sha256": 64, "sha512": 128}
 """Hexadecimal digits of a digest, by algorithm."""
 _PART_OF_STORE: Final = re.compile(r"[0-9a-f]{2}\Z")
+_KEY: Final = re.compile(r"(sha256|sha512)/([0-9a-f]{2})/([0-9a-f]+)\.[0-9A-Za-z_-]+\Z")
 _NAME: Final = re.compile(r"([0-9a-f]+)\.[0-9A-Za-z_-]+(?:\.part)?\Z")
 
 
 def new_key(digest: Digest) -> str:
     """A storage key for a blob of this digest. No other blob has it."""
     return f"{part_of(digest)}/{digest.hex}.{secrets.token_hex(8)}"
+
+
+def is_key(key: str) -> bool:
+    """Whether this is a storage key. A database that somebody else made could name any file of the machine."""
+    found = _KEY.match(key)
+    return found is not None and len(found[3]) == _DIGITS[found[1]] and found[3].startswith(found[2])
 
 
 def part_of(digest: Digest) -> str:

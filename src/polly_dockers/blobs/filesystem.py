@@ -289,6 +289,8 @@ class FileBlobStore:
     async def open(self, key: str) -> FileBlob:
         """Open the file; on a thread if that needs the disk."""
         path = f"{self._blobs}/{key}"
+        if not files.is_key(key):
+            raise BlobMissing(key)
         try:
             with disk.reporting():
                 fd = linux.open_cached(path)
@@ -299,7 +301,7 @@ class FileBlobStore:
 
     async def delete(self, key: str) -> None:
         """Delete the blob's file."""
-        await self.threads.run(self._unlink, self.blobs / key)
+        await self.delete_all([key])
 
     async def delete_all(self, keys: Sequence[str]) -> int:
         """Delete many files on one thread."""
@@ -308,7 +310,7 @@ class FileBlobStore:
     def _delete_all(self, keys: Sequence[str]) -> int:
         freed = 0
         with disk.reporting():
-            for key in keys:
+            for key in filter(files.is_key, keys):
                 with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                     size = (self.blobs / key).lstat().st_size
                     (self.blobs / key).unlink()
@@ -317,7 +319,8 @@ class FileBlobStore:
 
     async def set_aside(self, key: str) -> None:
         """Move the file to the folder ``damaged``."""
-        await self.threads.run(self._set_aside, key)
+        if files.is_key(key):
+            await self.threads.run(self._set_aside, key)
 
     def _set_aside(self, key: str) -> None:
         with disk.reporting(), contextlib.suppress(FileNotFoundError):

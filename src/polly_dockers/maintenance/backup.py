@@ -134,6 +134,10 @@ def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], No
         shutil.copyfileobj(reading, writing, PIECE)
     durable.sync(data / (FILE + PART))
     last, keys = db.copies.read(data / (FILE + PART))
+    for key, _ in keys:
+        if not files.is_key(key):
+            msg = f"The database of {source} names a file that is not a blob: {key[:200]!r}. Take another backup."
+            raise Unavailable(msg)
     _check_journal(source, data, last)
     _mark(data, last)
     copied = _copy_blobs(source, data, keys, _stored(source), start)
@@ -380,8 +384,8 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
 
 def _drop_journal(target: Path, kept: set[str]) -> None:
     """Delete files of the journal that are not among ``kept``: the journal was compacted since an earlier copy."""
-    for path in sorted((target / frames.FOLDER).glob("*.log*")):  # other programs may have put something there
-        if path.name not in kept and not path.is_dir():
+    for path in (*frames.listed(target / frames.FOLDER), *(target / frames.FOLDER).glob(f"*.log{PART}")):
+        if path.name not in kept:
             path.unlink()
 
 

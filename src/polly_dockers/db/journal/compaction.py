@@ -114,7 +114,7 @@ def sweep(folder: Path) -> None:
             return
         os.fsync(fd)  # the name of the snapshot must be durable before the other files are deleted
         kept = set(frames.files(folder))
-        for path in (*sorted(place.glob("*.log")), *place.glob("*" + PART)):
+        for path in (*frames.listed(place), *place.glob("*" + PART)):
             if path not in kept:
                 path.unlink()
     finally:
@@ -228,7 +228,7 @@ def compare(part: Path, count: int, last: int, rest: Callable[[float], None]) ->
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in (folder / frames.FOLDER).glob("*.log"))
+    return sum(path.stat().st_size for path in frames.listed(folder / frames.FOLDER))
 
 
 def rewrite(connection: Connection, folder: Path) -> None:

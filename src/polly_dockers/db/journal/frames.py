@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import struct
 import zlib
@@ -41,6 +42,7 @@ FULL: Final = 64 << 20
 """Size of a file in bytes from which on the next file begins."""
 SNAPSHOT: Final = ".snapshot.log"
 """How the name of a snapshot ends. It sorts after a file of the same batch, and before the files of later batches."""
+_NAME: Final = re.compile(r"[0-9]{20}(?:\.snapshot)?\.log\Z")
 FIRST: Final = 1 << 40
 """Ids of batches are times and greater than this. In a snapshot all but the last are numbers from 1 on."""
 _BLOCK: Final = 1 << 20
@@ -131,7 +133,7 @@ class Journal:
         self.close()
         self._since = since
         durable.make_folder(self._folder, parents=False)
-        newest = max(self._folder.glob("*.log"), default=None)
+        newest = max(listed(self._folder), default=None)
         if newest is None or is_snapshot(newest) or number(newest) < since or newest.stat().st_size >= FULL:
             newest = self._folder / f"{batch:020}.log"
         new = not newest.exists()
@@ -158,6 +160,15 @@ def check(folder: Path) -> None:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
+def listed(place: Path) -> list[Path]:
+    """The files in the folder of a journal, in order. What other programs put there, and links, are left out."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as entries:
+        return sorted(
+            place / each.name for each in entries if _NAME.match(each.name) and each.is_file(follow_symlinks=False)
+        )
+    return []
+
+
 def number(path: Path) -> int:
     """The number in the name of a file: that of its first batch, or the batch of a snapshot."""
     return int(path.name.partition(".")[0])
@@ -174,9 +185,7 @@ def files(folder: Path, until: int | None = None) -> list[Path]:
     With ``until``, snapshots of later batches are ignored.
     """
     found = [
-        path
-        for path in sorted((folder / FOLDER).glob("*.log"))
-        if until is None or not is_snapshot(path) or number(path) <= until
+        path for path in listed(folder / FOLDER) if until is None or not is_snapshot(path) or number(path) <= until
     ]
     begin = max((at for at, path in enumerate(found) if is_snapshot(path)), default=0)
     return found[begin:]
@@ -198,7 +207,7 @@ def _held(folder: Path, until: int | None = None) -> Iterator[list[Path]]:
 
 def exists(folder: Path) -> bool:
     """Whether the data folder has a journal."""
-    return any((folder / FOLDER).glob("*.log"))
+    return bool(listed(folder / FOLDER))
 
 
 def until(folder: Path, batch: int) -> list[tuple[str, int]]:
