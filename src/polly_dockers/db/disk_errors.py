@@ -22,6 +22,17 @@ class UnknownOutcomeError(Exception):
     """The disk failed while a transaction was stored. After a restart it may have been made or not."""
 
 
+class DamagedError(Unavailable):
+    """The file of the database is damaged."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the file of the database is damaged, or is none."""
+    text = str(error)
+    is_told = "malformed" in text or "file is not a database" in text
+    return isinstance(error, DamagedError) or (_is_of_sqlite(error) and is_told)
+
+
 def is_of_disk(error: BaseException) -> bool:
     """Whether the cause of an error of SQLite or of the system is a full or broken disk."""
     if isinstance(error, OSError):
@@ -57,8 +68,8 @@ def _of_sqlite(error: BaseException) -> BaseException:
         return disk.full()
     if "database is locked" in text:
         return Unavailable("The database is busy; try again.")
-    if "malformed" in text:
-        return Unavailable("The server can't read its database. The operator examines it with polly-server check.")
+    if is_damage(error):
+        return DamagedError("The server can't read its database. The operator examines it with polly-server check.")
     return error
 
 

@@ -26,7 +26,7 @@ from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, is_backup, is_made
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, is_
-from polly_dockers.maintenance import backup_folder, garbage, histories, restoring
+from polly_dockers.maintenance import backup_folder, damaged, garbage, histories, restoring
 from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import durable, folders, locks, ownership
 
@@ -75,7 +75,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 # after a failure, it would look like an unfinished restore
                 stack.callback((target / (FILE + PART)).unlink, missing_ok=True)
                 with ownership.acting(data):
-                    differs = "" if is_backup(data) else histories.difference(data)
+                    differs = "" if is_backup(data) else _compared(data)
                 db.copies.write(data / FILE, target / (FILE + PART))
                 there = (target / FILE).exists()
                 was_damaged = there and db.copies.is_damaged(target / FILE)
@@ -98,6 +98,17 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
         except ERRORS as error:
             raise _failed(target, error) from error
     return copied
+
+
+def _compared(data: Path) -> str:
+    """The difference of the database and the journal. Raises Unavailable if the database is damaged."""
+    try:
+        damaged.refuse(data)
+        return histories.difference(data)
+    except ERRORS as error:
+        if why := damaged.of(data, error):
+            raise Unavailable(why) from error
+        raise
 
 
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:

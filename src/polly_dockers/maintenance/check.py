@@ -23,7 +23,7 @@ from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db.journal import frames, state
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import DigestInvalid, PollyError, Unavailable
-from polly_dockers.maintenance import histories
+from polly_dockers.maintenance import damaged, histories
 from polly_dockers.model import Digest
 from polly_dockers.oci import manifest
 from polly_dockers.registry import audit
@@ -98,6 +98,8 @@ class Check:
     async def run(self) -> Checked:
         """Check the database, the journal, the audit log, manifests, blobs and files; returns what was found."""
         await self._database()
+        if self.seen.damages:
+            return self.seen
         await self._journal()
         await self._audit()
         await self._manifests()
@@ -116,11 +118,12 @@ class Check:
         return self.context.database.only_read
 
     async def _database(self) -> None:
-        for problem in await self.context.database.read(db.checks.of_database):
-            place = quote(str(self.context.config.data))
-            rebuild = f"Rebuild it: polly-server rebuild --data {place}"
-            what = "The next backup to this folder replaces it." if self._in_backup else rebuild
-            self._add(Damage(f"The database is damaged: {problem}. {what}"))
+        """Look for damage of the file. If there is some, nothing else that the database says is compared."""
+        problems = await self.context.database.read(db.checks.of_database)
+        if problems and self._in_backup:
+            self._add(Damage(f"The database is damaged: {problems[0]}. The next backup to this folder replaces it."))
+        elif problems:
+            self._add(Damage(damaged.message(self.context.config.data, problems[0])))
 
     async def _journal(self) -> None:
         folder = self.context.config.data

@@ -16,7 +16,7 @@ from polly_dockers.db.journal import compaction, frames, older, references, stat
 from polly_dockers.db.journal.replay import Replay
 from polly_dockers.db.sqlite import ERRORS, FILE, connect, exclusive, is_made
 from polly_dockers.errors import Unavailable
-from polly_dockers.maintenance import garbage, histories, restoring
+from polly_dockers.maintenance import damaged, garbage, histories, restoring
 from polly_dockers.system import folders, locks, ownership
 from polly_dockers.system.durations import HOUR, SECONDS_PER_DAY
 
@@ -80,6 +80,8 @@ def rebuild(folder: Path) -> Rebuilt:
         with restoring.kept_away(folder):
             if is_lost(folder) and not frames.is_whole(folder, frames.last(folder)):
                 raise histories.lacks(folder)
+            if is_made(folder):
+                damaged.refuse(folder)
             migrate.upgrade(folder)
             with _CollectorRests(folder) as collector, exclusive(folder) as connection:
                 collector.stop()
@@ -89,7 +91,7 @@ def rebuild(folder: Path) -> Rebuilt:
             restoring.end(folder)
             return done
     except ERRORS as error:
-        if why := ownership.obstacle(folder) or disk_errors.trouble(folder, error):
+        if why := ownership.obstacle(folder) or disk_errors.trouble(folder, error) or damaged.of(folder, error):
             raise Unavailable(why) from error
         msg = f"The database of {folder} can't be rebuilt: {getattr(error, 'orig', error)}."
         raise Unavailable(msg) from error

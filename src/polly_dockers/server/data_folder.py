@@ -87,6 +87,10 @@ def _unusable(folder: Path, error: BaseException) -> Unavailable:
     """The error for a folder that failed with ``error``: its cause, and what to do."""
     if why := folders.file_in_the_way(folder) or ownership.obstacle(folder) or disk_errors.trouble(folder, error):
         return Unavailable(why)
+    from polly_dockers.maintenance import damaged  # noqa: PLC0415 - only for a folder with a problem
+
+    if frames.exists(folder) and (why := damaged.of(folder, error)):
+        return Unavailable(why)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
@@ -240,6 +244,8 @@ def explained(folder: Path) -> Iterator[None]:
     """If the block fails because this user lacks a permission in the folder, raise Unavailable that says which."""
     try:
         yield
+    except disk_errors.DamagedError as error:
+        raise _unusable(folder, error.__cause__ or error) from error
     except ownership.AccessDenied as error:
         if why := ownership.obstacle(folder) or (error.place and ownership.explain(Path(error.place), folder)):
             raise Unavailable(why) from error
