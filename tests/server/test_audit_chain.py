@@ -14,6 +14,8 @@ from support.server import BIN, polly_server
 from support.wire_client import admin, image
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.server import Server
 
 
@@ -100,6 +102,23 @@ def test_a_log_that_was_forged(server: Server) -> None:
     number = noted.partition(":")[0]
     wrong = f"The audit log was changed: its entry {number} is not the one that the head that was given has."
     assert (code, wrong in said, "whole" in said) == (1, True, False), said
+
+
+def test_a_head_of_a_longer_log(server: Server) -> None:
+    """The check says where the log ends."""
+    last = int(head(server).partition(":")[0])
+    code, said = check(server, "--audit-head", f"500:{'0' * 64}")
+    wrong = f"it ends at entry {last}, and the head that was given has 500. It was cut off, or the head is of another"
+    assert (code, wrong in said) == (1, True), said
+
+
+def test_a_backup_with_entries_that_are_not_sealed(server: Server, tmp_path: Path) -> None:
+    """The check says how many entries are newer than the head."""
+    head(server)
+    polly_server("org", "create", "--data", str(server.data), "--org", "later")
+    polly_server("backup", "--data", str(server.data), "--to", str(tmp_path / "backup"))
+    said = polly_server("check", "--data", str(tmp_path / "backup"))
+    assert "The audit log is whole. The newest 1 entry is not sealed yet. Keep its head" in said
 
 
 def test_a_wrong_head(server: Server) -> None:

@@ -81,6 +81,7 @@ def test_damage_is_named_by_its_images(server: Server, repo: Repo, made: Image, 
     assert f"{repo.name}:v1@{made.digest}" in said
     assert sha256(made.blobs[1]) in said
     assert ":whole" not in said
+    assert f"To repair it from a backup: polly-server check --data {server.data} --repair --from" in said
     assert (file.read_bytes() if file.exists() else None) == before
 
 
@@ -99,7 +100,7 @@ def test_a_push_repairs_a_lost_blob(server: Server, repo: Repo, made: Image, how
     damage(file_of(server, layer), how)
     code, said = check(server, "--repair")
     assert code == 1
-    assert "push it again to repair it" in said
+    assert f"It is {'marked as lost' if how == 'missing' else 'set aside'}; push it again to repair it" in said
     assert repo.send("HEAD", repo.path(f"blobs/{sha256(layer)}")).status == 404
     if how != "missing":
         assert len(list((server.data / "damaged").iterdir())) == 1

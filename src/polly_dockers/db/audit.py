@@ -280,6 +280,11 @@ def unsealed(connection: Connection) -> bool:
     return connection.execute(select(audit.c.id).where(audit.c.position.is_(None)).limit(1)).first() is not None
 
 
+def count_unsealed(connection: Connection) -> int:
+    """How many entries are not in the chain yet."""
+    return connection.execute(select(func.count()).where(audit.c.position.is_(None))).scalar_one()
+
+
 def seal(connection: Connection) -> int:
     """Sealed up to AT_ONCE entries; returns how many."""
     rows = connection.execute(

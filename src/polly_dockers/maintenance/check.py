@@ -70,6 +70,8 @@ class Checked:
     """Files that no row names; the garbage collector deletes them later."""
     audit: Sealed | None = None
     """The newest seal of the audit log, if its chain is complete."""
+    unsealed: int = 0
+    """Entries of the audit log that are newer than the newest seal."""
     incomplete: list[str] = field(default_factory=list)
     """Images, as ``organisation/name@digest``, whose repository lacks something that they name: not foreign layers."""
     damages: list[Damage] = field(default_factory=list)
@@ -143,7 +145,7 @@ class Check:
         lacks = "The journal lacks changes of the database. The next backup copies it again."
         self._add(Damage(lacks if self._in_backup else histories.JOURNAL_LACKS))
 
-    async def _audit(self) -> None:
+    async def _audit(self) -> None:  # noqa: C901 - one line for each way that it can be wrong
         """Verify the chain of the audit log, and compare it with the journal and with the seal of an earlier check."""
         database = self.context.database
         if self._writes:
@@ -164,11 +166,18 @@ class Check:
                 break
             at = following
         self.seen.audit = at
+        self.seen.unsealed = await database.read(db.audit.count_unsealed)
         begin = await database.read(db.audit.start)
         for seal, source in ((written, "the journal"), (self.audit_head, "the head that was given")):
             if seal is not None and seal.position < begin.position:
                 what = f"Entry {seal.position} of the audit log, which {source} has, was dropped. Give a newer head."
                 self._add(Damage(what))
+            elif seal is not None and seal.position > at.position:
+                what = f"The audit log was changed: it ends at entry {at.position}, and {source} has {seal.position}."
+                if seal is self.audit_head:
+                    what += " It was cut off, or the head is of another registry."
+                self._add(Damage(what))
+                self.seen.audit = None
             elif seal is not None and await database.read(db.audit.sealed, seal.position) != seal:
                 what = f"The audit log was changed: its entry {seal.position} is not the one that {source} has."
                 self._add(Damage(what))
@@ -228,6 +237,9 @@ class Check:
         what = f"The blob {row.digest} {problem}."
         if row.lost and not repaired:
             what += " Push it again to repair it, or give --repair and --from with a backup that holds it."
+        elif not self.repair and not self._in_backup:
+            command = f"polly-server check --data {quote(str(self.context.config.data))} --repair"
+            what += f" To repair it from a backup: {command} --from … Without one: {command}, then push it again."
         if self._in_backup:
             place = self.context.config.data / "blobs" / row.storage_key
             remove = f"delete {quote(str(place))}, and make" if place.exists() else "make"
@@ -284,11 +296,16 @@ class Check:
             await blobs.set_aside(row.storage_key)
             await database.write(db.checks.set_storage_key, row, copied)
             return f"repaired from the backup {self.backup}", True
+        try:
+            (await blobs.open(row.storage_key)).close()
+            done = "set aside"
+        except (BlobMissing, OSError):
+            done = "marked as lost"
         await blobs.set_aside(row.storage_key)
         if row.lost:
             return "still lost; push it again to repair it", False
         await database.write(db.checks.mark_lost, row)
-        return "set aside; push it again to repair it", False
+        return f"{done}; push it again to repair it", False
 
     async def _copied(self, source: BlobStore, key: str, digest: str) -> str | None:
         """Copy a file of a store to a new storage key; None if the file is damaged or disappears.

@@ -222,7 +222,8 @@ def run_check(
     seen = folder.run(data, run, config_file, reads=not repair)
     if output == "json":
         head = None if seen.audit is None else str(seen.audit)
-        tables.document({**{key: value for key, value in asdict(seen).items() if key != "audit"}, "audit_head": head})
+        fields = {key: value for key, value in asdict(seen).items() if key not in {"audit", "unsealed"}}
+        tables.document({**fields, "audit_head": head})
     else:
         _print_checked(seen)
     if not all(found.whole for found in seen.damages):
@@ -247,7 +248,11 @@ def _print_checked(seen: Checked) -> None:
         f"{_verdict(seen)}"
     )
     if seen.audit is not None:
-        tell(f"The audit log is whole. Keep its head in another place, and give it to a later check: {seen.audit}")
+        newer = f"The newest {counted(seen.unsealed, 'entry')} {is_(seen.unsealed)} not sealed yet. "
+        tell(
+            f"The audit log is whole. {newer if seen.unsealed else ''}Keep its head in another place, and give it to a "
+            f"later check: {seen.audit}"
+        )
 
 
 def _verdict(seen: Checked) -> str:
