@@ -285,7 +285,7 @@ def test_a_database_from_before_a_compaction(server: Server, tmp_path: Path) -> 
     repo, _ = push(ann)
     slug, _ = server.new_org()
     server.stop()
-    shutil.copy(server.data / "polly.db", tmp_path / "old.db")
+    server.copy_database(tmp_path / "old.db")
     server.start()
     push(ann)
     assert ann.api.send("DELETE", f"{ann.base}/repository?name={repo.name.partition('/')[2]}").status == 200
@@ -319,7 +319,7 @@ def test_a_database_of_another_registry(server: Server, tmp_path: Path) -> None:
     before = told(server)
     for file in server.data.glob("polly.db*"):
         file.unlink()
-    shutil.copy(other.data / "polly.db", server.data / "polly.db")
+    other.copy_database(server.data / "polly.db")
     copied = (server.data / "polly.db").read_bytes()
     with pytest.raises(Unavailable, match="another history"):
         rebuild.catch_up(server.data)

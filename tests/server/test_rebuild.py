@@ -180,14 +180,14 @@ def test_an_old_database_is_brought_up_to_date(tmp_path: Path) -> None:
         name = repo.name.partition("/")[2]
         repo.push(image(), "v1")
         server.stop()
-        shutil.copytree(server.data, tmp_path / "old")
+        server.copy_database(tmp_path / "old.db")
         server.start()
         ann = admin(server)
         ann.repo(name).push(image(), "v1", "v2")
         before = seen(ann, [name])
         server.stop()
         server.lose_database()
-        shutil.copy(tmp_path / "old" / "polly.db", server.data / "polly.db")
+        shutil.copy(tmp_path / "old.db", server.data / "polly.db")
         server.start()
         assert seen(admin(server), [name]) == before
 

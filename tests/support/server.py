@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, AnyStr
 
 import pytest
+
+from polly_dockers.db.sqlite import FILE, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +126,15 @@ class Server:
         """Delete the database with its WAL, while the server stands still."""
         for file in self.data.glob("polly.db*"):
             file.unlink()
+
+    def copy_database(self, copy: Path) -> None:
+        """Copy the database, while the server stands still.
+
+        Of processes that end at the same moment, none may have written the WAL to it, so that is done first.
+        """
+        with connect(self.data / FILE) as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+        shutil.copy(self.data / FILE, copy)
 
     def give_admin_back(self) -> None:
         """Give the admin the role and the password again, which are not in the store."""
