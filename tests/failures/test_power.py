@@ -11,7 +11,7 @@ import pytest
 
 from failures.client import Pusher, check, kill, mounted, scenario, shut_down, verify
 from failures.serving import fill, serving
-from failures.tracer import watch
+from failures.tracer import SLOW, watch
 from support.wire_client import Person, image, sha256
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_the_power_goes_away_while_many_push(tmp_path: Path) -> None:
                 answered.release()
 
         syncs = tmp_path / "syncs"
-        with watch(server, "syncfs", syncs), futures.ThreadPoolExecutor(len(pushers)) as threads:
+        with watch(server, "syncfs", syncs, *SLOW), futures.ThreadPoolExecutor(len(pushers)) as threads:
             pushing = [threads.submit(push, pusher) for pusher in pushers]
             for _ in range(40):
                 answered.acquire()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from support.server import Server
 
+SLOW = ("inject=fsync:delay_enter=20ms",)
+"""A disk that takes 20 ms for each sync: then many pushers have uploads that are finished at the same time."""
 MOST = 400
 """Calls of one kind in a thread, at most, before a scenario is over."""
 
@@ -30,9 +32,10 @@ def trace(server: Server, call: str, what: str, *more: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watch(server: Server, call: str, log: Path) -> Iterator[None]:
-    """Write a line to ``log`` for each such call of the worker while the block runs."""
-    with _attached(server, "-o", str(log), "-e", f"trace={call}"):
+def watch(server: Server, call: str, log: Path, *more: str) -> Iterator[None]:
+    """Write a line to ``log`` for each such call of the worker while the block runs. ``more`` is as in ``trace``."""
+    others = [word for each in more for word in ("-e", each)]
+    with _attached(server, "-o", str(log), "-e", f"trace={call}", *others):
         yield
 
 
@@ -53,8 +56,11 @@ def _attached(server: Server, *arguments: str) -> Iterator[None]:
 
 
 def _is_traced(worker: str) -> bool:
-    with open(f"/proc/{worker}/status", encoding="ascii") as file:  # noqa: PTH123 - read again and again
-        return "TracerPid:\t0\n" not in file.read()
+    """Whether strace has attached to all threads of the worker."""
+    with contextlib.suppress(FileNotFoundError):  # a thread has ended meanwhile
+        threads = Path(f"/proc/{worker}/task").iterdir()
+        return all("TracerPid:\t0\n" not in (thread / "status").read_text("ascii") for thread in threads)
+    return False
 
 
 def steps(most: int = MOST) -> list[int]:

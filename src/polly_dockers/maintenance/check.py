@@ -23,7 +23,7 @@ from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db.journal import frames, state
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import DigestInvalid, PollyError, Unavailable
-from polly_dockers.maintenance import damaged, histories
+from polly_dockers.maintenance import damaged, histories, rebuild
 from polly_dockers.model import Digest
 from polly_dockers.oci import manifest
 from polly_dockers.registry import audit
@@ -132,6 +132,9 @@ class Check:
         if not self._in_backup:
             try:
                 what = await asyncio.to_thread(histories.difference, folder)
+                if what == histories.DATABASE_LACKS:  # as after a kill: it is applied, as before each change
+                    await asyncio.to_thread(rebuild.catch_up, folder)
+                    what = ""
             except Unavailable as error:  # different histories
                 what = error.message
             if what:
