@@ -122,7 +122,7 @@ def receive_next(connection: socket.socket, wanted: bytes) -> bytes:
     ],
 )
 def test_a_request_alone_is_answered_as_one_of_two(repo: Repo, method: str, rest: str, headers: dict[str, str]) -> None:
-    """Whether a manifest is sent at once or by a task, the response is the same."""
+    """Whether the next request has begun to arrive or not, the response is the same."""
     digest, secret = repo.manifest("v1").header("docker-content-digest"), str(repo.authorization).split()[1]
     sent = {name: value.replace("DIGEST", digest).replace("TOKEN", secret) for name, value in headers.items()}
     wanted = request(repo, method, rest.replace("DIGEST", digest), headers=sent)

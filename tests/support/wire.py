@@ -46,8 +46,6 @@ class Echo:
 
     def __init__(self) -> None:
         self.reads = True
-        self.at_once = False
-        """Whether requests without a body are answered without a task."""
         self.refused: list[int] = []
         self.seen: list[Request] = []
         self._room = Room(1 << 20)
@@ -60,13 +58,6 @@ class Echo:
         """Remember what was refused, and answer it."""
         self.refused.append(status)
         return Response(message.encode(), status=status), ""
-
-    def respond_at_once(self, request: Request, send: Callable[[Request, Response, str], None]) -> bool:
-        """Answer it, if the test wants that."""
-        if self.at_once:
-            self.seen.append(request)
-            send(request, _echo(request, b""), "")
-        return self.at_once
 
     async def respond(self, request: Request, send: Send) -> None:
         """Answer it."""

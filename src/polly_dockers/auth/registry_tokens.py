@@ -95,18 +95,12 @@ class Signer:
         kid = db.keys.signing(self._known).kid
         return jwt.encode(claims, self._private[kid], algorithm=ALGORITHM, headers={"kid": kid})
 
-    def recall(self, token: str) -> Actor | None:
-        """The actor of a token that ``read`` has verified, and that has not expired; None for others."""
-        known = self._verified.get(token)
-        if known is None or not known[0] <= now() // SECOND < known[1]:
-            return None
-        self._verified.move_to_end(token)
-        return known[2]
-
     def read(self, token: str) -> Actor:
         """The actor that the token was issued for. Raises Unauthorized for a token that is not valid or has expired."""
-        if (known := self.recall(token)) is not None:
-            return known
+        known = self._verified.get(token)
+        if known is not None and known[0] <= now() // SECOND < known[1]:
+            self._verified.move_to_end(token)
+            return known[2]
         try:
             if not token.isascii():
                 raise _invalid()

@@ -228,23 +228,11 @@ class Database:
         except ERRORS as error:
             raise disk_errors.reported(error) from error
 
-    def read_at_once(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``read``, for callers that are not tasks. ``fn`` executes one statement, which has its own snapshot.
-
-        The snapshot of the turn may be older than a request that has just arrived: uvloop calls protocols between the
-        tasks of two turns.
-        """
-        self._end()
-        try:
-            return fn(self._reader, *args, **kwargs)
-        except ERRORS as error:
-            raise disk_errors.reported(error) from error
-
     def _begin(self) -> None:
-        """Begin the snapshot that all reads of this turn's tasks share; it costs two locks of the file.
+        """Begin the snapshot that all reads of this turn of the event loop share; it costs two locks of the file.
 
-        All requests that have tasks in a turn arrived before it began, so none is answered from rows that are older
-        than it.
+        Only tasks read. All requests that have tasks in a turn arrived before it began, so none is answered from rows
+        that are older than it. What reads in ``data_received`` would break that: uvloop calls it between two turns.
         """
         self._driver.execute("BEGIN")
         self._in_snapshot = True

@@ -48,22 +48,6 @@ async def manifest(
     permitted = permissions.require_or_absent_in_row(row, actor, name, Action.pull, allow_public=context.allow_public)
     if row is None or row.digest is None:
         raise await _missing(context, row, name, reference, whole=isinstance(permitted, permissions.Absent))
-    return _stored(context, row)
-
-
-def manifest_at_once(
-    context: Context, actor: Actor, name: RepositoryName, reference: Tag | Digest, *, largest: int
-) -> StoredManifest | None:
-    """As ``manifest``, for callers that are plain functions. None if it is missing: ``manifest`` then says why.
-
-    Raises Unauthorized.
-    """
-    row = context.database.read_at_once(db.pull.find_manifest, actor, name, reference, largest)
-    permissions.require_or_absent_in_row(row, actor, name, Action.pull, allow_public=context.allow_public)
-    return None if row is None or row.digest is None else _stored(context, row)
-
-
-def _stored(context: Context, row: Any) -> StoredManifest:  # noqa: ANN401 - a named tuple
     if len(context.pulled) < PULLED:
         context.pulled.add(row.manifest_id)
     return StoredManifest(Digest(row.digest), row.media_type, row.size, row.body)

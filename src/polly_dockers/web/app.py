@@ -96,24 +96,6 @@ class App:
             request.release()
             self._record(request, status, sent, time.perf_counter() - started)
 
-    def respond_at_once(self, request: Request, send: Callable[[Request, Response, str], None]) -> bool:
-        """Respond now if nothing has to be waited for. Returns False if not; then call ``respond``."""
-        started = time.perf_counter()
-        if self._route(request)[1] is not router.respond:
-            return False
-        try:
-            response = router.respond_at_once(request)
-        except PollyError:  # ``respond`` meets it again, and makes it a response
-            return False
-        except Exception:
-            log.exception("internal error", request_id=request.id, path=request.path[:500])
-            return False
-        if response is None:
-            return False
-        send(request, response, _header_lines(request.id))
-        self._record(request, response.status, response.length, time.perf_counter() - started)
-        return True
-
     def refuse(self, address: str, status: int, message: str) -> tuple[Response, str]:
         """The response to what is not a request, and more header lines for it. Counts it, and adds it to the log."""
         request_id = self._next_id()

@@ -30,18 +30,6 @@ async def registry_actor(request: Request) -> Actor:
     return replace(actor, address=request.address)
 
 
-def remembered_actor(request: Request) -> Actor | None:
-    """As ``registry_actor`` for GET and HEAD, if this process has verified the token before; else None."""
-    header = request.headers.get("authorization")
-    if header is None:
-        return ANYBODY
-    scheme, _, token = header.partition(" ")
-    actor = request.context.signer.recall(token.strip()) if scheme.lower() == "bearer" else None
-    if actor is not None:
-        request.user_id = actor.user_id
-    return actor
-
-
 async def _read(context: Context, token: str) -> Actor:
     """Verify a token. If its signing key is unknown, load the keys first: another process may have created one."""
     try:

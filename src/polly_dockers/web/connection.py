@@ -212,27 +212,18 @@ class Connection(asyncio.Protocol):
         begun = self._reader.begun
         head, data = self._reader.head(data)
         if head is not None:
-            self._start(head, alone=not data)
+            self._start(head)
         elif self._reader.begun and not begun and not self._app.draining:
             self._wait(HEADERS_SECONDS)
         return data
 
-    def _start(self, head: Head, *, alone: bool) -> None:
-        """Give a request to the app, in a task of its own if its response can't be made at once.
-
-        A request that is not ``alone``, since others arrived with it, has a task, so that other connections have their
-        turn before the next one.
-        """
+    def _start(self, head: Head) -> None:
+        """Give a request to the app, in a task of its own."""
         self._new, self._head, self._close = False, head, not head.keep_alive
         if head.has_body:
             expected = head.version == "1.1" and head.headers.get("expect", "").lower() == "100-continue"
             self._body = Body(self, head.length, expected=expected)
-        request = self._app.request(self, head, self._body)
-        responded = alone and not head.has_body and self._app.respond_at_once(request, self._write_response)
-        if responded and self._written is None:
-            self._next()
-        else:
-            self._task = self._loop.create_task(self._serve(None if responded else request))
+        self._task = self._loop.create_task(self._serve(self._app.request(self, head, self._body)))
 
     def _read_body(self, body: Body, data: bytes) -> bytes:
         content, complete, rest = self._reader.body(data)
@@ -252,11 +243,10 @@ class Connection(asyncio.Protocol):
 
     # --- responding ------------------------------------------------------------------------------------------------
 
-    async def _serve(self, request: Request | None) -> None:
-        """Respond to a request, and go on to the next one. With None, the response is already written."""
+    async def _serve(self, request: Request) -> None:
+        """Have the request answered, and go on to the next one."""
         try:
-            if request is not None:
-                await self._app.respond(request, self.send)
+            await self._app.respond(request, self.send)
             if self._written is not None:  # no more than one response waits for a client that does not read
                 await self.drain()
         except (ClientGone, ConnectionError):
@@ -287,16 +277,6 @@ class Connection(asyncio.Protocol):
 
     async def send(self, request: Request, response: Response, headers: str) -> None:
         """Send a response; ``headers`` are lines for its head. Raises ClientGone if the client left."""
-        self._write_response(request, response, headers)
-        if response.content is not None and request.method != "HEAD":
-            try:
-                await response.content.send(self)
-            except BaseException:
-                self._abort()  # anything more would be taken for the content
-                raise
-
-    def _write_response(self, request: Request, response: Response, headers: str) -> None:
-        """Write a response, without its ``content``. Raises ClientGone if the client left."""
         if self.transport is None or self._head is None:
             raise ClientGone
         # A client that got no 100 Continue may send its body or not, so the connection can't be used again.
@@ -307,6 +287,12 @@ class Connection(asyncio.Protocol):
             headers += "Connection: keep-alive\r\n"
         head = response.head(headers)
         self.transport.write(head if request.method == "HEAD" else head + response.body)
+        if response.content is not None and request.method != "HEAD":
+            try:
+                await response.content.send(self)
+            except BaseException:
+                self._abort()  # anything more would be taken for the content
+                raise
 
     def write(self, data: bytes) -> None:
         """Send bytes; they wait in memory until the client reads them."""

@@ -33,16 +33,13 @@ STREAM = st.lists(
 )
 
 
-@given(requests=STREAM, cuts=st.sets(st.integers(0, 2000)), blank=st.booleans(), at_once=st.booleans())
-async def test_each_request_is_answered_once(
-    requests: list[bytes], cuts: set[int], *, blank: bool, at_once: bool
-) -> None:
+@given(requests=STREAM, cuts=st.sets(st.integers(0, 2000)), blank=st.booleans())
+async def test_each_request_is_answered_once(requests: list[bytes], cuts: set[int], *, blank: bool) -> None:
     """However any requests are cut into pieces, each gets its response, in order.
 
     What follows a chunked body in the same piece may get no response; then the connection closes.
     """
     client = Client()
-    client.app.at_once = at_once
     stream = (b"\r\n" if blank else b"") + b"".join(requests)
     ends = sorted({cut for cut in cuts if 0 < cut < len(stream)} | {len(stream)})
     pieces = [stream[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -219,11 +216,9 @@ async def test_a_body_that_is_cut_short() -> None:
         client.leave()
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-async def test_a_response_waits_until_the_one_before_it_is_read(at_once: bool) -> None:  # noqa: FBT001 - a parameter
+async def test_a_response_waits_until_the_one_before_it_is_read() -> None:
     """So a client that sends one request after the other and reads nothing fills no memory."""
     client = Client()
-    client.app.at_once = at_once
     client.wire.on_write = client.connection.pause_writing
     for count in range(1, 4):
         await client.send(GET)
@@ -261,7 +256,6 @@ async def test_a_connection_that_is_closed_takes_no_memory() -> None:
     try:
         for sent in (b"", GET, GET[:-2], put(b"abc")[:-1], b"nonsense\r\n\r\n"):
             client = Client()
-            client.app.at_once = True
             await client.send(sent)
             client.leave()
             client.app.seen.clear()

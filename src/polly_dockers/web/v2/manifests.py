@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers.errors import BadRequest
 from polly_dockers.model import Digest, RepositoryName, Tag
 from polly_dockers.registry import deletion, pull, push
-from polly_dockers.web.authentication import registry_actor, remembered_actor
-from polly_dockers.web.memory import SMALL
+from polly_dockers.web.authentication import registry_actor
 from polly_dockers.web.response import Response
 
 if TYPE_CHECKING:
-    from polly_dockers.registry.pull import StoredManifest
     from polly_dockers.web.request import Request
 
 MAX_TAGS: Final = 50
@@ -28,21 +26,6 @@ async def get(request: Request, name: RepositoryName, reference: str) -> Respons
     """GET and HEAD of a manifest, in its stored media type whatever Accept says."""
     actor = await registry_actor(request)
     found = await pull.manifest(request.context, actor, name, _reference(reference), largest=request.largest)
-    return _found(request, found)
-
-
-def get_at_once(request: Request, name: RepositoryName, reference: str) -> Response | None:
-    """As ``get``, for callers that are plain functions. None if the token is new, or the manifest missing or large."""
-    actor, largest = remembered_actor(request), min(request.largest, SMALL)
-    if actor is None:
-        return None
-    found = pull.manifest_at_once(request.context, actor, name, _reference(reference), largest=largest)
-    if found is None or (found.body is None and request.method == "GET"):
-        return None
-    return _found(request, found)
-
-
-def _found(request: Request, found: StoredManifest) -> Response:
     headers = {
         "Docker-Content-Digest": found.digest,
         "ETag": f'"{found.digest}"',

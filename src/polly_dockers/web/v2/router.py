@@ -73,22 +73,6 @@ async def respond(request: Request) -> Response:
         raise
 
 
-def respond_at_once(request: Request) -> Response | None:
-    """As ``respond``, for GET and HEAD of a manifest, without a task: that takes two thirds of the time.
-
-    None if ``respond`` has to be called. If this raises an error, ``respond`` has to be called too: it adds to errors
-    what clients need.
-    """
-    if "%" in request.path:  # a path is decoded once
-        return None
-    request.check_path()
-    parts = request.path.split("/")
-    if len(parts) < 6 or parts[-2] != "manifests" or request.method not in {"GET", "HEAD"}:  # noqa: PLR2004
-        return None
-    request.kind = "manifests"
-    return manifests.get_at_once(request, RepositoryName.parse("/".join(parts[2:-2])), parts[-1])
-
-
 def _split(parts: list[str]) -> tuple[str, Mapping[str, Handler], str] | None:
     """Split a path into repository name, handlers by method, and a reference, a digest or an upload ID."""
     kind, last = parts[-2], parts[-1]
