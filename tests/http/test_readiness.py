@@ -81,7 +81,6 @@ def test_metrics_on_another_address_with_the_same_port(tmp_path: Path) -> None:
         repo = Person(port, server.org, *server.admin).new_repo()
         repo.push(image(), "v1")
         for client, status in ((main, 200), (metrics, 404)):
-            for _ in range(2):  # the first one with a token may take another way than the next
-                answer = client.get(repo.path("manifests/v1"), authorization=str(repo.authorization))
-                assert answer.status == status
+            answer = client.get(repo.path("manifests/v1"), authorization=str(repo.authorization))
+            assert answer.status == status
         assert server.process is not None

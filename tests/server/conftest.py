@@ -8,7 +8,7 @@ import pytest
 
 from polly_dockers.server import data_folder
 from support.server import polly_server
-from support.wire_client import Person, admin
+from support.wire_client import Image, Person, Repo, admin, image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,20 @@ def server(own_server: Server) -> Server:
 def ann(server: Server) -> Person:
     """The admin of its organisation."""
     return admin(server)
+
+
+@pytest.fixture
+def pushed() -> Image:
+    """An image."""
+    return image()
+
+
+@pytest.fixture
+def repo(server: Server, pushed: Image) -> Repo:
+    """A repository that holds it."""
+    there = admin(server).new_repo()
+    there.push(pushed, "v1")
+    return there
 
 
 @pytest.fixture

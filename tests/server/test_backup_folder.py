@@ -16,7 +16,7 @@ from polly_dockers.db.sqlite import is_backup, open_engine
 from polly_dockers.errors import Unavailable
 from polly_dockers.maintenance import backup as maintenance
 from support.server import BIN, Server, free_port, new_password, polly_server
-from support.wire_client import Image, Repo, admin, image, sha256
+from support.wire_client import Image, Repo, image, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,20 +68,6 @@ def command(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedP
 def back_up(server: Server, folder: Path) -> str:
     """Make a backup, or bring it up to date."""
     return polly_server("backup", "--data", str(server.data), "--to", str(folder))
-
-
-@pytest.fixture
-def pushed() -> Image:
-    """An image of the backup."""
-    return image()
-
-
-@pytest.fixture
-def repo(server: Server, pushed: Image) -> Repo:
-    """A repository that holds it."""
-    there = admin(server).new_repo()
-    there.push(pushed, "v1")
-    return there
 
 
 @pytest.fixture

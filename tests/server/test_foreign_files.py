@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.server import BIN
-from support.wire_client import Image, Person, Repo, admin, image, sha256
+from support.wire_client import Image, Person, Repo, image, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,20 +96,6 @@ def file_of(data: Path, content: bytes) -> Path:
     """The file of a blob."""
     digest = sha256(content)[7:]
     return next((data / "blobs" / "sha256" / digest[:2]).glob(f"{digest}.*"))
-
-
-@pytest.fixture
-def pushed() -> Image:
-    """An image."""
-    return image()
-
-
-@pytest.fixture
-def repo(server: Server, pushed: Image) -> Repo:
-    """A repository that holds it."""
-    there = admin(server).new_repo()
-    there.push(pushed, "v1")
-    return there
 
 
 def test_in_a_backup(server: Server, repo: Repo, pushed: Image, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def keys(blobs: Path) -> Iterator[str]:
 
 
 def size(place: Path) -> int | None:
-    """The size of a file; None if there is none, or something that is no file."""
+    """The size of a file; None if it is missing or not a regular file."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         found = place.stat()
         return found.st_size if stat.S_ISREG(found.st_mode) else None
@@ -95,7 +95,7 @@ def size(place: Path) -> int | None:
 
 
 def open_file(place: str | Path) -> int:
-    """A descriptor to read a file. Raises FileNotFoundError also for something that is no file."""
+    """A descriptor to read a file. Raises FileNotFoundError also for what is not a regular file."""
     try:
         return only_file(os.open(place, OPEN), place)
     except OSError as error:
@@ -113,4 +113,4 @@ def only_file(fd: int, place: str | Path) -> int:
 
 
 def _missing(place: str | Path) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, "it is no file", str(place))
+    return FileNotFoundError(errno.ENOENT, "it is not a regular file", str(place))

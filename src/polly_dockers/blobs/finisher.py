@@ -7,7 +7,7 @@ the store's threads. So do all uploads where such a round could take long, or wo
 
 What an upload can lose, and who reports it:
 
-* Its bytes. Its own file reports that, whoever met the error: ``linux.check_written``.
+* Its bytes. Its own file reports that, even if another program has seen the error: ``linux.check_written``.
 * Its size and place on the disk, its name, a new folder. All of these are in the journal. If the journal fails, that is
   for good, and ``linux.sync_file_system`` reports it in each later round.
 * Both, if Linux has dropped the file from its memory since, together with the error. That is possible only between
