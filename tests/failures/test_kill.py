@@ -33,9 +33,9 @@ def attempt(server: Server, call: str, number: int) -> tuple[Pusher, bool]:
     """Run the scenario until the call of that number; whether the server was killed by it."""
     server.start()
     pusher = Pusher(Person(server.port, server.org, *server.admin).new_repo())
-    with trace(server, call, f"signal=KILL:when={number}"):
+    with trace(server, call, f"signal=KILL:when={number}") as has_ended:
         try:
-            survived = scenario(pusher)
+            survived = scenario(pusher) and not has_ended()
         finally:
             kill(server)
     return pusher, not survived

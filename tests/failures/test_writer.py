@@ -49,7 +49,7 @@ def test_a_worker_whose_lock_cannot_be_released(tmp_path: Path) -> None:
         ended = os.pidfd_open(worker)
         # in each thread, the second flock is the one that lets others write; then the lock can't be opened again either
         try:
-            with trace(server, "flock,openat", "error=EIO:when=2+2", "inject=openat:error=EIO"):
+            with trace(server, "flock,openat", "error=EIO:when=2+2", ("openat", "error=EIO")):
                 refused = status(lambda: repo.put("v2", made.manifest).status)
                 assert select.select([ended], [], [], SECONDS)[0], "the worker goes on"
         finally:
