@@ -7,6 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, cast
 
 from polly_dockers.errors import BadRequest
+from polly_dockers.system.balance import Balance
 from polly_dockers.web.connection import Connection, HttpServer
 from polly_dockers.web.memory import Room
 from polly_dockers.web.request import Request
@@ -136,7 +137,7 @@ class Client:
     def __init__(self) -> None:
         self.app = Echo()
         self.wire = Wire()
-        self.connection = Connection(HttpServer(cast("App", self.app)))
+        self.connection = Connection(HttpServer(cast("App", self.app), Balance()))
         self.connection.connection_made(self.wire)
 
     async def send(self, *pieces: bytes) -> bytes:

@@ -26,6 +26,7 @@ from polly_dockers.server.restarts import SETTLED, Restarts
 from polly_dockers.server.supervisor import Supervisor
 from polly_dockers.server.worker import PollyWorker, block_stop_signals
 from polly_dockers.system import durable, locks, ownership, process
+from polly_dockers.system.balance import Balance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -161,6 +162,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self.metrics_name = listeners[1].getsockname() if config.metrics_listen else None
         """Address of the metrics socket. The port alone is not enough: both sockets may use the same one."""
         self.restarts = Restarts(metrics_folder, config.workers)
+        self.balance = Balance()
         self._options = options
         super().__init__()
 
@@ -200,7 +202,7 @@ def _supervise(
     for listener in listeners:
         listener.detach()
     server.cfg.set("pre_fork", lambda _arbiter, worker: server.restarts.started(worker.age))
-    server.cfg.set("child_exit", lambda arbiter, worker: _after_exit(server.restarts, arbiter, worker))
+    server.cfg.set("child_exit", lambda arbiter, worker: _after_exit(server, arbiter, worker))
     supervisor, parent, code = Supervisor(server, certificates, metrics_folder), os.getpid(), 0
     log.info("server starting", **_facts(config))
     try:
@@ -229,9 +231,10 @@ def _facts(config: Config) -> dict[str, object]:
     }
 
 
-def _after_exit(restarts: Restarts, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped
+def _after_exit(server: _Server, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped
     """Record that a worker has exited. Raises HaltServer after several crashes in a row, which ends the server."""
-    others = [each.age for each in arbiter.WORKERS.values()]
+    server.balance.remove(worker.age)
+    restarts, others = server.restarts, [each.age for each in arbiter.WORKERS.values()]
     if not restarts.exited(worker.age, worker.pid, others):
         return
     msg = (

@@ -26,6 +26,7 @@ from polly_dockers.registry import audit, retention
 from polly_dockers.registry.history import update_totals
 from polly_dockers.server.data_folder import delete_outlived_keys, open_context
 from polly_dockers.system import process
+from polly_dockers.system.balance import Balance
 from polly_dockers.system.log_writer import STDERR
 from polly_dockers.web.app import App, MetricsApp
 from polly_dockers.web.connection import HttpServer
@@ -139,7 +140,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
         counts = Counts(self.app.metrics_folder, config.data)
         context.database.on_transaction = counts.transactions.record
         apps = App(context, counts), MetricsApp(context, counts)
-        servers = await self._listen(apps)
+        servers = self._listen(apps)
         self.booted = True
         regular: list[tuple[float, str, Callable[[], Awaitable[None] | None]]] = [
             (TOTALS_EVERY, "totals", functools.partial(update_totals, context)),
@@ -174,13 +175,14 @@ class PollyWorker(Worker):  # type: ignore[misc]
                     )
                     self._exit()  # the loop would wait for requests that wait for these threads
 
-    async def _listen(self, apps: Sequence[App]) -> list[HttpServer]:
+    def _listen(self, apps: Sequence[App]) -> list[HttpServer]:
         """Serve the first app on the main socket and the second on the metrics socket, if there is one."""
-        servers = [HttpServer(app) for app in apps]
+        self.app.balance.take(self.age)
+        servers = [HttpServer(app, balance) for app, balance in zip(apps, (self.app.balance, Balance()), strict=True)]
         for listener in self.sockets:
             metrics = listener.sock.getsockname() == self.app.metrics_name
             certificates = self.app.certificates if not metrics else None
-            await servers[metrics].listen(listener.sock, certificates.context() if certificates is not None else None)
+            servers[metrics].listen(listener.sock, certificates.context() if certificates is not None else None)
         return servers
 
     async def _drain(self, servers: Sequence[HttpServer]) -> None:

@@ -11,6 +11,7 @@ import structlog
 from polly_dockers.errors import BadRequest, ClientGone
 from polly_dockers.system import addresses
 from polly_dockers.web.body import PROGRESS_BYTES, Body
+from polly_dockers.web.listener import Listener
 from polly_dockers.web.memory import hang_up
 from polly_dockers.web.reader import Malformed, Reader
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import ssl
     from http import HTTPStatus
 
+    from polly_dockers.system.balance import Balance
     from polly_dockers.web.app import App
     from polly_dockers.web.reader import Head
     from polly_dockers.web.request import Request
@@ -31,11 +33,8 @@ FIRST_SECONDS: Final = 1.0
 """Seconds within which the first request of a connection must begin when the server stops."""
 LINGER_SECONDS: Final = 10.0
 """Seconds in which what a client still sends is read and dropped, so that it sees the response."""
-TLS_CLOSE_SECONDS: Final = 3.0
-"""Seconds that a client has to finish its TLS connection when the server closes it."""
 STOP_SECONDS: Final = 1.0
 """Seconds that a cancelled request has to end when the server stops."""
-BACKLOG: Final = 4096
 FRAMING: Final = 8 << 10
 """If one read has more bytes of chunk headers than this, it costs too much time. The next read then waits for the next
 turn of the loop. Otherwise there would be up to 32 reads in one turn."""
@@ -89,7 +88,7 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=1, low=0)  # writing is paused while anything is left unsent
         peer = transport.get_extra_info("peername")
         self.remote = addresses.client(str(peer[0]) if isinstance(peer, tuple) else None, (), ())
-        self._server.connections.add(self)
+        self._server.add(self)
         # While the server stops, this may be a client that connected before, or whose TLS handshake took until now.
         self._wait_at_most(FIRST_SECONDS if self._app.draining else HEADERS_SECONDS)
 
@@ -348,14 +347,16 @@ class Connection(asyncio.Protocol):
 class HttpServer:
     """Listens for clients, and knows their connections."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, balance: Balance) -> None:
+        """``balance`` is where all processes that serve the app write how many connections they have."""
         self.app = app
         self.connections: set[Connection] = set()
-        self._listening: list[asyncio.Server] = []
+        self._balance = balance
+        self._listening: list[Listener] = []
         self._closed: asyncio.Future[None] | None = None
 
-    async def listen(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Serve on a socket.
+    def listen(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Serve on a socket; ``context`` is for TLS.
 
         The system closes a connection if the client acknowledges nothing for ``stalled_seconds``. It sees what this
         process does not: data that TLS has encrypted already, the end of a response that is in the system's buffer, and
@@ -363,19 +364,23 @@ class HttpServer:
         """
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.app.stalled_seconds * 1000))
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Connection(self),
-            sock=listener,
-            ssl=context,
-            backlog=BACKLOG,
-            ssl_shutdown_timeout=None if context is None else TLS_CLOSE_SECONDS,
-        )
-        self._listening.append(server)
+        self._listening.append(Listener(listener, context, lambda: Connection(self), self._balance, self._count))
+        self._count()
+
+    def _count(self) -> None:
+        """Tell other processes how many connections this one has, with those whose TLS handshake is under way."""
+        if self._listening:
+            self._balance.write(len(self.connections) + sum(len(each.beginning) for each in self._listening))
+
+    def add(self, connection: Connection) -> None:
+        """Note a connection that is open."""
+        self.connections.add(connection)
+        self._count()
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
         self.connections.discard(connection)
+        self._count()
         if self._closed is not None and not self.connections and not self._closed.done():
             self._closed.set_result(None)
 
@@ -383,6 +388,8 @@ class HttpServer:
         """Stop listening, close idle connections, and wait at most ``seconds`` for the others."""
         for listening in self._listening:
             listening.close()
+        self._listening.clear()
+        self._balance.leave()
         await asyncio.sleep(0)  # connections that are accepted already are made in this turn of the loop
         self._closed = asyncio.get_running_loop().create_future()
         for connection in list(self.connections):

@@ -1,0 +1,41 @@
+"""How many connections each worker process has, in memory that all of them share: so that each takes its share."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Final
+
+SLOTS: Final = 64
+"""If a server has more workers than this, some of them share a slot, and the balance is less exact."""
+SLACK: Final = 2
+"""A process may not have seen yet that its last connection was closed."""
+
+
+class Balance:
+    """One number for each worker. The supervisor makes it before the fork."""
+
+    def __init__(self) -> None:
+        self._numbers = memoryview(mmap.mmap(-1, SLOTS * 4)).cast("I")
+        """The connections of a worker, and 1 more; 0 where there is no worker."""
+        self._own = 0
+
+    def take(self, worker: int) -> None:
+        """From now on, this process is that worker. ``worker`` is gunicorn's number of it, from 1."""
+        self._own = worker % SLOTS
+
+    def write(self, connections: int) -> None:
+        """Record how many connections this process has."""
+        self._numbers[self._own] = connections + 1
+
+    def is_ahead(self) -> bool:
+        """Whether another worker has fewer connections than this process, by more than SLACK."""
+        own = self._numbers[self._own] - SLACK
+        return any(0 < other < own for other in self._numbers)
+
+    def leave(self) -> None:
+        """Record that this process accepts no more."""
+        self._numbers[self._own] = 0
+
+    def remove(self, worker: int) -> None:
+        """Record that a worker has exited."""
+        self._numbers[worker % SLOTS] = 0
