@@ -229,7 +229,7 @@ class Config:
         7 * SECONDS_PER_DAY,
         60,
         365 * SECONDS_PER_DAY,
-        "How long an upload that nobody continues is kept. The newest 1,000 or so of each user are kept.",
+        "How long an upload is kept that nobody continues. If a user has over about 1,000, the oldest end earlier.",
         promised=True,
     )
     grace_seconds: int = _number(

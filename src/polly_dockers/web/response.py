@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PLAIN: Final = "application/octet-stream"
 
 COMMON: Final = "Server: polly\r\nX-Content-Type-Options: nosniff\r\nDocker-Distribution-Api-Version: registry/2.0\r\n"
-"""Header lines of every response."""
+"""Header lines of every response, besides the ID of its request, which the app adds."""
 
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _EMPTY: Final = frozenset({204, 304})
