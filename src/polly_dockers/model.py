@@ -44,6 +44,11 @@ class Digest(str):
         """The hexadecimal digits."""
         return self[7:]
 
+    @classmethod
+    def of(cls, algorithm: str, body: bytes) -> Self:
+        """The digest of some bytes; ``algorithm`` is ``sha256`` or ``sha512``."""
+        return cls(f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}")
+
 
 class DigestPrefix(str):
     """The beginning of a digest, as people type it: at least 6 hexadecimal digits, with or without ``sha256:``."""

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import LargeBinary, bindparam, cast, insert, select
+from sqlalchemy import LargeBinary, bindparam, cast, insert, or_, select, update
 
 from polly_dockers.db import blobs, paging, repositories, sparse, total_sizes
 from polly_dockers.db.journal import records
@@ -49,14 +49,17 @@ _COMPLETE: Final = Statement(
     .where(
         manifests.c.repository_id == bindparam("repository_id"),
         manifests.c.digest == bindparam("digest"),
+        manifests.c.body == bindparam("body"),
+        manifests.c.size == bindparam("size"),
         manifest_missing.c.manifest_id.is_(None),
     )
 )
 
 
-def find_complete(connection: Connection, repository_id: int, digest: str) -> int | None:
-    """The id of a manifest, if the repository has it and everything that it names; else None."""
-    row = _COMPLETE.first(connection, {"repository_id": repository_id, "digest": digest})
+def find_complete(connection: Connection, repository_id: int, digest: str, body: bytes) -> int | None:
+    """The id of a manifest, if the repository has it, undamaged, and everything that it names; else None."""
+    place = {"repository_id": repository_id, "digest": digest}
+    row = _COMPLETE.first(connection, {**place, "body": body, "size": len(body)})
     return row.id if row is not None else None
 
 
@@ -105,9 +108,12 @@ class Pushed(NamedTuple):
 def put(connection: Connection, known: int | None, pushed: Pushed) -> int:
     """Insert a manifest with links to what it names, or complete the one with the id ``known``; returns its id.
 
+    A body that was damaged since it was pushed is replaced.
     Links that exist already do not change. What is missing is linked when it arrives. A new manifest is linked to the
     sparse indexes that wait for it, as ``link_more`` does.
     """
+    if known is not None:
+        set_body(connection, known, pushed.body)
     manifest_id = known or _add(connection, pushed)
     _refer(connection, manifest_id, pushed)
     if known is None:
@@ -150,6 +156,25 @@ def _add(connection: Connection, pushed: Pushed) -> int:
     )
     repositories.add_delta(connection, pushed.repository_id, size=manifest.size)
     return manifest_id
+
+
+_SET_BODY: Final = Statement(
+    update(manifests).where(
+        manifests.c.id == bindparam("manifest_id"),
+        or_(manifests.c.body != bindparam("right"), manifests.c.size != bindparam("length")),
+    ),
+    "body",
+    "size",
+)
+
+
+def set_body(connection: Connection, manifest_id: int, body: bytes) -> bool:
+    """Give a manifest its right bytes, whose digest the caller has checked; returns whether it had others.
+
+    Only damage makes them differ, so nothing that was counted or linked changes.
+    """
+    values = {"manifest_id": manifest_id, "body": body, "right": body, "size": len(body), "length": len(body)}
+    return _SET_BODY.run(connection, values) > 0
 
 
 _WITHIN: Final = Statement(

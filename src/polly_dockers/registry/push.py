@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -66,9 +65,7 @@ async def manifest(
     """
     repository_id = await require_push(context, actor, name)
     body = await read()
-    computed = Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
-    if digest is not None and digest.algorithm == "sha512":
-        computed = Digest(f"sha512:{hashlib.sha512(body).hexdigest()}")
+    computed = Digest.of("sha256" if digest is None else digest.algorithm, body)
     if digest is not None and digest != computed:
         msg = f"The manifest does not match its digest: it has {computed}, not {digest}. Nothing was stored."
         raise DigestInvalid(msg, detail={"computed": computed, "given": digest})
@@ -77,7 +74,7 @@ async def manifest(
         parsed = await asyncio.to_thread(parse, body, content_type) if large else parse(body, content_type)
         complete = (
             repository_id is not None
-            and await context.database.read(db.manifests.find_complete, repository_id, computed) is not None
+            and await context.database.read(db.manifests.find_complete, repository_id, computed, body) is not None
         )
         platform = None if complete else await _platform(context, repository_id, parsed)
         stored = await context.database.write(_store, context, actor, name, computed, parsed, body, platform, tags)
@@ -121,10 +118,11 @@ def _store(
     Returns the id of the repository if more manifests wait for this one than one transaction links; else None.
 
     If the repository has the manifest and all that it names, foreign keys keep that, so only the tags are set. If no
-    tag changes, the push counts as a pull: an index that names the manifest may be about to follow.
+    tag changes, the push counts as a pull: an index that names the manifest may be about to follow. A manifest whose
+    bytes in the database were damaged counts as incomplete, and gets its right bytes.
     """
     permitted = require_or_create(connection, context, actor, name)
-    manifest_id = db.manifests.find_complete(connection, permitted.repository_id, digest)
+    manifest_id = db.manifests.find_complete(connection, permitted.repository_id, digest, body)
     new_or_incomplete = manifest_id is None
     if manifest_id is None:
         manifest_id = _insert_or_complete(connection, permitted, digest, parsed, body, platform)

@@ -12,6 +12,7 @@ from polly_dockers.auth import members
 from polly_dockers.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid, NameUnknown
 from polly_dockers.model import RepositoryName
 from polly_dockers.registry import push, repositories
+from support.damage import damage_manifest
 from support.use_cases import (
     ADMIN,
     NAME,
@@ -64,6 +65,31 @@ async def test_pushing_the_same_image_again_is_no_commit(context: Context) -> No
     await push_image(context, made, "v1")
     await push_image(context, made, "v1")
     assert len(await commits(context)) == 1
+
+
+@pytest.mark.parametrize("wrong", [b"", b"{}", None], ids=["empty", "short", "one byte"])
+async def test_a_push_replaces_damaged_bytes(context: Context, wrong: bytes | None) -> None:
+    """33: a manifest whose bytes in the database were damaged gets its right bytes, by tag and by digest; no commit."""
+    made = image()
+    await push_image(context, made, "v1")
+    for tags in (("v1",), ()):
+        await context.database.write(damage_manifest, made.digest, wrong)
+        assert await pull_manifest(context, "v1") != made.manifest
+        await push_manifest(context, made.manifest, *tags, media_type=made.media_type)
+        assert await pull_manifest(context, "v1") == made.manifest
+    assert len(await commits(context)) == 1
+
+
+async def test_a_push_replaces_damaged_bytes_of_an_incomplete_image(context: Context) -> None:
+    """33: also if the manifest lacks something that it names."""
+    await repositories.update(
+        context, ADMIN, ORG, NAME.name, description=None, wanted_access=None, sparse_indexes="allow"
+    )
+    body = dumps(index_of(image()))
+    await push_manifest(context, body, "v1", media_type=OCI_INDEX)
+    await context.database.write(damage_manifest, sha256(body), b"{}")
+    await push_manifest(context, body, "v1", media_type=OCI_INDEX)
+    assert await pull_manifest(context, "v1") == body
 
 
 async def test_a_rollback_is_a_commit(context: Context) -> None:
