@@ -311,6 +311,8 @@ def test_a_bug_is_one_line(nobody: User) -> None:
         ("dockers list --latest " + "9" * 5000, "--latest takes a whole number. See polly dockers list --help."),
         ("dockers list --latest", "--latest needs a value. See polly dockers list --help."),
         ("dockers list --all=1", "--all takes no value. See polly dockers list --help."),
+        ("dockers list one", "There are too many arguments: one. Did you mean --search one?"),
+        ("dockers list --search one two", "There are too many arguments: two. See polly dockers list --help."),
         ("dockers commit-list one two", "There are too many arguments: two. See polly dockers commit-list --help."),
         ("members add a@b.example --role boss", "--role 'boss' is not one of reader, writer, admin."),
         ("dockers login --expires soon", "--expires 'soon' is not a span of time"),

@@ -154,6 +154,12 @@ def test_json_for_programs(data: str, tmp_path: Path, command: tuple[str, ...]) 
         (("org", "creat"), "There is no command 'creat'. Did you mean 'create'? See polly-server org --help."),
         (("org", "list", "--outptu", "json"), "There is no option --outptu."),
         (("org", "list", "acme"), "There are too many arguments: acme."),
+        (("user", "list", "acme"), "There are too many arguments: acme. Did you mean --org acme? See"),
+        (("user", "list", "--org", "acme", "x"), "There are too many arguments: x. See"),
+        (
+            ("org", "update", "acme", "--create-on-push", "allow"),
+            "There are too many arguments: allow. --create-on-push takes no value. See",
+        ),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )

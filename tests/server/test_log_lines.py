@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +44,22 @@ def test_paths_that_steer_a_terminal(tmp_path: Path, form: str) -> None:
     for path in HOSTILE:
         assert sum(path in line for line in lines) == 1
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(("form", "status"), [("text", "status=400 "), ("json", '"status":400,')])
+def test_what_is_not_a_request(tmp_path: Path, form: str, status: str) -> None:
+    """A client that begins with TLS on the HTTP port has a line with its status as a number."""
+    server = Server(tmp_path / "data", free_port(), ("--workers", "1", "--log-format", form))
+    server.init()
+    server.start()
+    with (
+        socket.create_connection(("127.0.0.1", server.port)) as plain,
+        pytest.raises(ssl.SSLError),
+        ssl.create_default_context().wrap_socket(plain, server_hostname="localhost"),
+    ):
+        pass
+    server.stop()
+    assert status in server.log.read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from polly_dockers.cli.options import COMMON_PANEL
+from polly_dockers.cli.options import ARGUMENTS, COMMON_PANEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +79,7 @@ class HelpedCommand(_Help, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer gives it no public name
         """Parse the arguments; exit with code 2 for an option that is missing or given twice, or an empty path."""
+        ctx.meta[ARGUMENTS] = list(args)
         try:
             given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         except Exception as error:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 
 COMMON_PANEL = "Options of every command"
+ARGUMENTS = "polly.arguments"
+"""Where the context of a command keeps the arguments of the command line, for an error about them."""
 
 All: TypeAlias = Annotated[bool, typer.Option("--all", help="List all of them, newest first.")]
 CaFile: TypeAlias = Annotated[

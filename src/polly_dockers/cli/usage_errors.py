@@ -8,6 +8,7 @@ import shlex
 from typing import Any
 
 from polly_dockers.cli import server_url
+from polly_dockers.cli.options import ARGUMENTS
 
 _WORDS = (
     (
@@ -76,8 +77,7 @@ def message(error: Any) -> str:  # noqa: ANN401 - the exceptions of the library 
     if wrong := re.match(r"There is no option (\S+)\.", text):
         text = f"{wrong[0]}{_option_meant(wrong[1], _options(context))}"
     if extra := re.match(r"There are too many arguments: (\S+)\.$", text):
-        near = "--org" if path.startswith("polly-server") else "--search"
-        text += f" Did you mean {near} {shlex.quote(extra[1])}?" if near in _options(context) else ""
+        text += _extra_meant(extra[1], context, path)
     return f"{text} See {path} --help."
 
 
@@ -94,6 +94,18 @@ def _option_meant(word: str, known: list[str]) -> str:
     meant += [names[each] for each in names if name and word.startswith("--") and each.startswith(name)]
     near = meant or [names[each] for each in difflib.get_close_matches(name, names, 1, _NEAR)]
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def _extra_meant(word: str, context: Any, path: str) -> str:  # noqa: ANN401 - the context of that library
+    """Return what an argument too many may be: the value of an option left out, or of a flag; empty if neither."""
+    args, params = context.meta[ARGUMENTS], context.command.params
+    takes = any(each.param_type_name == "argument" for each in params)  # then the first argument is its value
+    near = "--org" if path.startswith("polly-server") else "--search"
+    if near in {*_options(context)} - {*args} and not takes:
+        return f" Did you mean {near} {shlex.quote(word)}?"
+    before = args[args.index(word) - 1] if word in args[1:] else ""
+    flags = [each for each in params if getattr(each, "is_flag", False)]
+    return f" {before} takes no value." if any(before in [*each.opts, *each.secondary_opts] for each in flags) else ""
 
 
 def _meant(word: str, context: Any, path: str) -> str:  # noqa: ANN401 - the context of that library

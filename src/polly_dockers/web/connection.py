@@ -17,7 +17,6 @@ from polly_dockers.web.reader import Malformed, Reader
 
 if TYPE_CHECKING:
     import ssl
-    from http import HTTPStatus
 
     from polly_dockers.system.balance import Balance
     from polly_dockers.web.app import App
@@ -305,7 +304,7 @@ class Connection(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             raise ClientGone
 
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
+    def _refuse(self, status: int, message: str) -> None:
         """Send an error, because what arrived is not a request."""
         if self.transport is not None:
             response, headers = self._app.refuse(self.remote, status, message)

@@ -30,7 +30,7 @@ class Malformed(Exception):
     def __init__(self, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message)
         self.message = message
-        self.status = status
+        self.status = int(status)  # an HTTPStatus would be written to the log by its name
 
 
 class Head(NamedTuple):
