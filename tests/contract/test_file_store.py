@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import stat
@@ -19,7 +20,7 @@ from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, StorageFull, TooManyRequests, Unavailable
 from polly_dockers.model import Digest
-from polly_dockers.system import boot
+from polly_dockers.system import boot, durable
 from support.uploading import DIGEST, HELLO, begin, commit, end, keep, read, uploads_left, write
 from support.wire_client import sha256, sha512
 
@@ -122,6 +123,50 @@ async def test_a_write_that_fails(
                 await end(segment, ending)
     assert await store.size("upload") == 5
     assert await read(store, await commit(store, b", store", digest=DIGEST)) == HELLO
+
+
+@pytest.mark.parametrize("before", [b"", b"hello", HELLO])
+@pytest.mark.parametrize("call", ["rename", "fsync", "open_folder", "pread"])
+async def test_the_same_last_request_succeeds_once_the_disk_works(
+    folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch, call: str, before: bytes
+) -> None:
+    """If a blob gets no name, the upload is as before, however many requests it has: containerd repeats the last one.
+
+    The sync that fails is that of a new folder. Bytes can't be read for a digest that was not known on arrival.
+    """
+    store, _ = folder
+    await begin(store, before)
+    real = os.fsync
+
+    def fail(first: object, *_: object) -> None:
+        if call == "fsync" and isinstance(first, int) and stat.S_ISREG(os.fstat(first).st_mode):
+            return real(first)
+        raise OSError(errno.EMFILE if call == "open_folder" else errno.ENOSPC, "no")
+
+    digest = sha512(HELLO) if call == "pread" else DIGEST
+    with monkeypatch.context() as patch:
+        patch.setattr({"rename": Path, "open_folder": durable}.get(call, os), call, fail)
+        for _ in range(2):
+            with pytest.raises((StorageFull, Unavailable)):
+                await commit(store, HELLO.removeprefix(before), digest=digest)
+            assert await store.size("upload") == len(before)
+    assert await read(store, await commit(store, HELLO.removeprefix(before), digest=digest)) == HELLO
+    assert uploads_left(store) == []
+
+
+async def test_an_upload_that_can_not_be_cut_is_over(stored: FileBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeated request then finds no upload. Otherwise it would append its bytes to those of the one that failed."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "no")
+
+    await begin(stored, b"hello")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        patch.setattr(os, "ftruncate", fail)
+        with pytest.raises(StorageFull):
+            await commit(stored, b", store", digest=DIGEST)
+    assert uploads_left(stored) == []
 
 
 async def test_short_writes_go_on(folder: tuple[FileBlobStore, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,25 @@ async def test_bytes_for_which_the_disk_had_no_room_are_missed(stored: FileBlobS
     assert [type(result) for result in results] == [StorageFull, *[str] * (TOGETHER - 1)]
 
 
+async def test_an_upload_that_gets_no_name_can_be_finished_again(
+    stored: FileBlobStore, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the round whose rename failed are as before their last request, which then succeeds."""
+    blobs, real = made(), Path.rename
+
+    def rename(source: Path, target: Path) -> Path:
+        if source.read_bytes() == blobs[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        results = await asyncio.gather(*await together(stored, disk, blobs), return_exceptions=True)
+    assert [type(result) for result in results] == [StorageFull, *[str] * (TOGETHER - 1)]
+    (left,) = uploads_left(stored)
+    assert await read(stored, await commit(stored, blobs[0], digest=sha256(blobs[0]), upload=left)) == blobs[0]
+
+
 @pytest.mark.parametrize("size", [0, 10, finisher.SMALL + 1])
 async def test_after_a_sync_that_failed_no_upload_of_before_is_trusted(
     stored: FileBlobStore, disk: Disk, size: int
@@ -338,7 +357,7 @@ async def test_where_no_syncs_can_be_shared_the_usual_threads_do_it(
 async def test_uploads_are_refused_if_the_thread_can_not_go_on(
     stored: FileBlobStore, disk: Disk, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """All who wait get Unavailable, the log says it once, and later uploads sync their own files."""
+    """All who wait get Unavailable and can repeat their request; the log says it once, and later uploads sync alone."""
 
     def fails(*_: object) -> int:
         msg = "can't start new thread"
@@ -359,6 +378,7 @@ async def test_uploads_are_refused_if_the_thread_can_not_go_on(
         stored._finisher._thread.join()
     assert [await read(stored, key) for key in keys] == blobs
     assert [each["log_level"] for each in logs] == ["error"]
+    assert [await stored.size(upload) for upload in uploads_left(stored)] == [0] * TOGETHER
     monkeypatch.setattr(stored._finisher, "takes", lambda _: True)  # as if it had been asked just before
     with pytest.raises(Unavailable, match="Push it again"):
         await keep(stored, b"the last", "last")

@@ -27,7 +27,7 @@ from polly_dockers.blobs import files, linux, threads, upload_digest
 from polly_dockers.blobs.finisher import Complete, Finisher
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
 from polly_dockers.blobs.threads import Threads
-from polly_dockers.errors import DigestInvalid, PollyError, TooManyRequests, Unavailable
+from polly_dockers.errors import PollyError, TooManyRequests, Unavailable
 from polly_dockers.system import disk, durable, locks
 
 if TYPE_CHECKING:
@@ -111,7 +111,19 @@ class FileSegment:
         self._offset = self.size
 
     async def finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
-        """Append, check, sync, rename and sync the folders, on a thread; reading the file again has its own threads."""
+        """Append, check, sync, rename and sync the folders, on a thread; reading the file again has its own threads.
+
+        If that fails, and the upload has not ended, it is as before this request: containerd and BuildKit repeat a PUT
+        that got 500, 503 or 504, once, at the same address and with the same bytes. If the bytes of the failed one were
+        kept, the digest would never match again; if the upload was deleted, they would give up at the 404.
+        """
+        try:
+            return await self._finish(data, hasher, digest)
+        except BaseException:
+            await self._store.threads.run(self._undo)
+            raise
+
+    async def _finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
         known = None
         if hasher is None or digest.algorithm != "sha256":
             await self._store.threads.run(self._write, data, hasher)
@@ -127,13 +139,18 @@ class FileSegment:
         """Append the last bytes and check the digest, which is ``known`` or that of ``hasher``."""
         self._write(data, hasher)
         computed = known if known is not None or hasher is None else hasher.hexdigest()
-        try:
-            check_digest(f"{digest.algorithm}:{computed}", digest)
-        except DigestInvalid:
-            self._cut()
-            raise
+        check_digest(f"{digest.algorithm}:{computed}", digest)
         key = files.new_key(digest)
         return Complete(self._fd, self._path, self._store.blobs / key, self._store.folder_of, key, self._offset)
+
+    def _undo(self) -> None:
+        """Remove what this request appended, or delete the upload if that fails. One that has ended is left alone."""
+        with contextlib.suppress(OSError):
+            try:
+                self._path.stat()  # else the file is that of a blob, or of nothing
+                os.ftruncate(self._fd, self.size)
+            except OSError:
+                self._path.unlink()
 
     def _read_again(self, digest: Digest) -> str:
         """The digest of the file, in hexadecimal. If it is not the given one, a large upload is deleted.

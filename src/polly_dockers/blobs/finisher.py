@@ -221,10 +221,8 @@ class Finisher:
                 log.exception("the thread that shares syncs has failed; each upload syncs its own file from now on")
 
     def _give_up(self, jobs: Sequence[_Job]) -> None:
-        """Refuse uploads. Those whose last bytes were appended are deleted: a repeated request would append again."""
+        """Refuse uploads."""
         for job in jobs:
-            if job.complete is not None:
-                job.complete.delete()
             job.error = job.error or _given_up()
         if jobs:
             with contextlib.suppress(RuntimeError):  # the loop is closed

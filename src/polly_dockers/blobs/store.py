@@ -57,8 +57,10 @@ class Segment(Protocol):
         ``hasher`` is the SHA-256 of all bytes before ``data``, if the caller has it. Otherwise the store uses the
         digest that ``keep`` stored, or reads the bytes again.
 
-        Raises DigestInvalid if the digest differs. Then what this request appended is removed, or the upload is ended
-        if much of it had to be read again. Raises BlobUploadUnknown if the upload was aborted meanwhile.
+        Raises DigestInvalid if the digest differs, and StorageFull or Unavailable if the disk or the server fails.
+        Then what this request appended is removed, so that it can be repeated. But the upload is ended if bytes of it
+        may be lost, or if the digest differs and much of it had to be read again. Raises BlobUploadUnknown if the
+        upload was aborted meanwhile.
         """
 
 
