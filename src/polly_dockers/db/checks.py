@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, literal, select, update
 
+from polly_dockers.db.manifests import is_body
 from polly_dockers.db.schema import (
+    MARK,
     blobs,
     commits,
     manifest_blobs,
@@ -18,8 +20,11 @@ from polly_dockers.db.schema import (
     tags,
 )
 from polly_dockers.db.sqlite import now
+from polly_dockers.db.statement import VALUES, as_json
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Connection, Row
 
 PAGE: Final = 100
@@ -36,6 +41,24 @@ class BlobRow:
     size: int
     storage_key: str
     lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """A manifest, and whether its bytes are right."""
+
+    id: int
+    digest: str
+    path: str
+    """``organisation/name`` of its repository."""
+    in_trash: bool
+    """Whether it, its repository or its organisation is in the trash, where no push reaches it."""
+    whole: bool
+    """Whether its bytes match its digest and its size."""
+
+    def __str__(self) -> str:
+        """``organisation/name@digest``, and that it is in the trash."""
+        return f"{self.path}@{self.digest}{' in the trash' if self.in_trash else ''}"
 
 
 _BLOBS: Final = select(
@@ -76,18 +99,42 @@ def blob_of(connection: Connection, storage_key: str) -> BlobRow | None:
     return BlobRow(*row) if row is not None else None
 
 
-def manifests_after(connection: Connection, after: int) -> list[Row[*tuple[Any, ...]]]:
-    """The next manifests in the order of their ids: rows (id, digest, body, path)."""
-    path = organisations.c.slug + "/" + repositories.c.name
+def manifests_after(connection: Connection, after: int) -> list[ManifestRow]:
+    """The next manifests in the order of their ids, each compared with its digest."""
     query = (
-        select(manifests.c.id, manifests.c.digest, manifests.c.body, path.label("path"))
+        select(
+            manifests.c.id,
+            manifests.c.digest,
+            manifests.c.size,
+            manifests.c.body,
+            organisations.c.slug,
+            repositories.c.name,
+        )
         .join(repositories, repositories.c.id == manifests.c.repository_id)
         .join(organisations, organisations.c.id == repositories.c.organisation_id)
         .where(manifests.c.id > after)
         .order_by(manifests.c.id)
         .limit(PAGE)
     )
-    return list(connection.execute(query).all())
+    return [_compared(row) for row in connection.execute(query)]
+
+
+def _compared(row: Row[*tuple[Any, ...]]) -> ManifestRow:
+    digest, slug, name = (text.partition(MARK)[0] for text in (row.digest, row.slug, row.name))
+    whole = row.size == len(row.body) and is_body(row.digest, row.body)
+    return ManifestRow(row.id, digest, f"{slug}/{name}", MARK in row.digest + row.slug + row.name, whole)
+
+
+def right_bodies(connection: Connection, digests: Collection[str]) -> dict[str, bytes]:
+    """Undamaged bodies of manifests outside the trash, by their digests, of those that any repository has."""
+    found = dict[str, bytes]()
+    places = select(manifests.c.id, manifests.c.digest).where(manifests.c.digest.in_(select(VALUES.c.value)))
+    for row in connection.execute(places, {"values": as_json(digests)}).all():
+        if row.digest not in found:
+            body = connection.execute(select(manifests.c.body).where(manifests.c.id == row.id)).scalar_one()
+            if is_body(row.digest, body):
+                found[row.digest] = body
+    return found
 
 
 def lacking_after(connection: Connection, after: int) -> list[Row[*tuple[Any, ...]]]:
@@ -108,14 +155,23 @@ def lacking_after(connection: Connection, after: int) -> list[Row[*tuple[Any, ..
 
 def images_of(connection: Connection, blob_id: int) -> list[str]:
     """Images that use the blob, as ``organisation/name[:tag]@digest``, each once; active tags come first."""
+    mine = select(manifest_blobs.c.manifest_id).where(manifest_blobs.c.blob_id == blob_id)
+    return _images(connection, manifests.c.id.in_(mine))
+
+
+def images_with(connection: Connection, manifest_id: int) -> list[str]:
+    """The image of a manifest, once for each of its tags; as ``images_of``."""
+    return _images(connection, manifests.c.id == manifest_id)
+
+
+def _images(connection: Connection, condition: ColumnElement[bool]) -> list[str]:
     query = (
         select(organisations.c.slug, repositories.c.name, commits.c.tag, manifests.c.digest, tags.c.commit_id)
-        .select_from(manifest_blobs.join(manifests, manifests.c.id == manifest_blobs.c.manifest_id))
         .join(repositories, repositories.c.id == manifests.c.repository_id)
         .join(organisations, organisations.c.id == repositories.c.organisation_id)
         .outerjoin(commits, commits.c.manifest_id == manifests.c.id)
         .outerjoin(tags, tags.c.commit_id == commits.c.id)
-        .where(manifest_blobs.c.blob_id == blob_id)
+        .where(condition)
         .order_by(tags.c.commit_id.is_(None), organisations.c.slug, repositories.c.name, commits.c.id)
     )
     found: dict[str, None] = {}  # a tag may have had the same image several times

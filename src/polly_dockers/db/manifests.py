@@ -10,16 +10,17 @@ from sqlalchemy import LargeBinary, bindparam, cast, insert, or_, select, update
 
 from polly_dockers.db import blobs, paging, repositories, sparse, total_sizes
 from polly_dockers.db.journal import records
-from polly_dockers.db.schema import manifest_blobs, manifest_children, manifest_missing, manifests
+from polly_dockers.db.schema import MARK, manifest_blobs, manifest_children, manifest_missing, manifests
 from polly_dockers.db.sqlite import now
 from polly_dockers.db.statement import VALUES, Statement, as_json
+from polly_dockers.model import Digest
+from polly_dockers.oci.reference import is_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy import Connection, Row
 
-    from polly_dockers.model import Digest
     from polly_dockers.oci.manifest import Manifest
 
 
@@ -156,6 +157,12 @@ def _add(connection: Connection, pushed: Pushed) -> int:
     )
     repositories.add_delta(connection, pushed.repository_id, size=manifest.size)
     return manifest_id
+
+
+def is_body(digest: str, body: bytes) -> bool:
+    """Whether a body has the digest that its row names. A digest in the trash has a mark at its end."""
+    plain = digest.partition(MARK)[0]
+    return is_digest(plain) and Digest.of(Digest(plain).algorithm, body) == plain
 
 
 _SET_BODY: Final = Statement(

@@ -22,8 +22,8 @@ from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db.journal import frames, state
 from polly_dockers.db.journal.records import Sealed
-from polly_dockers.errors import DigestInvalid, PollyError, Unavailable
-from polly_dockers.maintenance import damaged, histories, rebuild
+from polly_dockers.errors import DigestInvalid, ManifestInvalid, PollyError, Unavailable
+from polly_dockers.maintenance import damaged, histories, manifests, rebuild
 from polly_dockers.model import Digest
 from polly_dockers.oci import manifest
 from polly_dockers.registry import audit
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from polly_dockers.blobs.filesystem import FileBlob
     from polly_dockers.blobs.store import Blob, BlobStore, Stored
     from polly_dockers.context import Context
-    from polly_dockers.db.checks import BlobRow
+    from polly_dockers.db.checks import BlobRow, ManifestRow
 
 PIECE: Final = 1 << 20
 """Bytes that are read and hashed at a time."""
@@ -197,22 +197,39 @@ class Check:
         return seal, Sealed(begin.position, begin.hash) if begin is not None else None
 
     async def _manifests(self) -> None:
-        after = 0
+        wrong, after = list[db.checks.ManifestRow](), 0
         while rows := await self.context.database.read(db.checks.manifests_after, after):
-            for row in rows:
-                self.seen.manifests += 1
-                algorithm, _, known = row.digest.partition("~")[0].partition(":")
-                if hashlib.new(algorithm, row.body).hexdigest() != known:
-                    self._add(Damage(f"The manifest {row.path}@{row.digest} does not match its digest."))
+            self.seen.manifests += len(rows)
+            wrong += (row for row in rows if not row.whole)
             after = rows[-1].id
             await asyncio.sleep(0)
+        for at in range(0, len(wrong), db.checks.PAGE):
+            await self._wrong_manifests(wrong[at : at + db.checks.PAGE])
+
+    async def _wrong_manifests(self, wrong: list[ManifestRow]) -> None:
+        """Repair manifests if that is wanted, and add the damage."""
+        done = await manifests.repair(self.context, self.backup, wrong) if self.repair else {}
+        for each in wrong:
+            what = f"The manifest {each} does not match its digest."
+            if self._in_backup:
+                what += " The next backup to this folder replaces it."
+            elif not self.repair:
+                command = f"polly-server check --data {quote(str(self.context.config.data))} --repair"
+                what += f" To repair it from the journal: {command} From a backup: {command} --from …"
+            whole = each.id in done
+            again = "" if each.in_trash else ", or push the image again under a new tag"
+            left = f"still damaged; give --from with a backup that has it{again}" if self.repair else ""
+            images = tuple(await self.context.database.read(db.checks.images_with, each.id))
+            self._add(Damage(what, images, done.get(each.id, left), whole))
 
     async def _incomplete(self) -> None:
         """Find what may have to be pushed again, or is a sparse index. It is no damage: no file is wrong."""
         database, after = self.context.database, 0
         while rows := await database.read(db.checks.lacking_after, after):
             for row in rows:
-                foreign = manifest.parse(row.body, row.media_type, stored=True).foreign
+                foreign = frozenset[str]()
+                with contextlib.suppress(ManifestInvalid):  # it is damaged, which was found before
+                    foreign = frozenset(manifest.parse(row.body, row.media_type, stored=True).foreign)
                 if not foreign.issuperset(await database.read(db.sparse.lacked, row.id)):
                     self.seen.incomplete.append(f"{row.path}@{row.digest}")
             after = rows[-1].id

@@ -4,7 +4,8 @@ It has four steps. A crash between any two of them loses nothing:
 
 1. Under the writers' lock, the row of the journal is set so that later batches go to new files, and a read transaction
    begins. That transaction sees exactly what the files up to there tell.
-2. While others write, its rows are written to a part file, which is synced and read again.
+2. While others write, its rows are written to a part file, which is synced and read again. If a manifest was damaged in
+   the database, its bytes come from the older files, which are the only undamaged copy.
 3. Under the lock, the part file gets its name, if the batches that came meanwhile lead back to it through the files
    that stay. From then on readers begin with it (``frames.files``).
 4. Older files are deleted. If somebody is reading the journal, the next sweep deletes them.
@@ -19,7 +20,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from polly_dockers.db.journal import frames, records, snapshot, state
+from polly_dockers.db.journal import bodies, frames, records, snapshot, state
 from polly_dockers.db.sqlite import FILE, exclusive, now, open_engine
 from polly_dockers.errors import StorageFull, Unavailable
 from polly_dockers.formatting import size
@@ -93,7 +94,7 @@ def compact(folder: Path, rest: Callable[[float], None]) -> int:
         place = folder / frames.FOLDER / f"{last:020}{frames.SNAPSHOT}"
         part = place.with_name(f"{place.name}.{secrets.token_hex(4)}{PART}")
         try:
-            count = write(part, rows.batches(last), rest)
+            count = write(part, bodies.undamaged(rows.batches(last), folder), rest)
             compare(part, count, last, rest)
             if not rows.publish(last, part, place, rest):
                 return 0
@@ -246,7 +247,8 @@ def rewrite(connection: Connection, folder: Path) -> None:
     named = place / f"{number:020}{frames.SNAPSHOT}"
     part = named.with_name(named.name + PART)
     try:
-        count = write(part, snapshot.batches(connection, 1, number), lambda _took: None)
+        batches = bodies.undamaged(snapshot.batches(connection, 1, number), folder)
+        count = write(part, batches, lambda _took: None)
         compare(part, count, number, lambda _took: None)
         state.advance(connection, number)
         state.begin_file(connection, number + 1)

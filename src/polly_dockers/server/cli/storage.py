@@ -174,7 +174,7 @@ def run_check(
     repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; nothing is deleted.")] = False,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", readable=False, metavar="DIR", help="Folder of a backup to repair blobs from."),
+        typer.Option("--from", readable=False, metavar="DIR", help="Folder of a backup to repair from."),
     ] = None,
     sample: Annotated[
         float,
@@ -197,7 +197,7 @@ def run_check(
     The exit code is 1 if something is wrong, and 0 if --repair has repaired all of it.
 
     --repair moves a damaged blob to the folder damaged. It then takes the blob from another copy or from the backup of
-    --from; without either, the next push stores it again.
+    --from; without either, the next push stores it again. A damaged manifest is taken from the journal or the backup.
 
     The chain of the audit log is checked too. Somebody who can write to the data folder could replace the whole log. To
     detect that, keep the head that a check prints in another place, and give it as --audit-head.
