@@ -7,9 +7,9 @@ import errno
 import functools
 import os
 import secrets
+import stat
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from polly_dockers.blobs import filesystem, finisher, linux, threads
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.errors import BlobUploadUnknown, DigestInvalid, StorageFull, Unavailable
-from support.uploading import begin, commit, keep, read, uploads_left
+from support.uploading import begin, commit, push, read, uploads_left
 from support.wire_client import sha256
 
 if TYPE_CHECKING:
@@ -33,7 +33,12 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.busy, self.free = threading.Event(), threading.Event()
+        self.others_came, self.others_go = threading.Semaphore(0), threading.Event()
+        """The same for each sync of the other threads."""
+        self.others_go.set()
         self.events: list[str] = []
+        self.unsynced: set[int] = set()
+        """The inodes of folders in which a file got its name, and which were not synced since."""
         self.before: Callable[[], object] = lambda: None
         """Called before each sync of the file system."""
         self._sync, self._all, real_rename = os.fsync, linux.sync_file_system, Path.rename
@@ -41,7 +46,9 @@ class Disk:
 
         def rename(source: Path, target: Path) -> Path:
             self.events.append("rename")
-            return real_rename(source, target)
+            renamed = real_rename(source, target)
+            self.unsynced.add(target.parent.stat().st_ino)
+            return renamed
 
         monkeypatch.setattr(Path, "rename", rename)
         monkeypatch.setattr(linux, "sync_file_system", self._sync_all)
@@ -53,12 +60,18 @@ class Disk:
         if threading.current_thread().name == THREAD:
             self.busy.set()
             self.free.wait()
-            self.events.append("one")
+            self.events.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "bytes")
+        else:
+            self.others_came.release()
+            self.others_go.wait()
         self._sync(fd)
+        self.unsynced.discard(os.fstat(fd).st_ino)
 
     def _sync_all(self, fd: int) -> None:
         self.before()
+        named = set(self.unsynced)
         self._all(fd)
+        self.unsynced -= named
         self.events.append("all")
 
 
@@ -68,6 +81,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     made = Disk(monkeypatch)
     yield made
     made.free.set()
+    made.others_go.set()
 
 
 @pytest.fixture
@@ -92,11 +106,7 @@ async def enqueue(store: FileBlobStore, blobs: Sequence[bytes]) -> list[asyncio.
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store._finisher, "put", put)
-        tasks = []
-        for data in blobs:
-            upload = secrets.token_hex(4)
-            await store.start(upload)
-            tasks.append(asyncio.create_task(commit(store, data, digest=sha256(data), upload=upload)))
+        tasks = [asyncio.create_task(push(store, data, secrets.token_hex(4))) for data in blobs]
         await all_there.wait()
     return tasks
 
@@ -120,12 +130,21 @@ async def test_uploads_that_are_finished_together_share_two_syncs(stored: FileBl
     """All bytes are synced before any file gets its name, and all names before any answer."""
     blobs = made()
     tasks = await together(stored, disk, blobs)
-    disk.events.clear()
     keys = await asyncio.gather(*tasks)
+    assert not disk.unsynced
     shared = disk.events[disk.events.index("all") :]
-    assert shared[0] == "all"
-    assert [each for each in shared if each != "one"] == ["all", *["rename"] * TOGETHER, "all"]
+    assert [each for each in shared if each != "folder"] == ["all", *["rename"] * TOGETHER, "all"]
     assert [await read(stored, key) for key in keys] == blobs
+
+
+async def test_an_upload_that_has_nobody_to_share_with_syncs_its_own_file_and_folder(
+    stored: FileBlobStore, disk: Disk
+) -> None:
+    """Its bytes are on the disk before it gets its name, and its name before its answer."""
+    disk.free.set()
+    await asyncio.gather(*await enqueue(stored, made(1)))
+    assert not disk.unsynced
+    assert [each for each in disk.events if each != "folder"] == ["bytes", "rename"]
 
 
 async def test_as_many_uploads_as_there_are_threads_share_nothing(
@@ -134,16 +153,23 @@ async def test_as_many_uploads_as_there_are_threads_share_nothing(
     """They sync their own files at the same time, which takes less time; only the next one goes to the thread."""
     monkeypatch.setattr(filesystem, "ALONE", threads.FILES)
     disk.free.set()
-    blobs = made(threads.FILES)
-    await asyncio.gather(*map(keep, [stored] * len(blobs), blobs, map(str, range(len(blobs)))))
+    disk.others_came, disk.others_go = threading.Semaphore(0), threading.Event()
+    tasks = [asyncio.create_task(push(stored, data, sha256(data))) for data in made(threads.FILES)]
+    for _ in tasks:
+        await asyncio.to_thread(disk.others_came.acquire)
     assert not disk.busy.is_set()
-    blobs = made(threads.FILES + 1)
-    await asyncio.gather(*map(keep, [stored] * len(blobs), blobs, map(str, range(len(blobs)))))
+    tasks += await enqueue(stored, made(1))
+    disk.others_go.set()
+    await asyncio.gather(*tasks)
     assert disk.busy.is_set()
+    assert not disk.unsynced
 
 
-async def test_an_upload_that_comes_meanwhile_joins_the_next_sync(stored: FileBlobStore, disk: Disk) -> None:
-    """The sync of names is the sync of bytes for those that came since: two groups take three syncs."""
+@pytest.mark.parametrize(("later", "syncs"), [(1, 2), (TOGETHER, 3)])
+async def test_an_upload_that_comes_meanwhile_joins_the_next_sync(
+    stored: FileBlobStore, disk: Disk, later: int, syncs: int
+) -> None:
+    """The sync of names is that of the bytes that came since: two groups take three syncs. One name is synced alone."""
     entered, go = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -153,10 +179,11 @@ async def test_an_upload_that_comes_meanwhile_joins_the_next_sync(stored: FileBl
     disk.before = wait
     tasks = await together(stored, disk, made())
     await asyncio.to_thread(entered.wait)
-    tasks += await enqueue(stored, made())
+    tasks += await enqueue(stored, made(later))
     go.set()
-    assert len(set(await asyncio.gather(*tasks))) == 2 * TOGETHER
-    assert disk.events.count("all") == 3
+    assert len(set(await asyncio.gather(*tasks))) == TOGETHER + later
+    assert not disk.unsynced
+    assert disk.events.count("all") == syncs
 
 
 async def test_a_sync_that_fails_fails_for_all_of_its_round(stored: FileBlobStore, disk: Disk) -> None:
@@ -262,7 +289,7 @@ async def test_after_a_sync_that_failed_no_upload_of_before_is_trusted(
         await commit(stored, b"y", digest=sha256(b"x" * size + b"y"), upload="open")
     assert uploads_left(stored) == []
     disk.before, blobs = lambda: None, made()
-    keys = await asyncio.gather(*map(keep, [stored] * TOGETHER, blobs, map(str, range(TOGETHER))))
+    keys = await asyncio.gather(*map(push, [stored] * TOGETHER, blobs, map(str, range(TOGETHER))))
     assert "all" not in disk.events
     assert [await read(stored, key) for key in keys] == blobs
 
@@ -288,11 +315,11 @@ async def test_uploads_are_refused_while_it_is_unknown_which_were_there(
     disk.before = broken
     await asyncio.gather(*await together(stored, disk, made()), return_exceptions=True)
     with pytest.raises(StorageFull):
-        await keep(stored, b"one", "one")
+        await push(stored, b"one", "one")
     readable = True
     with pytest.raises(Unavailable):
         await commit(stored, b"", digest=sha256(b"x"), upload="open")
-    assert await keep(stored, b"two", "two")
+    assert await push(stored, b"two", "two")
 
 
 async def test_while_much_waits_to_be_written_each_upload_syncs_its_file(
@@ -302,10 +329,11 @@ async def test_while_much_waits_to_be_written_each_upload_syncs_its_file(
     monkeypatch.setattr(linux, "dirty", lambda: finisher.DIRTY)
     disk.free.set()
     blobs = made()
-    keys = await asyncio.gather(*map(keep, [stored] * TOGETHER, blobs, map(str, range(TOGETHER))))
+    keys = await asyncio.gather(*map(push, [stored] * TOGETHER, blobs, map(str, range(TOGETHER))))
     assert [await read(stored, key) for key in keys] == blobs
     assert "all" not in disk.events
     assert not disk.busy.is_set()
+    assert not disk.unsynced
     assert not stored._finisher.takes(1)
 
 
@@ -316,6 +344,7 @@ async def test_names_are_synced_alone_when_much_waits_to_be_written_meanwhile(
     disk.before = lambda: monkeypatch.setattr(linux, "dirty", lambda: finisher.DIRTY)
     blobs = made()
     keys = await asyncio.gather(*await together(stored, disk, blobs))
+    assert not disk.unsynced
     assert disk.events.count("all") == 1
     assert [await read(stored, key) for key in keys] == blobs
 
@@ -345,7 +374,7 @@ async def test_where_no_syncs_can_be_shared_the_usual_threads_do_it(
     disk.free.set()
     store = FileBlobStore(tmp_path)
     blobs = [secrets.token_bytes(finisher.SMALL + (why == "large")) for _ in range(TOGETHER)]
-    keys = await asyncio.gather(*map(keep, [store] * TOGETHER, blobs, map(str, range(TOGETHER))))
+    keys = await asyncio.gather(*map(push, [store] * TOGETHER, blobs, map(str, range(TOGETHER))))
     assert [await read(store, key) for key in keys] == blobs
     assert "all" not in disk.events
     assert not disk.busy.is_set()
@@ -373,7 +402,7 @@ async def test_uploads_are_refused_if_the_thread_can_not_go_on(
         await first
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert {type(result) for result in results} == {Unavailable}
-        keys = await asyncio.gather(*map(keep, [stored] * TOGETHER, blobs, map(str, range(TOGETHER))))
+        keys = await asyncio.gather(*map(push, [stored] * TOGETHER, blobs, map(str, range(TOGETHER))))
         assert stored._finisher._thread is not None
         stored._finisher._thread.join()
     assert [await read(stored, key) for key in keys] == blobs
@@ -381,7 +410,33 @@ async def test_uploads_are_refused_if_the_thread_can_not_go_on(
     assert [await stored.size(upload) for upload in uploads_left(stored)] == [0] * TOGETHER
     monkeypatch.setattr(stored._finisher, "takes", lambda _: True)  # as if it had been asked just before
     with pytest.raises(Unavailable, match="Push it again"):
-        await keep(stored, b"the last", "last")
+        await push(stored, b"the last", "last")
+
+
+async def test_uploads_whose_bytes_were_synced_can_be_finished_again_if_the_thread_can_not_go_on(
+    stored: FileBlobStore, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They get Unavailable. What their last request appended is removed, so that it can be repeated."""
+
+    def fails() -> int:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    disk.before = lambda: monkeypatch.setattr(linux, "dirty", fails)
+    results = await asyncio.gather(*await together(stored, disk, made()), return_exceptions=True)
+    assert disk.events.count("all") == 1
+    assert {type(result) for result in results} == {Unavailable}
+    assert [await stored.size(upload) for upload in uploads_left(stored)] == [0] * TOGETHER
+
+
+async def test_an_upload_that_comes_after_the_store_was_closed_is_refused(stored: FileBlobStore, disk: Disk) -> None:
+    """It gets an answer, though the thread is gone."""
+    disk.free.set()
+    await asyncio.gather(*await enqueue(stored, made(1)))
+    assert stored._finisher.close(60)
+    assert not stored._finisher.takes(1)
+    with pytest.raises(Unavailable, match="Push it again"):
+        await stored._finisher.put(lambda: pytest.fail("the check was called"))
 
 
 async def test_an_upload_that_was_handed_over_is_finished_though_the_thread_fails(
@@ -429,48 +484,3 @@ async def test_closing_the_store_finishes_what_waits(tmp_path: Path, disk: Disk)
     await closing
     assert not [thread for thread in threading.enumerate() if thread.name == THREAD]
     assert threading.active_count() <= before + 1
-
-
-@pytest.mark.parametrize(("release", "able"), [("5.16.20-generic", False), ("5.17.0", True), ("6.12.1+deb13", True)])
-def test_a_kernel_that_hides_errors_is_not_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, *, able: bool
-) -> None:
-    """Before Linux 5.8, syncfs does not report bytes that could not be written."""
-    monkeypatch.setattr(linux, "_has_journal", lambda _: True)
-    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
-    fd = linux.open_to_sync(tmp_path)
-    assert (fd is not None) == able
-    if fd is not None:
-        linux.sync_file_system(fd)
-        os.close(fd)
-
-
-def test_only_known_file_systems_are_synced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On others such a sync may cost much more than that of a file."""
-    monkeypatch.setattr(linux, "_type_of", lambda _: 0x9123683E)  # Btrfs
-    assert linux.open_to_sync(tmp_path) is None
-
-
-def test_a_folder_that_takes_no_changes_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is how a journal that has failed shows itself."""
-
-    def utime(_: int) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(linux, "_has_journal", lambda _: True)
-    monkeypatch.setattr(os, "utime", utime)
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    with pytest.raises(OSError, match="Read-only"):
-        linux.open_to_sync(tmp_path)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_a_sync_that_fails_is_an_error() -> None:
-    """The number of the error is that of the system."""
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        linux.sync_file_system(-1)
-
-
-def test_what_waits_to_be_written_is_known() -> None:
-    """The bytes of all file systems, as /proc/meminfo has them."""
-    assert 0 <= linux.dirty() < 1 << 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from polly_dockers.blobs.filesystem import FileBlobStore
@@ -10,7 +11,7 @@ from support.memory_blob_store import MemoryBlobStore
 from support.wire_client import sha256
 
 if TYPE_CHECKING:
-    from polly_dockers.blobs.store import BlobStore, Segment
+    from polly_dockers.blobs.store import BlobStore, Hasher, Segment
 
 HELLO = b"hello, store"
 DIGEST = Digest(sha256(HELLO))
@@ -36,10 +37,12 @@ async def begin(store: BlobStore, *pieces: bytes, upload: str = "upload") -> Non
     await write(store, upload, *pieces)
 
 
-async def commit(store: BlobStore, *pieces: bytes, digest: str, upload: str = "upload") -> str:
+async def commit(
+    store: BlobStore, *pieces: bytes, digest: str, upload: str = "upload", hasher: Hasher | None = None
+) -> str:
     """Append the last bytes to an upload and make a blob of it; its key."""
     async with store.append(upload) as segment:
-        key, _ = await segment.finish(pieces, None, Digest(digest))
+        key, _ = await segment.finish(pieces, hasher, Digest(digest))
         return key
 
 
@@ -47,6 +50,12 @@ async def keep(store: BlobStore, data: bytes, upload: str = "upload") -> str:
     """Make a blob; its key."""
     await store.start(upload)
     return await commit(store, data, digest=sha256(data), upload=upload)
+
+
+async def push(store: BlobStore, data: bytes, upload: str = "upload") -> str:
+    """Make a blob as a server does: its bytes are hashed and written when it is finished; its key."""
+    await store.start(upload)
+    return await commit(store, data, digest=sha256(data), upload=upload, hasher=hashlib.sha256())
 
 
 async def end(segment: Segment, ending: str) -> None:

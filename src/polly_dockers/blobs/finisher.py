@@ -143,7 +143,7 @@ class Finisher:
         self._shares: bool | None = None
         """Whether syncs are shared; None before the first upload."""
         self._ended = False
-        """Whether the thread could not go on. The queue is no longer read then."""
+        """Whether the thread has ended. The queue is no longer read then."""
         self._resume = 0.0
         """Not before this time, by the monotonic clock."""
         self._lost = False
@@ -209,16 +209,22 @@ class Finisher:
     def _run(self) -> None:
         """Run the thread until ``close``, or until it cannot go on."""
         waiting: list[_Job] = []
+        failure = None
         try:
             self._go_in_rounds(waiting)
-        except BaseException:  # whatever it was, all who wait have to know
-            self._shares, self._ended = False, True
-            while not self._queue.empty():
-                if (job := self._queue.get()) is not None:
-                    waiting.append(job)
-            self._give_up([job for job in waiting if job.begin()])
+        except BaseException as error:  # noqa: BLE001 - whatever it was, all who wait have to know
+            failure = error
+        self._shares, self._ended = False, True
+        while not self._queue.empty():
+            if (job := self._queue.get()) is not None:
+                waiting.append(job)
+        self._give_up([job for job in waiting if job.begin()])
+        if failure is not None:
             with contextlib.suppress(OSError):  # the log may be on a full disk
-                log.exception("the thread that shares syncs has failed; each upload syncs its own file from now on")
+                log.error(
+                    "the thread that shares syncs has failed; each upload syncs its own file from now on",
+                    exc_info=failure,
+                )
 
     def _give_up(self, jobs: Sequence[_Job]) -> None:
         """Refuse uploads."""
@@ -322,7 +328,7 @@ class Finisher:
 
 
 def _given_up() -> Unavailable:
-    msg = "The server has failed while it finished this upload. Push it again."
+    msg = "The server could not finish this upload. Push it again."
     return Unavailable(msg)
 
 

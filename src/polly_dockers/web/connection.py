@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
         self._body: Body | None = None
         """The body of that request, until all of it has arrived."""
         self._task: asyncio.Task[None] | None = None
-        """The task that makes the response to that request. None without a request, or if it is answered at once."""
+        """The task that makes the response to that request; None without a request."""
         self._pending = b""
         """Bytes that arrived after that request."""
         self._deaf = False
