@@ -17,6 +17,8 @@ from failures.client import GONE, check, kill, mounted, run
 from failures.serving import serving
 from failures.test_signals import free, until
 from failures.test_writer import SECONDS, workers
+from polly_dockers.db.journal import state
+from polly_dockers.db.sqlite import exclusive
 from support.wire_client import Person, image, sha256
 
 if TYPE_CHECKING:
@@ -115,6 +117,18 @@ def test_a_worker_whose_disk_hangs(disk: Frozen) -> None:
     repo.push(image(), "v3")
     kill(disk.server)
     check(disk.server)
+
+
+@pytest.mark.parametrize("way", ["push", "command"])
+def test_a_pull_right_after_a_change(disk: Frozen, way: str) -> None:
+    """It does not wait for the disk, whether the worker made the change or a command of the operator."""
+    repo, made = disk.repo, image()
+    repo.push(made, "v1")
+    if way == "command":
+        with exclusive(disk.server.data) as connection:
+            state.add_stale(connection, 1)
+    with frozen(disk.place):
+        assert repo.manifest("v1").body == made.manifest
 
 
 def test_the_end_of_a_server_whose_disk_hangs(disk: Frozen) -> None:

@@ -358,13 +358,13 @@ class Database:
                         if pending:
                             end = self._record(driver, pending)
                         ending = True
-                    _read_again(driver)
                 except BaseException as error:
                     if end is not None:
                         self._journal.truncate(end)
                     if ending and disk_errors.is_unknown_outcome(error):
                         raise disk_errors.UnknownOutcomeError from error
                     raise
+                _read_again(driver)
         except _WriterBrokenError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
@@ -417,12 +417,11 @@ def exclusive(folder: Path) -> Iterator[Connection]:
 
     The transaction ends with the block, unless the block has ended it. Nothing of it goes to the journal.
     """
-    with (
-        locks.held(folder / WRITER_LOCK),
-        connect(folder / FILE) as connection,
-        _transaction(connection.connection.driver_connection),
-    ):
-        yield connection
+    with locks.held(folder / WRITER_LOCK), connect(folder / FILE) as connection:
+        driver = connection.connection.driver_connection
+        with _transaction(driver):
+            yield connection
+        _read_again(driver)
 
 
 @contextlib.contextmanager
@@ -441,9 +440,10 @@ def _transaction(driver: Any) -> Iterator[None]:  # noqa: ANN401 - untyped
 def _read_again(driver: Any) -> None:  # noqa: ANN401 - untyped
     """Read after a commit: the first one who does writes to the file that readers share (sqlite.org/walformat.html).
 
-    On the event loop that would wait for a disk that hangs.
+    On an event loop, of this process or another, that would wait for a disk that hangs. An error is not reported: the
+    change is stored.
     """
-    with contextlib.suppress(sqlite.Error):
+    with contextlib.suppress(Exception):
         driver.execute("SELECT batch FROM journal").fetchone()
 
 

@@ -6,13 +6,13 @@ import asyncio
 import errno
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select
 
 from polly_dockers import db
-from polly_dockers.db.journal import frames
+from polly_dockers.db.journal import frames, state
 from polly_dockers.db.schema import repositories
 from polly_dockers.db.sqlite import FILE, connect
 from polly_dockers.errors import Unavailable
@@ -68,6 +68,27 @@ async def test_nothing_brings_a_failed_change_back(
         rebuild.catch_up(copy)
     with connect(copy / FILE) as connection:
         assert set(connection.execute(select(repositories.c.name)).scalars()) == {"before", *later}
+
+
+async def test_an_error_after_the_commit(context: Context) -> None:
+    """The caller gets its result, and the batch stays in the journal: the change is stored."""
+    drivers = []
+
+    def refuse(cursor: Any, row: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - the driver is untyped
+        if not cursor.connection.in_transaction:
+            raise MemoryError
+        return row
+
+    def prepare(connection: Connection) -> None:
+        drivers.append(connection.connection.driver_connection)
+        drivers[0].row_factory = refuse
+
+    await context.database.write(prepare)
+    await use_cases.create(context, "stored")
+    drivers[0].row_factory = None
+    await use_cases.create(context, "after")
+    with connect(context.config.data / FILE) as connection:
+        assert frames.is_whole(context.config.data, state.last_batch(connection))
 
 
 async def test_a_journal_that_cannot_be_shortened(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
