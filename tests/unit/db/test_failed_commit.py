@@ -72,7 +72,7 @@ async def test_nothing_brings_a_failed_change_back(
 
 async def test_an_error_after_the_commit(context: Context) -> None:
     """The caller gets its result, and the batch stays in the journal: the change is stored."""
-    drivers = []
+    drivers: list[Any] = []
 
     def refuse(cursor: Any, row: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - the driver is untyped
         if not cursor.connection.in_transaction:
