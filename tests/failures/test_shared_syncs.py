@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import secrets
 import threading
@@ -15,10 +16,10 @@ import pytest
 from failures.client import Pusher, check, kill, mounted, run, verify
 from failures.serving import serving
 from failures.tracer import SLOW, trace
-from polly_dockers.blobs import linux
+from polly_dockers.blobs import filesystem, linux
 from polly_dockers.blobs.filesystem import FileBlobStore
 from polly_dockers.errors import StorageFull, Unavailable
-from support.uploading import begin, commit, keep, read
+from support.uploading import begin, commit, keep, push, read, uploads_left
 from support.wire_client import Person, sha256
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class FailingDisk:
     def recover(self) -> None:
         """Let them succeed again; what was lost stays lost."""
         self._filler.unlink()
+
+    def forget(self) -> None:
+        """Let Linux drop all files of the disk from its memory."""
+        run("umount", str(self.place))
+        run("mount", "-o", "loop", str(self._filler.with_name("image")), str(self.place))
 
 
 @contextlib.contextmanager
@@ -98,6 +104,40 @@ async def test_bytes_that_another_upload_s_sync_lost_are_never_acknowledged(tmp_
             await commit(store, digest=sha256(lost), upload="open")
         assert await read(store, await keep(store, lost, "again")) == lost
         assert await read(store, before[0]) == b"before"
+
+
+@pytest.mark.parametrize("others", [0, 12])
+async def test_lost_bytes_that_linux_has_forgotten_are_never_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """If the file and its error have left memory, no sync reports it, be it shared or not: the bytes are read again."""
+    monkeypatch.setattr(filesystem, "ALONE", 0)
+    monkeypatch.setattr(linux, "dirty", lambda: 0)
+    lost, hasher = secrets.token_bytes(100_000), hashlib.sha256()
+    with failing_disk(tmp_path) as disk:
+        with contextlib.closing(FileBlobStore(disk.place)) as store:
+            await keep(store, b"before")
+            disk.settle()
+            await store.start("open")
+            async with store.append("open") as segment:
+                await segment.keep([lost], hasher)
+            disk.fail()
+            blobs = [secrets.token_bytes(1000) for _ in range(12)]
+            found = await asyncio.gather(*map(push, [store] * 12, blobs, map(str, range(12))), return_exceptions=True)
+            assert {type(each) for each in found} <= {StorageFull, Unavailable}
+            disk.recover()
+        disk.forget()
+        with contextlib.closing(FileBlobStore(disk.place)) as store:
+            assert await store.size("open") == len(lost)
+            blobs = [secrets.token_bytes(1000) for _ in range(others)]
+            refused, *keys = await asyncio.gather(
+                commit(store, digest=sha256(lost), upload="open", hasher=hasher),
+                *map(push, [store] * others, blobs, (f"later-{number}" for number in range(others))),
+                return_exceptions=True,
+            )
+            assert isinstance(refused, Unavailable)
+            assert [await read(store, str(key)) for key in keys] == blobs
+            assert uploads_left(store) == []
 
 
 def test_a_file_remembers_what_was_lost_when_the_file_system_has_forgotten(tmp_path: Path) -> None:

@@ -28,13 +28,13 @@ from polly_dockers.blobs.finisher import Complete, Finisher
 from polly_dockers.blobs.store import BlobMissing, Stored, check_digest, upload_held, upload_missing
 from polly_dockers.blobs.threads import Threads
 from polly_dockers.errors import PollyError, TooManyRequests, Unavailable
+from polly_dockers.model import Digest
 from polly_dockers.system import disk, durable, locks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from polly_dockers.blobs.store import Hasher
-    from polly_dockers.model import Digest
 
 ALONE: Final = threads.FILES
 """So many uploads sync their own files at the same time, which takes them less time. Only more share their syncs."""
@@ -60,6 +60,35 @@ class FileSegment:
         self._fd = fd
         self.size = os.fstat(fd).st_size
         self._offset = self._given = self.size
+
+    async def check_kept(self) -> None:
+        """Read the bytes of earlier requests again if they have left memory, and compare them with their digest.
+
+        A disk may lose bytes after they were written to memory, which the file then reports to the sync. But if nobody
+        has the file open, Linux may drop it from memory, together with that error. Then its last byte has left memory
+        too, as nobody reads an upload. Without a stored digest nothing is compared: ``finish`` reads all bytes.
+
+        Raises Unavailable or StorageFull if bytes are lost; the upload is deleted.
+        """
+        if self.size and linux.has_left_memory(self._fd, self.size - 1):
+            known = upload_digest.read(self._fd, self.size)
+            if known is not None:
+                await self._store.threads.run_apart(self._check_kept, Digest(f"sha256:{known}"))
+
+    def _check_kept(self, known: Digest) -> None:
+        """Read the bytes, and delete the upload if they have another digest or can't be read.
+
+        A later request would not notice: some of the bytes are in memory now, as if Linux had never dropped the file.
+        """
+        try:
+            if self._read_again(known) == known.hex:
+                return
+            msg = "The server's disk may have lost bytes of this upload. Push it again."
+            raise Unavailable(msg)
+        except PollyError:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            raise
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append on a thread, hashing the same bytes there."""
@@ -218,7 +247,7 @@ class FileBlobStore:
         self.threads = Threads()
         self._finishing = 0
         """Uploads that are finished now."""
-        self._finisher = Finisher(self.blobs, self._uploads, self.threads)
+        self._finisher = Finisher(self.blobs, self.threads)
         self._folders: dict[str, int] = {}
         """Descriptors of the folders of blobs: 256 for each algorithm."""
         self._making = threading.Lock()
@@ -281,10 +310,12 @@ class FileBlobStore:
 
     @contextlib.asynccontextmanager
     async def append(self, upload: str) -> AsyncIterator[FileSegment]:
-        """Open the upload's file and lock it."""
+        """Open the upload's file, lock it, and check that the bytes of earlier requests are still there."""
         fd = await self._hold(path := self._uploads / upload)
         try:
-            yield FileSegment(self, path, fd)
+            segment = FileSegment(self, path, fd)
+            await segment.check_kept()
+            yield segment
         finally:
             os.close(fd)
 

@@ -7,12 +7,14 @@ the store's threads. So do all uploads where such a round could take long, or wo
 
 What an upload can lose, and who reports it:
 
-* Its bytes. Its own file reports that, even if another program has seen the error: ``linux.check_written``.
+* Its bytes. Its own file reports that, even if another program has seen the error: ``linux.check_written``. If Linux
+  may have dropped the file from its memory between two requests, together with that error, the next request reads the
+  bytes again: ``FileSegment.check_kept``.
 * Its size and place on the disk, its name, a new folder. All of these are in the journal. If the journal fails, that is
   for good, and ``linux.sync_file_system`` reports it in each later round.
-* Both, if Linux has dropped the file from its memory since, together with the error. That is possible only between
-  two requests of an upload. So after a sync of the file system has failed once, all uploads that existed then are
-  refused, and no more syncs are shared until the server is restarted.
+
+If a sync of the file system has failed once, no more syncs are shared until the server is restarted: bytes that another
+program lost would make a whole round fail again and again.
 """
 
 from __future__ import annotations
@@ -129,12 +131,11 @@ class _Job:
 
 
 class Finisher:
-    """The thread, which starts with the first upload, and what it has learned about the disk."""
+    """The thread, which starts with the first upload, and whether syncs can be shared."""
 
-    def __init__(self, blobs: Path, uploads: Path, threads: Threads) -> None:
-        """``blobs`` and ``uploads`` are folders of one file system; ``threads`` are the store's."""
+    def __init__(self, blobs: Path, threads: Threads) -> None:
+        """``blobs`` is a folder of the file system that has the uploads too; ``threads`` are the store's."""
         self._blobs = blobs
-        self._uploads = uploads
         self._threads = threads
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -146,11 +147,6 @@ class Finisher:
         """Whether the thread has ended. The queue is no longer read then."""
         self._resume = 0.0
         """Not before this time, by the monotonic clock."""
-        self._lost = False
-        """Whether a sync of the file system has failed."""
-        self._doubtful: frozenset[str] | None = None
-        """The uploads that existed then; None if that is unknown."""
-        self._listing = threading.Lock()
 
     def takes(self, size: int) -> bool:
         """Whether an upload of so many bytes goes to the thread now; else it is for ``finish_alone``."""
@@ -188,7 +184,6 @@ class Finisher:
         """Make a blob of one upload, on the caller's thread; returns it. Raises what ``put`` sets."""
         with disk.reporting():
             complete = check()
-            self._require_trust(complete)
             complete.sync()
             complete.rename()
             complete.sync_name()
@@ -295,7 +290,7 @@ class Finisher:
             with disk.reporting():
                 linux.sync_file_system(self._root)
         except BaseException as error:  # noqa: BLE001 - all have to know
-            self._stop_sharing()
+            self._shares = False
             for job in (*fresh, *synced):
                 job.error = job.error or error
             for job in fresh:
@@ -306,25 +301,6 @@ class Finisher:
         done += synced
         done += (job for job in fresh if not job.run(Complete.check_written))
         return [job for job in fresh if job.error is None]
-
-    def _stop_sharing(self) -> None:
-        """The disk has lost something: trust no upload that exists now, and sync each later one by itself."""
-        self._lost, self._shares = True, False
-        with contextlib.suppress(OSError):
-            self._list_doubtful()
-
-    def _list_doubtful(self) -> frozenset[str]:
-        with self._listing:
-            if self._doubtful is None:
-                self._doubtful = frozenset(path.name for path in self._uploads.iterdir())
-            return self._doubtful
-
-    def _require_trust(self, complete: Complete) -> None:
-        """Raise Unavailable, and delete the upload, if it existed when the disk lost something."""
-        if self._lost and complete.path.name in self._list_doubtful():
-            complete.delete()
-            msg = "The server's disk failed while this upload was open, and may have lost bytes of it. Push it again."
-            raise Unavailable(msg)
 
 
 def _given_up() -> Unavailable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import mmap
 import os
 import re
 import stat
@@ -15,6 +16,9 @@ from typing import Final
 from polly_dockers.blobs import files
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
 LINUX: Final = sys.platform == "linux"
 """On other systems nothing tells what is in memory, so callers use a thread each time."""
 _OPENAT2: Final = 437
@@ -27,6 +31,8 @@ _SYNCFS_REPORTS: Final = (5, 17)
 """The version of Linux since which syncfs(2) reports a journal that could not be written; lost bytes since 5.8."""
 _EXT4: Final = 0xEF53
 """The number of ext4 in statfs(2). Its sync of all costs about as much as that of one file."""
+_PAGED: Final = frozenset({_EXT4, 0x58465342, 0x9123683E})
+"""ext4, XFS and Btrfs. Others may keep what was written in a memory of their own, as ZFS does."""
 _VERSION: Final = re.compile(r"\d+")
 _MEMORY_BYTES: Final = 1024
 """So many bytes of /proc/meminfo hold what ``dirty`` looks for."""
@@ -83,6 +89,22 @@ def read_cached(fd: int, count: int, offset: int) -> bytes | None:
 def is_cached(fd: int, offset: int, count: int) -> bool:
     """Whether the first and the last byte of a range are in memory, so that most likely all of it is."""
     return read_cached(fd, 1, offset) is not None and read_cached(fd, 1, offset + count - 1) is not None
+
+
+def has_left_memory(fd: int, offset: int) -> bool:
+    """Whether a byte of a file is not in memory; False if that is unknown. This reads nothing, and raises nothing.
+
+    ``read_cached`` would not do: it lets Linux begin to read, and a page that was never written is read at once.
+    """
+    if not LINUX:
+        return False
+    address = _LIBC.mmap(None, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_SHARED, fd, offset & -mmap.PAGESIZE)
+    if address == _MAP_FAILED:
+        return False
+    page = ctypes.c_ubyte()
+    known = _LIBC.mincore(ctypes.c_void_p(address), mmap.PAGESIZE, ctypes.byref(page)) == 0
+    _LIBC.munmap(ctypes.c_void_p(address), mmap.PAGESIZE)
+    return known and page.value & 1 == 0 and _type_of(fd) in _PAGED
 
 
 def begin_writing(fd: int, offset: int, count: int) -> None:

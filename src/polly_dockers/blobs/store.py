@@ -109,7 +109,8 @@ class BlobStore(Protocol):
     def append(self, upload: str) -> AbstractAsyncContextManager[Segment]:
         """Hold the upload and continue it until the end of the block.
 
-        Raises TooManyRequests while another request holds it, and BlobUploadUnknown if there is no such upload.
+        Raises TooManyRequests while another request holds it, and BlobUploadUnknown if there is no such upload. Raises
+        Unavailable or StorageFull, and ends the upload, if the disk has lost bytes of earlier requests.
         """
 
     async def abort(self, upload: str) -> bool:
