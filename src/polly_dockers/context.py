@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 import structlog
@@ -94,7 +95,7 @@ class Context:
     """Ids of pulled manifests, until their last pulls are recorded."""
 
     warned: dict[str, float] = field(default_factory=dict)
-    """When each failing side write was last logged."""
+    """When each failure was last logged: that of a side write, or of the database."""
 
     async def write_aside(
         self, what: str, fn: Callable[Concatenate[Connection, P], object], *args: P.args, **kwargs: P.kwargs
@@ -116,11 +117,24 @@ class Context:
 
     def warn(self, what: str, error: PollyError) -> None:
         """Log that a side write failed, at most once in WARN_EVERY seconds."""
-        at = time.monotonic()
-        if at - self.warned.get(what, at - WARN_EVERY) >= WARN_EVERY:
-            self.warned[what] = at
+        if self._is_due(what):
             with contextlib.suppress(OSError):  # the log may be on the disk that is full
                 log.warning("a side write failed", what=what, reason=error.message)
+
+    def log_damage(self, reason: str) -> None:
+        """Log that the database is damaged, with what SQLite says, at most once in WARN_EVERY seconds."""
+        if self._is_due("the database"):
+            with contextlib.suppress(OSError):
+                command = f"polly-server check --data {quote(str(self.config.data))}"
+                log.error("the database is damaged; this command says what to do", reason=reason, command=command)
+
+    def _is_due(self, what: str) -> bool:
+        """Whether the log named this failure last so long ago that it names it again."""
+        at = time.monotonic()
+        is_due = at - self.warned.get(what, at - WARN_EVERY) >= WARN_EVERY
+        if is_due:
+            self.warned[what] = at
+        return is_due
 
     @property
     def allow_public(self) -> bool:

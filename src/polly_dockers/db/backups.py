@@ -27,6 +27,7 @@ class BackupDatabase(Database):
         self._reader = self._engine.connect()
         self._driver = self._reader.connection.driver_connection
         self._in_snapshot = False
+        self.on_damage = lambda _reason: None
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         """Raise Unavailable."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, literal, select, update
 
+from polly_dockers.db import damage
 from polly_dockers.db.manifests import is_body
 from polly_dockers.db.schema import (
     MARK,
@@ -72,13 +73,13 @@ def size_of_blobs(connection: Connection) -> int:
 
 
 def of_database(connection: Connection) -> list[str]:
-    """What SQLite finds wrong with its file, a sentence each."""
-    found = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(20)")]
+    """What is wrong with the file, and with references between rows: a sentence each."""
+    found = damage.find(connection, 20)
     broken = [
         f"{row[0]} refers to {row[2]} rows that are missing"
         for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
     ]
-    return [each for each in found if each != "ok"] + broken
+    return found + broken
 
 
 def blobs_after(connection: Connection, after: int) -> list[BlobRow]:

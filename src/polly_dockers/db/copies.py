@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import DBAPIError
 
+from polly_dockers.db import damage
 from polly_dockers.db.sqlite import connect, now, open_unchanged
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import durable, ownership
@@ -53,8 +54,8 @@ def is_damaged(copy: Path) -> bool:
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("SELECT batch FROM journal").first()
-            return bool(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok")
-    except DBAPIError as error:
+            return bool(damage.find(connection, 1))
+    except (DBAPIError, UnicodeDecodeError) as error:
         if "disk I/O error" in str(error):
             raise
         return True
@@ -81,7 +82,7 @@ def read(copy: Path) -> tuple[int, list[tuple[str, int]]]:
     Afterwards the copy needs no WAL. Raises Unavailable if the copy is damaged.
     """
     with connect(copy) as connection:
-        if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
+        if damage.find(connection, 1):
             msg = f"{copy} is damaged: the disk does not keep what is written to it."
             raise Unavailable(msg)
         row = connection.exec_driver_sql("SELECT batch FROM journal").first()

@@ -22,15 +22,39 @@ class UnknownOutcomeError(Exception):
     """The disk failed while a transaction was stored. After a restart it may have been made or not."""
 
 
+_DAMAGE: Final = ("malformed", "file is not a database", "unsupported file format", "Could not decode to UTF-8")
+"""What SQLite and its driver say of a damaged file."""
+
+
 class DamagedError(Unavailable):
     """The file of the database is damaged."""
 
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
+        """What SQLite says; clients are not told."""
+
 
 def is_damage(error: BaseException) -> bool:
-    """Whether the file of the database is damaged, or is none."""
-    text = str(error)
-    is_told = "malformed" in text or "file is not a database" in text
-    return isinstance(error, DamagedError) or (_is_of_sqlite(error) and is_told)
+    """Whether the file of the database is damaged, or is none.
+
+    If SQLite names a damaged name in its error, the driver fails to decode that, and raises UnicodeDecodeError.
+    """
+    if isinstance(error, (DamagedError, UnicodeDecodeError)):
+        return True
+    return _is_of_sqlite(error) and any(each in str(error) for each in _DAMAGE)
+
+
+def reason(error: BaseException) -> str:
+    """What SQLite says, of an error that ``is_damage``."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a name in it is not text"
+    return error.reason if isinstance(error, DamagedError) else str(getattr(error, "orig", None) or error)
+
+
+def malformed(what: str) -> sqlite.DatabaseError:
+    """An error as SQLite raises it for a damaged file, for what only the server notices."""
+    return sqlite.DatabaseError(f"database disk image is malformed: {what}")
 
 
 def is_of_disk(error: BaseException) -> bool:
@@ -57,6 +81,9 @@ def reported(error: BaseException) -> BaseException:
         return Unavailable(msg)
     if isinstance(error, OSError):
         return disk.reported(error)
+    if is_damage(error):
+        told = "The server can't read its database. The operator examines it with polly-server check."
+        return DamagedError(told, reason=reason(error))
     return _of_sqlite(error) if _is_of_sqlite(error) else error
 
 
@@ -68,8 +95,6 @@ def _of_sqlite(error: BaseException) -> BaseException:
         return disk.full()
     if "database is locked" in text:
         return Unavailable("The database is busy; try again.")
-    if is_damage(error):
-        return DamagedError("The server can't read its database. The operator examines it with polly-server check.")
     return error
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, insert, literal, select, tuple_, update
 
-from polly_dockers.db import repositories, schema, trash
+from polly_dockers.db import disk_errors, repositories, schema, trash
 from polly_dockers.db.schema import (
     HELD,
     HIDDEN,
@@ -35,7 +35,7 @@ from polly_dockers.db.statement import Statement
 from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection, Table
 
@@ -145,6 +145,19 @@ def without_row(connection: Connection, keys: Sequence[str]) -> list[str]:
     query = select(blobs.c.storage_key).where(blobs.c.storage_key.in_(keys))
     named = set(connection.execute(query).scalars())
     return [key for key in keys if key not in named]
+
+
+def confirm(connection: Connection, digests: Mapping[str, str]) -> None:
+    """Raise an error of a damaged database if a row has one of these storage keys, each given with its digest.
+
+    ``without_row`` asks the index of storage keys, and an index may be damaged. This asks by another one, so no file is
+    deleted because of one wrong byte.
+    """
+    query = select(blobs.c.storage_key).where(blobs.c.digest.in_(set(digests.values())))
+    for key in connection.execute(query).scalars():
+        if key in digests:
+            msg = f"the row of {key} is missing from an index of blobs"
+            raise disk_errors.malformed(msg)
 
 
 def orphans(connection: Connection, keys: Sequence[str]) -> list[str]:

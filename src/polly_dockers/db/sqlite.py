@@ -51,7 +51,7 @@ WRITER_LOCK: Final = "writer.lock"
 SERVER_LOCK: Final = "server.lock"
 """The lock file of a data folder that each server shares, and that an upgrade of the tables locks exclusively."""
 
-ERRORS: Final = (OSError, DBAPIError, sqlite.Error)
+ERRORS: Final = (OSError, DBAPIError, sqlite.Error, UnicodeDecodeError)
 """What opening and using the file may raise if the file or its disk has a problem."""
 
 SAFE_SQLITE: Final = (3, 51, 3)
@@ -199,6 +199,8 @@ class Database:
         """``write_seconds`` is how long a write may take, from the call to its result. ``timer`` measures work."""
         self.on_transaction: Callable[[float], None] = lambda _seconds: None
         """Called by the writer thread with the seconds that each transaction took, its sync included."""
+        self.on_damage: Callable[[str], object] = lambda _reason: None
+        """Called for each call that finds the file damaged, with what SQLite says; by the writer thread for a write."""
         self.broken: Callable[[str], object] = lambda _reason: None
         """Called once by the writer thread with the reason if it cannot go on. Later writes raise Unavailable."""
         self._write_seconds = write_seconds
@@ -226,7 +228,14 @@ class Database:
                 self._begin()
             return fn(self._reader, *args, **kwargs)
         except ERRORS as error:
-            raise disk_errors.reported(error) from error
+            raise self._reported(error) from error
+
+    def _reported(self, error: BaseException) -> BaseException:
+        """The error that callers get. If the database is damaged, ``on_damage`` is called."""
+        told = disk_errors.reported(error)
+        if isinstance(told, disk_errors.DamagedError):
+            self.on_damage(told.reason)
+        return told
 
     def _begin(self) -> None:
         """Begin the snapshot that all reads of this turn of the event loop share; it costs two locks of the file.
@@ -298,6 +307,7 @@ class Database:
             while not self._queue.empty():
                 if (work := self._queue.get()) is not None:
                     batch.append(work)
+            self._translate(batch)
             for work in batch:
                 work.error = work.error or _stopped()
             if batch:
@@ -313,6 +323,7 @@ class Database:
                 continue
             driver: Any = connection.connection.driver_connection
             done = self._transact(connection, driver, batch)
+            self._translate(batch[:done])
             if driver.in_transaction:  # its rollback failed too: the disk is broken
                 connection.invalidate()
                 connection.close()
@@ -320,6 +331,12 @@ class Database:
             batch[0].future.get_loop().call_soon_threadsafe(_send_results, batch[:done])
             del batch[:done]
         connection.close()
+
+    def _translate(self, batch: list[_Work]) -> None:
+        """Give each call that failed the error that its caller gets."""
+        for work in batch:
+            if work.error is not None:
+                work.error = self._reported(work.error)
 
     def _fill(self, batch: list[_Work]) -> bool:
         """Add waiting calls to the rest of a batch, after waiting for one if there is none. False after ``close``."""
@@ -369,7 +386,7 @@ class Database:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, each caller is told
             for work in batch:
-                work.error = disk_errors.reported(error)
+                work.error = error
             done = len(batch)
         self.on_transaction(self._timer() - started)
         return done
@@ -453,7 +470,7 @@ def _run(connection: Connection, driver: Any, work: _Work, pending: list[Record]
     try:
         work.value = work.run(connection)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, and is raised there
-        work.error = disk_errors.reported(error)
+        work.error = error
         del pending[before:]
         try:
             driver.execute("ROLLBACK TO caller")

@@ -75,7 +75,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 # after a failure, it would look like an unfinished restore
                 stack.callback((target / (FILE + PART)).unlink, missing_ok=True)
                 with ownership.acting(data):
-                    differs = "" if is_backup(data) else _compared(data)
+                    differs = _compared(data)
                 db.copies.write(data / FILE, target / (FILE + PART))
                 there = (target / FILE).exists()
                 was_damaged = there and db.copies.is_damaged(target / FILE)
@@ -101,10 +101,10 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
 
 
 def _compared(data: Path) -> str:
-    """The difference of the database and the journal. Raises Unavailable if the database is damaged."""
+    """The difference of the database and the journal; empty for a backup. Raises Unavailable for a damaged database."""
     try:
         damaged.refuse(data)
-        return histories.difference(data)
+        return "" if is_backup(data) else histories.difference(data)
     except ERRORS as error:
         if why := damaged.of(data, error):
             raise Unavailable(why) from error

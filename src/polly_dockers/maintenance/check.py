@@ -122,9 +122,7 @@ class Check:
     async def _database(self) -> None:
         """Look for damage of the file. If there is some, nothing else that the database says is compared."""
         problems = await self.context.database.read(db.checks.of_database)
-        if problems and self._in_backup:
-            self._add(Damage(f"The database is damaged: {problems[0]}. The next backup to this folder replaces it."))
-        elif problems:
+        if problems:
             self._add(Damage(damaged.message(self.context.config.data, problems[0])))
 
     async def _journal(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from polly_dockers.db import disk_errors
-from polly_dockers.db.sqlite import FILE, connect
+from polly_dockers.db import damage, disk_errors
+from polly_dockers.db.sqlite import FILE, SERVER_LOCK, WRITER_LOCK, connect
 from polly_dockers.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -16,22 +16,31 @@ if TYPE_CHECKING:
 def refuse(folder: Path) -> None:
     """Raise Unavailable if the database of a data folder is damaged. It reads all of it."""
     with connect(folder / FILE) as connection:
-        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-    if found != "ok":
-        raise Unavailable(message(folder, found))
+        found = damage.find(connection, 1)
+    if found:
+        raise Unavailable(message(folder, found[0]))
 
 
 def of(folder: Path, error: BaseException) -> str:
     """The message for an error that a damaged database of the folder caused; empty for another error."""
-    return message(folder, str(getattr(error, "orig", error))) if disk_errors.is_damage(error) else ""
+    return message(folder, disk_errors.reason(error)) if disk_errors.is_damage(error) else ""
 
 
 def message(folder: Path, reason: str) -> str:
-    """What to do, with a line for each way. ``reason`` is what SQLite says."""
+    """What to do, with a line for each way. ``reason`` is what SQLite says. The folder may be a backup.
+
+    The header of the file may be what is damaged, so a backup is known by the locks that it does not have.
+    """
     place, file, aside = quote(str(folder)), quote(str(folder / FILE)), quote(str(folder / "damaged-database"))
     before = quote(str(folder) + ".damaged")
+    reason = " ".join(reason.split())
+    if not any((folder / lock).exists() for lock in (SERVER_LOCK, WRITER_LOCK)):
+        return (
+            f"The database of the backup {folder} is damaged ({reason}). The next backup to this folder replaces it: "
+            f"polly-server backup --data … --to {place}"
+        )
     return (
-        f"The database of {folder} is damaged ({' '.join(reason.split())}). Stop the server, then do one of these:\n"
+        f"The database of {folder} is damaged ({reason}). Stop the server, then do one of these:\n"
         f"To bring back everything except passwords, roles and tokens from the journal: mkdir {aside}; mv {file}* "
         f"{aside}; polly-server rebuild --data {place}\n"
         f"To go back to the newest backup, without what changed since: mv {place} {before}; polly-server restore "

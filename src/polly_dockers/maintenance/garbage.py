@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 import structlog
 
 from polly_dockers import db
+from polly_dockers.blobs import files
+from polly_dockers.db import disk_errors
 from polly_dockers.db.journal import compaction, state
 from polly_dockers.db.sqlite import ERRORS, now
 from polly_dockers.errors import StorageFull, Unavailable
@@ -191,6 +193,8 @@ class Collector:
         try:
             return await asyncio.shield(thread)
         except ERRORS as error:
+            if disk_errors.is_damage(error):
+                raise disk_errors.reported(error) from error
             msg = f"The journal can't be compacted, and was not changed: {getattr(error, 'orig', None) or error}."
             raise Unavailable(msg) from error
         finally:
@@ -316,6 +320,7 @@ class Collector:
         while keys := await database.write(_with_clock, db.garbage.due, FILES):
             began = asyncio.get_running_loop().time()
             doomed = await database.read(db.garbage.without_row, keys)
+            await database.read(db.garbage.confirm, {key: files.digest_of(key) for key in doomed if files.is_key(key)})
             self.report.freed += await blobs.delete_all(doomed)
             await database.write(db.garbage.delete_tombstones, keys)
             self.report.files += len(doomed)

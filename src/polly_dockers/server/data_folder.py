@@ -9,8 +9,6 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy.exc import DBAPIError
-
 from polly_dockers import db
 from polly_dockers.auth.passwords import Passwords
 from polly_dockers.auth.registry_tokens import Signer, new_key
@@ -85,17 +83,17 @@ def _tighten(folder: Path) -> None:
 
 def _unusable(folder: Path, error: BaseException) -> Unavailable:
     """The error for a folder that failed with ``error``: its cause, and what to do."""
-    if why := folders.file_in_the_way(folder) or ownership.obstacle(folder) or disk_errors.trouble(folder, error):
-        return Unavailable(why)
     from polly_dockers.maintenance import damaged  # noqa: PLC0415 - only for a folder with a problem
 
-    if frames.exists(folder) and (why := damaged.of(folder, error)):
+    if frames.exists(folder) and (found := damaged.of(folder, error)):
+        return Unavailable(found)
+    if why := folders.file_in_the_way(folder) or ownership.obstacle(folder) or disk_errors.trouble(folder, error):
         return Unavailable(why)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         msg = f"The data folder {folder} can't be used: {reason}. Give one that you may write with --data DIR."
         return Unavailable(msg)
-    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    reason = disk_errors.reason(error)
     msg = (
         f"{folder / FILE} is not a database of polly-server, or is damaged ({reason}). Restore a backup, or give "
         "another folder with --data DIR."
@@ -236,16 +234,26 @@ def read_backup(folder: Path, fn: Callable[[Connection], T]) -> T:
         finally:
             database.close()
 
-    return asyncio.run(read())
+    with damage_explained(folder):
+        return asyncio.run(read())
+
+
+@contextlib.contextmanager
+def damage_explained(folder: Path) -> Iterator[None]:
+    """If the block fails because the database is damaged, raise Unavailable that says what to do."""
+    try:
+        yield
+    except disk_errors.DamagedError as error:
+        raise _unusable(folder, error) from error
 
 
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """If the block fails because this user lacks a permission in the folder, raise Unavailable that says which."""
+    """As ``damage_explained``, and if this user lacks a permission in the data folder, the error says which."""
     try:
         yield
     except disk_errors.DamagedError as error:
-        raise _unusable(folder, error.__cause__ or error) from error
+        raise _unusable(folder, error) from error
     except ownership.AccessDenied as error:
         if why := ownership.obstacle(folder) or (error.place and ownership.explain(Path(error.place), folder)):
             raise Unavailable(why) from error

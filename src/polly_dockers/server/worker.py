@@ -19,6 +19,7 @@ from gunicorn.workers import base
 from gunicorn.workers.base import Worker
 from gunicorn.workers.workertmp import WorkerTmp
 
+from polly_dockers.db.disk_errors import DamagedError
 from polly_dockers.db.sqlite import ERRORS
 from polly_dockers.errors import PollyError, StorageFull, Unavailable
 from polly_dockers.maintenance.garbage import Collector
@@ -137,6 +138,7 @@ class PollyWorker(Worker):  # type: ignore[misc]
             return
         context = await open_context(config)
         context.database.broken = lambda reason: loop.call_soon_threadsafe(self._fail, stop, reason)
+        context.database.on_damage = context.log_damage
         counts = Counts(self.app.metrics_folder, config.data)
         context.database.on_transaction = counts.transactions.record
         apps = App(context, counts), MetricsApp(context, counts)
@@ -264,6 +266,8 @@ async def _collect(context: Context, counts: Counts) -> None:
         await asyncio.sleep(every * random.uniform(0.8, 1.2))  # noqa: S311 - so that processes take turns
         try:
             report = await Collector(context, pace=4.0, thorough=False).run()
+        except DamagedError:  # Context.log_damage has logged it
+            continue
         except Exception:
             log.exception("garbage collection failed; it is tried again later")
             continue

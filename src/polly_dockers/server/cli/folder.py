@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 from contextvars import ContextVar
@@ -120,5 +119,5 @@ def run(
         finally:
             context.close()
 
-    with contextlib.nullcontext() if is_backup(data) else data_folder.explained(data):
+    with data_folder.damage_explained(data) if is_backup(data) else data_folder.explained(data):
         return asyncio.run(run())
