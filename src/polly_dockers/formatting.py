@@ -1,6 +1,9 @@
-"""Numbers and sizes for people, alike in all commands."""
+"""Numbers, sizes and commands for people, alike in all messages."""
 
 from __future__ import annotations
+
+INDENT = "  "
+"""How a line of a message begins that is printed as it is, however narrow the terminal is: it is to be copied."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -18,6 +21,11 @@ def is_(number: int) -> str:
 def was(number: int) -> str:
     """Return the same in the past: ``was`` or ``were``."""
     return "was" if number == 1 else "were"
+
+
+def to_paste(*commands: str) -> str:
+    """Return the end of a message: the commands, each on a line of its own, which no terminal breaks (``INDENT``)."""
+    return "".join(f"\n{INDENT}{each}" for each in commands)
 
 
 def duration(seconds: int) -> str:

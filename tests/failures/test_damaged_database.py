@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cli.people import Terminal, environment
 from polly_dockers.auth import members
 from polly_dockers.server import data_folder
 from support.registry_rows import held
@@ -45,6 +46,12 @@ def damage(folder: Path, part: float) -> None:
     file.write_bytes(data)
 
 
+def follow(said: str) -> None:
+    """Paste the commands of the first way of a message into a shell."""
+    commands = [line for line in said.partition("\nTo go back")[0].splitlines() if line.startswith("  ")]
+    subprocess.run(["sh", "-c", "\n".join(commands)], check=True, env=environment(BIN, BIN))
+
+
 @pytest.mark.parametrize("part", [0, 0.4, 0.6, 0.9])
 def test_a_damaged_database(whole: Path, tmp_path: Path, part: float) -> None:
     """check, backup and rebuild fail and say the same; following it brings all rows back."""
@@ -57,8 +64,19 @@ def test_a_damaged_database(whole: Path, tmp_path: Path, part: float) -> None:
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         first, *lines = done.stderr.splitlines()
         assert (done.returncode, f"The database of {data} is damaged" in first) == (1, True), done
-        ways.add("\n".join(lines[:2]))
+        ways.add("\n".join(lines[:7]))
     [said] = ways
-    commands = said.splitlines()[0].partition(": ")[2].replace("polly-server", str(BIN / "polly-server"))
-    subprocess.run(["sh", "-c", commands], check=True)
+    follow(said)
+    assert held(data) == held(whole)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_what_is_copied_from_a_terminal_works(whole: Path, tmp_path: Path, columns: int) -> None:
+    """Each command is one line of the terminal, however narrow it is, also if the path has spaces."""
+    data = tmp_path / "the data of the registry"
+    shutil.copytree(whole, data)
+    damage(data, 0.4)
+    terminal = Terminal([str(BIN / "polly-server"), "check", "--data", str(data)], columns, environment(tmp_path, BIN))
+    assert terminal.end() == 1
+    follow(terminal.raw.replace("\r\n", "\n"))
     assert held(data) == held(whole)

@@ -198,9 +198,9 @@ def test_a_file_of_root_in_the_folder(place: Path, file: str) -> None:
     os.chown(server.data / file, 0, 0)
     done = as_user(NOBODY, "run", "--data", str(server.data), "--listen", server.registry)
     assert (done.returncode, done.stdout) == (1, "")
-    [line] = done.stderr.splitlines()
+    line, command = done.stderr.splitlines()
     assert f"nobody may not read {server.data / file}, which belongs to root" in line
-    assert f"chown -R nobody: {server.data}" in line
+    assert command == f"  chown -R nobody: {server.data}"
     assert "damaged" not in line
 
 
@@ -227,9 +227,11 @@ def test_a_user_who_may_not(place: Path, command: tuple[str, ...]) -> None:
     before = sorted(server.data.rglob("*"))
     done = as_user(STRANGER, *command, "--data", str(server.data), stdin=new_password())
     assert (done.returncode, done.stdout) == (1, "")
-    [line] = done.stderr.splitlines()
+    line, as_owner, other, chown = done.stderr.splitlines()
     assert f"user {STRANGER} may not read {server.data}, which belongs to nobody" in line
-    assert "sudo -u nobody polly-server" in line
+    assert as_owner == "  sudo -u nobody polly-server …"
+    assert other == f"Or, if the server runs as user {STRANGER}, run as root:"
+    assert chown == f"  chown -R {STRANGER} {server.data}"
     assert sorted(server.data.rglob("*")) == before
 
 
@@ -255,7 +257,8 @@ def test_a_python_that_the_owner_can_not_read(place: Path, monkeypatch: pytest.M
     os.chown(place, NOBODY, NOBODY)
     monkeypatch.setattr(os, "access", lambda path, *_, **__: path != os.__file__)
     with pytest.raises(
-        Unavailable, match=r"belongs to nobody, who can't read the Python that runs it in .*/usr/bin/python3 -m venv"
+        Unavailable,
+        match=r"belongs to nobody, who can't read the Python that runs it in .*\n  /usr/bin/python3 -m venv",
     ):
         ownership.become(place)
     assert os.geteuid() == 0
@@ -306,9 +309,10 @@ def test_a_journal_that_became_roots(place: Path) -> None:
     for command in (("check",), ("gc", "--dry-run"), ("gc",), ("usage",), ("audit",), ("backup", "--to", "/never")):
         done = as_user(NOBODY, *command, "--data", str(server.data))
         assert (done.returncode, done.stdout) == (1, ""), command
-        [line] = done.stderr.splitlines()
+        line, chown = done.stderr.splitlines()
         assert f"nobody may not read {server.data / 'journal'}, which belongs to root" in line
-        assert f"Run as root: chown -R nobody: {server.data}" in line
+        assert line.endswith(". Run as root:")
+        assert chown == f"  chown -R nobody: {server.data}"
 
 
 def test_a_key_that_the_server_may_not_read(place: Path) -> None:
@@ -320,9 +324,9 @@ def test_a_key_that_the_server_may_not_read(place: Path) -> None:
     tls = ("--tls-cert", str(place / "cert.pem"), "--tls-key", str(key))
     done = as_user(NOBODY, "run", "--data", str(server.data), "--listen", server.registry, *tls)
     assert (done.returncode, done.stdout) == (1, "")
-    [line] = done.stderr.splitlines()
+    line, command = done.stderr.splitlines()
     assert f"The key {key} can't be read: nobody may not read {key}, which belongs to root (mode 0600" in line
-    command = line.partition("Run as root: ")[2]
+    assert line.endswith(". Run as root:")
     assert "chmod 640" in command
     subprocess.run(["sh", "-c", command], check=True)
     (place / "cert.pem").unlink()

@@ -85,7 +85,12 @@ def test_one_that_was_left_unfinished(data: Path, tmp_path: Path, monkeypatch: p
         restore(tmp_path / "b1", new)
     for command in [*MAKES, *USES, ("backup", "--to", str(tmp_path / "b2"))]:
         error = refused(new, *command)
-        for part in ("was not finished", "polly-server restore --data", "polly-server rebuild --data", "mv "):
+        for part in (
+            "was not finished",
+            "\n  polly-server restore --from",
+            "\n  polly-server rebuild --data",
+            "\n  mv ",
+        ):
             assert part in error, (command, error)
     polly_server("restore", "--data", str(new), "--from", str(tmp_path / "b1"))
     assert held(new) == held(data)

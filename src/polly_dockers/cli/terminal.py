@@ -10,6 +10,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from polly_dockers.formatting import INDENT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
@@ -30,7 +32,7 @@ _ONE = (
     rf'|docker (?:pull|push|login|logout|build|tag){_PART}*|eval "[^"]*")'
 )
 _COMMAND = re.compile(rf"(?<!\S){_ONE}(?: && {_ONE})*")
-"""A command in a message. It may have a word more, but not one less."""
+"""A command in a sentence. It may have a word more, but not one less."""
 _WHOLE = re.compile(
     rf"(?<!\w)(?:`[^`]*`|{_QUOTED}(?!\w))\S*|(?<![\S(])\(?{_ONE}(?: && {_ONE})*|(?<!\S)--[a-z][a-z-]* {_VALUE}"
 )
@@ -126,10 +128,10 @@ def fitted(text: str, stream: TextIO) -> str:
 def wrapped(line: str, room: int) -> list[str]:
     """Return the lines of a line that is longer than ``room`` columns, broken between words.
 
-    No word, path, command or quotation is broken, so that they can be copied. A command after a colon has a line of
-    its own.
+    A line that begins with ``INDENT`` is not broken: it is a command or a name to copy. In other lines, no word is
+    broken, no quotation, and no command of polly, polly-server or docker; one after a colon has a line of its own.
     """
-    if cells(line) <= room:
+    if cells(line) <= room or line.startswith(INDENT):
         return [line]
     lines, at = [], 0
     for found in _COMMAND.finditer(line):
@@ -144,14 +146,13 @@ def wrapped(line: str, room: int) -> list[str]:
 
 def _broken(text: str, room: int) -> list[str]:
     """Return a text in lines of at most ``room`` columns, except for words, commands and quotations that are longer."""
-    indent = text[: len(text) - len(text.lstrip())]
     whole = _WHOLE.sub(lambda found: found[0].replace(" ", "\0"), text)
     lines: list[str] = []
     for word in whole.split():
         if lines and cells(f"{lines[-1]} {word}") <= room:
             lines[-1] += f" {word}"
         else:
-            lines.append(f"{indent}{word}")
+            lines.append(word)
     return [each.replace("\0", " ") for each in lines]
 
 

@@ -32,6 +32,7 @@ from polly_dockers.db import disk_errors
 from polly_dockers.db.journal import records
 from polly_dockers.db.journal.frames import Journal
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import to_paste
 from polly_dockers.system import locks, ownership
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def check_library() -> None:
         wanted = ".".join(map(str, SAFE_SQLITE))
         msg = (
             f"SQLite {sqlite.sqlite_version} can corrupt a database under several processes; {wanted} or newer is "
-            "needed. Run: pip install --upgrade 'pysqlite3>=0.6.1'"
+            "needed. Run:" + to_paste("pip install --upgrade 'pysqlite3>=0.6.1'")
         )
         raise Unavailable(msg)
 

@@ -25,7 +25,7 @@ from polly_dockers.blobs import files
 from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, is_backup, is_made
 from polly_dockers.errors import Unavailable
-from polly_dockers.formatting import counted, is_
+from polly_dockers.formatting import counted, is_, to_paste
 from polly_dockers.maintenance import backup_folder, damaged, garbage, histories, restoring
 from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import durable, folders, locks, ownership
@@ -192,9 +192,14 @@ def _check_journal(source: Path, data: Path, last: int) -> None:
     place = quote(str(data))
     msg = (
         f"The journal of {data} has changes until {restoring.when(newest)}. The backup, of {restoring.when(last)}, "
-        "does not have them: a restore would delete them. To bring everything back: polly-server rebuild --data "
-        f"{place}. To restore the backup anyway, move the folder away first: mv {place} "
-        f"{quote(str(data) + '.before')}"
+        "does not have them: a restore would delete them.\n"
+        "To bring back everything except passwords, roles and tokens from the journal:"
+        + to_paste(f"polly-server rebuild --data {place}")
+        + "\nTo restore the backup anyway, without what changed since:"
+        + to_paste(
+            f"mv {place} {quote(str(data) + '.before')}",
+            f"polly-server restore --from {quote(str(source))} --data {place}",
+        )
     )
     raise Unavailable(msg)
 
@@ -424,10 +429,10 @@ def _damaged(data: Path, lacked: list[str]) -> Unavailable:
     more = f" and {len(lacked) - 1} more" if len(lacked) > 1 else ""
     msg = (
         f"No new backup was made, and an earlier one did not change: {counted(len(lacked), 'blob')} {is_(len(lacked))} "
-        f"missing or damaged in {data}: {first}{more}. To see the images: {check}"
+        f"missing or damaged in {data}: {first}{more}.\nTo see the images:{to_paste(check)}"
     )
     with ownership.acting(data):
         if not is_backup(data):
-            msg += f" To repair it from an earlier backup: {check} --repair --from DIR"
-            msg += f" If there is none: {check} --repair and then push the images again."
+            msg += f"\nTo repair it from an earlier backup:{to_paste(f'{check} --repair --from …')}"
+            msg += f"\nIf there is none, do this, then push the images again:{to_paste(f'{check} --repair')}"
     return Unavailable(msg)

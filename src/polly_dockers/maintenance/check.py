@@ -213,7 +213,7 @@ class Check:
                 what += " The next backup to this folder replaces it."
             elif not self.repair:
                 command = f"polly-server check --data {quote(str(self.context.config.data))} --repair"
-                what += f" To repair it from the journal: {command} From a backup: {command} --from …"
+                what += f" To repair it from the journal: {command}. From a backup: {command} --from …"
             whole = each.id in done
             again = "" if each.in_trash else ", or push the image again under a new tag"
             left = f"still damaged; give --from with a backup that has it{again}" if self.repair else ""
@@ -257,7 +257,7 @@ class Check:
             what += " Push it again to repair it, or give --repair and --from with a backup that holds it."
         elif not self.repair and not self._in_backup:
             command = f"polly-server check --data {quote(str(self.context.config.data))} --repair"
-            what += f" To repair it from a backup: {command} --from … Without one: {command}, then push it again."
+            what += f" To repair it from a backup: {command} --from DIR. Without one: {command}, then push it again."
         if self._in_backup:
             place = self.context.config.data / "blobs" / row.storage_key
             remove = f"delete {quote(str(place))}, and make" if place.exists() else "make"

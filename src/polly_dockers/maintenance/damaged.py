@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from polly_dockers.db import damage, disk_errors
 from polly_dockers.db.sqlite import FILE, SERVER_LOCK, WRITER_LOCK, connect
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import to_paste
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,13 +37,13 @@ def message(folder: Path, reason: str) -> str:
     reason = " ".join(reason.split())
     if not any((folder / lock).exists() for lock in (SERVER_LOCK, WRITER_LOCK)):
         return (
-            f"The database of the backup {folder} is damaged ({reason}). The next backup to this folder replaces it: "
-            f"polly-server backup --data … --to {place}"
+            f"The database of the backup {folder} is damaged ({reason}). The next backup to this folder replaces it:"
+            + to_paste(f"polly-server backup --data … --to {place}")
         )
     return (
-        f"The database of {folder} is damaged ({reason}). Stop the server, then do one of these:\n"
-        f"To bring back everything except passwords, roles and tokens from the journal: mkdir {aside}; mv {file}* "
-        f"{aside}; polly-server rebuild --data {place}\n"
-        f"To go back to the newest backup, without what changed since: mv {place} {before}; polly-server restore "
-        f"--from … --data {place}"
+        f"The database of {folder} is damaged ({reason}). Stop the server, then do one of these.\n"
+        "To bring back everything except passwords, roles and tokens from the journal:"
+        + to_paste(f"mkdir {aside}", f"mv {file}* {aside}", f"polly-server rebuild --data {place}")
+        + "\nTo go back to the newest backup, without what changed since:"
+        + to_paste(f"mv {place} {before}", f"polly-server restore --from … --data {place}")
     )

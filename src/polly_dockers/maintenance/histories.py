@@ -9,7 +9,7 @@ from polly_dockers import db
 from polly_dockers.db.journal import frames, older, records, state
 from polly_dockers.db.sqlite import FILE, exclusive
 from polly_dockers.errors import Unavailable
-from polly_dockers.formatting import counted
+from polly_dockers.formatting import counted, to_paste
 from polly_dockers.maintenance import restoring
 
 if TYPE_CHECKING:
@@ -88,21 +88,23 @@ def lacks(folder: Path) -> Unavailable:
     return Unavailable(
         f"The journal of {folder} is damaged: it lacks changes from before {restoring.when(after)}. The database is "
         "gone too, so it can't be rebuilt from this journal alone. Nothing was changed. If a backup is from that time "
-        f"or later, copy its {FILE} to {folder}, and run this again: the rest comes from the journal. Otherwise move "
-        f"the folder away, mv {place} {quote(str(folder) + '.before')}, and restore the newest backup: polly-server "
-        f"restore --data {place} --from … Changes since that backup are lost then."
+        f"or later, copy its {FILE} to {folder}, and run this again: the rest comes from the journal.\n"
+        "Otherwise go back to the newest backup, without what changed since:"
+        + to_paste(f"mv {place} {quote(str(folder) + '.before')}", f"polly-server restore --from … --data {place}")
     )
 
 
 def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
     place, journal, file = quote(str(folder)), quote(str(folder / frames.FOLDER)), quote(str(folder / FILE))
+    aside = quote(str(folder / "other-database"))
     msg = (
         f"The database of {folder} has another history than its journal. Only the database has {_counts(found.ours)}; "
         f"only the journal has {_counts(found.theirs)}, some of which may have been deleted. Nothing was changed. Copy "
-        f"the whole folder first. Then keep the one that holds more.\n"
-        f"To keep the database: mv {journal} {journal}.other; polly-server run --data {place}, which writes it again.\n"
-        f"To keep the journal, which has no passwords, roles or tokens: move {file} and the files whose names begin "
-        f"like that away; polly-server rebuild --data {place}"
+        "the whole folder first. Then keep the one that holds more.\n"
+        "To keep the database, from which the server writes the journal again:"
+        + to_paste(f"mv {journal} {journal}.other", f"polly-server run --data {place}")
+        + "\nTo keep the journal, which has no passwords, roles or tokens:"
+        + to_paste(f"mkdir {aside}", f"mv {file}* {aside}", f"polly-server rebuild --data {place}")
     )
     return Unavailable(msg)
 

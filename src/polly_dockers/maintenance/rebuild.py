@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import TYPE_CHECKING, Final, Self
 
 from polly_dockers import db
@@ -16,6 +17,7 @@ from polly_dockers.db.journal import compaction, frames, older, references, stat
 from polly_dockers.db.journal.replay import Replay
 from polly_dockers.db.sqlite import ERRORS, FILE, connect, exclusive, is_made
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import to_paste
 from polly_dockers.maintenance import damaged, garbage, histories, restoring
 from polly_dockers.system import folders, locks, ownership
 from polly_dockers.system.durations import HOUR, SECONDS_PER_DAY
@@ -74,7 +76,8 @@ def rebuild(folder: Path) -> Rebuilt:
     if why := folders.file_in_the_way(folder) or ownership.obstacle(folder):
         raise Unavailable(why)
     if not frames.exists(folder):
-        msg = f"{folder} has no journal to rebuild the database from. Restore a backup: polly-server restore"
+        restore = f"polly-server restore --from … --data {quote(str(folder))}"
+        msg = f"{folder} has no journal to rebuild the database from. Restore a backup:{to_paste(restore)}"
         raise Unavailable(msg)
     try:
         with restoring.kept_away(folder):

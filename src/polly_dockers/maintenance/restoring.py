@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from polly_dockers.blobs import files
 from polly_dockers.db.sqlite import FILE, is_made
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import to_paste
 from polly_dockers.system import locks
 from polly_dockers.system.durations import SECOND
 
@@ -59,9 +60,12 @@ def check(folder: Path) -> None:
     with kept_away(folder):
         place = quote(str(folder))
         msg = (
-            f"A restore to {folder} was not finished. To continue it: polly-server restore --data {place} --from … "
-            f"If the backup is gone, make a database of what was restored: polly-server rebuild --data {place}. To "
-            f"begin with an empty folder, move this one away: mv {place} {quote(str(folder) + '.before')}"
+            f"A restore to {folder} was not finished.\n"
+            f"To continue it:{to_paste(f'polly-server restore --from … --data {place}')}\n"
+            "If the backup is gone, make a database of what was restored:"
+            + to_paste(f"polly-server rebuild --data {place}")
+            + "\nTo begin with an empty folder, move this one away:"
+            + to_paste(f"mv {place} {quote(str(folder) + '.before')}")
         )
         raise Unavailable(msg)
 

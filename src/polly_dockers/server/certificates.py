@@ -19,6 +19,7 @@ import structlog
 from cryptography import x509
 
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import INDENT
 from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Certificates:
         try:
             self._read_files(waiting=False)
         except Unavailable as error:
-            log.error("certificate reload failed; the previous one stays in use", reason=error.message)  # noqa: TRY400
+            reason = error.message.replace(f"\n{INDENT}", " ")  # in the log, a command stands in the line
+            log.error("certificate reload failed; the previous one stays in use", reason=reason)  # noqa: TRY400
             return False
         log.info("certificate reloaded", expires=_date(self.expires))
         return True

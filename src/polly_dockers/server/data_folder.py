@@ -20,6 +20,7 @@ from polly_dockers.db.backups import BackupDatabase
 from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, Database, is_backup, is_made
 from polly_dockers.errors import StorageFull, Unavailable
+from polly_dockers.formatting import to_paste
 from polly_dockers.system import durable, folders, locks, ownership
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ def prepare(folder: Path) -> None:
 def _lost(folder: Path) -> Unavailable:
     place = quote(str(folder))
     msg = (
-        f"The database of {folder} is gone, and its blobs are there. To rebuild it from the journal: polly-server "
-        f"rebuild --data {place}. To go back to a backup, move the folder away: polly-server restore --data {place} "
-        "--from …"
+        f"The database of {folder} is gone, and its blobs are there.\n"
+        "To bring back everything except passwords, roles and tokens from the journal:"
+        + to_paste(f"polly-server rebuild --data {place}")
+        + "\nTo go back to the newest backup, without what changed since:"
+        + to_paste(f"mv {place} {quote(str(folder) + '.before')}", f"polly-server restore --from … --data {place}")
     )
     return Unavailable(msg)
 
@@ -144,13 +147,11 @@ def require(folder: Path, *, upgrades: bool = False, reads: bool = False) -> Non
         if rebuild.is_lost(folder):
             raise _lost(folder)
         way = "name its folder with --data DIR, or with POLLY_CONFIG=FILE, the server's settings"
-        made = f"polly-server init --data {quote(str(folder))} --org … --email …"
-        msg = (
-            f"There is no registry in {folder.absolute()}. If there is one elsewhere, {way}."
-            if reads
-            else f"There is no registry in {folder.absolute()} yet. Make one: {made} If there is one elsewhere, {way}."
+        made = to_paste(f"polly-server init --data {quote(str(folder))} --org … --email …")
+        there = (
+            f"There is no registry in {folder.absolute()}{'' if reads else ' yet'}. If there is one elsewhere, {way}."
         )
-        raise Unavailable(msg)
+        raise Unavailable(there if reads else f"{there} To make one:{made}")
     (db.version.check if upgrades else db.version.current)(folder, found)
     if backup and not reads:
         refuse_backup(folder)

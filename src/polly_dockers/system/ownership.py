@@ -18,6 +18,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +122,7 @@ def _chosen_by_nobody_else(folder: Path) -> os.stat_result:
         if owner.st_uid == 0 and stat.S_ISDIR(found.st_mode) and _is_open(found):
             msg = (
                 f"Other users may write to {place} ({_mode(found)}), and could put another folder in the place of "
-                f"{folder}. Give another folder, or run: chmod go-w {quote(str(place))}"
+                f"{folder}. Give another folder, or run:{to_paste(f'chmod go-w {quote(str(place))}')}"
             )
             raise Unavailable(msg)
     return owner
@@ -182,8 +183,8 @@ def become(folder: Path) -> None:
             _switch(None)
             msg = (
                 f"{folder} belongs to {user(found.st_uid)}, who can't read {what} in {Path(file).parent}. Install "
-                "polly-server where that user may read it, with a Python that everybody may read: "
-                "/usr/bin/python3 -m venv /opt/polly"
+                "polly-server where that user may read it, with a Python that everybody may read:"
+                + to_paste("/usr/bin/python3 -m venv /opt/polly")
             )
             raise Unavailable(msg)
 
@@ -336,10 +337,10 @@ def _unreadable(place: Path) -> str:
     me, found, file = os.geteuid(), place.stat(), quote(str(place))
     facts = f"{user(me)} may not read {place}, which belongs to {user(found.st_uid)} ({_mode(found)})"
     if found.st_uid == me:
-        return f"{facts}. Run: chmod u+r {file}"
+        return f"{facts}. Run:{to_paste(f'chmod u+r {file}')}"
     group = quote(_group(os.getegid()))
-    chgrp = "" if found.st_gid == os.getegid() else f"chgrp {group} {file}; "
-    return f"{facts}. Run as root: {chgrp}chmod 640 {file}"
+    chgrp = "" if found.st_gid == os.getegid() else f"chgrp {group} {file} && "
+    return f"{facts}. Run as root:{to_paste(f'{chgrp}chmod 640 {file}')}"
 
 
 def _sentence(place: Path, folder: Path) -> str:
@@ -357,13 +358,18 @@ def _sentence(place: Path, folder: Path) -> str:
     )
     if not folder.absolute().is_relative_to(place.absolute()) or place.absolute() == folder.absolute():
         if found.st_uid == me:
-            return f"{facts}. Run: chmod u+rw{'x' if place.is_dir() else ''} {quote(str(place))}"
+            mode = "u+rwx" if place.is_dir() else "u+rw"
+            return f"{facts}. Run:{to_paste(f'chmod {mode} {quote(str(place))}')}"
+        chown = to_paste(f"chown -R {_login(me, '{}:', '{}')} {quote(str(folder))}")
         if whose == me:
-            return f"{facts}. Run as root: chown -R {_login(me, '{}:', '{}')} {quote(str(folder))}"
+            return f"{facts}. Run as root:{chown}"
         as_owner = f" -u {_login(whose, '{}', '#{}')}" if whose else ""
-        return f"{facts}. Run it as {owner}: sudo{as_owner} polly-server …"
-    command = f"chmod a+x {quote(str(place))}"
-    return f"{user(me)} may not enter {place}, which belongs to {owner} ({_mode(found)}). Run as {owner}: {command}"
+        return (
+            f"{facts}. Run it as {owner}:{to_paste(f'sudo{as_owner} polly-server …')}\n"
+            f"Or, if the server runs as {user(me)}, run as root:{chown}"
+        )
+    command = to_paste(f"chmod a+x {quote(str(place))}")
+    return f"{user(me)} may not enter {place}, which belongs to {owner} ({_mode(found)}). Run as {owner}:{command}"
 
 
 def _login(uid: int, named: str, numbered: str) -> str:

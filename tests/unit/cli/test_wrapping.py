@@ -7,6 +7,7 @@ import re
 import pytest
 
 from polly_dockers.cli.terminal import wrapped
+from polly_dockers.formatting import to_paste
 
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 ADD = "polly-server user add --data '/srv/my data' ann@acme.example --org acme --role admin"
@@ -71,9 +72,10 @@ def test_a_command_to_copy_has_a_line_of_its_own(message: str, lines: list[str])
 
 
 def test_what_fits_is_not_changed() -> None:
-    """A line as long as the terminal is wide stays as it is, and so does an indented one when it is wrapped."""
+    """A line as long as the terminal is wide stays as it is, and so does a line of ``to_paste``, however long."""
     assert wrapped("x" * 20 + " y", 22) == ["x" * 20 + " y"]
-    assert wrapped("  one two three", 9) == ["  one two", "  three"]
+    command = "mv '/srv/my data'/polly.db* /srv/other; chown -R polly: /srv/other"
+    assert [wrapped(line, 9) for line in to_paste(command, command).splitlines()] == [[""], *[[f"  {command}"]] * 2]
     assert not re.search(r"\0", " ".join(wrapped(MESSAGES[2], 30)))
 
 

@@ -25,6 +25,7 @@ from polly_dockers.cli.actions import account
 from polly_dockers.cli.client import Client
 from polly_dockers.cli.errors import CommandError, UnreachableError, UsageError
 from polly_dockers.cli.new_token import new_token, on_this_machine
+from polly_dockers.formatting import to_paste
 from polly_dockers.system import process
 
 if TYPE_CHECKING:
@@ -237,8 +238,8 @@ def _warn(where: Path, host: str) -> None:
     if not shutil.which("docker-credential-polly"):
         folder = os.path.dirname(os.path.abspath(sys.argv[0]))
         terminal.say(
-            "Warning: Docker needs docker-credential-polly on the PATH, and it is not there. Add its folder: "
-            f'export PATH="$PATH:{folder}"'
+            "Warning: Docker needs docker-credential-polly on the PATH, and it is not there. Add its folder:"
+            + to_paste(f'export PATH="$PATH:{folder}"')
         )
     if any(docker_config.has_login(where, each) for each in profiles.aliases(host)):
         terminal.say(f"An older login for {host} stays in {where}. To remove it: docker logout {host}")
@@ -248,5 +249,6 @@ def _warn(where: Path, host: str) -> None:
     for each in docker_config.auth_files():
         if docker_config.has_login(each, host):
             terminal.say(
-                f"Warning: podman, skopeo and buildah use an older login in {each}. To remove it: podman logout {host}"
+                f"Warning: podman, skopeo and buildah use an older login in {each}. To remove it:"
+                + to_paste(f"podman logout {host}")
             )

@@ -147,7 +147,7 @@ def _print_lost(data: Path, lost: list[str]) -> None:
             tell(f"  {image}", aside=True)
     tell(
         f"{counted(len(lost), 'blob')} {was(len(lost))} not restored. If another backup holds "
-        f"{'it' if len(lost) == 1 else 'them'}: polly-server check --data {quote(str(data))} --repair --from … "
+        f"{'it' if len(lost) == 1 else 'them'}: polly-server check --data {quote(str(data))} --repair --from DIR. "
         "Otherwise push the images again.",
         aside=True,
     )
