@@ -191,6 +191,38 @@ def test_a_backup_in_a_folder_of_somebody_else(place: Path) -> None:
     server.everything_is_the_owners()
 
 
+def test_a_restore_by_root_belongs_to_the_service(place: Path, owner: int) -> None:
+    """A new data folder in a folder of root gets the owner of the backup, so the service can use it."""
+    server = OtherServer(place, owner)
+    backup = place / "backup"
+    backup.mkdir()
+    os.chown(backup, owner, owner)
+    polly_server("backup", "--data", str(server.data), "--to", str(backup))
+    server.data = place / "new"
+    polly_server("restore", "--from", str(backup), "--data", str(server.data))
+    server.everything_is_the_owners()
+    server.start()
+    server.stop()
+
+
+def test_the_way_back_from_damage_keeps_the_owner(place: Path, owner: int) -> None:
+    """Root follows what the error says, with a backup that belongs to root, and the service can use the new folder."""
+    server = OtherServer(place, owner)
+    polly_server("backup", "--data", str(server.data), "--to", str(place / "backup"))
+    database = server.data / "polly.db"
+    database.write_bytes(bytes(4096) + database.read_bytes()[4096:])
+    check = [str(BIN / "polly-server"), "check", "--data", str(server.data)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    _, _, way = done.stderr.partition("To go back to the newest backup, without what changed since:\n")
+    commands = way.replace("…", str(place / "backup")).splitlines()
+    assert [each.split()[0] for each in commands] == ["mv", "install", "polly-server"], done
+    path = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", "\n".join(commands)], check=True, env=path)
+    server.everything_is_the_owners()
+    server.start()
+    server.stop()
+
+
 @pytest.mark.parametrize("file", ["writer.lock", "polly.db", "journal", "blobs", "uploads"])
 def test_a_file_of_root_in_the_folder(place: Path, file: str) -> None:
     """A server that can't write everything does not say that it is up: it names file, owner and command."""

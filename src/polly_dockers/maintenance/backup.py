@@ -114,6 +114,8 @@ def _compared(data: Path) -> str:
 def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], None]]) -> Copied:
     """Create a data folder from a backup. ``start`` and root are as in ``backup``.
 
+    A new folder in a folder of root gets the owner of the backup, if root makes it.
+
     Blobs that are missing or damaged in the backup are marked as lost; everything else is restored.
 
     Raises Unavailable if ``source`` is not a backup, is a data folder or is being written, if ``data`` holds a
@@ -130,7 +132,7 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
             backup_folder.check_whole(source)
             folders.refuse_others(data, SERVER_LOCK)
             if not data.exists():
-                durable.make_folder(data)
+                ownership.make_folder(data, source)
             with restoring.alone(data), db.version.no_server(data):
                 return _restore(source, data, start)
     except ERRORS as error:
@@ -198,6 +200,7 @@ def _check_journal(source: Path, data: Path, last: int) -> None:
         + "\nTo restore the backup anyway, without what changed since:"
         + to_paste(
             f"mv {place} {quote(str(data) + '.before')}",
+            *ownership.made_again(data),
             f"polly-server restore --from {quote(str(source))} --data {place}",
         )
     )

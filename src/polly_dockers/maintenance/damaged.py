@@ -9,6 +9,7 @@ from polly_dockers.db import damage, disk_errors
 from polly_dockers.db.sqlite import FILE, SERVER_LOCK, WRITER_LOCK, connect
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import to_paste
+from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,5 +46,7 @@ def message(folder: Path, reason: str) -> str:
         "To bring back everything except passwords, roles and tokens from the journal:"
         + to_paste(f"mkdir {aside}", f"mv {file}* {aside}", f"polly-server rebuild --data {place}")
         + "\nTo go back to the newest backup, without what changed since:"
-        + to_paste(f"mv {place} {before}", f"polly-server restore --from … --data {place}")
+        + to_paste(
+            f"mv {place} {before}", *ownership.made_again(folder), f"polly-server restore --from … --data {place}"
+        )
     )

@@ -11,6 +11,7 @@ from polly_dockers.db.sqlite import FILE, exclusive
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, to_paste
 from polly_dockers.maintenance import restoring
+from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,11 @@ def lacks(folder: Path) -> Unavailable:
         "gone too, so it can't be rebuilt from this journal alone. Nothing was changed. If a backup is from that time "
         f"or later, copy its {FILE} to {folder}, and run this again: the rest comes from the journal.\n"
         "Otherwise go back to the newest backup, without what changed since:"
-        + to_paste(f"mv {place} {quote(str(folder) + '.before')}", f"polly-server restore --from … --data {place}")
+        + to_paste(
+            f"mv {place} {quote(str(folder) + '.before')}",
+            *ownership.made_again(folder),
+            f"polly-server restore --from … --data {place}",
+        )
     )
 
 

@@ -72,7 +72,11 @@ def _lost(folder: Path) -> Unavailable:
         "To bring back everything except passwords, roles and tokens from the journal:"
         + to_paste(f"polly-server rebuild --data {place}")
         + "\nTo go back to the newest backup, without what changed since:"
-        + to_paste(f"mv {place} {quote(str(folder) + '.before')}", f"polly-server restore --from … --data {place}")
+        + to_paste(
+            f"mv {place} {quote(str(folder) + '.before')}",
+            *ownership.made_again(folder),
+            f"polly-server restore --from … --data {place}",
+        )
     )
     return Unavailable(msg)
 
@@ -88,7 +92,7 @@ def _unusable(folder: Path, error: BaseException) -> Unavailable:
     """The error for a folder that failed with ``error``: its cause, and what to do."""
     from polly_dockers.maintenance import damaged  # noqa: PLC0415 - only for a folder with a problem
 
-    if frames.exists(folder) and (found := damaged.of(folder, error)):
+    if (found := damaged.of(folder, error)) and frames.exists(folder):
         return Unavailable(found)
     if why := folders.file_in_the_way(folder) or ownership.obstacle(folder) or disk_errors.trouble(folder, error):
         return Unavailable(why)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import to_paste
+from polly_dockers.system import durable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +188,32 @@ def become(folder: Path) -> None:
                 + to_paste("/usr/bin/python3 -m venv /opt/polly")
             )
             raise Unavailable(msg)
+
+
+def make_folder(folder: Path, like: Path) -> None:
+    """Make a folder, and act as its owner from now on. Raises as ``become``, and OSError.
+
+    Where root would own the folder, it gets the owner of ``like``: the service that wrote a backup reads its restored
+    data. The owner changes before anything is in the folder.
+    """
+    durable.make_folder(folder)
+    if os.geteuid() == 0:
+        found = owner_of(like)
+        os.chown(folder, found.st_uid, _groups(found)[0], follow_symlinks=False)
+        durable.sync(folder)
+    become(folder)
+
+
+def made_again(folder: Path) -> list[str]:
+    """The command with which root makes the folder again for its owner, after it was moved away.
+
+    Empty if a new folder there would belong to that owner anyway.
+    """
+    found = folder.stat()
+    if found.st_uid == folder.absolute().parent.stat().st_uid:
+        return []
+    group = quote(_group(_groups(found)[0]))
+    return [f"install -d -o {_login(found.st_uid, '{}', '{}')} -g {group} -m 700 {quote(str(folder))}"]
 
 
 @contextlib.contextmanager
