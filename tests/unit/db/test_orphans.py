@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import shutil
 import time
 from typing import TYPE_CHECKING
@@ -12,10 +14,11 @@ import pytest
 from sqlalchemy import select
 
 from polly_dockers.db import sqlite
-from polly_dockers.db.journal import frames, records
+from polly_dockers.db.journal import frames, records, state
 from polly_dockers.db.schema import repositories
-from polly_dockers.db.sqlite import FILE, connect
+from polly_dockers.db.sqlite import FILE, connect, exclusive
 from polly_dockers.maintenance import rebuild
+from polly_dockers.system import durable
 from support import use_cases
 
 if TYPE_CHECKING:
@@ -101,6 +104,67 @@ async def test_the_first_batch_of_a_file(context: Context) -> None:
     journal.append(newest + 2, newest, [])
     journal.close()
     assert [batch.id for batch in frames.read(folder)] == [*known, newest, newest + 2]
+
+
+@pytest.mark.parametrize("way", ["full", "compacted"])
+async def test_the_last_batch_of_a_file(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """It is removed before the next file is begun, because it filled its file or because of a compaction."""
+    folder = context.config.data
+    await use_cases.create(context, "before")
+    orphan = append_only(folder)
+    if way == "full":
+        monkeypatch.setattr(frames, "FULL", max((folder / frames.FOLDER).glob("*.log")).stat().st_size)
+    else:
+        with exclusive(folder) as connection:
+            state.begin_file(connection, orphan)
+    await use_cases.create(context, "after")
+    assert orphan not in [batch.id for batch in frames.read(folder)]
+    lost = shutil.copytree(folder, tmp_path / "lost")
+    path = max((lost / frames.FOLDER).glob("*.log"))
+    assert way == "full" or frames.number(path) >= orphan, "the snapshot would replace a file that it does not include"
+    *_, (_, _, begin) = frames.heads_from(path, 0)
+    with path.open("r+b") as file:
+        file.truncate(begin)
+    rebuild.catch_up(lost)
+    assert await names(lost) == {"before", "after"}
+
+
+async def test_a_batch_after_one_that_was_taken_back(context: Context) -> None:
+    """It is removed if it lies where this process had a batch whose transaction failed."""
+    folder = context.config.data
+    await use_cases.create(context, "before")
+    *_, known = [batch.id for batch in frames.read(folder)]
+    ours = frames.Journal(folder)
+    ours.append(known + 1, known, [])
+    ours.truncate(ours.append(known + 2, known + 1, []))
+    theirs = frames.Journal(folder)
+    theirs.append(known + 3, known + 1, [])
+    theirs.close()
+    ours.append(known + 4, known + 1, [])
+    ours.close()
+    assert [batch.id for batch in frames.read(folder) if batch.id > known] == [known + 1, known + 4]
+
+
+async def test_a_file_whose_name_was_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If that fails, nothing is appended. The next batch syncs the name again, whichever process made the file."""
+    synced, sync = [], durable.sync
+
+    def broken(path: Path) -> None:
+        if path.name == frames.FOLDER:
+            synced.append(path)
+            if len(synced) == 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(path)
+
+    monkeypatch.setattr(durable, "sync", broken)
+    journal = frames.Journal(tmp_path)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        journal.append(frames.FIRST, 0, [])
+    journal.append(frames.FIRST, 0, [])
+    journal.close()
+    assert len(synced) == 2
 
 
 async def test_two_batches_with_one_number(context: Context, tmp_path: Path) -> None:

@@ -75,7 +75,6 @@ class Journal:
         self._folder = folder / FOLDER
         self._fd = -1
         self._path = self._folder
-        self._since = 0
         self._newest = (0, 0)
         """The last batch in the open file that this object knows, and where it ends."""
 
@@ -86,7 +85,7 @@ class Journal:
         Raises OSError, and then nothing was appended, or UnknownOutcomeError as ``truncate``.
         """
         whole = frame(batch, previous, changes)
-        end = self._without_orphan(previous, self._open(batch, since))
+        end = self._open(batch, previous, since)
         try:
             at = 0
             while at < len(whole):
@@ -98,17 +97,19 @@ class Journal:
         self._newest = (batch, end + at)
         return end
 
-    def _without_orphan(self, previous: int, size: int) -> int:
+    def _without_orphan(self, previous: int) -> int:
         """Remove a batch that another process appended, but never stored, because it was killed in between.
 
         It follows the same batch as the one that is about to be appended. Both could otherwise get the same number, and
         a journal that loses its end would end with a change that was never made. Returns where the file ends then.
         """
+        size = os.fstat(self._fd).st_size
         if self._newest == (previous, size) or _ends_with(self._fd, size, previous):
             return size
-        for _, before, begin in heads_from(self._path, min(self._newest[1], size)):
+        for _, before, begin in heads_from(self._path, self._newest[1]):
             if before == previous:
                 os.ftruncate(self._fd, begin)
+                os.fsync(self._fd)  # the new batch may go to another file, whose sync does not include this
                 return begin
         return size
 
@@ -118,30 +119,41 @@ class Journal:
         That is synced: otherwise the batch could be there again after a power failure. Raises UnknownOutcomeError if
         the disk fails.
         """
-        self._newest = (0, 0)
+        self._newest = (0, 0)  # where that batch ended, another process may have one in the middle later
         try:
             os.ftruncate(self._fd, end)
             os.fsync(self._fd)
         except OSError as error:
             raise UnknownOutcomeError from error
 
-    def _open(self, batch: int, since: int) -> int:
-        """Open the file that the batch belongs to; returns its size. Another process may have begun a new file."""
-        size = os.fstat(self._fd).st_size if self._fd >= 0 and self._since == since else FULL
-        if size < FULL:
-            return size
-        self.close()
-        self._since = since
+    def _open(self, batch: int, previous: int, since: int) -> int:
+        """Open the file that the batch belongs to; returns where that ends. Another process may have begun a new file.
+
+        An orphan of the newest file is removed first, also if the batch then begins the next file.
+        """
+        is_open = self._fd >= 0 and number(self._path) >= since
+        if is_open and os.fstat(self._fd).st_size < FULL:
+            return self._without_orphan(previous)
         durable.make_folder(self._folder, parents=False)
         newest = max(listed(self._folder), default=None)
-        if newest is None or is_snapshot(newest) or number(newest) < since or newest.stat().st_size >= FULL:
-            newest = self._folder / f"{batch:020}.log"
-        new = not newest.exists()
-        self._path, self._newest = newest, (0, 0)
-        self._fd = os.open(newest, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if new:
-            durable.sync(self._folder)
+        if newest is not None and not is_snapshot(newest):
+            self._use(newest)
+            end = self._without_orphan(previous)
+            if end < FULL and number(newest) >= since:
+                return end
+        self._use(self._folder / f"{batch:020}.log")
         return os.fstat(self._fd).st_size
+
+    def _use(self, path: Path) -> None:
+        """Open a file, which is made if it is missing. Its name is synced: who made it may have ended before that."""
+        self.close()
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            durable.sync(self._folder)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd, self._path, self._newest = fd, path, (0, 0)
 
     def close(self) -> None:
         """Close the file."""
