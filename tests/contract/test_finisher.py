@@ -254,6 +254,25 @@ async def test_bytes_for_which_the_disk_had_no_room_are_missed(stored: FileBlobS
     assert [type(result) for result in results] == [StorageFull, *[str] * (TOGETHER - 1)]
 
 
+async def test_a_large_upload_for_which_the_disk_had_no_room_is_missed_too(
+    stored: FileBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own sync does not report what Linux left out before. It gets StorageFull, and is over."""
+    monkeypatch.setattr(linux, "_type_of", lambda _: linux._EXT4)
+    data, real = secrets.token_bytes(finisher.SMALL + 1), os.fsync
+
+    def lose(fd: int) -> None:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.truncate(fd, 0)
+            os.truncate(fd, len(data))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", lose)
+    with pytest.raises(StorageFull):
+        await push(stored, data)
+    assert uploads_left(stored) == []
+
+
 async def test_an_upload_that_gets_no_name_can_be_finished_again(
     stored: FileBlobStore, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

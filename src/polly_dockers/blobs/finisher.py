@@ -70,7 +70,7 @@ class Complete(NamedTuple):
         succeed, although the bytes are lost ("fsyncgate", LWN 752063).
         """
         try:
-            os.fsync(self.fd)
+            linux.sync_file(self.fd, self.size)
         except OSError:
             self.delete()
             raise

@@ -179,12 +179,27 @@ def _check_journal(fd: int) -> None:
 
 
 def check_written(fd: int, size: int) -> None:
-    """Raise OSError if the disk has lost some of the ``size`` bytes of a file. Call it after a sync.
+    """Raise OSError if the disk has lost some of the ``size`` bytes of a file. Call it after ``sync_file_system``.
 
     The file itself remembers pages that could not be written, until it is asked, even if a sync of the file system has
-    reported them to somebody else. A page for which ext4 found no room is a hole, and nobody is told of it.
+    reported them to somebody else.
     """
     _check(_LIBC.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WAIT_BEFORE))
+    _check_holes(fd, size)
+
+
+def sync_file(fd: int, size: int) -> None:
+    """Make the ``size`` bytes of a file durable, none of which was left out. Raises OSError."""
+    os.fsync(fd)
+    if _type_of(fd) == _EXT4:
+        _check_holes(fd, size)
+
+
+def _check_holes(fd: int, size: int) -> None:
+    """Raise OSError if a file has holes. A page for which ext4 found no room is one, and nobody is told of it.
+
+    On ZFS, for example, a page of zeros is one too, so this says nothing there.
+    """
     if size and os.lseek(fd, 0, os.SEEK_HOLE) < size:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
