@@ -166,3 +166,48 @@ def test_a_compaction_keeps_the_right_bytes(server: Server, repo: Repo, pushed: 
     assert pushed.manifest in only.read_bytes()
     assert check(server, "--repair")[0] == 0
     assert repo.manifest("v1").body == pushed.manifest
+
+
+def test_a_backup_keeps_the_right_bytes(server: Server, pushed: Image, saved: Path) -> None:
+    """33: a backup of a registry with a damaged manifest is refused, and the earlier one stays; what it says helps."""
+    damage(server.data, pushed.digest)
+    code, said = run("backup", "--data", str(server.data), "--to", str(saved))
+    assert (code, f"1 manifest is damaged in {server.data}: " in said) == (1, True), said
+    assert f"polly-server check --data {server.data} --repair" in said
+    assert run("check", "--data", str(saved))[0] == 0
+    assert check(server, "--repair")[0] == 0
+    assert run("backup", "--data", str(server.data), "--to", str(saved))[0] == 0
+
+
+@pytest.mark.parametrize("database", [True, False], ids=["its database", "its journal"])
+def test_only_the_earlier_backup_has_the_right_bytes(
+    server: Server, pushed: Image, saved: Path, *, database: bool
+) -> None:
+    """33: it is not overwritten, and what the refusal says repairs the manifest from it."""
+    damage(server.data, pushed.digest)
+    server.stop()
+    lose_journal(server.data)
+    if not database:
+        (saved / "polly.db").write_bytes(bytes(4096))
+    code, said = run("backup", "--data", str(server.data), "--to", str(saved))
+    command = f"check --data {server.data} --repair --from {saved}"
+    assert (code, f"polly-server {command}" in said) == (1, True), said
+    assert run(*command.split())[0] == 0
+    assert body_of(server.data, pushed.digest) == pushed.manifest
+    assert run("backup", "--data", str(server.data), "--to", str(saved))[0] == 0
+
+
+def test_a_backup_without_any_right_bytes(server: Server, repo: Repo, pushed: Image, tmp_path: Path) -> None:
+    """33: it loses nothing, so it is made, with a warning; a restore of it names the image and exits with 1."""
+    assert repo.manifest("v1").status == 200
+    damage(server.data, pushed.digest)
+    server.stop()
+    lose_journal(server.data)
+    backup, restored = str(tmp_path / "backup"), str(tmp_path / "restored")
+    for _ in range(2):
+        code, said = run("backup", "--data", str(server.data), "--to", backup)
+        assert (code, "Warning: 1 manifest is damaged" in said, pushed.digest in said) == (0, True, True), said
+    code, said = run("check", "--data", backup)
+    assert (code, "The next backup to this folder replaces it." in said) == (1, True), said
+    code, said = run("restore", "--from", backup, "--data", restored)
+    assert (code, f"1 manifest was damaged in the backup: {repo.name}@{pushed.digest}." in said) == (1, True), said

@@ -26,7 +26,7 @@ from polly_dockers.db.journal import frames
 from polly_dockers.db.sqlite import ERRORS, FILE, SERVER_LOCK, is_backup, is_made
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, is_, to_paste
-from polly_dockers.maintenance import backup_folder, damaged, garbage, histories, restoring
+from polly_dockers.maintenance import backup_folder, damaged, garbage, histories, manifests, restoring
 from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import durable, folders, locks, ownership
 
@@ -48,6 +48,8 @@ class Copied:
     """Blobs, of those copied, whose file from an earlier backup had another size."""
     lost: list[str] = field(default_factory=list)
     """Storage keys of blobs that a restore marked as lost, because the backup holds no undamaged copy."""
+    damaged: list[str] = field(default_factory=list)
+    """Manifests that are damaged in the copy, as ``organisation/name@digest``."""
     database_was_damaged: bool = False
     """Whether the database of the earlier backup, which was replaced, was damaged."""
     journal_is_whole: bool = True
@@ -62,8 +64,8 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
     ``start`` is called with the number of bytes to copy. It returns a function that is called with the bytes that were
     copied since. Root acts in each of the two folders as its owner.
 
-    Raises Unavailable if the folder can't be written, if a blob is missing or damaged in ``data``, or if its database
-    and its journal have different histories.
+    Raises Unavailable if the folder can't be written, if a blob is missing or damaged in ``data``, if a manifest is
+    damaged that can be repaired, or if its database and its journal have different histories.
     """
     with ownership.acting(target):
         backup_folder.check_target(data, target)
@@ -80,6 +82,8 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 there = (target / FILE).exists()
                 was_damaged = there and db.copies.is_damaged(target / FILE)
                 backup_folder.check_same(target, is_readable=there and not was_damaged)
+                wrong = manifests.damaged_in(target / (FILE + PART))
+                manifests.refuse_repairable(data, target, wrong)
                 last, keys = db.copies.read(target / (FILE + PART))  # the last to open it: it ends the WAL
                 copied = _copy_blobs(data, target, keys, [key for key, _ in keys], start)
                 kept = _copy_journal(data, target, last)
@@ -93,6 +97,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 durable.sync(target)
                 if copied.journal_is_whole:  # else an earlier copy may hold what is lacking
                     _drop_journal(target, kept)
+                copied.damaged = [str(each) for each in wrong]
                 copied.database_was_damaged = was_damaged
                 copied.database_is_behind = differs == histories.DATABASE_LACKS
         except ERRORS as error:
@@ -146,6 +151,7 @@ def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], No
     with reading, _writing(data / (FILE + PART)) as writing:
         shutil.copyfileobj(reading, writing, PIECE)
     durable.sync(data / (FILE + PART))
+    wrong = manifests.damaged_in(data / (FILE + PART))
     last, keys = db.copies.read(data / (FILE + PART))
     for key, _ in keys:
         if not files.is_key(key):
@@ -156,7 +162,7 @@ def _restore(source: Path, data: Path, start: Callable[[int], Callable[[int], No
     copied = _copy_blobs(source, data, keys, _stored(source), start)
     _drop_journal(data, _copy_journal(source, data, last))
     copied.journal_is_whole = frames.is_whole(data, last)
-    copied.lost = _mark_lost(data, keys)
+    copied.lost, copied.damaged = _mark_lost(data, keys), [str(each) for each in wrong]
     _check_empty(data)  # again: a program that knows nothing of the lock may have made it
     for left in ("-wal", "-shm"):  # of the lost database: SQLite would apply them to this one
         (data / (FILE + left)).unlink(missing_ok=True)

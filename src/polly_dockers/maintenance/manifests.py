@@ -4,32 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
 from polly_dockers import db
 from polly_dockers.db.journal import bodies
-from polly_dockers.db.sqlite import FILE, connect
+from polly_dockers.db.sqlite import FILE, connect, is_backup
+from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import counted, is_, to_paste
 from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
-
-    from sqlalchemy import Connection
 
     from polly_dockers.context import Context
     from polly_dockers.db.checks import ManifestRow
 
 
-def damaged_in(connection: Connection) -> list[ManifestRow]:
-    """All damaged manifests of a database. It reads every body."""
+def damaged_in(file: Path) -> list[ManifestRow]:
+    """All damaged manifests of a database. It reads every body. Raises what ``sqlite.ERRORS`` lists."""
     found, after = list[db.checks.ManifestRow](), 0
-    while rows := db.checks.manifests_after(connection, after):
-        found += (row for row in rows if not row.whole)
-        after = rows[-1].id
+    with connect(file) as connection:
+        while rows := db.checks.manifests_after(connection, after):
+            found += (row for row in rows if not row.whole)
+            after = rows[-1].id
     return found
+
+
+def refuse_repairable(data: Path, target: Path, damaged: Sequence[ManifestRow]) -> None:
+    """Raise Unavailable if damaged manifests of a data folder can be repaired, before a backup of it to ``target``.
+
+    The backup would replace the database, and perhaps the journal, of an earlier one that has the right bytes. If
+    nobody has them, a backup loses nothing. Root reads each folder as its owner.
+    """
+    for at in range(0, len(damaged), db.checks.PAGE):
+        digests = {each.digest for each in damaged[at : at + db.checks.PAGE]}
+        with ownership.acting(data):
+            found = set(right(data, digests))
+        with ownership.acting(target):
+            in_target = set(right(target, digests - found) if (target / FILE).exists() else ())
+        for each in damaged:
+            if each.digest in found | in_target:
+                raise _repairable(data, target, each, len(damaged), from_target=bool(in_target))
+
+
+def _repairable(data: Path, target: Path, first: ManifestRow, count: int, *, from_target: bool) -> Unavailable:
+    more = f" and {count - 1} more" if count > 1 else ""
+    msg = (
+        f"No new backup was made, and an earlier one did not change: {counted(count, 'manifest')} {is_(count)} damaged "
+        f"in {data}: {first}{more}."
+    )
+    with ownership.acting(data):
+        copies_backup = is_backup(data)
+    if copies_backup:
+        msg += " Repair the registry itself, make another backup of it to that folder, and copy that one."
+    else:
+        source = f" --from {quote(str(target))}" if from_target else ""
+        msg += f"\nTo repair {'it' if count == 1 else 'them'}:"
+        msg += to_paste(f"polly-server check --data {quote(str(data))} --repair{source}")
+    return Unavailable(msg)
 
 
 def right(folder: Path, digests: Collection[str]) -> dict[str, bytes]:

@@ -23,7 +23,7 @@ from polly_dockers.cli.options import Output
 from polly_dockers.cli.tables import Column, Columns
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import BadRequest, Unavailable
-from polly_dockers.formatting import counted, is_, size, was
+from polly_dockers.formatting import counted, is_, size, to_paste, was
 from polly_dockers.maintenance import backup, backup_folder, histories
 from polly_dockers.server import data_folder
 from polly_dockers.server.cli import folder
@@ -86,6 +86,14 @@ def run_backup(
         )
     if done.database_is_behind:
         tell(f"Warning: {histories.DATABASE_LACKS} Make another backup after that.", aside=True)
+    if done.damaged:
+        tell(
+            f"Warning: {counted(len(done.damaged), 'manifest')} {is_(len(done.damaged))} damaged, also in this backup, "
+            f"because no undamaged copy was found: {_named(done.damaged)}. Push the images again under a new tag.\n"
+            "To repair them from another backup:"
+            + to_paste(f"polly-server check --data {quote(str(data))} --repair --from …"),
+            aside=True,
+        )
     if output == "json":
         tables.document({"copied": done.blobs, "bytes": done.size, "kept": done.kept, "replaced": done.replaced})
         return
@@ -124,14 +132,27 @@ def run_restore(
     option = f"--data {quote(str(data))}"
     if done.lost:
         _print_lost(data, done.lost)
+    if done.damaged:
+        tell(
+            f"{counted(len(done.damaged), 'manifest')} {was(len(done.damaged))} damaged in the backup: "
+            f"{_named(done.damaged)}. If no command repairs them, push the images again under a new tag.\n"
+            f"To repair them from the journal:{to_paste(f'polly-server check {option} --repair')}\n"
+            f"To repair them from another backup:{to_paste(f'polly-server check {option} --repair --from …')}",
+            aside=True,
+        )
     tell(
         "Passwords, roles, access tokens and signing keys are those of the backup. What was changed or revoked since "
         "then is valid again.\n"
         f"To end access tokens: polly-server user revoke-tokens --all {option}\n"
         f"To end what older signing keys signed: polly-server key rotate --revoke {option}"
     )
-    if done.lost:
+    if done.lost or done.damaged:
         raise SystemExit(1)
+
+
+def _named(what: list[str]) -> str:
+    """The first NAMED of a list."""
+    return ", ".join(what[:NAMED]) + (" and more" if len(what) > NAMED else "")
 
 
 def _print_lost(data: Path, lost: list[str]) -> None:
@@ -239,7 +260,7 @@ def _print_checked(seen: Checked) -> None:
     if seen.incomplete:
         tell(
             "These images lack something that they name. That is right for sparse indexes; push others again: "
-            f"{', '.join(seen.incomplete[:NAMED])}{'' if len(seen.incomplete) <= NAMED else ' and more'}.",
+            f"{_named(seen.incomplete)}.",
             aside=True,
         )
     tell(
