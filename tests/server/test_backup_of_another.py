@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -75,3 +76,59 @@ def test_nothing_says_whose_it_was(data: Path, tmp_path: Path) -> None:
     for file in (copy / frames.FOLDER).iterdir():
         file.unlink()
     assert back_up(data, copy).returncode == 0
+
+
+@pytest.fixture
+def mixed(data: Path, tmp_path: Path) -> Path:
+    """The backup of ``data`` with the journal of another registry."""
+    other, copy = tmp_path / "other", tmp_path / "mixed"
+    data_folder.prepare(other)
+    polly_server("org", "create", "--data", str(other), "--org", "elsewhere")
+    shutil.copytree(tmp_path / "b1", copy)
+    shutil.rmtree(copy / frames.FOLDER)
+    shutil.copytree(other / frames.FOLDER, copy / frames.FOLDER)
+    assert data.is_dir()
+    return copy
+
+
+def test_a_journal_of_another_beside_its_own_database(data: Path, mixed: Path) -> None:
+    """It may be all that is left of the other registry, so it is not replaced, and the backup is not copied either."""
+    before = files(mixed)
+    done = back_up(data, mixed)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{mixed} has a database, and the journal of another registry. Nothing in it was changed." in done.stderr
+    done = back_up(mixed, mixed.with_name("b3"))
+    assert (done.returncode, "has another history than its journal" in done.stderr) == (1, True)
+    assert files(mixed) == before
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_both_registries_of_a_mixed_backup_can_be_restored(data: Path, mixed: Path, *, by_hand: bool) -> None:
+    """A check says how, and proposes no server on the backup. By hand: a database was copied from a data folder."""
+    if by_hand:
+        shutil.copy(data / "polly.db", mixed / "polly.db")
+    check = [str(BIN / "polly-server"), "check", "--data", str(mixed)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"The database of the backup {mixed} has another history" in done.stderr) == (1, True), (
+        done
+    )
+    commands = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")]
+    assert [line.split()[0] for line in commands] == [
+        "polly-server",
+        "mv",
+        "polly-server",
+        "mkdir",
+        "cp",
+        "polly-server",
+    ]
+    assert not [line for line in commands if line.endswith(f"--data {mixed}") or " run " in line]
+    (mixed / "blobs").mkdir(exist_ok=True)
+    names = {}
+    for name, chosen in (("journal", commands[3:]), ("database", commands[1:3])):
+        new = mixed.with_name(name)
+        lines = "\n".join(chosen).replace("…", str(new)).replace("polly-server", str(BIN / "polly-server"))
+        subprocess.run(["sh", "-ec", lines], check=True)
+        names[name] = [
+            word for word in ("first", "elsewhere") if word in polly_server("org", "list", "--data", str(new))
+        ]
+    assert names == {"journal": ["elsewhere"], "database": ["first"]}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import DBAPIError
 
 from polly_dockers.db import damage
+from polly_dockers.db.journal import state
 from polly_dockers.db.sqlite import connect, now, open_unchanged
 from polly_dockers.errors import Unavailable
 from polly_dockers.system import durable, ownership
@@ -59,6 +60,16 @@ def is_damaged(copy: Path) -> bool:
         if "disk I/O error" in str(error):
             raise
         return True
+    finally:
+        engine.dispose()
+
+
+def last_batch(copy: Path) -> int:
+    """Number of the last batch in a database that nobody writes to. No file is made beside it."""
+    engine = open_unchanged(copy)
+    try:
+        with engine.connect() as connection:
+            return state.last_batch(connection)
     finally:
         engine.dispose()
 

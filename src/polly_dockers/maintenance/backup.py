@@ -106,10 +106,14 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
 
 
 def _compared(data: Path) -> str:
-    """The difference of the database and the journal; empty for a backup. Raises Unavailable for a damaged database."""
+    """The difference of the database and the journal; empty for a backup, which keeps it.
+
+    Raises Unavailable for a damaged database, and for different histories.
+    """
     try:
         damaged.refuse(data)
-        return "" if is_backup(data) else histories.difference(data)
+        found = histories.difference(data)
+        return "" if is_backup(data) else found
     except ERRORS as error:
         if why := damaged.of(data, error):
             raise Unavailable(why) from error

@@ -100,17 +100,22 @@ def check_whole(source: Path) -> None:
 def check_same(target: Path, *, is_readable: bool) -> None:
     """Raise Unavailable if the folder holds the backup of another registry than the one that is being copied.
 
-    ``is_readable`` says whether it has a database that is not damaged. Else its journal is compared, if it has one.
+    ``is_readable`` says whether it has a database that is not damaged. Its journal is compared too, unless the database
+    says that it is its own.
     """
     part = target / (FILE + PART)
-    if is_readable:
-        is_same, fact = db.copies.is_later(part, target / FILE), "holds the backup of another registry"
-    else:
-        fact = "has no undamaged database, and the journal of another registry"
-        with connect(part) as connection:
-            is_same = older.is_descendant(connection, frames.read_chain(target))
-    if is_same:
+    if is_readable and not db.copies.is_later(part, target / FILE):
+        fact = "holds the backup of another registry"
+    elif (is_readable and db.copies.last_batch(target / FILE) == frames.last(target)) or _is_earlier(target, part):
         return
+    else:
+        fact = f"has {'a' if is_readable else 'no undamaged'} database, and the journal of another registry"
     part.unlink()
     msg = f"{target} {fact}. Nothing in it was changed. Give each registry its own folder."
     raise Unavailable(msg)
+
+
+def _is_earlier(target: Path, part: Path) -> bool:
+    """Whether the journal in a backup is an earlier state of the registry in ``part``. It reads the whole journal."""
+    with connect(part) as connection:
+        return older.is_descendant(connection, frames.read_chain(target))

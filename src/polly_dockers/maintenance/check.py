@@ -143,8 +143,14 @@ class Check:
             if await asyncio.to_thread(frames.is_whole, folder, last):
                 self._writes = not self._in_backup
                 return
-        lacks = "The journal lacks changes of the database. The next backup copies it again."
-        self._add(Damage(lacks if self._in_backup else histories.JOURNAL_LACKS))
+        what = histories.JOURNAL_LACKS
+        if self._in_backup:
+            what = "The journal lacks changes of the database. The next backup copies it again."
+            try:
+                await asyncio.to_thread(histories.difference, folder)
+            except Unavailable as error:
+                what = error.message
+        self._add(Damage(what))
 
     async def _audit(self) -> None:  # noqa: C901 - one line for each way that it can be wrong
         """Verify the chain of the audit log, and compare it with the journal and with the seal of an earlier check."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
 from polly_dockers.db.journal import frames, older, records, state
-from polly_dockers.db.sqlite import FILE, exclusive
+from polly_dockers.db.sqlite import FILE, SERVER_LOCK, connect, exclusive, is_backup
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, to_paste
-from polly_dockers.maintenance import restoring
+from polly_dockers.maintenance import backup_folder, restoring
 from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ DATABASE_LACKS: Final = "The database lacks changes of its journal. The next sta
 def difference(folder: Path) -> str:
     """What ``catch_up`` would mend: JOURNAL_LACKS, DATABASE_LACKS, or empty if the two agree. Nothing is written.
 
-    Raises Unavailable if they have different histories.
+    The folder may be a backup.     Raises Unavailable if they have different histories.
     """
-    with exclusive(folder) as connection:
+    with connect(folder / FILE) if is_backup(folder) else exclusive(folder) as connection:
         if has_all(connection, folder):
             return JOURNAL_LACKS
         last = state.last_batch(connection)
@@ -100,12 +100,28 @@ def lacks(folder: Path) -> Unavailable:
 
 
 def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
+    facts = (
+        f"has another history than its journal. Only the database has {_counts(found.ours)}; only the journal has "
+        f"{_counts(found.theirs)}, some of which may have been deleted. Nothing was changed."
+    )
     place, journal, file = quote(str(folder)), quote(str(folder / frames.FOLDER)), quote(str(folder / FILE))
+    # without its locks, because a database that was copied into a backup by hand is not one of a backup
+    if (folder / backup_folder.LOCK).exists() and not (folder / SERVER_LOCK).exists():
+        msg = (
+            f"The database of the backup {folder} {facts}\n"
+            "If the registry still exists, write another backup to a new folder:"
+            + to_paste("polly-server backup --data … --to …")
+            + "\nTo restore the database:"
+            + to_paste(
+                f"mv {journal} {quote(str(folder) + '.journal')}", f"polly-server restore --from {place} --data …"
+            )
+            + "\nTo restore the journal, which has no passwords, roles or tokens:"
+            + to_paste("mkdir …", f"cp -a {quote(str(folder / 'blobs'))} {journal} …", "polly-server rebuild --data …")
+        )
+        return Unavailable(msg)
     aside = quote(str(folder / "other-database"))
     msg = (
-        f"The database of {folder} has another history than its journal. Only the database has {_counts(found.ours)}; "
-        f"only the journal has {_counts(found.theirs)}, some of which may have been deleted. Nothing was changed. Copy "
-        "the whole folder first. Then keep the one that holds more.\n"
+        f"The database of {folder} {facts} Copy the whole folder first. Then keep the one that holds more.\n"
         "To keep the database, from which the server writes the journal again:"
         + to_paste(f"mv {journal} {journal}.other", f"polly-server run --data {place}")
         + "\nTo keep the journal, which has no passwords, roles or tokens:"
