@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from cli.people import Terminal, environment
 from polly_dockers.auth import members
 from polly_dockers.server import data_folder
 from support.registry_rows import held
-from support.server import BIN
+from support.server import BIN, Server, polly_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 PAGE = 4096
+WITH_BACKUP, WITHOUT_BACKUP = 1, 2
+"""The ways of the message."""
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +49,12 @@ def damage(folder: Path, part: float) -> None:
     file.write_bytes(data)
 
 
-def follow(said: str) -> None:
-    """Paste the commands of the first way of a message into a shell."""
-    commands = [line for line in said.partition("\nTo go back")[0].splitlines() if line.startswith("  ")]
-    subprocess.run(["sh", "-c", "\n".join(commands)], check=True, env=environment(BIN, BIN))
+def follow(said: str, way: int, backup: Path | None = None) -> str:
+    """Paste the commands of a way of a message into a shell; what they print."""
+    lines = [line for line in said.split("\nTo ")[way].splitlines() if line.startswith("  ")]
+    commands = "\n".join(lines).replace("…", str(backup))
+    line = ["sh", "-c", commands]
+    return subprocess.run(line, check=True, capture_output=True, text=True, env=environment(BIN, BIN)).stdout
 
 
 @pytest.mark.parametrize("part", [0, 0.4, 0.6, 0.9])
@@ -64,9 +69,9 @@ def test_a_damaged_database(whole: Path, tmp_path: Path, part: float) -> None:
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         first, *lines = done.stderr.splitlines()
         assert (done.returncode, f"The database of {data} is damaged" in first) == (1, True), done
-        ways.add("\n".join(lines[:7]))
+        ways.add("\n".join(["", *lines[:12]]))
     [said] = ways
-    follow(said)
+    follow(said, WITHOUT_BACKUP)
     assert held(data) == held(whole)
 
 
@@ -78,5 +83,28 @@ def test_what_is_copied_from_a_terminal_works(whole: Path, tmp_path: Path, colum
     damage(data, 0.4)
     terminal = Terminal([str(BIN / "polly-server"), "check", "--data", str(data)], columns, environment(tmp_path, BIN))
     assert terminal.end() == 1
-    follow(terminal.raw.replace("\r\n", "\n"))
+    follow(terminal.raw.replace("\r\n", "\n"), WITHOUT_BACKUP)
     assert held(data) == held(whole)
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_the_database_of_a_backup_and_the_journal(tmp_path: Path, newer: int) -> None:
+    """The first way brings back all, with the roles and passwords of the backup, and says how many passwords lack."""
+    server = Server(tmp_path / "data", 0)
+    server.init()
+    backup, email = tmp_path / "backup", "ann@acme.example"
+    polly_server("backup", "--data", str(server.data), "--to", str(backup))
+    polly_server("org", "create", "--data", str(server.data), "--org", "later")
+    for _ in range(newer):
+        server.add_user(org="later")
+    known = held(server.data)
+    damage(server.data, 0.5)
+    line = [str(BIN / "polly-server"), "rebuild", "--data", str(server.data)]
+    said = subprocess.run(line, capture_output=True, text=True, check=False).stderr
+    assert f"The database of {server.data} is damaged" in said
+    printed = follow(said, WITH_BACKUP, backup)
+    assert held(server.data) == known
+    assert ("Accounts without a password: 1." in printed) == bool(newer)
+    users = json.loads(polly_server("user", "list", "--data", str(server.data), "--output", "json"))
+    [ann] = [each for each in users if each["email"] == email]
+    assert (ann["has_password"], ann["roles"]) == (True, [{"organisation": "acme", "role": "admin"}])

@@ -69,6 +69,12 @@ def organisation_id(connection: Connection, slug: str) -> int | None:
     return connection.execute(select(organisations.c.id).where(organisations.c.slug == slug)).scalar_one_or_none()
 
 
+def count_with(connection: Connection, password_hash: str) -> int:
+    """The number of accounts that have this hash of a password."""
+    query = select(func.count()).select_from(users).where(users.c.password_hash == password_hash)
+    return int(connection.execute(query).scalar_one())
+
+
 def has_organisations(connection: Connection) -> bool:
     """Whether there is any organisation, also a deleted one."""
     return connection.execute(select(organisations.c.id).limit(1)).first() is not None

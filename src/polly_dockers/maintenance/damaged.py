@@ -41,10 +41,13 @@ def message(folder: Path, reason: str) -> str:
             f"The database of the backup {folder} is damaged ({reason}). The next backup to this folder replaces it:"
             + to_paste(f"polly-server backup --data … --to {place}")
         )
+    away, rebuild = (f"mkdir {aside}", f"mv {file}* {aside}"), f"polly-server rebuild --data {place}"
     return (
         f"The database of {folder} is damaged ({reason}). Stop the server, then do one of these.\n"
-        "To bring back everything except passwords, roles and tokens from the journal:"
-        + to_paste(f"mkdir {aside}", f"mv {file}* {aside}", f"polly-server rebuild --data {place}")
+        "To bring back everything from a backup and the journal, with passwords, roles and tokens as in the backup:"
+        + to_paste(*away, f"cp …/{FILE} {place}", rebuild)
+        + "\nTo bring back everything except passwords, roles and tokens from the journal:"
+        + to_paste(*away, rebuild)
         + "\nTo go back to the newest backup, without what changed since:"
         + to_paste(
             f"mv {place} {before}", *ownership.made_again(folder), f"polly-server restore --from … --data {place}"

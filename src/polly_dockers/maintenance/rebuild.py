@@ -48,6 +48,8 @@ class Rebuilt:
     """Blobs that a manifest had and the store lacks."""
     unproven: list[references.Unlinked] = field(default_factory=list)
     """What manifests name, and an older version did not record whether their repository had it."""
+    without_password: int = 0
+    """Accounts that have no password."""
 
 
 def is_lost(folder: Path) -> bool:
@@ -155,6 +157,7 @@ def _catch_up(connection: Connection, folder: Path, collector: _CollectorRests) 
     if frames.last(folder) - last > HOUR:
         db.last_pulls.record_all(connection)
     result.repositories, result.commits = db.repositories.count_all(connection)
+    result.without_password = db.accounts.count_with(connection, UNSET)
     return result
 
 

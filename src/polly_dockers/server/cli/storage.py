@@ -321,9 +321,10 @@ def run_rebuild(data: Data = Path("data")) -> None:
         f"{counted(done.repositories, 'repository')} and {counted(done.commits, 'commit')}. Restored "
         f"{counted(done.manifests, 'manifest')} and {counted(done.blobs, 'blob')} in the database."
     )
-    if done.batches:
+    if done.without_password:
         tell(
-            "Give a new password and role to accounts that have none; at least one of each organisation is an admin: "
+            f"Accounts without a password: {done.without_password}. Give a new password and role to each; at least one "
+            "of each organisation is an admin: "
             f"polly-server user add --data {quote(str(data))} --org ORG --email EMAIL --role ROLE"
         )
     for each in done.unproven[:NAMED]:
