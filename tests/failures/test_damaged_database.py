@@ -87,8 +87,8 @@ def test_what_is_copied_from_a_terminal_works(whole: Path, tmp_path: Path, colum
     assert held(data) == held(whole)
 
 
-@pytest.mark.parametrize("newer", [0, 1])
-def test_the_database_of_a_backup_and_the_journal(tmp_path: Path, newer: int) -> None:
+@pytest.mark.parametrize(("how", "newer"), [("damaged", 0), ("damaged", 1), ("gone", 1)])
+def test_the_database_of_a_backup_and_the_journal(tmp_path: Path, how: str, newer: int) -> None:
     """The first way brings back all, with the roles and passwords of the backup, and says how many passwords lack."""
     server = Server(tmp_path / "data", 0)
     server.init()
@@ -98,10 +98,13 @@ def test_the_database_of_a_backup_and_the_journal(tmp_path: Path, newer: int) ->
     for _ in range(newer):
         server.add_user(org="later")
     known = held(server.data)
-    damage(server.data, 0.5)
-    line = [str(BIN / "polly-server"), "rebuild", "--data", str(server.data)]
+    if how == "gone":
+        (server.data / "polly.db").unlink()
+    else:
+        damage(server.data, 0.5)
+    line = [str(BIN / "polly-server"), "check", "--data", str(server.data)]
     said = subprocess.run(line, capture_output=True, text=True, check=False).stderr
-    assert f"The database of {server.data} is damaged" in said
+    assert f"The database of {server.data} is {how}" in said
     printed = follow(said, WITH_BACKUP, backup)
     assert held(server.data) == known
     assert ("Accounts without a password: 1." in printed) == bool(newer)

@@ -1,4 +1,4 @@
-"""A database that is damaged: how it is recognised, and what the operator is told to do."""
+"""A database that is damaged or lost: how damage is recognised, and what the operator is told to do."""
 
 from __future__ import annotations
 
@@ -33,23 +33,36 @@ def message(folder: Path, reason: str) -> str:
 
     The header of the file may be what is damaged, so a backup is known by the locks that it does not have.
     """
-    place, file, aside = quote(str(folder)), quote(str(folder / FILE)), quote(str(folder / "damaged-database"))
-    before = quote(str(folder) + ".damaged")
+    place, aside = quote(str(folder)), quote(str(folder / "damaged-database"))
     reason = " ".join(reason.split())
     if not any((folder / lock).exists() for lock in (SERVER_LOCK, WRITER_LOCK)):
         return (
             f"The database of the backup {folder} is damaged ({reason}). The next backup to this folder replaces it:"
             + to_paste(f"polly-server backup --data … --to {place}")
         )
-    away, rebuild = (f"mkdir {aside}", f"mv {file}* {aside}"), f"polly-server rebuild --data {place}"
+    away = f"mkdir {aside}", f"mv {quote(str(folder / FILE))}* {aside}"
+    first = f"The database of {folder} is damaged ({reason}). Stop the server, then do one of these."
+    return f"{first}\n{_ways(folder, away, '.damaged')}"
+
+
+def lost(folder: Path) -> str:
+    """What to do if the database is gone, as in ``message``. SQLite would apply its WAL to a copy, so that goes too."""
+    away = (f"rm -f {quote(str(folder / FILE))}-*",)
+    return f"The database of {folder} is gone, and its blobs are there.\n{_ways(folder, away, '.before')}"
+
+
+def _ways(folder: Path, away: tuple[str, ...], suffix: str) -> str:
+    """The ways to get a database again, with their commands. ``away`` are those that make room for it."""
+    place, rebuild = quote(str(folder)), f"polly-server rebuild --data {quote(str(folder))}"
     return (
-        f"The database of {folder} is damaged ({reason}). Stop the server, then do one of these.\n"
         "To bring back everything from a backup and the journal, with passwords, roles and tokens as in the backup:"
         + to_paste(*away, f"cp …/{FILE} {place}", rebuild)
         + "\nTo bring back everything except passwords, roles and tokens from the journal:"
         + to_paste(*away, rebuild)
         + "\nTo go back to the newest backup, without what changed since:"
         + to_paste(
-            f"mv {place} {before}", *ownership.made_again(folder), f"polly-server restore --from … --data {place}"
+            f"mv {place} {quote(str(folder) + suffix)}",
+            *ownership.made_again(folder),
+            f"polly-server restore --from … --data {place}",
         )
     )

@@ -66,19 +66,9 @@ def prepare(folder: Path) -> None:
 
 
 def _lost(folder: Path) -> Unavailable:
-    place = quote(str(folder))
-    msg = (
-        f"The database of {folder} is gone, and its blobs are there.\n"
-        "To bring back everything except passwords, roles and tokens from the journal:"
-        + to_paste(f"polly-server rebuild --data {place}")
-        + "\nTo go back to the newest backup, without what changed since:"
-        + to_paste(
-            f"mv {place} {quote(str(folder) + '.before')}",
-            *ownership.made_again(folder),
-            f"polly-server restore --from … --data {place}",
-        )
-    )
-    return Unavailable(msg)
+    from polly_dockers.maintenance import damaged  # noqa: PLC0415 - only for a folder with a problem
+
+    return Unavailable(damaged.lost(folder))
 
 
 def _tighten(folder: Path) -> None:
