@@ -67,7 +67,7 @@ def _row(row: str, scale: Scale, servers: tuple[Registry, Registry], work: str, 
     figures = [
         Figure("images/s", "", [s.rate for s in mine], GOAL, other=[s.rate for s in its], beside=beside),
         Figure("CPU an image", "ms", cpu[0], 1.0, at_least=False, other=cpu[1], beside=beside),
-        Figure("CPU an image", "ms", cpu[0], CPU_GOAL, at_least=False),
+        Figure("CPU an image", "ms", cpu[0], CPU_GOAL, at_least=False, kind="value"),
     ]
     return Result(row, figures, [cost(server.name, some, "image") for server, some in zip(servers, taken, strict=True)])
 
