@@ -201,7 +201,7 @@ def test_a_damaged_data_folder_is_named(server: Server, pushed: Image, backup: P
     done = command(server.data, "backup", "--to", str(tmp_path / "second"))
     assert (done.returncode, done.stdout) == (1, "")
     assert f"1 blob is missing or damaged in {server.data}: sha256:" in done.stderr
-    assert f"polly-server check --data {server.data} --repair --from DIR" in done.stderr
+    assert f"polly-server check --data {server.data} --repair --from …" in done.stderr
     assert command(server.data, "check", "--repair", "--from", str(backup)).returncode == 0
     assert command(server.data, "backup", "--to", str(tmp_path / "second")).returncode == 0
 
