@@ -136,8 +136,8 @@ def test_when_it_is_due(tmp_path: Path) -> None:
 
     def file(at: float, size: int, suffix: str = ".log", *, number: float | None = None) -> None:
         path = folder / f"{int((number or at) * 1_000_000):020}{suffix}"
-        with path.open("wb") as made:
-            made.truncate(size)
+        path.write_bytes(frames.frame(frames.number(path), 0, []))
+        os.truncate(path, size)
         os.utime(path, (at, at))
 
     def due(stale: int, *, thorough: bool = False) -> bool:

@@ -87,8 +87,7 @@ def backup(data: Path, target: Path, start: Callable[[int], Callable[[int], None
                 last, keys = db.copies.read(target / (FILE + PART))  # the last to open it: it ends the WAL
                 copied = _copy_blobs(data, target, keys, [key for key, _ in keys], start)
                 kept = _copy_journal(data, target, last)
-                with ownership.acting(data):
-                    copied.journal_is_whole = frames.is_whole(data, last)
+                copied.journal_is_whole = frames.is_whole(target, last, kept)
                 if lacked := _lacked(target, keys):
                     raise _damaged(data, lacked)
                 backup_folder.delete_left(target)
@@ -384,7 +383,8 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
     """Copy the journal up to the batch ``last``; returns the names of its files.
 
     Files that are there in another size are copied again: an earlier copy may have another end. So are those that lack
-    batches of the source: they were damaged since.
+    batches of the source: they were damaged since. A file that has all batches of the source's, and more up to
+    ``last``, stays: the source's was damaged since.
     """
     folder = target / frames.FOLDER
     durable.make_folder(folder)
@@ -392,10 +392,11 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
         wanted = frames.until(source, last)
     for name, length in wanted:
         place = folder / name
-        if place.exists() and place.stat().st_size == length:
+        if place.exists():
+            there = _batches(place, last)
             with ownership.acting(source):
-                heads = frames.heads([source / frames.FOLDER / name])
-            if frames.heads([place]).items() >= {each: heads[each] for each in heads if each <= last}.items():
+                wanted_there = _batches(source / frames.FOLDER / name, last)
+            if there > wanted_there or (there == wanted_there and place.stat().st_size == length):
                 continue
         part = place.with_name(name + PART)
         with ownership.acting(source):
@@ -409,6 +410,11 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
         part.rename(place)
     durable.sync(folder)
     return {name for name, _ in wanted}
+
+
+def _batches(path: Path, last: int) -> set[tuple[int, int]]:
+    """The ids of the batches of a file up to ``last``, each with the id of the batch before it."""
+    return {(batch, previous) for batch, previous in frames.heads([path]).items() if batch <= last}
 
 
 def _drop_journal(target: Path, kept: set[str]) -> None:

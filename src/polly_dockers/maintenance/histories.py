@@ -61,8 +61,8 @@ def has_all(connection: Connection, folder: Path) -> bool:
 
 def is_older(connection: Connection, folder: Path, last: int) -> bool:
     """Whether the database is an earlier state of what the journal's snapshot holds."""
-    newest = frames.files(folder)[0]
-    if not last or not frames.is_snapshot(newest) or frames.number(newest) <= last:
+    newest = next(iter(frames.files(folder)), None)
+    if newest is None or not last or not frames.is_snapshot(newest) or frames.number(newest) <= last:
         return False
     return older.is_ancestor(connection, frames.read_file(newest))
 
@@ -86,8 +86,9 @@ def lacks(folder: Path) -> Unavailable:
     """What to do if the database is gone, and the journal has a gap."""
     after = next((batch for batch in frames.chain(folder, 0) if batch >= frames.FIRST), 0)
     place = quote(str(folder))
+    lacking = f"it lacks changes from before {restoring.when(after)}" if after else "it lacks all changes"
     return Unavailable(
-        f"The journal of {folder} is damaged: it lacks changes from before {restoring.when(after)}. The database is "
+        f"The journal of {folder} is damaged: {lacking}. The database is "
         "gone too, so it can't be rebuilt from this journal alone. Nothing was changed. If a backup is from that time "
         f"or later, copy its {FILE} to {folder}, and run this again: the rest comes from the journal.\n"
         "Otherwise go back to the newest backup, without what changed since:"

@@ -83,7 +83,8 @@ def rebuild(folder: Path) -> Rebuilt:
         raise Unavailable(msg)
     try:
         with restoring.kept_away(folder):
-            if is_lost(folder) and not frames.is_whole(folder, frames.last(folder)):
+            newest = frames.last(folder)
+            if is_lost(folder) and not (newest and frames.is_whole(folder, newest)):
                 raise histories.lacks(folder)
             if is_made(folder):
                 damaged.refuse(folder)

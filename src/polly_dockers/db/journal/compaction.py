@@ -114,10 +114,13 @@ def sweep(folder: Path) -> None:
         if not locks.try_acquire(fd):
             return
         os.fsync(fd)  # the name of the snapshot must be durable before the other files are deleted
-        kept = set(frames.files(folder))
-        for path in (*frames.listed(place), *place.glob("*" + PART)):
-            if path not in kept:
-                path.unlink()
+        first = next(iter(frames.files(folder)), None)
+        if first is not None and frames.is_snapshot(first):
+            for path in frames.listed(place):
+                if path < first:
+                    path.unlink()
+        for part in place.glob("*" + PART):
+            part.unlink()
     finally:
         os.close(fd)
 

@@ -9,7 +9,8 @@ is one frame of a file::
 A frame that a crash cut off is skipped: reading goes on at the next MAGIC.
 
 A file is named after its first batch, and the next file begins when it is full. A **snapshot** (``compaction``) holds
-all rows as they were at the batch in its name. Files before a snapshot are no longer needed.
+all rows as they were at the batch in its name, which is its last one. Files before a snapshot are no longer needed. A
+file that is only named like one, or was damaged at its end, counts for nothing: others would be ignored for it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from polly_dockers.db.journal.records import AuditStart, Batch, Sealed
 from polly_dockers.system import durable, locks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from polly_dockers.db.journal.records import Record
@@ -45,6 +46,8 @@ SNAPSHOT: Final = ".snapshot.log"
 _NAME: Final = re.compile(r"[0-9]{20}(?:\.snapshot)?\.log\Z")
 FIRST: Final = 1 << 40
 """Ids of batches are times and greater than this. In a snapshot all but the last are numbers from 1 on."""
+END: Final = 1 << 63
+"""Ids of batches are less than this: the database could not store others."""
 _BLOCK: Final = 1 << 20
 _TAIL: Final = 16 << 10
 
@@ -135,7 +138,12 @@ class Journal:
         if is_open and os.fstat(self._fd).st_size < FULL:
             return self._without_orphan(previous)
         durable.make_folder(self._folder, parents=False)
-        newest = max(listed(self._folder), default=None)
+        found = listed(self._folder)
+        for later in (path for path in found if number(path) > batch and not is_snapshot(path)):
+            self._use(later)
+            self._without_orphan(previous)
+        # nothing is appended under a later name, which is not of a batch: it would be read in the wrong order
+        newest = max((path for path in found if number(path) <= batch), default=None)
         if newest is not None and not is_snapshot(newest):
             self._use(newest)
             end = self._without_orphan(previous)
@@ -175,9 +183,8 @@ def check(folder: Path) -> None:
 def listed(place: Path) -> list[Path]:
     """The files in the folder of a journal, in order. What other programs put there, and links, are left out."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as entries:
-        return sorted(
-            place / each.name for each in entries if _NAME.match(each.name) and each.is_file(follow_symlinks=False)
-        )
+        found = [each.name for each in entries if _NAME.match(each.name) and each.is_file(follow_symlinks=False)]
+        return sorted(path for path in map(place.joinpath, found) if number(path) < END)
     return []
 
 
@@ -191,35 +198,57 @@ def is_snapshot(path: Path) -> bool:
     return path.name.endswith(SNAPSHOT)
 
 
-def files(folder: Path, until: int | None = None) -> list[Path]:
-    """The files of the journal in order: the newest snapshot, if there is one, and all files after it.
+def files(folder: Path, until: int | None = None, names: Container[str] | None = None) -> list[Path]:
+    """The files of the journal in order: the newest complete snapshot, if there is one, and all files after it.
 
-    With ``until``, snapshots of later batches are ignored.
+    With ``until``, snapshots of later batches are ignored; with ``names``, all files of other names.
     """
-    found = [
-        path for path in listed(folder / FOLDER) if until is None or not is_snapshot(path) or number(path) <= until
-    ]
-    begin = max((at for at, path in enumerate(found) if is_snapshot(path)), default=0)
-    return found[begin:]
+    found: list[Path] = []
+    for path in reversed(listed(folder / FOLDER)):
+        if names is not None and path.name not in names:
+            continue
+        if not is_snapshot(path):
+            found.append(path)
+        elif (until is None or number(path) <= until) and _is_complete(path):
+            found.append(path)
+            break
+    return found[::-1]
+
+
+def _is_complete(snapshot: Path) -> bool:
+    """Whether a snapshot holds the batch in its name. That is the last one, so it is looked for from the end."""
+    with snapshot.open("rb", buffering=_BLOCK) as file:
+        begin = size = os.fstat(file.fileno()).st_size
+        while begin > 0:
+            end, begin = begin, max(0, begin - _BLOCK)
+            file.seek(begin)
+            piece = file.read(end - begin + len(MAGIC) - 1)
+            at = piece.rfind(MAGIC)
+            while at >= 0:
+                payload, _ = _frame(file, begin + at, size)
+                if payload is not None and _is_of(payload, number(snapshot)):
+                    return True
+                at = piece.rfind(MAGIC, 0, at + len(MAGIC) - 1)
+    return False
 
 
 @contextlib.contextmanager
-def _held(folder: Path, until: int | None = None) -> Iterator[list[Path]]:
-    """The files of the journal. A compaction deletes none of them before the block ends."""
+def _held(folder: Path, until: int | None = None, names: Container[str] | None = None) -> Iterator[list[Path]]:
+    """The files of the journal, as ``files`` lists them. A compaction deletes none of them before the block ends."""
     fd = -1
     with contextlib.suppress(OSError):  # no journal, or a file system without locks: then nothing is deleted
         fd = durable.open_folder(folder / FOLDER)
         locks.acquire(fd, shared=True)
     try:
-        yield files(folder, until)
+        yield files(folder, until, names)
     finally:
         if fd >= 0:
             os.close(fd)
 
 
 def exists(folder: Path) -> bool:
-    """Whether the data folder has a journal."""
-    return bool(listed(folder / FOLDER))
+    """Whether the data folder has a journal. Files without a byte are none."""
+    return any(path.stat().st_size for path in listed(folder / FOLDER))
 
 
 def until(folder: Path, batch: int) -> list[tuple[str, int]]:
@@ -231,9 +260,8 @@ def until(folder: Path, batch: int) -> list[tuple[str, int]]:
                 length = path.stat().st_size
             else:
                 length = max((end for payload, end in _frames(path) if _decode_head(payload).id <= batch), default=0)
-            if length == 0:
-                break
-            found.append((path.name, length))
+            if length:
+                found.append((path.name, length))
     return found
 
 
@@ -285,10 +313,13 @@ def has(folder: Path, batch: int) -> bool:
         return any((is_snapshot(path) and number(path) == batch) or batch in heads([path]) for path in reversed(paths))
 
 
-def is_whole(folder: Path, batch: int) -> bool:
-    """Whether the journal holds a batch and all that lead to it, back to the first one of the journal or a snapshot."""
+def is_whole(folder: Path, batch: int, names: Container[str] | None = None) -> bool:
+    """Whether the journal holds a batch and all that lead to it, back to the first one of the journal or a snapshot.
+
+    With ``names``, the files of other names are ignored.
+    """
     at = batch
-    with _held(folder, batch) as paths:
+    with _held(folder, batch, names) as paths:
         for path in reversed(paths):
             before = heads([path])
             while at in before:
@@ -369,7 +400,15 @@ def _ends_with(fd: int, size: int, batch: int) -> bool:
         return False
     _, length, checksum = HEAD.unpack_from(tail, at)
     payload = tail[at + HEAD.size :]
-    return len(payload) == length and zlib.crc32(payload) == checksum and _decode_head(payload).id == batch
+    return len(payload) == length and zlib.crc32(payload) == checksum and _is_of(payload, batch)
+
+
+def _is_of(payload: bytes, batch: int) -> bool:
+    """Whether a payload is that of a batch. What looks like a frame may be text inside of another one."""
+    try:
+        return _decode_head(payload).id == batch
+    except msgspec.DecodeError:
+        return False
 
 
 def _find(file: BinaryIO, at: int) -> int:
