@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from polly_dockers.errors import BadRequest
-from polly_dockers.system import addresses, ownership
+from polly_dockers.system import addresses, ownership, regular
 from polly_dockers.system.durations import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
@@ -313,6 +313,7 @@ def write_running(config: Config) -> None:
     """Write RUNNING, so that no command with other settings deletes what the server promised to keep."""
     file = config.data / RUNNING
     fresh = file.with_suffix(".new")
+    fresh.unlink(missing_ok=True)  # it may be a FIFO, or a link to another file
     fresh.write_text("".join(f"{name} = {getattr(config, name)}\n" for name in _PROMISED), encoding="utf-8")
     fresh.replace(file)
 
@@ -323,7 +324,7 @@ def read_running(data: Path) -> dict[str, object]:
     Raises BadRequest as ``load``. Root reads it as the owner of the folder, who could link it to another file.
     """
     file = data / RUNNING
-    return _parsed(file, _PROMISED) if file.exists() else {}
+    return _parsed(file, _PROMISED, regular.read) if file.exists() else {}
 
 
 def load(
@@ -394,14 +395,14 @@ def _settings_file(environment: Mapping[str, str], file: Path | None) -> Path | 
     return file or (Path(named) if named else None)
 
 
-def _parsed(file: Path, known: Sequence[str]) -> dict[str, object]:
-    return {name: SETTINGS[name].parse(value, f"{file}: {name}") for name, value in _toml(file, known).items()}
+def _parsed(file: Path, known: Sequence[str], read: Callable[[Path], bytes] = Path.read_bytes) -> dict[str, object]:
+    return {name: SETTINGS[name].parse(value, f"{file}: {name}") for name, value in _toml(file, known, read).items()}
 
 
-def _toml(file: Path, known: Sequence[str]) -> dict[str, Any]:
+def _toml(file: Path, known: Sequence[str], read: Callable[[Path], bytes] = Path.read_bytes) -> dict[str, Any]:
     """The lines of a TOML file; raises BadRequest for one that can't be read, and for a name that is not known."""
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(read(file).decode())
     except OSError as error:
         reason = ownership.explain(file, reading=True) if ownership.denied(error) else f"{error.strerror}."
         msg = f"The settings file {file} can't be read: {reason}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from polly_dockers.system import folders
+from polly_dockers.config import Config, read_running, write_running
+from polly_dockers.system import folders, locks, regular
 from support.server import BIN, new_password, polly_server
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 INIT = ("init", "--org", "b", "--email", "eve@b.example", "--password-stdin")
 STRANGE = ("Errno", "sqlite", "SQLite", "no such table", "directory", "File exists", "Traceback")
@@ -121,3 +123,36 @@ def test_all_files_of_a_registry_are_known(data: Path) -> None:
     """A data folder in use holds no name that a new one may not hold."""
     polly_server("gc", "--data", str(data))
     folders.refuse_others(data, "no such file")
+
+
+@pytest.mark.parametrize("name", ["backup.lock", "collector.lock", "restoring", "running.toml", "server.lock"])
+def test_a_pipe_named_as_a_file_of_the_registry(data: Path, tmp_path: Path, name: str) -> None:
+    """Nothing waits for its other end, in a data folder or a backup: the message names it."""
+    copy = tmp_path / "b1"
+    for folder in (copy, data):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    for place, error in (
+        (data, refused(data, "check")),
+        (data, refused(data, "backup", "--to", str(tmp_path / "other"))),
+        (copy, refused(tmp_path / "new", "restore", "--from", str(copy))),
+        (copy, refused(copy, "backup", "--to", str(tmp_path / "other"))),
+    ):
+        assert f"{place / name} is not a file, and should be one of the registry. Move it away" in error
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/null")])
+def test_only_a_regular_file_is_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A lock, and a file that is read, is opened without waiting, and is refused if it is something else."""
+    make(place := tmp_path / "place")
+    with pytest.raises(OSError, match="place is not a regular file"):
+        locks.open_file(place)
+    with pytest.raises(OSError, match="place is not a regular file"):
+        regular.read(place)
+
+
+def test_the_settings_of_a_server_are_written_over_a_pipe(tmp_path: Path) -> None:
+    """The name of the new file may be taken by something that would keep the server waiting."""
+    os.mkfifo(tmp_path / "running.new")
+    write_running(Config(data=tmp_path))
+    assert "trash_days" in read_running(tmp_path)

@@ -18,6 +18,8 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, Final
 
+from polly_dockers.system import regular
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 PART: Final = ".part"
 """How the name of a file ends while it is being copied."""
-OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-"""How files are opened for reading: this does not wait for the other end of a FIFO."""
 _DIGITS: Final = {"sha256": 64, "sha512": 128}
 """Hexadecimal digits of a digest, by algorithm."""
 _PART_OF_STORE: Final = re.compile(r"[0-9a-f]{2}\Z")
@@ -97,16 +97,14 @@ def size(place: Path) -> int | None:
 def open_file(place: str | Path) -> int:
     """A descriptor to read a file. Raises FileNotFoundError also for what is not a regular file."""
     try:
-        return only_file(os.open(place, OPEN), place)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket
-            raise _missing(place) from error
-        raise
+        return regular.open_file(place)
+    except regular.NotRegular as error:
+        raise _missing(place) from error
 
 
 def only_file(fd: int, place: str | Path) -> int:
     """The descriptor. If it is not of a file, it is closed and FileNotFoundError is raised."""
-    if stat.S_ISREG(os.fstat(fd).st_mode):
+    if regular.is_regular(fd):
         return fd
     os.close(fd)
     raise _missing(place)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from polly_dockers.blobs import files
+from polly_dockers.system import regular
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -45,7 +45,7 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_HOW: Final = _OpenHow(files.OPEN, 0, _RESOLVE_CACHED)
+_HOW: Final = _OpenHow(regular.READ, 0, _RESOLVE_CACHED)
 
 
 def open_cached(path: str) -> int | None:

@@ -33,7 +33,7 @@ from polly_dockers.db.journal import records
 from polly_dockers.db.journal.frames import Journal
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import to_paste
-from polly_dockers.system import locks, ownership
+from polly_dockers.system import locks, ownership, regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,9 +129,9 @@ def is_backup(folder: Path) -> bool:
     A backup that an older version of polly-server looked at does not count as one until the next backup to it.
     """
     try:
-        with (folder / FILE).open("rb") as file:
+        with os.fdopen(regular.open_file(folder / FILE), "rb") as file:
             head = file.read(20)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, regular.NotRegular):
         return False
     is_without_wal = head[18:] == b"\x01\x01"  # sqlite.org/fileformat.html, 1.3.3
     return is_without_wal and not any((folder / lock).exists() for lock in (WRITER_LOCK, SERVER_LOCK))

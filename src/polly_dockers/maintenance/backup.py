@@ -28,7 +28,7 @@ from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, is_, to_paste
 from polly_dockers.maintenance import backup_folder, damaged, garbage, histories, manifests, restoring
 from polly_dockers.maintenance.restoring import PART
-from polly_dockers.system import durable, folders, locks, ownership
+from polly_dockers.system import durable, folders, locks, ownership, regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,7 +191,7 @@ def _check_journal(source: Path, data: Path, last: int) -> None:
     """
     newest = frames.last(data)
     with contextlib.suppress(OSError, ValueError):
-        if newest <= int((data / restoring.MARK).read_text()):
+        if newest <= int(regular.read(data / restoring.MARK)):
             return
     if newest == 0:
         return
@@ -254,7 +254,7 @@ def _not_written(source: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with ownership.acting(source), contextlib.suppress(FileNotFoundError):
-            fd = os.open(source / backup_folder.LOCK, os.O_RDONLY | os.O_CLOEXEC)
+            fd = regular.open_file(source / backup_folder.LOCK)
             stack.callback(os.close, fd)
             if not locks.try_acquire(fd, shared=True):
                 msg = f"A backup is being written to {source}. Run this again when it has ended."

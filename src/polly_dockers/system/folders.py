@@ -20,6 +20,11 @@ _HARMLESS: Final = (
 """What file systems and desktops put into an empty folder."""
 _OWN: Final = (*ownership.NAMES, "running.new", "restoring*", "polly.toml")
 """Names in a data folder. Some people keep the settings file there too."""
+_FILES: Final = (
+    *(name for name in ownership.NAMES if name.endswith((".lock", ".toml"))),
+    *("polly.db-wal", "polly.db-shm", "restoring"),
+)
+"""Other files in a data folder or a backup."""
 _FOLDERS: Final = ("blobs", "uploads", "journal", "damaged")
 """Folders in a data folder."""
 
@@ -55,14 +60,23 @@ def file_in_the_way(folder: Path) -> str:
         place = next((each for each in (folder, *folder.parents) if each.exists()), folder)
         if place.exists() and not place.is_dir():
             return f"{place} is a file. Give a folder."
-        for place in (folder / name for name in _FOLDERS):
-            if place.is_symlink() and not place.exists():
-                return f"{place} is a link to {place.readlink()}, which does not exist. {_AGAIN}"
-            if place.exists() and not place.is_dir():
-                return f"{place} is a file, and should be a folder of the registry. {_AGAIN}"
-        place = folder / "polly.db"
+        return _in_the_way_inside(folder)
+    return ""
+
+
+def _in_the_way_inside(folder: Path) -> str:
+    """The same for what belongs into the folder."""
+    for place in (folder / name for name in _FOLDERS):
+        if place.is_symlink() and not place.exists():
+            return f"{place} is a link to {place.readlink()}, which does not exist. {_AGAIN}"
+        if place.exists() and not place.is_dir():
+            return f"{place} is a file, and should be a folder of the registry. {_AGAIN}"
+    place = folder / "polly.db"
+    if place.exists() and not place.is_file():
+        return f"{place} is not a file, and should be the database of the registry. {_AGAIN}"
+    for place in (folder / name for name in _FILES):
         if place.exists() and not place.is_file():
-            return f"{place} is not a file, and should be the database of the registry. {_AGAIN}"
+            return f"{place} is not a file, and should be one of the registry. Move it away, then run this again."
     return ""
 
 

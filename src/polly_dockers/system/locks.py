@@ -11,6 +11,8 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from polly_dockers.system import regular
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 def open_file(path: Path) -> int:
     """A descriptor of a lock file. The file is made if it is missing; only its owner can open it."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return regular.open_file(path, os.O_RDWR | os.O_CREAT)
 
 
 def acquire(fd: int, *, shared: bool = False) -> None:
