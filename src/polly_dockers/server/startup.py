@@ -201,7 +201,7 @@ def _supervise(
     server = _Server(config, certificates, metrics_folder, options, listeners)
     for listener in listeners:
         listener.detach()
-    server.cfg.set("pre_fork", lambda _arbiter, worker: server.restarts.started(worker.age))
+    server.cfg.set("pre_fork", lambda _arbiter, worker: _before_fork(server, worker))
     server.cfg.set("child_exit", lambda arbiter, worker: _after_exit(server, arbiter, worker))
     supervisor, parent, code = Supervisor(server, certificates, metrics_folder), os.getpid(), 0
     log.info("server starting", **_facts(config))
@@ -229,6 +229,12 @@ def _facts(config: Config) -> dict[str, object]:
         "user": ownership.user(os.geteuid()),
         "pid": os.getpid(),
     }
+
+
+def _before_fork(server: _Server, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped
+    """Record that a worker is about to start."""
+    server.restarts.started(worker.age)
+    server.balance.add(worker.age)
 
 
 def _after_exit(server: _Server, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn is untyped

@@ -179,7 +179,6 @@ class PollyWorker(Worker):  # type: ignore[misc]
 
     def _listen(self, apps: Sequence[App]) -> list[HttpServer]:
         """Serve the first app on the main socket and the second on the metrics socket, if there is one."""
-        self.app.balance.take(self.age)
         servers = [HttpServer(app, balance) for app, balance in zip(apps, (self.app.balance, Balance()), strict=True)]
         for listener in self.sockets:
             metrics = listener.sock.getsockname() == self.app.metrics_name

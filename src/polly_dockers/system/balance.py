@@ -6,7 +6,7 @@ import mmap
 from typing import Final
 
 SLOTS: Final = 64
-"""If a server has more workers than this, some of them share a slot, and the balance is less exact."""
+"""If a server has more workers than this at a time, some of them share a slot, and the balance is less exact."""
 SLACK: Final = 2
 """A process may not have seen yet that its last connection was closed."""
 
@@ -17,11 +17,16 @@ class Balance:
     def __init__(self) -> None:
         self._numbers = memoryview(mmap.mmap(-1, SLOTS * 4)).cast("I")
         """The connections of a worker, and 1 more; 0 where there is no worker."""
+        self._slots: dict[int, int] = {}
         self._own = 0
 
-    def take(self, worker: int) -> None:
-        """From now on, this process is that worker. ``worker`` is gunicorn's number of it, from 1."""
-        self._own = worker % SLOTS
+    def add(self, worker: int) -> None:
+        """Give a worker a slot, in the supervisor right before the fork, so that the worker knows it as its own.
+
+        ``worker`` is a number that no other worker of this server has had.
+        """
+        free = set(range(SLOTS)) - set(self._slots.values())
+        self._own = self._slots[worker] = min(free, default=worker % SLOTS)
 
     def write(self, connections: int) -> None:
         """Record how many connections this process has."""
@@ -37,5 +42,5 @@ class Balance:
         self._numbers[self._own] = 0
 
     def remove(self, worker: int) -> None:
-        """Record that a worker has exited."""
-        self._numbers[worker % SLOTS] = 0
+        """Record, in the supervisor, that a worker has exited."""
+        self._numbers[self._slots.pop(worker)] = 0

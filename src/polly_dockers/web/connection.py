@@ -384,17 +384,24 @@ class HttpServer:
             self._closed.set_result(None)
 
     async def drain(self, seconds: float) -> None:
-        """Stop listening, close idle connections, and wait at most ``seconds`` for the others."""
+        """Stop listening, close idle connections, and wait at most ``seconds`` for the others.
+
+        A connection that was accepted just before, or whose TLS handshake is under way, may still bring a request.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
         for listening in self._listening:
             listening.close()
+        beginning = [task for listening in self._listening for task in listening.beginning]
         self._listening.clear()
         self._balance.leave()
-        await asyncio.sleep(0)  # connections that are accepted already are made in this turn of the loop
-        self._closed = asyncio.get_running_loop().create_future()
         for connection in list(self.connections):
             connection.close_if_idle()
+        if beginning:
+            await asyncio.wait(beginning, timeout=min(seconds, FIRST_SECONDS))
+        self._closed = loop.create_future()
         if self.connections:
-            await asyncio.wait([self._closed], timeout=seconds)
+            await asyncio.wait([self._closed], timeout=until - loop.time())
 
     async def stop(self) -> None:
         """Cancel the requests in progress, and close all connections."""

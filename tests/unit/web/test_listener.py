@@ -8,16 +8,20 @@ import os
 import resource
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from polly_dockers.system.balance import SLACK, Balance
 from polly_dockers.web import listener
+from polly_dockers.web.connection import HttpServer
 from polly_dockers.web.listener import Listener
+from support.wire import GET, Echo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
+
+    from polly_dockers.web.app import App
 
 CLIENTS = 40
 
@@ -64,9 +68,9 @@ def balances(number: int) -> list[Balance]:
     first = Balance()
     found = []
     for worker in range(1, number + 1):
+        first.add(worker)
         each = Balance.__new__(Balance)
         each.__dict__ |= vars(first)
-        each.take(worker)
         found.append(each)
     return found
 
@@ -160,3 +164,47 @@ async def test_no_connection_is_accepted_after_the_close(shared: socket.socket) 
         process = Process(shared, other, b"b")
         assert await names(waiting) == [b"b"] * 3
         process.listener.close()
+
+
+def test_a_worker_keeps_its_number_however_many_others_come_and_go() -> None:
+    """A worker that was started later never writes to the number of one that still runs."""
+    balance = Balance()
+    balance.add(1)
+    balance.write(CLIENTS)
+    for worker in range(2, 200):
+        balance.add(worker)
+        balance.write(0)
+        balance.remove(worker)
+    balance.add(200)
+    balance.write(CLIENTS + SLACK)
+    assert not balance.is_ahead()
+    balance.write(CLIENTS + SLACK + 1)
+    assert balance.is_ahead()
+
+
+async def test_a_connection_that_is_accepted_as_the_server_stops_gets_its_response(
+    shared: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request has arrived, but the connection has no protocol yet."""
+    app, loop = Echo(), asyncio.get_running_loop()
+    server = HttpServer(cast("App", app), Balance())
+    served: asyncio.Future[int] = loop.create_future()
+    make_task = loop.create_task
+
+    async def stop() -> None:
+        await server.drain(60)
+        served.set_result(len(app.seen))
+
+    def begin(accepted: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        monkeypatch.undo()
+        app.draining = True
+        stopping.append(make_task(stop()))
+        return make_task(accepted)
+
+    stopping: list[asyncio.Task[None]] = []
+    with clients(shared, 1) as [client]:
+        client.sendall(GET)
+        monkeypatch.setattr(loop, "create_task", begin)
+        server.listen(shared.dup(), None)
+        assert await served == 1
+        assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 200 OK\r\n")
