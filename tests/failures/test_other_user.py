@@ -191,18 +191,40 @@ def test_a_backup_in_a_folder_of_somebody_else(place: Path) -> None:
     server.everything_is_the_owners()
 
 
-def test_a_restore_by_root_belongs_to_the_service(place: Path, owner: int) -> None:
-    """A new data folder in a folder of root gets the owner of the backup, so the service can use it."""
-    server = OtherServer(place, owner)
+def its_backup(server: OtherServer, place: Path) -> Path:
+    """A backup of the server, in a folder of the same owner."""
     backup = place / "backup"
     backup.mkdir()
-    os.chown(backup, owner, owner)
+    os.chown(backup, server.owner, server.owner)
     polly_server("backup", "--data", str(server.data), "--to", str(backup))
-    server.data = place / "new"
+    return backup
+
+
+def test_a_restore_by_root_belongs_to_the_service(place: Path, owner: int) -> None:
+    """A new data folder in a new folder of root gets the owner of the backup, so the service can use it."""
+    server = OtherServer(place, owner)
+    backup = its_backup(server, place)
+    server.data = place / "new" / "polly"
     polly_server("restore", "--from", str(backup), "--data", str(server.data))
     server.everything_is_the_owners()
     server.start()
     server.stop()
+
+
+def test_a_restore_where_the_service_may_not_go(place: Path, owner: int) -> None:
+    """A restore below a private folder of root says how the service gets access, and leaves no folder."""
+    server = OtherServer(place, owner)
+    backup = its_backup(server, place)
+    private = place / "private"
+    private.mkdir(mode=0o700)
+    restore = [str(BIN / "polly-server"), "restore", "--from", str(backup), "--data", str(private / "new" / "polly")]
+    done = subprocess.run(restore, capture_output=True, text=True, check=False)
+    said, command = done.stderr.splitlines()[:-1], done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert f"may not enter {private}" in " ".join(said), done
+    assert not list(private.iterdir())
+    subprocess.run(command.split(), check=True)
+    subprocess.run(restore, check=True)
 
 
 def test_the_way_back_from_damage_keeps_the_owner(place: Path, owner: int) -> None:

@@ -88,9 +88,9 @@ def _tightened(place: Path) -> bool:
 
 
 def owner_of(folder: Path) -> os.stat_result:
-    """The status of the folder, or of the nearest existing parent: ``st_uid`` is its owner."""
+    """The status of the folder, or of the nearest parent that can be looked at: ``st_uid`` is its owner."""
     for place in (folder, *folder.absolute().parents):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             return place.stat()
     return Path("/").stat()
 
@@ -194,13 +194,24 @@ def make_folder(folder: Path, like: Path) -> None:
     """Make a folder, and act as its owner from now on. Raises as ``become``, and OSError.
 
     Where root would own the folder, it gets the owner of ``like``: the service that wrote a backup reads its restored
-    data. The owner changes before anything is in the folder.
+    data. The owner changes before anything is in the folder. Missing folders above it are root's, and everybody may
+    enter them. Raises Unavailable, and makes nothing, if that owner can't enter those that are there.
     """
-    durable.make_folder(folder)
     if os.geteuid() == 0:
+        with acting(None):  # ends the acting as the other owner
+            become(like)
+            if message := obstacle(folder):
+                raise Unavailable(message)
+        for place in reversed(folder.absolute().parents):
+            if not place.exists():
+                durable.make_folder(place)
+                place.chmod(0o755)  # the umask would leave it closed
+        durable.make_folder(folder)
         found = owner_of(like)
         os.chown(folder, found.st_uid, _groups(found)[0], follow_symlinks=False)
         durable.sync(folder)
+    else:
+        durable.make_folder(folder)
     become(folder)
 
 
