@@ -28,14 +28,14 @@ REVISION = "9999"
 
 
 def refused(*arguments: str, stdin: str = "", code: int = 1) -> str:
-    """What a command says that has to fail: one line on stderr, nothing on stdout, no traceback."""
+    """What a command says that has to fail: one line on stderr and commands below it, nothing on stdout."""
     done = subprocess.run(
         [str(BIN / "polly-server"), *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert "Traceback" not in done.stderr
     if code == 1:
-        assert len(done.stderr.splitlines()) == 1
+        assert all(line.startswith("  ") for line in done.stderr.splitlines()[1:]), done.stderr  # commands to paste
     return done.stderr
 
 
