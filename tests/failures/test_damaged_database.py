@@ -75,6 +75,20 @@ def test_a_damaged_database(whole: Path, tmp_path: Path, part: float) -> None:
     assert held(data) == held(whole)
 
 
+def test_a_database_that_is_damaged_again(whole: Path, tmp_path: Path) -> None:
+    """What the second error says puts the database beside the first one, which stays as it was put away."""
+    data = tmp_path / "data"
+    shutil.copytree(whole, data)
+    away = []
+    for _ in range(2):
+        damage(data, 0.4)
+        away.append((data / "polly.db").read_bytes())
+        line = [str(BIN / "polly-server"), "check", "--data", str(data)]
+        follow(subprocess.run(line, capture_output=True, text=True, check=False).stderr, WITHOUT_BACKUP)
+    assert [path.read_bytes() for path in sorted(data.glob("damaged-database*/polly.db"))] == away
+    assert held(data) == held(whole)
+
+
 @pytest.mark.parametrize("columns", [60, 80, 100])
 def test_what_is_copied_from_a_terminal_works(whole: Path, tmp_path: Path, columns: int) -> None:
     """Each command is one line of the terminal, however narrow it is, also if the path has spaces."""

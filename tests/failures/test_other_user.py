@@ -227,17 +227,26 @@ def test_a_restore_where_the_service_may_not_go(place: Path, owner: int) -> None
     subprocess.run(restore, check=True)
 
 
-def test_the_way_back_from_damage_keeps_the_owner(place: Path, owner: int) -> None:
-    """Root follows what the error says, with a backup that belongs to root, and the service can use the new folder."""
+FROM_BOTH = "To bring back everything from a backup and the journal, with passwords, roles and tokens as in the backup:"
+BACK = "To go back to the newest backup, without what changed since:"
+
+
+@pytest.mark.parametrize(
+    ("heading", "words"),
+    [(FROM_BOTH, ["install", "mv", "install", "polly-server"]), (BACK, ["mv", "install", "polly-server"])],
+    ids=["both", "back"],
+)
+def test_the_way_back_from_damage_keeps_the_owner(place: Path, owner: int, heading: str, words: list[str]) -> None:
+    """Root follows what the error says, with a backup that belongs to root, and the service can use the data folder."""
     server = OtherServer(place, owner)
     polly_server("backup", "--data", str(server.data), "--to", str(place / "backup"))
     database = server.data / "polly.db"
     database.write_bytes(bytes(4096) + database.read_bytes()[4096:])
     check = [str(BIN / "polly-server"), "check", "--data", str(server.data)]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
-    _, _, way = done.stderr.partition("To go back to the newest backup, without what changed since:\n")
+    way = done.stderr.partition(f"{heading}\n")[2].partition("\nTo ")[0]
     commands = way.replace("…", str(place / "backup")).splitlines()
-    assert [each.split()[0] for each in commands] == ["mv", "install", "polly-server"], done
+    assert [each.split()[0] for each in commands] == words, done
     path = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     subprocess.run(["sh", "-c", "\n".join(commands)], check=True, env=path)
     server.everything_is_the_owners()

@@ -90,7 +90,7 @@ def refused(folder: Path) -> str:
             f"  mv {folder}/journal {folder}/journal.other",
             f"  polly-server run --data {folder}",
             "To keep the journal, which has no passwords, roles or tokens:",
-            f"  mkdir {folder}/other-database",
+            f"  install -d -o root -g root -m 700 {folder}/other-database",
             f"  mv {folder}/polly.db* {folder}/other-database",
             f"  polly-server rebuild --data {folder}",
         ], done

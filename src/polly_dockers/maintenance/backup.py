@@ -208,8 +208,7 @@ def _check_journal(source: Path, data: Path, last: int) -> None:
         + to_paste(f"polly-server rebuild --data {place}")
         + "\nTo restore the backup anyway, without what changed since:"
         + to_paste(
-            f"mv {place} {quote(str(data) + '.before')}",
-            *ownership.made_again(data),
+            *folders.moved_away(data),
             f"polly-server restore --from {quote(str(source))} --data {place}",
         )
     )

@@ -9,7 +9,7 @@ from polly_dockers.db import damage, disk_errors
 from polly_dockers.db.sqlite import FILE, SERVER_LOCK, WRITER_LOCK, connect
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import to_paste
-from polly_dockers.system import ownership
+from polly_dockers.system import folders, ownership
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,14 +33,14 @@ def message(folder: Path, reason: str) -> str:
 
     The header of the file may be what is damaged, so a backup is known by the locks that it does not have.
     """
-    place, aside = quote(str(folder)), quote(str(folder / "damaged-database"))
+    place, aside = quote(str(folder)), quote(str(folders.unused(folder / "damaged-database")))
     reason = " ".join(reason.split())
     if not any((folder / lock).exists() for lock in (SERVER_LOCK, WRITER_LOCK)):
         return (
             f"The database of the backup {folder} is damaged ({reason}). The next backup to this folder replaces it:"
             + to_paste(f"polly-server backup --data … --to {place}")
         )
-    away = f"mkdir {aside}", f"mv {quote(str(folder / FILE))}* {aside}"
+    away = f"install -d {ownership.as_owner_of(folder)} -m 700 {aside}", f"mv {quote(str(folder / FILE))}* {aside}"
     first = f"The database of {folder} is damaged ({reason}). Stop the server, then do one of these."
     return f"{first}\n{_ways(folder, away, '.damaged')}"
 
@@ -56,13 +56,14 @@ def _ways(folder: Path, away: tuple[str, ...], suffix: str) -> str:
     place, rebuild = quote(str(folder)), f"polly-server rebuild --data {quote(str(folder))}"
     return (
         "To bring back everything from a backup and the journal, with passwords, roles and tokens as in the backup:"
-        + to_paste(*away, f"cp …/{FILE} {place}", rebuild)
+        + to_paste(*away, copied(folder, f"…/{FILE}"), rebuild)
         + "\nTo bring back everything except passwords, roles and tokens from the journal:"
         + to_paste(*away, rebuild)
         + "\nTo go back to the newest backup, without what changed since:"
-        + to_paste(
-            f"mv {place} {quote(str(folder) + suffix)}",
-            *ownership.made_again(folder),
-            f"polly-server restore --from … --data {place}",
-        )
+        + to_paste(*folders.moved_away(folder, suffix), f"polly-server restore --from … --data {place}")
     )
+
+
+def copied(folder: Path, database: str) -> str:
+    """The command that copies the database of a backup, at the quoted path, to a data folder, for its owner."""
+    return f"install {ownership.as_owner_of(folder)} -m 600 {database} {quote(str(folder))}"

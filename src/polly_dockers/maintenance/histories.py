@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
@@ -10,12 +11,11 @@ from polly_dockers.db.journal import frames, older, records, state
 from polly_dockers.db.sqlite import FILE, SERVER_LOCK, connect, exclusive, is_backup
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, to_paste
-from polly_dockers.maintenance import backup_folder, restoring
-from polly_dockers.system import ownership
+from polly_dockers.maintenance import backup_folder, damaged, restoring
+from polly_dockers.system import folders, ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -26,7 +26,7 @@ DATABASE_LACKS: Final = "The database lacks changes of its journal. The next sta
 def difference(folder: Path) -> str:
     """What ``catch_up`` would mend: JOURNAL_LACKS, DATABASE_LACKS, or empty if the two agree. Nothing is written.
 
-    The folder may be a backup.     Raises Unavailable if they have different histories.
+    The folder may be a backup. Raises Unavailable if they have different histories.
     """
     with connect(folder / FILE) if is_backup(folder) else exclusive(folder) as connection:
         if has_all(connection, folder):
@@ -89,14 +89,15 @@ def lacks(folder: Path) -> Unavailable:
     lacking = f"it lacks changes from before {restoring.when(after)}" if after else "it lacks all changes"
     return Unavailable(
         f"The journal of {folder} is damaged: {lacking}. The database is "
-        "gone too, so it can't be rebuilt from this journal alone. Nothing was changed. If a backup is from that time "
-        f"or later, copy its {FILE} to {folder}, and run this again: the rest comes from the journal.\n"
-        "Otherwise go back to the newest backup, without what changed since:"
+        "gone too, so it can't be rebuilt from this journal alone. Nothing was changed.\n"
+        "If a backup is from that time or later, take its database, and the rest from the journal:"
         + to_paste(
-            f"mv {place} {quote(str(folder) + '.before')}",
-            *ownership.made_again(folder),
-            f"polly-server restore --from … --data {place}",
+            f"rm -f {quote(str(folder / FILE))}-*",
+            damaged.copied(folder, f"…/{FILE}"),
+            f"polly-server rebuild --data {place}",
         )
+        + "\nOtherwise go back to the newest backup, without what changed since:"
+        + to_paste(*folders.moved_away(folder), f"polly-server restore --from … --data {place}")
     )
 
 
@@ -114,19 +115,28 @@ def _two_histories(folder: Path, found: older.Compared) -> Unavailable:
             + to_paste("polly-server backup --data … --to …")
             + "\nTo restore the database:"
             + to_paste(
-                f"mv {journal} {quote(str(folder) + '.journal')}", f"polly-server restore --from {place} --data …"
+                f"mv {journal} {quote(str(folders.unused(Path(f'{folder}.journal'))))}",
+                f"polly-server restore --from {place} --data …",
             )
             + "\nTo restore the journal, which has no passwords, roles or tokens:"
-            + to_paste("mkdir …", f"cp -a {quote(str(folder / 'blobs'))} {journal} …", "polly-server rebuild --data …")
+            + to_paste(
+                f"install -d {ownership.as_owner_of(folder)} -m 700 …",
+                f"cp -a {quote(str(folder / 'blobs'))} {journal} …",
+                "polly-server rebuild --data …",
+            )
         )
         return Unavailable(msg)
-    aside = quote(str(folder / "other-database"))
+    aside, old = (quote(str(folders.unused(folder / name))) for name in ("other-database", f"{frames.FOLDER}.other"))
     msg = (
         f"The database of {folder} {facts} Copy the whole folder first. Then keep the one that holds more.\n"
         "To keep the database, from which the server writes the journal again:"
-        + to_paste(f"mv {journal} {journal}.other", f"polly-server run --data {place}")
+        + to_paste(f"mv {journal} {old}", f"polly-server run --data {place}")
         + "\nTo keep the journal, which has no passwords, roles or tokens:"
-        + to_paste(f"mkdir {aside}", f"mv {file}* {aside}", f"polly-server rebuild --data {place}")
+        + to_paste(
+            f"install -d {ownership.as_owner_of(folder)} -m 700 {aside}",
+            f"mv {file}* {aside}",
+            f"polly-server rebuild --data {place}",
+        )
     )
     return Unavailable(msg)
 

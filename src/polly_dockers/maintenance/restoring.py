@@ -11,7 +11,7 @@ from polly_dockers.blobs import files
 from polly_dockers.db.sqlite import FILE, is_made
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import to_paste
-from polly_dockers.system import locks, ownership
+from polly_dockers.system import folders, locks
 from polly_dockers.system.durations import SECOND
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check(folder: Path) -> None:
             "If the backup is gone, make a database of what was restored:"
             + to_paste(f"polly-server rebuild --data {place}")
             + "\nTo begin with an empty folder, move this one away:"
-            + to_paste(f"mv {place} {quote(str(folder) + '.before')}", *ownership.made_again(folder))
+            + to_paste(*folders.moved_away(folder))
         )
         raise Unavailable(msg)
 

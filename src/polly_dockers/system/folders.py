@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from fnmatch import fnmatch
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from polly_dockers.errors import Unavailable
@@ -11,7 +14,6 @@ from polly_dockers.system import ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 _HARMLESS: Final = (
     *("lost+found", ".snapshot", ".snapshots", ".zfs", "aquota.user", "aquota.group", ".nfs*"),
@@ -45,6 +47,18 @@ def refuse_others(folder: Path, mark: str) -> None:
     if found := others(folder, _OWN):
         msg = f"{folder} holds {found[0]}, which is not part of a registry. Give a new or an empty folder."
         raise Unavailable(msg)
+
+
+def unused(place: Path) -> Path:
+    """The path, or the first of ``place.2``, ``place.3`` … that does not exist: mv would put things into a folder."""
+    names = (place, *(Path(f"{place}.{number}") for number in range(2, 1000)))
+    return next((each for each in names if not os.path.lexists(each)), place)
+
+
+def moved_away(folder: Path, suffix: str = ".before") -> list[str]:
+    """The commands with which root or the owner of a folder moves it away and, if necessary, makes it again."""
+    away = unused(Path(f"{folder}{suffix}"))
+    return [f"mv {quote(str(folder))} {quote(str(away))}", *ownership.made_again(folder)]
 
 
 def file_in_the_way(folder: Path) -> str:

@@ -223,8 +223,13 @@ def made_again(folder: Path) -> list[str]:
     found = folder.stat()
     if found.st_uid == folder.absolute().parent.stat().st_uid:
         return []
-    group = quote(_group(_groups(found)[0]))
-    return [f"install -d -o {_login(found.st_uid, '{}', '{}')} -g {group} -m 700 {quote(str(folder))}"]
+    return [f"install -d {as_owner_of(folder)} -m 700 {quote(str(folder))}"]
+
+
+def as_owner_of(folder: Path) -> str:
+    """The options with which install(1), run by root or the owner of the folder, makes something for that owner."""
+    found = folder.stat()
+    return f"-o {_login(found.st_uid, '{}', '{}')} -g {quote(_group(_groups(found)[0]))}"
 
 
 @contextlib.contextmanager
