@@ -174,7 +174,7 @@ def test_in_the_place_of_a_blob(server: Server, repo: Repo, pushed: Image, tmp_p
     assert (restored.returncode, "is missing or damaged in the backup" in restored.stderr) == (1, True)
     done = command(server.data, "backup", "--to", str(copy))
     if how == "folder":
-        assert f"{in_copy} is a folder, where the file of a blob belongs. Move it away" in done.stderr
+        assert f"{in_copy} is a folder, where a file of the registry belongs. Move it away" in done.stderr
         shutil.rmtree(in_copy)
         done = command(server.data, "backup", "--to", str(copy))
     assert (done.returncode, in_copy.read_bytes()) == (0, content), done.stderr

@@ -158,3 +158,35 @@ def test_a_damaged_snapshot_is_written_again(data: Path, tmp_path: Path) -> None
     assert histories.difference(data) == histories.JOURNAL_LACKS
     data_folder.prepare(data)
     assert rebuilt(data, tmp_path / "rebuilt") == held(data)
+
+
+def test_a_linked_file_of_a_backup(data: Path, tmp_path: Path) -> None:
+    """Nobody reads a link in a journal, so the next backup replaces it, and leaves the file that it leads to."""
+    copy = tmp_path / "copy"
+    back_up(data, copy)
+    for name in journal(copy):
+        (copy / frames.FOLDER / name).rename(tmp_path / name)
+        (copy / frames.FOLDER / name).symlink_to(tmp_path / name)
+    add(data, "four")
+    assert back_up(data, copy).journal_is_whole
+    assert journal(copy) == journal(data)
+    assert not any(path.is_symlink() for path in (copy / frames.FOLDER).iterdir())
+    assert rebuilt(copy, tmp_path / "again") == held(data)
+    assert all((tmp_path / name).is_file() for name in journal(copy))
+
+
+@pytest.mark.parametrize("end", ["", ".part"])
+def test_a_folder_in_the_place_of_a_file_of_a_backup(data: Path, tmp_path: Path, end: str) -> None:
+    """The next backup names the folder and leaves no file behind. It works when the folder is gone."""
+    copy = tmp_path / "copy"
+    back_up(data, copy)
+    place = copy / frames.FOLDER / max(journal(copy))
+    place.unlink()
+    place = place.with_name(place.name + end)
+    place.mkdir()
+    add(data, "four")
+    with pytest.raises(Unavailable, match=f"{place} is a folder, where a file of the registry belongs. Move it away"):
+        back_up(data, copy)
+    assert list(copy.rglob("*.part")) == [place] * bool(end)
+    place.rmdir()
+    assert back_up(data, copy).journal_is_whole

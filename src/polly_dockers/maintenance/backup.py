@@ -336,9 +336,7 @@ def _copy(reading: BinaryIO, place: Path, progress: Callable[[int], None]) -> bo
 
     Raises Unavailable if it does, but its copy does not.
     """
-    if place.is_dir() and not place.is_symlink():
-        msg = f"{place} is a folder, where the file of a blob belongs. Move it away, then run this again."
-        raise Unavailable(msg)
+    _refuse_folder(place)
     part = place.with_name(place.name + PART)
     with _writing(part) as writing:
         while piece := reading.read(PIECE):
@@ -373,9 +371,17 @@ def _matches(reading: BinaryIO, place: Path) -> bool:
 
 def _writing(part: Path) -> BinaryIO:
     """Open the part file, new and empty; only its owner can read it."""
+    _refuse_folder(part)
     part.unlink(missing_ok=True)
     ownership.create(part)
     return part.open("wb")
+
+
+def _refuse_folder(place: Path) -> None:
+    """Raise Unavailable if a folder lies where a file is to be written."""
+    if place.is_dir() and not place.is_symlink():
+        msg = f"{place} is a folder, where a file of the registry belongs. Move it away, then run this again."
+        raise Unavailable(msg)
 
 
 def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
@@ -383,15 +389,18 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
 
     Files that are there in another size are copied again: an earlier copy may have another end. So are those that lack
     batches of the source: they were damaged since. A file that has all batches of the source's, and more up to
-    ``last``, stays: the source's was damaged since.
+    ``last``, stays: the source's was damaged since. What is no regular file, such as a link, is replaced: nobody reads
+    it. Raises Unavailable if it is a folder.
     """
     folder = target / frames.FOLDER
     durable.make_folder(folder)
     with ownership.acting(source):
         wanted = frames.until(source, last)
+    there_before = frames.listed(folder)
     for name, length in wanted:
         place = folder / name
-        if place.exists():
+        _refuse_folder(place)
+        if place in there_before:
             there = _batches(place, last)
             with ownership.acting(source):
                 wanted_there = _batches(source / frames.FOLDER / name, last)
@@ -420,7 +429,8 @@ def _drop_journal(target: Path, kept: set[str]) -> None:
     """Delete files of the journal that are not among ``kept``: the journal was compacted since an earlier copy."""
     for path in (*frames.listed(target / frames.FOLDER), *(target / frames.FOLDER).glob(f"*.log{PART}")):
         if path.name not in kept:
-            path.unlink()
+            with contextlib.suppress(IsADirectoryError):  # which is of something else
+                path.unlink()
 
 
 def _lacked(target: Path, keys: list[tuple[str, int]]) -> list[str]:
