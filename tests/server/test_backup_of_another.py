@@ -104,7 +104,7 @@ def test_a_journal_of_another_beside_its_own_database(data: Path, mixed: Path) -
 
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_both_registries_of_a_mixed_backup_can_be_restored(data: Path, mixed: Path, *, by_hand: bool) -> None:
-    """A check says how, and proposes no server on the backup. By hand: a database was copied from a data folder."""
+    """A check and a restore say how, and propose no server on the backup. By hand: from a data folder."""
     if by_hand:
         shutil.copy(data / "polly.db", mixed / "polly.db")
     check = [str(BIN / "polly-server"), "check", "--data", str(mixed)]
@@ -112,12 +112,17 @@ def test_both_registries_of_a_mixed_backup_can_be_restored(data: Path, mixed: Pa
     assert (done.returncode, f"The database of the backup {mixed} has another history" in done.stderr) == (1, True), (
         done
     )
+    new = mixed.with_name("new")
+    restore = [str(BIN / "polly-server"), "restore", "--from", str(mixed), "--data", str(new)]
+    refused = subprocess.run(restore, capture_output=True, text=True, check=False)
+    assert (refused.returncode, new.exists()) == (1, False)
+    assert refused.stderr.partition("has another history")[2] in done.stderr
     commands = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")]
     assert [line.split()[0] for line in commands] == [
         "polly-server",
         "mv",
         "polly-server",
-        "mkdir",
+        "install",
         "cp",
         "polly-server",
     ]

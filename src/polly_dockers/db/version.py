@@ -22,9 +22,18 @@ if TYPE_CHECKING:
 def read(folder: Path) -> str:
     """The revision of the tables; empty if the database has no tables yet."""
     with connect(folder / FILE) as connection:
-        if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one() == 0:
-            return ""
-        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none() or ""
+        return _read(connection)
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether a database has the tables of this version."""
+    return _read(connection) == REVISION
+
+
+def _read(connection: Connection) -> str:
+    if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one() == 0:
+        return ""
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none() or ""
 
 
 def touch(connection: Connection) -> None:

@@ -126,8 +126,9 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
 
     Blobs that are missing or damaged in the backup are marked as lost; everything else is restored.
 
-    Raises Unavailable if ``source`` is not a backup, is a data folder or is being written, if ``data`` holds a
-    registry or is in use, or if it holds a journal with changes that the backup lacks.
+    Raises Unavailable if ``source`` is not a backup, is a data folder or is being written, or if its database and its
+    journal have different histories. So it does if ``data`` holds a registry or is in use, or if it holds a journal
+    with changes that the backup lacks.
     """
     backup_folder.require_backup(source)
     backup_folder.refuse_data_folder(source)
@@ -138,6 +139,8 @@ def restore(source: Path, data: Path, start: Callable[[int], Callable[[int], Non
     try:
         with _not_written(source):
             backup_folder.check_whole(source)
+            with ownership.acting(source):
+                histories.refuse_mixed(source)
             folders.refuse_others(data, SERVER_LOCK)
             if not data.exists():
                 ownership.make_folder(data, source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from polly_dockers import db
 from polly_dockers.db.journal import frames, older, records, state
-from polly_dockers.db.sqlite import FILE, SERVER_LOCK, connect, exclusive, is_backup
+from polly_dockers.db.sqlite import FILE, SERVER_LOCK, connect, exclusive, is_backup, open_unchanged
 from polly_dockers.errors import Unavailable
 from polly_dockers.formatting import counted, to_paste
 from polly_dockers.maintenance import backup_folder, damaged, restoring
@@ -29,14 +29,32 @@ def difference(folder: Path) -> str:
     The folder may be a backup. Raises Unavailable if they have different histories.
     """
     with connect(folder / FILE) if is_backup(folder) else exclusive(folder) as connection:
-        if has_all(connection, folder):
-            return JOURNAL_LACKS
-        last = state.last_batch(connection)
-        if frames.last(folder) == last:
-            return ""
-        if not is_older(connection, folder, last):
-            next(chosen(folder, connection, last, last), None)  # raises for two histories
-        return DATABASE_LACKS
+        return _difference(connection, folder)
+
+
+def refuse_mixed(backup: Path) -> None:
+    """Raise Unavailable if the database and the journal of a backup, which nobody writes to, have different histories.
+
+    Nothing is written. A backup whose database has the tables of another version is not compared.
+    """
+    engine = open_unchanged(backup / FILE)
+    try:
+        with engine.connect() as connection:
+            if db.version.is_current(connection) and not frames.is_whole(backup, state.last_batch(connection)):
+                _difference(connection, backup)
+    finally:
+        engine.dispose()
+
+
+def _difference(connection: Connection, folder: Path) -> str:
+    if has_all(connection, folder):
+        return JOURNAL_LACKS
+    last = state.last_batch(connection)
+    if frames.last(folder) == last:
+        return ""
+    if not is_older(connection, folder, last):
+        next(chosen(folder, connection, last, last), None)  # raises for two histories
+    return DATABASE_LACKS
 
 
 def has_all(connection: Connection, folder: Path) -> bool:
