@@ -202,11 +202,17 @@ def _check_journal(source: Path, data: Path, last: int) -> None:
         is_known = newest <= last and frames.has(source, newest)
     if is_known:
         return
+    both = ""
+    if histories.continues(data, data / (FILE + PART)):
+        both = (
+            "To bring back everything from the backup and the journal, with passwords, roles and tokens as in the "
+            f"backup:{to_paste(*damaged.brought_back(data, quote(str(source / FILE))))}\n"
+        )
     (data / (FILE + PART)).unlink()
     place = quote(str(data))
     msg = (
         f"The journal of {data} has changes until {restoring.when(newest)}. The backup, of {restoring.when(last)}, "
-        "does not have them: a restore would delete them.\n"
+        f"does not have them: a restore would delete them.\n{both}"
         "To bring back everything except passwords, roles and tokens from the journal:"
         + to_paste(f"polly-server rebuild --data {place}")
         + "\nTo restore the backup anyway, without what changed since:"

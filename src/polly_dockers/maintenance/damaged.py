@@ -47,8 +47,7 @@ def message(folder: Path, reason: str) -> str:
 
 def lost(folder: Path) -> str:
     """What to do if the database is gone, as in ``message``. SQLite would apply its WAL to a copy, so that goes too."""
-    away = (f"rm -f {quote(str(folder / FILE))}-*",)
-    return f"The database of {folder} is gone, and its blobs are there.\n{_ways(folder, away, '.before')}"
+    return f"The database of {folder} is gone, and its blobs are there.\n{_ways(folder, _no_wal(folder), '.before')}"
 
 
 def _ways(folder: Path, away: tuple[str, ...], suffix: str) -> str:
@@ -56,7 +55,7 @@ def _ways(folder: Path, away: tuple[str, ...], suffix: str) -> str:
     place, rebuild = quote(str(folder)), f"polly-server rebuild --data {quote(str(folder))}"
     return (
         "To bring back everything from a backup and the journal, with passwords, roles and tokens as in the backup:"
-        + to_paste(*away, copied(folder, f"…/{FILE}"), rebuild)
+        + to_paste(*away, _copied(folder, f"…/{FILE}"), rebuild)
         + "\nTo bring back everything except passwords, roles and tokens from the journal:"
         + to_paste(*away, rebuild)
         + "\nTo go back to the newest backup, without what changed since:"
@@ -64,6 +63,15 @@ def _ways(folder: Path, away: tuple[str, ...], suffix: str) -> str:
     )
 
 
-def copied(folder: Path, database: str) -> str:
+def brought_back(folder: Path, database: str) -> tuple[str, ...]:
+    """The commands that bring back a lost database from that of a backup, at the quoted path, and the journal."""
+    return (*_no_wal(folder), _copied(folder, database), f"polly-server rebuild --data {quote(str(folder))}")
+
+
+def _no_wal(folder: Path) -> tuple[str, ...]:
+    return (f"rm -f {quote(str(folder / FILE))}-*",)
+
+
+def _copied(folder: Path, database: str) -> str:
     """The command that copies the database of a backup, at the quoted path, to a data folder, for its owner."""
     return f"install {ownership.as_owner_of(folder)} -m 600 {database} {quote(str(folder))}"

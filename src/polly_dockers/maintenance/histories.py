@@ -77,6 +77,13 @@ def has_all(connection: Connection, folder: Path) -> bool:
     return older.compare(connection, frames.read_chain(folder, last)).is_contained
 
 
+def continues(folder: Path, database: Path) -> bool:
+    """Whether the journal goes on from the database of a backup: a rebuild can bring that up to date."""
+    with connect(database) as connection:
+        last = state.last_batch(connection)
+        return frames.has(folder, last) or is_older(connection, folder, last)
+
+
 def is_older(connection: Connection, folder: Path, last: int) -> bool:
     """Whether the database is an earlier state of what the journal's snapshot holds."""
     newest = next(iter(frames.files(folder)), None)
@@ -109,11 +116,7 @@ def lacks(folder: Path) -> Unavailable:
         f"The journal of {folder} is damaged: {lacking}. The database is "
         "gone too, so it can't be rebuilt from this journal alone. Nothing was changed.\n"
         "If a backup is from that time or later, take its database, and the rest from the journal:"
-        + to_paste(
-            f"rm -f {quote(str(folder / FILE))}-*",
-            damaged.copied(folder, f"…/{FILE}"),
-            f"polly-server rebuild --data {place}",
-        )
+        + to_paste(*damaged.brought_back(folder, f"…/{FILE}"))
         + "\nOtherwise go back to the newest backup, without what changed since:"
         + to_paste(*folders.moved_away(folder), f"polly-server restore --from … --data {place}")
     )
