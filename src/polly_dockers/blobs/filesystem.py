@@ -60,20 +60,27 @@ class FileSegment:
         self._fd = fd
         self.size = os.fstat(fd).st_size
         self._offset = self._given = self.size
+        self._unchecked = False  # True: earlier bytes have left memory, and no digest of them is stored
 
     async def check_kept(self) -> None:
         """Read the bytes of earlier requests again if they have left memory, and compare them with their digest.
 
         A disk may lose bytes after they were written to memory, which the file then reports to the sync. But if nobody
         has the file open, Linux may drop it from memory, together with that error. Then its last byte has left memory
-        too, as nobody reads an upload. Without a stored digest nothing is compared: ``finish`` reads all bytes.
+        too, as nobody reads an upload. Without a stored digest, a caller's hasher has it, or ``finish`` reads all.
 
         Raises Unavailable or StorageFull if bytes are lost; the upload is deleted.
         """
         if self.size and linux.has_left_memory(self._fd, self.size - 1):
-            known = upload_digest.read(self._fd, self.size)
-            if known is not None:
+            if known := upload_digest.read(self._fd, self.size):
                 await self._store.threads.run_apart(self._check_kept, Digest(f"sha256:{known}"))
+            self._unchecked = not known
+
+    async def _check_hashed(self, hasher: Hasher | None) -> None:
+        """Compare the bytes of earlier requests with what a hasher got of them, if that was not done before."""
+        if self._unchecked and hasher is not None:
+            await self._store.threads.run_apart(self._check_kept, Digest(f"sha256:{hasher.hexdigest()}"))
+            self._unchecked = False
 
     def _check_kept(self, known: Digest) -> None:
         """Read the bytes, and delete the upload if they have another digest or can't be read.
@@ -92,6 +99,7 @@ class FileSegment:
 
     async def write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
         """Append on a thread, hashing the same bytes there."""
+        await self._check_hashed(hasher)
         await self._store.threads.run(self._write, data, hasher)
 
     def _write(self, data: Sequence[bytes], hasher: Hasher | None) -> None:
@@ -120,6 +128,7 @@ class FileSegment:
 
     async def keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
         """Append, and store size and digest, on a thread."""
+        await self._check_hashed(hasher)
         return await self._store.threads.run(self._keep, data, hasher)
 
     def _keep(self, data: Sequence[bytes], hasher: Hasher | None) -> int:
@@ -153,6 +162,7 @@ class FileSegment:
             raise
 
     async def _finish(self, data: Sequence[bytes], hasher: Hasher | None, digest: Digest) -> tuple[str, int]:
+        await self._check_hashed(hasher)
         known = None
         if hasher is None or digest.algorithm != "sha256":
             await self._store.threads.run(self._write, data, hasher)
@@ -455,9 +465,8 @@ class FileBlobStore:
         await self.threads.probe(self._check)
 
     def _check(self) -> None:
-        probe = self._uploads / f"check-{secrets.token_hex(8)}"
         with disk.reporting():
-            durable.probe(probe)
+            durable.probe(self._uploads / f"check-{secrets.token_hex(8)}")
 
     def close(self, seconds: float = threads.CLOSE_SECONDS) -> bool:
         """Wait for the threads; False if some are still busy after so many seconds."""
