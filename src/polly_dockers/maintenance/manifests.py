@@ -75,7 +75,7 @@ def right(folder: Path, digests: Collection[str]) -> dict[str, bytes]:
     """
     found = dict[str, bytes]()
     if (folder / FILE).exists():
-        with contextlib.suppress(DBAPIError), connect(folder / FILE) as connection:
+        with contextlib.suppress(DBAPIError, UnicodeDecodeError), connect(folder / FILE) as connection:
             found = db.checks.right_bodies(connection, digests)
     return found | bodies.find(folder, set(digests) - set(found))
 
