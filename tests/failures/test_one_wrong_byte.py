@@ -1,4 +1,7 @@
-"""One byte of a database is wrong: commands and the server's log say so, and nothing is deleted because of it (33)."""
+"""One byte of a database is wrong: commands and the server's log say so (33).
+
+No file is deleted because of a wrong byte in the index of storage keys. Other indexes are compared by check and backup.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def collect_twice(server: Server) -> None:
 
 
 def test_an_index_that_lacks_a_row(own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check, backup and rebuild find it; no collection deletes the file of the row, which an image needs."""
+    """The index is that of storage keys. Check, backup and rebuild find it; no collection deletes the row's file."""
     made = image()
     admin(own_server).new_repo().push(made, "v1")
     own_server.stop()

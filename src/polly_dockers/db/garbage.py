@@ -151,7 +151,8 @@ def confirm(connection: Connection, digests: Mapping[str, str]) -> None:
     """Raise an error of a damaged database if a row has one of these storage keys, each given with its digest.
 
     ``without_row`` asks the index of storage keys, and an index may be damaged. This asks by another one, so no file is
-    deleted because of one wrong byte.
+    deleted because of one wrong byte in the index of storage keys. It does not help if the row itself was deleted, as
+    an index of ``manifest_blobs`` or ``repository_blobs`` did not show that an image needs the blob.
     """
     query = select(blobs.c.storage_key).where(blobs.c.digest.in_(set(digests.values())))
     for key in connection.execute(query).scalars():
