@@ -10,7 +10,7 @@ import pytest
 
 from polly_dockers.errors import Unavailable
 from polly_dockers.registry import readiness
-from polly_dockers.system import locks
+from polly_dockers.system import regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ async def test_a_disk_that_hangs_holds_up_no_other_request(context: Context, mon
     in_time: list[bool] = []
 
     class Hung:
-        """The module ``os`` as ``locks`` sees it."""
+        """The module ``os`` as ``regular`` sees it, which opens the lock file."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(os, name)
@@ -36,7 +36,7 @@ async def test_a_disk_that_hangs_holds_up_no_other_request(context: Context, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(readiness, "PATIENCE", 0.1)
-        patched.setattr(locks, "os", Hung())
+        patched.setattr(regular, "os", Hung())
         ready = readiness.Readiness(context)
         with pytest.raises(Unavailable, match="did not respond"):
             await ready.check()
