@@ -306,7 +306,7 @@ def test_a_backup_of_an_older_version(backup: Path) -> None:
     before = state(backup)
     done = command(backup, "check")
     assert done.returncode == 1
-    assert f"where it is upgraded: polly-server restore --from {backup} --data …" in done.stderr
+    assert f"where it is upgraded:\n  polly-server restore --from {backup} --data …" in done.stderr
     assert state(backup) == before
 
 

@@ -81,7 +81,7 @@ def test_damage_is_named_by_its_images(server: Server, repo: Repo, made: Image, 
     assert f"{repo.name}:v1@{made.digest}" in said
     assert sha256(made.blobs[1]) in said
     assert ":whole" not in said
-    assert f"To repair it from a backup: polly-server check --data {server.data} --repair --from" in said
+    assert f"To repair it from a backup:\n  polly-server check --data {server.data} --repair --from" in said
     assert (file.read_bytes() if file.exists() else None) == before
 
 

@@ -68,8 +68,8 @@ def test_a_check_names_it(server: Server, repo: Repo, pushed: Image) -> None:
     code, said = check(server)
     assert code == 1
     assert f"The manifest {repo.name}@{pushed.digest} does not match its digest." in said
-    assert f"{repo.name}:v1@{pushed.digest}" in said
-    assert f"polly-server check --data {server.data} --repair" in said
+    assert f"  {repo.name}:v1@{pushed.digest}\nTo repair it from the journal:\n" in said
+    assert f"\n  polly-server check --data {server.data} --repair\n" in said
     assert repo.manifest("v1").body != pushed.manifest
 
 
@@ -117,6 +117,17 @@ def test_another_repository_repairs_it(server: Server, repo: Repo, pushed: Image
     assert (code, "It is repaired from another docker repository." in said) == (0, True), said
     server.start()
     assert repo.manifest("v1").body == other.manifest("v1").body == pushed.manifest
+
+
+def test_only_the_size_is_wrong(server: Server, repo: Repo, pushed: Image) -> None:
+    """33: the check says so and does not doubt the bytes, which are what it is repaired from."""
+    wrong = update(manifests).where(manifests.c.digest == pushed.digest).values(size=1)
+    data_folder.transaction(server.data, lambda connection: connection.execute(wrong))
+    code, said = check(server)
+    assert (code, f"The manifest {repo.name}@{pushed.digest} has a wrong size in the database." in said) == (1, True)
+    code, said = check(server, "--repair")
+    assert (code, "It is repaired from its own bytes." in said) == (0, True), said
+    assert "Nothing is wrong." in check(server)[1]
 
 
 def test_wrong_bytes_repair_nothing(server: Server, repo: Repo, pushed: Image, saved: Path) -> None:
@@ -212,6 +223,6 @@ def test_a_backup_without_any_right_bytes(server: Server, repo: Repo, pushed: Im
         code, said = run("backup", "--data", str(server.data), "--to", backup)
         assert (code, "Warning: 1 manifest is damaged" in said, pushed.digest in said) == (0, True, True), said
     code, said = run("check", "--data", backup)
-    assert (code, "The next backup to this folder replaces it." in said) == (1, True), said
+    assert (code, "The next backup to this folder replaces it, if the registry has" in said) == (1, True), said
     code, said = run("restore", "--from", backup, "--data", restored)
     assert (code, f"1 manifest was damaged in the backup: {repo.name}@{pushed.digest}." in said) == (1, True), said

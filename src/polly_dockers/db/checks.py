@@ -54,8 +54,15 @@ class ManifestRow:
     """``organisation/name`` of its repository."""
     in_trash: bool
     """Whether it, its repository or its organisation is in the trash, where no push reaches it."""
-    whole: bool
-    """Whether its bytes match its digest and its size."""
+    size_is_right: bool
+    """Whether its row names the size of its bytes."""
+    body_is_right: bool
+    """Whether its bytes match its digest."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.size_is_right and self.body_is_right
 
     def __str__(self) -> str:
         """``organisation/name@digest``, and that it is in the trash."""
@@ -122,8 +129,9 @@ def manifests_after(connection: Connection, after: int) -> list[ManifestRow]:
 
 def _compared(row: Row[*tuple[Any, ...]]) -> ManifestRow:
     digest, slug, name = (text.partition(MARK)[0] for text in (row.digest, row.slug, row.name))
-    whole = row.size == len(row.body) and is_body(row.digest, row.body)
-    return ManifestRow(row.id, digest, f"{slug}/{name}", MARK in row.digest + row.slug + row.name, whole)
+    in_trash = MARK in row.digest + row.slug + row.name
+    right = row.size == len(row.body), is_body(row.digest, row.body)
+    return ManifestRow(row.id, digest, f"{slug}/{name}", in_trash, *right)
 
 
 def right_bodies(connection: Connection, digests: Collection[str]) -> dict[str, bytes]:

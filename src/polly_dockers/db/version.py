@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from polly_dockers.db.schema import REVISION
 from polly_dockers.db.sqlite import FILE, SERVER_LOCK, connect, is_backup
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import to_paste
 from polly_dockers.system import locks
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def current(folder: Path, found: str) -> None:
     if found < REVISION and is_backup(folder):
         msg = (
             f"The backup {folder} was made by an older version of polly-server. Restore it to a folder of its own, "
-            f"where it is upgraded: polly-server restore --from {quote(str(folder))} --data …"
+            f"where it is upgraded:{to_paste(f'polly-server restore --from {quote(str(folder))} --data …')}"
         )
         raise Unavailable(msg)
     if found < REVISION:

@@ -10,6 +10,7 @@ from polly_dockers import db
 from polly_dockers.db.journal import frames, older
 from polly_dockers.db.sqlite import FILE, SERVER_LOCK, WRITER_LOCK, connect
 from polly_dockers.errors import Unavailable
+from polly_dockers.formatting import to_paste
 from polly_dockers.maintenance import garbage
 from polly_dockers.maintenance.restoring import PART
 from polly_dockers.system import folders, ownership
@@ -79,8 +80,8 @@ def refuse_data_folder(source: Path) -> None:
     if is_data_folder:
         place = quote(str(source))
         msg = (
-            f"{source} is the data folder of a server, not a backup. Make a backup of it, and restore that: "
-            f"polly-server backup --data {place} --to …"
+            f"{source} is the data folder of a server, not a backup. Make a backup of it, and restore that:"
+            + to_paste(f"polly-server backup --data {place} --to …")
         )
         raise Unavailable(msg)
 
@@ -92,7 +93,8 @@ def check_whole(source: Path) -> None:
     if is_damaged:
         msg = (
             f"The database of the backup {source} is damaged. Nothing was restored. Restore another backup, or write "
-            f"this one again if the registry still exists: polly-server backup --data … --to {quote(str(source))}"
+            "this one again if the registry still exists:"
+            + to_paste(f"polly-server backup --data … --to {quote(str(source))}")
         )
         raise Unavailable(msg)
 

@@ -23,6 +23,7 @@ from polly_dockers.blobs.store import BlobMissing
 from polly_dockers.db.journal import frames, state
 from polly_dockers.db.journal.records import Sealed
 from polly_dockers.errors import DigestInvalid, ManifestInvalid, PollyError, Unavailable
+from polly_dockers.formatting import to_paste
 from polly_dockers.maintenance import damaged, histories, manifests, rebuild
 from polly_dockers.model import Digest
 from polly_dockers.oci import manifest
@@ -47,7 +48,7 @@ class Damage(msgspec.Struct, frozen=True):
     """Something that a check found wrong."""
 
     what: str
-    """One sentence for the operator."""
+    """A line for the operator, and perhaps lines with commands that repair it."""
     images: tuple[str, ...] = ()
     """Images that can't be pulled completely because of it, as ``organisation/name[:tag]@digest``."""
     repaired: str = msgspec.field(default="", name="mended")
@@ -214,12 +215,15 @@ class Check:
         """Repair manifests if that is wanted, and add the damage."""
         done = await manifests.repair(self.context, self.backup, wrong) if self.repair else {}
         for each in wrong:
-            what = f"The manifest {each} does not match its digest."
+            fault = "has a wrong size in the database" if each.body_is_right else "does not match its digest"
+            what = f"The manifest {each} {fault}."
             if self._in_backup:
-                what += " The next backup to this folder replaces it."
+                what += " The next backup to this folder replaces it, if the registry has the right bytes."
             elif not self.repair:
                 command = f"polly-server check --data {quote(str(self.context.config.data))} --repair"
-                what += f" To repair it from the journal: {command}. From a backup: {command} --from …"
+                what += f"\nTo repair it{'' if each.body_is_right else ' from the journal'}:{to_paste(command)}"
+                if not each.body_is_right:
+                    what += f"\nTo repair it from a backup:{to_paste(f'{command} --from …')}"
             whole = each.id in done
             again = "" if each.in_trash else ", or push the image again under a new tag"
             left = f"still damaged; give --from with a backup that has it{again}" if self.repair else ""
@@ -263,7 +267,8 @@ class Check:
             what += " Push it again to repair it, or give --repair and --from with a backup that holds it."
         elif not self.repair and not self._in_backup:
             command = f"polly-server check --data {quote(str(self.context.config.data))} --repair"
-            what += f" To repair it from a backup: {command} --from DIR. Without one: {command}, then push it again."
+            what += f"\nTo repair it from a backup:{to_paste(f'{command} --from …')}"
+            what += f"\nIf there is none, do this, then push it again:{to_paste(command)}"
         if self._in_backup:
             place = self.context.config.data / "blobs" / row.storage_key
             remove = f"delete {quote(str(place))}, and make" if place.exists() else "make"

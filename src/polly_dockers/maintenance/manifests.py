@@ -103,5 +103,5 @@ async def repair(context: Context, backup: Path | None, damaged: Collection[Mani
         for each in left:
             if each.digest in found:
                 await database.write(db.manifests.set_body, each.id, found[each.digest])
-                done[each.id] = f"repaired from {source}"
+                done[each.id] = f"repaired from {'its own bytes' if each.body_is_right else source}"
     return done

@@ -160,7 +160,7 @@ def refuse_backup(folder: Path) -> None:
     if backup:
         msg = (
             f"{folder} is a backup, and a backup is only read. To change the registry in it, restore it to a folder of "
-            f"its own: polly-server restore --from {quote(str(folder))} --data …"
+            f"its own:{to_paste(f'polly-server restore --from {quote(str(folder))} --data …')}"
         )
         raise Unavailable(msg)
 

@@ -143,8 +143,8 @@ def run_restore(
     tell(
         "Passwords, roles, access tokens and signing keys are those of the backup. What was changed or revoked since "
         "then is valid again.\n"
-        f"To end access tokens: polly-server user revoke-tokens --all {option}\n"
-        f"To end what older signing keys signed: polly-server key rotate --revoke {option}"
+        f"To end access tokens:{to_paste(f'polly-server user revoke-tokens --all {option}')}\n"
+        f"To end what older signing keys signed:{to_paste(f'polly-server key rotate --revoke {option}')}"
     )
     if done.lost or done.damaged:
         raise SystemExit(1)
@@ -167,9 +167,9 @@ def _print_lost(data: Path, lost: list[str]) -> None:
         for image in images:
             tell(f"  {image}", aside=True)
     tell(
-        f"{counted(len(lost), 'blob')} {was(len(lost))} not restored. If another backup holds "
-        f"{'it' if len(lost) == 1 else 'them'}: polly-server check --data {quote(str(data))} --repair --from DIR. "
-        "Otherwise push the images again.",
+        f"{counted(len(lost), 'blob')} {was(len(lost))} not restored. Push the images again, or take "
+        f"{'it' if len(lost) == 1 else 'them'} from another backup:"
+        + to_paste(f"polly-server check --data {quote(str(data))} --repair --from …"),
         aside=True,
     )
 
@@ -254,9 +254,12 @@ def run_check(
 def _print_checked(seen: Checked) -> None:
     """Print the damage that was found on stderr, and the result on stdout."""
     for found in seen.damages:
-        tell(f"{found.what}{f' It is {found.repaired}.' if found.repaired else ''}", aside=True)
+        what, _, ways = found.what.partition("\n")
+        tell(f"{what}{f' It is {found.repaired}.' if found.repaired else ''}", aside=True)
         for image in found.images:
             tell(f"  {image}", aside=True)
+        if ways:
+            tell(ways, aside=True)
     if seen.incomplete:
         tell(
             "These images lack something that they name. That is right for sparse indexes; push others again: "
@@ -324,8 +327,8 @@ def run_rebuild(data: Data = Path("data")) -> None:
     if done.without_password:
         tell(
             f"Accounts without a password: {done.without_password}. Give a new password and role to each; at least one "
-            "of each organisation is an admin: "
-            f"polly-server user add --data {quote(str(data))} --org ORG --email EMAIL --role ROLE"
+            "of each organisation is an admin:"
+            + to_paste(f"polly-server user add --data {quote(str(data))} --org … --email … --role …")
         )
     for each in done.unproven[:NAMED]:
         tell(f"left out: {each.digest}, which {each.manifest} names", aside=True)
