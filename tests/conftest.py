@@ -24,8 +24,9 @@ settings.load_profile("any machine")
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server that tests share: two workers, public repositories allowed."""
-    with running_server(tmp_path_factory.mktemp("server"), "--public-repositories", "allow") as running:
+    """The server that tests share: two workers, public repositories allowed. Nothing is collected while tests look."""
+    options = ("--public-repositories", "allow", "--collect-seconds", "0")
+    with running_server(tmp_path_factory.mktemp("server"), *options) as running:
         yield running
 
 
