@@ -65,7 +65,7 @@ def is_damaged(copy: Path) -> bool:
 
 
 def last_batch(copy: Path) -> int:
-    """Number of the last batch in a database that nobody writes to. No file is made beside it."""
+    """Number of the last batch in a database that nobody writes to. Reading it makes no other file."""
     engine = open_unchanged(copy)
     try:
         with engine.connect() as connection:

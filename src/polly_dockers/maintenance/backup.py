@@ -398,8 +398,8 @@ def _copy_journal(source: Path, target: Path, last: int) -> set[str]:
 
     Files that are there in another size are copied again: an earlier copy may have another end. So are those that lack
     batches of the source: they were damaged since. A file that has all batches of the source's, and more up to
-    ``last``, stays: the source's was damaged since. What is no regular file, such as a link, is replaced: nobody reads
-    it. Raises Unavailable if it is a folder.
+    ``last``, stays: the source's was damaged since. A link, or anything else that is not a regular file, is replaced,
+    because reading skips it. Raises Unavailable if it is a folder.
     """
     folder = target / frames.FOLDER
     durable.make_folder(folder)

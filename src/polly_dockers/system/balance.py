@@ -16,7 +16,7 @@ class Balance:
 
     def __init__(self) -> None:
         self._numbers = memoryview(mmap.mmap(-1, SLOTS * 4)).cast("I")
-        """The connections of a worker, and 1 more; 0 where there is no worker."""
+        """For each worker, its number of connections plus 1; 0 for a slot without a worker."""
         self._slots: dict[int, int] = {}
         self._own = 0
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("way", ["write", "exclusive"])
 async def test_the_first_read_after_a_change(tmp_path: Path, way: str) -> None:
-    """Whoever changed the database has marked the place in the file that readers share, whatever its process."""
+    """The process that changes the database also marks the new place in the file that readers share."""
     migrate.upgrade(tmp_path)
     server, other = Database(tmp_path), Database(tmp_path)
     await other.write(state.advance, 1)
